@@ -1,0 +1,228 @@
+/* The C leaf: the operations of leaf.py, with the same contracts.
+ *
+ * Every function here has a twin in Python in leaf.py, which says what it does; the test suite runs
+ * with either. What earns a place here is what Python can only do with an exception, a copy or a
+ * page fault on the hot path.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <errno.h>
+#include <math.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#ifdef __linux__
+#include <sys/epoll.h>
+#endif
+
+#define RECEIVE_SIZE 65536
+#define MAX_EVENTS 1024
+#define MAX_WAIT_MS 86400000.0
+
+/* One receive buffer for the process: it is only touched with the GIL held, so that no two receives
+ * overlap, and it stays in the cache and mapped, where a fresh 64 KiB object a read would not. */
+static char receive_buffer[RECEIVE_SIZE];
+
+static int
+check_count(const char *name, Py_ssize_t got, Py_ssize_t wanted)
+{
+    if (got == wanted)
+        return 0;
+    PyErr_Format(PyExc_TypeError, "%s() takes exactly %zd arguments (%zd given)", name, wanted, got);
+    return -1;
+}
+
+/* What to do about a failed system call. */
+enum verdict { NOT_NOW, TRY_AGAIN, FAILED };
+
+static enum verdict
+judge_errno(void)
+{
+    if (errno == EAGAIN || errno == EWOULDBLOCK)
+        return NOT_NOW;
+    if (errno == EINTR)
+        return PyErr_CheckSignals() < 0 ? FAILED : TRY_AGAIN;
+    PyErr_SetFromErrno(PyExc_OSError);
+    return FAILED;
+}
+
+static int
+descriptor_of(PyObject *argument, int *fd)
+{
+    long value = PyLong_AsLong(argument);
+
+    if (value == -1 && PyErr_Occurred())
+        return -1;
+    if (value < 0 || value > INT_MAX) {
+        PyErr_Format(PyExc_ValueError, "%ld is not a file descriptor", value);
+        return -1;
+    }
+    *fd = (int)value;
+    return 0;
+}
+
+static PyObject *
+leaf_step(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *outcome = NULL;
+    PyObject *wrapped;
+    PySendResult how;
+
+    if (check_count("step", nargs, 2) < 0 || PyContext_Enter(args[1]) < 0)
+        return NULL;
+    how = PyIter_Send(args[0], Py_None, &outcome);
+    if (PyContext_Exit(args[1]) < 0) {
+        Py_XDECREF(outcome);
+        return NULL;
+    }
+    if (how == PYGEN_RETURN) {
+        wrapped = PyTuple_New(1);
+        if (wrapped == NULL) {
+            Py_DECREF(outcome);
+            return NULL;
+        }
+        PyTuple_SET_ITEM(wrapped, 0, outcome);
+        return wrapped;
+    }
+    if (how == PYGEN_NEXT && PyTuple_Check(outcome)) {
+        wrapped = PyList_New(1);
+        if (wrapped == NULL) {
+            Py_DECREF(outcome);
+            return NULL;
+        }
+        PyList_SET_ITEM(wrapped, 0, outcome);
+        return wrapped;
+    }
+    return outcome;
+}
+
+static PyObject *
+leaf_recv(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+    ssize_t received;
+    enum verdict verdict;
+    int fd;
+
+    if (descriptor_of(argument, &fd) < 0)
+        return NULL;
+    for (;;) {
+        /* The descriptor does not block, so the GIL is kept: giving it up costs more than the call,
+         * and the buffer is everybody's. */
+        received = read(fd, receive_buffer, RECEIVE_SIZE);
+        if (received >= 0)
+            return PyBytes_FromStringAndSize(receive_buffer, received);
+        verdict = judge_errno();
+        if (verdict == NOT_NOW)
+            Py_RETURN_NONE;
+        if (verdict == FAILED)
+            return NULL;
+    }
+}
+
+static PyObject *
+leaf_send(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    Py_buffer view;
+    ssize_t sent;
+    enum verdict verdict;
+    int fd;
+
+    if (check_count("send", nargs, 2) < 0 || descriptor_of(args[0], &fd) < 0)
+        return NULL;
+    if (PyObject_GetBuffer(args[1], &view, PyBUF_SIMPLE) < 0)
+        return NULL;
+    do {
+        sent = write(fd, view.buf, (size_t)view.len);
+        verdict = sent < 0 ? judge_errno() : NOT_NOW;
+    } while (verdict == TRY_AGAIN);
+    PyBuffer_Release(&view);
+    if (verdict == FAILED)
+        return NULL;
+    return PyLong_FromSsize_t(sent < 0 ? 0 : sent);
+}
+
+#ifdef __linux__
+
+/* How many polls that do not wait may pass before one of them gives the GIL up all the same, so that
+ * a loop that is never idle starves no other thread. */
+#define POLLS_PER_RELEASE 64
+
+/* The function that epoll_wait() makes: `self` is the epoll descriptor. */
+static PyObject *
+wait_on_epoll(PyObject *self, PyObject *timeout)
+{
+    /* On the stack: another thread's loop may wait while this one has given up the GIL, or while a
+     * finalizer runs between the objects that are made below. */
+    struct epoll_event events[MAX_EVENTS];
+    static unsigned int polls;
+    PyObject *list;
+    double milliseconds;
+    int fd, count, i;
+
+    fd = (int)PyLong_AsLong(self);
+    milliseconds = PyFloat_AsDouble(timeout);
+    if (milliseconds == -1.0 && PyErr_Occurred())
+        return NULL;
+    milliseconds = milliseconds < 0 ? -1.0 : ceil(milliseconds * 1e3);
+    if (milliseconds > MAX_WAIT_MS)
+        milliseconds = MAX_WAIT_MS;
+    if (milliseconds == 0.0 && ++polls % POLLS_PER_RELEASE != 0) {
+        count = epoll_wait(fd, events, MAX_EVENTS, 0);
+        if (PyErr_CheckSignals() < 0)
+            return NULL;
+    }
+    else {
+        Py_BEGIN_ALLOW_THREADS
+        count = epoll_wait(fd, events, MAX_EVENTS, (int)milliseconds);
+        Py_END_ALLOW_THREADS
+    }
+    if (count < 0) {
+        if (errno == EINTR)
+            return PyErr_CheckSignals() < 0 ? NULL : PyList_New(0);
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    list = PyList_New(count);
+    for (i = 0; list != NULL && i < count; i++) {
+        PyObject *pair = Py_BuildValue("(iI)", events[i].data.fd, events[i].events);
+        if (pair == NULL)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, i, pair);
+    }
+    return list;
+}
+
+static PyMethodDef wait_on_epoll_def = {
+    "wait", wait_on_epoll, METH_O, "Wait for events, up to so many seconds; negative: no limit."};
+
+static PyObject *
+leaf_epoll_wait(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+    int fd;
+
+    if (descriptor_of(argument, &fd) < 0)
+        return NULL;
+    return PyCFunction_New(&wait_on_epoll_def, argument);
+}
+
+#endif /* __linux__ */
+
+static PyMethodDef leaf_methods[] = {
+    {"step", (PyCFunction)(void (*)(void))leaf_step, METH_FASTCALL, "See leaf.python_step."},
+    {"recv", leaf_recv, METH_O, "See leaf.python_recv."},
+    {"send", (PyCFunction)(void (*)(void))leaf_send, METH_FASTCALL, "See leaf.python_send."},
+#ifdef __linux__
+    {"epoll_wait", leaf_epoll_wait, METH_O, "See leaf.python_epoll_wait."},
+#endif
+    {NULL, NULL, 0, NULL}};
+
+static PyModuleDef leaf_module = {
+    PyModuleDef_HEAD_INIT, "runtime.kernel._leaf", "The C leaf: see runtime/kernel/leaf.py.", -1,
+    leaf_methods};
+
+PyMODINIT_FUNC
+PyInit__leaf(void)
+{
+    return PyModule_Create(&leaf_module);
+}

@@ -1,0 +1,45 @@
+"""The alarm: a future that a moment finishes, and all that a sleeping task needs.
+
+A future, a timer handle, its arguments and its context would be four objects; this is one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runtime.kernel.future import FutureCore, cancel_future, finish_future, init_future
+from runtime.kernel.scheduler import Scheduler
+from runtime.kernel.timers import TimerHeap
+
+
+class Alarm(FutureCore):
+    """A future of ``loop`` that is finished, with None, when ``when`` comes on the loop's clock."""
+
+    __slots__ = ("_heap",)
+
+    def __init__(self, loop: Scheduler, when: float) -> None:
+        init_future(self, loop)
+        # The heap that the alarm waits in; None once it is due or cancelled.
+        self._heap: TimerHeap | None = loop.timers
+        loop.timers.push(when, self)
+
+    def left_heap(self) -> None:
+        """Note that it is no longer in the timer heap: it is due."""
+        self._heap = None
+
+    def run(self) -> None:
+        """Go off: the loop calls this in the turn in which the moment has come."""
+        if not self.done():
+            finish_future(self, None)
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Cancel the future and the timer."""
+        done = cancel_future(self, msg)
+        heap = self._heap
+        if heap is not None:
+            self._heap = None
+            heap.forget(self)
+        return done
+
+    def __repr__(self) -> str:
+        return f"<Alarm {' '.join(self.describe_state())}>"

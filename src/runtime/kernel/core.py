@@ -1,0 +1,389 @@
+"""The loop's core: one turn, and the running, stopping and closing around it.
+
+One turn::
+
+    +--> how long may we wait?   0 with something ready, else until the first timer, else for ever
+    |    wait on the selector
+    |    each ready watcher handles its event       (a stream receives, and queues its reader's task)
+    |    due timers join the ready queue
+    |    run what was ready when we got here        (what it queues waits for the next turn)
+    +----+
+
+``LoopCore`` is the behaviour, compiled where a compiler was found; ``runtime.loop.Loop`` is the
+class that users hold, which adds the network and the system to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextvars import Context
+from selectors import BaseSelector
+from typing import Any, Final
+
+from runtime.kernel import watchdog
+from runtime.kernel.alarm import Alarm
+from runtime.kernel.asyncgens import AsyncGenerators
+from runtime.kernel.executor import DefaultExecutor, submit
+from runtime.kernel.future import init_future
+from runtime.kernel.handles import Runnable
+from runtime.kernel.native import mypyc_attr
+from runtime.kernel.registry import live_loops, show_tasks_of
+from runtime.kernel.reports import check_callback
+from runtime.kernel.scheduler import Scheduler
+from runtime.kernel.task import TaskCore, init_task, leave_task, step
+from runtime.kernel.types import Future, Task, await_it
+
+TaskFactory = Callable[..., Any]
+
+# A call of the class would parse its arguments three times over: the instance is made bare, and
+# the function behind __init__ is called directly.
+_bare_future: Final[Callable[[type[Future[Any]]], Future[Any]]] = Future.__new__
+_bare_task: Final[Callable[[type[Task[Any]]], Task[Any]]] = Task.__new__
+
+_CLOSED = "Event loop is closed"
+_FORKED = (
+    "This event loop was running when its process forked, and belongs to the parent: "
+    "in the child, end with os._exit(), or make a new loop."
+)
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class LoopCore(Scheduler):
+    """The loop, as the layers below ``runtime.loop`` know it."""
+
+    __slots__ = ("_asyncgens", "_executor", "_stopping", "_task_factory")
+
+    def __init__(
+        self, selector: BaseSelector | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        Scheduler.__init__(self, selector, clock)
+        self._stopping = False
+        self._task_factory: TaskFactory | None = None
+        self._asyncgens: AsyncGenerators | None = None
+        self._executor = DefaultExecutor()
+        self.debug = watchdog.debug_by_default()
+        show_tasks_of(self)
+
+    # -- Futures and tasks -------------------------------------------------------------------------
+
+    def create_future(self) -> Future[Any]:
+        """Return a new future of this loop."""
+        future = _bare_future(Future)
+        init_future(future, self)
+        return future
+
+    def alarm(self, delay: float) -> Alarm:
+        """Return a future that is done, with None, after ``delay`` seconds, to be awaited once."""
+        self.check_open()
+        return Alarm(self, self._clock() + delay)
+
+    def create_task(
+        self,
+        coro: Coroutine[Any, Any, Any] | Generator[Any, Any, Any],
+        *,
+        name: object = None,
+        context: Context | None = None,
+        eager_start: bool | None = None,
+    ) -> Task[Any]:
+        """Run a coroutine concurrently; return its task.
+
+        ``name`` is for reports; ``context`` is what it runs in, by default a copy of the current
+        one; with ``eager_start`` the first step runs at once. Raises RuntimeError on a closed loop.
+        """
+        if self._refusal is not None or self.debug:
+            self._check_new_task(coro)
+        factory = self._task_factory
+        if factory is None:
+            task = _bare_task(Task)
+            init_task(task, coro, self, name, context, bool(eager_start))
+            return task
+        made: Task[Any] = self._make_task(factory, coro, name, context, eager_start)
+        return made
+
+    def _check_new_task(self, coro: Any) -> None:
+        try:
+            self.check_open()
+            self.check_thread()
+        except RuntimeError:
+            # The coroutine will not run: do not add a warning that it never did.
+            if hasattr(coro, "close"):
+                coro.close()
+            raise
+
+    def _make_task(
+        self,
+        factory: TaskFactory,
+        coro: object,
+        name: object,
+        context: Context | None,
+        eager_start: bool | None,
+    ) -> Any:
+        options: dict[str, Any] = {}
+        if context is not None:
+            options["context"] = context
+        if eager_start is not None:
+            options["eager_start"] = eager_start
+        task: Any = factory(self, coro, **options)
+        if name is not None:
+            task.set_name(name)
+        return task
+
+    def set_task_factory(self, factory: TaskFactory | None) -> None:
+        """Have ``factory(loop, coro, context=...)`` make the tasks of ``create_task``.
+
+        None restores the default. Raises TypeError for what cannot be called.
+        """
+        if factory is not None and not callable(factory):
+            raise TypeError(f"A task factory is a callable or None, not {factory!r}.")
+        self._task_factory = factory
+
+    def get_task_factory(self) -> TaskFactory | None:
+        """Return the task factory that was set, or None."""
+        return self._task_factory
+
+    # -- Running -----------------------------------------------------------------------------------
+
+    def run_forever(self) -> None:
+        """Run until ``stop()`` is called."""
+        self.check_open()
+        self._check_not_running()
+        asyncgens = self._asyncgens
+        if asyncgens is None:
+            asyncgens = self._asyncgens = AsyncGenerators(self.__repr__, self._finish_dropped)
+        self.thread_id = threading.get_ident()
+        wakeup = watchdog.SignalWakeup(self.wakeup_fd())
+        asyncgens.install()
+        asyncio._set_running_loop(self)  # type: ignore[arg-type]  # Loop adds AbstractEventLoop
+        try:
+            while not self._stopping:
+                if self.debug:
+                    _run_turns_in_debug_mode(self)
+                else:
+                    _run_turns(self)
+            self.check_not_forked()
+        except IndexError:
+            self.check_not_forked()
+            raise
+        finally:
+            self._stopping = False
+            self.thread_id = 0
+            leave_task(self)
+            asyncio._set_running_loop(None)
+            asyncgens.uninstall()
+            wakeup.restore()
+
+    def _check_not_running(self) -> None:
+        if self.thread_id:
+            raise RuntimeError("This event loop is already running")
+        if asyncio._get_running_loop() is not None:
+            raise RuntimeError(
+                "Cannot run the event loop while another loop is running in this thread: "
+                "await the coroutine, or run it in a thread of its own."
+            )
+
+    def run_until_complete(self, future: Any) -> Any:
+        """Run until ``future``, or the task made of a coroutine, is done; return its result.
+
+        Raises what it raised; RuntimeError when the loop is stopped before.
+        """
+        self.check_open()
+        self._check_not_running()
+        is_new_task = not asyncio.isfuture(future)
+        if is_new_task:
+            future = self._task_of(future)
+        elif future.get_loop() is not self:
+            raise ValueError(f"{future!r} belongs to another event loop than {self!r}.")
+        future.add_done_callback(self._stop_when_done)
+        try:
+            self.run_forever()
+        except BaseException:
+            if is_new_task and future.done() and not future.cancelled():
+                # The caller gets the exception that stopped the loop, and sees no task to ask.
+                future.exception()
+            raise
+        finally:
+            future.remove_done_callback(self._stop_when_done)
+        if not future.done():
+            raise RuntimeError(f"Event loop stopped before {future!r} completed.")
+        return future.result()
+
+    def _task_of(self, awaitable: Any) -> Any:
+        if asyncio.iscoroutine(awaitable) or not hasattr(awaitable, "__await__"):
+            return self.create_task(awaitable)
+        return self.create_task(await_it(awaitable))
+
+    def _stop_when_done(self, future: Any) -> None:
+        if not future.cancelled() and isinstance(
+            future.exception(), (KeyboardInterrupt, SystemExit)
+        ):
+            return  # It is on its way out of run_forever() already.
+        self.stop()
+
+    def stop(self) -> None:
+        """Have ``run_forever`` return at the end of the turn; or of the first one it will run."""
+        self._stopping = True
+
+    def is_running(self) -> bool:
+        """Return whether the loop is running."""
+        return self.thread_id != 0
+
+    def get_debug(self) -> bool:
+        """Return whether debug mode is on."""
+        return self.debug
+
+    def set_debug(self, enabled: bool) -> None:
+        """Turn debug mode on or off: creation sites, thread checks, slow-callback reports."""
+        self.debug = bool(enabled)
+
+    # -- Threads -----------------------------------------------------------------------------------
+
+    def run_in_executor(
+        self, executor: concurrent.futures.Executor | None, func: Callable[..., Any], *args: Any
+    ) -> Future[Any]:
+        """Call ``func(*args)`` in a thread, or wherever ``executor`` runs it.
+
+        Returns a future for the result. With None the loop's default executor runs it. Cancelling
+        the future keeps a call from starting; one that has started goes on, its result dropped.
+        """
+        self.check_open()
+        if self.debug:
+            check_callback(func, "run_in_executor")
+        if executor is None:
+            executor = self._executor.get()
+        return submit(self, executor, func, args)
+
+    def set_default_executor(self, executor: concurrent.futures.ThreadPoolExecutor) -> None:
+        """Have ``run_in_executor(None, ...)`` use ``executor``, a ThreadPoolExecutor."""
+        self._executor.replace(executor)
+
+    def begin_executor_shutdown(self) -> tuple[threading.Thread, Future[Any]] | None:
+        """Begin to shut the default executor down: see ``DefaultExecutor.begin_shutdown``."""
+        return self._executor.begin_shutdown(self)
+
+    # -- Ending ------------------------------------------------------------------------------------
+
+    def _finish_dropped(self, generator: AsyncGenerator[Any, Any]) -> None:
+        if self._refusal is None:
+            self.call_soon_threadsafe(self._start_closing, generator)
+
+    def _start_closing(self, generator: AsyncGenerator[Any, Any]) -> None:
+        self.create_task(generator.aclose())
+
+    def asyncgens_to_close(self) -> list[AsyncGenerator[Any, Any]]:
+        """Return the asynchronous generators that are not finished; warn about any later ones."""
+        if self._asyncgens is None:
+            self._asyncgens = AsyncGenerators(self.__repr__, self._finish_dropped)
+        return self._asyncgens.take_all()
+
+    def close(self) -> None:
+        """Give back what the loop holds; what is still scheduled will not run.
+
+        Closing twice is fine. Raises RuntimeError when the loop is running.
+        """
+        if self.thread_id:
+            raise RuntimeError("Cannot close a running event loop")
+        if self._refusal is not None:
+            return
+        self._executor.close()
+        for task in self.tasks:
+            self._report_pending(task)
+        self.tasks.clear()
+        self.refuse_work(_CLOSED)
+        self.release()
+
+    def _report_pending(self, task: TaskCore) -> None:
+        if task._log_destroy_pending:
+            context: dict[str, Any] = {
+                "message": "Task was destroyed but it is pending!",
+                "task": task,
+            }
+            if task._source_traceback is not None:
+                context["source_traceback"] = task._source_traceback
+            self.call_exception_handler(context)
+
+    def forked(self) -> None:
+        """Take note, in the child, that the process forked; the loop is of use to the parent only.
+
+        What the child still has to run of the current turn would be done twice: it is dropped.
+        """
+        if not self.thread_id:
+            return
+        self.refuse_work(_FORKED)
+        self._stopping = True
+
+    def check_not_forked(self) -> None:
+        """Raise RuntimeError in the child of a process that forked while the loop was running."""
+        if self._refusal is _FORKED:
+            raise RuntimeError(_FORKED)
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} running={self.is_running()} closed={self.is_closed()} "
+            f"debug={self.debug}>"
+        )
+
+
+def _run_turns(loop: LoopCore) -> None:
+    """Run turns until the loop is stopped, or debug mode is turned on."""
+    ready = loop.ready
+    popleft = ready.popleft
+    while True:
+        _collect(loop)
+        for _ in range(len(ready)):
+            runnable: Runnable = popleft()
+            if isinstance(runnable, TaskCore):
+                step(runnable)
+            else:
+                if loop.task_entered:
+                    leave_task(loop)
+                runnable.run()
+        if loop.task_entered:
+            leave_task(loop)
+        if loop._stopping or loop.debug:
+            return
+
+
+def _run_turns_in_debug_mode(loop: LoopCore) -> None:
+    """As ``_run_turns``, with an eye on the time that everything takes."""
+    while loop.debug:
+        _collect(loop)
+        for _ in range(len(loop.ready)):
+            runnable: Runnable = loop.ready.popleft()
+            if loop.task_entered:
+                leave_task(loop)
+            started = loop._clock()
+            runnable.run()
+            elapsed = loop._clock() - started
+            if elapsed >= loop.slow_callback_duration:
+                watchdog.report_slow(runnable, elapsed)
+        if loop.task_entered:
+            leave_task(loop)
+        if loop._stopping:
+            return
+
+
+def _collect(loop: LoopCore) -> None:
+    """Wait for something to do, and put what is due, and what events make ready, in the queue."""
+    timers = loop.timers
+    if loop.ready or loop._stopping:
+        loop.poller.poll_when_busy()
+    elif timers.entries:
+        loop.poller.poll(timers.wait_time(loop._clock()))
+    else:
+        loop.poller.poll(-1.0)
+    if timers.entries:
+        timers.pop_due(loop._clock(), loop.ready_append)
+
+
+def _note_fork() -> None:
+    for loop in live_loops():
+        loop.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)

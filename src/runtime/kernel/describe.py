@@ -1,0 +1,73 @@
+"""How callbacks, coroutines, futures and tasks are shown in ``repr()`` and in error messages."""
+
+from __future__ import annotations
+
+import functools
+import reprlib
+import sys
+import traceback
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import Any, Final
+
+_TRACEBACK_DEPTH: Final = 10
+"""Frames that debug mode keeps of the place where something was created."""
+
+_KERNEL_PREFIX: Final = "runtime.kernel"
+
+
+def describe_callback(callback: Callable[..., object], args: tuple[Any, ...] = ()) -> str:
+    """Return a callback as ``name(args) at file:line``."""
+    arguments = ", ".join([reprlib.repr(argument) for argument in args])
+    inner: Any = callback
+    while isinstance(inner, functools.partial):
+        bound = [reprlib.repr(argument) for argument in inner.args]
+        bound += [f"{key}={reprlib.repr(value)}" for key, value in inner.keywords.items()]
+        arguments = f"{', '.join(bound)})({arguments}"
+        inner = inner.func
+    inner = getattr(inner, "__wrapped__", inner)
+    name = getattr(inner, "__qualname__", None) or getattr(inner, "__name__", None) or repr(inner)
+    code = getattr(inner, "__code__", None)
+    where = f" at {code.co_filename}:{code.co_firstlineno}" if isinstance(code, CodeType) else ""
+    return f"{name}({arguments}){where}"
+
+
+def coroutine_frame(coro: object) -> FrameType | None:
+    """Return the frame of a suspended coroutine or generator; None when it has ended or has none."""
+    for attribute in ("cr_frame", "gi_frame", "ag_frame"):
+        frame = getattr(coro, attribute, None)
+        if isinstance(frame, FrameType):
+            return frame
+    return None
+
+
+def describe_coroutine(coro: object) -> str:
+    """Return a coroutine as ``name() running at file:line``."""
+    name = getattr(coro, "__qualname__", None) or getattr(coro, "__name__", None) or repr(coro)
+    code = getattr(coro, "cr_code", None) or getattr(coro, "gi_code", None)
+    running = getattr(coro, "cr_running", False) or getattr(coro, "gi_running", False)
+    frame = coroutine_frame(coro)
+    if not isinstance(code, CodeType):
+        return f"{name}()" + (" running" if running else "")
+    if frame is None:
+        return f"{name}() done, defined at {code.co_filename}:{code.co_firstlineno}"
+    return f"{name}() running at {code.co_filename}:{frame.f_lineno}"
+
+
+def creation_stack() -> traceback.StackSummary:
+    """Return the last frames of the caller's stack, without the kernel's own, for debug mode."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and str(frame.f_globals.get("__name__", "")).startswith(_KERNEL_PREFIX):
+        frame = frame.f_back
+    return traceback.StackSummary.extract(
+        _walk(frame), limit=_TRACEBACK_DEPTH, lookup_lines=False
+    )
+
+
+def _walk(frame: FrameType | None) -> list[tuple[FrameType, int]]:
+    frames: list[tuple[FrameType, int]] = []
+    while frame is not None and len(frames) < _TRACEBACK_DEPTH:
+        frames.append((frame, frame.f_lineno))
+        frame = frame.f_back
+    frames.reverse()
+    return frames

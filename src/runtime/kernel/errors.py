@@ -1,0 +1,46 @@
+"""The exceptions of the runtime: asyncio's and Python's own classes.
+
+They are the very same objects, so that an ``except`` clause written for asyncio catches what is
+raised here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import (
+    BrokenBarrierError,
+    CancelledError,
+    IncompleteReadError,
+    InvalidStateError,
+    LimitOverrunError,
+    QueueEmpty,
+    QueueFull,
+)
+from typing import TYPE_CHECKING
+
+TimeoutError = TimeoutError
+
+if TYPE_CHECKING:
+
+    class QueueShutDown(Exception):
+        """A put to, or a get from, a queue that was shut down."""
+
+elif hasattr(asyncio, "QueueShutDown"):  # Python 3.13 and later
+    QueueShutDown = asyncio.QueueShutDown
+else:
+
+    class QueueShutDown(Exception):
+        """A put to, or a get from, a queue that was shut down."""
+
+
+__all__ = [
+    "BrokenBarrierError",
+    "CancelledError",
+    "IncompleteReadError",
+    "InvalidStateError",
+    "LimitOverrunError",
+    "QueueEmpty",
+    "QueueFull",
+    "QueueShutDown",
+    "TimeoutError",
+]

@@ -1,0 +1,114 @@
+"""The exception of a failed future, and the report of one that nobody retrieved.
+
+A failed future holds a ``Failure``, which is disarmed when somebody asks for the exception. If it
+goes, with its future, before that, it reports. The futures themselves need no finalizer, which
+would make each of them slower to let go of (and which, compiled by mypyc, may not run Python code).
+
+Interpreted on purpose, for the sake of its ``__del__``.
+"""
+
+from __future__ import annotations
+
+import traceback
+from types import TracebackType
+from typing import Any
+
+from runtime.kernel.describe import describe_coroutine
+from runtime.kernel.handles import Reporter
+
+
+class Departed:
+    """What is left of a future that failed and is gone: it stands for it in the report."""
+
+    __slots__ = ("_failure",)
+
+    def __init__(self, failure: Failure) -> None:
+        self._failure = failure
+
+    def get_loop(self) -> Any:
+        """Return the loop that the future belonged to."""
+        return self._failure.loop
+
+    def get_name(self) -> str:
+        """Return the name of the task; the word "Future" when it was none."""
+        name = self._failure.name
+        return f"Task-{name}" if isinstance(name, int) else str(name or "Future")
+
+    def get_coro(self) -> Any:
+        """Return the coroutine that the task ran; None when it was a plain future."""
+        return self._failure.coro
+
+    def exception(self) -> BaseException:
+        """Return the exception that nobody retrieved."""
+        return self._failure.exception
+
+    def done(self) -> bool:
+        """Return True."""
+        return True
+
+    def cancelled(self) -> bool:
+        """Return False."""
+        return False
+
+    def __repr__(self) -> str:
+        failure = self._failure
+        words = [failure.kind, "finished"]
+        if failure.coro is not None:
+            words.append(f"name={self.get_name()!r} coro=<{describe_coroutine(failure.coro)}>")
+        words.append(f"exception={failure.exception!r}")
+        return f"<{' '.join(words)}>"
+
+
+class Failure:
+    """How a future failed. ``name`` and ``coro`` are those of a task; ``kind`` is the class's name.
+
+    It reports to ``loop`` when it goes, unless it was retrieved.
+    """
+
+    __slots__ = (
+        "coro",
+        "exception",
+        "kind",
+        "loop",
+        "name",
+        "retrieved",
+        "source_traceback",
+        "traceback",
+    )
+
+    def __init__(
+        self,
+        exception: BaseException,
+        loop: Reporter,
+        kind: str,
+        source_traceback: traceback.StackSummary | None,
+        name: object = None,
+        coro: object = None,
+    ) -> None:
+        self.retrieved = False
+        self.exception = exception
+        # As it was when the future failed: each time it is raised adds to the exception's own.
+        self.traceback: TracebackType | None = exception.__traceback__
+        self.loop = loop
+        self.kind = kind
+        self.source_traceback = source_traceback
+        self.name = name
+        self.coro = coro
+
+    def retrieve(self) -> BaseException:
+        """Return the exception, to be raised or examined: there is nothing to report any more."""
+        self.retrieved = True
+        return self.exception.with_traceback(self.traceback)
+
+    def __del__(self) -> None:
+        if self.retrieved:
+            return
+        self.retrieved = True
+        context: dict[str, Any] = {
+            "message": f"{'Future' if self.coro is None else 'Task'} exception was never retrieved",
+            "exception": self.exception,
+            "future": Departed(self),
+        }
+        if self.source_traceback is not None:
+            context["source_traceback"] = self.source_traceback
+        self.loop.call_exception_handler(context)

@@ -1,0 +1,356 @@
+"""The future: a result that is not there yet, and who waits for it.
+
+::
+
+                 set_result(value)
+               +------------------> FINISHED, a value
+    PENDING ---+ set_exception(error)
+               +------------------> FINISHED, an exception
+               | cancel(message)
+               +------------------> CANCELLED
+
+``FutureCore`` is the behaviour, compiled where a compiler was found; ``runtime.kernel.types.Future``
+is the class that users hold.
+
+Invariants: ``_waiter`` is the first subscriber, when that is a task, and everybody after it is in
+``_callbacks``; both are let go of when the future is done, each subscriber having been queued in
+the order of subscription. ``_failed`` is set when ``result()`` would raise although it is done;
+``_result`` then holds the ``Failure``, or, of a cancelled task, the CancelledError that its
+coroutine ended with.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable, Generator
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Any, Final
+
+from runtime.kernel.describe import creation_stack, describe_callback
+from runtime.kernel.errors import CancelledError, InvalidStateError
+from runtime.kernel.failure import Failure
+from runtime.kernel.handles import Handle, Runnable
+from runtime.kernel.native import mypyc_attr
+from runtime.kernel.scheduler import Scheduler, running_scheduler
+
+if TYPE_CHECKING:
+    import traceback
+
+Callback = Callable[[Any], object]
+
+_copy_context: Final = copy_context
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class FutureCore(Runnable):
+    """What a future and a task have in common. See ``runtime.kernel.types.Future``."""
+
+    __slots__ = (
+        "_asyncio_future_blocking",
+        "_callbacks",
+        "_cancel_message",
+        "_cancelled",
+        "_failed",
+        "_loop",
+        "_pending",
+        "_result",
+        "_source_traceback",
+        "_waiter",
+    )
+
+    _loop: Scheduler
+    _pending: bool
+    _failed: bool
+    _cancelled: bool
+    _asyncio_future_blocking: bool
+    _result: Any
+    _cancel_message: Any
+    _waiter: Runnable | None
+    _callbacks: list[Any] | None
+    _source_traceback: traceback.StackSummary | None
+
+    def __init__(self, *, loop: Scheduler | None = None) -> None:
+        if loop is None:
+            loop = running_scheduler(type(self).__name__)
+        init_future(self, loop)
+
+    def get_loop(self) -> Any:
+        """Return the loop that the future belongs to."""
+        return self._loop
+
+    def done(self) -> bool:
+        """Return whether there is a result or an exception, or the future was cancelled."""
+        return not self._pending
+
+    def cancelled(self) -> bool:
+        """Return whether the future was cancelled."""
+        return self._cancelled
+
+    def result(self) -> Any:
+        """Return the value that was set.
+
+        Raises the exception that was set, CancelledError when the future was cancelled, and
+        InvalidStateError when it is not done.
+        """
+        if self._pending or self._failed:
+            raise self._reason()
+        return self._result
+
+    def _reason(self) -> BaseException:
+        """Return what ``result()`` raises, and count the exception as retrieved."""
+        if self._pending:
+            return InvalidStateError(f"The result of {self!r} is not set yet; await it first.")
+        if self._cancelled:
+            return self._make_cancelled_error()
+        failure: Failure = self._result
+        return failure.retrieve()
+
+    def _failure(self) -> Failure | None:
+        """Return how the future failed; None when it did not, or was cancelled."""
+        if not self._failed or self._cancelled:
+            return None
+        failure: Failure = self._result
+        return failure
+
+    def _make_cancelled_error(self) -> BaseException:
+        # The exception with which the coroutine of a task ended is raised once, with its traceback.
+        if self._cancelled and self._result is not None:
+            error: BaseException = self._result
+            self._result = None
+            return error
+        if self._cancel_message is None:
+            return CancelledError()
+        return CancelledError(self._cancel_message)
+
+    def exception(self) -> BaseException | None:
+        """Return the exception that was set, or None when there is a result.
+
+        Raises CancelledError when the future was cancelled, InvalidStateError when it is not done.
+        """
+        if self._pending:
+            raise InvalidStateError(f"The exception of {self!r} is not set yet; await it first.")
+        if self._cancelled:
+            raise self._make_cancelled_error()
+        failure = self._failure()
+        return None if failure is None else failure.retrieve()
+
+    def set_result(self, result: Any) -> None:
+        """Finish with a value. Raises InvalidStateError when the future is already done."""
+        if not self._pending:
+            raise InvalidStateError(f"{self!r} is done already; it takes no result.")
+        self._result = result
+        self._pending = False
+        if self._waiter is not None or self._callbacks is not None:
+            self._wake_subscribers()
+
+    def set_exception(self, exception: type | BaseException) -> None:
+        """Finish with an exception, an instance or a class.
+
+        Raises InvalidStateError when the future is already done, and TypeError for what is no
+        exception, or for StopIteration, which no coroutine can raise.
+        """
+        if not self._pending:
+            raise InvalidStateError(f"{self!r} is done already; it takes no exception.")
+        fail_future(self, _exception_instance(exception))
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Cancel the future; ``msg`` goes into the CancelledError.
+
+        Returns False, and does nothing, when it is already done.
+        """
+        return cancel_future(self, msg)
+
+    def _wake_subscribers(self) -> None:
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            self._loop.ready_append(waiter)
+        callbacks = self._callbacks
+        if callbacks is not None:
+            self._callbacks = None
+            for subscriber in callbacks:
+                if isinstance(subscriber, Runnable):
+                    self._loop.ready_append(subscriber)
+                else:
+                    self._call_soon(subscriber[0], subscriber[1])
+
+    def _call_soon(self, fn: Callback, context: Context) -> None:
+        loop = self._loop
+        loop.ready_append(Handle(fn, (self,), loop, context))
+
+    def add_done_callback(self, fn: Callback, *, context: Context | None = None) -> None:
+        """Call ``fn(future)`` through ``call_soon`` once the future is done.
+
+        It runs in ``context``, by default a copy of the current one; at once in the next turn of
+        the loop when the future is done already.
+        """
+        if context is None:
+            context = _copy_context()
+        if not self._pending:
+            self._call_soon(fn, context)
+        elif self._callbacks is None:
+            self._callbacks = [(fn, context)]
+        else:
+            self._callbacks.append((fn, context))
+
+    def remove_done_callback(self, fn: Callback) -> int:
+        """Take back every ``add_done_callback(fn)``; return how many there were."""
+        callbacks = self._callbacks
+        if callbacks is None:
+            return 0
+        kept = [entry for entry in callbacks if isinstance(entry, Runnable) or entry[0] != fn]
+        # A comparison may have run code that finished the future or subscribed to it.
+        if self._callbacks is not callbacks:
+            return 0
+        removed = len(callbacks) - len(kept)
+        if removed:
+            self._callbacks = kept or None
+        return removed
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        if self._pending:
+            self._asyncio_future_blocking = True
+            yield self
+        if self._pending:
+            raise RuntimeError(
+                f"{self!r} was awaited, and the coroutine was resumed before it was done: "
+                "only the task that runs a coroutine may resume it."
+            )
+        if self._failed:
+            raise self._reason()
+        return self._result
+
+    def __iter__(self) -> Generator[Any, None, Any]:
+        return self.__await__()
+
+    def make_failure(self, exception: BaseException) -> Failure:
+        """Return the failure that ``exception`` is, armed to be reported."""
+        return Failure(exception, self._loop, type(self).__name__, self._source_traceback)
+
+    @property
+    def _state(self) -> str:
+        """The state under asyncio's name for it, which tools for asyncio read."""
+        if self._pending:
+            return "PENDING"
+        return "CANCELLED" if self._cancelled else "FINISHED"
+
+    def describe_state(self) -> list[str]:
+        """Return the words of the ``repr``, in order."""
+        words = [self._state.lower()]
+        if not self._pending and not self._cancelled:
+            failure = self._failure()
+            if failure is not None:
+                words.append(f"exception={failure.exception!r}")
+            else:
+                words.append(f"result={reprlib.repr(self._result)}")
+        subscribers: list[str] = []
+        if self._waiter is not None:
+            subscribers.append(_describe_subscriber(self._waiter))
+        for subscriber in self._callbacks or ():
+            subscribers.append(_describe_subscriber(subscriber))
+        if len(subscribers) > 3:
+            subscribers[1:-1] = [f"<{len(subscribers) - 2} more>"]
+        if subscribers:
+            words.append(f"cb=[{', '.join(subscribers)}]")
+        if self._source_traceback:
+            frame = self._source_traceback[-1]
+            words.append(f"created at {frame.filename}:{frame.lineno}")
+        return words
+
+
+def init_future(self: FutureCore, loop: Scheduler) -> None:
+    """Initialise a bare future: what ``__init__`` does, as a function that is called directly."""
+    self._loop = loop
+    self._pending = True
+    self._failed = False
+    self._cancelled = False
+    # asyncio's protocol between a future that is awaited and the task that runs the coroutine.
+    self._asyncio_future_blocking = False
+    self._result = None
+    self._cancel_message = None
+    self._waiter = None
+    self._callbacks = None
+    self._source_traceback = None
+    if loop.debug:
+        self._source_traceback = creation_stack()
+
+
+def _describe_subscriber(subscriber: Any) -> str:
+    if isinstance(subscriber, Runnable):
+        return f"wake-up of {subscriber.short_name()}"
+    return describe_callback(subscriber[0])
+
+
+def _exception_instance(exception: type | BaseException) -> BaseException:
+    """Return the exception, made if it was given as a class, if a future may end with it."""
+    made: object = exception() if isinstance(exception, type) else exception
+    if not isinstance(made, BaseException):
+        raise TypeError(
+            f"set_exception() takes an exception, an instance or a class, not {exception!r}."
+        )
+    if isinstance(made, StopIteration):
+        replacement = RuntimeError(
+            "StopIteration cannot be raised into a coroutine, which would take it for its own end."
+        )
+        replacement.__cause__ = made
+        replacement.__context__ = made
+        return replacement
+    return made
+
+
+def subscribe(future: FutureCore, runnable: Runnable) -> None:
+    """Queue ``runnable`` when the future is done, or at once when it is done already."""
+    if not future._pending:
+        future._loop.ready_append(runnable)
+    elif future._callbacks is not None:
+        future._callbacks.append(runnable)
+    elif future._waiter is None:
+        future._waiter = runnable
+    else:
+        future._callbacks = [runnable]
+
+
+def rearm_future(future: FutureCore) -> None:
+    """Make a finished future pending again, for an owner that alone awaits it, again and again."""
+    future._pending = True
+    future._failed = False
+    future._cancelled = False
+    future._result = None
+    future._cancel_message = None
+
+
+def finish_future(future: FutureCore, result: Any) -> None:
+    """Finish a future that is known to be pending."""
+    future._result = result
+    future._pending = False
+    if future._waiter is not None or future._callbacks is not None:
+        future._wake_subscribers()
+
+
+def fail_future(future: FutureCore, exception: BaseException) -> None:
+    """Finish a future that is known to be pending with an exception."""
+    future._result = future.make_failure(exception)
+    future._failed = True
+    future._pending = False
+    future._wake_subscribers()
+
+
+def cancel_future(future: FutureCore, msg: Any, error: BaseException | None = None) -> bool:
+    """Cancel a future itself; ``error`` is the CancelledError that its coroutine ended with."""
+    if not future._pending:
+        failure = future._failure()
+        if failure is not None:
+            failure.retrieved = True
+        return False
+    future._cancel_message = msg
+    future._result = error
+    future._failed = True
+    future._cancelled = True
+    future._pending = False
+    future._wake_subscribers()
+    return True
+
+
+def failure_of(future: FutureCore) -> BaseException | None:
+    """Return what awaiting a finished future raises, or None when it has a result."""
+    return future._reason() if future._failed else None

@@ -1,0 +1,114 @@
+"""What the ready queue holds: a ``Runnable``, of which ``Handle`` is the one that calls back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from runtime.kernel.describe import describe_callback
+from runtime.kernel.native import mypyc_attr
+
+if TYPE_CHECKING:
+    import traceback
+
+_run_in: Final = Context.run
+
+
+class Reporter(Protocol):
+    """Where a callback's exception goes: the loop."""
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Report an exception that no caller can be given."""
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Runnable:
+    """Anything that the ready queue holds. It runs once for each time that it was queued."""
+
+    __slots__ = ()
+
+    def run(self) -> None:
+        """Run. What it raises, other than SystemExit and KeyboardInterrupt, is its own affair."""
+        raise NotImplementedError
+
+    def cancelled(self) -> bool:
+        """Return whether it was cancelled, and is not to run any more."""
+        raise NotImplementedError
+
+    def left_heap(self) -> None:
+        """Note that it is no longer in the timer heap: it is due."""
+
+    def short_name(self) -> str:
+        """Return what it is called in the description of something else."""
+        return f"<{type(self).__name__}>"
+
+
+class Handle(Runnable):
+    """A callback that was scheduled, as ``call_soon`` and its relatives return it.
+
+    Source: the standard library's documentation of ``asyncio.Handle``.
+    """
+
+    __slots__ = ("_args", "_callback", "_context", "_loop", "source_traceback")
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        loop: Reporter,
+        context: Context,
+    ) -> None:
+        self._callback: Callable[..., object] | None = callback
+        self._args = args
+        self._loop = loop
+        self._context = context
+        self.source_traceback: traceback.StackSummary | None = None
+
+    def run(self) -> None:
+        """Call the callback in its context, unless it was cancelled."""
+        callback = self._callback
+        if callback is None:
+            return
+        try:
+            if self._args:
+                self._context.run(callback, *self._args)
+            else:
+                _run_in(self._context, callback)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._report(callback, error)
+
+    def _report(self, callback: Callable[..., object], error: BaseException) -> None:
+        context: dict[str, Any] = {
+            "message": f"Exception in callback {describe_callback(callback, self._args)}",
+            "exception": error,
+            "handle": self,
+        }
+        if self.source_traceback is not None:
+            context["source_traceback"] = self.source_traceback
+        self._loop.call_exception_handler(context)
+
+    def cancel(self) -> None:
+        """Keep the callback from running, if it has not run yet, and let go of it."""
+        self._callback = None
+        self._args = ()
+
+    def cancelled(self) -> bool:
+        """Return whether the handle was cancelled."""
+        return self._callback is None
+
+    def get_context(self) -> Context:
+        """Return the context that the callback runs in."""
+        return self._context
+
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        if self._callback is None:
+            return f"<{name} cancelled>"
+        where = ""
+        if self.source_traceback:
+            frame = self.source_traceback[-1]
+            where = f" created at {frame.filename}:{frame.lineno}"
+        return f"<{name} {describe_callback(self._callback, self._args)}{where}>"

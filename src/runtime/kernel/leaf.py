@@ -1,0 +1,86 @@
+"""The few operations that Python cannot do cheaply, and the twin in Python of each.
+
+``_leaf.c`` holds the same functions in C. Where it was not built (no compiler, PyPy, no epoll), or
+where the environment variable ``RUNTIME_NO_LEAF`` is set, the functions below serve. Both obey the
+contracts written here, and the test suite runs with either.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Final
+
+Steppable = Coroutine[Any, Any, Any] | Generator[Any, Any, Any]
+
+RECEIVE_SIZE: Final = 65536
+"""The most bytes that one ``recv`` returns."""
+
+Wait = Callable[[float], list[tuple[int, int]]]
+"""Waits up to so many seconds (negative: no limit) and gives (descriptor, epoll mask) pairs."""
+
+
+def python_step(coro: Steppable, context: Context) -> object:
+    """Run ``coro`` in ``context`` up to its next suspension, and say how it stopped.
+
+    A coroutine that suspended gives the object that it yielded; one that returned gives its value
+    in a 1-tuple, so that an ordinary end raises nothing. No future is a tuple, and a coroutine that
+    yields a tuple, which is an error, gives it inside a list: the two cannot be mixed up.
+    """
+    try:
+        yielded = context.run(coro.send, None)
+    except StopIteration as stop:
+        return (stop.value,)
+    return [yielded] if isinstance(yielded, tuple) else yielded
+
+
+def python_recv(fd: int) -> bytes | None:
+    """Receive what a non-blocking socket has, at most ``RECEIVE_SIZE`` bytes; ``b""`` at its end.
+
+    Returns None when there is nothing yet. Raises OSError for anything else.
+    """
+    try:
+        return os.read(fd, RECEIVE_SIZE)
+    except BlockingIOError:
+        return None
+
+
+def python_send(fd: int, data: bytes | bytearray | memoryview) -> int:
+    """Send what a non-blocking socket takes at once, and return how many bytes that was.
+
+    Returns 0 when it takes none now. Raises OSError for anything else.
+    """
+    try:
+        return os.write(fd, data)
+    except BlockingIOError:
+        return 0
+
+
+def python_epoll_wait(epoll_fd: int) -> Wait:
+    """Return the function that waits on the epoll descriptor ``epoll_fd``.
+
+    It is given seconds, and reports at most some 1,000 events a call. Signal handlers run while it
+    waits. It holds a duplicate of the descriptor, and closes that when it is dropped.
+    """
+    return select.epoll.fromfd(os.dup(epoll_fd)).poll
+
+
+if TYPE_CHECKING or os.environ.get("RUNTIME_NO_LEAF"):
+    has_leaf: bool = False
+    step: Callable[[Steppable, Context], object] = python_step
+    recv: Callable[[int], bytes | None] = python_recv
+    send: Callable[[int, bytes | bytearray | memoryview], int] = python_send
+    epoll_wait: Callable[[int], Wait] = python_epoll_wait
+else:
+    try:
+        from runtime.kernel._leaf import epoll_wait, recv, send, step
+
+        has_leaf = True
+    except ImportError:
+        has_leaf = False
+        step = python_step
+        recv = python_recv
+        send = python_send
+        epoll_wait = python_epoll_wait

@@ -1,0 +1,111 @@
+"""Reports of what no caller can be told, and the checks that keep bad input out of the loop."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import traceback
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+_logger: Final = logging.getLogger("asyncio")
+
+
+class HasFileno(Protocol):
+    """A socket, a file, or anything else that has a descriptor."""
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+
+
+def check_callback(callback: object, method: str) -> None:
+    """Raise TypeError when ``callback`` cannot be a callback of ``method``."""
+    if inspect.iscoroutine(callback):
+        callback.close()
+        raise TypeError(
+            f"{method}() takes a callable, not the coroutine {callback!r}: "
+            "make a task of it with create_task()."
+        )
+    if not callable(callback):
+        raise TypeError(f"{method}() takes a callable, not {callback!r}.")
+    if inspect.iscoroutinefunction(callback):
+        raise TypeError(
+            f"{method}() takes a plain callable, not the coroutine function {callback!r}, whose "
+            "coroutine nobody would run: make a task of it with create_task()."
+        )
+
+
+def descriptor(fd: int | HasFileno) -> int:
+    """Return the number of a descriptor given as such or as an object with ``fileno()``.
+
+    Raises ValueError when it is neither, or closed.
+    """
+    if isinstance(fd, int):
+        number = fd
+    else:
+        try:
+            number = int(fd.fileno())
+        except (AttributeError, TypeError, ValueError):
+            raise ValueError(
+                f"{fd!r} is no file descriptor, nor an open object with fileno()."
+            ) from None
+    if number < 0:
+        raise ValueError(f"{fd!r} is closed, or its file descriptor is not valid: {number}.")
+    return number
+
+
+def hand_over(
+    loop: Any, handler: Callable[[Any, dict[str, Any]], object] | None, context: dict[str, Any]
+) -> None:
+    """Give ``context`` to ``handler``, or to the loop's default; survive what they raise."""
+    if handler is None:
+        try:
+            loop.default_exception_handler(context)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            _logger.error("Exception in default exception handler", exc_info=True)
+        return
+    try:
+        handler(loop, context)
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        try:
+            loop.default_exception_handler(
+                {
+                    "message": "Unhandled error in exception handler",
+                    "exception": error,
+                    "context": context,
+                }
+            )
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            _logger.error(
+                "Exception in default exception handler while handling an unexpected error "
+                "in custom exception handler",
+                exc_info=True,
+            )
+
+
+def log_exception_context(context: dict[str, Any]) -> None:
+    """Log an exception handler's context as an error, one line for each of its entries."""
+    lines = [context.get("message") or "Unhandled exception in event loop"]
+    for key in sorted(context):
+        if key in ("message", "exception"):
+            continue
+        value = context[key]
+        if key in ("source_traceback", "handle_traceback"):
+            stack = "".join(traceback.format_list(value)).rstrip()
+            lines.append(f"{key.replace('_', ' ')} (most recent call last):\n{stack}")
+        else:
+            lines.append(f"{key}: {_safe_repr(value)}")
+    _logger.error("\n".join(lines), exc_info=context.get("exception"))
+
+
+def _safe_repr(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception as error:
+        return f"<{type(value).__name__}, whose repr() raised {type(error).__name__}>"

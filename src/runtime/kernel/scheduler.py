@@ -1,0 +1,411 @@
+"""The scheduler: what is ready, what is due later, what waits for a descriptor.
+
+It is the part of the loop that futures and tasks need to know. ``runtime.kernel.core.LoopCore``
+adds the turn of the loop to it.
+
+Threads: everything here belongs to the thread that runs the loop, except ``call_soon_threadsafe``
+and ``wake``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from selectors import BaseSelector
+from typing import Any, Final, NoReturn
+
+from runtime.kernel import reports
+from runtime.kernel.describe import creation_stack
+from runtime.kernel.handles import Handle, Runnable
+from runtime.kernel.native import mypyc_attr
+from runtime.kernel.poller import READ, WRITE, Poller, Watcher
+from runtime.kernel.timers import TimerHandle, TimerHeap
+
+ExceptionHandler = Callable[[Any, dict[str, Any]], object]
+FileDescriptor = int | reports.HasFileno
+
+_callable: Final = callable
+_copy_context: Final = copy_context
+
+
+class _CallbackWatcher(Watcher):
+    """The watcher behind ``add_reader`` and ``add_writer``: each event queues its handle."""
+
+    __slots__ = ("_loop", "reader", "writer")
+
+    def __init__(self, fd: int, loop: Scheduler) -> None:
+        Watcher.__init__(self, fd)
+        self._loop = loop
+        self.reader: Handle | None = None
+        self.writer: Handle | None = None
+
+    def on_readable(self) -> None:
+        if self.reader is not None:
+            self._loop.ready_append(self.reader)
+
+    def on_writable(self) -> None:
+        if self.writer is not None:
+            self._loop.ready_append(self.writer)
+
+    def on_lost(self) -> None:
+        for handle in (self.reader, self.writer):
+            if handle is not None:
+                handle.cancel()
+        self.reader = self.writer = None
+
+
+class _WakeWatcher(Watcher):
+    """Reads what ``wake`` and the interpreter's signal handler wrote, and forgets it."""
+
+    __slots__ = ("_loop",)
+
+    def __init__(self, loop: Scheduler, fd: int) -> None:
+        Watcher.__init__(self, fd)
+        self._loop = loop
+
+    def on_readable(self) -> None:
+        self._loop.drain_wakeups()
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Scheduler:
+    """The ready queue, the timers and the poller of one loop, and how exceptions are reported."""
+
+    __slots__ = (
+        "_clock",
+        "_exception_handler",
+        "_refusal",
+        "_wake_pending",
+        "_wake_receiver",
+        "_wake_sender",
+        "debug",
+        "on_signal_bytes",
+        "poller",
+        "ready",
+        "ready_append",
+        "slow_callback_duration",
+        "task_entered",
+        "tasks",
+        "thread_id",
+        "timers",
+    )
+
+    def __init__(self, selector: BaseSelector | None, clock: Callable[[], float]) -> None:
+        self.ready: deque[Runnable] = deque()
+        # How everything gets into the ready queue. Closing the loop puts a function that raises
+        # here, so that the hot path need not ask whether the loop is closed.
+        self.ready_append: Callable[[Runnable], object] = self.ready.append
+        # Every task that has not ended: the loop keeps them alive.
+        self.tasks: set[Any] = set()
+        # Whether asyncio's registry names a current task of this loop.
+        self.task_entered = False
+        self.timers = TimerHeap()
+        self.poller = Poller(selector, self._report_watcher)
+        # The thread that runs the loop; 0 while nobody does.
+        self.thread_id = 0
+        self.debug = False
+        self.slow_callback_duration = 0.1
+        self.on_signal_bytes: Callable[[bytes], object] | None = None
+        self._clock = clock
+        self._exception_handler: ExceptionHandler | None = None
+        # Why the loop takes no more work; None while it does.
+        self._refusal: str | None = None
+        self._wake_pending = False
+        self._wake_receiver, self._wake_sender = socket.socketpair()
+        self._wake_receiver.setblocking(False)
+        self._wake_sender.setblocking(False)
+        self.poller.watch(_WakeWatcher(self, self._wake_receiver.fileno()), READ)
+
+    # -- Callbacks ---------------------------------------------------------------------------------
+
+    def call_soon(
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> Handle:
+        """Call ``callback(*args)`` in the next turn of the loop, after what was queued before.
+
+        It runs in ``context``, by default a copy of the current one. Returns a handle that can be
+        cancelled. Raises RuntimeError on a closed loop and TypeError for what cannot be called.
+        """
+        if context is None:
+            context = _copy_context()
+        handle = Handle(callback, args, self, context)
+        if self.debug:
+            self.check_thread()
+            handle.source_traceback = creation_stack()
+        if not _callable(callback) or self.debug:
+            reports.check_callback(callback, "call_soon")
+        self.ready_append(handle)
+        return handle
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> TimerHandle:
+        """Call ``callback(*args)`` after ``delay`` seconds; otherwise as ``call_soon``.
+
+        Callbacks with the same deadline run in the order in which they were scheduled.
+        """
+        if delay is None:
+            raise TypeError("call_later() takes a delay in seconds, not None.")
+        return self._call_at(self._clock() + delay, callback, args, context, "call_later")
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> TimerHandle:
+        """Call ``callback(*args)`` at ``when``, in seconds on the clock of ``time()``."""
+        if when is None:
+            raise TypeError("call_at() takes a moment in seconds, not None.")
+        return self._call_at(when, callback, args, context, "call_at")
+
+    def _call_at(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: Context | None,
+        method: str,
+    ) -> TimerHandle:
+        if when != when:
+            raise ValueError(f"{method}() takes a number of seconds, not NaN.")
+        if self._refusal is not None:
+            raise RuntimeError(self._refusal)
+        if context is None:
+            context = _copy_context()
+        handle = TimerHandle(when, callback, args, self, context, self.timers)
+        if self.debug:
+            self.check_thread()
+            handle.source_traceback = creation_stack()
+        if not _callable(callback) or self.debug:
+            reports.check_callback(callback, method)
+        self.timers.push(when, handle)
+        return handle
+
+    def call_soon_threadsafe(
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> Handle:
+        """As ``call_soon``, from any thread, and from a signal handler: the loop is woken."""
+        if not _callable(callback) or self.debug:
+            reports.check_callback(callback, "call_soon_threadsafe")
+        handle = Handle(callback, args, self, context if context is not None else copy_context())
+        if self.debug:
+            handle.source_traceback = creation_stack()
+        self.ready_append(handle)
+        self.wake()
+        return handle
+
+    def time(self) -> float:
+        """Return the current time on the loop's clock, in seconds from an arbitrary start."""
+        return self._clock()
+
+    # -- Waking up ---------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Make the loop's wait return, now or when it next begins. For any thread.
+
+        One byte is on its way at a time: the flag is cleared before the ready queue is looked at,
+        so that whoever finds it set has queued its work early enough to be seen.
+        """
+        if self._wake_pending:
+            return
+        self._wake_pending = True
+        try:
+            self._wake_sender.send(b"\0")
+        except BlockingIOError:
+            pass  # The buffer is full: a wake-up is certainly on its way.
+        except OSError:
+            if self._refusal is None:
+                raise
+
+    def wakeup_fd(self) -> int:
+        """Return the descriptor for ``signal.set_wakeup_fd``."""
+        return self._wake_sender.fileno()
+
+    def drain_wakeups(self) -> None:
+        """Empty the wake-up socket. Bytes other than zero are signal numbers."""
+        self._wake_pending = False
+        while True:
+            try:
+                data = self._wake_receiver.recv(4096)
+            except (BlockingIOError, InterruptedError):
+                return
+            if self.on_signal_bytes is not None and data.strip(b"\0"):
+                self.on_signal_bytes(data)
+            if len(data) < 4096:
+                return
+
+    # -- Descriptors -------------------------------------------------------------------------------
+
+    def add_reader(
+        self, fd: FileDescriptor, callback: Callable[..., object], *args: Any
+    ) -> Handle:
+        """Call ``callback(*args)`` whenever ``fd`` can be read, in place of an earlier reader.
+
+        ``fd`` is a descriptor or an object with ``fileno()``. Returns the handle.
+        """
+        reports.check_callback(callback, "add_reader")
+        watcher = self._callback_watcher(fd)
+        handle = Handle(callback, args, self, copy_context())
+        if watcher.reader is not None:
+            # It may have been left behind by a descriptor that was closed, and is in use again.
+            watcher.reader.cancel()
+            self.poller.watch_anew(watcher)
+        else:
+            self.poller.watch(watcher, watcher.events | READ)
+        watcher.reader = handle
+        return handle
+
+    def remove_reader(self, fd: FileDescriptor) -> bool:
+        """Stop watching ``fd`` for reading. Returns whether it was being watched."""
+        watcher = self.poller.watcher(reports.descriptor(fd))
+        if not isinstance(watcher, _CallbackWatcher) or watcher.reader is None:
+            return False
+        watcher.reader.cancel()
+        watcher.reader = None
+        self.poller.watch(watcher, watcher.events & ~READ)
+        return True
+
+    def add_writer(
+        self, fd: FileDescriptor, callback: Callable[..., object], *args: Any
+    ) -> Handle:
+        """Call ``callback(*args)`` whenever ``fd`` can be written, in place of an earlier writer.
+
+        ``fd`` is a descriptor or an object with ``fileno()``. Returns the handle.
+        """
+        reports.check_callback(callback, "add_writer")
+        watcher = self._callback_watcher(fd)
+        handle = Handle(callback, args, self, copy_context())
+        if watcher.writer is not None:
+            # It may have been left behind by a descriptor that was closed, and is in use again.
+            watcher.writer.cancel()
+            self.poller.watch_anew(watcher)
+        else:
+            self.poller.watch(watcher, watcher.events | WRITE)
+        watcher.writer = handle
+        return handle
+
+    def remove_writer(self, fd: FileDescriptor) -> bool:
+        """Stop watching ``fd`` for writing. Returns whether it was being watched."""
+        watcher = self.poller.watcher(reports.descriptor(fd))
+        if not isinstance(watcher, _CallbackWatcher) or watcher.writer is None:
+            return False
+        watcher.writer.cancel()
+        watcher.writer = None
+        self.poller.watch(watcher, watcher.events & ~WRITE)
+        return True
+
+    def has_reader(self, fd: int) -> bool:
+        """Return whether ``add_reader`` has a callback for ``fd``."""
+        watcher = self.poller.watcher(fd)
+        return isinstance(watcher, _CallbackWatcher) and watcher.reader is not None
+
+    def has_writer(self, fd: int) -> bool:
+        """Return whether ``add_writer`` has a callback for ``fd``."""
+        watcher = self.poller.watcher(fd)
+        return isinstance(watcher, _CallbackWatcher) and watcher.writer is not None
+
+    def _callback_watcher(self, fd: FileDescriptor) -> _CallbackWatcher:
+        self.check_open()
+        if self.debug:
+            self.check_thread()
+        number = reports.descriptor(fd)
+        watcher = self.poller.watcher(number)
+        if watcher is None:
+            return _CallbackWatcher(number, self)
+        if isinstance(watcher, _CallbackWatcher):
+            return watcher
+        raise RuntimeError(
+            f"File descriptor {number} is used by {watcher!r}; it cannot have a reader or a writer "
+            "of its own before that is closed."
+        )
+
+    # -- Reports -----------------------------------------------------------------------------------
+
+    def set_exception_handler(self, handler: ExceptionHandler | None) -> None:
+        """Have ``handler(loop, context)`` called for exceptions that reach nobody; None: log them.
+
+        Raises TypeError for what cannot be called.
+        """
+        if handler is not None and not callable(handler):
+            raise TypeError(f"An exception handler is a callable or None, not {handler!r}.")
+        self._exception_handler = handler
+
+    def get_exception_handler(self) -> ExceptionHandler | None:
+        """Return the exception handler that was set, or None."""
+        return self._exception_handler
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        """Log ``context`` as an error, with its exception, to the logger named ``asyncio``."""
+        reports.log_exception_context(context)
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Report what no caller can be told.
+
+        ``context`` has a ``message`` and may have ``exception``, ``future``, ``task``, ``handle``,
+        ``protocol``, ``transport``, ``socket``, ``asyncgen`` and ``source_traceback``. An exception
+        in the handler itself is logged and goes no further; SystemExit and KeyboardInterrupt pass.
+        """
+        reports.hand_over(self, self._exception_handler, context)
+
+    def _report_watcher(self, message: str, error: BaseException, watcher: object) -> None:
+        self.call_exception_handler({"message": message, "exception": error, "watcher": watcher})
+
+    # -- State -------------------------------------------------------------------------------------
+
+    def is_closed(self) -> bool:
+        """Return whether the loop was closed."""
+        return self._refusal is not None
+
+    def check_open(self) -> None:
+        """Raise RuntimeError when the loop takes no more work."""
+        if self._refusal is not None:
+            raise RuntimeError(self._refusal)
+
+    def check_thread(self) -> None:
+        """Raise RuntimeError when another thread than the caller's runs the loop."""
+        if self.thread_id and self.thread_id != threading.get_ident():
+            raise RuntimeError(
+                "The loop runs in another thread: use call_soon_threadsafe() or "
+                "run_coroutine_threadsafe() to reach it from this one."
+            )
+
+    def refuse_work(self, reason: str) -> None:
+        """Take no more work: every later attempt raises RuntimeError(reason)."""
+        self._refusal = reason
+        self.ready_append = self._refuse
+        self.ready.clear()
+        self.timers.clear()
+
+    def _refuse(self, runnable: Runnable) -> NoReturn:
+        raise RuntimeError(self._refusal)
+
+    def release(self) -> None:
+        """Give back the descriptors: the selector's and those of the wake-up sockets."""
+        self.poller.close()
+        self._wake_receiver.close()
+        self._wake_sender.close()
+
+
+def running_scheduler(needed_by: str) -> Scheduler:
+    """Return the loop that runs in this thread. Raises RuntimeError when none of ours does."""
+    loop: object = asyncio._get_running_loop()
+    if isinstance(loop, Scheduler):
+        return loop
+    if loop is None:
+        raise RuntimeError(
+            f"no running event loop: {needed_by} is for coroutines that runtime.run() runs."
+        )
+    raise RuntimeError(
+        f"The running event loop is {loop!r}, not one of runtime's, which {needed_by} needs."
+    )
+

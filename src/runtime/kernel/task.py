@@ -1,0 +1,385 @@
+"""The task: a coroutine that the loop runs, step by step.
+
+::
+
+                       create                        a step of the coroutine
+                         |            +---------------------------------------------+
+                         v            |                                             |
+                      QUEUED ----> RUNNING --- yields a pending future ----> WAITING for it
+                         ^            |                                             |
+                         |            +--- yields None (sleep(0)) ------> QUEUED    |
+                         |            |                                             |
+                         |            +--- returns, raises, is cancelled -> DONE    |
+                         |                                                          |
+                         +--- the future is done (or was cancelled by cancel()) ----+
+
+Invariants: a task that is not done is in exactly one of these places: in the ready queue, running,
+or subscribed to one future (``_awaited`` if it is ours, ``_foreign`` if it is asyncio's). So it is
+never stepped twice for one wake-up. ``cancel()`` while WAITING cancels the future, which queues the
+task; otherwise it sets ``_must_cancel``, and the next step begins by raising CancelledError.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context, copy_context
+from types import CoroutineType, FrameType, GeneratorType
+from typing import Any, Final, TextIO
+
+from runtime.kernel import leaf, stacks
+from runtime.kernel.describe import describe_coroutine
+from runtime.kernel.errors import CancelledError
+from runtime.kernel.failure import Failure
+from runtime.kernel.future import (
+    FutureCore,
+    cancel_future,
+    fail_future,
+    failure_of,
+    finish_future,
+    init_future,
+    subscribe,
+)
+from runtime.kernel.native import mypyc_attr
+from runtime.kernel.registry import current_tasks, swap_current_task
+from runtime.kernel.scheduler import Scheduler, running_scheduler
+
+_run_to_suspension: Final[Callable[[Any, Context], object]] = leaf.step
+_next_number: Final = itertools.count(1).__next__
+_copy_context: Final = copy_context
+_current_tasks: Final = current_tasks
+_CoroutineType: Final = CoroutineType
+_CO_ITERABLE_COROUTINE: Final = 0x100
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class TaskCore(FutureCore):
+    """The behaviour of a task. See ``runtime.kernel.types.Task``."""
+
+    __slots__ = (
+        "_awaited",
+        "_cancel_requests",
+        "_context",
+        "_coro",
+        "_foreign",
+        "_log_destroy_pending",
+        "_must_cancel",
+        "_name",
+        "_throw",
+    )
+
+    _coro: Any
+    _name: Any
+    _context: Context
+    _awaited: FutureCore | None
+    _foreign: Any
+    _throw: BaseException | None
+    _must_cancel: bool
+    _cancel_requests: int
+    _log_destroy_pending: bool
+
+    def __init__(
+        self,
+        coro: Coroutine[Any, Any, Any] | Generator[Any, Any, Any],
+        *,
+        loop: Scheduler | None = None,
+        name: object = None,
+        context: Context | None = None,
+        eager_start: bool = False,
+    ) -> None:
+        if loop is None:
+            loop = running_scheduler(type(self).__name__)
+        init_task(self, coro, loop, name, context, eager_start)
+
+    def run(self) -> None:
+        """Run the coroutine up to its next suspension. The loop calls this."""
+        step(self)
+
+    def short_name(self) -> str:
+        """Return the name, in the form in which a future shows who waits for it."""
+        return f"<{type(self).__name__} {self.get_name()!r}>"
+
+    def get_coro(self) -> Any:
+        """Return the coroutine that the task runs."""
+        return self._coro
+
+    def get_context(self) -> Context:
+        """Return the context that the coroutine runs in."""
+        return self._context
+
+    def get_name(self) -> str:
+        """Return the name of the task."""
+        if isinstance(self._name, int):
+            self._name = f"Task-{self._name}"
+        name: str = self._name
+        return name
+
+    def set_name(self, value: object) -> None:
+        """Name the task ``str(value)``."""
+        self._name = str(value)
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Ask for a CancelledError to be raised in the coroutine, where it is suspended.
+
+        The coroutine may clean up, delay or refuse; each request adds to ``cancelling()``. ``msg``
+        goes into the exception. Returns False, and does nothing, when the task is done.
+        """
+        if not self._pending:
+            return cancel_future(self, msg)
+        self._cancel_requests += 1
+        if self._awaited is not None:
+            if self._awaited.cancel(msg=msg):
+                return True
+        elif self._foreign is not None and self._foreign.cancel(msg=msg):
+            return True
+        self._must_cancel = True
+        self._cancel_message = msg
+        return True
+
+    def cancelling(self) -> int:
+        """Return how many requests to cancel the task were made, less those taken back."""
+        return self._cancel_requests
+
+    def uncancel(self) -> int:
+        """Take one request to cancel back; return how many are left.
+
+        With the last one goes a CancelledError that was asked for and not raised yet.
+        """
+        if self._cancel_requests > 0:
+            self._cancel_requests -= 1
+            if self._cancel_requests == 0:
+                self._must_cancel = False
+        return self._cancel_requests
+
+    def set_result(self, result: Any) -> None:
+        """Raise RuntimeError: the coroutine's result is the task's."""
+        raise RuntimeError(f"{self!r} gets its result from its coroutine; it cannot be set.")
+
+    def set_exception(self, exception: type | BaseException) -> None:
+        """Raise RuntimeError: the coroutine's exception is the task's."""
+        raise RuntimeError(f"{self!r} gets its exception from its coroutine; it cannot be set.")
+
+    def get_stack(self, *, limit: int | None = None) -> list[FrameType]:
+        """Return the stack of the coroutine, or of the exception that it ended with.
+
+        A suspended coroutine has one frame; the newest ``limit`` frames are returned. A traceback
+        gives its oldest ``limit`` frames. Source: ``asyncio.Task.get_stack``.
+        """
+        frames = stacks.coroutine_stack(self._coro, limit)
+        return frames or stacks.exception_stack(self._failed_with(), limit)
+
+    def print_stack(self, *, limit: int | None = None, file: TextIO | None = None) -> None:
+        """Print what ``get_stack`` returns as a traceback, to ``file`` or to stderr."""
+        stacks.print_task_stack(self, self._failed_with(), limit, file)
+
+    def _failed_with(self) -> BaseException | None:
+        failure = self._failure()
+        return None if failure is None else failure.exception
+
+    def _on_foreign_done(self, future: Any) -> None:
+        """Resume the coroutine: the asyncio future that it waits for is done."""
+        if self._foreign is not future:
+            return
+        self._foreign = None
+        try:
+            future.result()
+        except BaseException as error:
+            self._throw = error
+        step(self)
+
+    def make_failure(self, exception: BaseException) -> Failure:
+        """Return the failure that ``exception`` is, armed to be reported."""
+        return Failure(
+            exception,
+            self._loop,
+            type(self).__name__,
+            self._source_traceback,
+            self._name,
+            self._coro,
+        )
+
+    def describe_state(self) -> list[str]:
+        """Return the words of the ``repr``, in order."""
+        words = FutureCore.describe_state(self)
+        if self._pending and self._must_cancel:
+            words[0] = "cancelling"
+        words[1:1] = [f"name={self.get_name()!r}", f"coro=<{describe_coroutine(self._coro)}>"]
+        if self._awaited is not None:
+            words.insert(3, f"wait_for={self._awaited!r}")
+        elif self._foreign is not None:
+            words.insert(3, f"wait_for={self._foreign!r}")
+        return words
+
+
+def init_task(
+    self: TaskCore,
+    coro: object,
+    loop: Scheduler,
+    name: object,
+    context: Context | None,
+    eager_start: bool,
+) -> None:
+    """Initialise a bare task: what ``__init__`` does, as a function that is called directly."""
+    if type(coro) is not _CoroutineType:
+        _check_coroutine(coro)
+    init_future(self, loop)
+    self._coro = coro
+    self._name = _next_number() if name is None else str(name)
+    self._context = context if context is not None else _copy_context()
+    # What the task waits for: our future, or somebody else's.
+    self._awaited = None
+    self._foreign = None
+    # What the next step throws into the coroutine, unless that is a CancelledError.
+    self._throw = None
+    self._must_cancel = False
+    self._cancel_requests = 0
+    # asyncio.gather() clears it: its children are not reported when their loop is closed.
+    self._log_destroy_pending = True
+    if eager_start and loop.thread_id:
+        loop.tasks.add(self)
+        _start_eagerly(self)
+    else:
+        loop.ready_append(self)
+        loop.tasks.add(self)
+
+
+def _check_coroutine(coro: object) -> None:
+    if isinstance(coro, GeneratorType):
+        if coro.gi_code.co_flags & _CO_ITERABLE_COROUTINE:
+            return
+    elif isinstance(coro, Coroutine):
+        return
+    raise TypeError(f"A task runs a coroutine, not {coro!r}.")
+
+
+def step(task: TaskCore) -> None:
+    """Run the coroutine of ``task`` once, and arrange for what it then waits for to queue it."""
+    loop = task._loop
+    error = task._throw
+    awaited = task._awaited
+    if awaited is not None:
+        task._awaited = None
+        if awaited._failed:
+            error = failure_of(awaited)
+        awaited = None
+    if error is not None:
+        task._throw = None
+    if task._must_cancel:
+        task._must_cancel = False
+        if not isinstance(error, CancelledError):
+            error = task._make_cancelled_error()
+    if _current_tasks is not None:
+        _current_tasks[loop] = task
+    else:
+        swap_current_task(loop, task)
+    loop.task_entered = True
+    try:
+        if error is None:
+            outcome = _run_to_suspension(task._coro, task._context)
+        else:
+            outcome = _throw_into(task, error)
+    except CancelledError as cancelled:
+        loop.tasks.discard(task)
+        cancel_future(task, None, cancelled)
+        return
+    except (KeyboardInterrupt, SystemExit) as fatal:
+        loop.tasks.discard(task)
+        fail_future(task, fatal)
+        raise
+    except BaseException as failure:
+        loop.tasks.discard(task)
+        fail_future(task, failure)
+        return
+    finally:
+        error = None
+    if outcome is None:
+        loop.ready_append(task)
+    elif isinstance(outcome, FutureCore):
+        if outcome._asyncio_future_blocking and outcome._loop is loop and outcome is not task:
+            outcome._asyncio_future_blocking = False
+            task._awaited = outcome
+            subscribe(outcome, task)
+            if task._must_cancel and outcome.cancel(msg=task._cancel_message):
+                task._must_cancel = False
+        else:
+            _await_other(task, outcome)
+    elif type(outcome) is tuple:
+        loop.tasks.discard(task)
+        if task._must_cancel:
+            # Cancelled in its last step: it had no await left to raise at.
+            task._must_cancel = False
+            cancel_future(task, task._cancel_message)
+        else:
+            finish_future(task, outcome[0])
+    else:
+        _await_other(task, outcome)
+
+
+def _throw_into(task: TaskCore, error: BaseException) -> object:
+    """Resume the coroutine with an exception; the outcome is as that of ``leaf.step``."""
+    try:
+        outcome: object = task._context.run(task._coro.throw, error)
+    except StopIteration as stop:
+        return (stop.value,)
+    return [outcome] if isinstance(outcome, tuple) else outcome
+
+
+def _await_other(task: TaskCore, outcome: object) -> None:
+    """Wait for a future that is not ours; or refuse what the coroutine yielded, inside it."""
+    blocking: object = getattr(outcome, "_asyncio_future_blocking", None)
+    if blocking is None:
+        if isinstance(outcome, list) and len(outcome) == 1 and isinstance(outcome[0], tuple):
+            outcome = outcome[0]
+        if isinstance(outcome, GeneratorType):
+            text = f"{task!r} yielded the generator {outcome!r}: use 'yield from' to run it."
+        else:
+            text = (
+                f"{task!r} yielded {outcome!r}: a coroutine that a task runs can only yield "
+                "a future that it awaits, or None."
+            )
+        _refuse(task, text)
+        return
+    future: Any = outcome
+    if future.get_loop() is not task._loop:
+        _refuse(
+            task,
+            f"{task!r} awaits {future!r}, which belongs to another event loop: "
+            "run_coroutine_threadsafe() and wrap_future() reach across loops.",
+        )
+    elif not blocking:
+        _refuse(task, f"{task!r} yielded {future!r} itself: use 'await' or 'yield from' instead.")
+    elif future is task:
+        _refuse(task, f"{task!r} awaits itself, which would never end.")
+    else:
+        future._asyncio_future_blocking = False
+        task._foreign = future
+        # The step enters the task's own context: the callback must not have entered it already.
+        future.add_done_callback(task._on_foreign_done, context=Context())
+        if task._must_cancel and future.cancel(msg=task._cancel_message):
+            task._must_cancel = False
+
+
+def _refuse(task: TaskCore, text: str) -> None:
+    task._throw = RuntimeError(text)
+    task._loop.ready_append(task)
+
+
+def _start_eagerly(task: TaskCore) -> None:
+    """Run the first step at once, inside whatever is running."""
+    loop = task._loop
+    entered = loop.task_entered
+    previous = swap_current_task(loop, None)
+    try:
+        step(task)
+    finally:
+        swap_current_task(loop, previous)
+        loop.task_entered = entered
+
+
+def leave_task(loop: Scheduler) -> None:
+    """Note that no task of ``loop`` runs: a callback is about to, or the turn is over."""
+    loop.task_entered = False
+    if _current_tasks is not None:
+        _current_tasks.pop(loop, None)
+    else:
+        swap_current_task(loop, None)

@@ -1,0 +1,127 @@
+"""Timers: a heap of deadlines, each with the handle that is then due.
+
+Invariants: an entry is ``(when, sequence, handle)``; the sequence number is unique, so that entries
+compare without looking at the handle, and equal deadlines keep the order in which they were set.
+Cancelled handles stay in the heap until they are the majority, and are then swept out in one go:
+setting and cancelling a timer costs O(log n) at most, whatever the order.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any, Final
+
+from runtime.kernel.handles import Handle, Reporter, Runnable
+
+_Entry = tuple[Any, ...]
+"""``(when, sequence, handle or alarm)``. Typed loosely, so that the compiled code keeps it as one object."""
+
+SWEEP_MINIMUM: Final = 64
+"""Below so many cancelled entries a sweep is not worth its walk through the heap."""
+
+_heappush: Final = heapq.heappush
+_heappop: Final = heapq.heappop
+
+
+class TimerHandle(Handle):
+    """A callback scheduled for a moment, as ``call_later`` and ``call_at`` return it.
+
+    Source: the standard library's documentation of ``asyncio.TimerHandle``.
+    """
+
+    __slots__ = ("_heap", "_when")
+
+    def __init__(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        loop: Reporter,
+        context: Context,
+        heap: TimerHeap,
+    ) -> None:
+        Handle.__init__(self, callback, args, loop, context)
+        self._when = when
+        # The heap that the handle waits in; None once it is due or cancelled.
+        self._heap: TimerHeap | None = heap
+
+    def when(self) -> float:
+        """Return the moment that the callback is due, on the clock of ``loop.time()``, in seconds."""
+        return self._when
+
+    def cancel(self) -> None:
+        """Keep the callback from running, if it has not run yet, and let go of it."""
+        self._callback = None
+        self._args = ()
+        heap = self._heap
+        if heap is not None:
+            self._heap = None
+            heap.forget(self)
+
+    def left_heap(self) -> None:
+        """Note that it is no longer in the timer heap: it is due."""
+        self._heap = None
+
+    def __repr__(self) -> str:
+        return f"{Handle.__repr__(self)[:-1]} when={self._when}>"
+
+
+class TimerHeap:
+    """The timers of one loop, soonest first."""
+
+    __slots__ = ("_cancelled", "_sequence", "entries")
+
+    def __init__(self) -> None:
+        self.entries: list[_Entry] = []
+        self._sequence = 0
+        self._cancelled = 0
+
+    def push(self, when: float, timed: Runnable) -> None:
+        """Add what is to be queued at ``when``: a handle, or an alarm."""
+        self._sequence += 1
+        _heappush(self.entries, (when, self._sequence, timed))
+
+    def wait_time(self, now: float) -> float:
+        """Return the seconds from ``now`` to the first timer; 0 when due, -1 when there is none."""
+        entries = self.entries
+        while entries and entries[0][2].cancelled():
+            _heappop(entries)
+            self._cancelled -= 1
+        if not entries:
+            return -1.0
+        seconds: float = entries[0][0] - now
+        return seconds if seconds > 0.0 else 0.0
+
+    def pop_due(self, now: float, ready: Callable[[Runnable], object]) -> None:
+        """Hand every timer that is due at ``now`` to ``ready``, in the order of their deadlines."""
+        entries = self.entries
+        while entries and entries[0][0] <= now:
+            timed: Runnable = _heappop(entries)[2]
+            if timed.cancelled():
+                self._cancelled -= 1
+            else:
+                timed.left_heap()
+                ready(timed)
+
+    def forget(self, timed: Runnable) -> None:
+        """Note that something in the heap was just cancelled."""
+        entries = self.entries
+        if entries[-1][2] is timed:
+            # The last entry of a heap is a leaf of the tree. Timeouts that do not expire mostly end
+            # here: the newest deadline is often the latest one.
+            entries.pop()
+            return
+        self._cancelled += 1
+        if self._cancelled > SWEEP_MINIMUM and self._cancelled * 2 > len(entries):
+            entries[:] = [entry for entry in entries if not entry[2].cancelled()]
+            heapq.heapify(entries)
+            self._cancelled = 0
+
+    def clear(self) -> None:
+        """Drop every timer: the loop is closed."""
+        for entry in self.entries:
+            entry[2].left_heap()
+        self.entries.clear()
+        self._cancelled = 0

@@ -1,0 +1,93 @@
+"""``Future`` and ``Task``, the classes that users hold.
+
+They add to the compiled cores what a compiled class cannot have: weak references, subscription at
+run time (``Future[int]``), subclasses, and precise types. The bodies under ``TYPE_CHECKING`` are
+for type checkers and readers; the behaviour is in ``future.py`` and ``task.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from runtime.kernel.future import FutureCore
+from runtime.kernel.scheduler import Scheduler
+from runtime.kernel.task import TaskCore
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Future(FutureCore, Generic[T]):
+    """A result that is not there yet: await it, or have a callback called when it is.
+
+    ``loop`` is the loop that it belongs to, by default the running one. An exception that nobody
+    retrieves is reported to the loop's exception handler when the future goes.
+
+    Awaiting it is cancellation safe; but cancelling a task that awaits a future cancels the future:
+    use ``shield()`` where others wait for it too.
+
+    Source: the standard library's documentation of ``asyncio.Future``.
+    """
+
+    if not TYPE_CHECKING:  # where mypy would take Task's two bases for incompatible
+        __slots__ = ("__weakref__",)
+
+    if TYPE_CHECKING:
+
+        def __init__(self, *, loop: Scheduler | None = None) -> None: ...
+
+        def result(self) -> T:
+            """Return the value; raise the exception, CancelledError, or InvalidStateError."""
+
+        def set_result(self, result: T) -> None:
+            """Finish with a value. Raises InvalidStateError when the future is already done."""
+
+        def add_done_callback(
+            self, fn: Callable[[Future[T]], object], *, context: Context | None = None
+        ) -> None:
+            """Call ``fn(future)`` once the future is done."""
+
+        def remove_done_callback(self, fn: Callable[[Future[T]], object]) -> int:
+            """Take back every ``add_done_callback(fn)``; return how many there were."""
+
+        def __await__(self) -> Generator[Any, None, T]: ...
+
+        def __iter__(self) -> Generator[Any, None, T]: ...
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {' '.join(self.describe_state())}>"
+
+
+class Task(TaskCore, Future[T]):
+    """A coroutine that the loop runs concurrently with others; also the future of its result.
+
+    ``name`` is for reports, ``context`` the context that the coroutine runs in (by default a copy
+    of the current one); with ``eager_start`` the first step runs at once. The loop holds the task
+    until it has ended.
+
+    Source: the standard library's documentation of ``asyncio.Task``.
+    """
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            coro: Coroutine[Any, Any, T] | Generator[Any, Any, T],
+            *,
+            loop: Scheduler | None = None,
+            name: object = None,
+            context: Context | None = None,
+            eager_start: bool = False,
+        ) -> None: ...
+
+        def get_coro(self) -> Coroutine[Any, Any, T]:
+            """Return the coroutine that the task runs."""
+
+
+async def await_it(awaitable: Awaitable[T]) -> T:
+    """Return a coroutine that awaits ``awaitable``: a task can only be made of a coroutine."""
+    return await awaitable

@@ -1,0 +1,130 @@
+"""``Loop``, the event loop that users hold: the kernel, the network and the system in one.
+
+Its methods are thin: each hands over to the module that has the subject.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import warnings
+from typing import Any, cast
+
+from runtime.kernel import running
+from runtime.kernel.core import LoopCore
+from runtime.net import sockets
+
+
+class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
+    """An event loop, which is also an ``asyncio.AbstractEventLoop``.
+
+    ``selector`` is a ``selectors.BaseSelector``, by default a new ``DefaultSelector``; ``clock``
+    returns seconds, and is ``time.monotonic`` by default.
+    """
+
+    # -- Ending ------------------------------------------------------------------------------------
+
+    async def shutdown_asyncgens(self) -> None:
+        """Close the asynchronous generators that are not finished; warn about any started later.
+
+        What they raise is reported to the exception handler.
+        """
+        for generator in self.asyncgens_to_close():
+            try:
+                await generator.aclose()
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self.call_exception_handler(
+                    {
+                        "message": "an error occurred during closing of asynchronous generator "
+                        f"{generator!r}",
+                        "exception": error,
+                        "asyncgen": generator,
+                    }
+                )
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Wait for the default executor's threads to end, at most ``timeout`` seconds.
+
+        It takes no more work. After the timeout a RuntimeWarning is issued, and the threads are
+        left to themselves.
+        """
+        shutdown = self.begin_executor_shutdown()
+        if shutdown is None:
+            return
+        thread, done = shutdown
+        expiry = None
+        if timeout is not None:
+            expiry = self.call_later(timeout, done.cancel)
+        try:
+            await done
+        except asyncio.CancelledError:
+            if expiry is None or self.time() < expiry.when():
+                raise
+            warnings.warn(
+                "The executor did not finishing joining its threads within "
+                f"{timeout} seconds; they are left to themselves.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return
+        finally:
+            if expiry is not None:
+                expiry.cancel()
+        thread.join()
+
+    def __del__(self) -> None:
+        if not self.is_closed():
+            warnings.warn(f"unclosed event loop {self!r}", ResourceWarning, source=self)
+            if not self.is_running():
+                self.close()
+
+    # -- Sockets -----------------------------------------------------------------------------------
+
+    async def sock_recv(self, sock: socket.socket, nbytes: int) -> bytes:
+        """Receive up to ``nbytes`` bytes; ``b""`` at the end. Cancellation safe."""
+        return await sockets.sock_recv(sock, nbytes)
+
+    async def sock_recv_into(self, sock: socket.socket, buf: Any) -> int:
+        """Receive into a writable buffer; return the number of bytes. Cancellation safe."""
+        return await sockets.sock_recv_into(sock, buf)
+
+    async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
+        """Receive one datagram of up to ``bufsize`` bytes, and its sender. Cancellation safe."""
+        return await sockets.sock_recvfrom(sock, bufsize)
+
+    async def sock_recvfrom_into(
+        self, sock: socket.socket, buf: Any, nbytes: int = 0
+    ) -> tuple[int, Any]:
+        """Receive one datagram into a buffer; return its size and sender. Cancellation safe."""
+        return await sockets.sock_recvfrom_into(sock, buf, nbytes)
+
+    async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
+        """Send all of ``data``. Not cancellation safe: nobody knows how much was sent."""
+        await sockets.sock_sendall(sock, data)
+
+    async def sock_sendto(self, sock: socket.socket, data: Any, address: Any) -> int:
+        """Send one datagram; return the number of bytes sent. Cancellation safe."""
+        return await sockets.sock_sendto(sock, data, address)
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        """Connect to ``address``. Not cancellation safe: the attempt goes on; close the socket."""
+        await sockets.sock_connect(self, sock, address)
+
+    async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
+        """Accept a connection: its socket, non-blocking, and the peer's address.
+
+        Cancellation safe.
+        """
+        return await sockets.sock_accept(sock)
+
+
+def new_event_loop() -> Loop:
+    """Return a new event loop, which the caller closes."""
+    return Loop()  # type: ignore[abstract]  # what asyncio calls abstract is not at run time
+
+
+def get_running_loop() -> Loop:
+    """Return the loop that runs in this thread. Raises RuntimeError when none of ours does."""
+    return cast(Loop, running.get_running_loop())

@@ -1,0 +1,1 @@
+"""The network: readiness, sockets, connections, servers and streams. It stands on the kernel."""

@@ -1,0 +1,332 @@
+"""Listening sockets, and the server that they make up.
+
+A listener accepts in batches: one connection for one event, more when they come faster than turns
+do, at most ``_BATCH`` a turn, so that a flood of connections does not starve those there are. When
+the process or the system is out of descriptors it rests for a second, instead of being called
+again at once by a selector that still sees the connection waiting.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Final, Protocol
+
+from runtime.kernel.core import LoopCore
+from runtime.kernel.errors import CancelledError
+from runtime.kernel.poller import READ, Watcher
+from runtime.kernel.types import Future
+from runtime.net.names import AddressInfo, resolve
+
+_BATCH: Final = 64
+_REST: Final = 1.0
+"""Seconds that a listener rests when there are no descriptors left."""
+
+_OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Closable(Protocol):
+    """A connection, as far as its server is concerned."""
+
+    def close(self) -> None:
+        """Send what was written, then close."""
+
+    def abort(self) -> None:
+        """Close now."""
+
+
+Accept = Callable[[socket.socket, Any], object]
+"""Takes over an accepted socket and the peer's address."""
+
+
+class _Listener(Watcher):
+    def __init__(self, loop: LoopCore, sock: socket.socket, accept: Accept) -> None:
+        super().__init__(sock.fileno())
+        self.sock = sock
+        self._loop = loop
+        self._accept = accept
+        self._batch = 1
+        self._resumption: Any = None
+
+    def start(self, backlog: int) -> None:
+        self.sock.listen(backlog)
+        self._loop.poller.watch(self, READ)
+
+    def on_readable(self) -> None:
+        for _ in range(self._batch):
+            try:
+                client, address = self.sock.accept()
+            except (BlockingIOError, InterruptedError):
+                self._batch = 1
+                return
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:
+                if error.errno not in _OUT_OF_RESOURCES:
+                    raise
+                self._rest(error)
+                return
+            client.setblocking(False)
+            self._accept(client, address)
+        self._batch = min(2 * self._batch, _BATCH)
+
+    def _rest(self, error: OSError) -> None:
+        self._batch = 1
+        self._loop.call_exception_handler(
+            {
+                "message": f"socket.accept() out of system resource; resting for {_REST} s",
+                "exception": error,
+                "socket": self.sock,
+            }
+        )
+        self._loop.poller.watch(self, 0)
+        self._resumption = self._loop.call_later(_REST, self._resume)
+
+    def _resume(self) -> None:
+        self._resumption = None
+        self._loop.poller.watch(self, READ)
+
+    def on_lost(self) -> None:
+        self._loop.call_exception_handler(
+            {
+                "message": "A listening socket was closed by others than its server",
+                "socket": self.sock,
+            }
+        )
+
+    def close(self) -> None:
+        if self._resumption is not None:
+            self._resumption.cancel()
+            self._resumption = None
+        self._loop.poller.watch(self, 0)
+        self.sock.close()
+
+    def __repr__(self) -> str:
+        return f"<listener {self.sock!r}>"
+
+
+class Server:
+    """Listening sockets and the connections that they accepted.
+
+    As an asynchronous context manager it is closed, and waited for, at the end. Source:
+    ``asyncio.Server`` in the standard library's documentation.
+    """
+
+    def __init__(self, loop: LoopCore, sockets: Sequence[socket.socket], backlog: int) -> None:
+        self._loop = loop
+        self._listeners: list[_Listener] | None = None
+        self._sockets = list(sockets)
+        self._backlog = backlog
+        self._accept: Accept | None = None
+        self._serving = False
+        self._clients: set[Closable] = set()
+        self._closed_waiters: list[Future[None]] = []
+        self._serving_forever: Future[None] | None = None
+
+    # -- For whoever makes the connections ---------------------------------------------------------
+
+    def set_accept(self, accept: Accept) -> None:
+        """Say what takes over the accepted sockets."""
+        self._accept = accept
+
+    def attach(self, client: Closable) -> None:
+        """Count a connection as one of the server's."""
+        self._clients.add(client)
+
+    def detach(self, client: Closable) -> None:
+        """Note that a connection has ended."""
+        self._clients.discard(client)
+        self._wake_if_over()
+
+    # -- For users ---------------------------------------------------------------------------------
+
+    def get_loop(self) -> LoopCore:
+        """Return the loop that the server belongs to."""
+        return self._loop
+
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """The listening sockets; none once the server is closed."""
+        return tuple(self._sockets)
+
+    def is_serving(self) -> bool:
+        """Return whether the server accepts connections."""
+        return self._serving
+
+    def begin(self) -> None:
+        """Listen and accept from now on. Raises RuntimeError when the server is closed."""
+        if self._serving:
+            return
+        if not self._sockets or self._accept is None:
+            raise RuntimeError(f"{self!r} is closed; it cannot serve again.")
+        self._listeners = []
+        for sock in self._sockets:
+            listener = _Listener(self._loop, sock, self._accept)
+            self._listeners.append(listener)
+            listener.start(self._backlog)
+        self._serving = True
+
+    async def start_serving(self) -> None:
+        """Begin to accept connections; does nothing when the server does already."""
+        self.begin()
+
+    async def serve_forever(self) -> None:
+        """Accept connections until cancelled, and then close the server.
+
+        Raises RuntimeError when it is closed, or when another task is in this method.
+        """
+        if self._serving_forever is not None:
+            raise RuntimeError(f"server {self!r} is already being awaited on serve_forever()")
+        self.begin()
+        self._serving_forever = self._loop.create_future()
+        try:
+            await self._serving_forever
+        except CancelledError:
+            self.close()
+            await self.wait_closed()
+            raise
+        finally:
+            self._serving_forever = None
+
+    def close(self) -> None:
+        """Stop accepting and close the listening sockets; connections go on."""
+        if not self._sockets:
+            return
+        for listener in self._listeners or ():
+            listener.close()
+        for sock in self._sockets:
+            sock.close()
+        self._sockets.clear()
+        self._listeners = None
+        self._serving = False
+        waiting = self._serving_forever
+        if waiting is not None and not waiting.done():
+            waiting.cancel()
+        self._wake_if_over()
+
+    def close_clients(self) -> None:
+        """Close every connection, once what was written to it is sent."""
+        for client in list(self._clients):
+            client.close()
+
+    def abort_clients(self) -> None:
+        """Close every connection now."""
+        for client in list(self._clients):
+            client.abort()
+
+    async def wait_closed(self) -> None:
+        """Wait until the server is closed and its last connection has ended. Cancellation safe."""
+        if not self._sockets and not self._clients:
+            return
+        waiter: Future[None] = self._loop.create_future()
+        self._closed_waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter in self._closed_waiters:
+                self._closed_waiters.remove(waiter)
+
+    def _wake_if_over(self) -> None:
+        if self._sockets or self._clients:
+            return
+        for waiter in self._closed_waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._closed_waiters.clear()
+
+    async def __aenter__(self) -> Server:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+        await self.wait_closed()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} sockets={self.sockets!r}>"
+
+
+async def bind_tcp(
+    loop: LoopCore,
+    host: str | bytes | Sequence[str | bytes] | None,
+    port: int | str | None,
+    *,
+    family: int,
+    flags: int,
+    reuse_address: bool | None,
+    reuse_port: bool | None,
+    keep_alive: bool | None,
+) -> list[socket.socket]:
+    """Return bound, non-blocking sockets for every address of ``host``; all interfaces for None."""
+    hosts: Iterable[str | bytes | None]
+    if host is None or host == "":
+        hosts = [None]
+    elif isinstance(host, (str, bytes)):
+        hosts = [host]
+    else:
+        hosts = host
+    infos: list[AddressInfo] = []
+    for name in hosts:
+        for info in await resolve(loop, name, port, family=family, flags=flags):
+            if info not in infos:
+                infos.append(info)
+    if reuse_address is None:
+        reuse_address = os.name == "posix" and sys.platform != "cygwin"
+    sockets: list[socket.socket] = []
+    try:
+        for info in infos:
+            bound = _bind(info, reuse_address, bool(reuse_port), bool(keep_alive))
+            if bound is not None:
+                sockets.append(bound)
+        if not sockets:
+            raise OSError(f"could not bind on any address out of {[info[4] for info in infos]!r}")
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _bind(
+    info: AddressInfo, reuse_address: bool, reuse_port: bool, keep_alive: bool
+) -> socket.socket | None:
+    family, kind, proto, _, address = info
+    try:
+        sock = socket.socket(family, kind, proto)
+    except OSError:
+        return None  # The system resolves names to this family, but does not speak it.
+    try:
+        sock.setblocking(False)
+        if reuse_address:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            if not hasattr(socket, "SO_REUSEPORT"):
+                raise ValueError("reuse_port is not supported by this system")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if keep_alive:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if family == socket.AF_INET6 and hasattr(socket, "IPPROTO_IPV6"):
+            # So that the same port can be bound on IPv4 too.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            sock.bind(address)
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL and family == socket.AF_INET6:
+                sock.close()
+                return None  # IPv6 is compiled in, but off on this host.
+            raise OSError(
+                error.errno,
+                f"error while attempting to bind on address {address!r}: {error.strerror}",
+            ) from None
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,134 @@
+"""The ``sock_*`` operations: non-blocking sockets of the user's own, awaited.
+
+Each tries the socket at once, and waits only when it must. A socket must be non-blocking, as
+asyncio demands in debug mode; here a blocking one is refused always, for it would stop the loop.
+
+Source: "Working with socket objects directly" in the standard library's documentation of asyncio.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+from runtime.kernel.core import LoopCore
+from runtime.net.names import resolve
+from runtime.net.readiness import wait_readable, wait_writable
+
+Buffer = bytes | bytearray | memoryview
+
+
+def check_socket(sock: socket.socket, operation: str) -> None:
+    """Raise ValueError unless ``sock`` is non-blocking, TypeError for a TLS socket."""
+    if sock.gettimeout() != 0:
+        raise ValueError(f"{operation}() needs a non-blocking socket: call setblocking(False) first.")
+    if hasattr(sock, "do_handshake"):
+        raise TypeError(f"{operation}() takes a plain socket, not the TLS socket {sock!r}.")
+
+
+async def sock_recv(sock: socket.socket, nbytes: int) -> bytes:
+    """Receive up to ``nbytes`` bytes; ``b""`` at the end. Cancellation safe."""
+    check_socket(sock, "sock_recv")
+    while True:
+        try:
+            return sock.recv(nbytes)
+        except (BlockingIOError, InterruptedError):
+            await wait_readable(sock)
+
+
+async def sock_recv_into(sock: socket.socket, buf: Any) -> int:
+    """Receive into a writable buffer; return the number of bytes. Cancellation safe."""
+    check_socket(sock, "sock_recv_into")
+    while True:
+        try:
+            return sock.recv_into(buf)
+        except (BlockingIOError, InterruptedError):
+            await wait_readable(sock)
+
+
+async def sock_recvfrom(sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
+    """Receive one datagram of up to ``bufsize`` bytes, and its sender. Cancellation safe."""
+    check_socket(sock, "sock_recvfrom")
+    while True:
+        try:
+            return sock.recvfrom(bufsize)
+        except (BlockingIOError, InterruptedError):
+            await wait_readable(sock)
+
+
+async def sock_recvfrom_into(sock: socket.socket, buf: Any, nbytes: int = 0) -> tuple[int, Any]:
+    """Receive one datagram into a buffer; return its size and its sender. Cancellation safe."""
+    check_socket(sock, "sock_recvfrom_into")
+    if not nbytes:
+        nbytes = memoryview(buf).nbytes
+    while True:
+        try:
+            return sock.recvfrom_into(buf, nbytes)
+        except (BlockingIOError, InterruptedError):
+            await wait_readable(sock)
+
+
+async def sock_sendall(sock: socket.socket, data: Buffer) -> None:
+    """Send all of ``data``.
+
+    Not cancellation safe: after a cancellation nobody knows how much was sent.
+    """
+    check_socket(sock, "sock_sendall")
+    with memoryview(data).cast("B") as view:
+        position = 0
+        while position < len(view):
+            try:
+                position += sock.send(view[position:])
+            except (BlockingIOError, InterruptedError):
+                await wait_writable(sock)
+
+
+async def sock_sendto(sock: socket.socket, data: Buffer, address: Any) -> int:
+    """Send one datagram to ``address``; return the number of bytes sent. Cancellation safe."""
+    check_socket(sock, "sock_sendto")
+    while True:
+        try:
+            return sock.sendto(data, address)
+        except (BlockingIOError, InterruptedError):
+            await wait_writable(sock)
+
+
+async def sock_connect(loop: LoopCore, sock: socket.socket, address: Any) -> None:
+    """Connect to ``address``; a host name in it is resolved in a thread.
+
+    Not cancellation safe: the attempt goes on in the system; close the socket.
+    """
+    check_socket(sock, "sock_connect")
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        host, port = address[:2]
+        found = await resolve(
+            loop, host, port, family=sock.family, kind=sock.type, proto=sock.proto
+        )
+        # What the caller said of flow and scope stays.
+        address = (*found[0][4][:2], *address[2:]) if len(address) > 2 else found[0][4]
+    try:
+        sock.connect(address)
+        return
+    except (BlockingIOError, InterruptedError):
+        pass
+    await wait_writable(sock)
+    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, f"Connect call failed {address}: {os.strerror(code)}")
+
+
+async def sock_accept(sock: socket.socket) -> tuple[socket.socket, Any]:
+    """Accept a connection; return its socket, non-blocking, and the peer's address.
+
+    Cancellation safe.
+    """
+    check_socket(sock, "sock_accept")
+    while True:
+        try:
+            connection, address = sock.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            await wait_readable(sock)
+            continue
+        connection.setblocking(False)
+        return connection, address

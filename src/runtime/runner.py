@@ -1,0 +1,220 @@
+"""``run`` and ``Runner``: from a coroutine to a program.
+
+At the end, in this order: the remaining tasks are cancelled and awaited, asynchronous generators
+are closed, the default executor's threads are joined, the loop is closed.
+
+Source: "Runners" in the standard library's documentation of asyncio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import enum
+import functools
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from types import FrameType, TracebackType
+from typing import Any, TypeVar
+
+from runtime.kernel.errors import CancelledError
+from runtime.kernel.types import Future, Task, await_it
+from runtime.loop import Loop, new_event_loop
+
+T = TypeVar("T")
+
+_EXECUTOR_PATIENCE = 300.0
+"""Seconds that the end of a run waits for the threads of the default executor."""
+
+
+class _State(enum.Enum):
+    CREATED = "created"
+    INITIALIZED = "initialized"
+    CLOSED = "closed"
+
+
+class Runner:
+    """A loop and a context in which several coroutines are run one after the other.
+
+    Use it in a ``with`` statement. ``debug`` turns debug mode on or off, None leaves it as the
+    interpreter's options have it; ``loop_factory`` makes the loop.
+    """
+
+    def __init__(
+        self, *, debug: bool | None = None, loop_factory: Callable[[], Loop] | None = None
+    ) -> None:
+        self._state = _State.CREATED
+        self._debug = debug
+        self._loop_factory = loop_factory
+        self._loop: Loop | None = None
+        self._context: contextvars.Context | None = None
+        self._interrupts = 0
+
+    def __enter__(self) -> Runner:
+        self._lazy_init()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Cancel what still runs, wait for it, and close the loop. Closing twice is fine."""
+        loop = self._loop
+        if self._state is not _State.INITIALIZED or loop is None:
+            self._state = _State.CLOSED
+            return
+        try:
+            _cancel_remaining_tasks(loop)
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor(_EXECUTOR_PATIENCE))
+        finally:
+            loop.close()
+            self._loop = None
+            self._state = _State.CLOSED
+
+    def get_loop(self) -> Loop:
+        """Return the loop."""
+        return self._lazy_init()
+
+    def run(
+        self, coro: Coroutine[Any, Any, T], *, context: contextvars.Context | None = None
+    ) -> T:
+        """Run a coroutine to its end and return its result.
+
+        It runs in ``context``, by default the runner's own. In the main thread the first Ctrl-C
+        cancels it, and is raised as KeyboardInterrupt when it has ended; a second one is raised at
+        once. Raises RuntimeError when a loop is running in this thread.
+        """
+        if asyncio._get_running_loop() is not None:
+            _close_coroutine(coro)
+            raise RuntimeError(
+                "run() cannot be called from a running event loop: await the coroutine instead."
+            )
+        if not asyncio.iscoroutine(coro):
+            if not isinstance(coro, Awaitable):
+                raise TypeError(f"run() needs a coroutine or another awaitable, not {coro!r}.")
+            coro = await_it(coro)
+        try:
+            loop = self._lazy_init()
+        except BaseException:
+            _close_coroutine(coro)
+            raise
+        task = loop.create_task(coro, context=context if context is not None else self._context)
+        self._interrupts = 0
+        handler = self._install_interrupt_handler(task)
+        try:
+            result: T = loop.run_until_complete(task)
+            return result
+        except CancelledError:
+            if self._interrupts > 0 and task.uncancel() == 0:
+                raise KeyboardInterrupt() from None
+            raise
+        finally:
+            if handler is not None and signal.getsignal(signal.SIGINT) is handler:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _lazy_init(self) -> Loop:
+        if self._state is _State.CLOSED:
+            raise RuntimeError("Runner is closed")
+        if self._loop is None:
+            self._loop = (self._loop_factory or new_event_loop)()
+            if self._debug is not None:
+                self._loop.set_debug(self._debug)
+            self._context = contextvars.copy_context()
+            self._state = _State.INITIALIZED
+        return self._loop
+
+    def _install_interrupt_handler(self, task: Task[Any]) -> Callable[..., None] | None:
+        if (
+            threading.current_thread() is not threading.main_thread()
+            or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        ):
+            return None
+        handler = functools.partial(self._on_interrupt, task=task)
+        try:
+            signal.signal(signal.SIGINT, handler)
+        except ValueError:  # A subinterpreter has a main thread, but no signals.
+            return None
+        return handler
+
+    def _on_interrupt(self, number: int, frame: FrameType | None, *, task: Task[Any]) -> None:
+        self._interrupts += 1
+        if self._interrupts == 1 and not task.done():
+            task.cancel()
+            task.get_loop().wake()
+            return
+        raise KeyboardInterrupt()
+
+
+def run(
+    main: Coroutine[Any, Any, T],
+    *,
+    debug: bool | None = None,
+    loop_factory: Callable[[], Loop] | None = None,
+) -> T:
+    """Run a coroutine in a new event loop, clean up, and return its result.
+
+    ``debug`` turns debug mode on or off; ``loop_factory`` makes the loop, by default
+    ``new_event_loop``. Whatever still runs when ``main`` ends is cancelled and awaited. Ctrl-C
+    cancels ``main``; a second one interrupts at once. Raises what ``main`` raises, and RuntimeError
+    when a loop is running in this thread.
+
+    >>> async def main():
+    ...     return 42
+    >>> run(main())
+    42
+    """
+    if asyncio._get_running_loop() is not None:
+        _close_coroutine(main)
+        raise RuntimeError(
+            "runtime.run() cannot be called from a running event loop: await the coroutine instead."
+        )
+    with Runner(debug=debug, loop_factory=loop_factory) as runner:
+        return runner.run(main)
+
+
+def _close_coroutine(coro: object) -> None:
+    """Close a coroutine that will not be run: a warning that it never was would add nothing."""
+    if asyncio.iscoroutine(coro):
+        coro.close()
+
+
+def _cancel_remaining_tasks(loop: Loop) -> None:
+    tasks = asyncio.all_tasks(loop)
+    if not tasks:
+        return
+    for task in tasks:
+        task.cancel()
+    loop.run_until_complete(_settle(loop, tasks))
+    for task in tasks:
+        if task.cancelled():
+            continue
+        error = task.exception()
+        if error is not None:
+            loop.call_exception_handler(
+                {
+                    "message": "unhandled exception during runtime.run() shutdown",
+                    "exception": error,
+                    "task": task,
+                }
+            )
+
+
+async def _settle(loop: Loop, tasks: set[Any]) -> None:
+    """Wait until every one of ``tasks`` has ended, however."""
+    for task in tasks:
+        if not task.done():
+            ended: Future[None] = loop.create_future()
+            task.add_done_callback(functools.partial(_end, ended))
+            await ended
+
+
+def _end(ended: Future[None], task: object) -> None:
+    if not ended.done():
+        ended.set_result(None)
