@@ -83,9 +83,9 @@ class Runner:
         return self._lazy_init()
 
     def run(
-        self, coro: Coroutine[Any, Any, T], *, context: contextvars.Context | None = None
+        self, coro: Awaitable[T], *, context: contextvars.Context | None = None
     ) -> T:
-        """Run a coroutine to its end and return its result.
+        """Run a coroutine, or another awaitable, to its end and return its result.
 
         It runs in ``context``, by default the runner's own. In the main thread the first Ctrl-C
         cancels it, and is raised as KeyboardInterrupt when it has ended; a second one is raised at
@@ -96,16 +96,15 @@ class Runner:
             raise RuntimeError(
                 "run() cannot be called from a running event loop: await the coroutine instead."
             )
-        if not asyncio.iscoroutine(coro):
-            if not isinstance(coro, Awaitable):
-                raise TypeError(f"run() needs a coroutine or another awaitable, not {coro!r}.")
-            coro = await_it(coro)
+        if not asyncio.iscoroutine(coro) and not hasattr(coro, "__await__"):
+            raise TypeError(f"run() needs a coroutine or another awaitable, not {coro!r}.")
+        main: Coroutine[Any, Any, T] = coro if asyncio.iscoroutine(coro) else await_it(coro)
         try:
             loop = self._lazy_init()
         except BaseException:
-            _close_coroutine(coro)
+            _close_coroutine(main)
             raise
-        task = loop.create_task(coro, context=context if context is not None else self._context)
+        task = loop.create_task(main, context=context if context is not None else self._context)
         self._interrupts = 0
         handler = self._install_interrupt_handler(task)
         try:
@@ -153,12 +152,12 @@ class Runner:
 
 
 def run(
-    main: Coroutine[Any, Any, T],
+    main: Awaitable[T],
     *,
     debug: bool | None = None,
     loop_factory: Callable[[], Loop] | None = None,
 ) -> T:
-    """Run a coroutine in a new event loop, clean up, and return its result.
+    """Run a coroutine, or another awaitable, in a new event loop, clean up, and return its result.
 
     ``debug`` turns debug mode on or off; ``loop_factory`` makes the loop, by default
     ``new_event_loop``. Whatever still runs when ``main`` ends is cancelled and awaited. Ctrl-C

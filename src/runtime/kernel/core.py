@@ -28,6 +28,7 @@ from typing import Any, Final
 from runtime.kernel import watchdog
 from runtime.kernel.alarm import Alarm
 from runtime.kernel.asyncgens import AsyncGenerators
+from runtime.kernel.deadlock import deadlock_of, other_threads_alive
 from runtime.kernel.executor import DefaultExecutor, submit
 from runtime.kernel.future import init_future
 from runtime.kernel.handles import Runnable
@@ -56,7 +57,15 @@ _FORKED = (
 class LoopCore(Scheduler):
     """The loop, as the layers below ``runtime.loop`` know it."""
 
-    __slots__ = ("_asyncgens", "_executor", "_stopping", "_task_factory")
+    __slots__ = (
+        "_asyncgens",
+        "_executor",
+        "_slow_watch",
+        "_stopping",
+        "_task_factory",
+        "turns",
+        "waiting",
+    )
 
     def __init__(
         self, selector: BaseSelector | None = None, clock: Callable[[], float] = time.monotonic
@@ -66,6 +75,10 @@ class LoopCore(Scheduler):
         self._task_factory: TaskFactory | None = None
         self._asyncgens: AsyncGenerators | None = None
         self._executor = DefaultExecutor()
+        # For the slow-callback watch: how many turns were begun, and whether the loop waits.
+        self.turns = 0
+        self.waiting = False
+        self._slow_watch: watchdog.SlowCallbackWatch | None = None
         self.debug = watchdog.debug_by_default()
         show_tasks_of(self)
 
@@ -265,6 +278,19 @@ class LoopCore(Scheduler):
         """Begin to shut the default executor down: see ``DefaultExecutor.begin_shutdown``."""
         return self._executor.begin_shutdown(self)
 
+    def watch_slow_callbacks(self, threshold: float | None = 0.1) -> None:
+        """Warn, with the line that is being run, when one turn takes over ``threshold`` seconds.
+
+        A thread watches, so that it costs the loop next to nothing, unlike debug mode. None ends
+        the watch. Raises ValueError for a threshold that is not positive.
+        """
+        if self._slow_watch is not None:
+            self._slow_watch.stop()
+            self._slow_watch = None
+        if threshold is not None:
+            self.check_open()
+            self._slow_watch = watchdog.SlowCallbackWatch(self, threshold)
+
     # -- Ending ------------------------------------------------------------------------------------
 
     def _finish_dropped(self, generator: AsyncGenerator[Any, Any]) -> None:
@@ -289,6 +315,7 @@ class LoopCore(Scheduler):
             raise RuntimeError("Cannot close a running event loop")
         if self._refusal is not None:
             return
+        self.watch_slow_callbacks(None)
         self._executor.close()
         for task in self.tasks:
             self._report_pending(task)
@@ -372,12 +399,24 @@ def _collect(loop: LoopCore) -> None:
     timers = loop.timers
     if loop.ready or loop._stopping:
         loop.poller.poll_when_busy()
-    elif timers.entries:
-        loop.poller.poll(timers.wait_time(loop._clock()))
     else:
-        loop.poller.poll(-1.0)
+        timeout = timers.wait_time(loop._clock()) if timers.entries else -1.0
+        if timeout < 0 and loop.debug:
+            _check_deadlock(loop)
+        loop.waiting = True
+        try:
+            loop.poller.poll(timeout)
+        finally:
+            loop.waiting = False
+    loop.turns += 1
     if timers.entries:
         timers.pop_due(loop._clock(), loop.ready_append)
+
+
+def _check_deadlock(loop: LoopCore) -> None:
+    """Raise DeadlockError when there are tasks, and nothing that could wake one of them."""
+    if loop.tasks and loop.poller.idle() and not other_threads_alive():
+        raise deadlock_of(loop.tasks)
 
 
 def _note_fork() -> None:

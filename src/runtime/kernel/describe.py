@@ -13,6 +13,9 @@ from typing import Any, Final
 _TRACEBACK_DEPTH: Final = 10
 """Frames that debug mode keeps of the place where something was created."""
 
+_CHAIN_LIMIT: Final = 100
+"""Coroutines that await one another, of which a report shows no more than this."""
+
 _KERNEL_PREFIX: Final = "runtime.kernel"
 
 
@@ -54,14 +57,38 @@ def describe_coroutine(coro: object) -> str:
     return f"{name}() running at {code.co_filename}:{frame.f_lineno}"
 
 
+def await_chain(coro: object) -> list[tuple[str, int, str]]:
+    """Follow a suspended coroutine down to what it awaits.
+
+    Returns the place (file, line, function) where each coroutine of the chain is suspended, the
+    outermost first, without the kernel's own.
+    """
+    places: list[tuple[str, int, str]] = []
+    for _ in range(_CHAIN_LIMIT):
+        frame = coroutine_frame(coro)
+        if frame is None:
+            break
+        if not _is_kernel_frame(frame):
+            places.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname))
+        inner: object = None
+        for attribute in ("cr_await", "gi_yieldfrom", "ag_await"):
+            inner = inner or getattr(coro, attribute, None)
+        coro = inner
+    return places
+
+
 def creation_stack() -> traceback.StackSummary:
     """Return the last frames of the caller's stack, without the kernel's own, for debug mode."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and str(frame.f_globals.get("__name__", "")).startswith(_KERNEL_PREFIX):
+    while frame is not None and _is_kernel_frame(frame):
         frame = frame.f_back
     return traceback.StackSummary.extract(
         _walk(frame), limit=_TRACEBACK_DEPTH, lookup_lines=False
     )
+
+
+def _is_kernel_frame(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).startswith(_KERNEL_PREFIX)
 
 
 def _walk(frame: FrameType | None) -> list[tuple[FrameType, int]]:

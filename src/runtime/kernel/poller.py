@@ -102,6 +102,10 @@ class Poller:
         """Return every registered watcher."""
         return list(self._watchers.values())
 
+    def idle(self) -> bool:
+        """Return whether nothing is watched but the loop's own wake-up socket."""
+        return len(self._watchers) <= 1
+
     def watch(self, watcher: Watcher, events: int) -> None:
         """Watch exactly ``events`` (READ, WRITE, both, or 0 for none) for ``watcher``.
 

@@ -159,6 +159,10 @@ class TaskCore(FutureCore):
         """Raise RuntimeError: the coroutine's exception is the task's."""
         raise RuntimeError(f"{self!r} gets its exception from its coroutine; it cannot be set.")
 
+    def waits_for(self) -> Any:
+        """Return the future that the task waits for, or None when it waits for none."""
+        return self._awaited if self._awaited is not None else self._foreign
+
     def get_stack(self, *, limit: int | None = None) -> list[FrameType]:
         """Return the stack of the coroutine, or of the exception that it ended with.
 

@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import threading
-from typing import Final
+import traceback
+from typing import Final, Protocol
 
 _logger: Final = logging.getLogger("asyncio")
 
@@ -26,6 +27,59 @@ def debug_by_default() -> bool:
 def report_slow(runnable: object, seconds: float) -> None:
     """Warn about a callback, or a step of a task, that kept the loop from everything else."""
     _logger.warning("Executing %r took %.3f seconds", runnable, seconds)
+
+
+class Watched(Protocol):
+    """A loop, as far as the slow-callback watch is concerned."""
+
+    turns: int
+    waiting: bool
+    thread_id: int
+
+
+class SlowCallbackWatch:
+    """A thread that looks whether a loop is stuck in one turn, and says where.
+
+    It costs the loop nothing but the count of its turns, so that it can be left on. It sees the
+    very line that is being run, while it runs: a warning names it, once for each stuck turn.
+    ``threshold`` is in seconds.
+    """
+
+    def __init__(self, loop: Watched, threshold: float) -> None:
+        if not threshold > 0:
+            raise ValueError(f"The threshold must be a positive number of seconds: {threshold!r}.")
+        self._loop = loop
+        self._threshold = threshold
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="slow callbacks", daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        loop = self._loop
+        turns = -1
+        reported = False
+        while not self._ended.wait(self._threshold):
+            thread_id = loop.thread_id
+            if loop.waiting or not thread_id or loop.turns != turns:
+                turns = loop.turns
+                reported = False
+            elif not reported:
+                reported = True
+                self._report(thread_id)
+
+    def _report(self, thread_id: int) -> None:
+        frame = sys._current_frames().get(thread_id)
+        stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
+        _logger.warning(
+            "The event loop has been stuck for more than %.3f seconds in one turn, at:\n%s",
+            self._threshold,
+            stack.rstrip(),
+        )
+
+    def stop(self) -> None:
+        """End the watch, and wait for its thread."""
+        self._ended.set()
+        self._thread.join()
 
 
 class SignalWakeup:

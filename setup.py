@@ -1,0 +1,191 @@
+"""The build: which modules are compiled with mypyc, the C leaf, and what happens without a compiler.
+
+Everything else about the package is in pyproject.toml. Nothing here is needed to run the package:
+whatever cannot be compiled is installed as the Python that it is, with a warning.
+
+Environment variables:
+
+``RUNTIME_PURE=1``
+    compiles nothing; neither mypy nor a compiler is asked for.
+``RUNTIME_LEAF_ONLY=1``
+    compiles the C leaf and leaves the modules interpreted. For development and tests.
+``RUNTIME_LEAF_SANITIZE=address``
+    builds the leaf with AddressSanitizer, which must then be preloaded. For tests.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
+
+# A module is compiled when it is on the way of every wake-up, timer or byte. It stays interpreted
+# when it has a public `async def` (a compiled one is no coroutine to `inspect`, and does not warn
+# when it is never awaited), when it defines a class that users subclass, subscript or refer to
+# weakly (a compiled class can do none of these), or when nothing in it runs often.
+COMPILED = (
+    "src/runtime/kernel/handles.py",
+    "src/runtime/kernel/timers.py",
+    "src/runtime/kernel/poller.py",
+    "src/runtime/kernel/scheduler.py",
+    "src/runtime/kernel/future.py",
+    "src/runtime/kernel/task.py",
+    "src/runtime/kernel/alarm.py",
+    "src/runtime/kernel/core.py",
+    "src/runtime/net/receive_buffer.py",
+    "src/runtime/net/connection.py",
+)
+
+# Without debugging information, which would hold the paths of the building machine.
+LEAF = Extension("runtime.kernel._leaf", ["src/runtime/kernel/_leaf.c"], extra_compile_args=["-g0"])
+
+MYPY = "mypy>=2.4,<2.5"
+
+# The compiled modules share one library, which lies inside the package under this name.
+GROUP = "runtime._compiled"
+
+
+def wanted(variable: str) -> bool:
+    """Return whether an environment variable is set to something other than nothing or 0."""
+    return os.environ.get(variable, "0") not in {"", "0"}
+
+
+def has_compiler() -> bool:
+    """Return whether the C compiler that would be used can be found."""
+    command = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
+    return shutil.which(shlex.split(command)[0]) is not None
+
+
+def warn(what: str, why: object) -> None:
+    """Say on stderr what was not compiled, and that the installation works all the same."""
+    lines = (
+        f"{what} not compiled: {why}",
+        "What was not compiled is installed in pure Python: everything works, but slower.",
+        "RUNTIME_PURE=1 asks for that, without this warning.",
+    )
+    for line in lines:
+        print(f"WARNING (runtime): {line}", file=sys.stderr, flush=True)
+
+
+PLATFORM_COMPILES = sys.implementation.name == "cpython" and sys.platform != "win32"
+PURE = wanted("RUNTIME_PURE") or not PLATFORM_COMPILES
+LEAF_ONLY = wanted("RUNTIME_LEAF_ONLY")
+
+
+def module_name(path: str) -> str:
+    """Return the dotted name of the module in a file below src."""
+    return ".".join(Path(path).relative_to("src").with_suffix("").parts)
+
+
+# Without their sources as yet: those are written when, and only when, the build comes to them.
+NATIVE = [
+    Extension(name, sources=[]) for name in (f"{GROUP}__mypyc", *map(module_name, COMPILED))
+]
+
+
+def translate() -> None:
+    """Translate the modules of COMPILED to C, and complete NATIVE with what comes out."""
+    from mypyc.build import mypycify  # only there when something is to be compiled
+
+    translated = mypycify(
+        [
+            # What matters here is that the types are right on this Python. Whether an ignore is
+            # superfluous differs from version to version, and is the linter's business.
+            "--no-warn-unused-ignores",
+            "--no-warn-unreachable",
+            *COMPILED,
+        ],
+        opt_level="3",
+        debug_level="0",  # as for LEAF
+        group_name=GROUP,
+    )
+    complete = {extension.name: extension for extension in translated}
+    for extension in NATIVE:
+        vars(extension).update(vars(complete[extension.name]))
+        # mypyc makes warnings errors; a compiler that warns of more must not cost the build.
+        extension.extra_compile_args.append("-Wno-error")
+
+
+class BuildPackage(build_py):
+    """Copies the Python files into a folder that holds nothing of an earlier build.
+
+    A compiled module that was left there would be installed, and would hide the source that it was
+    made of in an older state.
+    """
+
+    def run(self) -> None:
+        """Empty the folder, and copy."""
+        if not self.editable_mode:
+            shutil.rmtree(Path(self.build_lib, "runtime"), ignore_errors=True)
+        super().run()
+
+
+class BuildExtensions(build_ext):
+    """Builds what can be built. What cannot be is left out completely, and so stays Python."""
+
+    def run(self) -> None:
+        """Build, after removing from the source tree what an earlier build left there."""
+        if self.inplace:
+            for product in Path("src/runtime").rglob(f"*{sysconfig.get_config_var('EXT_SUFFIX')}"):
+                product.unlink()
+        super().run()
+
+    def build_extensions(self) -> None:
+        """Translate and build the modules, all or none of them, and the leaf."""
+        asked_for = self.extensions
+        self.extensions = []
+        if NATIVE[0] in asked_for:
+            try:
+                translate()
+            except (Exception, SystemExit) as error:  # mypyc exits when it finds a type error
+                warn("the kernel's modules were", f"mypyc failed, see above ({error!r})")
+            else:
+                self.extensions += self._build_all(NATIVE, "the kernel's modules were")
+        self.extensions += self._build_all([LEAF], "the C leaf was")
+
+    def _build_all(self, extensions: list[Extension], what: str) -> list[Extension]:
+        """Build ``extensions``; return them, or nothing when any of them failed.
+
+        One that was built is then removed again: without the library that they share, it would hide
+        its own source and fail on import.
+        """
+        try:
+            for extension in extensions:
+                self.build_extension(extension)
+        except Exception as error:
+            warn(what, error)
+            for extension in extensions:
+                Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)
+            return []
+        return extensions
+
+
+def sanitize(extension: Extension, sanitizer: str) -> None:
+    """Have ``extension`` built with one of the compiler's sanitizers."""
+    flags = [f"-fsanitize={sanitizer}", "-fno-omit-frame-pointer"]
+    extension.extra_compile_args += [*flags, "-O1", "-g"]
+    extension.extra_link_args += flags
+
+
+if os.environ.get("RUNTIME_LEAF_SANITIZE"):
+    sanitize(LEAF, os.environ["RUNTIME_LEAF_SANITIZE"])
+
+if not PURE and not has_compiler():
+    warn("the kernel's modules and the C leaf were", "no C compiler was found")
+    PURE = True
+
+EXTENSIONS = [] if PURE else [LEAF] if LEAF_ONLY else [*NATIVE, LEAF]
+
+setup(
+    # The front end takes it for a requirement of this build; see [build-system] in pyproject.toml.
+    setup_requires=[MYPY] if NATIVE[0] in EXTENSIONS else [],
+    ext_modules=EXTENSIONS,
+    cmdclass={"build_ext": BuildExtensions, "build_py": BuildPackage},
+)

@@ -1,0 +1,27 @@
+"""``python -m runtime``: which build this is, and what it stands on. For reports of bugs."""
+
+from __future__ import annotations
+
+import platform
+import selectors
+
+import runtime
+from runtime.kernel import leaf
+
+
+def describe_build() -> str:
+    """Return one line: version, compiled or not, C leaf or its twin, Python, selector."""
+    return ", ".join(
+        (
+            f"runtime {runtime.__version__}",
+            "compiled" if runtime.compiled else "interpreted",
+            "C leaf" if leaf.has_leaf else "no C leaf",
+            f"{platform.python_implementation()} {platform.python_version()}",
+            f"{platform.system()} {platform.machine()}",
+            selectors.DefaultSelector.__name__,
+        )
+    )
+
+
+if __name__ == "__main__":
+    print(describe_build())

@@ -1,0 +1,211 @@
+"""``make test``: the test suite, once for each build of the package.
+
+::
+
+    pass                    modules       leaf              tests
+    ----------------------- ------------- ----------------- -----------------
+    interpreted             src           Python twin       all
+    compiled                installed     C                 all
+    interpreted-leaf        variant       C                 all but slow ones
+    compiled-twin           installed     Python twin       all but slow ones
+    compiled-dev            installed     C                 all but slow ones, python -X dev
+    sanitized-leaf          variant       AddressSanitizer  all but slow ones
+
+"Installed" is what pip put beside the interpreter that runs this; a "variant" is built by this
+program into ``build/variants``. Where there is no C compiler, the passes that need one are left
+out, and the end says so. Arguments after ``--`` go to pytest::
+
+    python -m tests.matrix --only compiled -- -k streams -x
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VARIANTS = ROOT / "build" / "variants"
+SHORT = ("-m", "not slow")
+COMPILER = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One run of the suite, on one build."""
+
+    name: str
+    compiled: bool
+    leaf: str
+    """0 for the twin, 1 for the C leaf, ``address`` for a sanitized one."""
+
+    arguments: tuple[str, ...] = ()
+    python_flags: tuple[str, ...] = ()
+    build: Mapping[str, str] = field(default_factory=dict)
+    """The environment that builds the variant under test; nothing when there is none to build."""
+
+    @property
+    def needs_compiler(self) -> bool:
+        """Whether it can only be run where there is a C compiler."""
+        return self.compiled or self.leaf != "0"
+
+
+PASSES = (
+    Pass("interpreted", compiled=False, leaf="0"),
+    Pass("compiled", compiled=True, leaf="1"),
+    Pass(
+        "interpreted-leaf",
+        compiled=False,
+        leaf="1",
+        arguments=SHORT,
+        build={"RUNTIME_LEAF_ONLY": "1"},
+    ),
+    Pass("compiled-twin", compiled=True, leaf="0", arguments=SHORT),
+    Pass("compiled-dev", compiled=True, leaf="1", arguments=SHORT, python_flags=("-X", "dev")),
+    Pass(
+        "sanitized-leaf",
+        compiled=False,
+        leaf="address",
+        arguments=SHORT,
+        build={"RUNTIME_LEAF_ONLY": "1", "RUNTIME_LEAF_SANITIZE": "address"},
+    ),
+)
+
+
+def sanitizer_library() -> str | None:
+    """Return the file that has to be preloaded for AddressSanitizer, if the compiler has one."""
+    if not sys.platform.startswith("linux") or shutil.which(COMPILER) is None:
+        return None
+    command = [COMPILER, "-print-file-name=libasan.so"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    path = Path(answer).resolve()
+    return str(path) if path.is_absolute() and ".so" in path.name and path.is_file() else None
+
+
+def source_digest() -> str:
+    """Return a digest of everything that a build is made of."""
+    digest = hashlib.sha256(sys.version.encode())
+    files = [ROOT / "setup.py", ROOT / "pyproject.toml"]
+    files += (path for path in (ROOT / "src").rglob("*") if path.suffix in {".py", ".c"})
+    for path in sorted(files):
+        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def built_variant(one: Pass) -> Path:
+    """Build the variant that ``one`` tests, unless it is there already; return its folder."""
+    folder = VARIANTS / one.name
+    stamp = VARIANTS / f"{one.name}.sha256"
+    digest = source_digest()
+    if folder.is_dir() and stamp.is_file() and stamp.read_text() == digest:
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    VARIANTS.mkdir(parents=True, exist_ok=True)
+    install = "-m pip install --quiet --no-deps --no-build-isolation --target".split()
+    command = [sys.executable, *install, str(folder), str(ROOT)]
+    subprocess.run(command, env={**os.environ, **one.build}, check=True)
+    stamp.write_text(digest)
+    return folder
+
+
+def environment_of(one: Pass) -> dict[str, str]:
+    """Return the environment in which the tests of ``one`` run, building what they need."""
+    environment = dict(os.environ)
+    for variable in ("PYTHONPATH", "RUNTIME_NO_LEAF"):
+        environment.pop(variable, None)
+    environment["RUNTIME_EXPECT_COMPILED"] = str(int(one.compiled))
+    environment["RUNTIME_EXPECT_LEAF"] = one.leaf
+    if one.leaf == "0":
+        environment["RUNTIME_NO_LEAF"] = "1"
+    if one.build:
+        environment["PYTHONPATH"] = str(built_variant(one))
+    elif not one.compiled:
+        environment["PYTHONPATH"] = str(ROOT / "src")
+    if one.leaf == "address":
+        environment["LD_PRELOAD"] = sanitizer_library() or ""
+        # The interpreter leaves memory to the system at exit, which is no leak of the leaf's; and
+        # its own allocator would hide from the sanitizer where an object ends.
+        environment["ASAN_OPTIONS"] = "detect_leaks=0"
+        environment["PYTHONMALLOC"] = "malloc"
+    return environment
+
+
+def reason_to_skip(one: Pass) -> str:
+    """Return why ``one`` cannot be run on this machine, or an empty string."""
+    if one.needs_compiler and shutil.which(COMPILER) is None:
+        return f"there is no C compiler ({COMPILER})"
+    if one.leaf == "address" and sanitizer_library() is None:
+        return "the C compiler has no AddressSanitizer"
+    return ""
+
+
+@dataclass
+class Result:
+    """How a pass ended."""
+
+    name: str
+    status: int
+    summary: str
+    """pytest's closing line."""
+
+    seconds: float = 0.0
+
+
+def run(one: Pass, arguments: list[str]) -> Result:
+    """Run one pass, showing what it prints."""
+    if reason := reason_to_skip(one):
+        return Result(one.name, 0, f"left out: {reason}")
+    started = time.monotonic()
+    environment = environment_of(one)
+    command = [sys.executable, *one.python_flags, "-m", "pytest", *one.arguments, *arguments]
+    print(f"\n=== {one.name}: {shlex.join(command[1:])}", flush=True)
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        summary = ""
+        for line in shown(process):
+            summary = line.strip() or summary
+    return Result(one.name, process.returncode, summary, time.monotonic() - started)
+
+
+def shown(process: subprocess.Popen[bytes]) -> Iterator[str]:
+    """Show what ``process`` prints as it comes; give it line by line."""
+    assert process.stdout is not None
+    line = b""
+    while chunk := process.stdout.read1(65536):  # type: ignore[attr-defined]
+        sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
+        *lines, line = (line + chunk).split(b"\n")
+        yield from (each.decode(errors="replace") for each in lines)
+
+
+def main() -> int:
+    """Run the passes that were asked for; print how each ended; return the exit status."""
+    parser = argparse.ArgumentParser(description="Run the test suite on every build.")
+    names = [one.name for one in PASSES]
+    parser.add_argument("--only", action="append", choices=names, help="run this pass only")
+    parser.add_argument("pytest", nargs="*", help="arguments of pytest, after --")
+    options = parser.parse_args()
+    chosen = [one for one in PASSES if not options.only or one.name in options.only]
+    results = [run(one, options.pytest) for one in chosen]
+    print("\n=== every pass")
+    for result in results:
+        print(f"{result.name} ({result.seconds:.0f} s, exit status {result.status})")
+        print(result.summary)
+    failed = [result.name for result in results if result.status]
+    if failed:
+        print(f"FAILED: {', '.join(failed)}")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""Which build of the package is under test, and whether it is the one that was meant.
+
+``make test`` runs the suite on several builds. It says through environment variables which one it
+means, so that a build that silently came out differently fails the run instead of passing it:
+
+``RUNTIME_EXPECT_COMPILED``
+    ``1`` for the compiled modules, ``0`` for interpreted ones.
+``RUNTIME_EXPECT_LEAF``
+    ``1`` for the C leaf, ``0`` for its twin in Python, ``address`` for a leaf that was built with
+    AddressSanitizer.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+
+import runtime
+from runtime.__main__ import describe_build
+from runtime.kernel import core, leaf
+
+FOLDER = Path(runtime.__file__).parent
+
+
+def is_compiled() -> bool:
+    """Return whether the kernel is compiled, as its file tells."""
+    return Path(core.__file__).suffix != ".py"
+
+
+def leaf_kind() -> str:
+    """Return which leaf is used, in the words of RUNTIME_EXPECT_LEAF."""
+    if not leaf.has_leaf:
+        return "0"
+    library = importlib.import_module("runtime.kernel._leaf").__file__
+    assert library is not None
+    return "address" if b"__asan_init" in Path(library).read_bytes() else "1"
+
+
+def header() -> str:
+    """Return the line that heads the report of a run of the tests."""
+    sanitized = ", AddressSanitizer" if leaf_kind() == "address" else ""
+    return f"{describe_build()}{sanitized}, from {FOLDER}"
+
+
+def wrong_build() -> str:
+    """Return what is not as the environment says it should be, or an empty string."""
+    actual = {
+        "RUNTIME_EXPECT_COMPILED": str(int(is_compiled())),
+        "RUNTIME_EXPECT_LEAF": leaf_kind(),
+    }
+    wrong = [
+        f"{variable}={os.environ[variable]}, but it is {value}"
+        for variable, value in actual.items()
+        if os.environ.get(variable, value) != value
+    ]
+    return f"not the build that was meant: {'; '.join(wrong)} ({header()})" if wrong else ""

@@ -1,0 +1,79 @@
+"""A guard around every test: descriptors and threads are back where they were.
+
+What escapes as an "unraisable" exception or out of a thread is caught by pytest itself, and made an
+error by ``filterwarnings``; the collection at the end of each module makes the finalizers of its
+objects run while that module, and no later one, is to blame.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+DESCRIPTORS = next((path for path in ("/proc/self/fd", "/dev/fd") if Path(path).is_dir()), None)
+PATIENCE = 5.0
+"""Seconds for threads that are ending, and for what they hold, to go."""
+
+
+def open_descriptors() -> set[int]:
+    """Return the descriptors that are open in this process; none where that cannot be told."""
+    if DESCRIPTORS is None:
+        return set()
+    found = set()
+    for name in os.listdir(DESCRIPTORS):
+        try:
+            os.fstat(int(name))
+        except OSError:
+            continue  # it was that of the listing
+        found.add(int(name))
+    return found
+
+
+def left_over(before: set[int], threads: set[threading.Thread]) -> list[str]:
+    """Describe the descriptors and threads that were not there before."""
+    return [
+        *(describe_descriptor(fd) for fd in sorted(open_descriptors() - before)),
+        *(repr(thread) for thread in set(threading.enumerate()) - threads),
+    ]
+
+
+def describe_descriptor(fd: int) -> str:
+    """Return a descriptor and what it refers to, where the system tells."""
+    try:
+        return f"descriptor {fd} -> {os.readlink(f'{DESCRIPTORS}/{fd}')}"
+    except OSError:
+        return f"descriptor {fd}"
+
+
+def wait_until_nothing(leftovers: Callable[[], list[str]]) -> list[str]:
+    """Give what is on its way out the time to go; return what stays."""
+    if not leftovers():
+        return []
+    gc.collect()
+    deadline = time.monotonic() + PATIENCE
+    while (found := leftovers()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_leaks() -> Iterator[None]:
+    """Fail a test that leaves descriptors open or threads running."""
+    before, threads = open_descriptors(), set(threading.enumerate())
+    yield
+    found = wait_until_nothing(lambda: left_over(before, threads))
+    if found:
+        pytest.fail(f"left behind by the test: {', '.join(found)}", pytrace=False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def finalizers_run() -> Iterator[None]:
+    """Collect garbage at the end of a module, so that its finalizers run with its tests."""
+    yield
+    gc.collect()

@@ -1,0 +1,149 @@
+"""``pip install .`` on machines where something is missing or broken: always a working package."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from tests.matrix import COMPILER
+from tests.support.programs import ROOT
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        shutil.which(COMPILER) is None
+        or importlib.util.find_spec("mypyc") is None
+        or int(metadata.version("setuptools").split(".")[0]) < 77,
+        reason="needs what the build needs: a C compiler, mypy, setuptools 77",
+    ),
+]
+
+DESCRIBE = """
+import runtime
+from runtime.kernel import leaf
+async def main():
+    await runtime.sleep(0)
+    return 42
+assert runtime.run(main()) == 42
+print(runtime.compiled, leaf.has_leaf)
+"""
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Return a copy of what a build reads."""
+    copy = tmp_path / "tree"
+    copy.mkdir()
+    shutil.copytree(ROOT / "src", copy / "src", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    return copy
+
+
+class Installed:
+    """What an installation of ``tree`` came to."""
+
+    def __init__(self, tree: Path, **environment: str) -> None:
+        target = tree / "installed"
+        shutil.rmtree(target, ignore_errors=True)
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in {"PYTHONPATH", "LD_PRELOAD", "PYTHONMALLOC", "CC"}
+            and not name.startswith("RUNTIME_")
+        }
+        pip = "-m pip install -v --no-index --no-deps --no-build-isolation --target".split()
+        done = subprocess.run(
+            [sys.executable, *pip, str(target), "."],
+            cwd=tree,
+            env=inherited | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.log = done.stdout + done.stderr
+        assert done.returncode == 0, self.log
+        described = subprocess.run(
+            [sys.executable, "-c", DESCRIBE],
+            cwd=target,
+            env=inherited | {"PYTHONPATH": str(target)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert described.returncode == 0, described.stderr
+        self.compiled, self.leaf = (word == "True" for word in described.stdout.split())
+        self.libraries = {path.name.split(".")[0] for path in target.rglob("*.so")}
+
+
+def break_leaf(tree: Path) -> None:
+    leaf = tree / "src/runtime/kernel/_leaf.c"
+    leaf.write_text(leaf.read_text() + "\nthis is not C\n")
+
+
+def break_types(tree: Path) -> None:
+    timers = tree / "src/runtime/kernel/timers.py"
+    timers.write_text(timers.read_text() + "\n_WRONG: int = 'a string'\n")
+
+
+def test_everything_is_there(tree: Path) -> None:
+    built = Installed(tree)
+    assert (built.compiled, built.leaf) == (True, True)
+    assert "WARNING (runtime)" not in built.log
+    # And again over what that build left behind: nothing of it may get into a pure installation.
+    pure = Installed(tree, RUNTIME_PURE="1")
+    assert (pure.compiled, pure.libraries) == (False, set())
+    leaf_only = Installed(tree, RUNTIME_LEAF_ONLY="1")
+    assert (leaf_only.compiled, leaf_only.leaf, leaf_only.libraries) == (False, True, {"_leaf"})
+
+
+def test_the_paths_of_the_building_machine_stay_out_of_the_libraries(tree: Path) -> None:
+    Installed(tree)
+    for library in (tree / "installed").rglob("*.so"):
+        assert str(tree).encode() not in library.read_bytes()
+
+
+@pytest.mark.parametrize("compiler", ["/bin/false", "no-such-compiler"])
+def test_a_compiler_that_fails_or_is_missing(tree: Path, compiler: str) -> None:
+    built = Installed(tree, CC=compiler)
+    assert (built.compiled, built.leaf, built.libraries) == (False, False, set())
+    assert "WARNING (runtime): the kernel's modules" in built.log
+    assert "WARNING (runtime): the C leaf was" in built.log or "and the C leaf were" in built.log
+
+
+def test_a_leaf_that_does_not_compile(tree: Path) -> None:
+    break_leaf(tree)
+    built = Installed(tree)
+    assert (built.compiled, built.leaf) == (True, False)
+    assert "WARNING (runtime): the C leaf was not compiled" in built.log
+
+
+def test_a_module_that_mypyc_refuses(tree: Path) -> None:
+    break_types(tree)
+    built = Installed(tree)
+    assert (built.compiled, built.leaf, built.libraries) == (False, True, {"_leaf"})
+    assert "WARNING (runtime): the kernel's modules were not compiled: mypyc failed" in built.log
+
+
+def test_no_mypyc(tree: Path) -> None:
+    (tree / "mypyc.py").write_text("raise ImportError('no mypyc here')\n")
+    built = Installed(tree, PYTHONPATH=str(tree))
+    assert (built.compiled, built.leaf) == (False, True)
+    assert "no mypyc here" in built.log
+
+
+def test_a_library_that_fails_halfway_takes_the_others_with_it(tree: Path) -> None:
+    # The compiler fails on one of the modules' shims, when the shared library is built already.
+    compiler = tree / "flaky-cc"
+    compiler.write_text(f'#!/bin/sh\ncase "$*" in *kernel/core.c*) exit 1;; esac\nexec {COMPILER} "$@"\n')
+    compiler.chmod(0o755)
+    built = Installed(tree, CC=str(compiler))
+    assert (built.compiled, built.leaf, built.libraries) == (False, True, {"_leaf"})
+    assert "WARNING (runtime): the kernel's modules were not compiled" in built.log

@@ -1,0 +1,38 @@
+"""The programs in the documentation, run.
+
+Every block marked ``python`` in README.md and docs/ is a complete program that ends with status 0.
+A block marked ``output`` that follows is what it prints.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.support.programs import ROOT, run_program
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PROGRAM = re.compile(
+    r"^```python\n(?P<code>.*?)^```\n(?:\s*^```output\n(?P<output>.*?)^```\n)?",
+    re.MULTILINE | re.DOTALL,
+)
+BLOCKS = {
+    f"{page.name}:{text.count(chr(10), 0, match.start()) + 1}": match
+    for page in PAGES
+    for text in [page.read_text()]
+    for match in PROGRAM.finditer(text)
+}
+
+
+def test_there_are_programs() -> None:
+    assert any(name.startswith("README.md") for name in BLOCKS)
+
+
+@pytest.mark.parametrize("where", sorted(BLOCKS))
+def test_program_runs_and_prints_what_the_page_says(where: str) -> None:
+    block = BLOCKS[where]
+    done = run_program("-c", block["code"])
+    assert done.returncode == 0, done.stderr
+    if block["output"] is not None:
+        assert done.stdout == block["output"]

@@ -1,0 +1,23 @@
+"""The examples in the docstrings of the package, run."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+
+import pytest
+
+from tests.test_architecture import FILES
+
+# Of a compiled module, doctest sees no source and no functions: its examples run interpreted.
+WITH_EXAMPLES = sorted(name for name, path in FILES.items() if ">>> " in path.read_text())
+
+
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
+def test_examples_do_what_they_show(name: str) -> None:
+    failures, attempts = doctest.testmod(
+        importlib.import_module(name),
+        optionflags=doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL,
+    )
+    assert failures == 0
+    assert attempts > 0

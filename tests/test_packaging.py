@@ -1,0 +1,128 @@
+"""What an installation is made of: names, version, types, compiled modules, no dependencies."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import runtime
+from runtime.__main__ import describe_build
+from tests.support import build
+from tests.support.programs import ROOT, run_code, run_program
+
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def setup_constant(name: str) -> object:
+    """Return a constant of setup.py without running it."""
+    for node in ast.parse((ROOT / "setup.py").read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
+            return ast.literal_eval(node.value)
+    raise AssertionError(f"setup.py has no {name}")
+
+
+def compiled_modules() -> list[str]:
+    paths = setup_constant("COMPILED")
+    assert isinstance(paths, tuple)
+    return [".".join(Path(path).relative_to("src").with_suffix("").parts) for path in paths]
+
+
+def test_version_has_the_form_of_a_release_and_is_the_changelogs_newest() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+", runtime.__version__)
+    versions = re.findall(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert versions[0] == runtime.__version__
+
+
+def test_marked_as_typed() -> None:
+    assert (build.FOLDER / "py.typed").is_file()
+
+
+def test_no_dependencies() -> None:
+    assert PYPROJECT["project"]["dependencies"] == []
+
+
+def test_public_names_are_sorted_unique_and_there() -> None:
+    assert list(runtime.__all__) == sorted(set(runtime.__all__))
+    for name in runtime.__all__:
+        assert getattr(runtime, name) is not None
+
+
+def test_public_names_are_exactly_the_documented_ones() -> None:
+    names = """
+    AbstractEventLoop Barrier BoundedSemaphore BrokenBarrierError CancelledError Condition Event
+    Future Handle IncompleteReadError InvalidStateError LifoQueue LimitOverrunError Lock Loop
+    PriorityQueue Queue QueueEmpty QueueFull QueueShutDown Runner Semaphore Server StreamReader
+    StreamWriter Task TaskGroup TimeoutError TimerHandle
+    all_tasks as_completed compiled create_task current_task ensure_future gather get_running_loop
+    isfuture new_event_loop open_connection run run_coroutine_threadsafe shield sleep start_server
+    timeout timeout_at to_thread wait wait_exceptional wait_for wait_readable wait_writable
+    wrap_future __version__
+    """.split()
+    assert set(runtime.__all__) == set(names)
+
+
+def test_compiled_says_how_the_kernel_was_loaded() -> None:
+    assert runtime.compiled is build.is_compiled()
+
+
+def test_modules_are_compiled_all_or_none() -> None:
+    suffixes = {
+        name: Path(importlib.import_module(name).__file__ or "").suffix
+        for name in compiled_modules()
+    }
+    expected = ".so" if build.is_compiled() else ".py"
+    assert suffixes == dict.fromkeys(suffixes, expected)
+
+
+def test_other_modules_are_interpreted() -> None:
+    sources = {
+        ".".join(("runtime", *path.relative_to(build.FOLDER).with_suffix("").parts))
+        for path in build.FOLDER.rglob("*.py")
+    }
+    native = {path.name.partition(".")[0] for path in build.FOLDER.rglob("*.so")}
+    expected = {name.rpartition(".")[2] for name in compiled_modules()} if native - {"_leaf"} else set()
+    assert native - {"_leaf", "_compiled__mypyc"} == expected
+    assert set(compiled_modules()) <= sources
+
+
+def test_the_build_and_the_linter_use_the_same_mypy() -> None:
+    assert setup_constant("MYPY") in PYPROJECT["project"]["optional-dependencies"]["dev"]
+
+
+def test_imports_only_the_standard_library() -> None:
+    program = f"""
+import sys
+sys.path.insert(0, {str(build.FOLDER.parent)!r})
+before = set(sys.modules)
+import runtime
+print(*{{name.partition('.')[0] for name in set(sys.modules) - before}})
+"""
+    done = run_program("-I", "-S", "-c", program)
+    assert done.returncode == 0, done.stderr
+    imported = set(done.stdout.split())
+    assert imported - sys.stdlib_module_names - {"_sysconfigdata"} == {"runtime"}
+
+
+def test_import_runs_nothing_and_prints_nothing() -> None:
+    done = run_code(
+        "import threading, runtime; print(threading.active_count(), len(runtime.__all__) > 0)"
+    )
+    assert (done.stdout, done.stderr) == ("1 True\n", "")
+
+
+def test_python_m_runtime_describes_the_build() -> None:
+    done = run_program("-m", "runtime")
+    assert done.stdout == describe_build() + "\n"
+    assert runtime.__version__ in done.stdout
+    assert ("interpreted" in done.stdout) is not build.is_compiled()
+
+
+@pytest.mark.parametrize("name", ["README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md"])
+def test_project_files_are_there(name: str) -> None:
+    assert (ROOT / name).stat().st_size > 500
