@@ -1,4 +1,4 @@
-"""The build: which modules are compiled with mypyc, the C leaf, and what happens without a compiler.
+"""The build: the modules that mypyc compiles, the C leaf, and what happens without a compiler.
 
 Everything else about the package is in pyproject.toml. Nothing here is needed to run the package:
 whatever cannot be compiled is installed as the Python that it is, with a warning.
@@ -85,9 +85,7 @@ def module_name(path: str) -> str:
 
 
 # Without their sources as yet: those are written when, and only when, the build comes to them.
-NATIVE = [
-    Extension(name, sources=[]) for name in (f"{GROUP}__mypyc", *map(module_name, COMPILED))
-]
+NATIVE = [Extension(name, sources=[]) for name in (f"{GROUP}__mypyc", *map(module_name, COMPILED))]
 
 
 def translate() -> None:

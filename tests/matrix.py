@@ -5,11 +5,11 @@
     pass                    modules       leaf              tests
     ----------------------- ------------- ----------------- -----------------
     interpreted             src           Python twin       all
-    compiled                installed     C                 all
-    interpreted-leaf        variant       C                 all but slow ones
-    compiled-twin           installed     Python twin       all but slow ones
-    compiled-dev            installed     C                 all but slow ones, python -X dev
-    sanitized-leaf          variant       AddressSanitizer  all but slow ones
+    compiled                installed     C                 all but those of the build itself
+    interpreted-leaf        variant       C                 also without the slow ones
+    compiled-twin           installed     Python twin       also without the slow ones
+    compiled-dev            installed     C                 the same, under python -X dev
+    sanitized-leaf          variant       AddressSanitizer  also without the slow ones
 
 "Installed" is what pip put beside the interpreter that runs this; a "variant" is built by this
 program into ``build/variants``. Where there is no C compiler, the passes that need one are left
@@ -35,7 +35,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = ROOT / "build" / "variants"
-SHORT = ("-m", "not slow")
+FULL = ("-m", "not build")
+SHORT = ("-m", "not build and not slow")
 COMPILER = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
 
 
@@ -61,7 +62,7 @@ class Pass:
 
 PASSES = (
     Pass("interpreted", compiled=False, leaf="0"),
-    Pass("compiled", compiled=True, leaf="1"),
+    Pass("compiled", compiled=True, leaf="1", arguments=FULL),
     Pass(
         "interpreted-leaf",
         compiled=False,
@@ -110,8 +111,8 @@ def built_variant(one: Pass) -> Path:
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     VARIANTS.mkdir(parents=True, exist_ok=True)
-    install = "-m pip install --quiet --no-deps --no-build-isolation --target".split()
-    command = [sys.executable, *install, str(folder), str(ROOT)]
+    options = ("--quiet", "--no-deps", "--no-build-isolation", "--target", str(folder))
+    command = [sys.executable, "-m", "pip", "install", *options, str(ROOT)]
     subprocess.run(command, env={**os.environ, **one.build}, check=True)
     stamp.write_text(digest)
     return folder
@@ -160,13 +161,13 @@ class Result:
     seconds: float = 0.0
 
 
-def run(one: Pass, arguments: list[str]) -> Result:
-    """Run one pass, showing what it prints."""
+def run(one: Pass, arguments: list[str], python: str = sys.executable) -> Result:
+    """Run one pass with the interpreter ``python``, showing what it prints."""
     if reason := reason_to_skip(one):
         return Result(one.name, 0, f"left out: {reason}")
     started = time.monotonic()
     environment = environment_of(one)
-    command = [sys.executable, *one.python_flags, "-m", "pytest", *one.arguments, *arguments]
+    command = [python, *one.python_flags, "-m", "pytest", *one.arguments, *arguments]
     print(f"\n=== {one.name}: {shlex.join(command[1:])}", flush=True)
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -188,15 +189,8 @@ def shown(process: subprocess.Popen[bytes]) -> Iterator[str]:
         yield from (each.decode(errors="replace") for each in lines)
 
 
-def main() -> int:
-    """Run the passes that were asked for; print how each ended; return the exit status."""
-    parser = argparse.ArgumentParser(description="Run the test suite on every build.")
-    names = [one.name for one in PASSES]
-    parser.add_argument("--only", action="append", choices=names, help="run this pass only")
-    parser.add_argument("pytest", nargs="*", help="arguments of pytest, after --")
-    options = parser.parse_args()
-    chosen = [one for one in PASSES if not options.only or one.name in options.only]
-    results = [run(one, options.pytest) for one in chosen]
+def report(results: list[Result]) -> int:
+    """Print how each pass ended; return the exit status."""
     print("\n=== every pass")
     for result in results:
         print(f"{result.name} ({result.seconds:.0f} s, exit status {result.status})")
@@ -204,7 +198,18 @@ def main() -> int:
     failed = [result.name for result in results if result.status]
     if failed:
         print(f"FAILED: {', '.join(failed)}")
-    return bool(failed)
+    return int(bool(failed))
+
+
+def main() -> int:
+    """Run the passes that were asked for; return the exit status."""
+    parser = argparse.ArgumentParser(description="Run the test suite on every build.")
+    names = [one.name for one in PASSES]
+    parser.add_argument("--only", action="append", choices=names, help="run this pass only")
+    parser.add_argument("pytest", nargs="*", help="arguments of pytest, after --")
+    options = parser.parse_args()
+    chosen = [one for one in PASSES if not options.only or one.name in options.only]
+    return report([run(one, options.pytest) for one in chosen])
 
 
 if __name__ == "__main__":

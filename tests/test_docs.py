@@ -10,9 +10,10 @@ import re
 
 import pytest
 
+import runtime
 from tests.support.programs import ROOT, run_program
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROGRAM = re.compile(
     r"^```python\n(?P<code>.*?)^```\n(?:\s*^```output\n(?P<output>.*?)^```\n)?",
     re.MULTILINE | re.DOTALL,
@@ -36,3 +37,12 @@ def test_program_runs_and_prints_what_the_page_says(where: str) -> None:
     assert done.returncode == 0, done.stderr
     if block["output"] is not None:
         assert done.stdout == block["output"]
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    reference = "\n".join(page.read_text() for page in (ROOT / "docs" / "api").glob("*.md"))
+    documented = set(
+        re.findall(r"^(?:\.\. [\w:]+::| ) +(?:runtime\.)?(\w+)$", reference, re.MULTILINE)
+    )
+    documented |= set(re.findall(r"`(\w+)`", reference))
+    assert set(runtime.__all__) <= documented

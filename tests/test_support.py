@@ -12,45 +12,51 @@ from tests.support import build
 from tests.support.programs import ROOT
 
 LEAKS = {
-    "a descriptor": (
-        "import os\ndef test_it():\n    os.pipe()\n",
-        "left behind by the test: descriptor",
-    ),
-    "a thread": (
-        "import threading\n"
-        "def test_it():\n"
-        "    threading.Thread(target=threading.Event().wait, daemon=True).start()\n",
-        "left behind by the test: <Thread",
-    ),
-    "an exception in a finalizer": (
-        "class Bad:\n"
-        "    def __del__(self):\n"
-        "        raise ValueError('in a finalizer')\n"
-        "def test_it():\n"
-        "    bad = Bad()\n"
-        "    bad.itself = bad\n",
-        "ValueError: in a finalizer",
-    ),
-    "a socket that nobody closed": (
-        "import socket\ndef test_it():\n    socket.socket()\n",
-        "ResourceWarning: unclosed <socket",
-    ),
-    "an exception in a thread": (
-        "import threading\n"
-        "def test_it():\n"
-        "    thread = threading.Thread(target=lambda: 1 / 0)\n"
-        "    thread.start()\n"
-        "    thread.join()\n",
-        "ZeroDivisionError",
-    ),
+    "left behind by the test: descriptor": """
+import os
+def test_it():
+    os.pipe()
+""",
+    "left behind by the test: <Thread": """
+import threading
+def test_it():
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+""",
+    "ValueError: in a finalizer": """
+class Bad:
+    def __del__(self):
+        raise ValueError("in a finalizer")
+def test_it():
+    bad = Bad()
+    bad.itself = bad
+""",
+    "ResourceWarning: unclosed <socket": """
+import socket
+def test_it():
+    socket.socket()
+""",
+    "ZeroDivisionError": """
+import threading
+def test_it():
+    thread = threading.Thread(target=lambda: 1 / 0)
+    thread.start()
+    thread.join()
+""",
 }
+TIDY = """
+import os, threading
+def test_it():
+    for fd in os.pipe():
+        os.close(fd)
+    threading.Thread(target=int).start()
+"""
 
 
 def run_pytest(folder: Path, source: str) -> subprocess.CompletedProcess[str]:
     """Run a test file under this project's settings and leak guard."""
     test = folder / "test_leaking.py"
     test.write_text(source)
-    settings = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), "-p", "no:cacheprovider"]
+    settings = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder)]
     program = (
         "import sys, pytest, tests.support.leaks as leaks\n"
         "leaks.PATIENCE = 0.1\n"
@@ -65,23 +71,15 @@ def run_pytest(folder: Path, source: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("what", LEAKS)
-def test_a_test_that_leaks_fails(what: str, tmp_path: Path) -> None:
-    source, message = LEAKS[what]
-    done = run_pytest(tmp_path, source)
+@pytest.mark.parametrize("complaint", LEAKS)
+def test_a_test_that_leaks_fails(complaint: str, tmp_path: Path) -> None:
+    done = run_pytest(tmp_path, LEAKS[complaint])
     assert done.returncode == 1, done.stdout
-    assert message in done.stdout
+    assert complaint in done.stdout
 
 
 def test_a_test_that_tidies_up_passes(tmp_path: Path) -> None:
-    done = run_pytest(
-        tmp_path,
-        "import os, threading\n"
-        "def test_it():\n"
-        "    for fd in os.pipe():\n"
-        "        os.close(fd)\n"
-        "    threading.Thread(target=int).start()\n",
-    )
+    done = run_pytest(tmp_path, TIDY)
     assert done.returncode == 0, done.stdout
 
 

@@ -59,7 +59,7 @@ class Client:
             self._unsent = self._unsent[self.sock.send(self._unsent) :]
 
     def receive(self) -> bool:
-        """Read what came; return whether the reply is complete. Raises ValueError if it is wrong."""
+        """Read what came; return whether the reply is complete. Raises ValueError if wrong."""
         with contextlib.suppress(BlockingIOError):
             data = self.sock.recv(65536)
             if not data:

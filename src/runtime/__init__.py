@@ -35,8 +35,87 @@ from runtime.net.readiness import wait_exceptional, wait_readable, wait_writable
 from runtime.net.server import Server
 from runtime.net.streams import StreamReader, StreamWriter, open_connection, start_server
 from runtime.runner import Runner, run
+from runtime.sync.as_completed import as_completed
+from runtime.sync.barrier import Barrier
+from runtime.sync.gather import gather
+from runtime.sync.locks import BoundedSemaphore, Condition, Event, Lock, Semaphore
+from runtime.sync.queues import LifoQueue, PriorityQueue, Queue
+from runtime.sync.shield import shield
+from runtime.sync.sleep import sleep
+from runtime.sync.taskgroup import TaskGroup
+from runtime.sync.timeouts import Timeout, timeout, timeout_at
+from runtime.sync.waiting import (
+    ALL_COMPLETED,
+    FIRST_COMPLETED,
+    FIRST_EXCEPTION,
+    wait,
+    wait_for,
+)
+from runtime.system.threads import to_thread
 
 __version__ = "0.1.0"
 
 compiled: bool = not str(_future.__file__).endswith(".py")
 """Whether the kernel runs as compiled code, or interpreted."""
+
+__all__ = [
+    "ALL_COMPLETED",
+    "FIRST_COMPLETED",
+    "FIRST_EXCEPTION",
+    "Barrier",
+    "BoundedSemaphore",
+    "BrokenBarrierError",
+    "CancelledError",
+    "Condition",
+    "DeadlockError",
+    "Event",
+    "Future",
+    "Handle",
+    "IncompleteReadError",
+    "InvalidStateError",
+    "LifoQueue",
+    "LimitOverrunError",
+    "Lock",
+    "Loop",
+    "PriorityQueue",
+    "Queue",
+    "QueueEmpty",
+    "QueueFull",
+    "QueueShutDown",
+    "Runner",
+    "Semaphore",
+    "Server",
+    "StreamReader",
+    "StreamWriter",
+    "Task",
+    "TaskGroup",
+    "Timeout",
+    "TimeoutError",
+    "TimerHandle",
+    "__version__",
+    "all_tasks",
+    "as_completed",
+    "compiled",
+    "create_task",
+    "current_task",
+    "ensure_future",
+    "gather",
+    "get_running_loop",
+    "isfuture",
+    "new_event_loop",
+    "open_connection",
+    "run",
+    "run_coroutine_threadsafe",
+    "shield",
+    "sleep",
+    "start_server",
+    "timeout",
+    "timeout_at",
+    "to_thread",
+    "wait",
+    "wait_exceptional",
+    "wait_for",
+    "wait_readable",
+    "wait_writable",
+    "wrap_future",
+]

@@ -76,7 +76,9 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
 
     def __del__(self) -> None:
         if not self.is_closed():
-            warnings.warn(f"unclosed event loop {self!r}", ResourceWarning, source=self)
+            warnings.warn(
+                f"unclosed event loop {self!r}", ResourceWarning, stacklevel=2, source=self
+            )
             if not self.is_running():
                 self.close()
 

@@ -82,9 +82,7 @@ class Runner:
         """Return the loop."""
         return self._lazy_init()
 
-    def run(
-        self, coro: Awaitable[T], *, context: contextvars.Context | None = None
-    ) -> T:
+    def run(self, coro: Awaitable[T], *, context: contextvars.Context | None = None) -> T:
         """Run a coroutine, or another awaitable, to its end and return its result.
 
         It runs in ``context``, by default the runner's own. In the main thread the first Ctrl-C

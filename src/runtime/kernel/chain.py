@@ -1,4 +1,4 @@
-"""A concurrent future, which belongs to threads, and a future of a loop, one following the other."""
+"""A future of a loop and a concurrent future, which belongs to threads: one follows the other."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ One turn::
 
     +--> how long may we wait?   0 with something ready, else until the first timer, else for ever
     |    wait on the selector
-    |    each ready watcher handles its event       (a stream receives, and queues its reader's task)
+    |    each ready watcher handles its event     (a stream receives, and queues its reader's task)
     |    due timers join the ready queue
     |    run what was ready when we got here        (what it queues waits for the next turn)
     +----+

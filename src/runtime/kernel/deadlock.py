@@ -21,8 +21,8 @@ def deadlock_of(tasks: Iterable[Any]) -> DeadlockError:
     """Return the exception that lists ``tasks``, where each waits, and on what."""
     waiting = sorted(tasks, key=lambda task: str(task.get_name()))
     lines = [
-        "Deadlock: no task can ever run again. Nothing is ready, no timer is set, no descriptor is "
-        "watched, and no other thread is alive."
+        "Deadlock: no task can ever run again.",
+        "Nothing is ready, no timer is set, no descriptor is watched, no other thread is alive.",
     ]
     for task in waiting:
         lines.append(f"  {task.get_name()}: {describe_coroutine(task.get_coro())}")

@@ -36,7 +36,7 @@ def describe_callback(callback: Callable[..., object], args: tuple[Any, ...] = (
 
 
 def coroutine_frame(coro: object) -> FrameType | None:
-    """Return the frame of a suspended coroutine or generator; None when it has ended or has none."""
+    """Return the frame of a suspended coroutine or generator; None when there is none."""
     for attribute in ("cr_frame", "gi_frame", "ag_frame"):
         frame = getattr(coro, attribute, None)
         if isinstance(frame, FrameType):
@@ -82,9 +82,7 @@ def creation_stack() -> traceback.StackSummary:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and _is_kernel_frame(frame):
         frame = frame.f_back
-    return traceback.StackSummary.extract(
-        _walk(frame), limit=_TRACEBACK_DEPTH, lookup_lines=False
-    )
+    return traceback.StackSummary.extract(_walk(frame), limit=_TRACEBACK_DEPTH, lookup_lines=False)
 
 
 def _is_kernel_frame(frame: FrameType) -> bool:

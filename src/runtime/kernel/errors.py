@@ -16,9 +16,8 @@ from asyncio import (
     QueueEmpty,
     QueueFull,
 )
+from builtins import TimeoutError
 from typing import TYPE_CHECKING
-
-TimeoutError = TimeoutError
 
 if TYPE_CHECKING:
 

@@ -9,8 +9,8 @@
                | cancel(message)
                +------------------> CANCELLED
 
-``FutureCore`` is the behaviour, compiled where a compiler was found; ``runtime.kernel.types.Future``
-is the class that users hold.
+``FutureCore`` is the behaviour, compiled where a compiler was found; the class that users hold is
+``runtime.kernel.types.Future``.
 
 Invariants: ``_waiter`` is the first subscriber, when that is a task, and everybody after it is in
 ``_callbacks``; both are let go of when the future is done, each subscriber having been queued in
@@ -246,8 +246,7 @@ class FutureCore(Runnable):
         subscribers: list[str] = []
         if self._waiter is not None:
             subscribers.append(_describe_subscriber(self._waiter))
-        for subscriber in self._callbacks or ():
-            subscribers.append(_describe_subscriber(subscriber))
+        subscribers += [_describe_subscriber(subscriber) for subscriber in self._callbacks or ()]
         if len(subscribers) > 3:
             subscribers[1:-1] = [f"<{len(subscribers) - 2} more>"]
         if subscribers:

@@ -112,4 +112,3 @@ def run_coroutine_threadsafe(
         coro.close()
         raise
     return theirs
-

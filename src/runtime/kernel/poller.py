@@ -15,6 +15,7 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 from collections.abc import Callable
@@ -162,11 +163,9 @@ class Poller:
         self._forget_key(watcher.fd)
 
     def _forget_key(self, fd: int) -> None:
-        try:
+        # A descriptor closed under the selector is gone from the system's side already.
+        with contextlib.suppress(KeyError, ValueError, OSError):
             self._selector.unregister(fd)
-        except (KeyError, ValueError, OSError):
-            # A descriptor closed under the selector is gone from the system's side already.
-            pass
 
     def poll_when_busy(self) -> None:
         """Look for events without waiting, because there is other work to do.
@@ -185,10 +184,7 @@ class Poller:
     def poll(self, timeout: float) -> None:
         """Wait up to ``timeout`` seconds for events (negative: no limit) and hand them over."""
         wait = self._epoll_wait
-        if wait is not None:
-            events = wait(timeout)
-        else:
-            events = self._select(timeout)
+        events = wait(timeout) if wait is not None else self._select(timeout)
         if not events:
             self._quiet_polls = self._quiet_polls + 1 if timeout == 0.0 else 0
             return

@@ -44,10 +44,11 @@ def _swap(loop: Any, task: Any) -> Any:
     return previous
 
 
-swap_current_task: Callable[[Any, Any], Any] = (
-    _swap if current_tasks is not None else getattr(asyncio.tasks, "_swap_current_task")
-)
+swap_current_task: Callable[[Any, Any], Any] = _swap
 """Makes a task, or None, the current one of a loop, and returns the one before."""
+
+if current_tasks is None:
+    swap_current_task = vars(asyncio.tasks)["_swap_current_task"]
 
 
 class _EveryTask(weakref.WeakSet[Any]):

@@ -246,9 +246,7 @@ class Scheduler:
 
     # -- Descriptors -------------------------------------------------------------------------------
 
-    def add_reader(
-        self, fd: FileDescriptor, callback: Callable[..., object], *args: Any
-    ) -> Handle:
+    def add_reader(self, fd: FileDescriptor, callback: Callable[..., object], *args: Any) -> Handle:
         """Call ``callback(*args)`` whenever ``fd`` can be read, in place of an earlier reader.
 
         ``fd`` is a descriptor or an object with ``fileno()``. Returns the handle.
@@ -275,9 +273,7 @@ class Scheduler:
         self.poller.watch(watcher, watcher.events & ~READ)
         return True
 
-    def add_writer(
-        self, fd: FileDescriptor, callback: Callable[..., object], *args: Any
-    ) -> Handle:
+    def add_writer(self, fd: FileDescriptor, callback: Callable[..., object], *args: Any) -> Handle:
         """Call ``callback(*args)`` whenever ``fd`` can be written, in place of an earlier writer.
 
         ``fd`` is a descriptor or an object with ``fileno()``. Returns the handle.
@@ -408,4 +404,3 @@ def running_scheduler(needed_by: str) -> Scheduler:
     raise RuntimeError(
         f"The running event loop is {loop!r}, not one of runtime's, which {needed_by} needs."
     )
-

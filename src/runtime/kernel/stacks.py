@@ -32,7 +32,9 @@ def exception_stack(error: BaseException | None, limit: int | None) -> list[Fram
     return frames
 
 
-def print_task_stack(task: Any, error: BaseException | None, limit: int | None, file: TextIO | None) -> None:
+def print_task_stack(
+    task: Any, error: BaseException | None, limit: int | None, file: TextIO | None
+) -> None:
     """Print the stack of ``task`` in the form of a traceback, to ``file`` or to stderr."""
     out = file if file is not None else sys.stderr
     summary: list[tuple[str, int, str, str]] = []

@@ -16,7 +16,7 @@ from typing import Any, Final
 from runtime.kernel.handles import Handle, Reporter, Runnable
 
 _Entry = tuple[Any, ...]
-"""``(when, sequence, handle or alarm)``. Typed loosely, so that the compiled code keeps it as one object."""
+"""``(when, sequence, handle or alarm)``: typed loosely, so that compiled code keeps it boxed."""
 
 SWEEP_MINIMUM: Final = 64
 """Below so many cancelled entries a sweep is not worth its walk through the heap."""
@@ -48,7 +48,7 @@ class TimerHandle(Handle):
         self._heap: TimerHeap | None = heap
 
     def when(self) -> float:
-        """Return the moment that the callback is due, on the clock of ``loop.time()``, in seconds."""
+        """Return when the callback is due, on the clock of ``loop.time()``, in seconds."""
         return self._when
 
     def cancel(self) -> None:
@@ -92,7 +92,7 @@ class TimerHeap:
         if not entries:
             return -1.0
         seconds: float = entries[0][0] - now
-        return seconds if seconds > 0.0 else 0.0
+        return max(0.0, seconds)
 
     def pop_due(self, now: float, ready: Callable[[Runnable], object]) -> None:
         """Hand every timer that is due at ``now`` to ``ready``, in the order of their deadlines."""

@@ -16,6 +16,7 @@ interpreted: ``runtime.net.streams``.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 from collections import deque
@@ -59,8 +60,8 @@ class Connection(Watcher):
         "_writes_lost",
         "closed_waiter",
         "closing",
-        "error",
         "eof",
+        "error",
         "peername",
         "received",
         "unsent",
@@ -459,7 +460,6 @@ def _closed_by_others(fd: int) -> OSError:
 def set_no_delay(sock: socket.socket) -> None:
     """Have small writes on a TCP socket sent at once."""
     if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:
-        try:
+        # It fails when the peer is gone already; the first read will tell.
+        with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except OSError:
-            pass  # The peer is gone already; the first read will tell.

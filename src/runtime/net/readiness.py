@@ -98,4 +98,3 @@ async def wait_exceptional_in_thread(fd: int) -> None:
         finally:
             sender.send(b"\0")
             thread.join()
-

@@ -22,7 +22,9 @@ Buffer = bytes | bytearray | memoryview
 def check_socket(sock: socket.socket, operation: str) -> None:
     """Raise ValueError unless ``sock`` is non-blocking, TypeError for a TLS socket."""
     if sock.gettimeout() != 0:
-        raise ValueError(f"{operation}() needs a non-blocking socket: call setblocking(False) first.")
+        raise ValueError(
+            f"{operation}() needs a non-blocking socket: call setblocking(False) first."
+        )
     if hasattr(sock, "do_handshake"):
         raise TypeError(f"{operation}() takes a plain socket, not the TLS socket {sock!r}.")
 

@@ -271,7 +271,9 @@ class StreamWriter:
         self._connection.set_water_marks(high, low)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._connection.unsent} bytes unsent {self._connection!r}>"
+        return (
+            f"<{type(self).__name__} {self._connection.unsent} bytes unsent {self._connection!r}>"
+        )
 
 
 def _first_match(
@@ -363,7 +365,7 @@ async def start_server(
     keep_alive: bool | None = None,
     start_serving: bool = True,
 ) -> Server:
-    """Listen on ``host`` and ``port``, and call ``client_connected_cb(reader, writer)`` for clients.
+    """Listen on ``host`` and ``port``; call ``client_connected_cb(reader, writer)`` for clients.
 
     A coroutine that the callback returns is run as a task. What it raises is reported to the loop's
     exception handler, and the connection is closed. ``limit`` is in bytes, ``backlog`` in
@@ -455,4 +457,3 @@ class _StreamAcceptor:
             }
         )
         connection.close()
-

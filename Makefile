@@ -1,0 +1,75 @@
+# Everything here works in a fresh clone with Python 3.11 or later, its venv module and make; a C
+# compiler is used where there is one. PYTHON chooses the interpreter: make test PYTHON=python3.13
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Whatever a build is made of: a change in any of it makes it anew.
+SOURCES := setup.py pyproject.toml $(shell find src -name '*.py' -o -name '*.c' -o -name py.typed)
+LOG := build/install.log
+# Options for what the target runs: make run ARGS="--connections 500", make test ARGS="-- -k queue"
+ARGS ?=
+
+.PHONY: help run test test-all-pythons lint format bench coverage docs build clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 18
+
+run: build ## start the echo demo: a server, a burst of clients, a summary
+	$(BIN)/python docs/examples/echo_demo.py $(ARGS)
+
+test: build ## run the whole test suite, interpreted and compiled
+	$(BIN)/python -m tests.matrix $(ARGS)
+
+test-all-pythons: build ## run it on every other CPython from 3.11 on that is installed
+	$(BIN)/python -m tests.pythons $(ARGS)
+
+lint: $(VENV)/tools.stamp ## check style (ruff) and types (mypy --strict)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict src tests bench docs/examples setup.py
+
+format: $(VENV)/tools.stamp ## put every file into the project's format
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: build ## measure against asyncio and uvloop
+	$(BIN)/python -m bench $(ARGS)
+
+coverage: $(VENV)/tools.stamp ## measure how much of src/runtime the tests reach: 95% at least
+	rm -rf build/coverage && mkdir -p build/coverage
+	PYTHONPATH=src RUNTIME_NO_LEAF=1 RUNTIME_EXPECT_COMPILED=0 RUNTIME_EXPECT_LEAF=0 \
+		$(BIN)/python -m pytest -m "not build" --cov --cov-report=term --cov-report=html $(ARGS)
+
+docs: $(VENV)/docs.stamp ## build the documentation; a warning is an error
+	PYTHONPATH=src RUNTIME_NO_LEAF=1 $(BIN)/python -m sphinx \
+		--builder html --fail-on-warning --keep-going --quiet docs build/docs
+	@echo "build/docs/index.html"
+
+build: $(VENV)/build.stamp ## install the package, compiled, into .venv
+
+clean: ## remove everything that was made here
+	rm -rf $(VENV) build dist src/*.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache \
+		.hypothesis
+	find src tests bench docs -name __pycache__ -prune -exec rm -rf {} +
+
+# The tools. Installing the package for its extras' sake takes no compiler; see the next rule.
+$(VENV)/tools.stamp: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	RUNTIME_PURE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		'.[test,bench,dev]'
+	@touch $@
+
+$(VENV)/docs.stamp: $(VENV)/tools.stamp
+	RUNTIME_PURE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check '.[docs]'
+	@rm -f $(VENV)/build.stamp  # that was a pure installation
+	@touch $@
+
+$(VENV)/build.stamp: $(VENV)/tools.stamp $(SOURCES)
+	@mkdir -p build
+	@echo "building the package; what the compiler says goes to $(LOG)"
+	@$(BIN)/python -m pip install --verbose --disable-pip-version-check --no-deps \
+		--no-build-isolation --force-reinstall . > $(LOG) 2>&1 || { cat $(LOG); exit 1; }
+	@sed -n 's/^ *\(WARNING (runtime)\)/\1/p' $(LOG)
+	@cd build && ../$(BIN)/python -m runtime
+	@touch $@

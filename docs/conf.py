@@ -1,0 +1,97 @@
+"""Settings of the documentation: ``make docs``.
+
+Sphinx rather than mkdocs-material: most of the site is the reference of a typed API, and autodoc
+takes that from the objects themselves, whatever module defines them and wherever they inherit from:
+``runtime.Task`` is documented as users see it, with what it has from the compiled core. The pages
+are Markdown (MyST), so that they also read well where the repository is browsed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import runtime
+
+project = "runtime"
+author = "The runtime developers"
+project_copyright = "The runtime developers"
+version = release = runtime.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build"]
+source_suffix = {".md": "markdown"}
+
+# What is in code marks in a docstring is a name of Python more often than not.
+default_role = "py:obj"
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"members": True, "inherited-members": True}
+python_use_unqualified_type_names = True
+maximum_signature_line_length = 80
+
+myst_heading_anchors = 3
+myst_links_external_new_tab = False
+
+html_theme = "furo"
+html_title = f"runtime {version}"
+html_copy_source = False
+html_show_sphinx = False
+pygments_style = "friendly"
+
+
+# Some classes have methods that are there for the layers above. What users call is what asyncio's
+# class of the same name has, and these besides.
+ADDITIONS = {
+    "abort",
+    "abort_clients",
+    "close_clients",
+    "get_context",
+    "set_write_buffer_limits",
+    "slow_callback_duration",
+    "watch_slow_callbacks",
+}
+ASYNCIO_NAMES = {
+    name
+    for each in (
+        asyncio.BaseEventLoop,
+        asyncio.Task,
+        asyncio.TimerHandle,
+        asyncio.Server,
+        asyncio.StreamReader,
+        asyncio.StreamWriter,
+    )
+    for name in dir(each)
+}
+WITH_INTERNALS = {
+    "FutureCore",
+    "Handle",
+    "LoopCore",
+    "Runnable",
+    "Scheduler",
+    "Server",
+    "StreamReader",
+    "StreamWriter",
+    "TaskCore",
+    "TimerHandle",
+}
+
+
+def skip_internals(
+    _app: object, what: str, name: str, member: Any, skip: bool, _options: object
+) -> bool:
+    """Return whether a member of a class is to be left out."""
+    if what != "class":
+        return skip
+    function = member.fget if isinstance(member, property) else member
+    if str(getattr(function, "__module__", "")).startswith("asyncio"):
+        return True  # an abstract method that is not there yet
+    owner = str(getattr(function, "__qualname__", "")).partition(".")[0]
+    if owner in WITH_INTERNALS and name not in ASYNCIO_NAMES | ADDITIONS:
+        return True
+    return skip
+
+
+def setup(app: Any) -> None:
+    """Tell Sphinx about the function above."""
+    app.connect("autodoc-skip-member", skip_internals)

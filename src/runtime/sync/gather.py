@@ -1,0 +1,189 @@
+"""``gather``: wait for several awaitables, and get all their results."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Literal, TypeVar, overload
+
+from runtime.kernel.running import get_running_loop
+from runtime.kernel.types import Future
+from runtime.sync.gather_core import GatheringCore, loop_for, start_gathering
+
+T = TypeVar("T")
+T1 = TypeVar("T1")
+T2 = TypeVar("T2")
+T3 = TypeVar("T3")
+T4 = TypeVar("T4")
+T5 = TypeVar("T5")
+T6 = TypeVar("T6")
+
+
+class Gathering(GatheringCore, Future[Any]):
+    """What ``gather`` returns: a future of the results, whose ``cancel()`` cancels the children."""
+
+    __slots__ = ()
+
+
+_bare_gathering: Final[Callable[[type[Gathering]], Gathering]] = Gathering.__new__
+
+
+@overload
+def gather(
+    aw1: Awaitable[T1], /, *, return_exceptions: Literal[False] = False
+) -> Future[tuple[T1]]: ...
+@overload
+def gather(
+    aw1: Awaitable[T1], aw2: Awaitable[T2], /, *, return_exceptions: Literal[False] = False
+) -> Future[tuple[T1, T2]]: ...
+@overload
+def gather(
+    aw1: Awaitable[T1],
+    aw2: Awaitable[T2],
+    aw3: Awaitable[T3],
+    /,
+    *,
+    return_exceptions: Literal[False] = False,
+) -> Future[tuple[T1, T2, T3]]: ...
+@overload
+def gather(
+    aw1: Awaitable[T1],
+    aw2: Awaitable[T2],
+    aw3: Awaitable[T3],
+    aw4: Awaitable[T4],
+    /,
+    *,
+    return_exceptions: Literal[False] = False,
+) -> Future[tuple[T1, T2, T3, T4]]: ...
+@overload
+def gather(
+    aw1: Awaitable[T1],
+    aw2: Awaitable[T2],
+    aw3: Awaitable[T3],
+    aw4: Awaitable[T4],
+    aw5: Awaitable[T5],
+    /,
+    *,
+    return_exceptions: Literal[False] = False,
+) -> Future[tuple[T1, T2, T3, T4, T5]]: ...
+@overload
+def gather(
+    aw1: Awaitable[T1],
+    aw2: Awaitable[T2],
+    aw3: Awaitable[T3],
+    aw4: Awaitable[T4],
+    aw5: Awaitable[T5],
+    aw6: Awaitable[T6],
+    /,
+    *,
+    return_exceptions: Literal[False] = False,
+) -> Future[tuple[T1, T2, T3, T4, T5, T6]]: ...
+@overload
+def gather(*aws: Awaitable[T], return_exceptions: Literal[False] = False) -> Future[list[T]]: ...
+@overload
+def gather(
+    aw1: Awaitable[T1], /, *, return_exceptions: Literal[True]
+) -> Future[tuple[T1 | BaseException]]: ...
+@overload
+def gather(
+    aw1: Awaitable[T1], aw2: Awaitable[T2], /, *, return_exceptions: Literal[True]
+) -> Future[tuple[T1 | BaseException, T2 | BaseException]]: ...
+@overload
+def gather(
+    aw1: Awaitable[T1],
+    aw2: Awaitable[T2],
+    aw3: Awaitable[T3],
+    /,
+    *,
+    return_exceptions: Literal[True],
+) -> Future[tuple[T1 | BaseException, T2 | BaseException, T3 | BaseException]]: ...
+@overload
+def gather(
+    aw1: Awaitable[T1],
+    aw2: Awaitable[T2],
+    aw3: Awaitable[T3],
+    aw4: Awaitable[T4],
+    /,
+    *,
+    return_exceptions: Literal[True],
+) -> Future[
+    tuple[T1 | BaseException, T2 | BaseException, T3 | BaseException, T4 | BaseException]
+]: ...
+@overload
+def gather(
+    aw1: Awaitable[T1],
+    aw2: Awaitable[T2],
+    aw3: Awaitable[T3],
+    aw4: Awaitable[T4],
+    aw5: Awaitable[T5],
+    /,
+    *,
+    return_exceptions: Literal[True],
+) -> Future[
+    tuple[
+        T1 | BaseException,
+        T2 | BaseException,
+        T3 | BaseException,
+        T4 | BaseException,
+        T5 | BaseException,
+    ]
+]: ...
+@overload
+def gather(
+    aw1: Awaitable[T1],
+    aw2: Awaitable[T2],
+    aw3: Awaitable[T3],
+    aw4: Awaitable[T4],
+    aw5: Awaitable[T5],
+    aw6: Awaitable[T6],
+    /,
+    *,
+    return_exceptions: Literal[True],
+) -> Future[
+    tuple[
+        T1 | BaseException,
+        T2 | BaseException,
+        T3 | BaseException,
+        T4 | BaseException,
+        T5 | BaseException,
+        T6 | BaseException,
+    ]
+]: ...
+@overload
+def gather(
+    *aws: Awaitable[T], return_exceptions: Literal[True]
+) -> Future[list[T | BaseException]]: ...
+@overload
+def gather(*aws: Awaitable[Any], return_exceptions: bool) -> Future[Any]: ...
+def gather(*aws: Any, return_exceptions: bool = False) -> Any:
+    """Run awaitables concurrently; return a future for the list of their results, in their order.
+
+    Coroutines become tasks at once. An awaitable that is given twice is run once, and its result
+    stands in both places. With ``return_exceptions`` an exception is a result like any other.
+    Otherwise the first exception ends the future, and **the others go on running**: nobody waits
+    for them any more, and what they raise is not reported. ``TaskGroup`` cancels the others and
+    waits for them, which is mostly what is wanted. (Type checkers are told of a tuple, which keeps
+    the types of the results apart; it is a list.)
+
+    Cancelling the future, or the task that awaits it, cancels the awaitables; it ends with a
+    CancelledError when they have ended. An awaitable that is cancelled by others counts as one that
+    raised a CancelledError. Not cancellation safe: the results are lost.
+
+    Raises ValueError when the awaitables belong to different loops, TypeError for what cannot be
+    awaited, RuntimeError when a loop is needed and none is running.
+
+    Source: the standard library's documentation of ``asyncio.gather``.
+
+    >>> from runtime.runner import run
+    >>> from runtime.sync.sleep import sleep
+    >>> async def main():
+    ...     return await gather(sleep(0.002, "a"), sleep(0.001, "b"))
+    >>> run(main())
+    ['a', 'b']
+    """
+    if not aws:
+        empty: Future[list[Any]] = get_running_loop().create_future()
+        empty.set_result([])
+        return empty
+    gathering = _bare_gathering(Gathering)
+    start_gathering(gathering, loop_for(aws[0]), aws, return_exceptions)
+    return gathering

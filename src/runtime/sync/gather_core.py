@@ -1,0 +1,220 @@
+"""The future behind ``gather``: it counts its children's ends, and ends with their results.
+
+``GatheringCore`` is the behaviour, compiled where a compiler was found; the class that users hold,
+and the typed function, are in ``gather.py``.
+
+Invariants: each distinct child is subscribed to once, and reported in a turn of the loop after the
+one that it ended in, in the order of the ends. ``_unfinished`` is the number of distinct children
+that were not reported yet. While the gathering is pending ``_children`` has one entry for each
+argument; after that nothing, so that a gathering that ended keeps no child alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from types import CoroutineType
+from typing import Any, Final
+
+from runtime.kernel.core import LoopCore
+from runtime.kernel.errors import CancelledError
+from runtime.kernel.future import (
+    FutureCore,
+    cancel_future,
+    fail_future,
+    failure_of,
+    finish_future,
+    init_future,
+    subscribe,
+)
+from runtime.kernel.handles import Runnable
+from runtime.kernel.interop import ensure_future
+from runtime.kernel.native import mypyc_attr
+from runtime.kernel.running import get_running_loop
+
+_CoroutineType: Final = CoroutineType
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class GatheringCore(FutureCore):
+    """The behaviour of what ``gather`` returns."""
+
+    __slots__ = ("_cancel_requested", "_children", "_return_exceptions", "_unfinished")
+
+    _children: list[Any]
+    _unfinished: int
+    _return_exceptions: bool
+    _cancel_requested: bool
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Cancel the children; the gathering itself ends, with a CancelledError, when they have.
+
+        Returns False when there was nothing to cancel.
+        """
+        if not self._pending:
+            return False
+        cancelled = False
+        for child in self._children:
+            if child.cancel(msg=msg):
+                cancelled = True
+        if cancelled:
+            self._cancel_requested = True
+        return cancelled
+
+    def child_ended(self, child: Any) -> None:
+        """Take note that ``child`` is done, however it ended."""
+        self._unfinished -= 1
+        if not self._pending:
+            # It ended before, with an exception: what comes after that, nobody is to hear of.
+            if not child.cancelled():
+                child.exception()
+            return
+        if not self._return_exceptions:
+            error = _error_of(child)
+            if error is not None:
+                self._children = []
+                fail_future(self, error)
+                return
+        if self._unfinished == 0:
+            self._finish()
+
+    def _finish(self) -> None:
+        """End with the results of all the children."""
+        children = self._children
+        self._children = []
+        results: list[Any] = []
+        for child in children:
+            if not isinstance(child, FutureCore):
+                results.append(_foreign_outcome(child))
+            elif not child._failed:
+                results.append(child._result)
+            elif child._cancelled:
+                results.append(_cancelled_outcome(child))
+            else:
+                results.append(child.exception())
+        if self._cancel_requested:
+            # Whatever the children made of it, and whether or not exceptions are results.
+            last: Any = children[-1]
+            error = _error_of(last) if last.cancelled() else None
+            fail_future(self, CancelledError() if error is None else error)
+        else:
+            finish_future(self, results)
+
+
+class _ChildEnd(Runnable):
+    """Queued when a child ends, to report it: a callback without a handle or a context."""
+
+    __slots__ = ("_child", "_gathering")
+
+    def __init__(self, gathering: GatheringCore, child: FutureCore) -> None:
+        self._gathering = gathering
+        self._child = child
+
+    def run(self) -> None:
+        """Report the child's end."""
+        gathering = self._gathering
+        if self._child._failed or not gathering._pending:
+            gathering.child_ended(self._child)
+        else:
+            gathering._unfinished -= 1
+            if gathering._unfinished == 0:
+                gathering._finish()
+
+    def cancelled(self) -> bool:
+        """Return False: a child's end is always reported."""
+        return False
+
+    def short_name(self) -> str:
+        """Return what a child shows of who waits for it."""
+        return "gather()"
+
+
+def loop_for(first: Any) -> LoopCore:
+    """Return the loop in which ``first`` and all that is gathered with it belong."""
+    if not asyncio.isfuture(first):
+        return get_running_loop()
+    loop: object = first.get_loop()
+    if isinstance(loop, LoopCore):
+        return loop
+    raise ValueError(f"{first!r} belongs to {loop!r}, which is not one of runtime's event loops.")
+
+
+def start_gathering(
+    gathering: GatheringCore, loop: LoopCore, aws: Sequence[Any], return_exceptions: bool
+) -> None:
+    """Initialise a bare gathering: start the awaitables that are no futures yet, subscribe to all.
+
+    Those that are done already count at once, so that the gathering may be done on return.
+    """
+    init_future(gathering, loop)
+    children: list[Any] = []
+    gathering._children = children
+    gathering._unfinished = 0
+    gathering._return_exceptions = return_exceptions
+    gathering._cancel_requested = False
+    done: list[Any] = []
+    distinct = len(set(aws)) == len(aws)
+    started: dict[Any, Any] = {}
+    try:
+        for awaitable in aws:
+            child: Any = None if distinct else started.get(awaitable)
+            if child is None:
+                child = _start(loop, awaitable)
+                if not distinct:
+                    started[awaitable] = child
+                gathering._unfinished += 1
+                if child.done():
+                    done.append(child)
+                elif isinstance(child, FutureCore):
+                    subscribe(child, _ChildEnd(gathering, child))
+                else:
+                    child.add_done_callback(gathering.child_ended)
+            children.append(child)
+    except BaseException:
+        # What was started goes on. Nobody will ask how it ended.
+        gathering._children = []
+        cancel_future(gathering, None)
+        raise
+    for child in done:
+        gathering.child_ended(child)
+
+
+def _start(loop: LoopCore, awaitable: Any) -> Any:
+    """Return the future that ``awaitable`` is, or the task that runs it."""
+    child: Any
+    if type(awaitable) is _CoroutineType:
+        child = loop.create_task(awaitable)
+    else:
+        child = ensure_future(awaitable, loop=loop)
+    if child is not awaitable:
+        # The caller cannot see to it that it ends before the loop is closed.
+        child._log_destroy_pending = False
+    return child
+
+
+def _error_of(child: Any) -> BaseException | None:
+    """Return what a child that is done would raise, or None when it has a result."""
+    if isinstance(child, FutureCore):
+        return failure_of(child)
+    if not child.cancelled():
+        error: BaseException | None = child.exception()
+        return error
+    try:
+        child.result()
+    except CancelledError as cancelled:
+        return cancelled
+    return None
+
+
+def _foreign_outcome(child: Any) -> object:
+    """Return the result of a child that is no future of ours, or the exception in its place."""
+    if child.cancelled():
+        return _cancelled_outcome(child)
+    error: object = child.exception()
+    return child.result() if error is None else error
+
+
+def _cancelled_outcome(child: Any) -> CancelledError:
+    """Return the exception that stands for a cancelled child among the results."""
+    message: object = getattr(child, "_cancel_message", None)
+    return CancelledError("" if message is None else message)

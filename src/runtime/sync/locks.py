@@ -1,0 +1,418 @@
+"""Locks, events, conditions and semaphores: how tasks of one loop keep out of one another's way.
+
+All of them are fair: who waited first goes first. A waiter is a future in a queue. It stays there
+until its task runs again, so that nobody who comes in between can overtake it. Whoever is woken
+and cannot use it, being cancelled in the same moment, wakes the next one.
+
+Nothing here is thread-safe. Each belongs to no loop until a task has to wait for it.
+
+Source: "Synchronization Primitives" in the standard library's documentation of asyncio.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from threading import get_ident
+from types import TracebackType
+from typing import Literal, TypeVar
+
+from runtime.kernel.core import LoopCore
+from runtime.kernel.errors import CancelledError
+from runtime.kernel.types import Future
+from runtime.sync.binding import bind
+
+T = TypeVar("T")
+
+_Waiters = deque[Future[None]]
+
+
+class Lock:
+    """A lock that one task holds at a time. Use it in an ``async with`` statement.
+
+    ::
+
+        UNLOCKED --acquire--> LOCKED --release--> UNLOCKED, and the first waiter is woken:
+                                                  the lock is its, since nobody overtakes a waiter
+
+    Invariant: with waiters in the queue, and not all of them cancelled, the lock is held or its
+    first waiter is on its way.
+    """
+
+    __slots__ = ("__weakref__", "_locked", "_loop", "_waiters")
+
+    def __init__(self) -> None:
+        self._locked = False
+        self._loop: LoopCore | None = None
+        # An empty deque takes 700 bytes, and most locks are never waited for.
+        self._waiters: _Waiters | None = None
+
+    def locked(self) -> bool:
+        """Return whether the lock is held."""
+        return self._locked
+
+    async def acquire(self) -> Literal[True]:
+        """Take the lock, waiting until it is free and everybody who waited before has had it.
+
+        Returns True. Cancellation safe: a cancelled task does not hold the lock, and its place goes
+        to the next.
+        """
+        if self._locked or self._waiters:
+            await self.__aenter__()
+        else:
+            self._locked = True
+        return True
+
+    def release(self) -> None:
+        """Give the lock back, and wake the first task that waits for it.
+
+        Any task may do it. Raises RuntimeError when the lock is not held.
+        """
+        if not self._locked:
+            raise RuntimeError(f"{self!r} is not acquired: it cannot be released.")
+        self._locked = False
+        if self._waiters:
+            self._wake_first()
+
+    def _wake_first(self) -> None:
+        if self._waiters:
+            first = self._waiters[0]
+            # One that is done was woken already, or was cancelled and will wake the next.
+            if not first.done():
+                first.set_result(None)
+
+    # What a lock is for is its ``async with``: waiting there takes no coroutine inside another.
+
+    async def __aenter__(self) -> None:
+        waiters = self._waiters
+        if not self._locked and (not waiters or _all_cancelled(waiters)):
+            self._locked = True
+            return
+        loop = self._loop
+        if loop is None or loop.thread_id != get_ident():
+            loop = self._loop = bind(self, loop)
+        if waiters is None:
+            waiters = self._waiters = deque()
+        waiter = loop.create_future()
+        waiters.append(waiter)
+        try:
+            await waiter
+        except BaseException as error:
+            waiters.remove(waiter)
+            if isinstance(error, CancelledError) and not self._locked:
+                self._wake_first()
+            raise
+        # Only the first is ever woken.
+        waiters.popleft()
+        self._locked = True
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def __repr__(self) -> str:
+        return _describe(self, "locked" if self._locked else "unlocked", self._waiters)
+
+
+class Event:
+    """A flag that tasks can wait for. It is false at first."""
+
+    __slots__ = ("__weakref__", "_loop", "_set", "_waiters")
+
+    def __init__(self) -> None:
+        self._set = False
+        self._loop: LoopCore | None = None
+        self._waiters: _Waiters | None = None
+
+    def is_set(self) -> bool:
+        """Return whether the flag is true."""
+        return self._set
+
+    def set(self) -> None:
+        """Make the flag true, and wake every task that waits for it."""
+        if self._set:
+            return
+        self._set = True
+        waiters = self._waiters
+        if waiters:
+            self._waiters = None
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    def clear(self) -> None:
+        """Make the flag false: from now on ``wait()`` waits until it is set again."""
+        self._set = False
+
+    async def wait(self) -> Literal[True]:
+        """Wait until the flag is true. Returns True, at once when it is true already.
+
+        A task that was woken goes on even if the flag was cleared meanwhile. Cancellation safe.
+        """
+        if self._set:
+            return True
+        loop = self._loop
+        if loop is None or loop.thread_id != get_ident():
+            loop = self._loop = bind(self, loop)
+        waiters = self._waiters
+        if waiters is None:
+            waiters = self._waiters = deque()
+        waiter = loop.create_future()
+        waiters.append(waiter)
+        try:
+            await waiter
+        except BaseException:
+            # From the queue that it was put in: set() may have begun a new one.
+            waiters.remove(waiter)
+            raise
+        return True
+
+    def __repr__(self) -> str:
+        return _describe(self, "set" if self._set else "unset", self._waiters)
+
+
+class Condition:
+    """A lock, and a queue of tasks that wait for something to change that the lock protects.
+
+    ``lock`` is the ``Lock`` to use, by default one of its own. Use the condition itself in an
+    ``async with`` statement.
+    """
+
+    __slots__ = ("__weakref__", "_lock", "_loop", "_waiters")
+
+    def __init__(self, lock: Lock | None = None) -> None:
+        self._lock = Lock() if lock is None else lock
+        self._loop: LoopCore | None = None
+        self._waiters: _Waiters = deque()
+
+    def locked(self) -> bool:
+        """Return whether the lock is held."""
+        return self._lock.locked()
+
+    async def acquire(self) -> Literal[True]:
+        """Take the lock: see ``Lock.acquire``. Cancellation safe."""
+        return await self._lock.acquire()
+
+    def release(self) -> None:
+        """Give the lock back: see ``Lock.release``."""
+        self._lock.release()
+
+    async def wait(self) -> Literal[True]:
+        """Release the lock, wait to be notified, and take the lock again. Returns True.
+
+        The task holds the lock whenever this ends, also by an exception. What was waited for may
+        have gone again meanwhile: look, and wait again; ``wait_for`` does. Raises RuntimeError when
+        the lock is not held. Cancellation safe: a notification that the cancelled task had is
+        passed on to the next.
+        """
+        lock = self._lock
+        if not lock.locked():
+            raise RuntimeError(f"cannot wait on {self!r}: acquire it first.")
+        loop = self._loop
+        if loop is None or loop.thread_id != get_ident():
+            loop = self._loop = bind(self, loop)
+        waiter = loop.create_future()
+        waiters = self._waiters
+        lock.release()
+        waiters.append(waiter)
+        try:
+            try:
+                await waiter
+            finally:
+                waiters.remove(waiter)
+                await _acquire_at_last(lock)
+        except BaseException:
+            if waiter.done() and not waiter.cancelled():
+                self._wake(1)
+            raise
+        return True
+
+    async def wait_for(self, predicate: Callable[[], T]) -> T:
+        """Wait until ``predicate()`` is true, and return what it returned.
+
+        It is called with the lock held, now and after each notification. Cancellation safe, as
+        ``wait`` is.
+        """
+        result = predicate()
+        while not result:
+            await self.wait()
+            result = predicate()
+        return result
+
+    def notify(self, n: int = 1) -> None:
+        """Wake the first ``n`` tasks that wait. They go on when they have the lock.
+
+        Raises RuntimeError when the lock is not held.
+        """
+        if not self._lock.locked():
+            raise RuntimeError(f"cannot notify on {self!r}: acquire it first.")
+        self._wake(n)
+
+    def notify_all(self) -> None:
+        """Wake all tasks that wait. Raises RuntimeError when the lock is not held."""
+        self.notify(len(self._waiters))
+
+    def _wake(self, n: int) -> None:
+        for waiter in self._waiters:
+            if n <= 0:
+                return
+            if not waiter.done():
+                n -= 1
+                waiter.set_result(None)
+
+    async def __aenter__(self) -> None:
+        await self._lock.acquire()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._lock.release()
+
+    def __repr__(self) -> str:
+        state = "locked" if self._lock.locked() else "unlocked"
+        return _describe(self, state, self._waiters)
+
+
+async def _acquire_at_last(lock: Lock) -> None:
+    """Acquire ``lock`` whatever happens; then raise the last cancellation that came meanwhile."""
+    cancellation: CancelledError | None = None
+    while True:
+        try:
+            await lock.acquire()
+            break
+        except CancelledError as error:
+            cancellation = error
+    if cancellation is not None:
+        try:
+            raise cancellation
+        finally:
+            del cancellation  # Its traceback refers to this frame.
+
+
+class Semaphore:
+    """A number of permits: ``acquire`` takes one, or waits for one; ``release`` adds one.
+
+    ``value`` is the number of permits at first. Use it in an ``async with`` statement.
+
+    Invariant: ``_value`` counts the permits that nobody has and nobody was promised. A waiter whose
+    future has a result was given one.
+    """
+
+    __slots__ = ("__weakref__", "_loop", "_value", "_waiters")
+
+    def __init__(self, value: int = 1) -> None:
+        if value < 0:
+            raise ValueError(f"Semaphore initial value must be >= 0, not {value!r}.")
+        self._value = value
+        self._loop: LoopCore | None = None
+        self._waiters: _Waiters | None = None
+
+    def locked(self) -> bool:
+        """Return whether ``acquire`` would have to wait: for a permit, or for its turn."""
+        if self._value == 0:
+            return True
+        waiters = self._waiters
+        return bool(waiters) and not _all_cancelled(waiters)
+
+    async def acquire(self) -> Literal[True]:
+        """Take a permit, waiting until there is one and everybody who came before has one.
+
+        Returns True. Cancellation safe: a permit that a cancelled task was promised goes to the
+        next.
+        """
+        waiters = self._waiters
+        if self._value > 0 and (not waiters or _all_cancelled(waiters)):
+            self._value -= 1
+            return True
+        loop = self._loop
+        if loop is None or loop.thread_id != get_ident():
+            loop = self._loop = bind(self, loop)
+        if waiters is None:
+            waiters = self._waiters = deque()
+        waiter = loop.create_future()
+        waiters.append(waiter)
+        try:
+            await waiter
+        except BaseException as error:
+            waiters.remove(waiter)
+            if isinstance(error, CancelledError):
+                if not waiter.cancelled():
+                    self._value += 1
+                self._hand_out()
+            raise
+        waiters.remove(waiter)
+        if self._value > 0:
+            # Permits that were released while everybody in the queue was on the way out of it.
+            self._hand_out()
+        return True
+
+    def release(self) -> None:
+        """Give a permit back, or add one: the first task that waits has it."""
+        self._value += 1
+        if self._waiters:
+            self._promise()
+
+    def _hand_out(self) -> None:
+        """Promise permits to waiters until either run out."""
+        while self._value > 0 and self._promise():
+            pass
+
+    def _promise(self) -> bool:
+        """Promise a permit to the first waiter without one; return whether there was any."""
+        for waiter in self._waiters or ():
+            if not waiter.done():
+                self._value -= 1
+                waiter.set_result(None)
+                return True
+        return False
+
+    async def __aenter__(self) -> None:
+        await self.acquire()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def __repr__(self) -> str:
+        state = "locked" if self.locked() else f"unlocked, value:{self._value}"
+        return _describe(self, state, self._waiters)
+
+
+class BoundedSemaphore(Semaphore):
+    """A semaphore that never has more permits than at first: one release too many is an error."""
+
+    __slots__ = ("_bound",)
+
+    def __init__(self, value: int = 1) -> None:
+        super().__init__(value)
+        self._bound = value
+
+    def release(self) -> None:
+        """Give a permit back. Raises ValueError when all of them are there already."""
+        if self._value >= self._bound:
+            raise ValueError(f"{self!r} is released too many times: it has {self._bound} permits.")
+        super().release()
+
+
+def _all_cancelled(waiters: _Waiters) -> bool:
+    """Return whether nobody in the queue will go on: who comes now need not wait behind them."""
+    # Mostly the first one answers it; the generator would cost as much as all the rest.
+    return waiters[0].cancelled() and all(waiter.cancelled() for waiter in waiters)
+
+
+def _describe(primitive: object, state: str, waiters: _Waiters | None) -> str:
+    if waiters:
+        state = f"{state}, waiters:{len(waiters)}"
+    kind = type(primitive)
+    return f"<{kind.__module__}.{kind.__qualname__} object at {id(primitive):#x} [{state}]>"

@@ -1,0 +1,62 @@
+"""``shield``: wait for something without taking it along when the wait is cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+from runtime.kernel.core import LoopCore
+from runtime.kernel.interop import ensure_future
+from runtime.kernel.types import Future
+
+T = TypeVar("T")
+
+
+class _Shield:
+    """Ends ``outer``, which is awaited, as ``inner`` ends, which does not notice a cancellation."""
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, inner: Future[Any], outer: Future[Any]) -> None:
+        self._inner = inner
+        self._outer = outer
+        inner.add_done_callback(self._on_inner_done)
+        outer.add_done_callback(self._on_outer_done)
+
+    def _on_inner_done(self, inner: Future[Any]) -> None:
+        outer = self._outer
+        if outer.done():
+            # Both ended in the same turn, and the exception has nobody else to go to.
+            if not inner.cancelled():
+                inner.exception()
+        elif inner.cancelled():
+            outer.cancel()
+        else:
+            error = inner.exception()
+            if error is not None:
+                outer.set_exception(error)
+            else:
+                outer.set_result(inner.result())
+
+    def _on_outer_done(self, outer: Future[Any]) -> None:
+        # From here on the inner future is on its own, and so is its exception.
+        self._inner.remove_done_callback(self._on_inner_done)
+
+
+def shield(aw: Awaitable[T]) -> Future[T]:
+    """Return a future that ends as ``aw`` does, but whose cancellation ``aw`` never notices.
+
+    A coroutine becomes a task at once, which the loop holds until it ends. When the wait was
+    cancelled and ``aw`` raises afterwards, the exception is reported as one that nobody retrieved.
+    When ``aw`` itself is cancelled, so is the future. Raises TypeError for what cannot be awaited.
+    Cancellation safe: ``aw`` goes on, and can be awaited again if it was a future.
+
+    Source: the standard library's documentation of ``asyncio.shield``.
+    """
+    inner: Future[T] = ensure_future(aw)
+    if inner.done():
+        return inner
+    loop: LoopCore = inner.get_loop()
+    outer: Future[T] = loop.create_future()
+    _Shield(inner, outer)
+    return outer

@@ -1,0 +1,212 @@
+"""``TaskGroup``: tasks that end together.
+
+::
+
+    CREATED --enter--> OPEN --exit--> WAITING for the tasks --> CLOSED
+                        |                 |
+                        +--a task fails---+--> ABORTING: every task is cancelled, the body too if
+                                               it is still running; then as above
+
+Source: "Task groups" in the standard library's documentation of asyncio; PEP 654.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Generator
+from contextvars import Context
+from types import TracebackType
+from typing import Any, TypeVar
+
+from runtime.kernel.core import LoopCore
+from runtime.kernel.errors import CancelledError
+from runtime.kernel.running import current_task, get_running_loop
+from runtime.kernel.types import Future, Task
+
+T = TypeVar("T")
+
+
+class TaskGroup:
+    """An asynchronous context manager that waits for the tasks created in it.
+
+    When one of them, or the body, fails, the others are cancelled and awaited, and everything that
+    failed is raised as an ``ExceptionGroup``.
+
+    >>> import runtime
+    >>> async def main():
+    ...     async with runtime.TaskGroup() as group:
+    ...         a = group.create_task(runtime.sleep(0, "a"))
+    ...         b = group.create_task(runtime.sleep(0, "b"))
+    ...     return a.result() + b.result()
+    >>> runtime.run(main())
+    'ab'
+    """
+
+    def __init__(self) -> None:
+        self._entered = False
+        self._exiting = False
+        self._aborting = False
+        self._loop: LoopCore | None = None
+        self._parent: Task[Any] | None = None
+        # Whether the parent was cancelled by the group, not by somebody else.
+        self._parent_cancelled = False
+        self._tasks: set[Future[Any]] = set()
+        self._errors: list[BaseException] = []
+        self._base_error: BaseException | None = None
+        self._all_done: Future[None] | None = None
+
+    async def __aenter__(self) -> TaskGroup:
+        if self._entered:
+            raise RuntimeError(f"TaskGroup {self!r} has already been entered")
+        parent = current_task()
+        if parent is None:
+            raise RuntimeError(f"TaskGroup {self!r} cannot determine the parent task")
+        self._loop = get_running_loop()
+        self._parent = parent
+        self._entered = True
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            await self._end(exc)
+        finally:
+            # What is raised has this frame in its traceback: leave no way from here back to it.
+            del exc, traceback
+            self._parent = None
+            self._errors = []
+            self._base_error = None
+
+    async def _end(self, exc: BaseException | None) -> None:
+        self._exiting = True
+        parent = self._parent
+        assert parent is not None
+        assert self._loop is not None
+        if self._is_fatal(exc) and self._base_error is None:
+            self._base_error = exc
+        cancellation: BaseException | None = exc if isinstance(exc, CancelledError) else None
+        if exc is not None and not self._aborting:
+            self._abort()
+        while self._tasks:
+            self._all_done = self._loop.create_future()
+            try:
+                await self._all_done
+            except CancelledError as error:
+                if not self._aborting:
+                    # The parent was cancelled from outside while it waited for us.
+                    cancellation = error
+                    self._abort()
+            self._all_done = None
+        try:
+            if self._base_error is not None:
+                raise self._base_error
+            if self._parent_cancelled and parent.uncancel() == 0:
+                # The group's own request was the only one.
+                cancellation = None
+            if cancellation is not None and not self._errors:
+                raise cancellation
+            if exc is not None and not isinstance(exc, CancelledError):
+                self._errors.append(exc)
+            if self._errors:
+                if parent.cancelling():
+                    # Somebody else's request: let it be delivered again at the next await.
+                    parent.uncancel()
+                    parent.cancel()
+                raise BaseExceptionGroup("unhandled errors in a TaskGroup", self._errors) from None
+        finally:
+            del exc, cancellation, parent
+
+    def create_task(
+        self,
+        coro: Coroutine[Any, Any, T] | Generator[Any, Any, T],
+        *,
+        name: object = None,
+        context: Context | None = None,
+        eager_start: bool | None = None,
+    ) -> Task[T]:
+        """Run a coroutine as a task of the group; return the task.
+
+        Raises RuntimeError, and closes the coroutine, when the group was not entered, is over, or
+        is being aborted.
+        """
+        problem = None
+        if not self._entered:
+            problem = "has not been entered"
+        elif self._exiting and not self._tasks:
+            problem = "is finished"
+        elif self._aborting:
+            problem = "is shutting down"
+        if problem is not None or self._loop is None:
+            if asyncio.iscoroutine(coro):
+                coro.close()
+            raise RuntimeError(f"TaskGroup {self!r} {problem}")
+        task: Task[T] = self._loop.create_task(
+            coro, name=name, context=context, eager_start=eager_start
+        )
+        self._tasks.add(task)
+        if task.done():
+            # It was started eagerly, and ended at once.
+            self._on_task_done(task)
+        else:
+            task.add_done_callback(self._on_task_done)
+        try:
+            return task
+        finally:
+            # An exception that the task raises later must not find itself through this frame.
+            del task
+
+    @staticmethod
+    def _is_fatal(exc: BaseException | None) -> bool:
+        return isinstance(exc, (SystemExit, KeyboardInterrupt))
+
+    def _abort(self) -> None:
+        self._aborting = True
+        for task in list(self._tasks):
+            if not task.done():
+                task.cancel()
+
+    def _on_task_done(self, task: Future[Any]) -> None:
+        self._tasks.discard(task)
+        if not self._tasks and self._all_done is not None and not self._all_done.done():
+            self._all_done.set_result(None)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            return
+        self._errors.append(error)
+        if self._is_fatal(error) and self._base_error is None:
+            self._base_error = error
+        parent = self._parent
+        if parent is None or parent.done():
+            # The body ended without __aexit__: nobody else will raise it.
+            assert self._loop is not None
+            self._loop.call_exception_handler(
+                {
+                    "message": f"Task {task!r} has errored out but its parent task {parent!r} is "
+                    "already completed",
+                    "exception": error,
+                    "task": task,
+                }
+            )
+            return
+        if not self._aborting and not self._parent_cancelled:
+            self._abort()
+            self._parent_cancelled = True
+            parent.cancel()
+
+    def __repr__(self) -> str:
+        words = []
+        if self._tasks:
+            words.append(f"tasks={len(self._tasks)}")
+        if self._errors:
+            words.append(f"errors={len(self._errors)}")
+        if self._aborting:
+            words.append("cancelling")
+        elif self._entered:
+            words.append("entered")
+        return f"<TaskGroup{''.join(' ' + word for word in words)}>"

@@ -1,0 +1,164 @@
+"""Time-outs, by cancelling the task that is inside.
+
+::
+
+    CREATED --enter--> ACTIVE --exit--> EXITED            nothing happened
+                          |
+                          +--deadline--> EXPIRING --exit--> EXPIRED: CancelledError becomes
+                                                            TimeoutError, unless somebody else
+                                                            has cancelled the task as well
+
+Source: "Timeouts" in the standard library's documentation of asyncio.
+"""
+
+from __future__ import annotations
+
+import enum
+from types import TracebackType
+from typing import Any, final
+
+from runtime.kernel.errors import CancelledError
+from runtime.kernel.handles import Handle
+from runtime.kernel.running import current_task, get_running_loop
+from runtime.kernel.types import Task
+
+
+class _State(enum.Enum):
+    CREATED = "created"
+    ACTIVE = "active"
+    EXPIRING = "expiring"
+    EXPIRED = "expired"
+    EXITED = "finished"
+
+
+@final
+class Timeout:
+    """An asynchronous context manager that cancels its body at a moment.
+
+    ``when`` is on the clock of ``loop.time()``, in seconds; None means never. Made by ``timeout()``
+    and ``timeout_at()``.
+    """
+
+    __slots__ = ("__weakref__", "_cancelling", "_handle", "_state", "_task", "_when")
+
+    def __init__(self, when: float | None) -> None:
+        self._state = _State.CREATED
+        self._when = when
+        self._task: Task[Any] | None = None
+        self._handle: Handle | None = None
+        self._cancelling = 0
+
+    def when(self) -> float | None:
+        """Return the deadline, on the loop's clock; None when there is none."""
+        return self._when
+
+    def reschedule(self, when: float | None) -> None:
+        """Move the deadline; None removes it. One in the past expires in the next turn.
+
+        Raises RuntimeError when the time-out was not entered, has expired, or is over.
+        """
+        if self._state is not _State.ACTIVE:
+            if self._state is _State.CREATED:
+                raise RuntimeError("Timeout has not been entered")
+            raise RuntimeError(f"Cannot change state of {self._state.value} Timeout")
+        self._when = when
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        if when is None:
+            return
+        loop = get_running_loop()
+        if when <= loop.time():
+            self._handle = loop.call_soon(self._on_deadline)
+        else:
+            self._handle = loop.call_at(when, self._on_deadline)
+
+    def expired(self) -> bool:
+        """Return whether the deadline has come while the body ran."""
+        return self._state in (_State.EXPIRING, _State.EXPIRED)
+
+    def _on_deadline(self) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        self._state = _State.EXPIRING
+        self._handle = None
+
+    async def __aenter__(self) -> Timeout:
+        if self._state is not _State.CREATED:
+            raise RuntimeError("Timeout has already been entered")
+        task = current_task()
+        if task is None:
+            raise RuntimeError("Timeout should be used inside a task")
+        self._state = _State.ACTIVE
+        self._task = task
+        self._cancelling = task.cancelling()
+        self.reschedule(self._when)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        task = self._task
+        self._task = None
+        if self._state is not _State.EXPIRING:
+            self._state = _State.EXITED
+            return None
+        self._state = _State.EXPIRED
+        assert task is not None
+        # Our own request is taken back; if there are others, the cancellation is theirs too.
+        if task.uncancel() <= self._cancelling and exc_type is not None:
+            if issubclass(exc_type, CancelledError):
+                raise TimeoutError from exc
+            if exc is not None:
+                _insert_timeout_errors(exc)
+        return None
+
+    def __repr__(self) -> str:
+        words = [f"[{self._state.value}]"]
+        if self._state is _State.ACTIVE:
+            when = None if self._when is None else round(self._when, 3)
+            words.append(f"when={when}")
+        return f"<Timeout {' '.join(words)}>"
+
+
+def _insert_timeout_errors(exc: BaseException) -> None:
+    """Put a TimeoutError between an exception of the body and the cancellation it comes from."""
+    current = exc
+    while current.__context__ is not None:
+        if isinstance(current.__context__, CancelledError):
+            cause = TimeoutError()
+            cause.__context__ = cause.__cause__ = current.__context__
+            current.__context__ = cause
+            if isinstance(current.__cause__, CancelledError):
+                current.__cause__ = cause
+            return
+        current = current.__context__
+
+
+def timeout(delay: float | None) -> Timeout:
+    """Return a ``Timeout`` that expires ``delay`` seconds from now; None: never.
+
+    The body is cancelled, and TimeoutError raised in place of its CancelledError.
+
+    >>> import runtime
+    >>> async def main():
+    ...     try:
+    ...         async with runtime.timeout(0.01):
+    ...             await runtime.sleep(3600)
+    ...     except TimeoutError:
+    ...         return "too slow"
+    >>> runtime.run(main())
+    'too slow'
+    """
+    return Timeout(get_running_loop().time() + delay if delay is not None else None)
+
+
+def timeout_at(when: float | None) -> Timeout:
+    """Return a ``Timeout`` that expires at ``when``, on the loop's clock; None: never."""
+    return Timeout(when)

@@ -1,0 +1,146 @@
+"""Waiting for the first, the first failed, or all of several tasks; waiting with a time-out.
+
+Source: "Waiting primitives" in the standard library's documentation of asyncio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Awaitable, Iterable
+from typing import Any, Final, TypeVar
+
+from runtime.kernel.core import LoopCore
+from runtime.kernel.errors import CancelledError
+from runtime.kernel.interop import ensure_future
+from runtime.kernel.running import get_running_loop
+from runtime.kernel.types import Future
+from runtime.sync.timeouts import timeout as timeout_after
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Future[Any])
+
+FIRST_COMPLETED: Final = concurrent.futures.FIRST_COMPLETED
+FIRST_EXCEPTION: Final = concurrent.futures.FIRST_EXCEPTION
+ALL_COMPLETED: Final = concurrent.futures.ALL_COMPLETED
+
+
+class _Countdown:
+    """Finishes ``waiter`` when enough of the futures are done."""
+
+    __slots__ = ("_left", "_return_when", "waiter")
+
+    def __init__(self, loop: LoopCore, count: int, return_when: str) -> None:
+        self.waiter: Future[None] = loop.create_future()
+        self._left = count
+        self._return_when = return_when
+
+    def on_done(self, future: Future[Any]) -> None:
+        self._left -= 1
+        if (
+            self._left <= 0
+            or self._return_when == FIRST_COMPLETED
+            or (
+                self._return_when == FIRST_EXCEPTION
+                and not future.cancelled()
+                and future.exception() is not None
+            )
+        ):
+            self.finish()
+
+    def finish(self) -> None:
+        if not self.waiter.done():
+            self.waiter.set_result(None)
+
+
+async def wait(
+    fs: Iterable[F], *, timeout: float | None = None, return_when: str = ALL_COMPLETED
+) -> tuple[set[F], set[F]]:
+    """Wait for futures or tasks; return the set of those that are done and the set of the others.
+
+    Ends when all are done, or as ``return_when`` says with the first (``FIRST_COMPLETED``), or with
+    the first that fails (``FIRST_EXCEPTION``); or after ``timeout`` seconds. Raises nothing of what
+    the tasks raise, and cancels none of them. TypeError for coroutines, which nobody could find in
+    the result, and for a single future; ValueError for an empty ``fs``.
+
+    Cancellation safe: the tasks go on.
+    """
+    if asyncio.isfuture(fs) or asyncio.iscoroutine(fs):
+        raise TypeError(f"wait() takes a collection of futures, not one {type(fs).__name__}.")
+    futures: set[Any] = set(fs)
+    if not futures:
+        raise ValueError("wait() needs at least one future: the collection is empty.")
+    if return_when not in (FIRST_COMPLETED, FIRST_EXCEPTION, ALL_COMPLETED):
+        raise ValueError(f"Invalid return_when value: {return_when!r}.")
+    if any(asyncio.iscoroutine(future) for future in futures):
+        raise TypeError("wait() takes futures: make tasks of coroutines with create_task().")
+    loop = get_running_loop()
+    futures = {ensure_future(future, loop=loop) for future in futures}
+    pending = [future for future in futures if not future.done()]
+    if not _is_enough(futures, len(pending), return_when):
+        await _wait_for_any(loop, pending, timeout, return_when)
+    done = {future for future in futures if future.done()}
+    return done, futures - done
+
+
+def _is_enough(futures: set[Any], pending: int, return_when: str) -> bool:
+    if not pending:
+        return True
+    if return_when == FIRST_COMPLETED:
+        return pending < len(futures)
+    if return_when == FIRST_EXCEPTION:
+        return any(
+            future.done() and not future.cancelled() and future.exception() is not None
+            for future in futures
+        )
+    return False
+
+
+async def _wait_for_any(
+    loop: LoopCore, pending: list[Any], timeout: float | None, return_when: str
+) -> None:
+    countdown = _Countdown(loop, len(pending), return_when)
+    on_done = countdown.on_done
+    expiry = loop.call_later(timeout, countdown.finish) if timeout is not None else None
+    for future in pending:
+        future.add_done_callback(on_done)
+    try:
+        await countdown.waiter
+    finally:
+        if expiry is not None:
+            expiry.cancel()
+        for future in pending:
+            future.remove_done_callback(on_done)
+
+
+async def wait_for(aw: Awaitable[T], timeout: float | None) -> T:
+    """Await ``aw`` for at most ``timeout`` seconds; None waits without limit.
+
+    After that it is cancelled, its clean-up is waited for, and TimeoutError raised. With a timeout
+    of zero or less it must be done already. A cancellation of the caller is never lost: it is
+    raised here, or, when ``aw`` finished in the very same moment, still counts in ``cancelling()``.
+
+    Cancelling it cancels ``aw``.
+    """
+    if timeout is not None and timeout <= 0:
+        future = ensure_future(aw)
+        if future.done():
+            return future.result()
+        await _cancel_and_wait(future)
+        try:
+            return future.result()
+        except CancelledError as error:
+            raise TimeoutError from error
+    async with timeout_after(timeout):
+        return await aw
+
+
+async def _cancel_and_wait(future: Future[Any]) -> None:
+    loop = get_running_loop()
+    countdown = _Countdown(loop, 1, ALL_COMPLETED)
+    future.add_done_callback(countdown.on_done)
+    try:
+        future.cancel()
+        await countdown.waiter
+    finally:
+        future.remove_done_callback(countdown.on_done)

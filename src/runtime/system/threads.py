@@ -1,0 +1,29 @@
+"""Calls that block, in threads."""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from runtime.kernel.running import get_running_loop
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+async def to_thread(func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call ``func(*args, **kwargs)`` in a thread of the default executor; return its result.
+
+    The context of the caller goes with it. Cancelling keeps a call from starting; one that has
+    started goes on, and its result is dropped.
+
+    >>> import runtime
+    >>> runtime.run(to_thread(sum, [1, 2, 3]))
+    6
+    """
+    context = contextvars.copy_context()
+    call = functools.partial(context.run, func, *args, **kwargs)
+    result: R = await get_running_loop().run_in_executor(None, call)
+    return result

@@ -1,0 +1,148 @@
+"""Cancel a task at every point at which it can be cancelled, one run of a scenario for each.
+
+A scenario is a coroutine function that is given a ``CancelPoint``. It starts the task in question
+with ``point.start(...)``, does what it likes beside it, and asserts at the end what must hold
+whether or not that task was cancelled: that no lock is held, no item lost, and so on. It must come
+to an end in either case::
+
+    async def scenario(point: CancelPoint) -> None:
+        lock = Lock()
+        async def hold() -> None:
+            async with lock:
+                await runtime.sleep(0)
+        await settled(point.start(hold()), runtime.create_task(hold()))
+        assert not lock.locked()
+
+    assert cancel_everywhere(scenario) >= 1
+
+The first run cancels at the task's first suspension, the next at its second, until one completes
+without that many. Each is cancelled at two moments: while the task waits, and when what it waits
+for is done, but before the task has noticed. After each run no task may be left over, and nothing
+may have been reported to the exception handler.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import types
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, TypeVar
+
+import runtime
+
+T = TypeVar("T")
+
+MOST_SUSPENSIONS = 500
+"""A scenario that suspends more often is taken for one that never ends."""
+
+PATIENCE = 60.0
+"""Seconds after which a run that does not end is given up, and fails."""
+
+
+class Moment(enum.Enum):
+    """When to cancel, at a given suspension."""
+
+    WAITING = "while it waits"
+    WOKEN = "when it was woken and has not run yet"
+
+
+class CancelPoint:
+    """Where the task that the scenario starts is cancelled: at its ``suspension``-th suspension."""
+
+    def __init__(self, suspension: int, moment: Moment) -> None:
+        self.suspension = suspension
+        self.moment = moment
+        self.reached = False
+        self._suspensions = 0
+        self._task: runtime.Task[Any] | None = None
+
+    def start(self, coro: Coroutine[Any, Any, T]) -> runtime.Task[T]:
+        """Run ``coro`` in the task that is to be cancelled; return the task."""
+        assert self._task is None, "a scenario has one task that is cancelled"
+        task = runtime.create_task(self._run(coro), name="the task that is cancelled")
+        self._task = task
+        return task
+
+    async def _run(self, coro: Coroutine[Any, Any, T]) -> T:
+        result: T = await self._steps(coro)
+        return result
+
+    @types.coroutine
+    def _steps(self, coro: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+        """Run ``coro`` step by step, as a task does, counting where it suspends."""
+        error: BaseException | None = None
+        while True:
+            try:
+                awaited = coro.send(None) if error is None else coro.throw(error)
+            except StopIteration as stop:
+                result: T = stop.value
+                return result
+            self._note_suspension(awaited)
+            error = None
+            try:
+                yield awaited
+            except BaseException as thrown:
+                error = thrown
+
+    def _note_suspension(self, awaited: Any) -> None:
+        self._suspensions += 1
+        if self._suspensions != self.suspension:
+            return
+        self.reached = True
+        if awaited is None or self.moment is Moment.WAITING:
+            runtime.get_running_loop().call_soon(self._cancel)
+        else:
+            # Before the task subscribes to it, and so called before the task is resumed.
+            awaited.add_done_callback(self._cancel)
+
+    def _cancel(self, _future: object = None) -> None:
+        assert self._task is not None
+        self._task.cancel()
+
+    def __str__(self) -> str:
+        return f"cancelled at suspension {self.suspension}, {self.moment.value}"
+
+
+Scenario = Callable[[CancelPoint], Coroutine[Any, Any, None]]
+
+
+def cancel_everywhere(scenario: Scenario) -> int:
+    """Run ``scenario`` once for every point at which its task can be cancelled.
+
+    Returns how many suspensions the task had at most. Raises what the scenario raises, with a note
+    that says where the task was cancelled.
+    """
+    for suspension in itertools.count(1):
+        assert suspension <= MOST_SUSPENSIONS, "the scenario suspends again and again"
+        points = [CancelPoint(suspension, moment) for moment in Moment]
+        for point in points:
+            try:
+                runtime.run(_supervise(scenario, point))
+            except BaseException as error:
+                error.add_note(f"with the task {point}")
+                raise
+        if not any(point.reached for point in points):
+            return suspension - 1
+    raise AssertionError("unreachable")
+
+
+async def _supervise(scenario: Scenario, point: CancelPoint) -> None:
+    loop = runtime.get_running_loop()
+    reports: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _loop, context: reports.append(context))
+    watched = runtime.create_task(scenario(point))
+    done, _ = await runtime.wait([watched], timeout=PATIENCE)
+    assert done, f"it hangs: {[task.get_coro() for task in runtime.all_tasks()]}"
+    watched.result()
+    left = runtime.all_tasks() - {runtime.current_task()}
+    assert not left, f"tasks left over: {left}"
+    assert not reports
+
+
+async def settled(*tasks: runtime.Future[Any]) -> None:
+    """Wait until the tasks have ended, however; raise what they raised except cancellations."""
+    await runtime.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()

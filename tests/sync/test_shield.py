@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import Any
+
+import pytest
+
+import runtime
+from runtime.sync.shield import shield
+from tests.sync.tools import assert_cancelled, collect_reports, in_loop, turns
+
+
+@in_loop
+async def test_it_gives_the_result_or_raises_the_exception() -> None:
+    async def fail() -> None:
+        raise LookupError("x")
+
+    assert await shield(runtime.sleep(0, "r")) == "r"
+    with pytest.raises(LookupError, match="x"):
+        await shield(fail())
+
+
+@in_loop
+async def test_the_inner_task_goes_on_when_the_wait_is_cancelled() -> None:
+    inner = runtime.create_task(runtime.sleep(0.01, "r"))
+
+    async def wait() -> Any:
+        return await shield(inner)
+
+    outer = runtime.create_task(wait())
+    await turns(2)
+    outer.cancel()
+    await assert_cancelled(outer)
+    assert not inner.done()
+    assert inner.cancelling() == 0
+    assert await inner == "r"
+
+
+@in_loop
+async def test_a_cancelled_inner_task_cancels_the_wait() -> None:
+    inner = runtime.create_task(runtime.sleep(3600))
+    outer = shield(inner)
+    await turns(2)
+    inner.cancel()
+    await assert_cancelled(outer)
+    assert outer.cancelled()
+
+
+@in_loop
+async def test_what_is_done_is_returned_as_it_is() -> None:
+    future = runtime.get_running_loop().create_future()
+    future.set_result(1)
+    assert shield(future) is future
+
+
+@in_loop
+async def test_an_exception_after_the_wait_was_cancelled_is_reported() -> None:
+    reports = collect_reports()
+
+    async def fail() -> None:
+        await runtime.sleep(0.001)
+        raise LookupError("late")
+
+    outer = shield(fail())
+    await turns(2)
+    outer.cancel()
+    await runtime.sleep(0.01)
+    gc.collect()
+    assert [str(report["exception"]) for report in reports] == ["late"]
+
+
+@pytest.mark.parametrize("kind", ["failed", "cancelled", "result"])
+def test_ended_and_cancelled_in_the_same_turn(kind: str) -> None:
+    async def main() -> None:
+        reports = collect_reports()
+        inner = runtime.get_running_loop().create_future()
+        outer = shield(inner)
+        if kind == "failed":
+            inner.set_exception(LookupError())
+        elif kind == "cancelled":
+            inner.cancel()
+        else:
+            inner.set_result(1)
+        outer.cancel()
+        await turns(2)
+        assert outer.cancelled()
+        assert inner.done()
+        del inner, outer
+        gc.collect()
+        assert reports == []
+
+    runtime.run(main())
+
+
+@in_loop
+async def test_a_foreign_future_can_be_shielded() -> None:
+    foreign: asyncio.Future[str] = asyncio.Future()
+    outer = shield(foreign)
+    foreign.set_result("theirs")
+    assert await outer == "theirs"
+
+
+@in_loop
+async def test_what_cannot_be_awaited_is_refused() -> None:
+    with pytest.raises(TypeError, match="awaitable"):
+        shield(5)  # type: ignore[arg-type]

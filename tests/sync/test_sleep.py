@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import asyncio
+import inspect
+
+import pytest
+
+import runtime
+from runtime.sync.sleep import sleep
+from tests.sync.tools import assert_cancelled, in_loop, turns
+
+
+@in_loop
+async def test_sleep_returns_its_result_and_none_by_default() -> None:
+    assert await sleep(0, "a") == "a"
+    assert await sleep(0.001, "b") == "b"
+    nothing: object = await sleep(0)  # type: ignore[func-returns-value]
+    assert nothing is None
+
+
+@in_loop
+async def test_sleepers_wake_in_the_order_of_their_deadlines() -> None:
+    order: list[float] = []
+
+    async def nap(delay: float) -> None:
+        await sleep(delay)
+        order.append(delay)
+
+    await runtime.gather(nap(0.03), nap(0.01), nap(0.02))
+    assert order == [0.01, 0.02, 0.03]
+
+
+@pytest.mark.parametrize("delay", [0, -1, -0.5, float("-inf")])
+def test_no_delay_lets_everybody_run_exactly_once(delay: float) -> None:
+    async def main() -> None:
+        order: list[str] = []
+
+        async def work(name: str) -> None:
+            for step in range(3):
+                order.append(f"{name}{step}")
+                await sleep(delay)
+
+        await runtime.gather(work("a"), work("b"))
+        assert order == ["a0", "b0", "a1", "b1", "a2", "b2"]
+
+    runtime.run(main())
+
+
+@in_loop
+async def test_not_a_number_is_refused() -> None:
+    with pytest.raises(ValueError, match="NaN|nan"):
+        await sleep(float("nan"))
+
+
+@in_loop
+async def test_a_cancelled_sleep_leaves_no_timer() -> None:
+    loop = runtime.get_running_loop()
+    before = len(loop.timers.entries)
+    task = runtime.create_task(sleep(3600))
+    await turns(2)
+    task.cancel("enough")
+    with pytest.raises(runtime.CancelledError, match="enough"):
+        await task
+    assert len(loop.timers.entries) == before
+
+
+@in_loop
+async def test_a_sleep_that_was_cancelled_before_it_began_does_not_begin() -> None:
+    task = runtime.create_task(sleep(3600))
+    task.cancel()
+    await assert_cancelled(task)
+
+
+@in_loop
+async def test_sleep_is_a_real_coroutine() -> None:
+    coro = sleep(0)
+    assert inspect.iscoroutine(coro)
+    assert asyncio.iscoroutinefunction(sleep) or inspect.iscoroutinefunction(sleep)
+    await coro

@@ -1,0 +1,49 @@
+"""What the tests of the primitives share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec
+
+import pytest
+
+import runtime
+
+P = ParamSpec("P")
+
+
+def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Make a test of a coroutine function: it is run by ``runtime.run``."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        runtime.run(test(*args, **kwargs))
+
+    return run
+
+
+async def turns(number: int = 5) -> None:
+    """Let everything that is ready run ``number`` times."""
+    for _ in range(number):
+        await runtime.sleep(0)
+
+
+def collect_reports() -> list[dict[str, Any]]:
+    """Return a list into which the running loop's reports of exceptions go from now on."""
+    reports: list[dict[str, Any]] = []
+    runtime.get_running_loop().set_exception_handler(lambda _loop, report: reports.append(report))
+    return reports
+
+
+async def assert_cancelled(task: runtime.Future[Any]) -> None:
+    """Wait for ``task``, which must end by a cancellation."""
+    with pytest.raises(runtime.CancelledError):
+        await task
+
+
+class Log(list[str]):
+    """What happened, in order."""
+
+    def add(self, *words: object) -> None:
+        self.append(" ".join(map(str, words)))
