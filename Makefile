@@ -70,6 +70,6 @@ $(VENV)/build.stamp: $(VENV)/tools.stamp $(SOURCES)
 	@echo "building the package; what the compiler says goes to $(LOG)"
 	@$(BIN)/python -m pip install --verbose --disable-pip-version-check --no-deps \
 		--no-build-isolation --force-reinstall . > $(LOG) 2>&1 || { cat $(LOG); exit 1; }
-	@sed -n 's/^ *\(WARNING (runtime)\)/\1/p' $(LOG)
+	@grep -E '^ *(WARNING \(runtime\)|src/.*: error: )' $(LOG) | awk '!seen[$$0]++'
 	@cd build && ../$(BIN)/python -m runtime
 	@touch $@

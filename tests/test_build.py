@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.build,
     pytest.mark.skipif(
         shutil.which(COMPILER) is None
-        or importlib.util.find_spec("mypyc") is None
+        or None in map(importlib.util.find_spec, ("mypyc", "setuptools"))
         or int(metadata.version("setuptools").split(".")[0]) < 77,
         reason="needs what the build needs: a C compiler, mypy, setuptools 77",
     ),

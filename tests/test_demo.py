@@ -24,19 +24,15 @@ SERVER = DEMO.with_name("echo_server.py")
 @contextlib.contextmanager
 def answering(answer: Callable[[bytes], bytes]) -> Iterator[str]:
     """Run a server that answers what it is sent with ``answer`` of it; give HOST:PORT."""
+    over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
-            # Shutting the listener down ends accept(); the demo closes its own ends.
-            with contextlib.suppress(OSError):
-                while True:
-                    client, _ = listener.accept()
-                    with client:
-                        while data := client.recv(65536):
-                            reply = answer(data)
-                            if not reply:
-                                break
-                            client.sendall(reply)
+            while not over.is_set():
+                client, _ = listener.accept()
+                with client, contextlib.suppress(ConnectionError):
+                    while reply := answer(client.recv(65536)):
+                        client.sendall(reply)
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -44,7 +40,8 @@ def answering(answer: Callable[[bytes], bytes]) -> Iterator[str]:
             host, port = listener.getsockname()
             yield f"{host}:{port}"
         finally:
-            listener.shutdown(socket.SHUT_RDWR)
+            over.set()
+            socket.create_connection((host, port)).close()  # accept() returns once more
             thread.join()
 
 
@@ -67,7 +64,7 @@ def test_a_message_larger_than_any_buffer() -> None:
 
 
 def test_a_wrong_byte_is_an_error() -> None:
-    with answering(lambda data: data[:-1] + b"?") as address:
+    with answering(lambda data: data and data[:-1] + b"?") as address:
         done = run_program(
             DEMO, "--connect", address, "--connections", "1", "--requests", "5", "--size", "50"
         )
@@ -111,7 +108,7 @@ def test_ctrl_c_ends_it_with_a_summary() -> None:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 130
-    assert out.splitlines()[-5:][0] == "interrupted" or "interrupted\n" in out
+    assert "interrupted\n" in out
     assert "errors     0" in out
     assert err == ""
 

@@ -47,10 +47,17 @@ def test_no_dependencies() -> None:
     assert PYPROJECT["project"]["dependencies"] == []
 
 
-def test_public_names_are_sorted_unique_and_there() -> None:
-    assert list(runtime.__all__) == sorted(set(runtime.__all__))
+def test_public_names_are_unique_and_there() -> None:
+    assert len(runtime.__all__) == len(set(runtime.__all__))
     for name in runtime.__all__:
         assert getattr(runtime, name) is not None
+
+
+def test_every_name_without_an_underscore_is_public() -> None:
+    modules = {name.partition(".")[0] for name in sys.modules} | {"__main__"}
+    submodules = {path.stem for path in build.FOLDER.iterdir()}
+    names = {name for name in vars(runtime) if not name.startswith("_")}
+    assert names - {"annotations"} - modules - submodules == set(runtime.__all__) - {"__version__"}
 
 
 def test_compiled_says_how_the_kernel_was_loaded() -> None:

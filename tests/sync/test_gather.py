@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -24,7 +25,8 @@ async def fail(error: BaseException, delay: float = 0) -> Any:
 
 @in_loop
 async def test_results_come_in_the_order_of_the_arguments() -> None:
-    assert await gather(give("a", 0.02), give("b"), give("c", 0.01)) == ["a", "b", "c"]
+    assert [*await gather(give("a", 0.02), give("b"), give("c", 0.01))] == ["a", "b", "c"]
+    assert await gather(*[give(number) for number in range(3)]) == [0, 1, 2]
 
 
 @in_loop
@@ -61,12 +63,13 @@ def test_a_future_needs_no_running_loop() -> None:
 async def test_it_is_a_future() -> None:
     gathering = gather(give(1))
     assert isinstance(gathering, runtime.Future)
-    assert asyncio.isfuture(gathering)
     assert weakref.ref(gathering)() is gathering
     assert "pending" in repr(gathering)
     with pytest.raises(runtime.InvalidStateError):
         gathering.result()
-    assert await gathering == [1]
+    assert [*await gathering] == [1]
+    anything: Any = gathering
+    assert asyncio.isfuture(anything)
 
 
 @in_loop
@@ -81,7 +84,8 @@ async def test_what_is_given_twice_runs_once() -> None:
     future = runtime.get_running_loop().create_future()
     future.set_result("f")
     task = runtime.create_task(give("t"))
-    assert await gather(coro, task, future, coro, future, task) == [1, "t", "f", 1, "f", "t"]
+    results = await gather(coro, task, future, coro, future, task)
+    assert [*results] == [1, "t", "f", 1, "f", "t"]
     assert ran == [1]
 
 
@@ -96,7 +100,7 @@ async def test_any_awaitable_will_do() -> None:
     own = runtime.get_running_loop().create_future()
     own.set_result("own")
     results = await gather(Awaitable(), foreign, own, give("coroutine"))
-    assert results == ["awaitable", "foreign", "own", "coroutine"]
+    assert [*results] == ["awaitable", "foreign", "own", "coroutine"]
 
 
 @pytest.mark.parametrize("return_exceptions", [False, True])
@@ -158,14 +162,14 @@ async def test_exceptions_can_be_results() -> None:
     loop.call_soon(cancelled.cancel)
     loop.call_soon(failed_foreign.set_exception, error)
     loop.call_soon(cancelled_foreign.cancel, "theirs")
-    results = await gather(
+    awaitables: list[Awaitable[Any]] = [
         give("a"),
         fail(error),
         cancelled,
         failed_foreign,
         cancelled_foreign,
-        return_exceptions=True,
-    )
+    ]
+    results: list[Any] = await gather(*awaitables, return_exceptions=True)
     assert results[:2] == ["a", error]
     assert results[3] is error
     assert [type(result) for result in (results[2], results[4])] == [runtime.CancelledError] * 2
@@ -244,7 +248,7 @@ async def test_cancelling_it_when_all_children_are_done_does_nothing() -> None:
     gathering = gather(future)
     future.set_result(1)
     assert not gathering.cancel()
-    assert await gathering == [1]
+    assert [*await gathering] == [1]
 
 
 @in_loop
@@ -319,7 +323,7 @@ async def test_children_that_end_when_they_start_end_it_when_it_starts() -> None
     loop.set_task_factory(eager)
     gathering = gather(at_once(1), at_once(2))
     assert gathering.done()
-    assert await gathering == [1, 2]
+    assert [*await gathering] == [1, 2]
 
 
 @in_loop

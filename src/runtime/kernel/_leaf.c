@@ -8,17 +8,19 @@
 #include <Python.h>
 
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #ifdef __linux__
 #include <sys/epoll.h>
+#include <sys/syscall.h>
 #endif
 
 #define RECEIVE_SIZE 65536
 #define MAX_EVENTS 1024
-#define MAX_WAIT_MS 86400000.0
+#define MAX_WAIT 86400.0
 
 /* One receive buffer for the process: it is only touched with the GIL held, so that no two receives
  * overlap, and it stays in the cache and mapped, where a fresh 64 KiB object a read would not. */
@@ -148,6 +150,34 @@ leaf_send(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
  * a loop that is never idle starves no other thread. */
 #define POLLS_PER_RELEASE 64
 
+/* Wait up to `seconds`; negative: no limit. A kernel that has epoll_pwait2 (Linux 5.11) waits to the
+ * nanosecond; an older one to the next millisecond. */
+static int
+wait_for_events(int fd, struct epoll_event *events, double seconds)
+{
+#ifdef SYS_epoll_pwait2
+    static int missing;
+
+    if (seconds > 0 && !missing) {
+        struct {
+            long long tv_sec;
+            long long tv_nsec;
+        } limit;
+        int count;
+
+        limit.tv_sec = (long long)seconds;
+        limit.tv_nsec = (long long)ceil((seconds - (double)limit.tv_sec) * 1e9);
+        if (limit.tv_nsec > 999999999)
+            limit.tv_nsec = 999999999;
+        count = (int)syscall(SYS_epoll_pwait2, fd, events, MAX_EVENTS, &limit, NULL, 0);
+        if (count >= 0 || errno != ENOSYS)
+            return count;
+        missing = 1;
+    }
+#endif
+    return epoll_wait(fd, events, MAX_EVENTS, seconds < 0 ? -1 : (int)ceil(seconds * 1e3));
+}
+
 /* The function that epoll_wait() makes: `self` is the epoll descriptor. */
 static PyObject *
 wait_on_epoll(PyObject *self, PyObject *timeout)
@@ -157,24 +187,23 @@ wait_on_epoll(PyObject *self, PyObject *timeout)
     struct epoll_event events[MAX_EVENTS];
     static unsigned int polls;
     PyObject *list;
-    double milliseconds;
+    double seconds;
     int fd, count, i;
 
     fd = (int)PyLong_AsLong(self);
-    milliseconds = PyFloat_AsDouble(timeout);
-    if (milliseconds == -1.0 && PyErr_Occurred())
+    seconds = PyFloat_AsDouble(timeout);
+    if (seconds == -1.0 && PyErr_Occurred())
         return NULL;
-    milliseconds = milliseconds < 0 ? -1.0 : ceil(milliseconds * 1e3);
-    if (milliseconds > MAX_WAIT_MS)
-        milliseconds = MAX_WAIT_MS;
-    if (milliseconds == 0.0 && ++polls % POLLS_PER_RELEASE != 0) {
+    if (seconds > MAX_WAIT)
+        seconds = MAX_WAIT;
+    if (seconds == 0.0 && ++polls % POLLS_PER_RELEASE != 0) {
         count = epoll_wait(fd, events, MAX_EVENTS, 0);
-        if (PyErr_CheckSignals() < 0)
+        if (count >= 0 && PyErr_CheckSignals() < 0)
             return NULL;
     }
     else {
         Py_BEGIN_ALLOW_THREADS
-        count = epoll_wait(fd, events, MAX_EVENTS, (int)milliseconds);
+        count = wait_for_events(fd, events, seconds);
         Py_END_ALLOW_THREADS
     }
     if (count < 0) {

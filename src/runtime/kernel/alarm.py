@@ -15,13 +15,18 @@ from runtime.kernel.timers import TimerHeap
 class Alarm(FutureCore):
     """A future of ``loop`` that is finished, with None, when ``when`` comes on the loop's clock."""
 
-    __slots__ = ("_heap",)
+    __slots__ = ("_heap", "_when")
 
     def __init__(self, loop: Scheduler, when: float) -> None:
         init_future(self, loop)
         # The heap that the alarm waits in; None once it is due or cancelled.
         self._heap: TimerHeap | None = loop.timers
-        loop.timers.push(when, self)
+        self._when = when
+        loop.timers.push(self)
+
+    def due(self) -> float:
+        """Return when the alarm goes off, on the loop's clock, in seconds."""
+        return self._when
 
     def left_heap(self) -> None:
         """Note that it is no longer in the timer heap: it is due."""

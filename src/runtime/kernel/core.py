@@ -31,7 +31,7 @@ from runtime.kernel.asyncgens import AsyncGenerators
 from runtime.kernel.deadlock import deadlock_of, other_threads_alive
 from runtime.kernel.executor import DefaultExecutor, submit
 from runtime.kernel.future import init_future
-from runtime.kernel.handles import Runnable
+from runtime.kernel.handles import Handle, Runnable
 from runtime.kernel.native import mypyc_attr
 from runtime.kernel.registry import live_loops, show_tasks_of
 from runtime.kernel.reports import check_callback
@@ -363,11 +363,13 @@ def _run_turns(loop: LoopCore) -> None:
         _collect(loop)
         for _ in range(len(ready)):
             runnable: Runnable = popleft()
-            if isinstance(runnable, TaskCore):
-                step(runnable)
-            else:
+            if isinstance(runnable, Handle):
                 if loop.task_entered:
                     leave_task(loop)
+                runnable.run()
+            elif isinstance(runnable, TaskCore):
+                step(runnable)
+            else:
                 runnable.run()
         if loop.task_entered:
             leave_task(loop)
@@ -397,6 +399,8 @@ def _run_turns_in_debug_mode(loop: LoopCore) -> None:
 def _collect(loop: LoopCore) -> None:
     """Wait for something to do, and put what is due, and what events make ready, in the queue."""
     timers = loop.timers
+    if timers.fresh:
+        timers.merge()
     if loop.ready or loop._stopping:
         loop.poller.poll_when_busy()
     else:

@@ -36,6 +36,10 @@ class Runnable:
         """Return whether it was cancelled, and is not to run any more."""
         raise NotImplementedError
 
+    def due(self) -> float:
+        """Return when it is due, on the loop's clock, for what can be in the timer heap."""
+        raise NotImplementedError
+
     def left_heap(self) -> None:
         """Note that it is no longer in the timer heap: it is due."""
 

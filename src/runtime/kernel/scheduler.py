@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from selectors import BaseSelector
+from types import FunctionType, MethodType
 from typing import Any, Final, NoReturn
 
 from runtime.kernel import reports
@@ -29,6 +30,8 @@ ExceptionHandler = Callable[[Any, dict[str, Any]], object]
 FileDescriptor = int | reports.HasFileno
 
 _callable: Final = callable
+_FunctionType: Final = FunctionType
+_MethodType: Final = MethodType
 _copy_context: Final = copy_context
 
 
@@ -136,7 +139,10 @@ class Scheduler:
         if self.debug:
             self.check_thread()
             handle.source_traceback = creation_stack()
-        if not _callable(callback) or self.debug:
+        kind = type(callback)
+        if (
+            kind is not _FunctionType and kind is not _MethodType and not _callable(callback)
+        ) or self.debug:
             reports.check_callback(callback, "call_soon")
         self.ready_append(handle)
         return handle
@@ -188,7 +194,7 @@ class Scheduler:
             handle.source_traceback = creation_stack()
         if not _callable(callback) or self.debug:
             reports.check_callback(callback, method)
-        self.timers.push(when, handle)
+        self.timers.push(handle)
         return handle
 
     def call_soon_threadsafe(

@@ -4,6 +4,9 @@ Invariants: an entry is ``(when, sequence, handle)``; the sequence number is uni
 compare without looking at the handle, and equal deadlines keep the order in which they were set.
 Cancelled handles stay in the heap until they are the majority, and are then swept out in one go:
 setting and cancelling a timer costs O(log n) at most, whatever the order.
+
+What was set since the last turn waits in ``fresh``, in the order of setting, and gets its entry at
+the next one: most time-outs are cancelled soon, and those that are never see the heap.
 """
 
 from __future__ import annotations
@@ -60,6 +63,10 @@ class TimerHandle(Handle):
             self._heap = None
             heap.forget(self)
 
+    def due(self) -> float:
+        """Return when the callback is due, in seconds: ``when()``, for the heap."""
+        return self._when
+
     def left_heap(self) -> None:
         """Note that it is no longer in the timer heap: it is due."""
         self._heap = None
@@ -71,17 +78,27 @@ class TimerHandle(Handle):
 class TimerHeap:
     """The timers of one loop, soonest first."""
 
-    __slots__ = ("_cancelled", "_sequence", "entries")
+    __slots__ = ("_cancelled", "_sequence", "entries", "fresh")
 
     def __init__(self) -> None:
+        self.fresh: list[Runnable] = []
         self.entries: list[_Entry] = []
         self._sequence = 0
         self._cancelled = 0
 
-    def push(self, when: float, timed: Runnable) -> None:
-        """Add what is to be queued at ``when``: a handle, or an alarm."""
-        self._sequence += 1
-        _heappush(self.entries, (when, self._sequence, timed))
+    def push(self, timed: Runnable) -> None:
+        """Add a handle, or an alarm, to be queued when its moment comes."""
+        self.fresh.append(timed)
+
+    def merge(self) -> None:
+        """Move what is fresh into the heap. To be called before ``wait_time`` and ``pop_due``."""
+        for timed in self.fresh:
+            if timed.cancelled():
+                self._cancelled -= 1
+            else:
+                self._sequence += 1
+                _heappush(self.entries, (timed.due(), self._sequence, timed))
+        self.fresh.clear()
 
     def wait_time(self, now: float) -> float:
         """Return the seconds from ``now`` to the first timer; 0 when due, -1 when there is none."""
@@ -106,21 +123,27 @@ class TimerHeap:
                 ready(timed)
 
     def forget(self, timed: Runnable) -> None:
-        """Note that something in the heap was just cancelled."""
+        """Note that something of what waits here was just cancelled."""
+        fresh = self.fresh
+        if fresh and fresh[-1] is timed:
+            fresh.pop()
+            return
         entries = self.entries
-        if entries[-1][2] is timed:
+        if entries and entries[-1][2] is timed:
             # The last entry of a heap is a leaf of the tree. Timeouts that do not expire mostly end
             # here: the newest deadline is often the latest one.
             entries.pop()
             return
         self._cancelled += 1
-        if self._cancelled > SWEEP_MINIMUM and self._cancelled * 2 > len(entries):
+        if self._cancelled > SWEEP_MINIMUM and self._cancelled * 2 > len(entries) + len(fresh):
+            fresh[:] = [timed for timed in fresh if not timed.cancelled()]
             entries[:] = [entry for entry in entries if not entry[2].cancelled()]
             heapq.heapify(entries)
             self._cancelled = 0
 
     def clear(self) -> None:
         """Drop every timer: the loop is closed."""
+        self.merge()
         for entry in self.entries:
             entry[2].left_heap()
         self.entries.clear()

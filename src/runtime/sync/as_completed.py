@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any, Generic, TypeVar
@@ -110,6 +109,6 @@ def as_completed(fs: Iterable[Awaitable[T]], *, timeout: float | None = None) ->
     >>> runtime.run(main())
     [True, False]
     """
-    if asyncio.isfuture(fs) or asyncio.iscoroutine(fs):
+    if isinstance(fs, Awaitable):
         raise TypeError(f"as_completed() takes an iterable of futures, not {fs!r}.")
     return _AsCompleted(fs, timeout)

@@ -319,7 +319,7 @@ class Semaphore:
         if self._value == 0:
             return True
         waiters = self._waiters
-        return bool(waiters) and not _all_cancelled(waiters)
+        return waiters is not None and not _all_cancelled(waiters)
 
     async def acquire(self) -> Literal[True]:
         """Take a permit, waiting until there is one and everybody who came before has one.

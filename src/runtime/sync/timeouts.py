@@ -117,6 +117,9 @@ class Timeout:
                 raise TimeoutError from exc
             if exc is not None:
                 _insert_timeout_errors(exc)
+                if isinstance(exc, ExceptionGroup):
+                    for error in exc.exceptions:
+                        _insert_timeout_errors(error)
         return None
 
     def __repr__(self) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any, Final, TypeVar
 
 from runtime.kernel.core import LoopCore
@@ -65,7 +65,7 @@ async def wait(
 
     Cancellation safe: the tasks go on.
     """
-    if asyncio.isfuture(fs) or asyncio.iscoroutine(fs):
+    if asyncio.isfuture(fs) or isinstance(fs, Coroutine):
         raise TypeError(f"wait() takes a collection of futures, not one {type(fs).__name__}.")
     futures: set[Any] = set(fs)
     if not futures:

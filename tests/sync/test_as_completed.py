@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+import pytest
+
+import runtime
+from runtime.sync.as_completed import as_completed
+from tests.sync.tools import assert_cancelled, in_loop, turns
+
+
+async def give(value: Any, delay: float = 0) -> Any:
+    await runtime.sleep(delay)
+    return value
+
+
+async def fail() -> Any:
+    raise LookupError("failed")
+
+
+@in_loop
+async def test_for_yields_awaitables_in_the_order_of_completion() -> None:
+    results = []
+    for awaitable in as_completed([give("c", 0.03), give("a", 0.01), give("b", 0.02)]):
+        assert asyncio.iscoroutine(awaitable)
+        results.append(await awaitable)
+    assert results == ["a", "b", "c"]
+
+
+@in_loop
+async def test_async_for_yields_the_very_tasks() -> None:
+    slow, quick = runtime.create_task(give(1, 0.02)), runtime.create_task(give(2))
+    future = runtime.get_running_loop().create_future()
+    future.set_result(3)
+    yielded = [task async for task in as_completed([slow, quick, future])]
+    assert [id(task) for task in yielded] == [id(future), id(quick), id(slow)]
+
+
+@in_loop
+async def test_async_for_makes_tasks_of_coroutines() -> None:
+    async for task in as_completed([give(1)]):
+        assert isinstance(task, runtime.Task)
+        assert task.done()
+        assert await task == 1
+
+
+@in_loop
+async def test_exceptions_come_with_their_task() -> None:
+    with pytest.raises(LookupError):
+        for awaitable in as_completed([fail()]):
+            await awaitable
+    async for task in as_completed([fail()]):
+        with pytest.raises(LookupError):
+            task.result()
+
+
+@in_loop
+async def test_what_is_given_twice_is_yielded_once() -> None:
+    coro = give(1)
+    task = runtime.create_task(give(2))
+    given: list[Awaitable[int]] = [coro, task, coro, task]
+    results = [await awaitable for awaitable in as_completed(given)]
+    assert sorted(results) == [1, 2]
+
+
+@in_loop
+async def test_any_iterable_will_do() -> None:
+    assert sorted([await result for result in as_completed(give(n) for n in range(3))]) == [0, 1, 2]
+
+
+@in_loop
+async def test_nothing_to_complete() -> None:
+    nothing: list[runtime.Future[int]] = []
+    assert list(as_completed(nothing)) == []
+    assert [task async for task in as_completed(nothing, timeout=0)] == []
+
+
+@in_loop
+async def test_the_timeout_raises_for_each_that_is_left() -> None:
+    quick, slow = runtime.create_task(give(1)), runtime.create_task(give(2, 3600))
+    first, second = as_completed([quick, slow], timeout=0.01)
+    assert await first == 1
+    with pytest.raises(TimeoutError):
+        await second
+    assert not slow.cancelling()
+
+    iterator = as_completed([quick, slow], timeout=0.01)
+    assert await anext(iterator) is quick
+    with pytest.raises(TimeoutError):
+        await anext(iterator)
+    with pytest.raises(StopAsyncIteration):
+        await anext(iterator)
+    slow.cancel()
+    await assert_cancelled(slow)
+    await turns(2)
+
+
+@in_loop
+async def test_without_the_timeout_no_timer_is_left() -> None:
+    loop = runtime.get_running_loop()
+    async for _ in as_completed([give(1), give(2)], timeout=3600):
+        pass
+    assert not [entry for entry in loop.timers.entries if not entry[2].cancelled()]
+
+
+@in_loop
+async def test_awaited_in_any_order() -> None:
+    later, sooner = as_completed([give("a", 0.01), give("b", 0.02)])
+    second = runtime.create_task(sooner)
+    await turns(2)
+    first = runtime.create_task(later)
+    assert sorted([await first, await second]) == ["a", "b"]
+
+
+@in_loop
+async def test_a_cancelled_wait_passes_its_turn_on() -> None:
+    future = runtime.get_running_loop().create_future()
+    other = runtime.get_running_loop().create_future()
+    iterator = as_completed([future, other])
+    waits = [runtime.create_task(next(iterator)), runtime.create_task(next(iterator))]
+    await turns(2)
+    future.set_result(1)
+    await turns(1)
+    waits[0].cancel()
+    assert await waits[1] == 1
+    await assert_cancelled(waits[0])
+    other.set_result(2)
+    await turns(2)
+
+
+@in_loop
+async def test_one_future_is_not_several() -> None:
+    task = runtime.create_task(give(1))
+    coro = give(2)
+    for wrong in (task, coro):
+        with pytest.raises(TypeError):
+            as_completed(wrong)  # type: ignore[arg-type]
+    coro.close()
+    await task
+    with pytest.raises(TypeError):
+        as_completed([5])  # type: ignore[arg-type]
+
+
+def test_it_needs_a_running_loop() -> None:
+    coro = give(1)
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        as_completed([coro])
+    coro.close()

@@ -1,0 +1,449 @@
+from __future__ import annotations
+
+import contextvars
+import gc
+import weakref
+from typing import Any
+
+import pytest
+
+import runtime
+from runtime.sync.taskgroup import TaskGroup
+from tests.sync.tools import assert_cancelled, collect_reports, in_loop, turns
+
+
+def me() -> runtime.Task[object]:
+    task = runtime.current_task()
+    assert task is not None
+    return task
+
+
+async def give(value: Any, delay: float = 0) -> Any:
+    await runtime.sleep(delay)
+    return value
+
+
+async def fail(error: BaseException, delay: float = 0) -> Any:
+    await runtime.sleep(delay)
+    raise error
+
+
+@in_loop
+async def test_it_waits_for_its_tasks() -> None:
+    async with TaskGroup() as group:
+        tasks = [group.create_task(give(number, number / 500)) for number in range(3)]
+        assert "tasks=3" in repr(group)
+    assert [task.result() for task in tasks] == [0, 1, 2]
+    assert me().cancelling() == 0
+
+
+@in_loop
+async def test_an_empty_group_ends_at_once() -> None:
+    async with TaskGroup():
+        pass
+
+
+@in_loop
+async def test_tasks_can_add_tasks() -> None:
+    results = []
+
+    async def spread(group: TaskGroup, depth: int) -> None:
+        results.append(depth)
+        await runtime.sleep(0)
+        if depth:
+            group.create_task(spread(group, depth - 1))
+
+    async with TaskGroup() as group:
+        group.create_task(spread(group, 3))
+    assert results == [3, 2, 1, 0]
+
+
+@in_loop
+async def test_one_failure_cancels_the_others_and_the_body() -> None:
+    cleaned = []
+
+    async def slow() -> None:
+        try:
+            await runtime.sleep(3600)
+        finally:
+            await runtime.sleep(0)
+            cleaned.append("task")
+
+    error = LookupError("x")
+    with pytest.raises(ExceptionGroup, match="unhandled errors in a TaskGroup") as caught:
+        async with TaskGroup() as group:
+            group.create_task(slow())
+            group.create_task(fail(error))
+            try:
+                await runtime.sleep(3600)
+            finally:
+                cleaned.append("body")
+    assert caught.value.exceptions == (error,)
+    assert cleaned == ["body", "task"]
+    assert me().cancelling() == 0
+
+
+@in_loop
+async def test_all_failures_are_raised_together() -> None:
+    errors = [LookupError("a"), ValueError("b"), TypeError("body")]
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup() as group:
+            group.create_task(fail(errors[0]))
+            group.create_task(fail(errors[1]))
+            try:
+                await runtime.sleep(3600)
+            except runtime.CancelledError:
+                raise errors[2] from None
+    assert set(caught.value.exceptions) == set(errors)
+
+
+@in_loop
+async def test_a_failing_body_cancels_the_tasks() -> None:
+    tasks = []
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup() as group:
+            tasks.append(group.create_task(give(1, 3600)))
+            await runtime.sleep(0)
+            raise LookupError("body")
+    assert [str(error) for error in caught.value.exceptions] == ["body"]
+    assert tasks[0].cancelled()
+
+
+@in_loop
+async def test_a_cancelled_task_is_no_failure() -> None:
+    async with TaskGroup() as group:
+        task = group.create_task(give(1, 3600))
+        other = group.create_task(give(2))
+        await runtime.sleep(0)
+        task.cancel()
+    assert task.cancelled()
+    assert other.result() == 2
+
+
+@pytest.mark.parametrize("where", ["body", "exit"])
+def test_cancelling_the_parent_cancels_the_tasks(where: str) -> None:
+    async def main() -> None:
+        tasks: list[runtime.Task[Any]] = []
+
+        async def parent() -> None:
+            async with TaskGroup() as group:
+                tasks.append(group.create_task(give(1, 3600)))
+                if where == "body":
+                    await runtime.sleep(3600)
+
+        task = runtime.create_task(parent())
+        await turns(3)
+        task.cancel("enough")
+        with pytest.raises(runtime.CancelledError, match="enough"):
+            await task
+        assert tasks[0].cancelled()
+        assert task.cancelling() == 1
+
+    runtime.run(main())
+
+
+@in_loop
+async def test_cancelled_again_while_the_tasks_clean_up() -> None:
+    async def slow() -> None:
+        try:
+            await runtime.sleep(3600)
+        finally:
+            await turns(5)
+
+    async def parent() -> None:
+        async with TaskGroup() as group:
+            group.create_task(slow())
+
+    task = runtime.create_task(parent())
+    await turns(2)
+    for _ in range(3):
+        task.cancel()
+        await turns(1)
+    await assert_cancelled(task)
+    assert task.cancelling() == 3
+
+
+@in_loop
+async def test_failures_prevail_over_a_cancellation_which_comes_at_the_next_await() -> None:
+    async def bad_clean_up() -> None:
+        try:
+            await runtime.sleep(3600)
+        finally:
+            raise LookupError("in clean-up")
+
+    async def parent() -> str:
+        with pytest.raises(ExceptionGroup):
+            async with TaskGroup() as group:
+                group.create_task(bad_clean_up())
+                await runtime.sleep(3600)
+        assert me().cancelling() == 1
+        try:
+            await runtime.sleep(3600)
+        except runtime.CancelledError:
+            return "cancelled at the next await"
+        raise AssertionError("unreachable")
+
+    task = runtime.create_task(parent())
+    await turns(2)
+    task.cancel()
+    assert await task == "cancelled at the next await"
+
+
+@in_loop
+async def test_a_failure_and_a_cancellation_from_outside() -> None:
+    async def parent() -> None:
+        async with TaskGroup() as group:
+            group.create_task(fail(LookupError("x"), 0.001))
+            try:
+                await runtime.sleep(3600)
+            except runtime.CancelledError:
+                me().cancel("from outside")
+                raise
+
+    task = runtime.create_task(parent())
+    with pytest.raises(ExceptionGroup):
+        await task
+    assert task.cancelling() == 1
+
+
+@in_loop
+async def test_a_body_that_swallows_the_groups_cancellation() -> None:
+    with pytest.raises(ExceptionGroup):
+        async with TaskGroup() as group:
+            group.create_task(fail(LookupError("x")))
+            try:
+                await runtime.sleep(3600)
+            except runtime.CancelledError:
+                pass
+    assert me().cancelling() == 0
+    await runtime.sleep(0)
+
+
+@in_loop
+async def test_a_task_that_swallows_its_cancellation_is_waited_for() -> None:
+    async def stubborn() -> str:
+        try:
+            await runtime.sleep(3600)
+        except runtime.CancelledError:
+            await runtime.sleep(0.001)
+        return "my way"
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup() as group:
+            task = group.create_task(stubborn())
+            await runtime.sleep(0)
+            group.create_task(fail(LookupError("x")))
+    assert len(caught.value.exceptions) == 1
+    assert task.result() == "my way"
+
+
+@in_loop
+async def test_groups_inside_groups() -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup() as outer:
+            outer.create_task(fail(LookupError("outer"), 0.001))
+            async with TaskGroup() as inner:
+                inner.create_task(give(1, 3600))
+    assert [str(error) for error in caught.value.exceptions] == ["outer"]
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup() as outer:
+            slow = outer.create_task(give(1, 3600))
+            async with TaskGroup() as inner:
+                inner.create_task(fail(LookupError("inner")))
+    (nested,) = caught.value.exceptions
+    assert isinstance(nested, ExceptionGroup)
+    assert slow.cancelled()
+    assert me().cancelling() == 0
+
+
+@pytest.mark.parametrize("fatal", [KeyboardInterrupt, SystemExit])
+def test_fatal_errors_of_the_body_are_raised_as_they_are(fatal: type[BaseException]) -> None:
+    async def main() -> None:
+        tasks = []
+        with pytest.raises(fatal):
+            async with TaskGroup() as group:
+                tasks.append(group.create_task(fail(LookupError(), 3600)))
+                await runtime.sleep(0)
+                raise fatal
+        assert tasks[0].cancelled()
+
+    runtime.run(main())
+
+
+@pytest.mark.parametrize("fatal", [KeyboardInterrupt, SystemExit])
+def test_fatal_errors_of_a_task_prevail(fatal: type[BaseException]) -> None:
+    loop = runtime.new_event_loop()
+
+    async def fatal_task() -> None:
+        raise fatal
+
+    async def main() -> None:
+        async with TaskGroup() as group:
+            group.create_task(fail(LookupError()))
+            group.create_task(fatal_task())
+
+    task = loop.create_task(main())
+    with pytest.raises(fatal):
+        loop.run_until_complete(task)
+    with pytest.raises(fatal):
+        loop.run_until_complete(task)
+    loop.close()
+
+
+@in_loop
+async def test_base_exceptions_make_a_base_exception_group() -> None:
+    class Special(BaseException):
+        pass
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with TaskGroup() as group:
+            group.create_task(fail(Special()))
+    assert not isinstance(caught.value, ExceptionGroup)
+
+
+@in_loop
+async def test_no_tasks_for_a_group_that_takes_none() -> None:
+    group = TaskGroup()
+    coro = give(1)
+    with pytest.raises(RuntimeError, match="not been entered"):
+        group.create_task(coro)
+    async with group:
+        assert "entered" in repr(group)
+    late = give(2)
+    with pytest.raises(RuntimeError, match="finished"):
+        group.create_task(late)
+    with pytest.raises(RuntimeError, match="already been entered"):
+        await group.__aenter__()
+    aborted = give(3)
+    with pytest.raises(ExceptionGroup):
+        async with TaskGroup() as group:
+            slow = group.create_task(give(1, 3600))
+            group.create_task(fail(LookupError()))
+            try:
+                await runtime.sleep(3600)
+            finally:
+                assert "cancelling" in repr(group)
+                assert "errors=1" in repr(group)
+                with pytest.raises(RuntimeError, match="shutting down"):
+                    group.create_task(aborted)
+    assert slow.cancelled()
+    # All three were closed: none of them can be awaited, and none warns that it never was.
+    for refused in (coro, late, aborted):
+        with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+            await refused
+
+
+@in_loop
+async def test_names_and_contexts() -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
+    context = contextvars.copy_context()
+    context.run(variable.set, "given")
+
+    async def read() -> tuple[str, str]:
+        return variable.get(), me().get_name()
+
+    async with TaskGroup() as group:
+        plain = group.create_task(read())
+        special = group.create_task(read(), name="special", context=context)
+    assert plain.result()[0] == "none"
+    assert special.result() == ("given", "special")
+
+
+@in_loop
+async def test_tasks_that_end_when_they_start() -> None:
+    async def at_once() -> str:
+        return "quick"
+
+    async def fails_at_once() -> None:
+        raise LookupError("quick")
+
+    async with TaskGroup() as group:
+        task = group.create_task(at_once(), eager_start=True)
+        assert task.done()
+    assert task.result() == "quick"
+    with pytest.raises(ExceptionGroup):
+        async with TaskGroup() as group:
+            group.create_task(fails_at_once(), eager_start=True)
+            await runtime.sleep(3600)
+    assert me().cancelling() == 0
+
+
+@in_loop
+async def test_a_task_that_starts_at_once_and_suspends() -> None:
+    async with TaskGroup() as group:
+        task = group.create_task(give("later"), eager_start=True)
+        assert not task.done()
+    assert task.result() == "later"
+
+
+@in_loop
+async def test_a_group_that_ended_keeps_no_exception() -> None:
+    class Failure(Exception):
+        pass
+
+    groups = []
+    references = []
+    try:
+        async with TaskGroup() as group:
+            groups.append(group)
+            group.create_task(fail(Failure()))
+            group.create_task(fail(Failure()))
+            await runtime.sleep(3600)
+    except* Failure as caught:
+        references += [weakref.ref(error) for error in caught.exceptions]
+    await turns(2)
+    gc.collect()
+    assert [reference() for reference in references] == [None, None]
+
+
+@in_loop
+async def test_the_exception_of_the_body_is_in_no_cycle() -> None:
+    class Failure(Exception):
+        pass
+
+    gc.collect()
+    gc.disable()
+    try:
+        references = []
+        try:
+            async with TaskGroup():
+                raise Failure
+        except* Failure as caught:
+            references += [weakref.ref(error) for error in caught.exceptions]
+        await turns(2)
+        assert [reference() for reference in references] == [None]
+    finally:
+        gc.enable()
+
+
+def test_it_needs_a_task() -> None:
+    with pytest.raises(RuntimeError):
+        TaskGroup().__aenter__().send(None)
+    loop = runtime.new_event_loop()
+    refused: list[BaseException] = []
+
+    def enter() -> None:
+        try:
+            TaskGroup().__aenter__().send(None)
+        except RuntimeError as error:
+            refused.append(error)
+        loop.stop()
+
+    loop.call_soon(enter)
+    loop.run_forever()
+    loop.close()
+    assert "parent task" in str(refused[0])
+
+
+@in_loop
+async def test_an_error_after_the_parent_ended_is_reported() -> None:
+    reports = collect_reports()
+
+    async def parent() -> None:
+        await TaskGroup_entered.__aenter__()
+        TaskGroup_entered.create_task(fail(LookupError("late"), 0.001))
+
+    TaskGroup_entered = TaskGroup()
+    await runtime.create_task(parent())
+    await runtime.sleep(0.01)
+    assert [str(report["exception"]) for report in reports] == ["late"]

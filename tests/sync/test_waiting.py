@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import runtime
+from runtime.sync.waiting import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, wait, wait_for
+from tests.sync.tools import assert_cancelled, in_loop, turns
+
+
+async def give(value: Any, delay: float = 0) -> Any:
+    await runtime.sleep(delay)
+    return value
+
+
+async def fail(delay: float = 0) -> Any:
+    await runtime.sleep(delay)
+    raise LookupError("failed")
+
+
+def test_the_constants_are_those_of_asyncio() -> None:
+    assert ALL_COMPLETED == asyncio.ALL_COMPLETED
+    assert FIRST_COMPLETED == asyncio.FIRST_COMPLETED
+    assert FIRST_EXCEPTION == asyncio.FIRST_EXCEPTION
+
+
+@in_loop
+async def test_wait_for_all() -> None:
+    tasks = [runtime.create_task(give(number)) for number in range(3)]
+    done, pending = await wait(tasks)
+    assert (done, pending) == (set(tasks), set())
+    assert sorted(task.result() for task in done) == [0, 1, 2]
+
+
+@in_loop
+async def test_wait_for_the_first() -> None:
+    quick, slow = runtime.create_task(give(1)), runtime.create_task(give(2, 3600))
+    assert await wait([quick, slow], return_when=FIRST_COMPLETED) == ({quick}, {slow})
+    slow.cancel()
+    await assert_cancelled(slow)
+
+
+@in_loop
+async def test_wait_for_the_first_exception() -> None:
+    quick = runtime.create_task(give(1))
+    cancelled = runtime.create_task(give(1, 3600))
+    failing = runtime.create_task(fail(0.01))
+    slow = runtime.create_task(give(2, 3600))
+    cancelled.cancel()
+    done, pending = await wait([quick, cancelled, failing, slow], return_when=FIRST_EXCEPTION)
+    assert (done, pending) == ({quick, cancelled, failing}, {slow})
+    slow.cancel()
+    await assert_cancelled(slow)
+    assert isinstance(failing.exception(), LookupError)
+
+
+@in_loop
+async def test_wait_for_the_first_exception_without_any_waits_for_all() -> None:
+    tasks = {runtime.create_task(give(number)) for number in range(3)}
+    assert await wait(tasks, return_when=FIRST_EXCEPTION) == (tasks, set())
+
+
+@pytest.mark.parametrize("return_when", [ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION])
+def test_wait_for_what_is_done_already(return_when: str) -> None:
+    async def main() -> None:
+        done = runtime.get_running_loop().create_future()
+        done.set_exception(LookupError())
+        pending = runtime.get_running_loop().create_future()
+        futures = [done] if return_when == ALL_COMPLETED else [done, pending]
+        assert await wait(futures, return_when=return_when) == ({done}, set(futures) - {done})
+        assert done.exception() is not None
+
+    runtime.run(main())
+
+
+@in_loop
+async def test_wait_gives_up_after_a_timeout_and_raises_nothing() -> None:
+    loop = runtime.get_running_loop()
+    quick, slow = runtime.create_task(give(1)), runtime.create_task(give(2, 3600))
+    assert await wait([quick, slow], timeout=0.01) == ({quick}, {slow})
+    assert not slow.cancelling()
+    assert await wait([slow], timeout=0) == (set(), {slow})
+    slow.cancel()
+    await assert_cancelled(slow)
+    assert await wait([slow], timeout=3600) == ({slow}, set())
+    assert not [entry for entry in loop.timers.entries if entry[0] > loop.time() + 1000]
+
+
+@in_loop
+async def test_wait_takes_any_iterable_and_futures_of_asyncio() -> None:
+    foreign: asyncio.Future[int] = asyncio.Future()
+    task = runtime.create_task(give(1))
+
+    def futures() -> Iterator[Any]:
+        yield foreign
+        yield task
+
+    foreign.get_loop().call_soon(foreign.set_result, 2)
+    assert await wait(futures()) == ({foreign, task}, set())
+
+
+@in_loop
+async def test_wait_leaves_no_callback_behind() -> None:
+    future = runtime.get_running_loop().create_future()
+    for _ in range(3):
+        await wait([future], timeout=0)
+    assert "cb=" not in repr(future)
+
+
+@in_loop
+async def test_a_cancelled_wait_leaves_the_tasks_alone() -> None:
+    task = runtime.create_task(give(1, 0.01))
+    waiting = runtime.create_task(wait([task], timeout=3600))
+    await turns(2)
+    waiting.cancel()
+    await assert_cancelled(waiting)
+    assert await task == 1
+
+
+@in_loop
+async def test_wait_refuses_what_it_cannot_wait_for() -> None:
+    coro = give(1)
+    task = runtime.create_task(give(2))
+    for wrong in ([coro], [task, coro], coro, task):
+        with pytest.raises(TypeError):
+            await wait(wrong)  # type: ignore[arg-type, type-var]
+    with pytest.raises(TypeError):
+        await wait([5])  # type: ignore[type-var]
+    with pytest.raises(ValueError, match="empty"):
+        await wait([])
+    with pytest.raises(ValueError, match="SOMETIMES"):
+        await wait([task], return_when="SOMETIMES")
+    coro.close()
+    await task
+
+
+@in_loop
+async def test_wait_for_gives_the_result_or_raises() -> None:
+    assert await wait_for(give(1), 3600) == 1
+    assert await wait_for(give(1), None) == 1
+    assert await wait_for(runtime.create_task(give(2)), 3600) == 2
+    with pytest.raises(LookupError):
+        await wait_for(fail(), 3600)
+
+
+@in_loop
+async def test_wait_for_cancels_after_the_timeout() -> None:
+    cleaned = []
+
+    async def slow() -> None:
+        try:
+            await runtime.sleep(3600)
+        finally:
+            await runtime.sleep(0)
+            cleaned.append(1)
+
+    with pytest.raises(TimeoutError):
+        await wait_for(slow(), 0.001)
+    task = runtime.create_task(slow())
+    with pytest.raises(TimeoutError):
+        await wait_for(task, 0.001)
+    assert task.cancelled()
+    assert cleaned == [1, 1]
+    current = runtime.current_task()
+    assert current is not None
+    assert current.cancelling() == 0
+
+
+@in_loop
+async def test_wait_for_gives_what_a_task_returns_in_spite_of_its_cancellation() -> None:
+    async def stubborn() -> str:
+        try:
+            await runtime.sleep(3600)
+        except runtime.CancelledError:
+            return "anyway"
+        raise AssertionError("unreachable")
+
+    assert await wait_for(runtime.create_task(stubborn()), 0.001) == "anyway"
+    assert await wait_for(stubborn(), 0.001) == "anyway"
+
+
+@in_loop
+async def test_wait_for_raises_what_comes_of_the_clean_up() -> None:
+    async def breaks() -> None:
+        try:
+            await runtime.sleep(3600)
+        finally:
+            raise LookupError("in clean-up")
+
+    for timeout in (0.001, 0):
+        task = runtime.create_task(breaks())
+        await turns(2)
+        with pytest.raises(LookupError, match="in clean-up"):
+            await wait_for(task, timeout)
+
+
+@pytest.mark.parametrize("timeout", [0, -1])
+def test_wait_for_without_time_takes_only_what_is_done(timeout: float) -> None:
+    async def main() -> None:
+        started = []
+
+        async def work() -> None:
+            started.append(1)
+
+        with pytest.raises(TimeoutError) as caught:
+            await wait_for(work(), timeout)
+        assert isinstance(caught.value.__cause__, runtime.CancelledError)
+        assert started == []
+        done = runtime.get_running_loop().create_future()
+        done.set_result(1)
+        assert await wait_for(done, timeout) == 1
+        task = runtime.create_task(give(2, 3600))
+        await turns(2)
+        with pytest.raises(TimeoutError):
+            await wait_for(task, timeout)
+        assert task.cancelled()
+
+    runtime.run(main())
+
+
+@in_loop
+async def test_cancelling_wait_for_cancels_what_it_waits_for() -> None:
+    for timeout in (3600, None, 0):
+        task = runtime.create_task(give(1, 3600))
+        waiting: runtime.Task[Any] = runtime.create_task(wait_for(task, timeout))
+        await turns(1)
+        waiting.cancel()
+        await assert_cancelled(waiting)
+        assert task.cancelled() or task.cancelling()
+        await assert_cancelled(task)
