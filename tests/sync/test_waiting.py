@@ -126,7 +126,7 @@ async def test_wait_refuses_what_it_cannot_wait_for() -> None:
     task = runtime.create_task(give(2))
     for wrong in ([coro], [task, coro], coro, task):
         with pytest.raises(TypeError):
-            await wait(wrong)  # type: ignore[arg-type, type-var]
+            await wait(wrong)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         await wait([5])  # type: ignore[type-var]
     with pytest.raises(ValueError, match="empty"):

@@ -1,8 +1,9 @@
 """What was received and not read yet: whole chunks, so that one that answers a read is not copied.
 
 Invariants: no chunk is empty; ``size`` is the number of unread bytes; ``_start`` is how much of the
-first chunk has been read. Small chunks are gathered in a bytearray, so that a peer that sends one
-byte at a time costs bytes, not objects.
+first chunk has been read; ``_rest``, the chunks after the first, is there only while there are any,
+because an empty deque costs more than everything else that an idle connection needs. Small chunks
+are gathered in a bytearray, so that a peer that sends one byte at a time costs bytes, not objects.
 """
 
 from __future__ import annotations
@@ -17,19 +18,23 @@ _SMALL: Final = 2048
 class ReceiveBuffer:
     """A queue of bytes."""
 
-    __slots__ = ("_chunks", "_start", "size")
+    __slots__ = ("_first", "_rest", "_start", "size")
 
     def __init__(self) -> None:
-        self._chunks: deque[bytes | bytearray] = deque()
+        self._first: bytes | bytearray | None = None
+        self._rest: deque[bytes | bytearray] | None = None
         self._start = 0
         self.size = 0
 
     def append(self, data: bytes) -> None:
         """Add what was received, which is not empty."""
         self.size += len(data)
-        chunks = self._chunks
-        if chunks and len(data) < _SMALL:
-            last = chunks[-1]
+        rest = self._rest
+        last = self._first if rest is None else rest[-1]
+        if last is None:
+            self._first = data
+            return
+        if len(data) < _SMALL:
             if isinstance(last, bytearray):
                 if len(last) < 16 * _SMALL:
                     last += data
@@ -37,63 +42,85 @@ class ReceiveBuffer:
             elif len(last) < _SMALL:
                 gathered = bytearray(last)
                 gathered += data
-                chunks[-1] = gathered
+                if rest is None:
+                    self._first = gathered
+                else:
+                    rest[-1] = gathered
                 return
-        chunks.append(data)
+        if rest is None:
+            self._rest = deque((data,))
+        else:
+            rest.append(data)
 
     def take(self, most: int) -> bytes:
         """Remove and return up to ``most`` bytes; everything when there are fewer."""
         if most >= self.size:
             return self.take_all()
-        chunks = self._chunks
+        if most <= 0:
+            return b""
+        first = self._first
+        assert first is not None
         start = self._start
-        first = chunks[0]
         end = start + most
         self.size -= most
         if end < len(first):
             self._start = end
             return bytes(first[start:end])
         parts = [first[start:]]
-        chunks.popleft()
-        missing = most - len(parts[0])
-        while missing:
-            first = chunks[0]
-            if missing < len(first):
-                parts.append(first[:missing])
-                break
+        missing = end - len(first)
+        first = self._next_chunk()
+        while missing >= len(first):
             parts.append(first)
-            chunks.popleft()
             missing -= len(first)
+            first = self._next_chunk()
+        if missing:
+            parts.append(first[:missing])
+        self._first = first
         self._start = missing
         return b"".join(parts)
 
+    def _next_chunk(self) -> bytes | bytearray:
+        """Remove and return the first chunk of the rest: there is one, for there is more to read."""
+        rest = self._rest
+        assert rest is not None
+        chunk = rest.popleft()
+        if not rest:
+            self._rest = None
+        return chunk
+
     def take_all(self) -> bytes:
         """Remove and return everything."""
-        chunks = self._chunks
-        if not chunks:
+        first = self._first
+        if first is None:
             return b""
-        self.size = 0
+        rest = self._rest
         start = self._start
+        self._first = None
+        self._rest = None
         self._start = 0
+        self.size = 0
         if start:
-            chunks[0] = chunks[0][start:]
-        if len(chunks) == 1:
-            return bytes(chunks.popleft())
-        data = b"".join(chunks)
-        chunks.clear()
-        return data
+            first = first[start:]
+        return bytes(first) if rest is None else b"".join([first, *rest])
 
     def find(self, separator: bytes, scanned: int) -> int:
         """Return where ``separator`` begins, or -1; the first ``scanned`` bytes hold none.
 
         Nothing is joined: a separator that lies across chunks is looked for in the seam.
         """
+        first = self._first
+        if first is None:
+            return -1
         overlap = len(separator) - 1
-        skip = scanned - overlap
         start = self._start
+        rest = self._rest
+        if rest is None:
+            found = first.find(separator, start + max(scanned - overlap, 0))
+            return found - start if found >= 0 else -1
+        skip = scanned - overlap
         position = 0
         tail = b""
-        for chunk in self._chunks:
+        for chunk in (first, *rest):
             length = len(chunk) - start
             if position + length > skip:
                 if tail:

@@ -319,7 +319,9 @@ class Semaphore:
         if self._value == 0:
             return True
         waiters = self._waiters
-        return waiters is not None and not _all_cancelled(waiters)
+        if not waiters:
+            return False
+        return not _all_cancelled(waiters)
 
     async def acquire(self) -> Literal[True]:
         """Take a permit, waiting until there is one and everybody who came before has one.
@@ -406,7 +408,10 @@ class BoundedSemaphore(Semaphore):
 
 
 def _all_cancelled(waiters: _Waiters) -> bool:
-    """Return whether nobody in the queue will go on: who comes now need not wait behind them."""
+    """Return whether nobody in a queue will go on: who comes now need not wait behind them.
+
+    The queue is not empty.
+    """
     # Mostly the first one answers it; the generator would cost as much as all the rest.
     return waiters[0].cancelled() and all(waiter.cancelled() for waiter in waiters)
 
