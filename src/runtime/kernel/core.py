@@ -33,7 +33,7 @@ from runtime.kernel.executor import DefaultExecutor, submit
 from runtime.kernel.future import init_future
 from runtime.kernel.handles import Handle, Runnable
 from runtime.kernel.native import mypyc_attr
-from runtime.kernel.registry import live_loops, show_tasks_of
+from runtime.kernel.registry import live_loops, running_loops, show_tasks_of
 from runtime.kernel.reports import check_callback
 from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.task import TaskCore, init_task, leave_task, step
@@ -171,6 +171,7 @@ class LoopCore(Scheduler):
         self.thread_id = threading.get_ident()
         wakeup = watchdog.SignalWakeup(self.wakeup_fd())
         asyncgens.install()
+        running_loops[self.thread_id] = self
         asyncio._set_running_loop(self)  # type: ignore[arg-type]  # Loop adds AbstractEventLoop
         try:
             while not self._stopping:
@@ -184,6 +185,7 @@ class LoopCore(Scheduler):
             raise
         finally:
             self._stopping = False
+            running_loops.pop(self.thread_id, None)
             self.thread_id = 0
             leave_task(self)
             asyncio._set_running_loop(None)
@@ -424,6 +426,7 @@ def _check_deadlock(loop: LoopCore) -> None:
 
 
 def _note_fork() -> None:
+    running_loops.clear()
     for loop in live_loops():
         loop.forked()
 

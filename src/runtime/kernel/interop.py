@@ -6,10 +6,12 @@ import asyncio
 import concurrent.futures
 from collections.abc import Awaitable, Coroutine, Generator
 from contextvars import Context
+from threading import get_ident
 from typing import Any, TypeGuard, TypeVar, overload
 
 from runtime.kernel.chain import follow_concurrent, follow_task
 from runtime.kernel.core import LoopCore
+from runtime.kernel.registry import running_loops
 from runtime.kernel.running import get_running_loop
 from runtime.kernel.types import Future, Task, await_it
 
@@ -34,13 +36,17 @@ def create_task(
     ``context`` what it runs in, by default a copy of the current one; with ``eager_start`` the
     first step runs at once. Raises RuntimeError when no loop is running.
     """
-    try:
-        loop = get_running_loop()
-    except RuntimeError:
+    running = running_loops.get(get_ident())
+    if running is None:
         if hasattr(coro, "close"):
             coro.close()
-        raise
-    return loop.create_task(coro, name=name, context=context, eager_start=eager_start)
+        return get_running_loop().create_task(coro)  # It raises, and says why.
+    task: Task[T]
+    if name is None and context is None and eager_start is None:
+        task = running.create_task(coro)
+    else:
+        task = running.create_task(coro, name=name, context=context, eager_start=eager_start)
+    return task
 
 
 @overload

@@ -26,6 +26,12 @@ class HasTasks(Protocol):
     tasks: set[Any]
 
 
+running_loops: dict[int, Any] = {}
+"""Our loop that runs in each thread, by the thread's identifier.
+
+Looking here is cheaper than asking asyncio, which asks the system for the process each time.
+"""
+
 _loops: weakref.WeakSet[Any] = weakref.WeakSet()
 
 current_tasks: dict[Any, Any] | None = None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from threading import get_ident
 from typing import Any
 
 from runtime.kernel.core import LoopCore
+from runtime.kernel.registry import running_loops
 from runtime.kernel.types import Task
 
 
@@ -14,10 +16,13 @@ def get_running_loop() -> LoopCore:
 
     Raises RuntimeError when none does, or when it is not one of runtime's.
     """
-    loop: object = asyncio.get_running_loop()
-    if isinstance(loop, LoopCore):
+    running = running_loops.get(get_ident())
+    if running is not None:
+        loop: LoopCore = running
         return loop
-    raise RuntimeError(f"The running event loop is {loop!r}, not one of runtime's.")
+    raise RuntimeError(
+        f"The running event loop is {asyncio.get_running_loop()!r}, not one of runtime's."
+    )
 
 
 def current_task(loop: LoopCore | None = None) -> Task[Any] | None:

@@ -53,10 +53,10 @@ class Connection(Watcher):
         "_loop",
         "_low_water",
         "_on_closed",
-        "_pause_above",
         "_reader",
         "_reading",
         "_sock",
+        "_wanted",
         "_writes_lost",
         "closed_waiter",
         "closing",
@@ -86,8 +86,8 @@ class Connection(Watcher):
         # Reading.
         self.received = ReceiveBuffer()
         self._reading = False
-        # Unread bytes above which the peer is held up: more than usual while the reader wants more.
-        self._pause_above = 2 * limit
+        # How many bytes the waiting reader needs; 0 when anything will do, or nobody waits.
+        self._wanted = 0
         self._reader: FutureCore | None = None
         self.eof = False
         # Writing: what the socket did not take, and its size.
@@ -129,6 +129,7 @@ class Connection(Watcher):
         """Receive once, and wake the reader."""
         if self._guarded and not self._still_ours():
             return
+        received = self.received
         try:
             data = _recv(self.fd)
         except OSError as error:
@@ -137,8 +138,10 @@ class Connection(Watcher):
         if data is None:
             return
         if data:
-            self.received.append(data)
-            if self.received.size > self._pause_above and self._sock is not None:
+            received.append(data)
+            if received.size < self._wanted:
+                return
+            if received.size > 2 * self._limit:
                 self._reading = False
                 self._watch()
         else:
@@ -148,6 +151,7 @@ class Connection(Watcher):
         self._wake_reader()
 
     def _wake_reader(self) -> None:
+        self._wanted = 0
         reader = self._reader
         if reader is not None and not reader.done():
             finish_future(reader, None)
@@ -155,7 +159,7 @@ class Connection(Watcher):
     def readable(self, reader_name: str, wanted: int = 0) -> FutureCore:
         """Return what to await until there is more to read, the end, or a failure.
 
-        ``wanted`` is how many bytes the reader is going to take at once.
+        ``wanted`` is how many bytes there must be for the reader to be woken before the end.
         Raises RuntimeError when another task waits here already.
         """
         reader = self._reader
@@ -168,8 +172,7 @@ class Connection(Watcher):
             )
         else:
             rearm_future(reader)
-        if wanted > self._pause_above:
-            self._pause_above = wanted
+        self._wanted = wanted
         if not self._reading and not self.eof and self._sock is not None:
             self._reading = True
             self._watch()
@@ -191,7 +194,6 @@ class Connection(Watcher):
         data = self.received.take(most)
         if not self._reading:
             self.resume_reading()
-        self._pause_above = 2 * self._limit
         return data
 
     def take_some(self, most: int) -> bytes | None:

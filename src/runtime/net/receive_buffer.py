@@ -80,7 +80,7 @@ class ReceiveBuffer:
         return b"".join(parts)
 
     def _next_chunk(self) -> bytes | bytearray:
-        """Remove and return the first chunk of the rest: there is one, for there is more to read."""
+        """Remove and return the first chunk of the rest, of which there is one."""
         rest = self._rest
         assert rest is not None
         chunk = rest.popleft()

@@ -1,0 +1,1 @@
+"""The benchmark suite: ``python -m bench``. See README.md in this folder for the method."""

@@ -1,0 +1,118 @@
+/* The limit: a bare epoll echo server. server SIZE; prints its port as JSON, serves until its input
+ * ends. Messages of up to 64 KiB are echoed as they come; larger ones when they are whole, as the
+ * other contenders do.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct connection {
+    int fd;
+    char *data;
+    size_t received, sent;
+    int writing;
+};
+
+static size_t size;
+
+static void
+drop(struct connection *c)
+{
+    close(c->fd);
+    free(c->data);
+    free(c);
+}
+
+/* Each returns -1 when the connection is over, 1 while there is more to send, else 0. */
+static int
+flush_out(struct connection *c)
+{
+    while (c->sent < c->received) {
+        ssize_t n = send(c->fd, c->data + c->sent, c->received - c->sent, MSG_NOSIGNAL);
+        if (n < 0)
+            return errno == EAGAIN ? 1 : -1;
+        c->sent += (size_t)n;
+    }
+    c->received = c->sent = 0;
+    return 0;
+}
+
+static int
+take_in(struct connection *c)
+{
+    size_t capacity = size > 65536 ? size : 65536;
+    ssize_t n = recv(c->fd, c->data + c->received, capacity - c->received, 0);
+
+    if (n < 0)
+        return errno == EAGAIN ? 0 : -1;
+    if (n == 0)
+        return -1;
+    c->received += (size_t)n;
+    return size > 65536 && c->received < size ? 0 : flush_out(c);
+}
+
+int
+main(int argc, char **argv)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    socklen_t length = sizeof address;
+    struct epoll_event events[512], event = {.events = EPOLLIN};
+    int listener, epoll, on = 1;
+
+    if (argc != 2) {
+        fprintf(stderr, "usage: %s SIZE\n", argv[0]);
+        return 2;
+    }
+    size = (size_t)atol(argv[1]);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0 || listen(listener, 1000) < 0)
+        return 2;
+    getsockname(listener, (struct sockaddr *)&address, &length);
+    printf("{\"port\": %d}\n", ntohs(address.sin_port));
+    fflush(stdout);
+    epoll = epoll_create1(0);
+    event.data.ptr = &listener;
+    epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event);
+    event.data.ptr = NULL;
+    epoll_ctl(epoll, EPOLL_CTL_ADD, STDIN_FILENO, &event);
+    for (;;) {
+        int ready = epoll_wait(epoll, events, 512, -1);
+        for (int i = 0; i < ready; i++) {
+            struct connection *c = events[i].data.ptr;
+            if (c == NULL)
+                return 0;
+            if ((int *)c == &listener) {
+                c = calloc(1, sizeof *c);
+                c->fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
+                if (c->fd < 0) {
+                    free(c);
+                    continue;
+                }
+                setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+                c->data = malloc(size > 65536 ? size : 65536);
+                event.data.ptr = c;
+                epoll_ctl(epoll, EPOLL_CTL_ADD, c->fd, &event);
+                continue;
+            }
+            int outcome = c->writing ? flush_out(c) : take_in(c);
+            if (outcome < 0) {
+                drop(c);
+            }
+            else if (outcome != c->writing) {
+                struct epoll_event change = {.events = outcome ? EPOLLOUT : EPOLLIN};
+                change.data.ptr = c;
+                c->writing = outcome;
+                epoll_ctl(epoll, EPOLL_CTL_MOD, c->fd, &change);
+            }
+        }
+    }
+}
