@@ -94,8 +94,8 @@ def translate() -> None:
 
     translated = mypycify(
         [
-            # What matters here is that the types of these modules are right on this Python. Those of
-            # the others, and whether an ignore is superfluous, are the linter's business.
+            # What matters here is that the types of these modules are right, on this Python. Those
+            # of the others, and whether an ignore is superfluous, are the linter's business.
             "--follow-imports=silent",
             "--no-warn-unused-ignores",
             "--no-warn-unreachable",

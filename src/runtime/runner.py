@@ -172,8 +172,12 @@ def run(
         raise RuntimeError(
             "runtime.run() cannot be called from a running event loop: await the coroutine instead."
         )
-    with Runner(debug=debug, loop_factory=loop_factory) as runner:
+    runner = Runner(debug=debug, loop_factory=loop_factory)
+    try:
+        # The loop is made in there, so that the coroutine is closed when that fails.
         return runner.run(main)
+    finally:
+        runner.close()
 
 
 def _close_coroutine(coro: object) -> None:

@@ -174,11 +174,15 @@ class LoopCore(Scheduler):
         running_loops[self.thread_id] = self
         asyncio._set_running_loop(self)  # type: ignore[arg-type]  # Loop adds AbstractEventLoop
         try:
-            while not self._stopping:
+            # Each runs one turn at least, also when stop() was called before, and returns when the
+            # loop is stopped or debug mode was turned on or off.
+            while True:
                 if self.debug:
                     _run_turns_in_debug_mode(self)
                 else:
                     _run_turns(self)
+                if self._stopping:
+                    break
             self.check_not_forked()
         except IndexError:
             self.check_not_forked()

@@ -67,6 +67,13 @@ def python_epoll_wait(epoll_fd: int) -> Wait:
     return select.epoll.fromfd(os.dup(epoll_fd)).poll
 
 
+def release(wait: Wait) -> None:
+    """Close what ``python_epoll_wait`` holds; the leaf's own holds nothing."""
+    holder = getattr(wait, "__self__", None)
+    if isinstance(holder, select.epoll):
+        holder.close()
+
+
 if TYPE_CHECKING or os.environ.get("RUNTIME_NO_LEAF"):
     has_leaf: bool = False
     step: Callable[[Steppable, Context], object] = python_step
@@ -75,12 +82,17 @@ if TYPE_CHECKING or os.environ.get("RUNTIME_NO_LEAF"):
     epoll_wait: Callable[[int], Wait] = python_epoll_wait
 else:
     try:
-        from runtime.kernel._leaf import epoll_wait, recv, send, step
-
-        has_leaf = True
+        from runtime.kernel import _leaf
     except ImportError:
         has_leaf = False
         step = python_step
         recv = python_recv
         send = python_send
         epoll_wait = python_epoll_wait
+    else:
+        has_leaf = True
+        step = _leaf.step
+        recv = _leaf.recv
+        send = _leaf.send
+        # Only where the system has epoll.
+        epoll_wait = getattr(_leaf, "epoll_wait", python_epoll_wait)

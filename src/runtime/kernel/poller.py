@@ -237,5 +237,7 @@ class Poller:
         for watcher in self.watchers():
             watcher.events = 0
         self._watchers.clear()
-        self._epoll_wait = None
+        if self._epoll_wait is not None:
+            leaf.release(self._epoll_wait)
+            self._epoll_wait = None
         self._selector.close()

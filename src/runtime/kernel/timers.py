@@ -21,6 +21,9 @@ from runtime.kernel.handles import Handle, Reporter, Runnable
 _Entry = tuple[Any, ...]
 """``(when, sequence, handle or alarm)``: typed loosely, so that compiled code keeps it boxed."""
 
+LONGEST_WAIT: Final = 86400.0
+"""Seconds that the loop sleeps at most; with a timer further away it looks around and sleeps on."""
+
 SWEEP_MINIMUM: Final = 64
 """Below so many cancelled entries a sweep is not worth its walk through the heap."""
 
@@ -101,7 +104,10 @@ class TimerHeap:
         self.fresh.clear()
 
     def wait_time(self, now: float) -> float:
-        """Return the seconds from ``now`` to the first timer; 0 when due, -1 when there is none."""
+        """Return the seconds from ``now`` to the first timer; 0 when due, -1 when there is none.
+
+        A day at most: the system's waits take no more than so many seconds.
+        """
         entries = self.entries
         while entries and entries[0][2].cancelled():
             _heappop(entries)
@@ -109,7 +115,7 @@ class TimerHeap:
         if not entries:
             return -1.0
         seconds: float = entries[0][0] - now
-        return max(0.0, seconds)
+        return min(max(0.0, seconds), LONGEST_WAIT)
 
     def pop_due(self, now: float, ready: Callable[[Runnable], object]) -> None:
         """Hand every timer that is due at ``now`` to ``ready``, in the order of their deadlines."""

@@ -1,0 +1,206 @@
+"""The C leaf and its twin, by the contracts in ``leaf.py``."""
+
+from __future__ import annotations
+
+import contextvars
+import errno
+import importlib
+import os
+import select
+import socket
+import types
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+import pytest
+
+from runtime.kernel import leaf
+
+try:
+    built: Any = importlib.import_module("runtime.kernel._leaf")
+except ImportError:
+    built = None
+
+IMPLEMENTATIONS = {
+    "twin": types.SimpleNamespace(
+        step=leaf.python_step,
+        recv=leaf.python_recv,
+        send=leaf.python_send,
+        epoll_wait=leaf.python_epoll_wait,
+    )
+}
+if built is not None:
+    IMPLEMENTATIONS["C"] = built
+
+
+@pytest.fixture(params=list(IMPLEMENTATIONS))
+def implementation(request: pytest.FixtureRequest) -> Any:
+    return IMPLEMENTATIONS[request.param]
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    one, two = socket.socketpair()
+    one.setblocking(False)
+    two.setblocking(False)
+    with one, two:
+        yield one, two
+
+
+@types.coroutine
+def bare_yield(value: Any) -> Generator[Any, Any, Any]:
+    return (yield value)
+
+
+def no_descriptor() -> int:
+    """Return the number of a descriptor that is closed."""
+    number = os.dup(0)
+    os.close(number)
+    return number
+
+
+def test_step(implementation: Any) -> None:
+    variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", default=0)
+
+    async def coroutine() -> str:
+        variable.set(1)
+        assert await bare_yield("one") is None
+        assert await bare_yield(None) is None
+        assert variable.get() == 1
+        await bare_yield((1, 2))
+        await bare_yield(())
+        return "value"
+
+    context = contextvars.copy_context()
+    coro = coroutine()
+    assert implementation.step(coro, context) == "one"
+    assert variable.get() == 0
+    assert context[variable] == 1
+    assert implementation.step(coro, context) is None
+    assert implementation.step(coro, context) == [(1, 2)]
+    assert implementation.step(coro, context) == [()]
+    assert implementation.step(coro, context) == ("value",)
+
+
+def test_step_raises_what_the_coroutine_raises(implementation: Any) -> None:
+    async def coroutine() -> None:
+        raise ZeroDivisionError
+
+    context = contextvars.copy_context()
+    with pytest.raises(ZeroDivisionError):
+        implementation.step(coroutine(), context)
+    context.run(lambda: None)  # It was left.
+
+
+def test_step_of_a_plain_generator(implementation: Any) -> None:
+    def generator() -> Generator[int, None, str]:
+        yield 1
+        return "end"
+
+    running = generator()
+    context = contextvars.copy_context()
+    assert implementation.step(running, context) == 1
+    assert implementation.step(running, context) == ("end",)
+
+
+def test_step_in_a_context_that_is_entered(implementation: Any) -> None:
+    async def coroutine() -> None: ...
+
+    context = contextvars.copy_context()
+    coro = coroutine()
+    with pytest.raises(RuntimeError, match="already entered"):
+        context.run(implementation.step, coro, context)
+    coro.close()
+
+
+def test_recv(implementation: Any, pair: tuple[socket.socket, socket.socket]) -> None:
+    one, two = pair
+    assert implementation.recv(one.fileno()) is None
+    two.send(b"hello")
+    assert implementation.recv(one.fileno()) == b"hello"
+    sent = 0
+    try:
+        while True:
+            sent += two.send(b"x" * 65536)
+    except BlockingIOError:
+        pass
+    received = 0
+    while (data := implementation.recv(one.fileno())) is not None:
+        assert len(data) <= leaf.RECEIVE_SIZE
+        received += len(data)
+    assert received == sent
+    two.close()
+    assert implementation.recv(one.fileno()) == b""
+
+
+def test_send(implementation: Any, pair: tuple[socket.socket, socket.socket]) -> None:
+    one, two = pair
+    for data in (b"bytes", bytearray(b"array"), memoryview(b"view"), memoryview(b"part")[1:]):
+        assert implementation.send(one.fileno(), data) == len(data)
+        assert two.recv(100) == bytes(data)
+    total = 0
+    while sent := implementation.send(one.fileno(), b"x" * 100_000):
+        total += sent
+    assert total
+    assert implementation.send(one.fileno(), b"more") == 0
+    two.close()
+    with pytest.raises(OSError) as caught:  # noqa: PT011
+        implementation.send(one.fileno(), b"x")
+    assert caught.value.errno in (errno.EPIPE, errno.ECONNRESET)
+
+
+def test_bad_descriptors(implementation: Any, pair: tuple[socket.socket, socket.socket]) -> None:
+    number = no_descriptor()
+    calls: list[Callable[[], object]] = [
+        lambda: implementation.recv(number),
+        lambda: implementation.send(number, b""),
+    ]
+    for call in calls:
+        with pytest.raises(OSError) as caught:  # noqa: PT011
+            call()
+        assert caught.value.errno == errno.EBADF
+    with pytest.raises(TypeError):
+        implementation.recv("x")
+    with pytest.raises(TypeError):
+        implementation.send(pair[0].fileno(), "text")
+
+
+@pytest.mark.skipif(built is None, reason="the C leaf is not built")
+def test_bad_arguments_of_the_leaf() -> None:
+    calls: list[Callable[[], object]] = [
+        lambda: built.step(1),
+        lambda: built.send(1),
+        lambda: built.step(1, 2),
+        lambda: built.epoll_wait(0)("soon"),
+        lambda: built.step(object(), contextvars.copy_context()),
+    ]
+    for call in calls:
+        with pytest.raises((TypeError, AttributeError)):
+            call()
+    for wrong in (-1, 2**40):
+        with pytest.raises(ValueError, match="file descriptor"):
+            built.recv(wrong)
+    with pytest.raises(OverflowError):
+        built.recv(2**80)
+    with pytest.raises(OSError, match="descriptor"):
+        built.epoll_wait(no_descriptor())(0.0)
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="this system has no epoll")
+def test_epoll_wait(implementation: Any, pair: tuple[socket.socket, socket.socket]) -> None:
+    one, two = pair
+    with select.epoll() as epoll:
+        epoll.register(one.fileno(), select.EPOLLIN)
+        wait = implementation.epoll_wait(epoll.fileno())
+        for timeout in (0.0, 0.0001, 0.002):
+            assert wait(timeout) == []
+        for _ in range(200):
+            assert wait(0.0) == []
+        two.send(b"x")
+        for timeout in (0.0, 5.0, -1.0):
+            assert wait(timeout) == [(one.fileno(), select.EPOLLIN)]
+        two.close()
+        ((number, mask),) = wait(1)
+        assert number == one.fileno()
+        assert mask & select.EPOLLHUP
+        leaf.release(wait)

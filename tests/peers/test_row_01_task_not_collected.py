@@ -1,0 +1,66 @@
+"""Row 1: a task that nobody holds is garbage-collected in mid-flight."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import Any
+
+import runtime
+
+
+def test_a_chain_that_only_refers_to_itself_survives_the_collector() -> None:
+    finished: list[str] = []
+
+    class Link:
+        """A future and the task that waits for it, which know only each other."""
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+            self.future: runtime.Future[None] = runtime.get_running_loop().create_future()
+            self.task = runtime.create_task(self.wait())
+
+        async def wait(self) -> None:
+            await self.future
+            finished.append(self.name)
+
+    async def waits_for_asyncio(future: Any) -> None:
+        await future
+        finished.append("asyncio")
+
+    async def main() -> None:
+        loop: Any = runtime.get_running_loop()
+        futures: list[Any] = [Link(name).future for name in ("one", "two", "three")]
+        theirs: Any = asyncio.Future(loop=loop)
+        runtime.create_task(waits_for_asyncio(theirs))
+        await runtime.sleep(0)
+        for _ in range(3):
+            gc.collect()
+        assert len(runtime.all_tasks()) == 5
+        for future in (*futures, theirs):
+            future.set_result(None)
+        await runtime.sleep(0)
+        await runtime.sleep(0)
+
+    runtime.run(main())
+    assert sorted(finished) == ["asyncio", "one", "three", "two"]
+
+
+def test_even_one_whose_future_nobody_holds() -> None:
+    """Nobody can ever finish it; it is still there, to be cancelled in order at the end."""
+    cleaned: list[str] = []
+
+    async def lost() -> None:
+        try:
+            await runtime.get_running_loop().create_future()
+        finally:
+            cleaned.append("in order")
+
+    async def main() -> None:
+        runtime.create_task(lost())
+        await runtime.sleep(0)
+        gc.collect()
+        assert cleaned == []
+
+    runtime.run(main())
+    assert cleaned == ["in order"]
