@@ -25,6 +25,7 @@ from runtime.kernel.handles import Handle, Runnable
 from runtime.kernel.native import mypyc_attr
 from runtime.kernel.poller import READ, WRITE, Poller, Watcher
 from runtime.kernel.timers import TimerHandle, TimerHeap
+from runtime.kernel.watchdog import run_signal_handlers
 
 ExceptionHandler = Callable[[Any, dict[str, Any]], object]
 FileDescriptor = int | reports.HasFileno
@@ -240,6 +241,7 @@ class Scheduler:
     def drain_wakeups(self) -> None:
         """Empty the wake-up socket. Bytes other than zero are signal numbers."""
         self._wake_pending = False
+        run_signal_handlers()
         while True:
             try:
                 data = self._wake_receiver.recv(4096)

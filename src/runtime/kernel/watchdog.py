@@ -82,6 +82,14 @@ class SlowCallbackWatch:
         self._thread.join()
 
 
+def run_signal_handlers() -> None:
+    """Have the interpreter run the handlers of signals that have arrived.
+
+    It does so between two instructions of Python; a loop that is compiled and idle executes none.
+    That this function is interpreted, and called, is all that is needed.
+    """
+
+
 class SignalWakeup:
     """Has each signal write to the loop's wake-up socket while the loop runs in the main thread.
 
