@@ -41,6 +41,7 @@ COMPILED = (
     "src/runtime/kernel/core.py",
     "src/runtime/net/receive_buffer.py",
     "src/runtime/net/connection.py",
+    "src/runtime/sync/gather_core.py",
 )
 
 # Without debugging information, which would hold the paths of the building machine.
