@@ -204,6 +204,21 @@ def test_a_large_write_arrives_whole_and_drain_waits(make: Any) -> None:
     runtime.run(main())
 
 
+def test_what_is_not_bytes_is_refused_at_the_call() -> None:
+    async def main() -> None:
+        async with stream_pair() as (_, writer, _peer):
+            wrong: list[Any] = ["text", 5, None]
+            for backlog in (b"", b"x" * 5_000_000):
+                writer.write(backlog)
+                unsent = writer._connection.unsent
+                for data in wrong:
+                    with pytest.raises(TypeError):
+                        writer.write(data)
+                assert writer._connection.unsent == unsent
+
+    runtime.run(main())
+
+
 def test_close_sends_everything_first() -> None:
     payload = b"q" * 3_000_000
 
@@ -260,6 +275,29 @@ def test_a_reader_is_paused_when_too_much_is_unread() -> None:
             peer.close()
             assert len(await reader.read()) == sent
             assert loop is runtime.get_running_loop()
+
+    runtime.run(main())
+
+
+def test_a_cancelled_read_to_the_end_leaves_the_limit_in_force() -> None:
+    async def main() -> None:
+        async with stream_pair(limit=1000) as (reader, _, peer):
+            for read in (reader.read, lambda: reader.readexactly(10**9)):
+                task = runtime.create_task(read())
+                await runtime.sleep(0)
+                task.cancel()
+                with pytest.raises(runtime.CancelledError):
+                    await task
+            peer.setblocking(False)
+            quiet = 0
+            while quiet < 20:
+                try:
+                    peer.send(b"x" * 65536)
+                    quiet = 0
+                except BlockingIOError:
+                    quiet += 1
+                await runtime.sleep(0)
+            assert reader._connection.received.size <= 2000 + 65536
 
     runtime.run(main())
 

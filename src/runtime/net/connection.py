@@ -139,7 +139,7 @@ class Connection(Watcher):
             return
         if data:
             received.append(data)
-            if received.size < self._wanted:
+            if received.size < self._wanted and self._reader_waits():
                 return
             if received.size > 2 * self._limit:
                 self._reading = False
@@ -149,6 +149,10 @@ class Connection(Watcher):
             self._reading = False
             self._watch()
         self._wake_reader()
+
+    def _reader_waits(self) -> bool:
+        """Return whether somebody is still waiting: a read that was cancelled wants nothing."""
+        return self._reader is not None and not self._reader.done()
 
     def _wake_reader(self) -> None:
         self._wanted = 0
@@ -235,7 +239,7 @@ class Connection(Watcher):
             self._count_lost_write()
             return
         if self.unsent:
-            self._keep(data if isinstance(data, bytes) else bytes(data))
+            self._keep(data if isinstance(data, bytes) else memoryview(data).tobytes())
             return
         if self._guarded and not self._still_ours():
             return
