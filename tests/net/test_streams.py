@@ -282,7 +282,11 @@ def test_a_reader_is_paused_when_too_much_is_unread() -> None:
 def test_a_cancelled_read_to_the_end_leaves_the_limit_in_force() -> None:
     async def main() -> None:
         async with stream_pair(limit=1000) as (reader, _, peer):
-            for read in (reader.read, lambda: reader.readexactly(10**9)):
+            reads: list[Callable[[], Coroutine[Any, Any, bytes]]] = [
+                reader.read,
+                lambda: reader.readexactly(10**9),
+            ]
+            for read in reads:
                 task = runtime.create_task(read())
                 await runtime.sleep(0)
                 task.cancel()
