@@ -3,92 +3,167 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from bench.cases import CASES
-from bench.contenders import CONTENDERS, BuildError
-from bench.measure import (
-    ECHO_CASES,
-    MEMORY_CASES,
-    Result,
-    machine,
-    measure_case,
-    measure_echo,
-    measure_memory,
-)
-from bench.report import judged, table
+from bench import machine
+from bench.catalogue import CASES, Case, select
+from bench.contenders import CONTENDERS, Contender, ContenderError, Entry, enter
+from bench.measure import Effort, Result, measure
+from bench.process import ProcessError
+from bench.report import as_json, heading, judged, table
+from bench.targets import judge
 
-ALL = (*CASES, *ECHO_CASES, *MEMORY_CASES)
+THOROUGH = Effort(rounds=7, seconds=0.3)
+QUICK = Effort(rounds=3, seconds=0.1)
+PREFERRED_BASELINE = "uvloop"
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    made = argparse.ArgumentParser(
         prog="python -m bench", description="Measure runtime against asyncio and uvloop."
     )
-    parser.add_argument("cases", nargs="*", metavar="CASE", help="the cases; all by default")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds of each case (7)")
-    parser.add_argument("--seconds", type=float, default=0.3, help="length of one run (0.3)")
-    parser.add_argument("--contenders", default=",".join(CONTENDERS), metavar="A,B")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to a file")
-    parser.add_argument("--quick", action="store_true", help="3 rounds of 0.1 s")
-    parser.add_argument("--targets", action="store_true", help="say which targets are reached")
-    parser.add_argument("--list", action="store_true", help="list the cases")
-    options = parser.parse_args(arguments)
-    for case in options.cases:
-        if case not in ALL:
-            parser.error(f"there is no case {case!r}; --list shows them")
-    options.contenders = options.contenders.split(",")
-    for contender in options.contenders:
-        if contender not in CONTENDERS:
-            parser.error(f"there is no contender {contender!r}: {', '.join(CONTENDERS)}")
-    if options.rounds < 1 or options.seconds <= 0:
-        parser.error("--rounds and --seconds must be positive")
-    return options
+    made.add_argument(
+        "cases",
+        nargs="*",
+        metavar="CASE",
+        help="a name, a pattern such as 'echo_*', or a group such as memory; all by default",
+    )
+    made.add_argument("--list", action="store_true", help="list the cases and the contenders")
+    made.add_argument("--rounds", type=int, help=f"of each case ({THOROUGH.rounds})")
+    made.add_argument("--seconds", type=float, help=f"of one run ({THOROUGH.seconds:g})")
+    made.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"{QUICK.rounds} rounds of {QUICK.seconds:g} s",
+    )
+    made.add_argument("--contenders", metavar="A,B", help="those to compare")
+    made.add_argument(
+        "--baseline", metavar="A", help=f"the one to compare to ({PREFERRED_BASELINE})"
+    )
+    made.add_argument(
+        "--compiled",
+        type=Path,
+        metavar="FOLDER",
+        help="take the compiled package from there, and not from where it is installed",
+    )
+    made.add_argument("--targets", action="store_true", help="say which targets are reached")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the results to a file")
+    return made
 
 
-def show_progress(text: str) -> None:
+def progress(text: str) -> None:
+    """Show a line that the next one replaces."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
-def measure(name: str, options: argparse.Namespace) -> Result:
-    rounds, seconds = (3, 0.1) if options.quick else (options.rounds, options.seconds)
-    if name in CASES:
-        return measure_case(name, options.contenders, rounds, seconds, show_progress)
-    kind = measure_echo if name in ECHO_CASES else measure_memory
-    return kind(name, options.contenders, rounds, seconds, show_progress)
+def named(names: str) -> list[Contender]:
+    """Return the contenders of a list with commas. Raises ValueError for an unknown one."""
+    for name in names.split(","):
+        if name not in CONTENDERS:
+            raise ValueError(f"There is no contender {name!r}, but {', '.join(CONTENDERS)}.")
+    return [CONTENDERS[name] for name in dict.fromkeys(names.split(","))]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Measure, and report. Returns the exit status."""
-    options = parse(arguments)
+def line_up(names: str | None, compiled_in: Path | None) -> list[Entry]:
+    """Return the contenders, checked.
+
+    One that was asked for and is not there raises ContenderError; one that is only usual is left
+    out, which is said.
+    """
+    if names is not None:
+        return [enter(contender, compiled_in) for contender in named(names)]
+    entries = []
+    for contender in CONTENDERS.values():
+        if contender.by_default:
+            try:
+                entries.append(enter(contender, compiled_in))
+            except ContenderError as error:
+                print(f"left out: {error}", file=sys.stderr)
+    return entries
+
+
+def chosen_baseline(wanted: str | None, entries: Sequence[Entry]) -> str:
+    """Return the contender that the others are compared to."""
+    names = [entry.name for entry in entries]
+    if wanted is not None and wanted not in names:
+        raise ValueError(f"The baseline {wanted!r} is not among the contenders.")
+    return wanted or (PREFERRED_BASELINE if PREFERRED_BASELINE in names else names[0])
+
+
+def chosen_effort(options: argparse.Namespace) -> Effort:
+    """Return how long to measure."""
+    usual = QUICK if options.quick else THOROUGH
+    return Effort(
+        usual.rounds if options.rounds is None else options.rounds,
+        usual.seconds if options.seconds is None else options.seconds,
+    )
+
+
+def show_list() -> None:
+    """Print the cases and the contenders."""
+    print("cases:")
+    for case in CASES.values():
+        print(f"  {case.name:<22}{case.operation}")
+    print("contenders (* by default):")
+    for contender in CONTENDERS.values():
+        print(f"{'*' if contender.by_default else '':>2}{contender.name:<22}{contender.summary}")
+
+
+def measure_all(
+    cases: Sequence[Case], entries: Sequence[Entry], baseline: str, effort: Effort
+) -> list[Result]:
+    """Measure the cases, and print each as soon as it is done."""
+    results = []
+    for number, case in enumerate(cases, 1):
+        taking_part = [entry for entry in entries if case.admits(entry.contender)]
+        reason = case.why_not() or ("" if taking_part else "none of the contenders can do it")
+        if reason:
+            print(f"\n{case.name}: left out: {reason}")
+            continue
+
+        def show(text: str, counter: str = f"[{number}/{len(cases)}]") -> None:
+            progress(f"{counter} {text}")
+
+        results.append(measure(case, taking_part, effort, show))
+        progress("")
+        print(f"\n{table(results[-1], baseline)}", flush=True)
+    return results
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, and report. Returns the exit status: 2 when a contender is not as it should be."""
+    usage = parser()
+    options = usage.parse_args(arguments)
     if options.list:
-        for name, case in CASES.items():
-            print(f"{name:<16}{case.operation}")
-        for name, (operation, *_) in (*ECHO_CASES.items(), *MEMORY_CASES.items()):
-            print(f"{name:<16}{operation}")
+        show_list()
         return 0
-    results: list[Result] = []
+    machine.allow_descriptors()
     try:
-        for name in options.cases or ALL:
-            results.append(measure(name, options))
-            show_progress("")
-            print(table(results[-1]), flush=True)
-    except BuildError as error:
+        cases, effort = select(options.cases), chosen_effort(options)
+        entries = line_up(options.contenders, options.compiled)
+        baseline = chosen_baseline(options.baseline, entries)
+    except ValueError as error:
+        usage.error(str(error))
+    except (ContenderError, ProcessError) as error:
         print(error, file=sys.stderr)
         return 2
+    print(heading(entries, baseline))
+    try:
+        results = measure_all(cases, entries, baseline, effort)
+    except ProcessError as error:
+        progress("")
+        print(error, file=sys.stderr)
+        return 1
+    verdicts = list(judge(results))
     if options.targets:
-        print("\n".join(["", *judged(results)]))
+        print(f"\n{judged(verdicts)}")
     if options.json is not None:
-        report = {
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "machine": machine(),
-            "python": sys.version.split()[0],
-            "results": [result.as_json() for result in results],
-        }
+        report = as_json(results, entries, baseline, effort, verdicts)
         options.json.write_text(json.dumps(report, indent=1) + "\n")
     return 0
 

@@ -1,55 +1,79 @@
-"""The two APIs that the cases are written for, under one set of names."""
+"""The APIs that the cases are written for, under one set of names."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+T = TypeVar("T")
+Main: TypeAlias = Coroutine[Any, Any, T]
 
 
 class Api(Protocol):
-    """What the cases use; ``asyncio`` and ``runtime`` both have it."""
+    """What the cases use. The modules ``asyncio`` and ``runtime`` both have it."""
 
-    sleep: Any
-    create_task: Any
-    gather: Any
-    get_running_loop: Any
-    Queue: Any
     Lock: Any
-    start_server: Any
+    Queue: Any
+
+    def create_task(self, coro: Coroutine[Any, Any, T], /) -> asyncio.Task[T]: ...
+    def gather(self, *awaitables: Awaitable[Any]) -> Awaitable[list[Any]]: ...
+    def get_running_loop(self) -> asyncio.AbstractEventLoop: ...
+    def sleep(self, delay: float, /) -> Awaitable[None]: ...
+    def open_connection(
+        self, host: str, port: int
+    ) -> Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]: ...
+    def start_server(
+        self,
+        client_connected_cb: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Main[None]],
+        host: str,
+        port: int,
+        *,
+        limit: int,
+        backlog: int,
+    ) -> Awaitable[asyncio.Server]: ...
 
 
-Run = Callable[[Coroutine[Any, Any, Any]], Any]
+class Run(Protocol):
+    """Runs a coroutine on a new loop of a contender's, and returns its result."""
+
+    def __call__(self, main: Main[T], /) -> T: ...
 
 
-def load(contender: str) -> tuple[Api, Run]:
-    """Return the API of a contender, and the function that runs a coroutine on its loop."""
-    if contender.startswith("runtime"):
-        runtime: Any = importlib.import_module("runtime")
-        return runtime, runtime.run
+def load(name: str) -> tuple[Api, Run]:
+    """Return an API and the function that runs a coroutine with it.
+
+    ``asyncio``, ``uvloop`` and ``runtime-asyncio`` are asyncio's functions on the loop of each;
+    ``runtime`` is runtime's own functions on its own loop.
+    """
     api: Any = asyncio
-    if contender == "asyncio":
+    if name == "asyncio":
         return api, asyncio.run
-    if contender == "uvloop":
-        uvloop: Any = importlib.import_module("uvloop")
+    package: Any = importlib.import_module(name.partition("-")[0])
+    if name == "runtime":
+        return package, package.run
 
-        def run(main: Coroutine[Any, Any, Any]) -> Any:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                return runner.run(main)
+    def run(main: Main[T]) -> T:
+        with asyncio.Runner(loop_factory=package.new_event_loop) as runner:
+            return runner.run(main)
 
-        return api, run
-    raise ValueError(f"There is no contender {contender!r}.")
+    return api, run
 
 
-def build_of(contender: str) -> str:
-    """Return which build of its package a contender is, to be checked and to be reported."""
-    if contender.startswith("runtime"):
-        runtime: Any = importlib.import_module("runtime")
+def facts(name: str) -> dict[str, Any]:
+    """Return what the package behind an API is: its version, and which build of it."""
+    package_name = name.partition("-")[0]
+    if package_name == "asyncio":
+        return {"version": "of the standard library"}
+    package: Any = importlib.import_module(package_name)
+    found: dict[str, Any] = {"version": package.__version__}
+    if package_name == "runtime":
         leaf: Any = importlib.import_module("runtime.kernel.leaf")
-        kind = "compiled" if runtime.compiled else "interpreted"
-        return f"{runtime.__version__} {kind}, {'C leaf' if leaf.has_leaf else 'no leaf'}"
-    if contender == "uvloop":
-        uvloop: Any = importlib.import_module("uvloop")
-        return str(uvloop.__version__)
-    return "standard library"
+        found |= {
+            "compiled": bool(package.compiled),
+            "leaf": bool(leaf.has_leaf),
+            "folder": str(Path(package.__file__).parent),
+        }
+    return found

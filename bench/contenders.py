@@ -1,133 +1,183 @@
-"""The contenders, each in a process of its own, and how to speak with it."""
+"""The contenders: which package, which build of it, through which API."""
 
 from __future__ import annotations
 
-import json
+import filecmp
+import hashlib
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-CONTENDERS = ("asyncio", "uvloop", "runtime-pure", "runtime")
-SERVER_CORE, CLIENT_CORE = 0, 1
+from bench import native
+from bench.process import ROOT, Process, python_environment
+
+SOURCE = ROOT / "src"
+PURE = {"compiled": False, "leaf": False}
+LEAF = {"compiled": False, "leaf": True}
+COMPILED = {"compiled": True, "leaf": True}
 
 
-class BuildError(RuntimeError):
-    """A contender is not the build that its name says."""
+class ContenderError(RuntimeError):
+    """A contender is not installed, or is not the build that its name says."""
 
 
-def environment(contender: str) -> dict[str, str]:
+@dataclass(frozen=True)
+class Contender:
+    """One of those that are compared."""
+
+    name: str
+    summary: str
+    api: str = ""
+    """For ``apis.load``; empty for the programs in C."""
+
+    build: tuple[tuple[str, bool], ...] = ()
+    """What ``apis.facts`` must say of the package."""
+
+    by_default: bool = True
+
+
+def _contender(
+    name: str, summary: str, api: str, build: dict[str, bool], by_default: bool = True
+) -> Contender:
+    return Contender(name, summary, api, tuple(build.items()), by_default)
+
+
+LIMIT = Contender("C", "a bare epoll server in C: the limit, where there is one")
+CONTENDERS = {
+    contender.name: contender
+    for contender in (
+        Contender("asyncio", "the standard library, with its C accelerator", "asyncio"),
+        Contender("uvloop", "asyncio's functions on uvloop's loop", "uvloop"),
+        _contender("runtime-pure", "src/runtime, interpreted, no C leaf", "runtime", PURE),
+        _contender("runtime-leaf", "interpreted, with the C leaf", "runtime", LEAF, False),
+        _contender("runtime-compiled", "as installed, compiled", "runtime", COMPILED),
+        _contender(
+            "runtime-asyncio",
+            "asyncio's functions on runtime's loop, compiled",
+            "runtime-asyncio",
+            COMPILED,
+            False,
+        ),
+        LIMIT,
+    )
+}
+
+
+def _newest_leaf_build() -> Path:
+    """Return the folder of an interpreted build with the C leaf, made anew when out of date."""
+    digest = hashlib.sha256(sys.version.encode())
+    for path in sorted([ROOT / "setup.py", *SOURCE.rglob("*.py"), *SOURCE.rglob("*.c")]):
+        digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
+    folder = native.CACHE / f"leaf-{digest.hexdigest()[:12]}"
+    if not folder.exists():
+        for old in native.CACHE.glob("leaf-*"):
+            shutil.rmtree(old)
+        options = ["--quiet", "--no-deps", "--no-build-isolation", "--target", str(folder)]
+        subprocess.run(
+            [sys.executable, "-m", "pip", "install", *options, str(ROOT)],
+            env={**os.environ, "RUNTIME_LEAF_ONLY": "1"},
+            check=True,
+        )
+    return folder
+
+
+def environment_of(contender: Contender, compiled_in: Path | None = None) -> dict[str, str]:
     """Return the environment of a contender's process.
 
-    ``runtime`` is what is installed beside the interpreter that runs the suite, compiled;
-    ``runtime-pure`` is the source folder, interpreted, without the C leaf.
+    The pure build is the source folder, where no extension module ever lies; the compiled one is
+    what is installed beside this interpreter, or what the folder ``compiled_in`` holds.
     """
-    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    paths = [str(ROOT)]
-    if contender == "runtime-pure":
-        paths.insert(0, str(ROOT / "src"))
-        variables["RUNTIME_NO_LEAF"] = "1"
-    elif "BENCH_COMPILED_PATH" in os.environ:
-        paths.insert(0, os.environ["BENCH_COMPILED_PATH"])
-    variables["PYTHONPATH"] = os.pathsep.join(paths)
-    return variables
+    build = dict(contender.build)
+    if build == PURE:
+        return python_environment(SOURCE, RUNTIME_NO_LEAF="1")
+    if build == LEAF:
+        return python_environment(_newest_leaf_build())
+    if build == COMPILED and compiled_in is not None:
+        return python_environment(compiled_in.resolve())
+    return python_environment()
 
 
-def pin(core: int) -> None:
-    """Keep the calling process on one core, where the system can and has so many."""
-    if hasattr(os, "sched_setaffinity") and core < (os.cpu_count() or 1):
-        os.sched_setaffinity(0, {core})
+@dataclass(frozen=True)
+class Entry:
+    """A contender that was found to be what it says, and how to start it."""
 
-
-def cpu_seconds(pid: int) -> tuple[float, float]:
-    """Return the user and kernel seconds that a process has used; zeros where unknown."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return 0.0, 0.0
-    tick = os.sysconf("SC_CLK_TCK")
-    return int(fields[11]) / tick, int(fields[12]) / tick
-
-
-class Child:
-    """A contender's process: a context manager that ends it."""
-
-    def __init__(self, contender: str, kind: str, name: str) -> None:
-        self.contender = contender
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.child", contender, kind, name],
-            env=environment(contender),
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(self._process.pid, {SERVER_CORE})
-        try:
-            self.hello = self.hear()
-            self._check_build()
-        except BaseException:
-            self.end()
-            raise
-
-    def _check_build(self) -> None:
-        build = str(self.hello["build"])
-        if self.contender == "runtime" and "compiled" not in build:
-            raise BuildError(
-                f"The contender runtime is {build!r}: install the package where it can be "
-                "compiled (make build), or leave the contender out."
-            )
-        if self.contender == "runtime-pure" and "interpreted, no leaf" not in build:
-            raise BuildError(f"The contender runtime-pure is {build!r}.")
+    contender: Contender
+    version: str
+    environment: dict[str, str]
+    notes: tuple[str, ...] = ()
+    """What a reader of the figures should know of it."""
 
     @property
-    def pid(self) -> int:
-        """The number of the process."""
-        return self._process.pid
+    def name(self) -> str:
+        """The contender's name."""
+        return self.contender.name
 
-    def tell(self, line: str) -> None:
-        """Send a line."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
-
-    def hear(self) -> dict[str, Any]:
-        """Return the next message; raises RuntimeError when the process ended instead."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{self.contender} ended with status {self._process.wait()}.")
-        message: dict[str, Any] = json.loads(line)
-        return message
-
-    def cpu(self) -> tuple[float, float]:
-        """Return the user and kernel seconds that the process has used; zeros where unknown."""
-        return cpu_seconds(self.pid)
-
-    def end(self) -> None:
-        """Close the input, and wait for the process to end."""
-        process = self._process
-        if process.stdin is not None:
-            process.stdin.close()
+    def start(self, kind: str, *arguments: str) -> Process:
+        """Start bench/child.py for it, and hear out its greeting."""
+        process = Process(
+            self.name,
+            [sys.executable, "-m", "bench.child", self.contender.api, kind, *arguments],
+            self.environment,
+        )
         try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+            process.hear()
+        except BaseException:
+            process.end()
+            raise
+        return process
 
-    def __enter__(self) -> Child:
-        return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.end()
+def enter(contender: Contender, compiled_in: Path | None = None) -> Entry:
+    """Check that a contender is there, and that it is the build that its name says.
+
+    Raises ContenderError when it is not.
+    """
+    if contender is LIMIT:
+        if reason := native.why_not():
+            raise ContenderError(f"{contender.name}: {reason}.")
+        return Entry(contender, "bare epoll", {})
+    environment = environment_of(contender, compiled_in)
+    command = [sys.executable, "-m", "bench.child", contender.api, "hello"]
+    with Process(contender.name, command, environment) as process:
+        found = process.hear()
+    if "error" in found:
+        raise ContenderError(f"{contender.name}: {found['error']}.")
+    for fact, wanted in contender.build:
+        if found[fact] != wanted:
+            raise ContenderError(
+                f"{contender.name} is {'' if found[fact] else 'not '}{_WORDS[fact]} "
+                f"({found['folder']}): {_ADVICE if wanted else 'unset what makes it so'}."
+            )
+    return Entry(contender, _describe(found), environment, _outdated(found))
+
+
+_WORDS = {"compiled": "compiled", "leaf": "running with the C leaf"}
+_ADVICE = "install the package where it can be compiled (make build), or leave this contender out"
+
+
+def _describe(found: dict[str, Any]) -> str:
+    words = [str(found["version"])]
+    if "compiled" in found:
+        words.append("compiled" if found["compiled"] else "interpreted")
+        words.append("C leaf" if found["leaf"] else "no leaf")
+    return ", ".join(words)
+
+
+def _outdated(found: dict[str, Any]) -> tuple[str, ...]:
+    """Return a note when a build was not made of the sources as they are now."""
+    if "folder" not in found:
+        return ()
+    built, source = Path(found["folder"]), SOURCE / "runtime"
+    files = [path.relative_to(source) for path in source.rglob("*.py")]
+    changed = [
+        name
+        for name in files
+        if not (built / name).is_file() or not filecmp.cmp(built / name, source / name, False)
+    ]
+    if not changed:
+        return ()
+    return (f"built from other sources than src/ holds now: {len(changed)} files differ",)

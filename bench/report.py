@@ -1,86 +1,174 @@
-"""The report: a table for the terminal, and the targets."""
+"""The report: text for the terminal, and JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import dataclasses
+import datetime
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from bench.measure import BASELINE, Result
-from bench.statistics import is_noisy, ratios, spread
+from bench import machine
+from bench.catalogue import BYTES, SECONDS
+from bench.contenders import Entry
+from bench.measure import Effort, Result, Series
+from bench.statistics import NOISY, Spread, is_noisy, ratios, spread
+from bench.targets import Verdict
 
+FORMAT = 1
+"""Of the JSON; it grows when a reader of the last one would be misled."""
 
-@dataclass(frozen=True)
-class Target:
-    """How much better ``contender`` must be than ``peer`` in a case."""
-
-    case: str
-    contender: str
-    peer: str
-    factor: float
-
-
-SCHEDULER = {
-    "switch": 2.0,
-    "spawn": 2.5,
-    "futures": 1.7,
-    "call_soon": 1.2,
-    "call_soon_100": 1.2,
-    "gather_100": 2.0,
-    "queue": 2.0,
-    "lock": 2.0,
-    "timer_cancel": 2.0,
-    "echo_1k": 1.3,
-    "echo_1m": 2.5,
-}
-TARGETS = (
-    *(Target(case, "runtime", "uvloop", factor) for case, factor in SCHEDULER.items()),
-    *(Target(case, "runtime-pure", "asyncio", 1.0) for case in SCHEDULER),
-    *(Target(case, "runtime", "asyncio", 2.0) for case in ("memory_task", "memory_stream")),
-)
+MUCH_COMPANY = 0.1
+"""The part of a core from which on others disturb."""
 
 
 def amount(value: float, unit: str) -> str:
     """Return a value with a unit that suits it."""
-    if unit == "bytes":
+    if unit == BYTES:
         return f"{value:,.0f} B"
-    for factor, name in ((1e9, "ns"), (1e6, "us")):
-        if value * factor < 10_000:
-            return f"{value * factor:,.0f} {name}" if factor == 1e9 else f"{value * factor:,.1f} us"
-    return f"{value * 1e3:,.2f} ms"
+    if abs(value) < 1e-5:
+        return f"{value * 1e9:,.0f} ns"
+    if abs(value) < 1e-2:
+        return f"{value * 1e6:,.1f} us"
+    return f"{value * 1e3:,.1f} ms"
 
 
-def table(result: Result) -> str:
-    """Return the lines of one case."""
-    baseline = result.series.get(BASELINE)
+def ratio(ours: Series, theirs: Series) -> Spread:
+    """Return how many times better we are, round by round."""
+    return spread(ratios(ours.costs(), theirs.costs()))
+
+
+def cpu_ratio(ours: Series, theirs: Series) -> Spread | None:
+    """Return how many times less CPU we use, round by round; None where that is not known.
+
+    Unlike elapsed time, it hardly changes when other processes take the core now and then.
+    """
+    spent = [
+        [(sample.user or 0.0) + (sample.kernel or 0.0) for sample in series.samples]
+        for series in (ours, theirs)
+    ]
+    return spread(ratios(*spent)) if all(map(all, spent)) else None
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return spread(known).median if known else None
+
+
+def _more(series: Series) -> dict[str, float]:
+    """Return the medians of what else was measured."""
+    names = series.samples[0].more
+    return {name: spread([one.more[name] for one in series.samples]).median for name in names}
+
+
+def table(result: Result, baseline: str) -> str:
+    """Return the lines of one case: cost of an operation, ratio to the baseline, CPU."""
+    base = result.series.get(baseline)
+    width = max(map(len, result.series)) + 2
     lines = [f"{result.case}: {result.operation}"]
     for contender, series in result.series.items():
-        middle = spread(series.values)
-        words = [f"  {contender:<14}{amount(middle.median, result.unit):>12}"]
-        if result.unit == "s":
-            words.append(f"user {amount(spread(series.user).median, 's'):>9}")
-            words.append(f"kernel {amount(spread(series.kernel).median, 's'):>9}")
-        if baseline is not None and len(baseline.values) == len(series.values):
-            ratio = spread(ratios(series.values, baseline.values))
-            words.append(f"{ratio.median:5.2f}x  ({ratio.low:.2f} to {ratio.high:.2f})")
+        words = [f"  {contender:<{width}}{amount(spread(series.costs()).median, result.unit):>10}"]
+        if base is not None:
+            against = ratio(series, base)
+            words.append(f"{against.median:6.2f}x ({against.low:.2f} to {against.high:.2f})")
+        user = _median(sample.user for sample in series.samples)
+        kernel = _median(sample.kernel for sample in series.samples)
+        if user is not None and kernel is not None:
+            words.append(f"user {amount(user, SECONDS):>8}  kernel {amount(kernel, SECONDS):>8}")
+            if base is not None and (cpu := cpu_ratio(series, base)) is not None:
+                words.append(f"CPU{cpu.median:6.2f}x")
+        words += (f"{name} {amount(value, result.unit)}" for name, value in _more(series).items())
         lines.append("  ".join(words))
-    if baseline is not None and is_noisy(baseline.values):
-        lines.append("  the machine is noisy: the quartiles of the baseline are over 15% apart")
+    return "\n".join([*lines, *(f"  ! {warning}" for warning in warnings(result, baseline))])
+
+
+def warnings(result: Result, baseline: str) -> list[str]:
+    """Return what should make a reader doubt the figures of a case."""
+    found = []
+    base = result.series.get(baseline)
+    if base is not None and is_noisy(base.costs()):
+        part = spread(base.costs()).relative
+        found.append(f"noisy: the quartiles of {baseline} are {part:.0%} apart, over {NOISY:.0%}")
+    if result.company > MUCH_COMPANY:
+        found.append(f"other processes used {result.company:.0%} of a core meanwhile")
+    return found
+
+
+def heading(entries: Sequence[Entry], baseline: str) -> str:
+    """Return the lines that say what is measured, and on what."""
+    about = machine.describe()
+    lines = [f"{about['processor']}, {about['cores']} cores, {about['system']}, {about['python']}"]
+    if machine.cores() is None:
+        lines.append("! there is one core only: servers and their load disturb each other")
+    width = max(len(entry.name) for entry in entries) + 2
+    for entry in entries:
+        lines.append(f"{entry.name:<{width}}{entry.version}")
+        lines += (f"{'':{width}}! {note}" for note in entry.notes)
+    lines.append(
+        f"Medians of one operation; how many times better than {baseline} (and the quartiles); the "
+        "CPU time of one operation, and how many times less that is."
+    )
     return "\n".join(lines)
 
 
-def judged(results: Iterable[Result]) -> list[str]:
-    """Return a line for each target that was measured: reached, or missed."""
-    by_case = {result.case: result for result in results}
+def judged(verdicts: Iterable[Verdict]) -> str:
+    """Return a line for each verdict, and how many targets were reached."""
     lines = []
-    for target in TARGETS:
-        result = by_case.get(target.case)
-        if result is None or not {target.contender, target.peer} <= result.series.keys():
-            continue
-        ours, theirs = result.series[target.contender], result.series[target.peer]
-        ratio = spread(ratios(ours.values, theirs.values)).median
-        verdict = "reached" if ratio >= target.factor else "missed"
+    reached = 0
+    for verdict in verdicts:
+        target = verdict.target
+        reached += verdict.reached
         lines.append(
-            f"{verdict:8} {target.case:<14} {target.contender} is {ratio:.2f}x {target.peer}, "
-            f"wanted {target.factor:g}x"
+            f"{'reached' if verdict.reached else 'MISSED':<8} {target.case:<22}"
+            f"{target.contender:<18}{verdict.ratio.median:6.2f}x {target.peer}, "
+            f"wanted {target.factor:g}x{'' if verdict.is_certain else ', within the spread'}"
         )
-    return lines
+    if not lines:
+        return "None of the targets was measured: they need runtime and its peers."
+    return "\n".join([*lines, f"{reached} of {len(lines)} targets reached"])
+
+
+def as_json(
+    results: Sequence[Result],
+    entries: Sequence[Entry],
+    baseline: str,
+    effort: Effort,
+    verdicts: Iterable[Verdict],
+) -> dict[str, Any]:
+    """Return everything that was measured as plain data, with a summary of each series."""
+    return {
+        "format": FORMAT,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": machine.describe(),
+        "contenders": {
+            entry.name: {"version": entry.version, "notes": list(entry.notes)} for entry in entries
+        },
+        "baseline": baseline,
+        "effort": dataclasses.asdict(effort),
+        "results": [_result_as_json(result, baseline) for result in results],
+        "targets": [
+            {**dataclasses.asdict(verdict), "reached": verdict.reached} for verdict in verdicts
+        ],
+    }
+
+
+def _result_as_json(result: Result, baseline: str) -> dict[str, Any]:
+    return {
+        "case": result.case,
+        "operation": result.operation,
+        "unit": result.unit,
+        "warnings": warnings(result, baseline),
+        "series": {
+            name: _series_as_json(series, result.series.get(baseline))
+            for name, series in result.series.items()
+        },
+    }
+
+
+def _series_as_json(series: Series, base: Series | None) -> dict[str, Any]:
+    cpu = None if base is None else cpu_ratio(series, base)
+    return {
+        "cost": dataclasses.asdict(spread(series.costs())),
+        "ratio": None if base is None else dataclasses.asdict(ratio(series, base)),
+        "cpu_ratio": None if cpu is None else dataclasses.asdict(cpu),
+        "samples": [dataclasses.asdict(sample) for sample in series.samples],
+    }

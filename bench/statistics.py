@@ -35,9 +35,11 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    """Return how many times faster we were, round by round, given seconds an operation."""
+    """Return how many times better we were, round by round, where less is better."""
     if len(ours) != len(theirs):
         raise ValueError(f"Rounds do not match: {len(ours)} and {len(theirs)}.")
+    if any(value <= 0 for value in ours):
+        raise ValueError("A cost that is not positive has no ratio.")
     return [their / our for our, their in zip(ours, theirs, strict=True)]
 
 

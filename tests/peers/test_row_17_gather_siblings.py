@@ -11,9 +11,15 @@ import pytest
 import runtime
 
 
+async def suspend(times: int) -> int:
+    for _ in range(times):
+        await runtime.sleep(0)
+    return times
+
+
 async def succeed(log: list[str]) -> None:
     try:
-        await runtime.sleep(0.005)
+        await suspend(30)
         log.append("succeeded")
     except runtime.CancelledError:
         log.append("cancelled")
@@ -21,7 +27,7 @@ async def succeed(log: list[str]) -> None:
 
 
 async def fail() -> None:
-    await runtime.sleep(0)
+    await suspend(1)
     raise LookupError
 
 
@@ -60,11 +66,8 @@ def test_a_task_group_leaves_nobody_running() -> None:
 
 def test_as_completed_yields_the_very_tasks() -> None:
     async def main() -> None:
-        names = {
-            runtime.create_task(runtime.sleep(delay), name=f"after {delay}"): delay
-            for delay in (0.006, 0.002, 0.004)
-        }
-        ended = [names[task] async for task in runtime.as_completed(names)]  # type: ignore[index]
-        assert ended == [0.002, 0.004, 0.006]
+        tasks = [runtime.create_task(suspend(times)) for times in (30, 10, 20)]
+        ended = [task async for task in runtime.as_completed(tasks)]
+        assert [id(task) for task in ended] == [id(tasks[index]) for index in (1, 2, 0)]
 
     runtime.run(main())

@@ -2,28 +2,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Any
 
 import pytest
 
 import runtime
 from runtime.sync.as_completed import as_completed
-from tests.sync.tools import assert_cancelled, in_loop, turns
-
-
-async def give(value: Any, delay: float = 0) -> Any:
-    await runtime.sleep(delay)
-    return value
-
-
-async def fail() -> Any:
-    raise LookupError("failed")
+from tests.sync.tools import assert_cancelled, fail, give, in_loop, never, turns
 
 
 @in_loop
 async def test_for_yields_awaitables_in_the_order_of_completion() -> None:
     results = []
-    for awaitable in as_completed([give("c", 0.03), give("a", 0.01), give("b", 0.02)]):
+    for awaitable in as_completed([give("c", 6), give("a", 1), give("b", 3)]):
         assert asyncio.iscoroutine(awaitable)
         results.append(await awaitable)
     assert results == ["a", "b", "c"]
@@ -31,7 +21,7 @@ async def test_for_yields_awaitables_in_the_order_of_completion() -> None:
 
 @in_loop
 async def test_async_for_yields_the_very_tasks() -> None:
-    slow, quick = runtime.create_task(give(1, 0.02)), runtime.create_task(give(2))
+    slow, quick = runtime.create_task(give(1, 9)), runtime.create_task(give(2))
     future = runtime.get_running_loop().create_future()
     future.set_result(3)
     yielded = [task async for task in as_completed([slow, quick, future])]
@@ -49,9 +39,9 @@ async def test_async_for_makes_tasks_of_coroutines() -> None:
 @in_loop
 async def test_exceptions_come_with_their_task() -> None:
     with pytest.raises(LookupError):
-        for awaitable in as_completed([fail()]):
+        for awaitable in as_completed([fail(LookupError("failed"))]):
             await awaitable
-    async for task in as_completed([fail()]):
+    async for task in as_completed([fail(LookupError("failed"))]):
         with pytest.raises(LookupError):
             task.result()
 
@@ -79,7 +69,8 @@ async def test_nothing_to_complete() -> None:
 
 @in_loop
 async def test_the_timeout_raises_for_each_that_is_left() -> None:
-    quick, slow = runtime.create_task(give(1)), runtime.create_task(give(2, 3600))
+    quick, slow = runtime.create_task(give(1)), runtime.create_task(never())
+    await quick
     first, second = as_completed([quick, slow], timeout=0.01)
     assert await first == 1
     with pytest.raises(TimeoutError):
@@ -107,7 +98,7 @@ async def test_without_the_timeout_no_timer_is_left() -> None:
 
 @in_loop
 async def test_awaited_in_any_order() -> None:
-    later, sooner = as_completed([give("a", 0.01), give("b", 0.02)])
+    later, sooner = as_completed([give("a", 4), give("b", 6)])
     second = runtime.create_task(sooner)
     await turns(2)
     first = runtime.create_task(later)

@@ -11,18 +11,13 @@ from runtime.sync.barrier import Barrier
 from runtime.sync.locks import Condition, Event, Lock, Semaphore
 from runtime.sync.queues import LifoQueue, PriorityQueue, Queue
 from tests.support.cancel_everywhere import CancelPoint, cancel_everywhere, settled
-from tests.sync.tools import turns
-
-
-async def give(value: Any, suspensions: int = 2) -> Any:
-    await turns(suspensions)
-    return value
+from tests.sync.tools import give, turns
 
 
 async def slow_to_cancel(value: Any) -> Any:
     """Take a while to clean up when it is cancelled."""
     try:
-        return await give(value)
+        return await give(value, 2)
     finally:
         await turns(2)
 
@@ -30,7 +25,7 @@ async def slow_to_cancel(value: Any) -> Any:
 async def stubborn(value: Any) -> Any:
     """Swallow the first cancellation and return a value all the same."""
     try:
-        return await give(value)
+        return await give(value, 2)
     except runtime.CancelledError:
         await turns(1)
         return value
@@ -183,12 +178,13 @@ def test_nested_timeouts() -> None:
         async def work() -> list[str]:
             outcomes = []
             try:
-                async with runtime.timeout(0.002):
+                async with runtime.timeout(3600) as outer:
                     try:
                         async with runtime.timeout(0):
                             await runtime.sleep(3600)
                     except TimeoutError:
                         outcomes.append("inner")
+                    outer.reschedule(0.0)
                     await runtime.sleep(3600)
             except TimeoutError:
                 outcomes.append("outer")

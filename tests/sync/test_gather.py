@@ -10,22 +10,20 @@ import pytest
 
 import runtime
 from runtime.sync.gather import gather
-from tests.sync.tools import assert_cancelled, collect_reports, in_loop, turns
-
-
-async def give(value: Any, delay: float = 0) -> Any:
-    await runtime.sleep(delay)
-    return value
-
-
-async def fail(error: BaseException, delay: float = 0) -> Any:
-    await runtime.sleep(delay)
-    raise error
+from tests.sync.tools import (
+    assert_cancelled,
+    collect_reports,
+    fail,
+    give,
+    in_loop,
+    never,
+    turns,
+)
 
 
 @in_loop
 async def test_results_come_in_the_order_of_the_arguments() -> None:
-    assert [*await gather(give("a", 0.02), give("b"), give("c", 0.01))] == ["a", "b", "c"]
+    assert [*await gather(give("a", 3), give("b"), give("c", 2))] == ["a", "b", "c"]
     assert await gather(*[give(number) for number in range(3)]) == [0, 1, 2]
 
 
@@ -132,8 +130,8 @@ async def test_a_future_that_failed_already_fails_it_at_once() -> None:
 @in_loop
 async def test_the_first_exception_ends_it_and_the_others_go_on() -> None:
     reports = collect_reports()
-    slow = runtime.create_task(give("slow", 0.01))
-    late = runtime.create_task(fail(ValueError("late"), 0.005))
+    slow = runtime.create_task(give("slow", 20))
+    late = runtime.create_task(fail(ValueError("late"), 10))
     with pytest.raises(LookupError, match="first"):
         await gather(slow, fail(LookupError("first")), late)
     assert not slow.done()
@@ -148,14 +146,14 @@ async def test_the_first_exception_ends_it_and_the_others_go_on() -> None:
 @in_loop
 async def test_the_first_to_fail_wins_not_the_first_in_order() -> None:
     with pytest.raises(LookupError):
-        await gather(fail(ValueError(), 0.01), fail(LookupError()))
-    await runtime.sleep(0.02)
+        await gather(fail(ValueError(), 9), fail(LookupError()))
+    await turns(12)
 
 
 @in_loop
 async def test_exceptions_can_be_results() -> None:
     error = LookupError("x")
-    cancelled = runtime.create_task(give(1, 3600))
+    cancelled = runtime.create_task(never())
     failed_foreign: asyncio.Future[int] = asyncio.Future()
     cancelled_foreign: asyncio.Future[int] = asyncio.Future()
     loop = runtime.get_running_loop()
@@ -203,7 +201,7 @@ async def test_cancelling_it_cancels_the_children_and_waits_for_them() -> None:
 
 @in_loop
 async def test_cancelling_the_task_that_awaits_it_cancels_the_children() -> None:
-    tasks = [runtime.create_task(give(1, 3600)) for _ in range(3)]
+    tasks = [runtime.create_task(never()) for _ in range(3)]
 
     async def parent() -> None:
         await gather(*tasks)
@@ -219,7 +217,7 @@ async def test_cancelling_the_task_that_awaits_it_cancels_the_children() -> None
 
 @in_loop
 async def test_cancelling_prevails_over_exceptions_as_results() -> None:
-    gathering = gather(give(1, 3600), give(2, 3600), return_exceptions=True)
+    gathering = gather(never(), never(), return_exceptions=True)
     await turns(2)
     gathering.cancel()
     await assert_cancelled(gathering)
@@ -253,8 +251,8 @@ async def test_cancelling_it_when_all_children_are_done_does_nothing() -> None:
 
 @in_loop
 async def test_a_child_that_is_cancelled_by_others_fails_it_without_cancelling_it() -> None:
-    victim = runtime.create_task(give(1, 3600))
-    bystander = runtime.create_task(give(2, 0.01))
+    victim = runtime.create_task(never())
+    bystander = runtime.create_task(give(2, 9))
     gathering = gather(victim, bystander)
     await turns(2)
     victim.cancel("mine")
@@ -360,7 +358,7 @@ def test_a_loop_that_is_closed_does_not_complain_of_the_children() -> None:
     loop.set_exception_handler(lambda _loop, report: reports.append(report))
 
     async def main() -> None:
-        gather(give(1, 3600), give(2, 3600))
+        gather(never(), never())
         await turns(2)
 
     loop.run_until_complete(main())

@@ -447,6 +447,20 @@ async def test_permits_released_while_waiters_are_leaving_are_handed_out() -> No
 
 
 @in_loop
+async def test_who_comes_while_woken_waiters_are_leaving_has_the_permit_that_is_left() -> None:
+    semaphore = Semaphore(0)
+    waiting = runtime.create_task(semaphore.acquire())
+    await turns(1)
+    late = runtime.create_task(semaphore.acquire())  # It runs before the waiter that is woken now.
+    semaphore.release()
+    semaphore.release()
+    assert await waiting
+    await turns(3)
+    assert late.done()
+    assert semaphore.locked()
+
+
+@in_loop
 async def test_a_bounded_semaphore_refuses_one_release_too_many() -> None:
     semaphore = BoundedSemaphore(2)
     await semaphore.acquire()

@@ -168,6 +168,31 @@ async def test_waiters_that_were_cancelled_are_forgotten() -> None:
     assert "getters" not in repr(queue)
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_cancelled_waiter_is_passed_over(waits: bool) -> None:
+    async def main() -> None:
+        queue: Queue[int] = Queue(1)
+        getters = [runtime.create_task(queue.get()) for _ in range(2)]
+        await turns(1)
+        getters[0].cancel()
+        if waits:
+            await queue.put(1)
+        else:
+            queue.put_nowait(1)
+        await turns(3)
+        assert getters[1].result() == 1
+        queue.put_nowait(2)
+        putters = [runtime.create_task(queue.put(number)) for number in (3, 4)]
+        await turns(1)
+        putters[0].cancel()
+        assert (await queue.get() if waits else queue.get_nowait()) == 2
+        await turns(3)
+        assert putters[1].done()
+        assert queue.get_nowait() == 4
+
+    runtime.run(main())
+
+
 @in_loop
 async def test_items_that_nobody_waits_for_any_more_stay() -> None:
     queue: Queue[int] = Queue()

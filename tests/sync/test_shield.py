@@ -8,7 +8,7 @@ import pytest
 
 import runtime
 from runtime.sync.shield import shield
-from tests.sync.tools import assert_cancelled, collect_reports, in_loop, turns
+from tests.sync.tools import assert_cancelled, collect_reports, give, in_loop, turns
 
 
 @in_loop
@@ -23,7 +23,7 @@ async def test_it_gives_the_result_or_raises_the_exception() -> None:
 
 @in_loop
 async def test_the_inner_task_goes_on_when_the_wait_is_cancelled() -> None:
-    inner = runtime.create_task(runtime.sleep(0.01, "r"))
+    inner = runtime.create_task(give("r", 20))
 
     async def wait() -> Any:
         return await shield(inner)
@@ -59,13 +59,13 @@ async def test_an_exception_after_the_wait_was_cancelled_is_reported() -> None:
     reports = collect_reports()
 
     async def fail() -> None:
-        await runtime.sleep(0.001)
+        await turns(9)
         raise LookupError("late")
 
     outer = shield(fail())
     await turns(2)
     outer.cancel()
-    await runtime.sleep(0.01)
+    await turns(12)
     gc.collect()
     assert [str(report["exception"]) for report in reports] == ["late"]
 

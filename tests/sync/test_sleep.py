@@ -18,16 +18,27 @@ async def test_sleep_returns_its_result_and_none_by_default() -> None:
     assert nothing is None
 
 
-@in_loop
-async def test_sleepers_wake_in_the_order_of_their_deadlines() -> None:
-    order: list[float] = []
+def test_sleepers_wake_in_the_order_of_their_deadlines() -> None:
+    now = 0.0
 
-    async def nap(delay: float) -> None:
-        await sleep(delay)
-        order.append(delay)
+    async def main() -> None:
+        nonlocal now
+        woken: list[tuple[float, float]] = []
 
-    await runtime.gather(nap(0.03), nap(0.01), nap(0.02))
-    assert order == [0.01, 0.02, 0.03]
+        async def nap(delay: float) -> None:
+            await sleep(delay)
+            woken.append((now, delay))
+
+        napping = runtime.gather(nap(30), nap(10), nap(20), nap(10))
+        await turns(3)
+        for moment in (9.9, 10.0, 19.9, 20.0, 35.0):
+            now = moment
+            await turns(3)
+        await napping
+        assert woken == [(10.0, 10), (10.0, 10), (20.0, 20), (35.0, 30)]
+
+    with runtime.Runner(loop_factory=lambda: runtime.Loop(clock=lambda: now)) as runner:
+        runner.run(main())
 
 
 @pytest.mark.parametrize("delay", [0, -1, -0.5, float("-inf")])

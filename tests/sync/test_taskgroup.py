@@ -9,7 +9,15 @@ import pytest
 
 import runtime
 from runtime.sync.taskgroup import TaskGroup
-from tests.sync.tools import assert_cancelled, collect_reports, in_loop, turns
+from tests.sync.tools import (
+    assert_cancelled,
+    collect_reports,
+    fail,
+    give,
+    in_loop,
+    never,
+    turns,
+)
 
 
 def me() -> runtime.Task[object]:
@@ -18,20 +26,10 @@ def me() -> runtime.Task[object]:
     return task
 
 
-async def give(value: Any, delay: float = 0) -> Any:
-    await runtime.sleep(delay)
-    return value
-
-
-async def fail(error: BaseException, delay: float = 0) -> Any:
-    await runtime.sleep(delay)
-    raise error
-
-
 @in_loop
 async def test_it_waits_for_its_tasks() -> None:
     async with TaskGroup() as group:
-        tasks = [group.create_task(give(number, number / 500)) for number in range(3)]
+        tasks = [group.create_task(give(number, 3 * number + 1)) for number in range(3)]
         assert "tasks=3" in repr(group)
     assert [task.result() for task in tasks] == [0, 1, 2]
     assert me().cancelling() == 0
@@ -102,7 +100,7 @@ async def test_a_failing_body_cancels_the_tasks() -> None:
     tasks = []
     with pytest.raises(ExceptionGroup) as caught:
         async with TaskGroup() as group:
-            tasks.append(group.create_task(give(1, 3600)))
+            tasks.append(group.create_task(never()))
             await runtime.sleep(0)
             raise LookupError("body")
     assert [str(error) for error in caught.value.exceptions] == ["body"]
@@ -112,7 +110,7 @@ async def test_a_failing_body_cancels_the_tasks() -> None:
 @in_loop
 async def test_a_cancelled_task_is_no_failure() -> None:
     async with TaskGroup() as group:
-        task = group.create_task(give(1, 3600))
+        task = group.create_task(never())
         other = group.create_task(give(2))
         await runtime.sleep(0)
         task.cancel()
@@ -127,7 +125,7 @@ def test_cancelling_the_parent_cancels_the_tasks(where: str) -> None:
 
         async def parent() -> None:
             async with TaskGroup() as group:
-                tasks.append(group.create_task(give(1, 3600)))
+                tasks.append(group.create_task(never()))
                 if where == "body":
                     await runtime.sleep(3600)
 
@@ -193,7 +191,7 @@ async def test_failures_prevail_over_a_cancellation_which_comes_at_the_next_awai
 async def test_a_failure_and_a_cancellation_from_outside() -> None:
     async def parent() -> None:
         async with TaskGroup() as group:
-            group.create_task(fail(LookupError("x"), 0.001))
+            group.create_task(fail(LookupError("x"), 5))
             try:
                 await runtime.sleep(3600)
             except runtime.CancelledError:
@@ -225,7 +223,7 @@ async def test_a_task_that_swallows_its_cancellation_is_waited_for() -> None:
         try:
             await runtime.sleep(3600)
         except runtime.CancelledError:
-            await runtime.sleep(0.001)
+            await turns(5)
         return "my way"
 
     with pytest.raises(ExceptionGroup) as caught:
@@ -241,13 +239,13 @@ async def test_a_task_that_swallows_its_cancellation_is_waited_for() -> None:
 async def test_groups_inside_groups() -> None:
     with pytest.raises(ExceptionGroup) as caught:
         async with TaskGroup() as outer:
-            outer.create_task(fail(LookupError("outer"), 0.001))
+            outer.create_task(fail(LookupError("outer"), 5))
             async with TaskGroup() as inner:
-                inner.create_task(give(1, 3600))
+                inner.create_task(never())
     assert [str(error) for error in caught.value.exceptions] == ["outer"]
     with pytest.raises(ExceptionGroup) as caught:
         async with TaskGroup() as outer:
-            slow = outer.create_task(give(1, 3600))
+            slow = outer.create_task(never())
             async with TaskGroup() as inner:
                 inner.create_task(fail(LookupError("inner")))
     (nested,) = caught.value.exceptions
@@ -262,7 +260,7 @@ def test_fatal_errors_of_the_body_are_raised_as_they_are(fatal: type[BaseExcepti
         tasks = []
         with pytest.raises(fatal):
             async with TaskGroup() as group:
-                tasks.append(group.create_task(fail(LookupError(), 3600)))
+                tasks.append(group.create_task(never()))
                 await runtime.sleep(0)
                 raise fatal
         assert tasks[0].cancelled()
@@ -317,7 +315,7 @@ async def test_no_tasks_for_a_group_that_takes_none() -> None:
     aborted = give(3)
     with pytest.raises(ExceptionGroup):
         async with TaskGroup() as group:
-            slow = group.create_task(give(1, 3600))
+            slow = group.create_task(never())
             group.create_task(fail(LookupError()))
             try:
                 await runtime.sleep(3600)
@@ -441,9 +439,9 @@ async def test_an_error_after_the_parent_ended_is_reported() -> None:
 
     async def parent() -> None:
         await TaskGroup_entered.__aenter__()
-        TaskGroup_entered.create_task(fail(LookupError("late"), 0.001))
+        TaskGroup_entered.create_task(fail(LookupError("late"), 5))
 
     TaskGroup_entered = TaskGroup()
     await runtime.create_task(parent())
-    await runtime.sleep(0.01)
+    await turns(12)
     assert [str(report["exception"]) for report in reports] == ["late"]

@@ -8,17 +8,7 @@ import pytest
 
 import runtime
 from runtime.sync.waiting import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, wait, wait_for
-from tests.sync.tools import assert_cancelled, in_loop, turns
-
-
-async def give(value: Any, delay: float = 0) -> Any:
-    await runtime.sleep(delay)
-    return value
-
-
-async def fail(delay: float = 0) -> Any:
-    await runtime.sleep(delay)
-    raise LookupError("failed")
+from tests.sync.tools import assert_cancelled, fail, give, in_loop, never, turns
 
 
 def test_the_constants_are_those_of_asyncio() -> None:
@@ -37,7 +27,7 @@ async def test_wait_for_all() -> None:
 
 @in_loop
 async def test_wait_for_the_first() -> None:
-    quick, slow = runtime.create_task(give(1)), runtime.create_task(give(2, 3600))
+    quick, slow = runtime.create_task(give(1)), runtime.create_task(never())
     assert await wait([quick, slow], return_when=FIRST_COMPLETED) == ({quick}, {slow})
     slow.cancel()
     await assert_cancelled(slow)
@@ -46,9 +36,9 @@ async def test_wait_for_the_first() -> None:
 @in_loop
 async def test_wait_for_the_first_exception() -> None:
     quick = runtime.create_task(give(1))
-    cancelled = runtime.create_task(give(1, 3600))
-    failing = runtime.create_task(fail(0.01))
-    slow = runtime.create_task(give(2, 3600))
+    cancelled = runtime.create_task(never())
+    failing = runtime.create_task(fail(LookupError("failed"), 5))
+    slow = runtime.create_task(never())
     cancelled.cancel()
     done, pending = await wait([quick, cancelled, failing, slow], return_when=FIRST_EXCEPTION)
     assert (done, pending) == ({quick, cancelled, failing}, {slow})
@@ -79,7 +69,8 @@ def test_wait_for_what_is_done_already(return_when: str) -> None:
 @in_loop
 async def test_wait_gives_up_after_a_timeout_and_raises_nothing() -> None:
     loop = runtime.get_running_loop()
-    quick, slow = runtime.create_task(give(1)), runtime.create_task(give(2, 3600))
+    quick, slow = runtime.create_task(give(1)), runtime.create_task(never())
+    await quick
     assert await wait([quick, slow], timeout=0.01) == ({quick}, {slow})
     assert not slow.cancelling()
     assert await wait([slow], timeout=0) == (set(), {slow})
@@ -112,7 +103,7 @@ async def test_wait_leaves_no_callback_behind() -> None:
 
 @in_loop
 async def test_a_cancelled_wait_leaves_the_tasks_alone() -> None:
-    task = runtime.create_task(give(1, 0.01))
+    task = runtime.create_task(give(1, 20))
     waiting = runtime.create_task(wait([task], timeout=3600))
     await turns(2)
     waiting.cancel()
@@ -143,7 +134,7 @@ async def test_wait_for_gives_the_result_or_raises() -> None:
     assert await wait_for(give(1), None) == 1
     assert await wait_for(runtime.create_task(give(2)), 3600) == 2
     with pytest.raises(LookupError):
-        await wait_for(fail(), 3600)
+        await wait_for(fail(LookupError("failed")), 3600)
 
 
 @in_loop
@@ -212,7 +203,7 @@ def test_wait_for_without_time_takes_only_what_is_done(timeout: float) -> None:
         done = runtime.get_running_loop().create_future()
         done.set_result(1)
         assert await wait_for(done, timeout) == 1
-        task = runtime.create_task(give(2, 3600))
+        task = runtime.create_task(never())
         await turns(2)
         with pytest.raises(TimeoutError):
             await wait_for(task, timeout)
@@ -224,7 +215,7 @@ def test_wait_for_without_time_takes_only_what_is_done(timeout: float) -> None:
 @in_loop
 async def test_cancelling_wait_for_cancels_what_it_waits_for() -> None:
     for timeout in (3600, None, 0):
-        task = runtime.create_task(give(1, 3600))
+        task = runtime.create_task(never())
         waiting: runtime.Task[Any] = runtime.create_task(wait_for(task, timeout))
         await turns(1)
         waiting.cancel()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 import pytest
 
 import runtime
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
@@ -27,6 +28,23 @@ async def turns(number: int = 5) -> None:
     """Let everything that is ready run ``number`` times."""
     for _ in range(number):
         await runtime.sleep(0)
+
+
+async def give(value: T, suspensions: int = 1) -> T:
+    """Return ``value`` after so many suspensions: delays that no load on the machine can upset."""
+    await turns(suspensions)
+    return value
+
+
+async def fail(error: BaseException, suspensions: int = 1) -> Any:
+    """Raise ``error`` after so many suspensions."""
+    await turns(suspensions)
+    raise error
+
+
+async def never() -> Any:
+    """Wait for longer than any test takes."""
+    await runtime.sleep(3600)
 
 
 def collect_reports() -> list[dict[str, Any]]:

@@ -1,10 +1,8 @@
-"""The cases of the scheduler, each written once for every API.
-
-A case is a coroutine function that does its operation ``count`` times.
-"""
+"""The cases of the scheduler: coroutine functions that do an operation so many times."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +10,12 @@ from typing import Any
 from bench.apis import Api
 
 Body = Callable[[Api, int], Coroutine[Any, Any, None]]
+GRAIN = 1000
+"""The count of every run is a multiple of it, so that the cases can divide it up."""
 
 
 @dataclass(frozen=True)
-class Case:
+class SchedulerCase:
     """A case: its name, what one operation is, and the coroutine function."""
 
     name: str
@@ -23,14 +23,14 @@ class Case:
     body: Body
 
 
-CASES: dict[str, Case] = {}
+SCHEDULER_CASES: dict[str, SchedulerCase] = {}
 
 
 def case(name: str, operation: str) -> Callable[[Body], Body]:
     """Register a coroutine function as the case ``name``."""
 
     def register(body: Body) -> Body:
-        CASES[name] = Case(name, operation, body)
+        SCHEDULER_CASES[name] = SchedulerCase(name, operation, body)
         return body
 
     return register
@@ -38,8 +38,9 @@ def case(name: str, operation: str) -> Callable[[Body], Body]:
 
 @case("switch", "one of two tasks does sleep(0)")
 async def switch(api: Api, count: int) -> None:
+    sleep = api.sleep
+
     async def worker() -> None:
-        sleep = api.sleep
         for _ in range(count // 2):
             await sleep(0)
 
@@ -50,19 +51,19 @@ async def switch(api: Api, count: int) -> None:
 
 @case("spawn", "a task is created and awaited")
 async def spawn(api: Api, count: int) -> None:
+    create_task = api.create_task
+
     async def child() -> int:
         return 1
 
-    create_task = api.create_task
     for _ in range(count):
         await create_task(child())
 
 
 @case("futures", "one of two tasks wakes the other through a future, and waits for its own")
 async def futures(api: Api, count: int) -> None:
-    loop = api.get_running_loop()
-    create_future = loop.create_future
-    inbox = [create_future(), create_future()]
+    create_future = api.get_running_loop().create_future
+    inbox: list[asyncio.Future[None]] = [create_future(), create_future()]
 
     async def player(me: int, you: int) -> None:
         for _ in range(count // 2):
@@ -96,8 +97,7 @@ async def call_soon(api: Api, count: int) -> None:
 
 @case("call_soon_100", "a callback is scheduled and run, 100 in a turn")
 async def call_soon_100(api: Api, count: int) -> None:
-    loop = api.get_running_loop()
-    schedule = loop.call_soon
+    schedule = api.get_running_loop().call_soon
 
     def callback() -> None:
         pass
@@ -135,11 +135,12 @@ async def queue(api: Api, count: int) -> None:
 @case("lock", "one of 10 tasks takes the lock, does sleep(0), and gives it back")
 async def lock(api: Api, count: int) -> None:
     mutex = api.Lock()
+    sleep = api.sleep
 
     async def worker() -> None:
         for _ in range(count // 10):
             async with mutex:
-                await api.sleep(0)
+                await sleep(0)
 
     await api.gather(*[worker() for _ in range(10)])
 

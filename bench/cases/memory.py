@@ -1,0 +1,165 @@
+"""What one more of something costs: coroutine functions that make many of it and keep them all.
+
+Each is given a ``Scales``, makes a few first, so that what is made once is not counted, then
+weighs, makes the rest, weighs again, and says the difference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import resource
+import sys
+import tracemalloc
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.apis import Api
+from bench.lines import say
+
+TASKS, STREAMS = 10_000, 2_000
+FIRST = 50
+"""How many are made before the first weighing."""
+
+
+class Scales:
+    """The memory of this process: the resident set, or what Python's allocators gave out.
+
+    The resident set is what the machine has to hold, fragments and all. The allocations are exact
+    and repeat to the byte, but tracing them changes the resident set: hence one or the other.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self._traced = kind == "traced"
+        if self._traced:
+            tracemalloc.start(1)
+
+    def weigh(self) -> int:
+        """Return bytes."""
+        gc.collect()
+        if self._traced:
+            return tracemalloc.get_traced_memory()[0]
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+Weighing = Callable[[Api, Scales], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True)
+class MemoryCase:
+    """A case: its name, what is weighed, who is at the other end, and the coroutine function."""
+
+    name: str
+    operation: str
+    peer: str
+    """``clients`` that connect, a ``server`` to connect to, or nobody."""
+
+    body: Weighing
+
+
+MEMORY_CASES: dict[str, MemoryCase] = {}
+
+
+def case(name: str, operation: str, peer: str = "") -> Callable[[Weighing], Weighing]:
+    """Register a coroutine function as the case ``name``."""
+
+    def register(body: Weighing) -> Weighing:
+        MEMORY_CASES[name] = MemoryCase(name, operation, peer, body)
+        return body
+
+    return register
+
+
+async def _weigh_tasks(
+    api: Api, scales: Scales, make: Callable[[], Coroutine[Any, Any, None]]
+) -> None:
+    tasks = [api.create_task(make()) for _ in range(FIRST)]
+    await api.sleep(0)
+    before = scales.weigh()
+    tasks += [api.create_task(make()) for _ in range(TASKS)]
+    await api.sleep(0)
+    await api.sleep(0)
+    say({"bytes": (scales.weigh() - before) / TASKS})
+    _leave()
+
+
+def _leave() -> None:
+    """End the process as it stands: thousands of tasks need not be cancelled one by one."""
+    sys.stdout.flush()
+    os._exit(0)
+
+
+@case("memory_task", "bytes for each task that waits for a future")
+async def waiting_tasks(api: Api, scales: Scales) -> None:
+    create_future = api.get_running_loop().create_future
+    futures: list[asyncio.Future[None]] = []
+
+    async def wait() -> None:
+        future = create_future()
+        futures.append(future)
+        await future
+
+    await _weigh_tasks(api, scales, wait)
+
+
+@case("memory_sleeper", "bytes for each task in sleep(3600)")
+async def sleeping_tasks(api: Api, scales: Scales) -> None:
+    async def sleep() -> None:
+        await api.sleep(3600)
+
+    await _weigh_tasks(api, scales, sleep)
+
+
+@case(
+    "memory_stream_server",
+    "bytes for each accepted connection whose handler waits in read()",
+    peer="clients",
+)
+async def accepted_streams(api: Api, scales: Scales) -> None:
+    connected = 0
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connected
+        connected += 1
+        await reader.read(1)
+        writer.close()
+
+    server = await api.start_server(handler, "127.0.0.1", 0, limit=65536, backlog=1000)
+
+    async def accept(count: int) -> int:
+        """Have clients connect, wait until they are served, and weigh."""
+        wanted = connected + count
+        say({"connect": count, "port": server.sockets[0].getsockname()[1]})
+        while connected < wanted:
+            await api.sleep(0.01)
+        await api.sleep(0.05)
+        return scales.weigh()
+
+    before = await accept(FIRST)
+    say({"bytes": (await accept(STREAMS) - before) / STREAMS})
+    _leave()
+
+
+@case(
+    "memory_stream_client",
+    "bytes for each connection of open_connection(), with a task that waits in read()",
+    peer="server",
+)
+async def opened_streams(api: Api, scales: Scales) -> None:
+    port = int(sys.stdin.readline())
+    streams: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    tasks: list[asyncio.Task[bytes]] = []
+
+    async def connect(count: int) -> int:
+        for _ in range(count):
+            streams.append(await api.open_connection("127.0.0.1", port))
+            tasks.append(api.create_task(streams[-1][0].read(1)))
+        await api.sleep(0.05)
+        return scales.weigh()
+
+    before = await connect(FIRST)
+    say({"bytes": (await connect(STREAMS) - before) / STREAMS})
+    _leave()

@@ -1,0 +1,110 @@
+"""A process that speaks as bench/lines.py says, seen from the one that started it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import machine
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class ProcessError(RuntimeError):
+    """A process ended when it should have said something."""
+
+
+class Process:
+    """A process on a core of its own; a context manager that ends it."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        *,
+        on_load_core: bool = False,
+    ) -> None:
+        self._name = name
+        self._process = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        machine.pin(self._process.pid, to_load_core=on_load_core)
+
+    def tell(self, line: str) -> None:
+        """Send a line."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._ended() from None
+
+    def hear(self) -> dict[str, Any]:
+        """Return the next message."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise self._ended()
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    def ask(self, line: str) -> dict[str, Any]:
+        """Send a line, and return the answer."""
+        self.tell(line)
+        return self.hear()
+
+    def cpu_seconds(self) -> tuple[float, float]:
+        """Return the user and kernel CPU seconds that a server has used, as it says itself."""
+        answer = self.ask("usage")
+        return float(answer["user"]), float(answer["kernel"])
+
+    def _ended(self) -> ProcessError:
+        status = self._process.wait(10)
+        return ProcessError(f"{self._name} ended too early, with status {status}.")
+
+    def end(self) -> None:
+        """Close the input, and wait for the process to end."""
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.close()
+        except BrokenPipeError:
+            pass  # what was left to send has no reader
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.end()
+
+
+def python_environment(*paths: Path, **variables: str) -> dict[str, str]:
+    """Return the environment of a Python process that finds ``paths`` first, then this package.
+
+    What would change how the interpreter or runtime runs is not handed down.
+    """
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTHON", "RUNTIME_"))
+    }
+    environment["PYTHONPATH"] = os.pathsep.join(str(path) for path in (*paths, ROOT))
+    environment.update(variables)
+    return environment
