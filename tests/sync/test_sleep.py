@@ -37,7 +37,7 @@ def test_sleepers_wake_in_the_order_of_their_deadlines() -> None:
         await napping
         assert woken == [(10.0, 10), (10.0, 10), (20.0, 20), (35.0, 30)]
 
-    def loop_factory() -> runtime.Loop:  # type: ignore[abstract]
+    def loop_factory() -> runtime.Loop:
         return runtime.Loop(clock=lambda: now)  # type: ignore[abstract]  # not at run time
 
     with runtime.Runner(loop_factory=loop_factory) as runner:
