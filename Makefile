@@ -4,8 +4,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Whatever a build is made of: a change in any of it makes it anew.
-SOURCES := setup.py pyproject.toml $(shell find src -name '*.py' -o -name '*.c' -o -name py.typed)
+# Which Python that is: the environment is made anew when it is another than it was made with.
+INTERPRETER := $(shell $(PYTHON) -c 'import sys; print(*sys.version_info[:3], sys.base_prefix)')
+# Whatever a build is made of: a change in any of it makes it anew, and so does a file that is gone.
+SOURCES := setup.py pyproject.toml \
+	$(sort $(shell find src -name '*.py' -o -name '*.c' -o -name py.typed))
 LOG := build/install.log
 # Options for what the target runs: make run ARGS="--connections 500", make test ARGS="-- -k queue"
 ARGS ?=
@@ -53,12 +56,16 @@ clean: ## remove everything that was made here
 		.hypothesis
 	find src tests bench docs -name __pycache__ -prune -exec rm -rf {} +
 
-# The tools. Installing the package for its extras' sake takes no compiler; see the next rule.
+# The tools. Installing the package for its extras' sake takes no compiler; see the next rules.
 $(VENV)/tools.stamp: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	RUNTIME_PURE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		'.[test,bench,dev]'
-	@touch $@
+	@echo '$(INTERPRETER)' > $@
+
+ifneq ($(INTERPRETER),$(shell cat $(VENV)/tools.stamp 2>/dev/null))
+.PHONY: $(VENV)/tools.stamp
+endif
 
 $(VENV)/docs.stamp: $(VENV)/tools.stamp
 	RUNTIME_PURE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check '.[docs]'
@@ -72,4 +79,8 @@ $(VENV)/build.stamp: $(VENV)/tools.stamp $(SOURCES)
 		--no-build-isolation --force-reinstall . > $(LOG) 2>&1 || { cat $(LOG); exit 1; }
 	@grep -E '^ *(WARNING \(runtime\)|src/.*: error: )' $(LOG) | awk '!seen[$$0]++'
 	@cd build && ../$(BIN)/python -m runtime
-	@touch $@
+	@echo '$(SOURCES)' > $@
+
+ifneq ($(SOURCES),$(shell cat $(VENV)/build.stamp 2>/dev/null))
+.PHONY: $(VENV)/build.stamp
+endif

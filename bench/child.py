@@ -10,6 +10,8 @@ It speaks as bench/lines.py says. First it says which build it is, then, by its 
     it serves until its input ends, and says what it has used for each line that it reads.
 ``memory NAME SCALES``
     it says what one object costs.
+
+A contender that lacks what a case needs (NotImplementedError) says ``unsupported``.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 import gc
 import sys
 import time
+import traceback
 
 from bench.apis import facts, load
 from bench.cases.echo import serve_streams
@@ -49,14 +52,8 @@ def run_case(api_name: str, name: str) -> None:
         run(main(int(line)))
 
 
-def main() -> None:
+def do(api_name: str, kind: str, arguments: list[str]) -> None:
     """Do what the command line says."""
-    api_name, kind, *arguments = sys.argv[1:]
-    try:
-        say(facts(api_name))
-    except ImportError as error:
-        say({"error": str(error)})
-        return
     if kind == "case":
         run_case(api_name, arguments[0])
     elif kind == "streams":
@@ -66,6 +63,26 @@ def main() -> None:
         name, scales = arguments
         api, run = load(api_name)
         run(MEMORY_CASES[name].body(api, Scales(scales)))
+
+
+def main() -> None:
+    """Greet, and do what the command line says."""
+    api_name, kind, *arguments = sys.argv[1:]
+    try:
+        say(facts(api_name))
+    except ImportError as error:
+        say({"error": str(error)})
+        return
+    try:
+        do(api_name, kind, arguments)
+    except NotImplementedError as error:
+        say({"unsupported": _where(error)})
+
+
+def _where(error: BaseException) -> str:
+    """Return which function raised an error."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{frame.name}() is not implemented"
 
 
 if __name__ == "__main__":

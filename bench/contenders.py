@@ -76,12 +76,19 @@ def _newest_leaf_build() -> Path:
     if not folder.exists():
         for old in native.CACHE.glob("leaf-*"):
             shutil.rmtree(old)
-        options = ["--quiet", "--no-deps", "--no-build-isolation", "--target", str(folder)]
-        subprocess.run(
+        # Under another name until it is whole.
+        unfinished = native.CACHE / f"leaf-unfinished-{os.getpid()}"
+        options = ["--quiet", "--no-deps", "--no-build-isolation", "--target", str(unfinished)]
+        built = subprocess.run(
             [sys.executable, "-m", "pip", "install", *options, str(ROOT)],
             env={**os.environ, "RUNTIME_LEAF_ONLY": "1"},
-            check=True,
+            capture_output=True,
+            text=True,
+            check=False,
         )
+        if built.returncode:
+            raise ContenderError(f"runtime-leaf cannot be built:\n{built.stderr}")
+        unfinished.rename(folder)
     return folder
 
 

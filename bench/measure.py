@@ -10,6 +10,7 @@ from bench.catalogue import Case
 from bench.contenders import Entry
 from bench.machine import Company
 from bench.probes import Sample
+from bench.process import UnsupportedError
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class Result:
     company: float = 0.0
     """The part of a core that other processes used meanwhile, on average."""
 
+    left_out: dict[str, str] = field(default_factory=dict)
+    """The contenders that could not do it, and why."""
+
 
 @dataclass(frozen=True)
 class Effort:
@@ -54,26 +58,32 @@ Progress = Callable[[str], None]
 
 def rotated(items: Sequence[Entry], by: int) -> list[Entry]:
     """Return the items, beginning ``by`` places later."""
-    start = by % len(items)
+    start = by % len(items) if items else 0
     return [*items[start:], *items[:start]]
 
 
 def measure(case: Case, entries: Sequence[Entry], effort: Effort, progress: Progress) -> Result:
     """Measure a case with those of the contenders that can do it."""
     taking_part = [entry for entry in entries if case.admits(entry.contender)]
-    if not taking_part:
-        raise ValueError(f"None of the contenders can do {case.name}.")
     rounds = min(effort.rounds, case.most_rounds or effort.rounds)
     series = {entry.name: Series(entry.name) for entry in taking_part}
+    left_out: dict[str, str] = {}
     company = Company()
     with contextlib.ExitStack() as stack:
         probes = {}
         for entry in taking_part:
             progress(f"{case.name}: starting {entry.name}")
-            probe = probes[entry.name] = stack.enter_context(case.open_probe(entry))
-            probe.warm_up(effort.seconds)
+            try:
+                probe = stack.enter_context(case.open_probe(entry))
+                probe.warm_up(effort.seconds)
+            except UnsupportedError as error:
+                left_out[entry.name] = str(error)
+                del series[entry.name]
+            else:
+                probes[entry.name] = probe
+        taking_part = [entry for entry in taking_part if entry.name in probes]
         for number in range(rounds):
             for entry in rotated(taking_part, number):
                 progress(f"{case.name}: round {number + 1} of {rounds}, {entry.name}")
                 series[entry.name].samples.append(probes[entry.name].measure(effort.seconds))
-    return Result(case.name, case.operation, case.unit, series, company.share())
+    return Result(case.name, case.operation, case.unit, series, company.share(), left_out)

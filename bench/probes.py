@@ -134,7 +134,8 @@ class MemoryProbe(Probe):
         self._case = case
 
     def warm_up(self, seconds: float) -> None:
-        """Do nothing: every run begins from nothing."""
+        """Find out whether it can be done at all; every run begins from nothing."""
+        self._weigh("resident")
 
     def measure(self, seconds: float) -> Sample:
         """Weigh the resident set in one process and the allocations in another."""

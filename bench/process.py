@@ -18,6 +18,10 @@ class ProcessError(RuntimeError):
     """A process ended when it should have said something."""
 
 
+class UnsupportedError(RuntimeError):
+    """A contender cannot do a case."""
+
+
 class Process:
     """A process on a core of its own; a context manager that ends it."""
 
@@ -50,12 +54,14 @@ class Process:
             raise self._ended() from None
 
     def hear(self) -> dict[str, Any]:
-        """Return the next message."""
+        """Return the next message. Raises UnsupportedError when that is what it says."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             raise self._ended()
         message: dict[str, Any] = json.loads(line)
+        if "unsupported" in message:
+            raise UnsupportedError(message["unsupported"])
         return message
 
     def ask(self, line: str) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def _more(series: Series) -> dict[str, float]:
 def table(result: Result, baseline: str) -> str:
     """Return the lines of one case: cost of an operation, ratio to the baseline, CPU."""
     base = result.series.get(baseline)
-    width = max(map(len, result.series)) + 2
+    width = max(map(len, result.series), default=0) + 2
     lines = [f"{result.case}: {result.operation}"]
     for contender, series in result.series.items():
         words = [f"  {contender:<{width}}{amount(spread(series.costs()).median, result.unit):>10}"]
@@ -82,8 +82,8 @@ def table(result: Result, baseline: str) -> str:
 
 
 def warnings(result: Result, baseline: str) -> list[str]:
-    """Return what should make a reader doubt the figures of a case."""
-    found = []
+    """Return what should make a reader doubt the figures of a case, and what is missing there."""
+    found = [f"without {name}: {reason}" for name, reason in result.left_out.items()]
     base = result.series.get(baseline)
     if base is not None and is_noisy(base.costs()):
         part = spread(base.costs()).relative
@@ -157,6 +157,7 @@ def _result_as_json(result: Result, baseline: str) -> dict[str, Any]:
         "operation": result.operation,
         "unit": result.unit,
         "warnings": warnings(result, baseline),
+        "left_out": result.left_out,
         "series": {
             name: _series_as_json(series, result.series.get(baseline))
             for name, series in result.series.items()

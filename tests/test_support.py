@@ -22,6 +22,22 @@ import threading
 def test_it():
     threading.Thread(target=threading.Event().wait, daemon=True).start()
 """,
+    "left behind by the test: asyncio's running loop": """
+import asyncio
+def test_it():
+    asyncio._set_running_loop(object())
+""",
+    "left behind by the test: the running loop": """
+import threading
+from runtime.kernel.registry import running_loops
+def test_it():
+    running_loops[threading.get_ident()] = object()
+""",
+    "left behind by the test: asyncgen_hooks": """
+import sys
+def test_it():
+    sys.set_asyncgen_hooks(print)
+""",
     "ValueError: in a finalizer": """
 class Bad:
     def __del__(self):

@@ -1,4 +1,4 @@
-"""A guard around every test: descriptors and threads are back where they were.
+"""A guard around every test: descriptors and threads are back where they were, and no loop runs.
 
 What escapes as an "unraisable" exception or out of a thread is caught by pytest itself, and made an
 error by ``filterwarnings``; the collection at the end of each module makes the finalizers of its
@@ -7,14 +7,18 @@ objects run while that module, and no later one, is to blame.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from runtime.kernel.registry import running_loops
 
 DESCRIPTORS = next((path for path in ("/proc/self/fd", "/dev/fd") if Path(path).is_dir()), None)
 PATIENCE = 5.0
@@ -62,12 +66,29 @@ def wait_until_nothing(leftovers: Callable[[], list[str]]) -> list[str]:
     return found
 
 
+def still_running() -> list[str]:
+    """Describe what a loop that has ended must not leave behind; and remove it, for the next test.
+
+    What runs in other threads is not looked at: a thread that goes on is found as such.
+    """
+    found = []
+    if (loop := asyncio._get_running_loop()) is not None:
+        found.append(f"asyncio's running loop {loop!r}")
+        asyncio._set_running_loop(None)
+    if (ours := running_loops.pop(threading.get_ident(), None)) is not None:
+        found.append(f"the running loop {ours!r}")
+    if any(hooks := sys.get_asyncgen_hooks()):
+        found.append(f"{hooks!r}")
+        sys.set_asyncgen_hooks(None, None)
+    return found
+
+
 @pytest.fixture(autouse=True)
 def no_leaks() -> Iterator[None]:
-    """Fail a test that leaves descriptors open or threads running."""
+    """Fail a test that leaves descriptors open, threads running, or this thread in a loop."""
     before, threads = open_descriptors(), set(threading.enumerate())
     yield
-    found = wait_until_nothing(lambda: left_over(before, threads))
+    found = still_running() + wait_until_nothing(lambda: left_over(before, threads))
     if found:
         pytest.fail(f"left behind by the test: {', '.join(found)}", pytrace=False)
 

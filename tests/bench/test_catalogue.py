@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from bench import apis
+from bench.cases.scheduler import GRAIN, SCHEDULER_CASES
+from bench.catalogue import CASES, select
+from bench.contenders import CONTENDERS, LIMIT
+from bench.targets import TARGETS
+
+
+def names(*words: str) -> list[str]:
+    return [case.name for case in select(words)]
+
+
+def test_every_case_is_found_by_its_name() -> None:
+    for name, case in CASES.items():
+        assert case.name == name
+        assert names(name) == [name]
+
+
+def test_no_words_mean_every_case() -> None:
+    assert names() == list(CASES)
+
+
+def test_a_name_means_that_case_only_though_others_begin_alike() -> None:
+    assert "call_soon_100" in CASES
+    assert names("call_soon") == ["call_soon"]
+
+
+def test_a_beginning_means_a_group() -> None:
+    assert names("echo_1m") == ["echo_1m_x1", "echo_1m_x4"]
+    assert all(name.startswith("memory_") for name in names("memory"))
+
+
+def test_patterns_mean_what_they_match_in_the_order_of_the_catalogue() -> None:
+    assert names("*_x4", "switch") == ["switch", "echo_1m_x4"]
+
+
+@pytest.mark.parametrize("word", ["", "swich", "no_*", "echo_1"])
+def test_a_word_that_means_nothing_is_refused(word: str) -> None:
+    with pytest.raises(ValueError, match="no case"):
+        names("switch", word)
+
+
+def test_the_limit_takes_part_only_where_there_is_one() -> None:
+    assert CASES["echo_1k_x10"].admits(LIMIT)
+    assert not CASES["switch"].admits(LIMIT)
+    assert CASES["switch"].admits(CONTENDERS["asyncio"])
+
+
+def test_targets_name_cases_and_contenders_that_exist() -> None:
+    for target in TARGETS:
+        assert target.case in CASES
+        assert {target.contender, target.peer} <= CONTENDERS.keys()
+
+
+def test_every_case_of_time_has_a_target_for_both_builds() -> None:
+    judged = {(target.case, target.contender) for target in TARGETS}
+    for name in CASES:
+        assert {(name, "runtime-compiled"), (name, "runtime-pure")} <= judged
+
+
+class Counting:
+    """asyncio's API, which counts what a case does with it."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, int] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        original = getattr(asyncio, name)
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.calls[name] = self.calls.get(name, 0) + 1
+            return original(*args, **kwargs)
+
+        return counted
+
+
+@pytest.mark.parametrize("name", SCHEDULER_CASES)
+def test_a_case_comes_to_an_end_and_leaves_nothing_to_do(name: str) -> None:
+    async def main() -> set[asyncio.Task[Any]]:
+        api, _ = apis.load("asyncio")
+        await SCHEDULER_CASES[name].body(api, GRAIN)
+        return asyncio.all_tasks() - {asyncio.current_task()}
+
+    assert asyncio.run(main()) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "calls"),
+    [
+        ("switch", "sleep", GRAIN),
+        ("spawn", "create_task", GRAIN),
+        ("gather_100", "gather", GRAIN // 100),
+        ("lock", "sleep", GRAIN),
+        ("call_soon_100", "sleep", GRAIN // 100),
+    ],
+)
+def test_a_case_does_its_operation_as_often_as_it_is_told(
+    name: str, function: str, calls: int
+) -> None:
+    api: Any = Counting()
+    asyncio.run(SCHEDULER_CASES[name].body(api, GRAIN))
+    assert api.calls[function] == calls

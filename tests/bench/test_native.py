@@ -1,0 +1,185 @@
+"""The load generator notices every kind of wrong answer; the server in C gives right ones."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from bench import native
+from bench.process import Process
+
+pytestmark = pytest.mark.skipif(bool(native.why_not()), reason=native.why_not())
+
+SIZE = 1000
+Answer = Callable[[int, bytes], bytes]
+"""Given the number of a message on its connection, and the message; returns what to send back."""
+
+
+def receive_exactly(conn: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size and (chunk := conn.recv(size - len(data))):
+        data += chunk
+    return data
+
+
+def serve(conn: socket.socket, answer: Answer) -> None:
+    number = 0
+    # The load generator may break the connection off: that is what it does when it complains.
+    with conn, contextlib.suppress(OSError):
+        while len(message := receive_exactly(conn, SIZE)) == SIZE:
+            if not (reply := answer(number, message)):
+                return
+            conn.sendall(reply)
+            number += 1
+
+
+@contextlib.contextmanager
+def server(answer: Answer) -> Iterator[int]:
+    threads: list[threading.Thread] = []
+
+    def accept() -> None:
+        while True:
+            try:
+                conn, _ = listener.accept()
+            except OSError:
+                return
+            conn.settimeout(30)
+            threads.append(threading.Thread(target=serve, args=(conn, answer)))
+            threads[-1].start()
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    acceptor = threading.Thread(target=accept)
+    acceptor.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        acceptor.join()
+        for thread in threads:
+            thread.join()
+
+
+def load(
+    port: int, connections: int = 1, seconds: float = 30, requests: int = 20
+) -> subprocess.CompletedProcess[str]:
+    arguments = (port, connections, SIZE, seconds, requests)
+    return subprocess.run(
+        [native.built("load"), *map(str, arguments)],
+        input="begin\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def echo(number: int, message: bytes) -> bytes:
+    return message
+
+
+def test_right_answers_are_counted() -> None:
+    with server(echo) as port:
+        done = load(port, connections=3)
+    assert done.returncode == 0, done.stderr
+    ready, counted = map(json.loads, done.stdout.splitlines())
+    assert ready == {"ready": 3}
+    assert 20 <= counted["requests"] <= counted["all"] <= 20 + 2 * 3
+    assert 0 < counted["p50"] <= counted["p99"] <= counted["seconds"]
+
+
+def test_the_time_ends_it_too() -> None:
+    with server(echo) as port:
+        done = load(port, seconds=0.05, requests=10**9)
+    assert done.returncode == 0, done.stderr
+    counted = json.loads(done.stdout.splitlines()[-1])
+    assert 0 < counted["requests"] < 10**9
+
+
+def one_byte_wrong(number: int, message: bytes) -> bytes:
+    if number < 5:
+        return message
+    return message[:-1] + bytes([message[-1] ^ 1])
+
+
+def swapped(number: int, message: bytes) -> bytes:
+    middle = len(message) // 2
+    return message[middle:] + message[:middle] if number == 5 else message
+
+
+def surplus(number: int, message: bytes) -> bytes:
+    return message + b"x" if number == 5 else message
+
+
+def closed(number: int, message: bytes) -> bytes:
+    return b"" if number == 5 else message
+
+
+class Stale:
+    """Answers with an earlier message."""
+
+    def __init__(self) -> None:
+        self._first = b""
+
+    def __call__(self, number: int, message: bytes) -> bytes:
+        self._first = self._first or message
+        return message if number < 5 else self._first
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        (one_byte_wrong, "other bytes"),
+        (swapped, "other bytes"),
+        (Stale(), "other bytes"),
+        (surplus, "bytes"),
+        (closed, "closed"),
+    ],
+)
+def test_wrong_answers_are_noticed(answer: Answer, complaint: str) -> None:
+    with server(answer) as port:
+        done = load(port)
+    assert done.returncode == 1
+    assert complaint in done.stderr
+
+
+def test_the_answer_to_another_connection_is_noticed() -> None:
+    messages: list[bytes] = []
+    both = threading.Barrier(2)
+
+    def swap_between_two(number: int, message: bytes) -> bytes:
+        if number != 1:
+            return message if number == 0 else b""
+        messages.append(message)
+        both.wait(30)
+        return messages[0] if message == messages[1] else messages[1]
+
+    with server(swap_between_two) as port:
+        done = load(port, connections=2)
+    assert done.returncode == 1
+    assert "other bytes" in done.stderr
+
+
+def test_a_refused_connection_is_an_error_of_its_own() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    assert load(port).returncode == 2
+
+
+@pytest.mark.parametrize("size", [1, SIZE, 65536, 200_000])
+def test_the_server_in_c_echoes(size: int) -> None:
+    with Process("server", [str(native.built("server")), str(size)]) as limit:
+        address = ("127.0.0.1", limit.hear()["port"])
+        with socket.create_connection(address) as one, socket.create_connection(address) as two:
+            for conn, byte in ((one, b"1"), (two, b"2"), (one, b"3")):
+                conn.sendall(byte * size)
+                assert receive_exactly(conn, size) == byte * size
+        user, kernel = limit.cpu_seconds()
+        assert user >= 0
+        assert kernel >= 0
