@@ -89,6 +89,20 @@ async def test_the_timeout_raises_for_each_that_is_left() -> None:
 
 
 @in_loop
+async def test_what_ends_in_the_very_turn_of_the_timeout_is_too_late() -> None:
+    loop = runtime.get_running_loop()
+    future = loop.create_future()
+    loop.call_later(0, future.set_result, 1)
+    iterator = as_completed([future], timeout=0)
+    with pytest.raises(TimeoutError):
+        await anext(iterator)
+    await turns(2)
+    with pytest.raises(StopAsyncIteration):
+        await anext(iterator)
+    assert future.result() == 1
+
+
+@in_loop
 async def test_without_the_timeout_no_timer_is_left() -> None:
     loop = runtime.get_running_loop()
     async for _ in as_completed([give(1), give(2)], timeout=3600):
@@ -119,6 +133,27 @@ async def test_a_cancelled_wait_passes_its_turn_on() -> None:
     await assert_cancelled(waits[0])
     other.set_result(2)
     await turns(2)
+
+
+@in_loop
+async def test_a_cancelled_step_of_async_for_loses_nothing() -> None:
+    future = runtime.get_running_loop().create_future()
+    iterator = as_completed([future])
+    for _ in range(3):
+        step = runtime.create_task(iterator.__anext__())
+        await turns(2)
+        step.cancel()
+        await assert_cancelled(step)
+    # Cancelled when it was woken, and has not run yet.
+    step = runtime.create_task(iterator.__anext__())
+    await turns(2)
+    future.set_result(1)
+    await turns(1)
+    step.cancel()
+    await assert_cancelled(step)
+    assert await anext(iterator) is future
+    with pytest.raises(StopAsyncIteration):
+        await anext(iterator)
 
 
 @in_loop

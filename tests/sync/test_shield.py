@@ -8,7 +8,7 @@ import pytest
 
 import runtime
 from runtime.sync.shield import shield
-from tests.sync.tools import assert_cancelled, collect_reports, give, in_loop, turns
+from tests.sync.tools import assert_cancelled, collect_reports, fail, give, in_loop, turns
 
 
 @in_loop
@@ -70,6 +70,40 @@ async def test_an_exception_after_the_wait_was_cancelled_is_reported() -> None:
     assert [str(report["exception"]) for report in reports] == ["late"]
 
 
+@pytest.mark.parametrize("turns_before", [0, 1, 2])
+def test_an_exception_in_the_very_turn_of_the_cancellation_is_reported(turns_before: int) -> None:
+    async def main() -> None:
+        reports = collect_reports()
+
+        async def wait() -> Any:
+            return await shield(fail(LookupError("beside it"), 2))
+
+        waiting = runtime.create_task(wait())
+        await turns(turns_before + 1)
+        waiting.cancel()
+        await assert_cancelled(waiting)
+        del waiting
+        await turns(5)
+        gc.collect()
+        assert [str(report["exception"]) for report in reports] == ["beside it"]
+
+    runtime.run(main())
+
+
+@in_loop
+async def test_an_exception_that_somebody_else_retrieves_is_not_reported() -> None:
+    reports = collect_reports()
+    inner = runtime.create_task(fail(LookupError("theirs"), 3))
+    outer = shield(inner)
+    await turns(1)
+    outer.cancel()
+    with pytest.raises(LookupError, match="theirs"):
+        await inner
+    del inner
+    gc.collect()
+    assert reports == []
+
+
 @pytest.mark.parametrize("kind", ["failed", "cancelled", "result"])
 def test_ended_and_cancelled_in_the_same_turn(kind: str) -> None:
     async def main() -> None:
@@ -77,7 +111,7 @@ def test_ended_and_cancelled_in_the_same_turn(kind: str) -> None:
         inner = runtime.get_running_loop().create_future()
         outer = shield(inner)
         if kind == "failed":
-            inner.set_exception(LookupError())
+            inner.set_exception(LookupError("nobody has seen it"))
         elif kind == "cancelled":
             inner.cancel()
         else:
@@ -88,7 +122,8 @@ def test_ended_and_cancelled_in_the_same_turn(kind: str) -> None:
         assert inner.done()
         del inner, outer
         gc.collect()
-        assert reports == []
+        unseen = [str(report["exception"]) for report in reports]
+        assert unseen == (["nobody has seen it"] if kind == "failed" else [])
 
     runtime.run(main())
 

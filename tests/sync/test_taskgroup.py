@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextvars
 import gc
 import weakref
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -289,6 +290,72 @@ def test_fatal_errors_of_a_task_prevail(fatal: type[BaseException]) -> None:
 
 
 @in_loop
+async def test_what_a_fatal_error_keeps_from_being_raised_is_reported() -> None:
+    reports = collect_reports()
+
+    async def bad_clean_up() -> None:
+        try:
+            await runtime.sleep(3600)
+        finally:
+            raise LookupError("in clean-up")
+
+    with pytest.raises(KeyboardInterrupt):
+        async with TaskGroup() as group:
+            group.create_task(bad_clean_up())
+            await turns(1)
+            raise KeyboardInterrupt
+    assert [str(report["exception"]) for report in reports] == ["in clean-up"]
+    assert "KeyboardInterrupt" in reports[0]["message"]
+
+
+def test_the_fatal_error_of_a_task_is_not_reported_beside_being_raised() -> None:
+    reports: list[Any] = []
+    loop = runtime.new_event_loop()
+    loop.set_exception_handler(lambda _loop, report: reports.append(report))
+
+    async def main() -> None:
+        async with TaskGroup() as group:
+            group.create_task(fail(SystemExit(3), 0))
+
+    task = loop.create_task(main())
+    for _ in range(2):  # The task's is raised out of the loop, and then out of the group.
+        with pytest.raises(SystemExit):
+            loop.run_until_complete(task)
+    loop.close()
+    gc.collect()
+    assert reports == []
+
+
+@in_loop
+async def test_an_async_generator_that_holds_a_group_can_be_closed() -> None:
+    tasks = []
+
+    async def generate(clean_up: bool) -> AsyncGenerator[int, None]:
+        async with TaskGroup() as group:
+            tasks.append(group.create_task(never()))
+            if not clean_up:
+                group.create_task(bad_clean_up())
+            await turns(2)
+            yield 1
+
+    async def bad_clean_up() -> None:
+        try:
+            await runtime.sleep(3600)
+        finally:
+            raise LookupError("in clean-up")
+
+    generator = generate(True)
+    assert await anext(generator) == 1
+    await generator.aclose()
+    generator = generate(False)
+    assert await anext(generator) == 1
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await generator.aclose()
+    assert [type(error) for error in caught.value.exceptions] == [LookupError, GeneratorExit]
+    assert all(task.cancelled() for task in tasks)
+
+
+@in_loop
 async def test_base_exceptions_make_a_base_exception_group() -> None:
     class Special(BaseException):
         pass
@@ -305,6 +372,8 @@ async def test_no_tasks_for_a_group_that_takes_none() -> None:
     coro = give(1)
     with pytest.raises(RuntimeError, match="not been entered"):
         group.create_task(coro)
+    with pytest.raises(RuntimeError, match="not been entered"):
+        group.create_task(5)  # type: ignore[arg-type]
     async with group:
         assert "entered" in repr(group)
     late = give(2)
@@ -364,6 +433,35 @@ async def test_tasks_that_end_when_they_start() -> None:
             group.create_task(fails_at_once(), eager_start=True)
             await runtime.sleep(3600)
     assert me().cancelling() == 0
+
+
+@in_loop
+async def test_a_failure_at_the_start_aborts_the_group_at_the_next_suspension() -> None:
+    """Until then the body goes on, and adds tasks, as it does when tasks start later."""
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup() as group:
+            group.create_task(fail(LookupError("quick"), 0), eager_start=True)
+            other = group.create_task(never(), eager_start=True)
+            await runtime.sleep(3600)
+    assert [str(error) for error in caught.value.exceptions] == ["quick"]
+    assert other.cancelled()
+    assert me().cancelling() == 0
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_a_task_whose_first_step_adds_a_failing_one_is_cancelled_too(eager: bool) -> None:
+    async def main() -> None:
+        async def parent_of_failing(group: TaskGroup) -> None:
+            group.create_task(fail(LookupError("quick"), 0), eager_start=eager)
+            await never()
+
+        with pytest.raises(ExceptionGroup) as caught:
+            async with TaskGroup() as group:
+                task = group.create_task(parent_of_failing(group), eager_start=eager)
+        assert [str(error) for error in caught.value.exceptions] == ["quick"]
+        assert task.cancelled()
+
+    runtime.run(main())
 
 
 @in_loop

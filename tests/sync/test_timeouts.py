@@ -269,6 +269,38 @@ async def test_other_exceptions_pass_with_the_timeout_in_their_context() -> None
 
 
 @in_loop
+async def test_the_timeout_goes_between_the_cancellation_and_what_it_caused() -> None:
+    with pytest.raises(LookupError) as caught:
+        async with timeout(0):
+            try:
+                try:
+                    await runtime.sleep(3600)
+                except runtime.CancelledError as cancelled:
+                    raise ValueError("caused by it") from cancelled
+            except ValueError:
+                raise LookupError("while handling that")  # noqa: B904  # the context matters
+    value_error = caught.value.__context__
+    assert isinstance(value_error, ValueError)
+    assert isinstance(value_error.__context__, TimeoutError)
+    assert value_error.__cause__ is value_error.__context__
+    assert isinstance(value_error.__context__.__cause__, runtime.CancelledError)
+
+
+@in_loop
+async def test_an_exception_that_has_nothing_to_do_with_the_cancellation_is_left_alone() -> None:
+    with pytest.raises(LookupError) as caught:
+        async with timeout(0) as scope:
+            try:
+                await runtime.sleep(3600)
+            except runtime.CancelledError:
+                pass
+            raise LookupError
+    assert caught.value.__context__ is None
+    assert scope.expired()
+    assert me().cancelling() == 0
+
+
+@in_loop
 async def test_exception_groups_pass_with_the_timeout_in_the_context_of_each() -> None:
     async def clean_up_badly() -> None:
         try:

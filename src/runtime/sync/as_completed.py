@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any, Generic, TypeVar
 
+from runtime.kernel.errors import CancelledError
 from runtime.kernel.handles import Handle
 from runtime.kernel.interop import ensure_future
 from runtime.kernel.running import get_running_loop
@@ -91,7 +92,11 @@ class _AsCompleted(Generic[T]):
         if not self._left:
             raise StopAsyncIteration
         self._left -= 1
-        return await self._next_done()
+        try:
+            return await self._next_done()
+        except CancelledError:
+            self._left += 1  # What it would have been handed is for the next one.
+            raise
 
 
 def as_completed(fs: Iterable[Awaitable[T]], *, timeout: float | None = None) -> _AsCompleted[T]:
@@ -101,6 +106,12 @@ def as_completed(fs: Iterable[Awaitable[T]], *, timeout: float | None = None) ->
     ``for`` yields coroutines, each of which gives the next result, or raises the next exception.
     After ``timeout`` seconds TimeoutError is raised for what has not ended; nothing is cancelled.
     Raises TypeError for a single future.
+
+    ``async for`` is cancellation safe: the next step yields what the cancelled one would have. The
+    coroutines of ``for`` are not: a cancelled one has used its turn up, and the last of the futures
+    to end is not handed out. The futures themselves go on in either case.
+
+    Source: the standard library's documentation of ``asyncio.as_completed``.
 
     >>> import runtime
     >>> async def main():

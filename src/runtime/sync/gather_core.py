@@ -120,10 +120,6 @@ class _ChildEnd(Runnable):
             if gathering._unfinished == 0:
                 gathering._finish()
 
-    def cancelled(self) -> bool:
-        """Return False: a child's end is always reported."""
-        return False
-
     def short_name(self) -> str:
         """Return what a child shows of who waits for it."""
         return "gather()"
@@ -196,14 +192,11 @@ def _error_of(child: Any) -> BaseException | None:
     """Return what a child that is done would raise, or None when it has a result."""
     if isinstance(child, FutureCore):
         return failure_of(child)
-    if not child.cancelled():
-        error: BaseException | None = child.exception()
-        return error
     try:
-        child.result()
+        error: BaseException | None = child.exception()
     except CancelledError as cancelled:
         return cancelled
-    return None
+    return error
 
 
 def _foreign_outcome(child: Any) -> object:

@@ -26,10 +26,10 @@ class _Shield:
     def _on_inner_done(self, inner: Future[Any]) -> None:
         outer = self._outer
         if outer.done():
-            # Both ended in the same turn, and the exception has nobody else to go to.
-            if not inner.cancelled():
-                inner.exception()
-        elif inner.cancelled():
+            # It was cancelled in the same turn. An exception stays with the inner future, to be
+            # reported unless somebody else retrieves it.
+            return
+        if inner.cancelled():
             outer.cancel()
         else:
             error = inner.exception()
@@ -47,8 +47,9 @@ def shield(aw: Awaitable[T]) -> Future[T]:
     """Return a future that ends as ``aw`` does, but whose cancellation ``aw`` never notices.
 
     A coroutine becomes a task at once, which the loop holds until it ends. When the wait was
-    cancelled and ``aw`` raises afterwards, the exception is reported as one that nobody retrieved.
-    When ``aw`` itself is cancelled, so is the future. Raises TypeError for what cannot be awaited.
+    cancelled, and ``aw`` raises, the exception is reported unless somebody else retrieves it. When
+    ``aw`` itself is cancelled, so is the future. Raises TypeError for what cannot be awaited.
+
     Cancellation safe: ``aw`` goes on, and can be awaited again if it was a future.
 
     Source: the standard library's documentation of ``asyncio.shield``.

@@ -30,7 +30,11 @@ class TaskGroup:
     """An asynchronous context manager that waits for the tasks created in it.
 
     When one of them, or the body, fails, the others are cancelled and awaited, and everything that
-    failed is raised as an ``ExceptionGroup``.
+    failed is raised as an ``ExceptionGroup``. KeyboardInterrupt and SystemExit are raised as they
+    are; what failed beside them is reported to the loop's exception handler.
+
+    Leaving it is cancellation safe: the tasks are cancelled and awaited, and CancelledError is
+    raised; or, when some of them failed, what they raised, and CancelledError at the next await.
 
     >>> import runtime
     >>> async def main():
@@ -103,6 +107,7 @@ class TaskGroup:
             self._all_done = None
         try:
             if self._base_error is not None:
+                self._report_suppressed(self._base_error)
                 raise self._base_error
             if self._parent_cancelled and parent.uncancel() == 0:
                 # The group's own request was the only one.
@@ -116,6 +121,8 @@ class TaskGroup:
                     # Somebody else's request: let it be delivered again at the next await.
                     parent.uncancel()
                     parent.cancel()
+                if isinstance(exc, GeneratorExit) and len(self._errors) == 1:
+                    return  # It goes on: aclose() of an asynchronous generator waits for it.
                 raise BaseExceptionGroup("unhandled errors in a TaskGroup", self._errors) from None
         finally:
             del exc, cancellation, parent
@@ -148,11 +155,9 @@ class TaskGroup:
             coro, name=name, context=context, eager_start=eager_start
         )
         self._tasks.add(task)
-        if task.done():
-            # It was started eagerly, and ended at once.
-            self._on_task_done(task)
-        else:
-            task.add_done_callback(self._on_task_done)
+        # Through the loop even if it was started eagerly, and has ended: a failure that was noticed
+        # here would cancel the caller, which may be the first step of another task, too early.
+        task.add_done_callback(self._on_task_done)
         try:
             return task
         finally:
@@ -168,6 +173,19 @@ class TaskGroup:
         for task in list(self._tasks):
             if not task.done():
                 task.cancel()
+
+    def _report_suppressed(self, fatal: BaseException) -> None:
+        """Report what the tasks raised, and will not be raised because ``fatal`` is."""
+        assert self._loop is not None
+        for error in self._errors:
+            if error is not fatal:
+                self._loop.call_exception_handler(
+                    {
+                        "message": f"A task of {self!r} failed; that is not raised, because "
+                        f"{fatal!r} ends the group",
+                        "exception": error,
+                    }
+                )
 
     def _on_task_done(self, task: Future[Any]) -> None:
         self._tasks.discard(task)

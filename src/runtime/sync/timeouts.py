@@ -37,6 +37,9 @@ class Timeout:
 
     ``when`` is on the clock of ``loop.time()``, in seconds; None means never. Made by ``timeout()``
     and ``timeout_at()``.
+
+    Cancellation safe: a cancellation by others is never taken for the deadline's own, and never
+    lost; when both come, CancelledError is raised.
     """
 
     __slots__ = ("__weakref__", "_cancelling", "_handle", "_state", "_task", "_when")
@@ -112,14 +115,15 @@ class Timeout:
         self._state = _State.EXPIRED
         assert task is not None
         # Our own request is taken back; if there are others, the cancellation is theirs too.
-        if task.uncancel() <= self._cancelling and exc_type is not None:
-            if issubclass(exc_type, CancelledError):
+        left = task.uncancel()
+        del task  # It will hold what is raised here, which holds this frame.
+        if left <= self._cancelling and exc is not None:
+            if isinstance(exc, CancelledError):
                 raise TimeoutError from exc
-            if exc is not None:
-                _insert_timeout_errors(exc)
-                if isinstance(exc, ExceptionGroup):
-                    for error in exc.exceptions:
-                        _insert_timeout_errors(error)
+            _insert_timeout_errors(exc)
+            if isinstance(exc, ExceptionGroup):
+                for error in exc.exceptions:
+                    _insert_timeout_errors(error)
         return None
 
     def __repr__(self) -> str:

@@ -120,7 +120,7 @@ async def wait_for(aw: Awaitable[T], timeout: float | None) -> T:
     of zero or less it must be done already. A cancellation of the caller is never lost: it is
     raised here, or, when ``aw`` finished in the very same moment, still counts in ``cancelling()``.
 
-    Cancelling it cancels ``aw``.
+    Not cancellation safe: ``aw`` is cancelled too, and its result is lost; ``shield()`` keeps it.
     """
     if timeout is not None and timeout <= 0:
         future = ensure_future(aw)

@@ -16,8 +16,12 @@ R = TypeVar("R")
 async def to_thread(func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """Call ``func(*args, **kwargs)`` in a thread of the default executor; return its result.
 
-    The context of the caller goes with it. Cancelling keeps a call from starting; one that has
-    started goes on, and its result is dropped.
+    The context of the caller goes with it.
+
+    Not cancellation safe: a call that has not started will not, and one that has goes on, its
+    result dropped.
+
+    Source: the standard library's documentation of ``asyncio.to_thread``.
 
     >>> import runtime
     >>> runtime.run(to_thread(sum, [1, 2, 3]))
