@@ -86,14 +86,20 @@ class FutureCore(Runnable):
         """Return whether the future was cancelled."""
         return self._cancelled
 
-    def result(self) -> Any:
+    def result(self: FutureCore | None) -> Any:
         """Return the value that was set.
 
         Raises the exception that was set, CancelledError when the future was cancelled, and
         InvalidStateError when it is not done.
         """
+        assert self is not None
         if self._pending or self._failed:
-            raise self._reason()
+            error = self._reason()
+            self = None  # noqa: PLW0642 - as in _await()
+            try:
+                raise error
+            finally:
+                del error
         return self._result
 
     def _reason(self) -> BaseException:
@@ -208,20 +214,10 @@ class FutureCore(Runnable):
         return removed
 
     def __await__(self) -> Generator[Any, None, Any]:
-        if self._pending:
-            self._asyncio_future_blocking = True
-            yield self
-        if self._pending:
-            raise RuntimeError(
-                f"{self!r} was awaited, and the coroutine was resumed before it was done: "
-                "only the task that runs a coroutine may resume it."
-            )
-        if self._failed:
-            raise self._reason()
-        return self._result
+        return _await(self)
 
     def __iter__(self) -> Generator[Any, None, Any]:
-        return self.__await__()
+        return _await(self)
 
     def make_failure(self, exception: BaseException) -> Failure:
         """Return the failure that ``exception`` is, armed to be reported."""
@@ -272,6 +268,35 @@ def init_future(self: FutureCore, loop: Scheduler) -> None:
     self._source_traceback = None
     if loop.debug:
         self._source_traceback = creation_stack()
+
+
+def _await(future: FutureCore | None) -> Generator[Any, None, Any]:
+    """Wait for ``future``; return its result.
+
+    What is raised in here has this frame, and the future has what is raised: a circle, which only
+    the collector would find. So the frame lets go of both.
+    """
+    assert future is not None
+    if future._pending:
+        future._asyncio_future_blocking = True
+        try:
+            yield future
+        except BaseException:
+            future = None
+            raise
+    if future._pending:
+        raise RuntimeError(
+            f"{future!r} was awaited, and the coroutine was resumed before it was done: "
+            "only the task that runs a coroutine may resume it."
+        )
+    if future._failed:
+        error = future._reason()
+        future = None
+        try:
+            raise error
+        finally:
+            del error
+    return future._result
 
 
 def _describe_subscriber(subscriber: Any) -> str:

@@ -50,6 +50,7 @@ _copy_context: Final = copy_context
 _current_tasks: Final = current_tasks
 _CoroutineType: Final = CoroutineType
 _CO_ITERABLE_COROUTINE: Final = 0x100
+_KERNEL: Final = (__name__, leaf.__name__)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -188,7 +189,7 @@ class TaskCore(FutureCore):
         try:
             future.result()
         except BaseException as error:
-            self._throw = error
+            self._throw = _without_kernel(error)
         step(self)
 
     def make_failure(self, exception: BaseException) -> Failure:
@@ -281,18 +282,18 @@ def step(task: TaskCore) -> None:
         if error is None:
             outcome = _run_to_suspension(task._coro, task._context)
         else:
-            outcome = _throw_into(task, error)
+            outcome = _throw_into(task._coro, task._context, error)
     except CancelledError as cancelled:
         loop.tasks.discard(task)
-        cancel_future(task, None, cancelled)
+        cancel_future(task, None, _without_kernel(cancelled))
         return
     except (KeyboardInterrupt, SystemExit) as fatal:
         loop.tasks.discard(task)
-        fail_future(task, fatal)
+        fail_future(task, _without_kernel(fatal))
         raise
     except BaseException as failure:
         loop.tasks.discard(task)
-        fail_future(task, failure)
+        fail_future(task, _without_kernel(failure))
         return
     finally:
         error = None
@@ -319,10 +320,23 @@ def step(task: TaskCore) -> None:
         _await_other(task, outcome)
 
 
-def _throw_into(task: TaskCore, error: BaseException) -> object:
-    """Resume the coroutine with an exception; the outcome is as that of ``leaf.step``."""
+def _without_kernel(error: BaseException) -> BaseException:
+    """Let the traceback of what came out of a coroutine begin there: with the coroutine.
+
+    The frames of the kernel tell nobody anything, and they hold the task, which holds ``error``: a
+    circle, which only the collector would find.
+    """
+    entry = error.__traceback__
+    while entry is not None and entry.tb_frame.f_globals.get("__name__") in _KERNEL:
+        entry = entry.tb_next
+    error.__traceback__ = entry
+    return error
+
+
+def _throw_into(coro: Any, context: Context, error: BaseException) -> object:
+    """Resume a coroutine with an exception; the outcome is as that of ``leaf.step``."""
     try:
-        outcome: object = task._context.run(task._coro.throw, error)
+        outcome: object = context.run(coro.throw, error)
     except StopIteration as stop:
         return (stop.value,)
     return [outcome] if isinstance(outcome, tuple) else outcome

@@ -1,0 +1,280 @@
+"""What failed goes when it is dropped: no reference cycle keeps it for the collector.
+
+An exception holds the frames that it passed through. If one of these holds the future or the task
+that holds the exception, everything that the frames know lives on until the collector runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+
+import runtime
+
+
+class Failed(Exception):
+    """What the scenarios fail with."""
+
+
+class Local:
+    """What the frame that failed knows. It can be weakly referenced."""
+
+
+Watch = Callable[[Local], None]
+"""Takes note of what must go."""
+
+
+@pytest.fixture(autouse=True)
+def no_collector() -> Iterator[None]:
+    """Leave it to the reference counts alone."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def fail(watch: Watch, turns: int = 0) -> None:
+    local = Local()
+    watch(local)
+    for _ in range(turns):
+        await runtime.sleep(0)
+    raise Failed
+
+
+def failure(watch: Watch) -> Failed:
+    """Return an exception that was not raised yet."""
+    local = Local()
+    watch(local)
+    return Failed(local)
+
+
+async def a_task(watch: Watch) -> None:
+    task = runtime.create_task(fail(watch))
+    await runtime.wait([task])
+    assert isinstance(task.exception(), Failed)
+
+
+async def an_awaited_task(watch: Watch) -> None:
+    await runtime.create_task(fail(watch, 2))
+
+
+async def ended(watch: Watch) -> runtime.Task[None]:
+    task = runtime.create_task(fail(watch))
+    await runtime.wait([task])
+    return task
+
+
+async def a_task_that_ended_before(watch: Watch) -> None:
+    await (await ended(watch))
+
+
+def failing_future(watch: Watch) -> runtime.Future[None]:
+    loop = runtime.get_running_loop()
+    future: runtime.Future[None] = loop.create_future()
+    loop.call_soon(future.set_exception, failure(watch))
+    return future
+
+
+async def a_future(watch: Watch) -> None:
+    await failing_future(watch)
+
+
+async def failed_future(watch: Watch) -> runtime.Future[None]:
+    future = failing_future(watch)
+    await runtime.wait([future])
+    return future
+
+
+async def the_result_of_a_future(watch: Watch) -> None:
+    (await failed_future(watch)).result()
+
+
+def failing_asyncio_future(watch: Watch) -> asyncio.Future[None]:
+    loop = runtime.get_running_loop()
+    future: asyncio.Future[None] = asyncio.Future(loop=loop)
+    loop.call_soon(future.set_exception, failure(watch))
+    return future
+
+
+async def an_asyncio_future(watch: Watch) -> None:
+    await failing_asyncio_future(watch)
+
+
+async def an_eager_task(watch: Watch) -> None:
+    loop = runtime.get_running_loop()
+    await runtime.Task(fail(watch), loop=loop, eager_start=True)
+
+
+async def gathered(watch: Watch) -> None:
+    await runtime.gather(fail(watch), runtime.sleep(0))
+
+
+async def gathered_with_exceptions(watch: Watch) -> None:
+    (found,) = await runtime.gather(fail(watch), return_exceptions=True)
+    assert isinstance(found, Failed)
+
+
+async def waited_for(watch: Watch) -> None:
+    await runtime.wait_for(fail(watch, 2), 10)
+
+
+async def in_time(watch: Watch) -> None:
+    async with runtime.timeout(10):
+        await fail(watch, 1)
+
+
+async def shielded(watch: Watch) -> None:
+    await runtime.shield(fail(watch, 1))
+
+
+async def as_it_completed(watch: Watch) -> None:
+    for next_done in runtime.as_completed([fail(watch, 1)]):
+        await next_done
+
+
+async def as_it_completed_async(watch: Watch) -> None:
+    await (await anext(aiter(runtime.as_completed([fail(watch, 1)]))))
+
+
+async def in_a_group(watch: Watch) -> None:
+    async with runtime.TaskGroup() as group:
+        group.create_task(fail(watch, 1))
+        group.create_task(runtime.sleep(10))
+
+
+async def in_a_thread(watch: Watch) -> None:
+    def call() -> None:
+        raise failure(watch)
+
+    await runtime.to_thread(call)
+
+
+async def fail_when_cancelled(watch: Watch) -> None:
+    try:
+        await runtime.sleep(10)
+    finally:
+        await fail(watch)
+
+
+async def cancelled(watch: Watch) -> runtime.Task[None]:
+    task = runtime.create_task(fail_when_cancelled(watch))
+    await runtime.sleep(0)
+    task.cancel()
+    return task
+
+
+async def a_cancelled_task(watch: Watch) -> None:
+    await (await cancelled(watch))
+
+
+SCENARIOS = (
+    a_task,
+    an_awaited_task,
+    a_task_that_ended_before,
+    a_future,
+    the_result_of_a_future,
+    an_asyncio_future,
+    an_eager_task,
+    gathered,
+    gathered_with_exceptions,
+    waited_for,
+    in_time,
+    shielded,
+    as_it_completed,
+    as_it_completed_async,
+    in_a_group,
+    in_a_thread,
+    a_cancelled_task,
+)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+def test_an_exception_goes_with_what_failed(scenario: Callable[[Watch], Awaitable[None]]) -> None:
+    watched: list[weakref.ref[Local]] = []
+
+    def watch(local: Local) -> None:
+        watched.append(weakref.ref(local))
+
+    async def main() -> None:
+        try:
+            await scenario(watch)
+        except (Failed, ExceptionGroup):
+            pass
+        await runtime.sleep(0)
+        await runtime.sleep(0.01)
+
+    runtime.run(main())
+    assert [seen() for seen in watched] == [None]
+
+
+async def cancelled_sleep() -> None:
+    await runtime.sleep(10)
+
+
+async def cancelled_future() -> None:
+    await runtime.get_running_loop().create_future()
+
+
+async def cancelled_task() -> None:
+    await runtime.create_task(runtime.sleep(10))
+
+
+async def cancelled_gather() -> None:
+    await runtime.gather(runtime.sleep(10), runtime.sleep(10))
+
+
+async def cancelled_wait_for() -> None:
+    await runtime.wait_for(runtime.sleep(10), 20)
+
+
+async def cancelled_group() -> None:
+    async with runtime.TaskGroup() as group:
+        group.create_task(runtime.sleep(10))
+
+
+async def expired() -> None:
+    async with runtime.timeout(0.01):
+        await runtime.sleep(10)
+
+
+async def expired_wait_for() -> None:
+    await runtime.wait_for(runtime.sleep(10), 0.01)
+
+
+CANCELLED = (
+    cancelled_sleep,
+    cancelled_future,
+    cancelled_task,
+    cancelled_gather,
+    cancelled_wait_for,
+    cancelled_group,
+    expired,
+    expired_wait_for,
+)
+
+
+@pytest.mark.parametrize("scenario", CANCELLED, ids=lambda scenario: scenario.__name__)
+def test_a_cancelled_task_goes_at_once(scenario: Callable[[], Awaitable[None]]) -> None:
+    async def hold(local: Local) -> None:
+        await scenario()
+
+    async def main() -> None:
+        local = Local()
+        gone = weakref.ref(local)
+        task = runtime.create_task(hold(local))
+        task_gone = weakref.ref(task)
+        del local
+        await runtime.sleep(0.02)
+        task.cancel()
+        await runtime.wait([task])
+        del task
+        await runtime.sleep(0)
+        await runtime.sleep(0.01)
+        assert gone() is None
+        assert task_gone() is None
+
+    runtime.run(main())
