@@ -1,0 +1,223 @@
+"""Pipes in the loop: transports that read from, or write to, a pipe, a socket or a device.
+
+The transports are asyncio's in name and behaviour; what they do is in ``read_end`` and
+``write_end``.
+
+Source: "Working with pipes" and "Transports and Protocols" in the standard library's documentation
+of asyncio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from runtime.kernel.core import LoopCore
+from runtime.kernel.types import Future
+from runtime.system.pipe_ends import Pipe
+from runtime.system.read_end import ReadEnd
+from runtime.system.write_end import WriteEnd
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+
+
+class ReadPipeTransport(asyncio.ReadTransport):
+    """A pipe that is read from. Made by ``connect_read_pipe``."""
+
+    def __init__(self, end: ReadEnd) -> None:
+        super().__init__({"pipe": end.pipe})
+        self._end = end
+
+    def is_reading(self) -> bool:
+        """Return whether the protocol is given what arrives: not paused, nor closed."""
+        return self._end.reading()
+
+    def pause_reading(self) -> None:
+        """Leave what arrives in the pipe; does nothing when paused or closed."""
+        self._end.pause()
+
+    def resume_reading(self) -> None:
+        """Read on after a pause; does nothing when there is none, or when closed."""
+        self._end.resume()
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Have another protocol called from now on."""
+        self._end.protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """Return the protocol; None after ``connection_lost``."""
+        protocol: asyncio.BaseProtocol = self._end.protocol
+        return protocol
+
+    def is_closing(self) -> bool:
+        """Return whether the transport is closed or being closed."""
+        return self._end.closing
+
+    def close(self) -> None:
+        """Stop reading; ``connection_lost`` comes soon, and then the pipe is closed."""
+        self._end.close()
+
+    def __del__(self) -> None:
+        _close_dropped(self, self._end)
+
+    def __repr__(self) -> str:
+        return _describe(self, self._end)
+
+
+class WritePipeTransport(asyncio.WriteTransport):
+    """A pipe that is written to. Made by ``connect_write_pipe``."""
+
+    def __init__(self, end: WriteEnd) -> None:
+        super().__init__({"pipe": end.pipe})
+        self._end = end
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send ``data``, at once as far as the pipe takes it, and the rest later.
+
+        It may be changed afterwards. The protocol is told to pause when too much is unsent. Writing
+        to a closed transport does nothing; the logger ``asyncio`` is warned from the sixth time on.
+        Raises TypeError unless ``data`` is bytes-like.
+        """
+        self._end.write(data)
+
+    def writelines(self, list_of_data: Iterable[Any]) -> None:
+        """Send several bytes-like objects, in order; otherwise as ``write``."""
+        self._end.write_many(list(list_of_data))
+
+    def can_write_eof(self) -> bool:
+        """Return True: a pipe that is closed has ended."""
+        return True
+
+    def write_eof(self) -> None:
+        """As ``close``."""
+        self._end.close()
+
+    def close(self) -> None:
+        """Close the pipe once everything written was sent; then comes ``connection_lost``."""
+        self._end.close()
+
+    def abort(self) -> None:
+        """Close the pipe now, and drop what was not sent; ``connection_lost`` comes soon."""
+        self._end.end(None)
+
+    def is_closing(self) -> bool:
+        """Return whether the transport is closed or being closed."""
+        return self._end.closing
+
+    def get_write_buffer_size(self) -> int:
+        """Return how many bytes are unsent."""
+        return self._end.unsent
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """Return the low and the high mark, in bytes."""
+        return self._end.water_marks()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set the unsent bytes above which the protocol pauses, and those at which it goes on.
+
+        Defaults: 64 KiB and a quarter. Raises ValueError unless ``high >= low >= 0``.
+        """
+        self._end.set_water_marks(high, low)
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Have another protocol called from now on."""
+        self._end.protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """Return the protocol; None after ``connection_lost``."""
+        protocol: asyncio.BaseProtocol = self._end.protocol
+        return protocol
+
+    def __del__(self) -> None:
+        _close_dropped(self, self._end)
+
+    def __repr__(self) -> str:
+        return _describe(self, self._end, f"bufsize={self._end.unsent}")
+
+
+def _describe(transport: object, end: ReadEnd | WriteEnd, *details: str) -> str:
+    words = [type(transport).__name__, f"fd={end.number}"]
+    if end.pipe is None:
+        words.append("closed")
+    else:
+        words.append("closing" if end.closing else "open")
+        words.append("polling" if end.events else "idle")
+        words += details
+    return f"<{' '.join(words)}>"
+
+
+def _close_dropped(transport: object, end: ReadEnd | WriteEnd) -> None:
+    if end.pipe is None:
+        return
+    warnings.warn(
+        f"unclosed transport {transport!r}: close it",
+        ResourceWarning,
+        stacklevel=3,
+        source=transport,
+    )
+    end.release()
+
+
+def _check_pipe(pipe: Pipe) -> int:
+    """Return the file type bits of a pipe, once it is non-blocking.
+
+    Raises ValueError for a regular file, a directory and the like, and for a pipe that is closed.
+    """
+    if os.name != "posix":
+        raise NotImplementedError("Pipes in the event loop need a POSIX system.")
+    fd = pipe.fileno()
+    if fd < 0:
+        raise ValueError(f"{pipe!r} is closed: a transport needs an open pipe.")
+    mode = os.fstat(fd).st_mode
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
+        raise ValueError(
+            f"Pipe transport is only for pipes, sockets and character devices, not for {pipe!r}: "
+            "read and write other files in a thread."
+        )
+    os.set_blocking(fd, False)
+    return mode
+
+
+async def connect_read_pipe(
+    loop: LoopCore, protocol_factory: Callable[[], P], pipe: Any
+) -> tuple[ReadPipeTransport, P]:
+    """Read from ``pipe`` in the loop: see ``Loop.connect_read_pipe``."""
+    protocol = protocol_factory()
+    _check_pipe(pipe)
+    end = ReadEnd(loop, pipe, protocol)
+    transport = ReadPipeTransport(end)
+    await _started(loop, end, transport)
+    return transport, protocol
+
+
+async def connect_write_pipe(
+    loop: LoopCore, protocol_factory: Callable[[], P], pipe: Any
+) -> tuple[WritePipeTransport, P]:
+    """Write to ``pipe`` in the loop: see ``Loop.connect_write_pipe``."""
+    protocol = protocol_factory()
+    mode = _check_pipe(pipe)
+    # A terminal is read through the same device. AIX reports the write end of a pipe as readable.
+    watch_reader = stat.S_ISSOCK(mode) or (
+        stat.S_ISFIFO(mode) and not sys.platform.startswith("aix")
+    )
+    end = WriteEnd(loop, pipe, protocol, watch_reader)
+    transport = WritePipeTransport(end)
+    await _started(loop, end, transport)
+    return transport, protocol
+
+
+async def _started(
+    loop: LoopCore, end: ReadEnd | WriteEnd, transport: ReadPipeTransport | WritePipeTransport
+) -> None:
+    waiter: Future[None] = loop.create_future()
+    end.start(transport, waiter)
+    try:
+        await waiter
+    except BaseException:
+        transport.close()
+        raise

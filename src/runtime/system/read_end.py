@@ -1,0 +1,108 @@
+"""The end of a pipe that is read from."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any, Final
+
+from runtime.kernel import leaf
+from runtime.kernel.core import LoopCore
+from runtime.kernel.poller import READ
+from runtime.system.pipe_ends import Pipe, PipeEnd
+
+_run_in: Final = Context.run
+_receive: Final[Callable[[int], bytes | None]] = leaf.recv
+
+
+class ReadEnd(PipeEnd):
+    """The end that is read from."""
+
+    __slots__ = ("_in_turns", "_paused")
+
+    def __init__(self, loop: LoopCore, pipe: Pipe, protocol: Any) -> None:
+        PipeEnd.__init__(self, loop, pipe, protocol)
+        self._paused = False
+        # Whether a read is scheduled, of a device that cannot be watched.
+        self._in_turns = False
+
+    def reading(self) -> bool:
+        """Return whether what arrives is given to the protocol."""
+        return not self._paused and not self.closing
+
+    def pause(self) -> None:
+        """Leave what arrives in the pipe."""
+        if self.reading():
+            self._paused = True
+            self.update_watch()
+
+    def resume(self) -> None:
+        """Read on after a pause."""
+        if self._paused and not self.closing:
+            self._paused = False
+            self.update_watch()
+
+    def close(self) -> None:
+        """Stop reading."""
+        self.end(None)
+
+    def wanted(self) -> int:
+        """Return READ unless reading is paused."""
+        return READ if self.reading() else 0
+
+    def on_readable(self) -> None:
+        """Read once; give the protocol what there was, or announce the end."""
+        if not self.check_open():
+            return
+        try:
+            data = _receive(self.number)
+        except OSError as error:
+            self.fail(error)
+            return
+        if data is None:
+            return
+        if data:
+            self._deliver(data)
+            return
+        self.call_soon(self.protocol.eof_received)
+        self.end(None)
+
+    def _deliver(self, data: bytes) -> None:
+        try:
+            _run_in(self.context, self.protocol.data_received, data)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.report("protocol.data_received() failed", error)
+
+    def cannot_watch(self, error: OSError) -> None:
+        """Read once a turn where the system refuses to watch.
+
+        Linux does so for devices that are always ready, ``/dev/null`` among them.
+        """
+        if not isinstance(error, PermissionError):
+            self.fail(error)
+        elif not self._in_turns:
+            self._in_turns = True
+            self.loop.call_soon(self._read_in_turn)
+
+    def _read_in_turn(self) -> None:
+        self._in_turns = False
+        if self.reading():
+            self.on_readable()
+        if self.reading():
+            self.update_watch()
+
+    def fail(self, error: OSError) -> None:
+        """End because of ``error``, which is reported: nobody else may come to know.
+
+        EIO is how a terminal says that its other side is gone.
+        """
+        if self.ended:
+            return
+        if error.errno == errno.EIO:
+            self.note("Fatal read error on pipe transport", error)
+        else:
+            self.report("Fatal read error on pipe transport", error)
+        self.end(error)

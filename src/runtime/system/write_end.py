@@ -1,0 +1,279 @@
+"""The end of a pipe that is written to: what the pipe does not take waits to be sent."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import select
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any, Final
+
+from runtime.kernel import leaf
+from runtime.kernel.core import LoopCore
+from runtime.kernel.poller import READ, WRITE
+from runtime.system.pipe_ends import Pipe, PipeEnd
+
+HIGH_WATER: Final = 64 * 1024
+"""Bytes not sent yet above which the protocol is told to pause."""
+
+_IOV_MAX: Final = 1024
+_GATHERED: Final = 128 * 1024
+"""Bytes that one system call is offered: twice what a pipe holds, unless somebody enlarged it."""
+
+_WARN_AFTER: Final = 5
+_run_in: Final = Context.run
+_send: Final[Callable[[int, Any], int]] = leaf.send
+_logger: Final = logging.getLogger("asyncio")
+
+
+class WriteEnd(PipeEnd):
+    """The end that is written to.
+
+    With ``watch_reader`` it learns that the reader is gone before the next write does: its
+    descriptor is watched for reading, for which there is no other use.
+    """
+
+    __slots__ = (
+        "_backlog",
+        "_high_water",
+        "_low_water",
+        "_protocol_paused",
+        "_watch_reader",
+        "_writes_lost",
+        "unsent",
+    )
+
+    def __init__(self, loop: LoopCore, pipe: Pipe, protocol: Any, watch_reader: bool) -> None:
+        PipeEnd.__init__(self, loop, pipe, protocol)
+        self._watch_reader = watch_reader
+        # What the pipe did not take, as bytes or views of bytes, and its size in bytes.
+        self._backlog: deque[Any] = deque()
+        self.unsent = 0
+        self._high_water = HIGH_WATER
+        self._low_water = HIGH_WATER // 4
+        self._protocol_paused = False
+        self._writes_lost = 0
+
+    def wanted(self) -> int:
+        """Return WRITE when something is unsent, and READ while the reader is watched."""
+        events = 0
+        if self._watch_reader:
+            events = READ
+        if self.unsent:
+            events |= WRITE
+        return events
+
+    # -- Writing -----------------------------------------------------------------------------------
+
+    def write(self, data: Any) -> None:
+        """Send ``data``, a bytes-like object: at once what the pipe takes, the rest later."""
+        size = len(data) if isinstance(data, bytes) else memoryview(data).nbytes
+        if size == 0 or not self._may_write():
+            return
+        if self.unsent:
+            self._keep(_own(data, 0))
+        else:
+            if not self.check_open():
+                return
+            try:
+                sent = _send(self.number, data)
+            except OSError as error:
+                self.fail(error)
+                return
+            if sent == size:
+                return
+            self._keep(_own(data, sent))
+            self.update_watch()
+        self.pause_if_high()
+
+    def write_many(self, parts: list[Any]) -> None:
+        """Send several bytes-like objects, in order, in as few system calls as it takes."""
+        views = [memoryview(part) for part in parts]
+        parts = [part for part, view in zip(parts, views, strict=True) if view.nbytes]
+        if len(parts) == 1:
+            self.write(parts[0])
+            return
+        if not parts or not self._may_write():
+            return
+        sent = 0
+        at_once = not self.unsent
+        if at_once:
+            if not self.check_open():
+                return
+            try:
+                sent = os.writev(self.number, parts[:_IOV_MAX])
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                self.fail(error)
+                return
+        for part in parts:
+            size = len(part) if isinstance(part, bytes) else memoryview(part).nbytes
+            if sent >= size:
+                sent -= size
+            else:
+                self._keep(_own(part, sent))
+                sent = 0
+        if self.unsent:
+            if at_once:
+                self.update_watch()
+            self.pause_if_high()
+
+    def _may_write(self) -> bool:
+        """Return whether anything written now can be sent; if not, count it, and warn."""
+        if not self.closing:
+            return True
+        if self._writes_lost >= _WARN_AFTER:
+            _logger.warning("write() to a pipe that is closed: %r", self.transport or self)
+        self._writes_lost += 1
+        return False
+
+    def _keep(self, data: Any) -> None:
+        self._backlog.append(data)
+        self.unsent += len(data)
+
+    def on_writable(self) -> None:
+        """Send from the backlog; resume the protocol when little is left, end with nothing left."""
+        if not self.unsent or not self.check_open():
+            return
+        try:
+            sent = self._send_backlog()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.fail(error)
+            return
+        self._drop(sent)
+        if not self.unsent:
+            self.update_watch()
+        if self._protocol_paused and self.unsent <= self._low_water:
+            self._resume_protocol()
+        if self.closing and not self.unsent:
+            self.end(None)
+
+    def _send_backlog(self) -> int:
+        backlog = self._backlog
+        if len(backlog) == 1:
+            return _send(self.number, backlog[0])
+        gathered = []
+        size = 0
+        for chunk in backlog:
+            gathered.append(chunk)
+            size += len(chunk)
+            if size >= _GATHERED or len(gathered) == _IOV_MAX:
+                break
+        return os.writev(self.number, gathered)
+
+    def _drop(self, sent: int) -> None:
+        backlog = self._backlog
+        self.unsent -= sent
+        while sent:
+            first = backlog[0]
+            size = len(first)
+            if sent < size:
+                backlog[0] = memoryview(first)[sent:]
+                return
+            sent -= size
+            backlog.popleft()
+
+    # -- Flow control ------------------------------------------------------------------------------
+
+    def pause_if_high(self) -> None:
+        """Have the protocol pause when too much is unsent."""
+        if self._protocol_paused or self.unsent <= self._high_water:
+            return
+        self._protocol_paused = True
+        try:
+            self.protocol.pause_writing()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.report("protocol.pause_writing() failed", error)
+
+    def _resume_protocol(self) -> None:
+        self._protocol_paused = False
+        try:
+            _run_in(self.context, self.protocol.resume_writing)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.report("protocol.resume_writing() failed", error)
+
+    def set_water_marks(self, high: int | None, low: int | None) -> None:
+        """Set the unsent bytes above which the protocol pauses, and those at which it goes on.
+
+        Raises ValueError unless ``high >= low >= 0``.
+        """
+        if high is None:
+            high = HIGH_WATER if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        self._high_water = high
+        self._low_water = low
+        self.pause_if_high()
+
+    def water_marks(self) -> tuple[int, int]:
+        """Return the low and the high mark, in bytes."""
+        return self._low_water, self._high_water
+
+    # -- Ending ------------------------------------------------------------------------------------
+
+    def on_readable(self) -> None:
+        """End when the reader is gone.
+
+        What is there to be read on a socket with traffic both ways is not for us: the next write
+        will tell when the reader is gone.
+        """
+        if not self.check_open():
+            return
+        if not reader_is_gone(self.number):
+            self._watch_reader = False
+            self.update_watch()
+        elif self.unsent:
+            lost = f"The reader of the pipe is gone; {self.unsent} bytes were not sent."
+            self.end(BrokenPipeError(errno.EPIPE, lost))
+        else:
+            self.end(None)
+
+    def close(self) -> None:
+        """End once everything written was sent."""
+        if self.closing:
+            return
+        self.closing = True
+        if not self.unsent:
+            self.end(None)
+
+    def fail(self, error: OSError) -> None:
+        """End because of ``error``."""
+        if self.ended:
+            return
+        self.note("Fatal write error on pipe transport", error)
+        self._writes_lost += 1
+        self.end(error)
+
+    def end(self, error: BaseException | None) -> None:
+        """End, and drop what was not sent."""
+        self._backlog.clear()
+        self.unsent = 0
+        PipeEnd.end(self, error)
+
+
+def _own(data: Any, start: int) -> Any:
+    """Return what to keep of ``data``: its caller may change what is not bytes."""
+    if isinstance(data, bytes):
+        return memoryview(data)[start:] if start else data
+    return bytes(memoryview(data).cast("B")[start:])
+
+
+def reader_is_gone(fd: int) -> bool:
+    """Return whether nobody can read any more what is written to a pipe or a socket."""
+    events: int = getattr(select, "POLLRDHUP", 0)
+    poll = select.poll()
+    poll.register(fd, events)
+    # Errors and hang-ups are reported unasked.
+    return bool(poll.poll(0))
