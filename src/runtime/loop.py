@@ -8,11 +8,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import warnings
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 from runtime.kernel import running
 from runtime.kernel.core import LoopCore
 from runtime.net import sockets
+from runtime.system import pipes
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 
 class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
@@ -120,6 +124,31 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
         Cancellation safe.
         """
         return await sockets.sock_accept(sock)
+
+    # -- Pipes -------------------------------------------------------------------------------------
+
+    async def connect_read_pipe(
+        self, protocol_factory: Callable[[], P], pipe: Any
+    ) -> tuple[asyncio.ReadTransport, P]:
+        """Read from ``pipe`` and give what arrives to the protocol that the factory makes.
+
+        ``pipe`` is an open file or socket: a pipe, a FIFO, a socket or a character device. It is
+        made non-blocking, and is closed with the transport. Returns the transport and the protocol.
+        Raises ValueError for any other kind of file. Cancellation safe: the pipe is then closed.
+        """
+        return await pipes.connect_read_pipe(self, protocol_factory, pipe)
+
+    async def connect_write_pipe(
+        self, protocol_factory: Callable[[], P], pipe: Any
+    ) -> tuple[asyncio.WriteTransport, P]:
+        """Write to ``pipe`` through a transport, with the flow control of the protocol.
+
+        ``pipe`` is an open file or socket: a pipe, a FIFO, a socket or a character device. It is
+        made non-blocking, and is closed with the transport, or when its reader is gone. Returns the
+        transport and the protocol. Raises ValueError for any other kind of file. Cancellation safe:
+        the pipe is then closed.
+        """
+        return await pipes.connect_write_pipe(self, protocol_factory, pipe)
 
 
 def new_event_loop() -> Loop:
