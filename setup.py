@@ -42,6 +42,9 @@ COMPILED = (
     "src/runtime/net/receive_buffer.py",
     "src/runtime/net/connection.py",
     "src/runtime/sync/gather_core.py",
+    "src/runtime/system/pipe_ends.py",
+    "src/runtime/system/read_end.py",
+    "src/runtime/system/write_end.py",
 )
 
 # Without debugging information, which would hold the paths of the building machine.
