@@ -8,15 +8,20 @@ Source: "Working with socket objects directly" in the standard library's documen
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
-from typing import Any
+from typing import Any, Final
 
 from runtime.kernel.core import LoopCore
 from runtime.net.names import resolve
 from runtime.net.readiness import wait_readable, wait_writable
 
 Buffer = bytes | bytearray | memoryview
+
+# Seconds between attempts to connect to a Unix socket whose backlog is full.
+_FIRST_DELAY: Final = 0.001
+_LONGEST_DELAY: Final = 0.05
 
 
 def check_socket(sock: socket.socket, operation: str) -> None:
@@ -109,11 +114,38 @@ async def sock_connect(loop: LoopCore, sock: socket.socket, address: Any) -> Non
         )
         # What the caller said of flow and scope stays.
         address = (*found[0][4][:2], *address[2:]) if len(address) > 2 else found[0][4]
+    if sock.family == getattr(socket, "AF_UNIX", None):
+        await _connect_unix(loop, sock, address)
+        return
     try:
         sock.connect(address)
         return
     except (BlockingIOError, InterruptedError):
         pass
+    await _connected(sock, address)
+
+
+async def _connect_unix(loop: LoopCore, sock: socket.socket, address: Any) -> None:
+    """Connect; try again, at growing intervals, while the server's backlog is full.
+
+    Linux says so with EAGAIN, and nothing tells when there is room: the socket, which is not
+    connected, counts as writable all the time.
+    """
+    delay = _FIRST_DELAY
+    while True:
+        try:
+            sock.connect(address)
+            return
+        except (BlockingIOError, InterruptedError) as error:
+            if error.errno != errno.EAGAIN:
+                break
+        await loop.alarm(delay)
+        delay = min(2 * delay, _LONGEST_DELAY)
+    await _connected(sock, address)
+
+
+async def _connected(sock: socket.socket, address: Any) -> None:
+    """Wait until a connection that was begun is there, or has failed."""
     await wait_writable(sock)
     code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if code:
