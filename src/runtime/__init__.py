@@ -34,6 +34,7 @@ from runtime.loop import Loop, get_running_loop, new_event_loop
 from runtime.net.readiness import wait_exceptional, wait_readable, wait_writable
 from runtime.net.server import Server
 from runtime.net.streams import StreamReader, StreamWriter, open_connection, start_server
+from runtime.net.unix import recv_fds, send_fds
 from runtime.runner import Runner, run
 from runtime.sync.as_completed import as_completed
 from runtime.sync.barrier import Barrier
@@ -104,8 +105,10 @@ __all__ = [
     "isfuture",
     "new_event_loop",
     "open_connection",
+    "recv_fds",
     "run",
     "run_coroutine_threadsafe",
+    "send_fds",
     "shield",
     "sleep",
     "start_server",
