@@ -14,7 +14,7 @@ from bench.contenders import CONTENDERS, Contender, ContenderError, Entry, enter
 from bench.measure import Effort, Result, measure
 from bench.process import ProcessError
 from bench.report import as_json, heading, judged, table
-from bench.targets import judge
+from bench.targets import judge, lacking
 
 THOROUGH = Effort(rounds=7, seconds=0.3)
 QUICK = Effort(rounds=3, seconds=0.1)
@@ -161,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     verdicts = list(judge(results))
     if options.targets:
-        print(f"\n{judged(verdicts)}")
+        print(f"\n{judged(verdicts, lacking(results))}")
     if options.json is not None:
         report = as_json(results, entries, baseline, effort, verdicts)
         options.json.write_text(json.dumps(report, indent=1) + "\n")

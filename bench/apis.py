@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import ssl
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -33,6 +35,7 @@ class Api(Protocol):
         *,
         limit: int,
         backlog: int,
+        ssl: ssl.SSLContext | None = None,
     ) -> Awaitable[asyncio.Server]: ...
 
 
@@ -60,6 +63,22 @@ def load(name: str) -> tuple[Api, Run]:
             return runner.run(main)
 
     return api, run
+
+
+def lacking(api: Api, error: NotImplementedError | AttributeError) -> str:
+    """Return what a contender does not have yet; empty when it is another error than that.
+
+    An AttributeError means it only where an API or a loop was asked for the attribute: any other is
+    a fault.
+    """
+    if isinstance(error, AttributeError):
+        asked = error.obj
+        if asked is not api and not isinstance(asked, asyncio.AbstractEventLoop):
+            return ""
+        return f"{error.name} is not there"
+    if error.args:
+        return str(error)
+    return f"{traceback.extract_tb(error.__traceback__)[-1].name}() is not implemented"
 
 
 def facts(name: str) -> dict[str, Any]:

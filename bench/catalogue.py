@@ -11,9 +11,10 @@ from bench import native
 from bench.cases.memory import MEMORY_CASES, MemoryCase
 from bench.cases.scheduler import SCHEDULER_CASES, SchedulerCase
 from bench.contenders import LIMIT, Contender, Entry
-from bench.probes import EchoProbe, MemoryProbe, Probe, SchedulerProbe
+from bench.probes import EchoProbe, Load, MemoryProbe, Probe, SchedulerProbe
 
 SECONDS, BYTES = "s", "B"
+KIB, MIB = 1 << 10, 1 << 20
 
 
 def _nothing_missing() -> str:
@@ -53,19 +54,57 @@ def _scheduler(case: SchedulerCase) -> Case:
     return Case(case.name, case.operation, SECONDS, open_probe)
 
 
-def _echo(kind: str, size_name: str, size: int, connections: int) -> Case:
+def _echo(name: str, load: Load, what: str = "") -> Case:
     def open_probe(entry: Entry) -> Probe:
-        return EchoProbe(entry, kind, size, connections)
+        return EchoProbe(entry, load)
 
-    plural = "s" if connections > 1 else ""
+    plural = "s" if load.connections > 1 else ""
+    words = [what or f"{load.size:,} bytes are echoed", f"{load.connections:,} connection{plural}"]
+    words.append(load.server)
     return Case(
-        f"echo_{size_name}_x{connections}",
-        f"{size:,} bytes are echoed, {connections} connection{plural}, {kind}",
+        name,
+        ", ".join(words) + (", 4 MiB freed before" if load.freed else ""),
         SECONDS,
         open_probe,
-        has_limit=True,
-        why_not=native.why_not,
+        has_limit=not load.is_tls,
+        why_not=native.why_not_tls if load.is_tls else native.why_not,
     )
+
+
+def _large(name: str, server: str, connections: int) -> tuple[Case, Case]:
+    """Return the case in both states of the allocator: see ``free_large_block``."""
+    return (
+        _echo(name, Load(server, MIB, connections)),
+        _echo(f"{name}_freed", Load(server, MIB, connections, freed=True)),
+    )
+
+
+NETWORK_CASES = (
+    _echo("echo_1k_x10", Load("streams", KIB, 10)),
+    _echo("echo_64k_x10", Load("streams", 64 * KIB, 10)),
+    *_large("echo_1m_x1", "streams", 1),
+    *_large("echo_1m_x4", "streams", 4),
+    _echo("echo_1k_x1000", Load("streams", KIB, 1000)),
+    _echo("readline_x10", Load("lines", 100, 10, line=100), "a line of 100 bytes is echoed"),
+    _echo(
+        "readline_10_x10",
+        Load("lines", 1000, 10, line=100),
+        "10 lines of 100 bytes that come together are echoed one by one",
+    ),
+    _echo(
+        "accept_close_x10",
+        Load("streams", KIB, 10, short_lived=True),
+        "CPU time to accept, echo 1,024 bytes, close",
+    ),
+    _echo("tls_1k_x10", Load("tls", KIB, 10)),
+    *_large("tls_1m_x4", "tls", 4),
+    _echo("protocol_1k_x10", Load("protocol", KIB, 10)),
+    _echo("protocol_64k_x10", Load("protocol", 64 * KIB, 10)),
+    _echo("buffered_64k_x10", Load("buffered", 64 * KIB, 10)),
+    _echo("protocol_1k_x1000", Load("protocol", KIB, 1000)),
+    _echo("sock_1k_x10", Load("sockets", KIB, 10)),
+    _echo("datagram_1k_x10", Load("datagrams", KIB, 10)),
+)
 
 
 def _memory(case: MemoryCase) -> Case:
@@ -84,9 +123,7 @@ CASES: dict[str, Case] = {
     case.name: case
     for case in (
         *map(_scheduler, SCHEDULER_CASES.values()),
-        _echo("streams", "1k", 1024, 10),
-        _echo("streams", "1m", 1 << 20, 1),
-        _echo("streams", "1m", 1 << 20, 4),
+        *NETWORK_CASES,
         *map(_memory, MEMORY_CASES.values()),
     )
 }

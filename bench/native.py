@@ -1,4 +1,7 @@
-"""The programs in C: built on demand, with the compiler of the interpreter."""
+"""The programs in C: built on demand, with the compiler of the interpreter.
+
+``load`` is the load generator, ``load_tls`` the same over TLS, ``server`` the limit.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +27,22 @@ def compiler() -> str | None:
     return shutil.which(shlex.split(name)[0])
 
 
+@dataclass(frozen=True)
+class Program:
+    """What a program is made of."""
+
+    source: str
+    flags: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
+
+
+PROGRAMS = {
+    "load": Program("load.c"),
+    "load_tls": Program("load.c", ("-DTLS",), ("-lssl", "-lcrypto")),
+    "server": Program("server.c"),
+}
+
+
 def why_not() -> str:
     """Return why the programs cannot be built here, or an empty string."""
     if not sys.platform.startswith("linux"):
@@ -31,18 +51,29 @@ def why_not() -> str:
 
 
 @cache
+def why_not_tls() -> str:
+    """Return why the load generator cannot be built with TLS here, or an empty string."""
+    if reason := why_not():
+        return reason
+    command = [str(compiler()), "-E", "-include", "openssl/ssl.h", "-x", "c", os.devnull]
+    found = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    return "" if found else "there are no headers of OpenSSL for the load generator (libssl-dev)"
+
+
+@cache
 def built(name: str) -> Path:
-    """Return the program made of ``native/NAME.c``, compiling it when it has changed."""
-    source = SOURCES / f"{name}.c"
+    """Return a program of ``PROGRAMS``, compiling it when its source has changed."""
+    program = PROGRAMS[name]
+    source = SOURCES / program.source
     digest = hashlib.sha256(source.read_bytes()).hexdigest()[:12]
-    program = CACHE / f"{name}-{digest}"
-    if not program.exists():
+    made = CACHE / f"{name}-{digest}"
+    if not made.exists():
         if reason := why_not():
             raise RuntimeError(f"{source.name} cannot be compiled: {reason}.")
         CACHE.mkdir(parents=True, exist_ok=True)
         # Under a name of its own first: another process may be doing the same.
-        unfinished = program.with_suffix(f".{os.getpid()}")
-        command = [str(compiler()), *FLAGS, "-o", str(unfinished), str(source)]
-        subprocess.run(command, check=True)
-        unfinished.replace(program)
-    return program
+        unfinished = made.with_suffix(f".{os.getpid()}")
+        command = [str(compiler()), *FLAGS, *program.flags, "-o", str(unfinished), str(source)]
+        subprocess.run([*command, *program.libraries], check=True)
+        unfinished.replace(made)
+    return made

@@ -11,10 +11,10 @@ from typing import Self
 from bench import native
 from bench.cases.memory import MemoryCase
 from bench.cases.scheduler import GRAIN
+from bench.cases.serving import AS_STARTED, FREED, LOOPBACK
 from bench.contenders import LIMIT, Entry
+from bench.lines import Usage
 from bench.process import Process
-
-LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,8 @@ class Sample:
     cost: float
     """For one operation, in the unit of the case. Less is better."""
 
-    user: float | None = None
-    """CPU seconds for one operation."""
-
-    kernel: float | None = None
-    """CPU seconds that the operating system took for it, on the same core."""
+    used: Usage | None = None
+    """By one operation, in the contender's process."""
 
     more: dict[str, float] = field(default_factory=dict)
     """What else was measured, by its name, in seconds or bytes."""
@@ -84,25 +81,72 @@ class SchedulerProbe(Probe):
     def measure(self, seconds: float) -> Sample:
         """Run the case as often as takes ``seconds``: the same count each time."""
         measured = self._process.ask(str(self._count))
-        return Sample(measured["seconds"], measured["user"], measured["kernel"])
+        return Sample(measured.pop("seconds"), Usage(**measured))
+
+
+@dataclass(frozen=True)
+class Load:
+    """An echo server, and how it is loaded."""
+
+    server: str
+    """One of ``bench.cases.servers``."""
+
+    size: int
+    """Of a message, in bytes."""
+
+    connections: int
+
+    line: int = 0
+    """How many bytes a line has, when messages are made of lines."""
+
+    short_lived: bool = False
+    """Whether every message has a connection of its own.
+
+    The clients then have more to do than a fast server: what counts is the server's CPU time.
+    """
+
+    freed: bool = False
+    """Whether the server's process has freed a large block before."""
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether the connections are encrypted."""
+        return self.server == "tls"
+
+    @property
+    def is_datagrams(self) -> bool:
+        """Whether messages are datagrams."""
+        return self.server == "datagrams"
+
+    def start_server(self, entry: Entry) -> Process:
+        """Start a contender's server."""
+        if entry.contender is LIMIT:
+            return _bare_server(self.size, *(["datagrams"] if self.is_datagrams else []))
+        state = FREED if self.freed else AS_STARTED
+        return entry.start("serve", self.server, str(self.size), state)
+
+    def start_clients(self, port: int, seconds: float) -> Process:
+        """Start the load generator, on another core than the server's."""
+        options = ["-s"] if self.short_lived else []
+        options += ["-u"] if self.is_datagrams else []
+        options += ["-l", str(self.line)] if self.line else []
+        numbers = map(str, (port, self.connections, self.size, seconds))
+        program = native.built("load_tls" if self.is_tls else "load")
+        return Process("the load generator", [str(program), *options, *numbers], on_load_core=True)
 
 
 class EchoProbe(Probe):
     """Loads an echo server, which stays for all rounds, from another core."""
 
-    def __init__(self, entry: Entry, kind: str, size: int, connections: int) -> None:
+    def __init__(self, entry: Entry, load: Load) -> None:
         super().__init__()
-        if entry.contender is LIMIT:
-            self._server = self.hold(_bare_server(size))
-        else:
-            self._server = self.hold(entry.start(kind, str(size)))
+        self._load = load
+        self._server = self.hold(load.start_server(entry))
         try:
             self._port = int(self._server.hear()["port"])
         except BaseException:
             self.close()
             raise
-        self._size = size
-        self._connections = connections
 
     def warm_up(self, seconds: float) -> None:
         """Serve for a third of the time."""
@@ -110,19 +154,16 @@ class EchoProbe(Probe):
 
     def measure(self, seconds: float) -> Sample:
         """Load the server for ``seconds``; connecting is not counted."""
-        arguments = (self._port, self._connections, self._size, seconds)
-        command = [str(native.built("load")), *map(str, arguments)]
-        with Process("the load generator", command, on_load_core=True) as load:
-            load.hear()
-            user, kernel = self._server.cpu_seconds()
-            counted = load.ask("begin")
-            user_after, kernel_after = self._server.cpu_seconds()
-        return Sample(
-            counted["seconds"] / counted["requests"],
-            (user_after - user) / counted["all"],
-            (kernel_after - kernel) / counted["all"],
-            {"p50": counted["p50"], "p99": counted["p99"]},
-        )
+        with self._load.start_clients(self._port, seconds) as clients:
+            clients.hear()
+            before = self._server.usage()
+            counted = clients.ask("begin")
+            used = self._server.usage().since(before, counted["all"])
+        elapsed = counted["seconds"] / counted["requests"]
+        more = {"p50": counted["p50"], "p99": counted["p99"]}
+        if self._load.short_lived:
+            return Sample(used.user + used.kernel, used, {"elapsed": elapsed, **more})
+        return Sample(elapsed, used, more)
 
 
 class MemoryProbe(Probe):
@@ -155,5 +196,5 @@ class MemoryProbe(Probe):
             return float(message["bytes"])
 
 
-def _bare_server(size: int) -> Process:
-    return Process("the server in C", [str(native.built("server")), str(size)])
+def _bare_server(size: int, *options: str) -> Process:
+    return Process("the server in C", [str(native.built("server")), str(size), *options])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import machine
+from bench.lines import Usage
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -69,10 +70,9 @@ class Process:
         self.tell(line)
         return self.hear()
 
-    def cpu_seconds(self) -> tuple[float, float]:
-        """Return the user and kernel CPU seconds that a server has used, as it says itself."""
-        answer = self.ask("usage")
-        return float(answer["user"]), float(answer["kernel"])
+    def usage(self) -> Usage:
+        """Return what a server has used, as it says itself."""
+        return Usage(**self.ask("usage"))
 
     def _ended(self) -> ProcessError:
         status = self._process.wait(10)

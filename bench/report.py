@@ -10,15 +10,19 @@ from typing import Any
 from bench import machine
 from bench.catalogue import BYTES, SECONDS
 from bench.contenders import Entry
+from bench.lines import Usage
 from bench.measure import Effort, Result, Series
 from bench.statistics import NOISY, Spread, is_noisy, ratios, spread
-from bench.targets import Verdict
+from bench.targets import Lack, Verdict
 
-FORMAT = 1
+FORMAT = 2
 """Of the JSON; it grows when a reader of the last one would be misled."""
 
 MUCH_COMPANY = 0.1
 """The part of a core from which on others disturb."""
+
+MANY_FAULTS = 1
+"""Page faults of an operation from which on they are shown."""
 
 
 def amount(value: float, unit: str) -> str:
@@ -43,15 +47,22 @@ def cpu_ratio(ours: Series, theirs: Series) -> Spread | None:
     Unlike elapsed time, it hardly changes when other processes take the core now and then.
     """
     spent = [
-        [(sample.user or 0.0) + (sample.kernel or 0.0) for sample in series.samples]
+        [sample.used.user + sample.used.kernel if sample.used else 0.0 for sample in series.samples]
         for series in (ours, theirs)
     ]
     return spread(ratios(*spent)) if all(map(all, spent)) else None
 
 
-def _median(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return spread(known).median if known else None
+def _used(series: Series) -> Usage | None:
+    """Return the medians of what an operation used; None where that is not known."""
+    known = [sample.used for sample in series.samples if sample.used is not None]
+    if not known:
+        return None
+    return Usage(
+        spread([one.user for one in known]).median,
+        spread([one.kernel for one in known]).median,
+        spread([one.faults for one in known]).median,
+    )
 
 
 def _more(series: Series) -> dict[str, float]:
@@ -70,13 +81,14 @@ def table(result: Result, baseline: str) -> str:
         if base is not None:
             against = ratio(series, base)
             words.append(f"{against.median:6.2f}x ({against.low:.2f} to {against.high:.2f})")
-        user = _median(sample.user for sample in series.samples)
-        kernel = _median(sample.kernel for sample in series.samples)
-        if user is not None and kernel is not None:
-            words.append(f"user {amount(user, SECONDS):>8}  kernel {amount(kernel, SECONDS):>8}")
+        if (used := _used(series)) is not None:
+            user, kernel = amount(used.user, SECONDS), amount(used.kernel, SECONDS)
+            words.append(f"user {user:>8}  kernel {kernel:>8}")
             if base is not None and (cpu := cpu_ratio(series, base)) is not None:
                 words.append(f"CPU{cpu.median:6.2f}x")
         words += (f"{name} {amount(value, result.unit)}" for name, value in _more(series).items())
+        if used is not None and used.faults >= MANY_FAULTS:
+            words.append(f"page faults {used.faults:,.0f}")
         lines.append("  ".join(words))
     return "\n".join([*lines, *(f"  ! {warning}" for warning in warnings(result, baseline))])
 
@@ -110,8 +122,8 @@ def heading(entries: Sequence[Entry], baseline: str) -> str:
     return "\n".join(lines)
 
 
-def judged(verdicts: Iterable[Verdict]) -> str:
-    """Return a line for each verdict, and how many targets were reached."""
+def judged(verdicts: Iterable[Verdict], lacks: Iterable[Lack] = ()) -> str:
+    """Return a line for each verdict and each lack, and how many targets were reached."""
     lines = []
     reached = 0
     for verdict in verdicts:
@@ -122,6 +134,11 @@ def judged(verdicts: Iterable[Verdict]) -> str:
             f"{target.contender:<18}{verdict.ratio.median:6.2f}x {target.peer}, "
             f"wanted {target.factor:g}x{'' if verdict.is_certain else ', within the spread'}"
         )
+    lines += (
+        f"{'CANNOT':<8} {lack.target.case:<22}{lack.target.contender:<18}{lack.reason}, "
+        f"wanted {lack.target.factor:g}x {lack.target.peer}"
+        for lack in lacks
+    )
     if not lines:
         return "None of the targets was measured: they need runtime and its peers."
     return "\n".join([*lines, f"{reached} of {len(lines)} targets reached"])

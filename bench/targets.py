@@ -37,6 +37,14 @@ class Verdict:
         return (self.ratio.low >= self.target.factor) == (self.ratio.high >= self.target.factor)
 
 
+@dataclass(frozen=True)
+class Lack:
+    """A target that cannot be judged, since the contender cannot do the case."""
+
+    target: Target
+    reason: str
+
+
 AHEAD_OF_UVLOOP = {
     "switch": 2.0,
     "spawn": 2.5,
@@ -47,9 +55,25 @@ AHEAD_OF_UVLOOP = {
     "queue": 2.0,
     "lock": 2.0,
     "timer_cancel": 2.0,
-    "echo_1k_x10": 1.3,
-    "echo_1m_x1": 2.5,
-    "echo_1m_x4": 2.5,
+    "echo_1k_x10": 1.5,
+    "echo_64k_x10": 1.6,
+    "echo_1m_x1": 3.0,
+    "echo_1m_x1_freed": 3.0,
+    "echo_1m_x4": 3.0,
+    "echo_1m_x4_freed": 3.0,
+    "echo_1k_x1000": 1.7,
+    "readline_x10": 2.0,
+    "readline_10_x10": 2.0,
+    "accept_close_x10": 1.5,
+    "tls_1k_x10": 1.3,
+    "tls_1m_x4": 1.3,
+    "tls_1m_x4_freed": 1.3,
+    "protocol_1k_x10": 1.05,
+    "protocol_64k_x10": 1.1,
+    "buffered_64k_x10": 1.1,
+    "protocol_1k_x1000": 1.15,
+    "sock_1k_x10": 2.5,
+    "datagram_1k_x10": 1.2,
 }
 MEMORY = ("memory_task", "memory_sleeper", "memory_stream_server", "memory_stream_client")
 TARGETS = (
@@ -57,6 +81,7 @@ TARGETS = (
         Target(case, "runtime-compiled", "uvloop", factor)
         for case, factor in AHEAD_OF_UVLOOP.items()
     ),
+    Target("protocol_1k_x10", "runtime-compiled", "C", 0.85),
     *(Target(case, "runtime-pure", "asyncio", 1.0) for case in AHEAD_OF_UVLOOP),
     *(
         Target(case, contender, "asyncio", 2.0)
@@ -75,3 +100,12 @@ def judge(results: Iterable[Result]) -> Iterator[Verdict]:
             continue
         ours, theirs = result.series[target.contender], result.series[target.peer]
         yield Verdict(target, spread(ratios(ours.costs(), theirs.costs())))
+
+
+def lacking(results: Iterable[Result]) -> Iterator[Lack]:
+    """Tell each target whose contender was left out of its case, and why."""
+    by_case = {result.case: result for result in results}
+    for target in TARGETS:
+        result = by_case.get(target.case)
+        if result is not None and target.contender in result.left_out:
+            yield Lack(target, result.left_out[target.contender])

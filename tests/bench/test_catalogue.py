@@ -32,12 +32,13 @@ def test_a_name_means_that_case_only_though_others_begin_alike() -> None:
 
 
 def test_a_beginning_means_a_group() -> None:
-    assert names("echo_1m") == ["echo_1m_x1", "echo_1m_x4"]
-    assert all(name.startswith("memory_") for name in names("memory"))
+    assert names("echo_1k") == ["echo_1k_x10", "echo_1k_x1000"]
+    for group in ("memory", "tls", "protocol"):
+        assert names(group) == [name for name in CASES if name.startswith(f"{group}_")]
 
 
 def test_patterns_mean_what_they_match_in_the_order_of_the_catalogue() -> None:
-    assert names("*_x4", "switch") == ["switch", "echo_1m_x4"]
+    assert names("*_x4", "switch") == ["switch", "echo_1m_x4", "tls_1m_x4"]
 
 
 @pytest.mark.parametrize("word", ["", "swich", "no_*", "echo_1"])
@@ -48,6 +49,8 @@ def test_a_word_that_means_nothing_is_refused(word: str) -> None:
 
 def test_the_limit_takes_part_only_where_there_is_one() -> None:
     assert CASES["echo_1k_x10"].admits(LIMIT)
+    assert CASES["datagram_1k_x10"].admits(LIMIT)
+    assert not CASES["tls_1k_x10"].admits(LIMIT)
     assert not CASES["switch"].admits(LIMIT)
     assert CASES["switch"].admits(CONTENDERS["asyncio"])
 
@@ -62,6 +65,15 @@ def test_every_case_of_time_has_a_target_for_both_builds() -> None:
     judged = {(target.case, target.contender) for target in TARGETS}
     for name in CASES:
         assert {(name, "runtime-compiled"), (name, "runtime-pure")} <= judged
+
+
+def test_every_case_of_1_mib_is_there_in_both_states_of_the_allocator() -> None:
+    large = [name for name in CASES if "_1m_" in name]
+    assert {name.removesuffix("_freed") for name in large} == {
+        name for name in large if not name.endswith("_freed")
+    }
+    assert all(f"{name.removesuffix('_freed')}_freed" in CASES for name in large)
+    assert all("4 MiB freed" in CASES[name].operation for name in large if "freed" in name)
 
 
 class Counting:

@@ -13,7 +13,14 @@ from tests.support.programs import run_program
 
 def test_a_small_run_with_asyncio_alone(tmp_path: Path) -> None:
     written = tmp_path / "report.json"
-    cases = ["switch", "echo_1k", "memory_stream_client", "memory_task"]
+    network = [
+        "echo_1k_x10",
+        "readline_10_x10",
+        "accept_close_x10",
+        "tls_1k_x10",
+        "datagram_1k_x10",
+    ]
+    cases = ["switch", *network, "memory_stream_client", "memory_task"]
     run = run_program(
         *("-m", "bench", *cases, "--contenders", "asyncio", "--rounds", "2"),
         *("--seconds", "0.01", "--targets", "--json", written),
@@ -24,8 +31,7 @@ def test_a_small_run_with_asyncio_alone(tmp_path: Path) -> None:
     assert report["machine"]["cores"] >= 1
     assert report["baseline"] == "asyncio"
     measured = {result["case"]: result["series"]["asyncio"] for result in report["results"]}
-    expected = {"switch", "echo_1k_x10", "memory_stream_client", "memory_task"}
-    assert measured.keys() == {name for name in expected if not CASES[name].why_not()}
+    assert measured.keys() == {name for name in cases if not CASES[name].why_not()}
     for name, series in measured.items():
         assert len(series["samples"]) == 2
         assert all(sample["cost"] > 0 for sample in series["samples"]), name

@@ -2,86 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
-import subprocess
 import threading
-from collections.abc import Callable, Iterator
 
 import pytest
 
 from bench import native
 from bench.process import Process
+from tests.bench.peers import SIZE, Answer, echo, load, receive_exactly, server
 
 pytestmark = pytest.mark.skipif(bool(native.why_not()), reason=native.why_not())
-
-SIZE = 1000
-Answer = Callable[[int, bytes], bytes]
-"""Given the number of a message on its connection, and the message; returns what to send back."""
-
-
-def receive_exactly(conn: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size and (chunk := conn.recv(size - len(data))):
-        data += chunk
-    return data
-
-
-def serve(conn: socket.socket, answer: Answer) -> None:
-    number = 0
-    # The load generator may break the connection off: that is what it does when it complains.
-    with conn, contextlib.suppress(OSError):
-        while len(message := receive_exactly(conn, SIZE)) == SIZE:
-            if not (reply := answer(number, message)):
-                return
-            conn.sendall(reply)
-            number += 1
-
-
-@contextlib.contextmanager
-def server(answer: Answer) -> Iterator[int]:
-    threads: list[threading.Thread] = []
-
-    def accept() -> None:
-        while True:
-            try:
-                conn, _ = listener.accept()
-            except OSError:
-                return
-            conn.settimeout(30)
-            threads.append(threading.Thread(target=serve, args=(conn, answer)))
-            threads[-1].start()
-
-    listener = socket.create_server(("127.0.0.1", 0))
-    acceptor = threading.Thread(target=accept)
-    acceptor.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        acceptor.join()
-        for thread in threads:
-            thread.join()
-
-
-def load(
-    port: int, connections: int = 1, seconds: float = 30, requests: int = 20
-) -> subprocess.CompletedProcess[str]:
-    arguments = (port, connections, SIZE, seconds, requests)
-    return subprocess.run(
-        [native.built("load"), *map(str, arguments)],
-        input="begin\n",
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-def echo(number: int, message: bytes) -> bytes:
-    return message
 
 
 def test_right_answers_are_counted() -> None:
@@ -180,6 +111,7 @@ def test_the_server_in_c_echoes(size: int) -> None:
             for conn, byte in ((one, b"1"), (two, b"2"), (one, b"3")):
                 conn.sendall(byte * size)
                 assert receive_exactly(conn, size) == byte * size
-        user, kernel = limit.cpu_seconds()
-        assert user >= 0
-        assert kernel >= 0
+        used = limit.usage()
+        assert used.user >= 0
+        assert used.kernel >= 0
+        assert used.faults > 0

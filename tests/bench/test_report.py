@@ -6,15 +6,17 @@ import pytest
 
 from bench.catalogue import CASES
 from bench.contenders import CONTENDERS, Contender, Entry
+from bench.lines import Usage
 from bench.measure import Effort, Result, Series, measure, rotated
 from bench.probes import Probe, Sample
 from bench.process import UnsupportedError
 from bench.report import amount, as_json, judged, table, warnings
-from bench.targets import judge
+from bench.targets import Target, judge, lacking
 
 
-def series(name: str, *costs: float, user: float | None = None) -> Series:
-    return Series(name, [Sample(cost, user, user) for cost in costs])
+def series(name: str, *costs: float, user: float | None = None, faults: float = 0) -> Series:
+    used = None if user is None else Usage(user, user, faults)
+    return Series(name, [Sample(cost, used) for cost in costs])
 
 
 def result(*several: Series, case: str = "switch", company: float = 0.0) -> Result:
@@ -60,6 +62,13 @@ def test_cpu_time_is_compared_where_it_is_known() -> None:
     assert "CPU" not in table(unknown, "uvloop")
 
 
+def test_page_faults_are_shown_where_an_operation_has_some() -> None:
+    many = series("uvloop", 2e-3, user=1e-3, faults=1234.4)
+    assert "page faults 1,234" in table(result(many), "uvloop")
+    few = series("uvloop", 2e-6, user=1e-6, faults=0.01)
+    assert "page faults" not in table(result(few), "uvloop")
+
+
 def test_an_unsteady_baseline_is_warned_of() -> None:
     noisy = result(series("uvloop", 1.0, 2.0, 1.0, 2.0), series("ours", 1.0, 1.0, 1.0, 1.0))
     assert any("quartiles of uvloop" in warning for warning in warnings(noisy, "uvloop"))
@@ -84,6 +93,25 @@ def test_a_target_is_reached_by_the_median_of_the_ratios() -> None:
 def test_targets_that_were_not_measured_are_not_judged() -> None:
     assert list(judge([result(series("asyncio", 1.0), series("uvloop", 1.0))])) == []
     assert "None of the targets" in judged([])
+
+
+def test_targets_of_a_contender_that_was_left_out_are_not_reached() -> None:
+    reason = "create_server() is not implemented"
+    measured = Result(
+        *("protocol_1k_x10", "", "s"),
+        {"uvloop": series("uvloop", 1.0)},
+        left_out={"runtime-compiled": reason, "asyncio": "nobody judges it"},
+    )
+    lacks = list(lacking([measured]))
+    name = "runtime-compiled"
+    assert [lack.target for lack in lacks] == [
+        Target("protocol_1k_x10", name, "uvloop", 1.05),
+        Target("protocol_1k_x10", name, "C", 0.85),
+    ]
+    first, _, last = judged([], lacks).splitlines()
+    assert first.startswith("CANNOT   protocol_1k_x10")
+    assert reason in first
+    assert last == "0 of 2 targets reached"
 
 
 def test_the_json_holds_every_sample() -> None:

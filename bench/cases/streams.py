@@ -1,0 +1,81 @@
+"""Echo servers on streams, plain and with TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import ssl
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from bench.apis import Api
+from bench.cases.serving import BACKLOG, CHUNK, LOOPBACK
+
+CERTIFICATE = Path(__file__).parent / "certificate.pem"
+"""Made for these cases, with its key; the clients don't check who signed it. Valid until 2120."""
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
+
+
+async def echo_chunks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Echo bytes as they come."""
+    while data := await reader.read(CHUNK):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+async def echo_lines(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Echo line by line."""
+    while line := await reader.readline():
+        writer.write(line)
+        await writer.drain()
+    writer.close()
+
+
+def _echo(size: int) -> Handler:
+    """Return what echoes messages of up to CHUNK bytes as they come, larger ones when whole."""
+
+    async def echo_messages(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                writer.write(await reader.readexactly(size))
+                await writer.drain()
+        except asyncio.IncompleteReadError:
+            writer.close()
+
+    return echo_chunks if size <= CHUNK else echo_messages
+
+
+@contextlib.asynccontextmanager
+async def _serving(api: Api, handler: Handler, size: int, **options: Any) -> AsyncIterator[int]:
+    limit = max(size, CHUNK)
+    listening = await api.start_server(
+        handler, LOOPBACK, 0, limit=limit, backlog=BACKLOG, **options
+    )
+    try:
+        yield listening.sockets[0].getsockname()[1]
+    finally:
+        listening.close()
+
+
+def streams(api: Api, size: int) -> contextlib.AbstractAsyncContextManager[int]:
+    """Echo messages."""
+    return _serving(api, _echo(size), size)
+
+
+def lines(api: Api, size: int) -> contextlib.AbstractAsyncContextManager[int]:
+    """Echo lines."""
+    return _serving(api, echo_lines, size)
+
+
+def tls(api: Api, size: int) -> contextlib.AbstractAsyncContextManager[int]:
+    """Echo messages over TLS. Raises NotImplementedError where the API has no TLS."""
+    parameters = inspect.signature(api.start_server).parameters.values()
+    if not any(one.name == "ssl" or one.kind is one.VAR_KEYWORD for one in parameters):
+        raise NotImplementedError("start_server() takes no ssl")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    return _serving(api, _echo(size), size, ssl=context)

@@ -1,0 +1,205 @@
+"""The load generator's other kinds of load: lines, short connections, datagrams, TLS."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from bench import native
+from bench.cases.streams import CERTIFICATE
+from bench.process import Process
+from tests.bench import peers
+from tests.bench.peers import SIZE, Answer, echo, load, receive_exactly, server
+
+pytestmark = pytest.mark.skipif(bool(native.why_not()), reason=native.why_not())
+needs_tls = pytest.mark.skipif(bool(native.why_not_tls()), reason=native.why_not_tls())
+
+
+def requests(done: subprocess.CompletedProcess[str]) -> int:
+    assert done.returncode == 0, done.stderr
+    counted = json.loads(done.stdout.splitlines()[-1])
+    return int(counted["all"])
+
+
+# -- Lines -----------------------------------------------------------------------------------------
+
+
+def test_messages_are_made_of_lines() -> None:
+    messages: list[bytes] = []
+
+    def collect(number: int, message: bytes) -> bytes:
+        messages.append(message)
+        return message
+
+    with server(collect) as port:
+        done = load(port, "-l", "100")
+    assert requests(done) >= 20
+    assert len(set(messages)) == len(messages)
+    for message in messages:
+        assert message.count(b"\n") == SIZE // 100
+        assert set(message[99::100]) == set(b"\n")
+
+
+# -- Short connections -----------------------------------------------------------------------------
+
+
+def test_every_message_has_a_connection_of_its_own() -> None:
+    numbers: list[int] = []
+
+    def count(number: int, message: bytes) -> bytes:
+        numbers.append(number)
+        return message
+
+    with server(count) as port:
+        done = load(port, "-s", connections=3)
+    # Three more came before the measurement.
+    assert len(numbers) == requests(done) + 3
+    assert set(numbers) == {0}
+
+
+def once(conn: socket.socket, answer: Answer, last_words: bytes, *, reset: bool = False) -> None:
+    """Answer one message, wait for the end, say something more, and leave."""
+    with conn, contextlib.suppress(OSError):
+        conn.sendall(answer(0, receive_exactly(conn, SIZE)))
+        assert conn.recv(1) == b""
+        conn.sendall(last_words)
+        if reset:
+            conn.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+
+def test_a_byte_after_the_answer_is_noticed() -> None:
+    with server(echo, lambda conn, answer: once(conn, answer, b"x")) as port:
+        done = load(port, "-s")
+    assert done.returncode == 1
+    assert "more bytes" in done.stderr
+
+
+def test_a_connection_that_is_broken_off_is_noticed() -> None:
+    with server(echo, lambda conn, answer: once(conn, answer, b"", reset=True)) as port:
+        done = load(port, "-s")
+    assert done.returncode == 1
+    assert "broken off" in done.stderr
+
+
+# -- Datagrams -------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def datagram_server(answer: Callable[[bytes], bytes]) -> Iterator[int]:
+    """Answer datagrams until an empty one comes."""
+
+    def run() -> None:
+        while (received := sock.recvfrom(65536))[0]:
+            sock.sendto(answer(received[0]), received[1])
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(30)
+        sock.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield sock.getsockname()[1]
+        finally:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
+                last.sendto(b"", sock.getsockname())
+            thread.join()
+
+
+def test_datagrams_are_echoed_whole() -> None:
+    sizes: set[int] = set()
+
+    def measure(message: bytes) -> bytes:
+        sizes.add(len(message))
+        return message
+
+    with datagram_server(measure) as port:
+        done = load(port, "-u", connections=3)
+    assert requests(done) >= 20
+    assert sizes == {SIZE}
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        (lambda message: message[:-1], "a shorter datagram"),
+        (lambda message: message + b"x", "more bytes"),
+        (lambda message: message[:-1] + bytes([message[-1] ^ 1]), "other bytes"),
+    ],
+)
+def test_wrong_datagrams_are_noticed(answer: Callable[[bytes], bytes], complaint: str) -> None:
+    with datagram_server(answer) as port:
+        done = load(port, "-u")
+    assert done.returncode == 1
+    assert complaint in done.stderr
+
+
+def test_the_server_in_c_echoes_datagrams() -> None:
+    with Process("server", [str(native.built("server")), str(SIZE), "datagrams"]) as limit:
+        done = load(int(limit.hear()["port"]), "-u", connections=3)
+        assert requests(done) >= 20
+        assert limit.usage().faults > 0
+
+
+# -- TLS -------------------------------------------------------------------------------------------
+
+
+def serve_tls(conn: socket.socket, answer: Answer) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    with conn, contextlib.suppress(OSError):
+        peers.serve(context.wrap_socket(conn, server_side=True), answer)
+
+
+@needs_tls
+def test_messages_are_echoed_over_tls() -> None:
+    with server(echo, serve_tls) as port:
+        done = load(port, connections=3, program="load_tls")
+    assert requests(done) >= 20
+
+
+def one_byte_wrong(number: int, message: bytes) -> bytes:
+    return message if number < 5 else message[:-1] + bytes([message[-1] ^ 1])
+
+
+@needs_tls
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        (one_byte_wrong, "other bytes"),
+        (lambda number, message: message + b"x", "bytes"),
+        (lambda number, message: b"" if number else message, "closed"),
+    ],
+)
+def test_wrong_answers_over_tls_are_noticed(answer: Answer, complaint: str) -> None:
+    with server(answer, serve_tls) as port:
+        done = load(port, program="load_tls")
+    assert done.returncode == 1
+    assert complaint in done.stderr
+
+
+@needs_tls
+def test_a_server_without_tls_is_an_error_of_its_own() -> None:
+    def greet(conn: socket.socket, answer: Answer) -> None:
+        with conn, contextlib.suppress(OSError):
+            conn.sendall(b"no TLS here\n")
+            receive_exactly(conn, SIZE)
+
+    with server(echo, greet) as port:
+        done = load(port, program="load_tls")
+    assert done.returncode == 2
+    assert "handshake" in done.stderr
+
+
+# -- The command line ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [("-x",), ("-s", "-u"), ("-l", "300"), ("-l", "-1")])
+def test_options_that_make_no_sense_are_refused(options: tuple[str, ...]) -> None:
+    assert load(1, *options).returncode == 2
