@@ -1,0 +1,434 @@
+"""A TCP proxy that does to connections what networks do: ``tests/support/faults.py`` says what.
+
+It is plain sockets and a selector in a thread of its own, and knows nothing of ``runtime``: it can
+stand between any client and any server::
+
+    with FaultProxy(server_address, Plan(to_client=(Reset(after=1000),))) as proxy:
+        ...  # a client connects to proxy.address
+        assert proxy.connections[0].outcome is Outcome.RESET
+
+Each direction of a connection is a ``Lane``::
+
+    source socket --> pipeline of faults --> outbox of steps --> sink socket
+
+There is back-pressure: a lane with bytes in its outbox reads on only while these are few.
+"""
+
+from __future__ import annotations
+
+import enum
+import fcntl
+import random
+import selectors
+import socket
+import struct
+import termios
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from types import TracebackType
+
+from tests.support.faults import FAULTLESS, Mark, Pause, Pipeline, Plan, SlowReader, Step
+
+Address = tuple[str, int]
+
+PATIENCE = 30.0
+"""Seconds that a test waits for something to happen, far more than it takes."""
+
+_CHUNK = 65536
+_MOST_WAITING = 65536
+_POLL = 0.001
+_LINGER = 1.0
+"""Seconds that a reset waits, at most, for what was sent to reach the receiver's kernel."""
+
+
+class Outcome(enum.Enum):
+    """How a connection ended, or that it has not."""
+
+    OPEN = enum.auto()
+    CLOSED = enum.auto()
+    """Both directions came to their end."""
+    TRUNCATED = enum.auto()
+    """The plan ended it."""
+    RESET = enum.auto()
+    """The plan reset it."""
+    LOST = enum.auto()
+    """One of the ends reset it, and so the other was reset as well."""
+    UNREACHABLE = enum.auto()
+    """The server could not be reached, and the client was reset."""
+    ABANDONED = enum.auto()
+    """It was open when the proxy was closed."""
+
+
+class Lane:
+    """One direction of a connection. The numbers are bytes."""
+
+    def __init__(
+        self,
+        source: socket.socket,
+        sink: socket.socket,
+        pipeline: Pipeline,
+        slow: SlowReader | None,
+    ) -> None:
+        self.source = source
+        self.sink = sink
+        self.received = 0
+        self.sent = 0
+        self.dropped = 0
+        """What came from the source after this direction was ended by the plan."""
+        self.stalled = False
+        self.source_ended = False
+        self.ended = False
+        """The sink was given the end; nothing more is sent."""
+        self.blocked = False
+        """The sink takes nothing now."""
+        self.pipeline = pipeline
+        self.outbox: deque[Step | memoryview] = deque()
+        self.waiting = 0
+        """What is in the outbox."""
+        self.pause_until = 0.0
+        self.reset_by: float | None = None
+        self._slow = slow
+        self._read_from = 0.0
+
+    def read_at(self) -> float | None:
+        """Return when to read from the source, or None while it must wait."""
+        if self.source_ended:
+            return None
+        if self.ended:
+            return 0.0
+        return self._read_from if self.waiting < _MOST_WAITING else None
+
+    def receive(self, now: float) -> None:
+        """Read once from the source. Raises OSError when it was reset."""
+        slow = None if self.ended else self._slow
+        try:
+            data = self.source.recv(slow.size if slow else _CHUNK)
+        except BlockingIOError:
+            return
+        if slow:
+            self._read_from = now + slow.seconds
+        self.received += len(data)
+        if not data:
+            self.source_ended = True
+        if self.ended:
+            self.dropped += len(data)
+        else:
+            self.queue(self.pipeline.feed(data, now) if data else self.pipeline.end())
+
+    def queue(self, steps: Sequence[Step]) -> None:
+        """Add to what is to be done."""
+        self.outbox += steps
+        self.waiting += sum(len(step) for step in steps if isinstance(step, bytes))
+
+    def send(self, data: bytes | memoryview) -> None:
+        """Send what is at the head of the outbox, as far as the sink takes it."""
+        try:
+            sent = self.sink.send(data)
+        except BlockingIOError:
+            sent = 0
+        self.sent += sent
+        self.waiting -= sent
+        if sent < len(data):
+            self.outbox[0] = memoryview(data)[sent:]
+            self.blocked = True
+        else:
+            self.outbox.popleft()
+
+    def finish(self) -> None:
+        """Give the sink the end, and drop what is left."""
+        if self.ended:
+            return
+        self.ended = True
+        self.dropped += self.waiting
+        self.waiting = 0
+        self.outbox.clear()
+        self.sink.shutdown(socket.SHUT_WR)
+
+
+class Proxied:
+    """One connection through the proxy."""
+
+    def __init__(self, number: int, plan: Plan, seed: int) -> None:
+        self.number = number
+        self.outcome = Outcome.OPEN
+        self.lanes: tuple[Lane, ...] = ()
+        self._plan = plan
+        self._seed = seed
+
+    def connect(self, client: socket.socket, server: socket.socket) -> None:
+        """Begin to forward between the two sockets, which are owned from now on."""
+        for sock in (client, server):
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.to_server = self._lane("to server", client, server)
+        self.to_client = self._lane("to client", server, client)
+        self.lanes = (self.to_server, self.to_client)
+        for lane in self.lanes:
+            lane.queue(lane.pipeline.begin())
+
+    def _lane(self, direction: str, source: socket.socket, sink: socket.socket) -> Lane:
+        faults = self._plan.to_server if direction == "to server" else self._plan.to_client
+        chance = random.Random(f"{self._seed} {self.number} {direction}")
+        slow = next((fault for fault in faults if isinstance(fault, SlowReader)), None)
+        return Lane(source, sink, Pipeline(faults, chance), slow)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether a direction waits to be told to go on."""
+        return any(lane.stalled for lane in self.lanes)
+
+    def work(self, now: float) -> None:
+        """Do what can be done now."""
+        try:
+            for lane in self.lanes:
+                if not self.lanes:
+                    return  # The other direction had a reset in its plan.
+                if (deadline := lane.pipeline.deadline()) is not None and deadline <= now:
+                    lane.queue(lane.pipeline.expire(now))
+                self._carry_out(lane, now)
+        except OSError:
+            self.close(Outcome.LOST, reset=True)
+        if self.lanes and all(lane.ended and lane.source_ended for lane in self.lanes):
+            self.close(Outcome.CLOSED)
+
+    def _carry_out(self, lane: Lane, now: float) -> None:
+        while lane.outbox and not (lane.stalled or lane.blocked or lane.pause_until > now):
+            step = lane.outbox[0]
+            if isinstance(step, bytes | memoryview):
+                lane.send(step)
+                continue
+            if step is Mark.RESET:
+                if lane.reset_by is None:
+                    lane.reset_by = now + _LINGER
+                if now < lane.reset_by and _unacknowledged(lane.sink):
+                    lane.pause_until = now + _POLL
+                else:
+                    self.close(Outcome.RESET, reset=True)
+                return
+            lane.outbox.popleft()
+            if isinstance(step, Pause):
+                lane.pause_until = now + step.seconds
+            elif step is Mark.STALL:
+                lane.stalled = True
+            elif step is Mark.FIN:
+                lane.finish()
+            else:
+                self.outcome = Outcome.TRUNCATED
+                for each in self.lanes:
+                    each.finish()
+
+    def close(self, outcome: Outcome, *, reset: bool = False) -> None:
+        """Close both sockets; an outcome that is known already stays."""
+        if self.outcome is Outcome.OPEN:
+            self.outcome = outcome
+        for lane in self.lanes:
+            if reset:
+                reset_at_close(lane.source)
+            lane.source.close()
+        self.lanes = ()
+
+    def next_time(self, now: float) -> float | None:
+        """Return when there is something to be done although no event came, or None."""
+        times: list[float] = []
+        for lane in self.lanes:
+            if (deadline := lane.pipeline.deadline()) is not None:
+                times.append(deadline)
+            if lane.outbox and not lane.stalled and not lane.blocked:
+                times.append(lane.pause_until)
+            if (read_at := lane.read_at()) is not None and read_at > now:
+                times.append(read_at)
+        return min(times, default=None)
+
+
+class FaultProxy:
+    """Listens on loopback, forwards to ``target``, and does what ``plan`` says.
+
+    With several plans, each connection has its own, in the order in which they are accepted; the
+    last is that of all further ones. ``seed`` decides what is left to chance.
+    """
+
+    def __init__(
+        self, target: Address, plan: Plan | Sequence[Plan] = FAULTLESS, seed: int = 0
+    ) -> None:
+        self.connections: list[Proxied] = []
+        self._target = target
+        self._plans = [plan] if isinstance(plan, Plan) else list(plan)
+        self._seed = seed
+        self._closing = False
+        self._to_resume: deque[Lane] = deque()
+        self._changed = threading.Condition()
+        self._failure: BaseException | None = None
+        self._selector = selectors.DefaultSelector()
+        self._alarm, self._bell = socket.socketpair()
+        self._listener = socket.socket()
+        _shrink(self._listener, [fault for plan in self._plans for fault in plan.to_server])
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen(128)
+        self._listener.setblocking(False)
+        self.address: Address = self._listener.getsockname()
+        self._thread = threading.Thread(target=self._run, name="FaultProxy", daemon=True)
+
+    def __enter__(self) -> FaultProxy:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection and end. Raises what went wrong within; does nothing again."""
+        if self._closing:
+            return
+        self._closing = True
+        self._ring()
+        self._thread.join()
+        for sock in (self._alarm, self._bell):
+            sock.close()
+        self._selector.close()
+        if self._failure is not None:
+            raise self._failure
+
+    def resume(self) -> None:
+        """Let everything that is stalled now go on."""
+        self._to_resume.extend(
+            lane for each in self.connections for lane in each.lanes if lane.stalled
+        )
+        self._ring()
+
+    @property
+    def stalled(self) -> bool:
+        """Whether something waits to be told to go on."""
+        return any(each.stalled for each in self.connections)
+
+    def wait_until(self, condition: Callable[[], object], patience: float = PATIENCE) -> None:
+        """Wait until ``condition``, about the connections, holds. Raises TimeoutError."""
+        with self._changed:
+            if not self._changed.wait_for(condition, patience):
+                states = [(each.outcome.name, each.stalled) for each in self.connections]
+                raise TimeoutError(f"What was waited for did not happen: {states}.")
+
+    def _ring(self) -> None:
+        self._bell.send(b"!")
+
+    # -- In the proxy's thread ---------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while not self._closing:
+                self._turn()
+        except BaseException as error:
+            self._failure = error
+        finally:
+            self._listener.close()
+            for each in self.connections:
+                each.close(Outcome.ABANDONED)
+
+    def _turn(self) -> None:
+        """Wait for something to happen, and let each connection do what it can."""
+        busy = [each for each in self.connections if each.lanes]
+        now = time.monotonic()
+        interests = {self._alarm: selectors.EVENT_READ, self._listener: selectors.EVENT_READ}
+        times: list[float] = []
+        for each in busy:
+            for lane in each.lanes:
+                read_at = lane.read_at()
+                if read_at is not None and read_at <= now:
+                    interests[lane.source] = interests.get(lane.source, 0) | selectors.EVENT_READ
+                if lane.blocked:
+                    interests[lane.sink] = interests.get(lane.sink, 0) | selectors.EVENT_WRITE
+            if (next_time := each.next_time(now)) is not None:
+                times.append(next_time)
+        ready = self._wait(interests, min(times, default=None))
+        now = time.monotonic()
+        if self._alarm in ready:
+            self._alarm.recv(4096)
+            while self._to_resume:
+                self._to_resume.popleft().stalled = False
+        if self._listener in ready:
+            self._accept()
+        for each in self.connections:
+            _handle(each, ready, now)
+            each.work(now)
+        with self._changed:
+            self._changed.notify_all()
+
+    def _wait(
+        self, interests: dict[socket.socket, int], until: float | None
+    ) -> dict[socket.socket, int]:
+        """Return the events of those sockets, or none at the time given."""
+        for sock, events in interests.items():
+            self._selector.register(sock, events)
+        timeout = None if until is None else max(until - time.monotonic(), 0)
+        try:
+            return {
+                key.fileobj: events
+                for key, events in self._selector.select(timeout)
+                if isinstance(key.fileobj, socket.socket)
+            }
+        finally:
+            for sock in interests:
+                self._selector.unregister(sock)
+
+    def _accept(self) -> None:
+        try:
+            client, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        number = len(self.connections)
+        plan = self._plans[min(number, len(self._plans) - 1)]
+        each = Proxied(number, plan, self._seed)
+        server = socket.socket()
+        try:
+            _shrink(server, plan.to_client)
+            server.settimeout(PATIENCE)
+            server.connect(self._target)
+            each.connect(client, server)
+        except BaseException as error:
+            server.close()
+            reset_at_close(client)
+            client.close()
+            if not isinstance(error, OSError):
+                raise
+            each.outcome = Outcome.UNREACHABLE
+        self.connections.append(each)
+
+
+def _handle(each: Proxied, ready: dict[socket.socket, int], now: float) -> None:
+    for lane in each.lanes:
+        if ready.get(lane.sink, 0) & selectors.EVENT_WRITE:
+            lane.blocked = False
+        if ready.get(lane.source, 0) & selectors.EVENT_READ:
+            try:
+                lane.receive(now)
+            except OSError:
+                each.close(Outcome.LOST, reset=True)
+                return
+
+
+def _shrink(sock: socket.socket, faults: Sequence[object]) -> None:
+    """Give a socket that is not connected yet the small buffer that a slow reader wants."""
+    for fault in faults:
+        if isinstance(fault, SlowReader):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, fault.kernel_buffer)
+
+
+def reset_at_close(sock: socket.socket) -> None:
+    """Have ``close()`` send a reset, and drop what was not sent."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def _unacknowledged(sock: socket.socket) -> int:
+    """Return how many bytes have not reached the receiver's kernel; 0 where that cannot be told."""
+    try:
+        answer = fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4))
+    except OSError:
+        return 0
+    size: int = struct.unpack("i", answer)[0]
+    return size
