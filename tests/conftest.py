@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.support import build
+from tests.support.certificates import certificates
 from tests.support.leaks import finalizers_run, no_leaks
 
-__all__ = ["finalizers_run", "no_leaks"]
+__all__ = ["certificates", "finalizers_run", "no_leaks"]
 
 
 def pytest_report_header() -> str:
