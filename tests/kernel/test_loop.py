@@ -7,12 +7,13 @@ import concurrent.futures
 import gc
 import logging
 import os
+import socket
 import sys
 import threading
 import time
 import warnings
 import weakref
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -439,3 +440,39 @@ def test_asyncio_runs_it() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         asyncio.set_event_loop(None)
+
+
+def test_no_wake_up_is_lost_while_another_is_read() -> None:
+    """A thread may call in the moment in which the loop reads what an earlier call wrote."""
+
+    class Receiver(socket.socket):
+        def recv(self, *args: Any) -> bytes:
+            in_thread(loop.call_soon_threadsafe, int).join()
+            return super().recv(*args)
+
+    def in_thread(function: Callable[..., object], *args: object) -> threading.Thread:
+        thread = threading.Thread(target=function, args=args)
+        thread.start()
+        return thread
+
+    def wake_when_asleep(future: runtime.Future[None]) -> None:
+        while not loop.waiting:
+            time.sleep(0)
+        loop.call_soon_threadsafe(future.set_result, None)
+
+    async def main() -> None:
+        for _ in range(2):
+            future: runtime.Future[None] = loop.create_future()
+            thread = in_thread(wake_when_asleep, future)
+            async with runtime.timeout(10):
+                await future
+            thread.join()
+
+    loop = runtime.new_event_loop()
+    with Receiver(fileno=os.dup(loop._wake_receiver.fileno())) as receiver:
+        original, loop._wake_receiver = loop._wake_receiver, receiver
+        try:
+            loop.run_until_complete(main())
+        finally:
+            loop._wake_receiver = original
+            loop.close()

@@ -221,7 +221,8 @@ class Scheduler:
         """Make the loop's wait return, now or when it next begins. For any thread.
 
         One byte is on its way at a time: the flag is cleared before the ready queue is looked at,
-        so that whoever finds it set has queued its work early enough to be seen.
+        so that whoever finds it set has queued its work early enough to be seen; and after the
+        socket was emptied, so that it is never set with no byte on its way.
         """
         if self._wake_pending:
             return
@@ -240,17 +241,19 @@ class Scheduler:
 
     def drain_wakeups(self) -> None:
         """Empty the wake-up socket. Bytes other than zero are signal numbers."""
-        self._wake_pending = False
-        run_signal_handlers()
-        while True:
-            try:
-                data = self._wake_receiver.recv(4096)
-            except (BlockingIOError, InterruptedError):
-                return
-            if self.on_signal_bytes is not None and data.strip(b"\0"):
-                self.on_signal_bytes(data)
-            if len(data) < 4096:
-                return
+        try:
+            run_signal_handlers()
+            while True:
+                try:
+                    data = self._wake_receiver.recv(4096)
+                except (BlockingIOError, InterruptedError):
+                    return
+                if self.on_signal_bytes is not None and data.strip(b"\0"):
+                    self.on_signal_bytes(data)
+                if len(data) < 4096:
+                    return
+        finally:
+            self._wake_pending = False
 
     # -- Descriptors -------------------------------------------------------------------------------
 
