@@ -31,9 +31,15 @@ from runtime.kernel.running import all_tasks, current_task
 from runtime.kernel.timers import TimerHandle
 from runtime.kernel.types import Future, Task
 from runtime.loop import Loop, get_running_loop, new_event_loop
+from runtime.net.open_streams import (
+    open_connection,
+    open_unix_connection,
+    start_server,
+    start_unix_server,
+)
 from runtime.net.readiness import wait_exceptional, wait_readable, wait_writable
 from runtime.net.server import Server
-from runtime.net.streams import StreamReader, StreamWriter, open_connection, start_server
+from runtime.net.streams import StreamReader, StreamWriter
 from runtime.net.unix import recv_fds, send_fds
 from runtime.runner import Runner, run
 from runtime.sync.as_completed import as_completed
@@ -105,6 +111,7 @@ __all__ = [
     "isfuture",
     "new_event_loop",
     "open_connection",
+    "open_unix_connection",
     "recv_fds",
     "run",
     "run_coroutine_threadsafe",
@@ -112,6 +119,7 @@ __all__ = [
     "shield",
     "sleep",
     "start_server",
+    "start_unix_server",
     "timeout",
     "timeout_at",
     "to_thread",

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 from runtime.kernel import running
 from runtime.kernel.core import LoopCore
-from runtime.net import sockets
+from runtime.net import endpoints, sockets
+from runtime.net.server import Server
+from runtime.net.transports import Transport
 from runtime.system import pipes
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
@@ -85,6 +88,209 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
             )
             if not self.is_running():
                 self.close()
+
+    # -- Connections -------------------------------------------------------------------------------
+
+    async def create_connection(
+        self,
+        protocol_factory: Callable[[], P],
+        host: str | bytes | None = None,
+        port: int | str | None = None,
+        *,
+        ssl: ssl.SSLContext | bool | None = None,
+        family: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+        sock: socket.socket | None = None,
+        local_addr: tuple[str, int] | None = None,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        happy_eyeballs_delay: float | None = None,
+        interleave: int | None = None,
+        all_errors: bool = False,
+    ) -> tuple[Transport, P]:
+        """Connect to ``host`` and ``port``; return the transport and ``protocol_factory()``.
+
+        The arguments are those of ``open_connection``. The protocol's ``connection_made`` was
+        called, and with ``ssl`` the handshake is over. Raises OSError when there is no connection
+        to be had, ValueError for arguments that do not go together. Cancellation safe: a connection
+        that was being made is given up.
+
+        Source: the standard library's documentation of ``loop.create_connection``.
+        """
+        return await endpoints.create_connection(
+            self,
+            protocol_factory,
+            host,
+            port,
+            ssl=ssl,
+            family=family,
+            proto=proto,
+            flags=flags,
+            sock=sock,
+            local_addr=local_addr,
+            server_hostname=server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+            happy_eyeballs_delay=happy_eyeballs_delay,
+            interleave=interleave,
+            all_errors=all_errors,
+        )
+
+    async def create_server(  # type: ignore[override]
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        host: str | bytes | Sequence[str | bytes] | None = None,
+        port: int | str | None = None,
+        *,
+        family: int = socket.AF_UNSPEC,
+        flags: int = socket.AI_PASSIVE,
+        sock: socket.socket | None = None,
+        backlog: int = 100,
+        ssl: ssl.SSLContext | None = None,
+        reuse_address: bool | None = None,
+        reuse_port: bool | None = None,
+        keep_alive: bool | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        start_serving: bool = True,
+    ) -> Server:
+        """Listen on ``host`` and ``port``; every client gets a ``protocol_factory()``.
+
+        The arguments are those of ``start_server``. Raises OSError when an address cannot be bound,
+        ValueError for arguments that do not go together.
+
+        Source: the standard library's documentation of ``loop.create_server``.
+        """
+        return await endpoints.create_server(
+            self,
+            protocol_factory,
+            host,
+            port,
+            family=family,
+            flags=flags,
+            sock=sock,
+            backlog=backlog,
+            ssl=ssl,
+            reuse_address=reuse_address,
+            reuse_port=reuse_port,
+            keep_alive=keep_alive,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+            start_serving=start_serving,
+        )
+
+    async def create_unix_connection(
+        self,
+        protocol_factory: Callable[[], P],
+        path: Any = None,
+        *,
+        ssl: ssl.SSLContext | bool | None = None,
+        sock: socket.socket | None = None,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> tuple[Transport, P]:
+        """Connect to the Unix socket at ``path``; as ``create_connection`` otherwise.
+
+        Source: the standard library's documentation of ``loop.create_unix_connection``.
+        """
+        return await endpoints.create_unix_connection(
+            self,
+            protocol_factory,
+            path,
+            ssl=ssl,
+            sock=sock,
+            server_hostname=server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+
+    async def create_unix_server(  # type: ignore[override]
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        path: Any = None,
+        *,
+        sock: socket.socket | None = None,
+        backlog: int = 100,
+        ssl: ssl.SSLContext | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        start_serving: bool = True,
+        cleanup_socket: bool = True,
+    ) -> Server:
+        """Listen on the Unix socket at ``path``; as ``create_server`` otherwise.
+
+        The file is removed when the server is closed, unless ``cleanup_socket`` is False.
+
+        Source: the standard library's documentation of ``loop.create_unix_server``.
+        """
+        return await endpoints.create_unix_server(
+            self,
+            protocol_factory,
+            path,
+            sock=sock,
+            backlog=backlog,
+            ssl=ssl,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+            start_serving=start_serving,
+            cleanup_socket=cleanup_socket,
+        )
+
+    async def connect_accepted_socket(  # type: ignore[override]
+        self,
+        protocol_factory: Callable[[], P],
+        sock: socket.socket,
+        *,
+        ssl: ssl.SSLContext | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> tuple[Transport, P]:
+        """Make a server's side of a connection of a socket that was accepted elsewhere.
+
+        Source: the standard library's documentation of ``loop.connect_accepted_socket``.
+        """
+        return await endpoints.connect_accepted_socket(
+            self,
+            protocol_factory,
+            sock,
+            ssl=ssl,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+
+    async def start_tls(
+        self,
+        transport: Any,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> Transport:
+        """Go on with TLS on the connection of ``transport``; return the transport that encrypts.
+
+        The old one must not be used any more. What an ``asyncio.StreamReader`` has received and
+        nobody has read is the beginning of the handshake; any other protocol must see to it that
+        it was not given what belongs to TLS: pause reading. Raises OSError when the handshake
+        fails. Not cancellation safe: cancelled, it aborts the connection.
+
+        Source: the standard library's documentation of ``loop.start_tls``.
+        """
+        return await endpoints.start_tls(
+            self,
+            transport,
+            protocol,
+            sslcontext,
+            server_side=server_side,
+            server_hostname=server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
 
     # -- Sockets -----------------------------------------------------------------------------------
 

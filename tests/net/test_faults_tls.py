@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.net.apis import ASYNCIO, Api
+from tests.net.apis import ASYNCIO, RUNTIME, Api
 from tests.net.fault_checks import DIRECTIONS, check_broken_tls, check_complete, check_reset_tls
 from tests.net.fault_scenarios import (
     ENDS,
@@ -36,7 +36,7 @@ LONG = [name for name, script in SCRIPTS.items() if len(script.message("to serve
 """A fault in the middle of a single byte would strike the handshake."""
 
 # That asyncio passes shows that it is the scenarios that are right.
-APIS = [pytest.param(ASYNCIO, marks=pytest.mark.slow)]
+APIS = [RUNTIME, pytest.param(ASYNCIO, marks=pytest.mark.slow)]
 pytestmark = [
     pytest.mark.parametrize("ends", ENDS),
     pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"]),

@@ -188,7 +188,7 @@ def test_a_given_socket_and_bad_arguments() -> None:
         server = await runtime.start_server(echo, sock=sock)
         assert server.sockets == (sock,)
         assert "127.0.0.1" in repr(server)
-        with pytest.raises(ValueError, match="together"):
+        with pytest.raises(ValueError, match="same time"):
             await runtime.start_server(echo, "127.0.0.1", sock=sock)
         with pytest.raises(ValueError, match="Neither"):
             await runtime.start_server(echo)
@@ -197,7 +197,7 @@ def test_a_given_socket_and_bad_arguments() -> None:
         with pytest.raises(ValueError, match="limit"):
             await runtime.start_server(echo, "127.0.0.1", 0, limit=-1)
         datagrams = socket.socket(type=socket.SOCK_DGRAM)
-        with datagrams, pytest.raises(ValueError, match="stream socket"):
+        with datagrams, pytest.raises(ValueError, match="Stream Socket"):
             await runtime.start_server(echo, sock=datagrams)
         with pytest.raises(OSError, match="bind on address") as caught:
             await runtime.start_server(echo, *sock.getsockname()[:2])

@@ -45,7 +45,8 @@ async def stream_pair(
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     theirs.settimeout(30)
-    reader, writer = make_streams(runtime.get_running_loop(), ours, limit, None)
+    reader, writer, end = make_streams(runtime.get_running_loop(), ours, limit, None)
+    end.lower.start()
     try:
         yield reader, writer, theirs
     finally:

@@ -18,6 +18,9 @@ async def connect_tcp(
     proto: int = 0,
     flags: int = 0,
     local_addr: tuple[str, int] | None = None,
+    happy_eyeballs_delay: float | None = None,
+    interleave: int | None = None,
+    all_errors: bool = False,
 ) -> socket.socket:
     """Return a non-blocking socket connected to ``host``, trying its addresses one by one.
 

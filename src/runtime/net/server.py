@@ -8,12 +8,12 @@ again at once by a selector that still sees the connection waiting.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
 from typing import Any, Final, Protocol
 
 from runtime.kernel.core import LoopCore
@@ -21,10 +21,14 @@ from runtime.kernel.errors import CancelledError
 from runtime.kernel.poller import READ, Watcher
 from runtime.kernel.types import Future
 from runtime.net.names import AddressInfo, resolve
+from runtime.net.unix import SocketFile
 
 _BATCH: Final = 64
 _REST: Final = 1.0
 """Seconds that a listener rests when there are no descriptors left."""
+
+_LAST_GRACE: Final = 1.0
+"""Seconds that ``shutdown`` gives connections to send what is left."""
 
 _OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -71,8 +75,22 @@ class _Listener(Watcher):
                 self._rest(error)
                 return
             client.setblocking(False)
-            self._accept(client, address)
+            try:
+                self._accept(client, address)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self._report_refused(error, address)
         self._batch = min(2 * self._batch, _BATCH)
+
+    def _report_refused(self, error: BaseException, address: object) -> None:
+        self._loop.call_exception_handler(
+            {
+                "message": f"Error on transport creation for incoming connection from {address!r}",
+                "exception": error,
+                "socket": self.sock,
+            }
+        )
 
     def _rest(self, error: OSError) -> None:
         self._batch = 1
@@ -109,15 +127,23 @@ class _Listener(Watcher):
         return f"<listener {self.sock!r}>"
 
 
-class Server:
+class Server(asyncio.AbstractServer):
     """Listening sockets and the connections that they accepted.
 
     As an asynchronous context manager it is closed, and waited for, at the end. Source:
     ``asyncio.Server`` in the standard library's documentation.
     """
 
-    def __init__(self, loop: LoopCore, sockets: Sequence[socket.socket], backlog: int) -> None:
+    def __init__(
+        self,
+        loop: LoopCore,
+        sockets: Sequence[socket.socket],
+        backlog: int,
+        file: SocketFile | None = None,
+    ) -> None:
         self._loop = loop
+        # What is to be removed with a Unix socket.
+        self._file = file
         self._listeners: list[_Listener] | None = None
         self._sockets = list(sockets)
         self._backlog = backlog
@@ -129,9 +155,15 @@ class Server:
 
     # -- For whoever makes the connections ---------------------------------------------------------
 
-    def set_accept(self, accept: Accept) -> None:
-        """Say what takes over the accepted sockets."""
+    def serve_with(self, accept: Accept, start: bool) -> None:
+        """Say what takes over the accepted sockets, and begin unless ``start`` is False."""
         self._accept = accept
+        if start:
+            try:
+                self.begin()
+            except BaseException:
+                self.close()
+                raise
 
     def attach(self, client: Closable) -> None:
         """Count a connection as one of the server's."""
@@ -144,7 +176,7 @@ class Server:
 
     # -- For users ---------------------------------------------------------------------------------
 
-    def get_loop(self) -> LoopCore:
+    def get_loop(self) -> Any:
         """Return the loop that the server belongs to."""
         return self._loop
 
@@ -196,6 +228,8 @@ class Server:
         """Stop accepting and close the listening sockets; connections go on."""
         if not self._sockets:
             return
+        if self._file is not None:
+            self._file.remove()
         for listener in self._listeners or ():
             listener.close()
         for sock in self._sockets:
@@ -218,40 +252,82 @@ class Server:
         for client in list(self._clients):
             client.abort()
 
-    async def wait_closed(self) -> None:
-        """Wait until the server is closed and its last connection has ended. Cancellation safe."""
-        if not self._sockets and not self._clients:
+    async def shutdown(self, timeout: float | None = None) -> None:
+        """End in good order: accept no more, let the connections there are come to their end.
+
+        After ``timeout`` seconds the connections that are left are closed, with what was written to
+        them sent first; and those that cannot be closed within a second more are aborted. So it
+        ends always, when there is a time-out. Cancelled, it leaves the connections as they are.
+        """
+        self.close()
+        if await self._ended_within(timeout):
             return
-        waiter: Future[None] = self._loop.create_future()
-        self._closed_waiters.append(waiter)
+        self.close_clients()
+        if await self._ended_within(_LAST_GRACE):
+            return
+        self.abort_clients()
+        await self.wait_closed()
+
+    async def _ended_within(self, timeout: float | None) -> bool:
+        """Wait for the last connection to end, at most so many seconds; return whether it did."""
+        if not self._clients:
+            return True
+        waiter = self._closed_waiter()
+        expiry = None
+        if timeout is not None:
+            expiry = self._loop.call_later(max(timeout, 0), _finish, waiter)
         try:
             await waiter
         finally:
-            if waiter in self._closed_waiters:
-                self._closed_waiters.remove(waiter)
+            if expiry is not None:
+                expiry.cancel()
+            self._forget(waiter)
+        return not self._clients
+
+    async def wait_closed(self) -> None:
+        """Wait until the server is closed and its last connection has ended. Cancellation safe.
+
+        So it is on every version of Python: a server that was not closed is waited for, and so are
+        the connections that go on after ``close()``. ``shutdown(timeout)`` always ends.
+        """
+        if not self._sockets and not self._clients:
+            return
+        waiter = self._closed_waiter()
+        try:
+            await waiter
+        finally:
+            self._forget(waiter)
+
+    def _closed_waiter(self) -> Future[None]:
+        waiter: Future[None] = self._loop.create_future()
+        self._closed_waiters.append(waiter)
+        return waiter
+
+    def _forget(self, waiter: Future[None]) -> None:
+        if waiter in self._closed_waiters:
+            self._closed_waiters.remove(waiter)
 
     def _wake_if_over(self) -> None:
         if self._sockets or self._clients:
             return
         for waiter in self._closed_waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+            _finish(waiter)
         self._closed_waiters.clear()
 
     async def __aenter__(self) -> Server:
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         self.close()
         await self.wait_closed()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} sockets={self.sockets!r}>"
+
+
+def _finish(waiter: Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 async def bind_tcp(

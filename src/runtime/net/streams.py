@@ -8,48 +8,46 @@ Source: "Streams" in the standard library's documentation of asyncio.
 
 from __future__ import annotations
 
-import functools
 import socket
+import ssl
 import sys
 import warnings
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import IncompleteReadError, LimitOverrunError
-from runtime.kernel.running import get_running_loop
-from runtime.kernel.types import await_it
-from runtime.net.connect import connect_tcp
-from runtime.net.connection import Connection, lost, set_no_delay
-from runtime.net.server import Server, bind_tcp
+from runtime.net.establishing import established
+from runtime.net.stream_end import StreamEnd
+from runtime.net.stream_socket import StreamSocket, lost, set_no_delay
+from runtime.net.tls_options import TLSOptions, upgrade_tls
 
 DEFAULT_LIMIT: Final = 64 * 1024
 """Bytes: how long a line may be, and half of what may wait unread before the peer is held up."""
 
 Buffer = bytes | bytearray | memoryview
-ClientConnected = Callable[["StreamReader", "StreamWriter"], Awaitable[None] | None]
 
 
 class _Guard:
     """Closes a connection whose streams were both dropped without closing it."""
 
-    __slots__ = ("connection",)
+    __slots__ = ("end",)
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
+    def __init__(self, end: StreamEnd) -> None:
+        self.end = end
 
     def __del__(self) -> None:
-        connection = self.connection
-        if connection.closing:
+        end = self.end
+        if end.closing or end.lower.is_closed():
             return
-        unsent = connection.unsent
+        unsent = end.lower.unsent_size()
         warnings.warn(
-            f"unclosed stream {connection!r}: close its writer"
+            f"unclosed stream {end!r}: close its writer"
             + (f" ({unsent} bytes were not sent)" if unsent else ""),
             ResourceWarning,
             stacklevel=2,
         )
-        connection.abort()
+        end.abort()
 
 
 class StreamReader:
@@ -58,10 +56,10 @@ class StreamReader:
     Made by ``open_connection`` and ``start_server``. One task reads at a time.
     """
 
-    __slots__ = ("__weakref__", "_connection", "_guard", "_limit")
+    __slots__ = ("__weakref__", "_end", "_guard", "_limit")
 
-    def __init__(self, connection: Connection, guard: object, limit: int) -> None:
-        self._connection = connection
+    def __init__(self, end: StreamEnd, guard: object, limit: int) -> None:
+        self._end = end
         self._guard = guard
         self._limit = limit
 
@@ -72,15 +70,15 @@ class StreamReader:
         Raises OSError when the connection failed. Cancellation safe: what has arrived stays to be
         read.
         """
-        connection = self._connection
+        end = self._end
         if n < 0:
-            while not connection.eof:
-                await connection.readable("read", sys.maxsize)
-            return connection.take_rest()
-        data = connection.take_some(n)
+            while not end.eof:
+                await end.readable("read", sys.maxsize)
+            return end.take_rest()
+        data = end.take_some(n)
         while data is None:
-            await connection.readable("read")
-            data = connection.take_some(n)
+            await end.readable("read")
+            data = end.take_some(n)
         return data
 
     async def readline(self) -> bytes:
@@ -94,11 +92,11 @@ class StreamReader:
         except IncompleteReadError as error:
             return error.partial
         except LimitOverrunError as error:
-            connection = self._connection
-            if connection.received.find(b"\n", error.consumed) == error.consumed:
-                connection.take(error.consumed + 1)
+            end = self._end
+            if end.unread.find(b"\n", error.consumed) == error.consumed:
+                end.take(error.consumed + 1)
             else:
-                connection.take(connection.received.size)
+                end.take(end.unread.size)
             raise ValueError(error.args[0]) from None
 
     async def readuntil(self, separator: bytes | tuple[bytes, ...] = b"\n") -> bytes:
@@ -113,29 +111,29 @@ class StreamReader:
             raise ValueError("Separator should contain at least one element")
         if not all(separators):
             raise ValueError("Separator should be at least one-byte string")
-        connection = self._connection
-        received = connection.received
+        end = self._end
+        received = end.unread
         longest = max(len(mark) for mark in separators)
         scanned = 0
         while True:
             size = received.size
             if size > scanned:
-                start, end = _first_match(received.find, separators, scanned)
-                if end:
+                start, stop = _first_match(received.find, separators, scanned)
+                if stop:
                     if start > self._limit:
                         raise LimitOverrunError(
                             "Separator is found, but chunk is longer than limit", start
                         )
-                    return connection.take(end)
+                    return end.take(stop)
                 scanned = max(size + 1 - longest, 0)
                 if scanned > self._limit:
                     raise LimitOverrunError(
                         "Separator is not found, and chunk exceed the limit", scanned
                     )
                 scanned = size
-            if connection.eof:
-                raise IncompleteReadError(connection.take_rest(), None)
-            await connection.readable("readuntil")
+            if end.eof:
+                raise IncompleteReadError(end.take_rest(), None)
+            await end.readable("readuntil")
 
     async def readexactly(self, n: int) -> bytes:
         """Return exactly ``n`` bytes.
@@ -145,21 +143,21 @@ class StreamReader:
         """
         if n < 0:
             raise ValueError("readexactly size can not be less than zero")
-        connection = self._connection
-        received = connection.received
+        end = self._end
+        received = end.unread
         while received.size < n:
-            if connection.eof:
-                raise IncompleteReadError(connection.take_rest(), n)
-            await connection.readable("readexactly", n)
-        return connection.take(n)
+            if end.eof:
+                raise IncompleteReadError(end.take_rest(), n)
+            await end.readable("readexactly", n)
+        return end.take(n)
 
     def at_eof(self) -> bool:
         """Return whether the end has come and everything before it was read."""
-        return self._connection.eof and not self._connection.received.size
+        return self._end.eof and not self._end.unread.size
 
     def exception(self) -> BaseException | None:
         """Return what the connection failed with, or None."""
-        return self._connection.error
+        return self._end.error
 
     def __aiter__(self) -> StreamReader:
         return self
@@ -171,22 +169,23 @@ class StreamReader:
         return line
 
     def __repr__(self) -> str:
-        connection = self._connection
-        words = [f"{connection.received.size} bytes"]
-        if connection.eof:
+        end = self._end
+        words = [f"{end.unread.size} bytes"]
+        if end.eof:
             words.append("eof")
         if self._limit != DEFAULT_LIMIT:
             words.append(f"limit={self._limit}")
-        return f"<{type(self).__name__} {' '.join(words)} {connection!r}>"
+        return f"<{type(self).__name__} {' '.join(words)} {end!r}>"
 
 
 class StreamWriter:
     """The end of a connection that is written to. Made by ``open_connection``, ``start_server``."""
 
-    __slots__ = ("__weakref__", "_connection", "_guard")
+    __slots__ = ("__weakref__", "_end", "_guard", "_loop")
 
-    def __init__(self, connection: Connection, guard: object) -> None:
-        self._connection = connection
+    def __init__(self, loop: LoopCore, end: StreamEnd, guard: object) -> None:
+        self._loop = loop
+        self._end = end
         self._guard = guard
 
     def write(self, data: Buffer) -> None:
@@ -196,11 +195,13 @@ class StreamWriter:
         changed afterwards. Raises TypeError unless it is bytes-like, and RuntimeError after
         ``write_eof()``.
         """
-        self._connection.write(data)
+        self._end.write(data)
 
     def writelines(self, data: Iterable[Buffer]) -> None:
-        """Send several bytes-like objects, in order."""
-        self._connection.write_many(list(data))
+        """Send several bytes-like objects, in order, in as few system calls as it takes."""
+        parts = list(data)
+        if parts:
+            self._end.lower.write_many(parts)
 
     async def drain(self) -> None:
         """Wait until the backlog is small: back-pressure.
@@ -208,72 +209,104 @@ class StreamWriter:
         Returns at once when it is. Raises ConnectionError when the connection is lost.
         Cancellation safe.
         """
-        connection = self._connection
-        if connection.closed:
-            error = connection.error
+        end = self._end
+        if end.is_lost:
+            error = end.error
             raise lost(error) if error else ConnectionResetError("Connection lost")
-        if connection.must_drain():
-            await connection.drained()
+        if end.held:
+            await end.drained()
 
     def write_eof(self) -> None:
-        """Announce the end to the peer, once everything written was sent; reading goes on."""
-        self._connection.write_eof()
+        """Announce the end to the peer, once everything written was sent; reading goes on.
+
+        Raises NotImplementedError where ``can_write_eof()`` is False.
+        """
+        self._end.lower.write_eof()
 
     def can_write_eof(self) -> bool:
-        """Return True: the connection can be closed in one direction."""
-        return True
+        """Return whether one direction can be ended alone: with TCP it can, with TLS it cannot."""
+        return self._end.lower.can_write_eof()
 
     def close(self) -> None:
-        """Close the connection once everything written was sent. ``wait_closed()`` tells when."""
-        self._connection.close()
+        """Close the connection once everything written was sent. ``wait_closed()`` tells when.
+
+        With TLS it also waits for the peer's answer, at most ``ssl_shutdown_timeout`` seconds.
+        """
+        self._end.close()
 
     def abort(self) -> None:
         """Close the connection now, and drop what was not sent."""
-        self._connection.abort()
+        self._end.abort()
 
     def is_closing(self) -> bool:
         """Return whether the connection is closed or being closed."""
-        return self._connection.closing
+        return self._end.closing
 
     async def wait_closed(self) -> None:
         """Wait until the connection is closed.
 
         Raises OSError when it failed, so that bytes which never left are known. Cancellation safe.
         """
-        connection = self._connection
-        if not connection.closed:
-            await connection.closed_future()
-        if connection.error is not None:
-            raise lost(connection.error)
+        end = self._end
+        if not end.is_lost:
+            await end.closed_future()
+        if end.error is not None:
+            raise lost(end.error)
+
+    async def start_tls(
+        self,
+        sslcontext: ssl.SSLContext,
+        *,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        server_side: bool | None = None,
+    ) -> None:
+        """Go on with TLS on this connection, for the reader and the writer, after the handshake.
+
+        ``server_side`` is what the streams are by themselves: True for those of ``start_server``.
+        What was received and not read yet is the beginning of the handshake. Times are in seconds.
+        Raises OSError (``ssl.SSLError`` and ConnectionError are) when the handshake fails, and the
+        connection is closed then. Not cancellation safe: cancelled, it closes the connection.
+
+        Source: ``asyncio.StreamWriter.start_tls`` in the standard library's documentation.
+        """
+        end = self._end
+        tls = upgrade_tls(
+            sslcontext,
+            end.server_side if server_side is None else server_side,
+            server_hostname,
+            ssl_handshake_timeout,
+            ssl_shutdown_timeout,
+        )
+        if end.closing:
+            raise ConnectionResetError("The connection is closed; it cannot go on with TLS.")
+        if end.held:
+            await end.drained()
+        lower = end.lower
+        layer = tls.layer(self._loop, lower, end)
+        end.stand_on(layer)
+        await established(self._loop, end, lambda: layer.take_over(end.unread.take_all()))
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return ``socket``, ``sockname`` or ``peername``; ``default`` for anything else.
+        """Return what is known under ``name``, or ``default``.
 
-        The addresses are the socket's own answers.
+        ``socket``, ``sockname`` and ``peername``: the addresses are the socket's own answers. With
+        TLS also ``sslcontext``, ``ssl_object``, ``peercert``, ``cipher``, ``compression``.
         """
-        connection = self._connection
-        if name == "peername":
-            return connection.peername if connection.peername is not None else default
-        sock = connection.sock
-        if sock is None:
-            return default
-        if name == "socket":
-            return sock
-        if name == "sockname":
-            return sock.getsockname()
-        return default
+        found = self._end.lower.info(name)
+        return default if found is None else found
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Set the unsent bytes above which ``drain()`` waits, and those at which it goes on.
 
         Defaults: 64 KiB and a quarter. Raises ValueError unless ``high >= low >= 0``.
         """
-        self._connection.set_water_marks(high, low)
+        self._end.lower.set_water_marks(high, low)
 
     def __repr__(self) -> str:
-        return (
-            f"<{type(self).__name__} {self._connection.unsent} bytes unsent {self._connection!r}>"
-        )
+        unsent = self._end.lower.unsent_size()
+        return f"<{type(self).__name__} {unsent} bytes unsent {self._end!r}>"
 
 
 def _first_match(
@@ -293,167 +326,20 @@ def make_streams(
     sock: socket.socket,
     limit: int,
     peername: object,
-    on_closed: Callable[[Connection], object] | None = None,
+    tls: TLSOptions | None = None,
     *,
     guarded: bool = False,
-) -> tuple[StreamReader, StreamWriter]:
-    """Return the streams of a connected, non-blocking socket, which they own from now on."""
+    server_side: bool = False,
+) -> tuple[StreamReader, StreamWriter, StreamEnd]:
+    """Return the streams of a connected, non-blocking socket, which they own from now on.
+
+    Nothing is received before their end's ``lower`` is started.
+    """
     set_no_delay(sock)
-    connection = Connection(loop, sock, limit, peername, on_closed)
+    end = StreamEnd(loop, limit, server_side)
+    bottom = StreamSocket(loop, sock, end, peername)
     if guarded:
-        connection.guard()
-    connection.start()
-    guard = _Guard(connection)
-    return StreamReader(connection, guard, limit), StreamWriter(connection, guard)
-
-
-def _check_limit(limit: int) -> None:
-    if limit <= 0:
-        raise ValueError(f"limit must be a positive number of bytes, not {limit!r}.")
-
-
-async def open_connection(
-    host: str | bytes | None = None,
-    port: int | str | None = None,
-    *,
-    limit: int = DEFAULT_LIMIT,
-    family: int = 0,
-    proto: int = 0,
-    flags: int = 0,
-    sock: socket.socket | None = None,
-    local_addr: tuple[str, int] | None = None,
-) -> tuple[StreamReader, StreamWriter]:
-    """Connect to ``host`` and ``port`` and return the streams of the connection.
-
-    ``limit`` is in bytes: how long a line may be. ``sock`` is a connected socket to use instead.
-    Raises OSError when there is no connection to be had, ValueError for arguments that do not go
-    together. Cancellation safe: a connection that was being made is given up.
-    """
-    _check_limit(limit)
-    loop = get_running_loop()
-    if sock is not None:
-        if host is not None or port is not None or local_addr is not None:
-            raise ValueError("host, port and local_addr cannot be given together with sock")
-        if sock.type != socket.SOCK_STREAM:
-            raise ValueError(f"A stream socket was expected, got {sock!r}")
-        sock.setblocking(False)
-        return make_streams(loop, sock, limit, sock.getpeername(), guarded=True)
-    if host is None and port is None:
-        raise ValueError("host and port, or sock, must be given")
-    sock = await connect_tcp(
-        loop, host, port, family=family, proto=proto, flags=flags, local_addr=local_addr
-    )
-    try:
-        return make_streams(loop, sock, limit, sock.getpeername())
-    except OSError:
-        sock.close()
-        raise
-
-
-async def start_server(
-    client_connected_cb: ClientConnected,
-    host: str | bytes | Sequence[str | bytes] | None = None,
-    port: int | str | None = None,
-    *,
-    limit: int = DEFAULT_LIMIT,
-    family: int = 0,
-    flags: int = socket.AI_PASSIVE,
-    sock: socket.socket | None = None,
-    backlog: int = 100,
-    reuse_address: bool | None = None,
-    reuse_port: bool | None = None,
-    keep_alive: bool | None = None,
-    start_serving: bool = True,
-) -> Server:
-    """Listen on ``host`` and ``port``; call ``client_connected_cb(reader, writer)`` for clients.
-
-    A coroutine that the callback returns is run as a task. What it raises is reported to the loop's
-    exception handler, and the connection is closed. ``limit`` is in bytes, ``backlog`` in
-    connections. ``sock`` is a bound socket to use instead. Raises OSError when the address cannot
-    be bound, ValueError for arguments that do not go together.
-    """
-    if not callable(client_connected_cb):
-        raise TypeError(f"client_connected_cb must be callable, not {client_connected_cb!r}.")
-    _check_limit(limit)
-    loop = get_running_loop()
-    if sock is not None:
-        if host is not None or port is not None:
-            raise ValueError("host and port cannot be given together with sock")
-        if sock.type != socket.SOCK_STREAM:
-            raise ValueError(f"A stream socket was expected, got {sock!r}")
-        sock.setblocking(False)
-        sockets = [sock]
-    else:
-        if host is None and port is None:
-            raise ValueError("Neither host and port nor sock were given")
-        sockets = await bind_tcp(
-            loop,
-            host,
-            port,
-            family=family,
-            flags=flags,
-            reuse_address=reuse_address,
-            reuse_port=reuse_port,
-            keep_alive=keep_alive,
-        )
-    server = Server(loop, sockets, backlog)
-    server.set_accept(_StreamAcceptor(loop, server, client_connected_cb, limit).accept)
-    if start_serving:
-        try:
-            server.begin()
-        except BaseException:
-            server.close()
-            raise
-    return server
-
-
-class _StreamAcceptor:
-    """Makes streams of accepted sockets, and runs the user's callback on them."""
-
-    def __init__(
-        self, loop: LoopCore, server: Server, callback: ClientConnected, limit: int
-    ) -> None:
-        self._loop = loop
-        self._server = server
-        self._callback = callback
-        self._limit = limit
-
-    def accept(self, sock: socket.socket, address: Any) -> None:
-        try:
-            reader, writer = make_streams(
-                self._loop, sock, self._limit, address, self._server.detach
-            )
-        except OSError:
-            sock.close()
-            raise
-        connection = reader._connection
-        self._server.attach(connection)
-        try:
-            outcome = self._callback(reader, writer)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            self._report(connection, error)
-            return
-        if outcome is None:
-            return
-        task = self._loop.create_task(
-            outcome if isinstance(outcome, Coroutine) else await_it(outcome)
-        )
-        task.add_done_callback(functools.partial(self._on_done, connection))
-
-    def _on_done(self, connection: Connection, task: Any) -> None:
-        if task.cancelled():
-            connection.close()
-        elif task.exception() is not None:
-            self._report(connection, task.exception())
-
-    def _report(self, connection: Connection, error: BaseException) -> None:
-        self._loop.call_exception_handler(
-            {
-                "message": "Unhandled exception in client_connected_cb",
-                "exception": error,
-                "transport": connection,
-            }
-        )
-        connection.close()
+        bottom.guard()
+    end.stand_on(bottom if tls is None else tls.layer(loop, bottom, end))
+    guard = _Guard(end)
+    return StreamReader(end, guard, limit), StreamWriter(loop, end, guard), end

@@ -1,0 +1,352 @@
+"""Connections and servers for asyncio's protocols: what ``loop.create_connection`` and so on do.
+
+Source: "Event Loop" in the standard library's documentation of asyncio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl as ssl_module
+from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from typing import Any, Final, TypeVar
+
+from runtime.kernel.core import LoopCore
+from runtime.net.connect import connect_tcp
+from runtime.net.establishing import established
+from runtime.net.server import Server, bind_tcp
+from runtime.net.stream_socket import set_no_delay
+from runtime.net.tls_options import TLSOptions, client_tls, server_tls, upgrade_tls
+from runtime.net.transport_core import TransportCore
+from runtime.net.transports import ProtocolConnection, SSLTransport, Transport
+from runtime.net.unix import bind_unix, connect_unix, socket_file
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+ProtocolFactory = Callable[[], P]
+
+BACKLOG: Final = 100
+
+
+def check_stream_socket(sock: socket.socket) -> None:
+    """Raise ValueError or TypeError unless ``sock`` is a plain stream socket."""
+    if isinstance(sock, ssl_module.SSLSocket):
+        raise TypeError("Socket cannot be of type SSLSocket: give the plain socket, and ssl=.")
+    if sock.type != socket.SOCK_STREAM:
+        raise ValueError(f"A Stream Socket was expected, got {sock!r}")
+
+
+async def create_connection(
+    loop: LoopCore,
+    protocol_factory: ProtocolFactory[P],
+    host: str | bytes | None = None,
+    port: int | str | None = None,
+    *,
+    ssl: ssl_module.SSLContext | bool | None = None,
+    family: int = 0,
+    proto: int = 0,
+    flags: int = 0,
+    sock: socket.socket | None = None,
+    local_addr: tuple[str, int] | None = None,
+    server_hostname: str | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+    happy_eyeballs_delay: float | None = None,
+    interleave: int | None = None,
+    all_errors: bool = False,
+) -> tuple[Transport, P]:
+    """Connect, and return the transport and the protocol that ``protocol_factory()`` made.
+
+    See ``Loop.create_connection``.
+    """
+    tls = client_tls(ssl, server_hostname, host, ssl_handshake_timeout, ssl_shutdown_timeout)
+    if sock is not None:
+        if host is not None or port is not None:
+            raise ValueError("host/port and sock can not be specified at the same time")
+        check_stream_socket(sock)
+        sock.setblocking(False)
+        return await _connection_on(loop, sock, protocol_factory, tls, guarded=True)
+    if host is None and port is None:
+        raise ValueError("host and port was not specified and no sock specified")
+    made = await connect_tcp(
+        loop,
+        host,
+        port,
+        family=family,
+        proto=proto,
+        flags=flags,
+        local_addr=local_addr,
+        happy_eyeballs_delay=happy_eyeballs_delay,
+        interleave=interleave,
+        all_errors=all_errors,
+    )
+    return await _connection_on(loop, made, protocol_factory, tls)
+
+
+async def create_unix_connection(
+    loop: LoopCore,
+    protocol_factory: ProtocolFactory[P],
+    path: Any = None,
+    *,
+    ssl: ssl_module.SSLContext | bool | None = None,
+    sock: socket.socket | None = None,
+    server_hostname: str | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+) -> tuple[Transport, P]:
+    """Connect to a Unix socket. See ``Loop.create_unix_connection``."""
+    if ssl and server_hostname is None:
+        raise ValueError("you have to pass server_hostname when using ssl")
+    tls = client_tls(ssl, server_hostname, None, ssl_handshake_timeout, ssl_shutdown_timeout)
+    given = sock is not None
+    sock = await connected_unix_socket(loop, path, sock)
+    return await _connection_on(loop, sock, protocol_factory, tls, guarded=given)
+
+
+async def connected_unix_socket(
+    loop: LoopCore, path: Any, sock: socket.socket | None
+) -> socket.socket:
+    """Return ``sock``, checked, or a new socket that is connected to ``path``."""
+    if path is not None:
+        if sock is not None:
+            raise ValueError("path and sock can not be specified at the same time")
+        return await connect_unix(loop, path)
+    if sock is None:
+        raise ValueError("no path and sock were specified")
+    check_unix_socket(sock)
+    sock.setblocking(False)
+    return sock
+
+
+def check_unix_socket(sock: socket.socket) -> None:
+    """Raise ValueError unless ``sock`` is a Unix stream socket."""
+    if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
+        raise ValueError(f"A UNIX Domain Stream Socket was expected, got {sock!r}")
+
+
+async def _connection_on(
+    loop: LoopCore,
+    sock: socket.socket,
+    protocol_factory: ProtocolFactory[P],
+    tls: TLSOptions | None,
+    *,
+    guarded: bool = False,
+) -> tuple[Transport, P]:
+    """Make a connection of a connected socket; close the socket when that fails."""
+    try:
+        set_no_delay(sock)
+        protocol = protocol_factory()
+        made = ProtocolConnection(
+            loop, sock, _peername(sock), protocol, copy_context(), tls, guarded=guarded
+        )
+    except BaseException:
+        sock.close()
+        raise
+    await established(loop, made.end, made.lower.start)
+    return made.transport, protocol
+
+
+def _peername(sock: socket.socket) -> object:
+    try:
+        return sock.getpeername()
+    except OSError:
+        return None
+
+
+async def connect_accepted_socket(
+    loop: LoopCore,
+    protocol_factory: ProtocolFactory[P],
+    sock: socket.socket,
+    *,
+    ssl: ssl_module.SSLContext | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+) -> tuple[Transport, P]:
+    """Make a connection of a socket that others accepted. See ``Loop.connect_accepted_socket``."""
+    check_stream_socket(sock)
+    tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+    sock.setblocking(False)
+    return await _connection_on(loop, sock, protocol_factory, tls, guarded=True)
+
+
+async def start_tls(
+    loop: LoopCore,
+    transport: Any,
+    protocol: asyncio.BaseProtocol,
+    sslcontext: ssl_module.SSLContext,
+    *,
+    server_side: bool = False,
+    server_hostname: str | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+) -> Transport:
+    """Go on with TLS on the connection of ``transport``. See ``Loop.start_tls``."""
+    tls = upgrade_tls(
+        sslcontext, server_side, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout
+    )
+    if not isinstance(transport, Transport):
+        raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+    end, lower = transport.core.end, transport.core.lower
+    if lower.is_closing():
+        raise ConnectionResetError(f"{transport!r} is closed; it cannot go on with TLS.")
+    end.set_protocol(protocol)
+    layer = tls.layer(loop, lower, end)
+    upgraded = SSLTransport(TransportCore(end, layer))
+    end.transport = upgraded
+    end.lower = layer
+    end.was_made()
+    end.keeps_half_open = False
+    # Nothing of what arrives from here on is for the protocol, before the handshake is over.
+    lower.pause_reading()
+    lower.set_upper(layer)
+    early = _unread_of(protocol)
+    await established(loop, end, lambda: layer.take_over(early))
+    return upgraded
+
+
+def _unread_of(protocol: asyncio.BaseProtocol) -> bytes:
+    """Take what an asyncio stream has received and nobody has read: it belongs to the handshake."""
+    if not isinstance(protocol, asyncio.StreamReaderProtocol):
+        return b""
+    reader = getattr(protocol, "_stream_reader", None)
+    buffer = getattr(reader, "_buffer", None)
+    if not buffer:
+        return b""
+    early = bytes(buffer)
+    buffer.clear()
+    return early
+
+
+async def create_server(
+    loop: LoopCore,
+    protocol_factory: ProtocolFactory[asyncio.BaseProtocol],
+    host: str | bytes | Sequence[str | bytes] | None = None,
+    port: int | str | None = None,
+    *,
+    family: int = socket.AF_UNSPEC,
+    flags: int = socket.AI_PASSIVE,
+    sock: socket.socket | None = None,
+    backlog: int = BACKLOG,
+    ssl: ssl_module.SSLContext | None = None,
+    reuse_address: bool | None = None,
+    reuse_port: bool | None = None,
+    keep_alive: bool | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+    start_serving: bool = True,
+) -> Server:
+    """Listen, and give every client a protocol. See ``Loop.create_server``."""
+    tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+    sockets = await listening_sockets(
+        loop,
+        host,
+        port,
+        family=family,
+        flags=flags,
+        sock=sock,
+        reuse_address=reuse_address,
+        reuse_port=reuse_port,
+        keep_alive=keep_alive,
+    )
+    server = Server(loop, sockets, backlog)
+    server.serve_with(_ProtocolAcceptor(loop, server, protocol_factory, tls).accept, start_serving)
+    return server
+
+
+async def create_unix_server(
+    loop: LoopCore,
+    protocol_factory: ProtocolFactory[asyncio.BaseProtocol],
+    path: Any = None,
+    *,
+    sock: socket.socket | None = None,
+    backlog: int = BACKLOG,
+    ssl: ssl_module.SSLContext | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+    start_serving: bool = True,
+    cleanup_socket: bool = True,
+) -> Server:
+    """Listen on a Unix socket. See ``Loop.create_unix_server``."""
+    tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+    server = unix_server(loop, path, sock, backlog, cleanup_socket)
+    server.serve_with(_ProtocolAcceptor(loop, server, protocol_factory, tls).accept, start_serving)
+    return server
+
+
+def unix_server(
+    loop: LoopCore, path: Any, sock: socket.socket | None, backlog: int, cleanup_socket: bool
+) -> Server:
+    """Return a server, which does not serve yet, on ``sock`` or on a new socket at ``path``."""
+    if path is not None:
+        if sock is not None:
+            raise ValueError("path and sock can not be specified at the same time")
+        sock = bind_unix(path)
+    elif sock is None:
+        raise ValueError("path was not specified, and no sock specified")
+    else:
+        check_unix_socket(sock)
+        sock.setblocking(False)
+    return Server(loop, [sock], backlog, socket_file(sock) if cleanup_socket else None)
+
+
+async def listening_sockets(
+    loop: LoopCore,
+    host: str | bytes | Sequence[str | bytes] | None,
+    port: int | str | None,
+    *,
+    family: int,
+    flags: int,
+    sock: socket.socket | None,
+    reuse_address: bool | None,
+    reuse_port: bool | None,
+    keep_alive: bool | None,
+) -> list[socket.socket]:
+    """Return ``sock``, checked, or new sockets that are bound to every address of ``host``."""
+    if sock is not None:
+        if host is not None or port is not None:
+            raise ValueError("host/port and sock can not be specified at the same time")
+        check_stream_socket(sock)
+        sock.setblocking(False)
+        return [sock]
+    if host is None and port is None:
+        raise ValueError("Neither host/port nor sock were specified")
+    return await bind_tcp(
+        loop,
+        host,
+        port,
+        family=family,
+        flags=flags,
+        reuse_address=reuse_address,
+        reuse_port=reuse_port,
+        keep_alive=keep_alive,
+    )
+
+
+class _ProtocolAcceptor:
+    """Makes a protocol and a transport for every accepted socket, in the server's context."""
+
+    def __init__(
+        self,
+        loop: LoopCore,
+        server: Server,
+        factory: ProtocolFactory[asyncio.BaseProtocol],
+        tls: TLSOptions | None,
+    ) -> None:
+        self._loop = loop
+        self._server = server
+        self._factory = factory
+        self._tls = tls
+        self._context = copy_context()
+
+    def accept(self, sock: socket.socket, address: Any) -> None:
+        context = self._context.copy()
+        try:
+            set_no_delay(sock)
+            protocol = context.run(self._factory)
+            made = ProtocolConnection(self._loop, sock, address, protocol, context, self._tls)
+        except BaseException:
+            sock.close()
+            raise
+        self._server.attach(made.end)
+        made.end.call_when_lost(self._server.detach)
+        made.lower.start()

@@ -1,0 +1,188 @@
+"""The two faces that the parts of a connection show each other.
+
+A connection is a stack. Each part talks to the next one down through ``Lower``, and is told what
+happens through ``Upper``::
+
+    a user's protocol                 the streams                       Upper only: the top
+      ProtocolEnd                     StreamEnd
+         |  ^                            |  ^
+         v  |                            v  |
+                    [ TLSLayer ]  any number, usually none              both
+                       |  ^
+                       v  |
+                    StreamSocket                                        Lower only: the bottom
+
+What an ``Upper`` is told, in this order: ``connected`` once; ``received`` and, between them,
+``hold_writing`` and ``resume_writing`` in turns; ``ended`` at most once; ``lost`` once, and nothing
+after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from runtime.kernel.native import trait
+
+
+class Upper:
+    """What is told of the events of a connection."""
+
+    __slots__ = ("minds_truncation", "wants_buffer")
+
+    def __init__(self) -> None:
+        # Whether an end that TLS did not announce is a failure: ``lost`` is then told of it.
+        self.minds_truncation = True
+        # Whether the bottom may receive straight into what ``get_buffer`` gives.
+        self.wants_buffer = False
+
+    def connected(self) -> None:
+        """Take note that bytes can be sent from now on."""
+
+    def received(self, data: bytes) -> None:
+        """Take what was received, which is not empty."""
+        raise NotImplementedError
+
+    def get_buffer(self) -> Any:
+        """Return a writable buffer to receive into, for one who ``wants_buffer``; None: not now."""
+        raise NotImplementedError
+
+    def buffer_updated(self, size: int) -> None:
+        """Take note that the first ``size`` bytes of that buffer were received."""
+        raise NotImplementedError
+
+    def ended(self) -> bool:
+        """Take note that the peer sends no more; return whether writing goes on."""
+        raise NotImplementedError
+
+    def lost(self, error: BaseException | None) -> None:
+        """Take note that the connection is closed: because of ``error``, or in good order."""
+        raise NotImplementedError
+
+    def hold_writing(self) -> None:
+        """Take note that more is unsent than the high-water mark."""
+
+    def resume_writing(self) -> None:
+        """Take note that no more is unsent than the low-water mark."""
+
+
+class Top(Upper):
+    """The upper part that no other stands on. It passes two of the events on."""
+
+    __slots__ = ("_on_connected", "_on_lost", "error")
+
+    def __init__(self) -> None:
+        Upper.__init__(self)
+        self._on_connected: Callable[[], object] | None = None
+        self._on_lost: Callable[[Top], object] | None = None
+        # What the connection was lost because of.
+        self.error: BaseException | None = None
+
+    def call_when_connected(self, callback: Callable[[], object] | None) -> None:
+        """Have ``callback()`` called once bytes can be sent."""
+        self._on_connected = callback
+
+    def call_when_lost(
+        self, callback: Callable[[Top], object] | None
+    ) -> Callable[[Top], object] | None:
+        """Have ``callback(self)`` called once the connection is closed; return the one before."""
+        before = self._on_lost
+        self._on_lost = callback
+        return before
+
+    def pass_on_connected(self) -> None:
+        """Call what is to be called, once."""
+        callback = self._on_connected
+        if callback is not None:
+            self._on_connected = None
+            callback()
+
+    def pass_on_lost(self) -> None:
+        """Call what is to be called, once."""
+        self._on_connected = None
+        callback = self._on_lost
+        if callback is not None:
+            self._on_lost = None
+            callback(self)
+
+    def close(self) -> None:
+        """Send what was written, then close."""
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        """Close now; what was not sent is dropped."""
+        raise NotImplementedError
+
+
+@trait
+class Lower:
+    """What bytes are sent through, and what the connection is ended by."""
+
+    __slots__ = ()
+
+    def set_upper(self, upper: Upper) -> None:
+        """Tell ``upper`` of what happens from now on."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Begin: tell the upper part that it is connected as soon as it is, and receive."""
+        raise NotImplementedError
+
+    def write(self, data: Any) -> None:
+        """Send a bytes-like object: at once what can be sent, and the rest later."""
+        raise NotImplementedError
+
+    def write_many(self, parts: list[Any]) -> None:
+        """Send several bytes-like objects, in order."""
+        raise NotImplementedError
+
+    def unsent_size(self) -> int:
+        """Return how many bytes were written and not sent yet."""
+        raise NotImplementedError
+
+    def set_water_marks(self, high: int | None, low: int | None) -> None:
+        """Set the unsent bytes above which writing is held, and those at which it is resumed.
+
+        Raises ValueError unless ``high >= low >= 0``.
+        """
+        raise NotImplementedError
+
+    def water_marks(self) -> tuple[int, int]:
+        """Return the low and the high mark, in bytes."""
+        raise NotImplementedError
+
+    def pause_reading(self) -> None:
+        """Receive nothing until ``resume_reading``."""
+        raise NotImplementedError
+
+    def resume_reading(self) -> None:
+        """Receive again."""
+        raise NotImplementedError
+
+    def can_write_eof(self) -> bool:
+        """Return whether one direction can be ended alone."""
+        raise NotImplementedError
+
+    def write_eof(self) -> None:
+        """Announce the end once everything written was sent; receiving goes on."""
+        raise NotImplementedError
+
+    def is_closing(self) -> bool:
+        """Return whether the connection is closed, or being closed."""
+        raise NotImplementedError
+
+    def is_closed(self) -> bool:
+        """Return whether the connection is closed: nothing can be sent any more."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Stop receiving, send what was written, then close."""
+        raise NotImplementedError
+
+    def fail(self, error: BaseException | None) -> None:
+        """Close now, because of ``error`` or of nothing; what was not sent is dropped."""
+        raise NotImplementedError
+
+    def info(self, name: str) -> Any:
+        """Return what is known under a name of ``get_extra_info``, or None."""
+        raise NotImplementedError

@@ -1,0 +1,317 @@
+"""Streams of one's own: to connect to a server, and to be one.
+
+Source: "Streams" in the standard library's documentation of asyncio.
+"""
+
+from __future__ import annotations
+
+import functools
+import socket
+import ssl as ssl_module
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextvars import copy_context
+from typing import Any
+
+from runtime.kernel.core import LoopCore
+from runtime.kernel.running import get_running_loop
+from runtime.kernel.types import await_it
+from runtime.net.connect import connect_tcp
+from runtime.net.endpoints import (
+    BACKLOG,
+    check_stream_socket,
+    connected_unix_socket,
+    listening_sockets,
+    unix_server,
+)
+from runtime.net.establishing import established
+from runtime.net.server import Server
+from runtime.net.stream_end import StreamEnd
+from runtime.net.streams import (
+    DEFAULT_LIMIT,
+    StreamReader,
+    StreamWriter,
+    make_streams,
+)
+from runtime.net.tls_options import TLSOptions, client_tls, server_tls
+
+ClientConnected = Callable[[StreamReader, StreamWriter], Awaitable[None] | None]
+
+
+def _check_limit(limit: int) -> None:
+    if limit <= 0:
+        raise ValueError(f"limit must be a positive number of bytes, not {limit!r}.")
+
+
+async def open_connection(
+    host: str | bytes | None = None,
+    port: int | str | None = None,
+    *,
+    limit: int = DEFAULT_LIMIT,
+    ssl: ssl_module.SSLContext | bool | None = None,
+    family: int = 0,
+    proto: int = 0,
+    flags: int = 0,
+    sock: socket.socket | None = None,
+    local_addr: tuple[str, int] | None = None,
+    server_hostname: str | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+    ssl_session: ssl_module.SSLSession | None = None,
+    happy_eyeballs_delay: float | None = None,
+    interleave: int | None = None,
+    all_errors: bool = False,
+) -> tuple[StreamReader, StreamWriter]:
+    """Connect to ``host`` and ``port`` and return the streams of the connection.
+
+    ``limit`` is in bytes: how long a line may be. ``sock`` is a connected socket to use instead.
+
+    ``ssl`` is a context, or True for the system's defaults; ``server_hostname`` is what the
+    certificate is checked against, by default ``host``; ``ssl_session`` is the ``session`` of an
+    earlier connection's ``ssl_object``, to be resumed. Times are in seconds: 60 for the handshake,
+    30 for the peer's answer to ``close()``.
+
+    ``happy_eyeballs_delay`` is how long an address has before the next one is tried beside it
+    (RFC 8305), by default for ever; ``interleave`` is how many of the first family come before the
+    families alternate. With ``all_errors`` a failure is an ExceptionGroup of what every address
+    gave.
+
+    Raises OSError when there is no connection to be had, ValueError for arguments that do not go
+    together. Cancellation safe: a connection that was being made is given up.
+    """
+    _check_limit(limit)
+    tls = client_tls(
+        ssl, server_hostname, host, ssl_handshake_timeout, ssl_shutdown_timeout, ssl_session
+    )
+    loop = get_running_loop()
+    if sock is not None:
+        if host is not None or port is not None or local_addr is not None:
+            raise ValueError("host, port and local_addr cannot be given together with sock")
+        check_stream_socket(sock)
+        sock.setblocking(False)
+        return await _open(loop, sock, limit, tls, guarded=True)
+    if host is None and port is None:
+        raise ValueError("host and port, or sock, must be given")
+    sock = await connect_tcp(
+        loop,
+        host,
+        port,
+        family=family,
+        proto=proto,
+        flags=flags,
+        local_addr=local_addr,
+        happy_eyeballs_delay=happy_eyeballs_delay,
+        interleave=interleave,
+        all_errors=all_errors,
+    )
+    return await _open(loop, sock, limit, tls)
+
+
+async def open_unix_connection(
+    path: Any = None,
+    *,
+    limit: int = DEFAULT_LIMIT,
+    sock: socket.socket | None = None,
+    ssl: ssl_module.SSLContext | bool | None = None,
+    server_hostname: str | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+    ssl_session: ssl_module.SSLSession | None = None,
+) -> tuple[StreamReader, StreamWriter]:
+    """Connect to the Unix socket at ``path`` and return the streams of the connection.
+
+    ``path`` is a path, or on Linux an abstract name, which begins with a NUL. The rest is as for
+    ``open_connection``. Cancellation safe: a connection that was being made is given up.
+    """
+    _check_limit(limit)
+    if ssl and server_hostname is None:
+        raise ValueError("you have to pass server_hostname when using ssl")
+    tls = client_tls(
+        ssl, server_hostname, None, ssl_handshake_timeout, ssl_shutdown_timeout, ssl_session
+    )
+    loop = get_running_loop()
+    given = sock is not None
+    sock = await connected_unix_socket(loop, path, sock)
+    return await _open(loop, sock, limit, tls, guarded=given)
+
+
+async def _open(
+    loop: LoopCore,
+    sock: socket.socket,
+    limit: int,
+    tls: TLSOptions | None,
+    *,
+    guarded: bool = False,
+) -> tuple[StreamReader, StreamWriter]:
+    """Make streams of a connected socket; close it when that fails."""
+    try:
+        reader, writer, end = make_streams(
+            loop, sock, limit, sock.getpeername(), tls, guarded=guarded
+        )
+    except BaseException:
+        sock.close()
+        raise
+    if tls is None:
+        end.lower.start()
+    else:
+        await established(loop, end, end.lower.start)
+    return reader, writer
+
+
+async def start_server(
+    client_connected_cb: ClientConnected,
+    host: str | bytes | Sequence[str | bytes] | None = None,
+    port: int | str | None = None,
+    *,
+    limit: int = DEFAULT_LIMIT,
+    family: int = 0,
+    flags: int = socket.AI_PASSIVE,
+    sock: socket.socket | None = None,
+    backlog: int = BACKLOG,
+    ssl: ssl_module.SSLContext | None = None,
+    reuse_address: bool | None = None,
+    reuse_port: bool | None = None,
+    keep_alive: bool | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+    start_serving: bool = True,
+) -> Server:
+    """Listen on ``host`` and ``port``; call ``client_connected_cb(reader, writer)`` for clients.
+
+    A coroutine that the callback returns is run as a task. What it raises is reported to the loop's
+    exception handler, and the connection is closed. ``limit`` is in bytes, ``backlog`` in
+    connections. ``sock`` is a bound socket to use instead. With ``ssl``, a context that has a
+    certificate, the callback is called after the handshake; a handshake that fails is reported in
+    debug mode only. Raises OSError when the address cannot be bound, ValueError for arguments that
+    do not go together.
+    """
+    tls = _check_server(
+        client_connected_cb, limit, ssl, ssl_handshake_timeout, ssl_shutdown_timeout
+    )
+    loop = get_running_loop()
+    sockets = await listening_sockets(
+        loop,
+        host,
+        port,
+        family=family,
+        flags=flags,
+        sock=sock,
+        reuse_address=reuse_address,
+        reuse_port=reuse_port,
+        keep_alive=keep_alive,
+    )
+    server = Server(loop, sockets, backlog)
+    server.serve_with(
+        _StreamAcceptor(loop, server, client_connected_cb, limit, tls).accept, start_serving
+    )
+    return server
+
+
+async def start_unix_server(
+    client_connected_cb: ClientConnected,
+    path: Any = None,
+    *,
+    limit: int = DEFAULT_LIMIT,
+    sock: socket.socket | None = None,
+    backlog: int = BACKLOG,
+    ssl: ssl_module.SSLContext | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+    start_serving: bool = True,
+    cleanup_socket: bool = True,
+) -> Server:
+    """Listen on the Unix socket at ``path``, as ``start_server`` does on TCP.
+
+    ``path`` is a path, or on Linux an abstract name, which begins with a NUL. The file is removed
+    when the server is closed, unless ``cleanup_socket`` is False, or another one has its name.
+    """
+    tls = _check_server(
+        client_connected_cb, limit, ssl, ssl_handshake_timeout, ssl_shutdown_timeout
+    )
+    loop = get_running_loop()
+    server = unix_server(loop, path, sock, backlog, cleanup_socket)
+    server.serve_with(
+        _StreamAcceptor(loop, server, client_connected_cb, limit, tls).accept, start_serving
+    )
+    return server
+
+
+def _check_server(
+    callback: object,
+    limit: int,
+    context: ssl_module.SSLContext | None,
+    handshake_timeout: float | None,
+    shutdown_timeout: float | None,
+) -> TLSOptions | None:
+    if not callable(callback):
+        raise TypeError(f"client_connected_cb must be callable, not {callback!r}.")
+    _check_limit(limit)
+    return server_tls(context, handshake_timeout, shutdown_timeout)
+
+
+class _StreamAcceptor:
+    """Makes streams of accepted sockets, and runs the user's callback on them."""
+
+    def __init__(
+        self,
+        loop: LoopCore,
+        server: Server,
+        callback: ClientConnected,
+        limit: int,
+        tls: TLSOptions | None,
+    ) -> None:
+        self._loop = loop
+        self._server = server
+        self._callback = callback
+        self._limit = limit
+        self._tls = tls
+        # What the callbacks run in: a copy of the context that the server was made in.
+        self._context = copy_context()
+
+    def accept(self, sock: socket.socket, address: Any) -> None:
+        try:
+            reader, writer, end = make_streams(
+                self._loop, sock, self._limit, address, self._tls, server_side=True
+            )
+        except BaseException:
+            sock.close()
+            raise
+        self._server.attach(end)
+        end.call_when_lost(self._server.detach)
+        if self._tls is None:
+            end.lower.start()
+            self._call(reader, writer, end)
+        else:
+            end.call_when_connected(functools.partial(self._call, reader, writer, end))
+            end.lower.start()
+
+    def _call(self, reader: StreamReader, writer: StreamWriter, end: StreamEnd) -> None:
+        context = self._context.copy()
+        try:
+            outcome = context.run(self._callback, reader, writer)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._report(end, error)
+            return
+        if outcome is None:
+            return
+        task = self._loop.create_task(
+            outcome if isinstance(outcome, Coroutine) else await_it(outcome), context=context
+        )
+        task.add_done_callback(functools.partial(self._on_done, end))
+
+    def _on_done(self, end: StreamEnd, task: Any) -> None:
+        if task.cancelled():
+            end.close()
+        elif task.exception() is not None:
+            self._report(end, task.exception())
+
+    def _report(self, end: StreamEnd, error: BaseException) -> None:
+        self._loop.call_exception_handler(
+            {
+                "message": "Unhandled exception in client_connected_cb",
+                "exception": error,
+                "transport": end,
+            }
+        )
+        end.close()

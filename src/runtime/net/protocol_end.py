@@ -1,0 +1,211 @@
+"""The top of a connection that an asyncio protocol is told of.
+
+::
+
+    made --> connection_made --> data_received / get_buffer, buffer_updated --> connection_lost
+                                 pause_writing, resume_writing                  (through call_soon)
+                                 eof_received, once
+
+The protocol's methods run in the context that the connection was made in, as asyncio's do. What
+one of them raises is reported to the loop's exception handler, and ends the connection.
+
+Source: "Transports and Protocols" in the standard library's documentation of asyncio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import Context
+from typing import Any, Final
+
+from runtime.kernel.core import LoopCore
+from runtime.net.layers import Lower, Top
+
+_run_in: Final = Context.run
+
+
+class ProtocolEnd(Top):
+    """Tells ``protocol`` of one connection, which it knows by its ``transport``."""
+
+    __slots__ = (
+        "_buffer_updated",
+        "_context",
+        "_data_received",
+        "_get_buffer",
+        "_is_made",
+        "_loop",
+        "keeps_half_open",
+        "lower",
+        "protocol",
+        "transport",
+    )
+
+    def __init__(self, loop: LoopCore, protocol: Any, context: Context) -> None:
+        Top.__init__(self)
+        # As in asyncio, a protocol knows it by the eof_received that is missing.
+        self.minds_truncation = False
+        self._loop = loop
+        self._context = context
+        self._is_made = False
+        # Whether the connection may go on in one direction when the peer has ended the other.
+        self.keeps_half_open = True
+        self.lower: Lower | None = None
+        self.transport: Any = None
+        self._data_received: Any = None
+        self._get_buffer: Any = None
+        self._buffer_updated: Any = None
+        self.protocol: Any = None
+        self.set_protocol(protocol)
+
+    def set_protocol(self, protocol: Any) -> None:
+        """Tell ``protocol`` from now on, and no other."""
+        self.protocol = protocol
+        self.wants_buffer = isinstance(protocol, asyncio.BufferedProtocol)
+        # Looked up once, and not for every event.
+        if self.wants_buffer:
+            self._data_received = None
+            self._get_buffer = protocol.get_buffer
+            self._buffer_updated = protocol.buffer_updated
+        else:
+            self._data_received = getattr(protocol, "data_received", None)
+            self._get_buffer = None
+            self._buffer_updated = None
+
+    def was_made(self) -> None:
+        """Take note that the protocol was told already: it stays with an upgraded connection."""
+        self._is_made = True
+
+    # -- What the lower part tells -----------------------------------------------------------------
+
+    def connected(self) -> None:
+        if not self._is_made:
+            self._is_made = True
+            try:
+                _run_in(self._context, self.protocol.connection_made, self.transport)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self._failed(error, "connection_made")
+        self.pass_on_connected()
+
+    def received(self, data: bytes) -> None:
+        if self.wants_buffer:
+            self._copy_to_buffers(data)
+            return
+        try:
+            _run_in(self._context, self._data_received, data)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._failed(error, "data_received")
+
+    def get_buffer(self) -> Any:
+        return self._buffer_for(-1)
+
+    def buffer_updated(self, size: int) -> None:
+        try:
+            _run_in(self._context, self._buffer_updated, size)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._failed(error, "buffer_updated")
+
+    def _buffer_for(self, size: int) -> Any:
+        """Return the protocol's buffer for about ``size`` bytes; None when it gave none."""
+        try:
+            buffer = _run_in(self._context, self._get_buffer, size)
+            if not len(buffer):
+                raise RuntimeError("get_buffer() returned an empty buffer")
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._failed(error, "get_buffer")
+            return None
+        return buffer
+
+    def _copy_to_buffers(self, data: bytes) -> None:
+        """Hand over bytes that are here already, in as many buffers as it takes."""
+        rest = memoryview(data)
+        while rest and self.wants_buffer:
+            buffer = self._buffer_for(len(rest))
+            if buffer is None:
+                return
+            size = min(len(buffer), len(rest))
+            memoryview(buffer)[:size] = rest[:size]
+            rest = rest[size:]
+            self.buffer_updated(size)
+        if rest:
+            # The protocol was replaced half-way by one that takes bytes.
+            self.received(bytes(rest))
+
+    def ended(self) -> bool:
+        try:
+            keep_open = _run_in(self._context, self.protocol.eof_received)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._failed(error, "eof_received")
+            return True  # It is closed already.
+        return bool(keep_open) and self.keeps_half_open
+
+    def hold_writing(self) -> None:
+        # Called by whoever writes, usually the protocol itself, which is in its context already.
+        try:
+            self.protocol.pause_writing()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._report(error, "protocol.pause_writing() failed")
+
+    def resume_writing(self) -> None:
+        try:
+            _run_in(self._context, self.protocol.resume_writing)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._report(error, "protocol.resume_writing() failed")
+
+    def lost(self, error: BaseException | None) -> None:
+        self.error = error
+        self._loop.call_soon(self._tell_lost, error, context=self._context)
+
+    def _tell_lost(self, error: BaseException | None) -> None:
+        """Call ``connection_lost``, and let go of everything: nothing is left that is circular."""
+        protocol = self.protocol
+        try:
+            if self._is_made:
+                protocol.connection_lost(error)
+        finally:
+            self.protocol = None
+            self.transport = None
+            self._data_received = None
+            self._get_buffer = None
+            self._buffer_updated = None
+            self.pass_on_lost()
+
+    # -- For the server ----------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Send what was written, then close."""
+        if self.lower is not None:
+            self.lower.close()
+
+    def abort(self) -> None:
+        """Close now."""
+        if self.lower is not None:
+            self.lower.fail(None)
+
+    def _failed(self, error: BaseException, method: str) -> None:
+        self._report(error, f"Fatal error: protocol.{method}() call failed.")
+        if self.lower is not None:
+            self.lower.fail(error)
+
+    def _report(self, error: BaseException, message: str) -> None:
+        self._loop.call_exception_handler(
+            {
+                "message": message,
+                "exception": error,
+                "transport": self.transport,
+                "protocol": self.protocol,
+            }
+        )

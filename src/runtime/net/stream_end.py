@@ -1,0 +1,242 @@
+"""The top of a connection that streams read from and write to.
+
+What arrives waits here to be read. A reader is woken with the bytes in hand, and only when there
+are as many as it asked for. Reading pauses while twice the limit waits, and goes on below it.
+
+``StreamEnd`` is compiled where a compiler was found. The streams that users hold are thin, and
+interpreted: ``runtime.net.streams``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runtime.kernel.core import LoopCore
+from runtime.kernel.future import FutureCore, finish_future, rearm_future
+from runtime.net.layers import Lower, Top
+from runtime.net.receive_buffer import ReceiveBuffer
+from runtime.net.stream_socket import lost
+
+
+class StreamEnd(Top):
+    """What a reader and a writer share. ``limit`` is the reader's limit, in bytes.
+
+    ``server_side``: whether a server accepted the connection.
+    """
+
+    __slots__ = (
+        "_drain_waiters",
+        "_limit",
+        "_loop",
+        "_lower",
+        "_paused",
+        "_reader",
+        "_wanted",
+        "closed_waiter",
+        "closing",
+        "eof",
+        "held",
+        "is_lost",
+        "server_side",
+        "unread",
+    )
+
+    def __init__(self, loop: LoopCore, limit: int, server_side: bool = False) -> None:
+        Top.__init__(self)
+        self._loop = loop
+        self._lower: Lower | None = None
+        self._limit = limit
+        self.server_side = server_side
+        # Reading.
+        self.unread = ReceiveBuffer()
+        self._paused = False
+        # How many bytes the waiting reader needs; 0 when anything will do, or nobody waits.
+        self._wanted = 0
+        self._reader: FutureCore | None = None
+        self.eof = False
+        # Writing: whether writers are to wait.
+        self.held = False
+        self._drain_waiters: list[FutureCore] | None = None
+        # Ending.
+        self.closing = False
+        self.is_lost = False
+        self.closed_waiter: FutureCore | None = None
+
+    @property
+    def lower(self) -> Lower:
+        """What it stands on."""
+        lower = self._lower
+        assert lower is not None
+        return lower
+
+    def stand_on(self, lower: Lower) -> None:
+        """Use ``lower`` from now on."""
+        self._lower = lower
+
+    # -- What the lower part tells -----------------------------------------------------------------
+
+    def connected(self) -> None:
+        self.pass_on_connected()
+
+    def received(self, data: bytes) -> None:
+        received = self.unread
+        received.append(data)
+        if received.size < self._wanted and self._reader_waits():
+            return
+        if received.size > 2 * self._limit and not self._paused and self._lower is not None:
+            self._paused = True
+            self._lower.pause_reading()
+        self._wake_reader()
+
+    def ended(self) -> bool:
+        self.eof = True
+        self._wake_reader()
+        return True
+
+    def hold_writing(self) -> None:
+        self.held = True
+
+    def resume_writing(self) -> None:
+        self.held = False
+        if self._drain_waiters is not None:
+            self._wake_drainers()
+
+    def lost(self, error: BaseException | None) -> None:
+        self.is_lost = True
+        self.closing = True
+        self.error = error
+        self.eof = True
+        self._wake_reader()
+        if self._drain_waiters is not None:
+            self._wake_drainers()
+        waiter = self.closed_waiter
+        if waiter is not None and not waiter.done():
+            finish_future(waiter, None)
+        self.pass_on_lost()
+
+    # -- Reading -----------------------------------------------------------------------------------
+
+    def _reader_waits(self) -> bool:
+        """Return whether somebody is still waiting: a read that was cancelled wants nothing."""
+        return self._reader is not None and not self._reader.done()
+
+    def _wake_reader(self) -> None:
+        self._wanted = 0
+        reader = self._reader
+        if reader is not None and not reader.done():
+            finish_future(reader, None)
+
+    def readable(self, reader_name: str, wanted: int = 0) -> FutureCore:
+        """Return what to await until there is more to read, the end, or a failure.
+
+        ``wanted`` is how many bytes there must be for the reader to be woken before the end.
+        Raises RuntimeError when another task waits here already.
+        """
+        reader = self._reader
+        if reader is None:
+            reader = self._reader = self._loop.create_future()
+        elif not reader.done():
+            raise RuntimeError(
+                f"{reader_name}() called while another task waits for data from the same stream: "
+                "let one task read it."
+            )
+        else:
+            rearm_future(reader)
+        self._wanted = wanted
+        if self._paused:
+            self._go_on()
+        return reader
+
+    def _go_on(self) -> None:
+        self._paused = False
+        if not self.eof and self._lower is not None:
+            self._lower.resume_reading()
+
+    def take(self, most: int) -> bytes:
+        """Remove and return up to ``most`` received bytes."""
+        data = self.unread.take(most)
+        if self._paused and self.unread.size <= self._limit:
+            self._go_on()
+        return data
+
+    def take_some(self, most: int) -> bytes | None:
+        """As ``take``; ``b""`` at the end, and None when there is nothing yet.
+
+        Raises what the connection failed with, once everything before that was taken.
+        """
+        if self.unread.size:
+            return self.take(most)
+        if most == 0:
+            return b""
+        return self.take_rest() if self.eof else None
+
+    def take_rest(self) -> bytes:
+        """Remove and return everything, at the end.
+
+        Raises what the connection failed with: what was received before that stays to be read.
+        """
+        if self.error is not None:
+            raise lost(self.error)
+        return self.unread.take_all()
+
+    # -- Writing -----------------------------------------------------------------------------------
+
+    def write(self, data: Any) -> None:
+        """Send ``data``, a bytes-like object: at once what can be sent, the rest later."""
+        lower = self._lower
+        assert lower is not None
+        lower.write(data)
+
+    def drained(self) -> FutureCore:
+        """Return what to await until enough was sent; it fails when the connection does."""
+        waiter = self._loop.create_future()
+        if self._drain_waiters is None:
+            self._drain_waiters = []
+        self._drain_waiters.append(waiter)
+        return waiter
+
+    def _wake_drainers(self) -> None:
+        waiters = self._drain_waiters
+        self._drain_waiters = None
+        for waiter in waiters or ():
+            if waiter.done():
+                continue
+            if self.error is not None:
+                waiter.set_exception(lost(self.error))
+            elif self.is_lost and self.held:
+                waiter.set_exception(ConnectionAbortedError("The connection was aborted."))
+            else:
+                finish_future(waiter, None)
+
+    # -- Ending ------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Stop reading, send what was written, then close."""
+        if self.closing:
+            return
+        self.closing = True
+        lower = self._lower
+        if lower is None:
+            return
+        lower.close()
+        if not self.is_lost:
+            self.eof = True
+            self._wake_reader()
+
+    def abort(self) -> None:
+        """Close now; what was not sent is dropped."""
+        self.closing = True
+        if self._lower is not None:
+            self._lower.fail(None)
+
+    def closed_future(self) -> FutureCore:
+        """Return what to await until the connection is closed."""
+        waiter = self.closed_waiter
+        if waiter is None:
+            waiter = self.closed_waiter = self._loop.create_future()
+            if self.is_lost:
+                finish_future(waiter, None)
+        return waiter
+
+    def __repr__(self) -> str:
+        return repr(self._lower)

@@ -1,0 +1,450 @@
+"""A connected stream socket in the loop: the bottom of every connection.
+
+The two directions are independent::
+
+    reading:  OPEN <--> PAUSED (by the upper part)         writing:  OPEN --> ENDING --> ENDED
+                |                                                      |  write_eof()   (FIN sent)
+                +--> ENDED (the peer's FIN, or a failure)              |
+                                                                       v
+    both:     OPEN --- close(): what was written is sent first ---> CLOSED
+                |                                                      ^
+                +------ fail(): nothing more is sent ------------------+
+
+Invariants: it watches for reading exactly while OPEN for reading, and for writing exactly while
+something is unsent; ``unsent`` is the size of the backlog; CLOSED means that the descriptor was
+given back and the upper part told. What it fails with is stripped of its traceback: the frames of
+this module tell nothing, and would make a circle with whoever keeps the error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+from asyncio.trsock import TransportSocket
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from runtime.kernel import leaf
+from runtime.kernel.core import LoopCore
+from runtime.kernel.poller import READ, WRITE, Watcher
+from runtime.net.layers import Lower, Upper
+
+HIGH_WATER: Final = 64 * 1024
+"""Bytes not sent yet above which writers wait, until a quarter of them is left."""
+
+_IOV_MAX: Final = 64
+_JOIN_MOST: Final = 64 * 1024
+"""Bytes up to which several parts are joined: cheaper than to hand them over one by one."""
+
+_SMALL: Final = 2048
+_WARN_AFTER: Final = 5
+_recv: Final[Callable[[int], bytes | None]] = leaf.recv
+_send: Final[Callable[[int, Any], int]] = leaf.send
+_logger: Final = logging.getLogger("asyncio")
+
+
+class StreamSocket(Watcher, Lower):
+    """One connected, non-blocking stream socket, which it owns from now on."""
+
+    __slots__ = (
+        "_backlog",
+        "_eof_sent",
+        "_eof_wanted",
+        "_guarded",
+        "_held",
+        "_high_water",
+        "_loop",
+        "_low_water",
+        "_object",
+        "_peername",
+        "_reading",
+        "_sock",
+        "_sockname",
+        "_upper",
+        "_writes_lost",
+        "closing",
+        "unsent",
+    )
+
+    def __init__(self, loop: LoopCore, sock: socket.socket, upper: Upper, peername: object) -> None:
+        Watcher.__init__(self, sock.fileno())
+        self._loop = loop
+        # None once it is closed; what users were given of it stays what it was.
+        self._sock: socket.socket | None = sock
+        self._object = sock
+        self._upper: Upper | None = upper
+        self._peername = peername
+        self._sockname: object = None
+        # Somebody else may close the socket object when it was given to us: look before each use.
+        self._guarded = False
+        self._reading = False
+        # Writing: what the socket did not take, and its size; whether the upper part was told.
+        self._backlog: deque[Any] | None = None
+        self.unsent = 0
+        self._held = False
+        self._high_water = HIGH_WATER
+        self._low_water = HIGH_WATER // 4
+        self._eof_wanted = False
+        self._eof_sent = False
+        self._writes_lost = 0
+        self.closing = False
+
+    def set_upper(self, upper: Upper) -> None:
+        self._upper = upper
+
+    def start(self) -> None:
+        upper = self._upper
+        if upper is not None:
+            upper.connected()
+        if not self.closing:
+            self._reading = True
+            self._loop.poller.watch(self, READ | (WRITE if self.unsent else 0))
+
+    def begin_reading(self) -> None:
+        """Receive from now on: ``start`` for an upper part that need not be told."""
+        self._reading = True
+        self._loop.poller.watch(self, READ)
+
+    def guard(self) -> None:
+        """Expect that others, who have the socket object, may close it under us."""
+        self._guarded = True
+
+    # -- Reading -----------------------------------------------------------------------------------
+
+    def on_readable(self) -> None:
+        upper = self._upper
+        if upper is None or (self._guarded and not self._still_ours()):
+            return
+        if upper.wants_buffer:
+            self._receive_into(upper)
+            return
+        try:
+            data = _recv(self.fd)
+        except OSError as error:
+            self.fail(error.with_traceback(None))
+            return
+        if data:
+            upper.received(data)
+        elif data is not None:
+            self._end_of_input(upper)
+
+    def _receive_into(self, upper: Upper) -> None:
+        buffer = upper.get_buffer()
+        sock = self._sock
+        if buffer is None or sock is None:
+            return
+        try:
+            size = sock.recv_into(buffer)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self.fail(error.with_traceback(None))
+            return
+        if size:
+            upper.buffer_updated(size)
+        else:
+            self._end_of_input(upper)
+
+    def _end_of_input(self, upper: Upper) -> None:
+        self._reading = False
+        self._watch()
+        if not upper.ended():
+            self.close()
+
+    def pause_reading(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._watch()
+
+    def resume_reading(self) -> None:
+        if not self._reading and not self.closing:
+            self._reading = True
+            self._watch()
+
+    def _watch(self) -> None:
+        """Have exactly the events watched that the state asks for."""
+        events = 0
+        if self._reading:
+            events = READ
+        if self.unsent:
+            events |= WRITE
+        self._loop.poller.watch(self, events)
+
+    # -- Writing -----------------------------------------------------------------------------------
+
+    def write(self, data: Any) -> None:
+        if self._eof_wanted:
+            raise RuntimeError("Cannot write after write_eof(): the end was announced already.")
+        if self._sock is None:
+            self._count_lost_write()
+            return
+        if self.unsent:
+            self._keep(data if isinstance(data, bytes) else memoryview(data).tobytes())
+            self._hold()
+            return
+        if self._guarded and not self._still_ours():
+            return
+        size = len(data) if isinstance(data, bytes) else memoryview(data).nbytes
+        if size == 0:
+            return
+        try:
+            sent = _send(self.fd, data)
+        except OSError as error:
+            self.fail(error.with_traceback(None))
+            return
+        if sent == size:
+            return
+        if isinstance(data, bytes):
+            self._keep(memoryview(data)[sent:])
+        else:
+            # The caller may change it as soon as this returns.
+            self._keep(bytes(memoryview(data).cast("B")[sent:]))
+        self._watch()
+        self._hold()
+
+    def write_many(self, parts: list[Any]) -> None:
+        sizes = [memoryview(part).nbytes for part in parts]
+        total = sum(sizes)
+        sock = self._sock
+        if sock is None or self.unsent or self._eof_wanted or total <= _JOIN_MOST:
+            self.write(parts[0] if len(parts) == 1 else b"".join(parts))
+            return
+        if self._guarded and not self._still_ours():
+            return
+        try:
+            sent = sock.sendmsg(parts[:_IOV_MAX])
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            self.fail(error.with_traceback(None))
+            return
+        for part, size in zip(parts, sizes, strict=True):
+            if sent >= size:
+                sent -= size
+                continue
+            rest = memoryview(part).cast("B")[sent:]
+            self._keep(rest if isinstance(part, bytes) else bytes(rest))
+            sent = 0
+        self._watch()
+        self._hold()
+
+    def _keep(self, data: Any) -> None:
+        """Put what could not be sent at the end of the backlog; small pieces are gathered."""
+        size = len(data)
+        if not size:
+            return
+        self.unsent += size
+        backlog = self._backlog
+        if backlog is None:
+            self._backlog = deque((data,))
+            return
+        if size < _SMALL:
+            last = backlog[-1]
+            if isinstance(last, bytearray) and len(last) < 16 * _SMALL:
+                last += data
+                return
+            backlog.append(bytearray(data))
+        else:
+            backlog.append(data)
+
+    def _hold(self) -> None:
+        if self.unsent > self._high_water and not self._held:
+            self._held = True
+            upper = self._upper
+            if upper is not None:
+                upper.hold_writing()
+
+    def _count_lost_write(self) -> None:
+        self._writes_lost += 1
+        if self._writes_lost >= _WARN_AFTER:
+            _logger.warning("write() to a connection that is closed: %r", self)
+
+    def on_writable(self) -> None:
+        sock = self._sock
+        backlog = self._backlog
+        if sock is None or backlog is None:
+            return
+        if self._guarded and not self._still_ours():
+            return
+        try:
+            if len(backlog) == 1:
+                sent = _send(self.fd, backlog[0])
+            else:
+                sent = sock.sendmsg([backlog[i] for i in range(min(len(backlog), _IOV_MAX))])
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self.fail(error.with_traceback(None))
+            return
+        self._drop_sent(backlog, sent)
+        upper = self._upper
+        if self._held and self.unsent <= self._low_water:
+            self._held = False
+            if upper is not None:
+                upper.resume_writing()
+        # Who was just told may have written more, or closed.
+        if self.unsent or self._sock is None:
+            return
+        self._backlog = None
+        if self.closing:
+            self._close(None)
+            return
+        self._watch()
+        if self._eof_wanted:
+            self._send_eof()
+
+    def _drop_sent(self, backlog: deque[Any], sent: int) -> None:
+        self.unsent -= sent
+        while sent:
+            first = backlog[0]
+            if sent < len(first):
+                # A bytearray is not grown any more once it was sent from.
+                backlog[0] = memoryview(first)[sent:]
+                return
+            sent -= len(first)
+            backlog.popleft()
+
+    def unsent_size(self) -> int:
+        return self.unsent
+
+    def set_water_marks(self, high: int | None, low: int | None) -> None:
+        if high is None:
+            high = HIGH_WATER if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        self._high_water = high
+        self._low_water = low
+        self._hold()
+
+    def water_marks(self) -> tuple[int, int]:
+        return self._low_water, self._high_water
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        if self._eof_wanted or self.closing:
+            return
+        self._eof_wanted = True
+        if not self.unsent:
+            self._send_eof()
+
+    def _send_eof(self) -> None:
+        if self._eof_sent or self._sock is None:
+            return
+        self._eof_sent = True
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self.fail(error.with_traceback(None))
+
+    # -- Ending ------------------------------------------------------------------------------------
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def is_closed(self) -> bool:
+        return self._sock is None
+
+    def close(self) -> None:
+        if self.closing:
+            return
+        self.closing = True
+        self._reading = False
+        if self.unsent:
+            self._watch()
+        else:
+            self._close(None)
+
+    def fail(self, error: BaseException | None) -> None:
+        self._close(error)
+
+    def detach(self) -> socket.socket:
+        """Give the socket up without closing it, and return it; the upper part is not told."""
+        sock = self._sock
+        assert sock is not None
+        self._loop.poller.watch(self, 0)
+        self._sock = None
+        self.closing = True
+        self._upper = None
+        return sock
+
+    def on_lost(self) -> None:
+        sock = self._sock
+        if sock is not None and sock.fileno() == self.fd:
+            # The number was closed behind the socket object's back, and is somebody else's by now.
+            sock.detach()
+        self.fail(_closed_by_others(self.fd))
+
+    def _still_ours(self) -> bool:
+        sock = self._sock
+        if sock is not None and sock.fileno() == self.fd:
+            return True
+        self.fail(_closed_by_others(self.fd))
+        return False
+
+    def _close(self, error: BaseException | None) -> None:
+        sock = self._sock
+        if sock is None:
+            return
+        upper = self._upper
+        self._sock = None
+        self._upper = None
+        self.closing = True
+        self._reading = False
+        self._backlog = None
+        self._loop.poller.watch(self, 0)
+        if sock.fileno() == self.fd:
+            sock.close()
+        if upper is not None:
+            upper.lost(error)
+
+    # -- What is known of it -----------------------------------------------------------------------
+
+    def info(self, name: str) -> Any:
+        if name == "peername":
+            return self._peername
+        if name == "sockname":
+            if self._sockname is None and self._sock is not None:
+                self._sockname = self._sock.getsockname()
+            return self._sockname
+        if name == "socket":
+            # Whoever gets it may close it.
+            self._guarded = True
+            return self._object
+        if name == "transport_socket":
+            return TransportSocket(self._object)
+        return None
+
+    def __repr__(self) -> str:
+        state = "closed" if self._sock is None else "closing" if self.closing else "open"
+        return f"<Connection {state} fd={self.fd} peername={self._peername!r}>"
+
+
+def lost(error: BaseException) -> BaseException:
+    """Return the exception for one more of those that a connection's failure is told to."""
+    if isinstance(error, ConnectionError):
+        again = type(error)(*error.args)
+    else:
+        again = ConnectionResetError("Connection lost")
+    again.__cause__ = error
+    return again
+
+
+def _closed_by_others(fd: int) -> OSError:
+    return ConnectionAbortedError(
+        f"The socket with file descriptor {fd} was closed while its connection was open: "
+        "close the connection instead."
+    )
+
+
+def set_no_delay(sock: socket.socket) -> None:
+    """Have small writes on a TCP socket sent at once."""
+    if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:
+        # It fails when the peer is gone already; the first read will tell.
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,0 +1,134 @@
+"""The arguments that say how a connection uses TLS, checked, and the layer that is made of them."""
+
+from __future__ import annotations
+
+import ssl
+from typing import NamedTuple
+
+from runtime.kernel.core import LoopCore
+from runtime.net.layers import Lower, Upper
+from runtime.net.tls import HANDSHAKE_TIMEOUT, SHUTDOWN_TIMEOUT, TLSLayer
+
+
+class TLSOptions(NamedTuple):
+    """How to use TLS; times are in seconds."""
+
+    context: ssl.SSLContext
+    server_side: bool
+    server_hostname: str | None
+    handshake_timeout: float
+    shutdown_timeout: float
+    session: ssl.SSLSession | None = None
+
+    def layer(self, loop: LoopCore, lower: Lower, upper: Upper) -> TLSLayer:
+        """Return a new layer between ``lower`` and ``upper``."""
+        return TLSLayer(
+            loop,
+            lower,
+            upper,
+            self.context,
+            self.server_side,
+            self.server_hostname,
+            self.handshake_timeout,
+            self.shutdown_timeout,
+            self.session,
+        )
+
+
+def client_tls(
+    context: ssl.SSLContext | bool | None,
+    server_hostname: str | None,
+    host: str | bytes | None,
+    handshake_timeout: float | None,
+    shutdown_timeout: float | None,
+    session: ssl.SSLSession | None = None,
+) -> TLSOptions | None:
+    """Return the options of a client, or None without TLS.
+
+    ``context`` may be True for the system's defaults. Raises ValueError for what goes with TLS
+    only, when there is none, and for TLS without a name to check the certificate against.
+    """
+    if not context:
+        if server_hostname is not None:
+            raise ValueError("server_hostname is only meaningful with ssl")
+        if session is not None:
+            raise ValueError("ssl_session is only meaningful with ssl")
+        _refuse_timeouts(handshake_timeout, shutdown_timeout)
+        return None
+    if server_hostname is None:
+        if not host:
+            raise ValueError("You must set server_hostname when using ssl without a host")
+        server_hostname = host.decode("idna") if isinstance(host, bytes) else host
+    if context is True:
+        context = ssl.create_default_context()
+        if not server_hostname:
+            context.check_hostname = False
+    return _options(
+        context, False, server_hostname or None, handshake_timeout, shutdown_timeout, session
+    )
+
+
+def server_tls(
+    context: ssl.SSLContext | None,
+    handshake_timeout: float | None,
+    shutdown_timeout: float | None,
+) -> TLSOptions | None:
+    """Return the options of a server, or None without TLS.
+
+    Raises TypeError unless ``context`` is an SSLContext: a server needs a certificate.
+    """
+    if isinstance(context, bool):
+        raise TypeError("ssl argument must be an SSLContext or None")
+    if context is None:
+        _refuse_timeouts(handshake_timeout, shutdown_timeout)
+        return None
+    return _options(context, True, None, handshake_timeout, shutdown_timeout, None)
+
+
+def upgrade_tls(
+    context: ssl.SSLContext,
+    server_side: bool,
+    server_hostname: str | None,
+    handshake_timeout: float | None,
+    shutdown_timeout: float | None,
+) -> TLSOptions:
+    """Return the options for TLS on a connection that exists."""
+    return _options(
+        context, server_side, server_hostname, handshake_timeout, shutdown_timeout, None
+    )
+
+
+def _refuse_timeouts(handshake: float | None, shutdown: float | None) -> None:
+    if handshake is not None:
+        raise ValueError("ssl_handshake_timeout is only meaningful with ssl")
+    if shutdown is not None:
+        raise ValueError("ssl_shutdown_timeout is only meaningful with ssl")
+
+
+def _options(
+    context: ssl.SSLContext,
+    server_side: bool,
+    server_hostname: str | None,
+    handshake_timeout: float | None,
+    shutdown_timeout: float | None,
+    session: ssl.SSLSession | None,
+) -> TLSOptions:
+    if not isinstance(context, ssl.SSLContext):
+        raise TypeError(
+            f"sslcontext is expected to be an instance of ssl.SSLContext, got {context!r}"
+        )
+    if handshake_timeout is None:
+        handshake_timeout = HANDSHAKE_TIMEOUT
+    elif handshake_timeout <= 0:
+        raise ValueError(
+            f"ssl_handshake_timeout should be a positive number, got {handshake_timeout}"
+        )
+    if shutdown_timeout is None:
+        shutdown_timeout = SHUTDOWN_TIMEOUT
+    elif shutdown_timeout <= 0:
+        raise ValueError(
+            f"ssl_shutdown_timeout should be a positive number, got {shutdown_timeout}"
+        )
+    return TLSOptions(
+        context, server_side, server_hostname, handshake_timeout, shutdown_timeout, session
+    )

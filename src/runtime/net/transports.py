@@ -1,0 +1,156 @@
+"""``Transport``, the class that protocols are given; how a protocol and a socket come together."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import warnings
+from collections.abc import Callable, Iterable
+from contextvars import Context
+from typing import Any
+
+from runtime.kernel.core import LoopCore
+from runtime.net.layers import Lower
+from runtime.net.protocol_end import ProtocolEnd
+from runtime.net.stream_socket import StreamSocket
+from runtime.net.tls_options import TLSOptions
+from runtime.net.transport_core import Buffer, TransportCore
+
+
+class Transport(asyncio.Transport):
+    """A connection, for a protocol. Made by ``loop.create_connection`` and its relatives.
+
+    Its methods are those of ``core``, which is compiled where a compiler was found; ``write`` is
+    the very method, without a detour.
+
+    Source: "Transports" in the standard library's documentation of asyncio.
+    """
+
+    __slots__ = ("__weakref__", "core", "write")
+
+    # A slot over the inherited method: each instance has the bound method of its core.
+    write: Callable[[Buffer], None]  # type: ignore[assignment]
+
+    def __init__(self, core: TransportCore) -> None:
+        super().__init__()
+        self.core = core
+        self.write = core.write
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return what is known under ``name``, or ``default``.
+
+        ``socket``, ``sockname`` and ``peername``; with TLS also ``sslcontext``, ``ssl_object``,
+        ``peercert``, ``cipher``, ``compression`` and ``truncated``: whether the peer's end came
+        without the announcement that TLS asks for, so that bytes may be missing.
+        """
+        return self.core.get_extra_info(name, default)
+
+    def is_closing(self) -> bool:
+        """Return whether the connection is closed, or being closed."""
+        return self.core.is_closing()
+
+    def close(self) -> None:
+        """Send what was written, then close. ``connection_lost`` tells when."""
+        self.core.close()
+
+    def abort(self) -> None:
+        """Close now; what was not sent is dropped."""
+        self.core.abort()
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Tell ``protocol``, and no other, of what happens from now on."""
+        self.core.set_protocol(protocol)
+
+    def get_protocol(self) -> Any:
+        """Return the protocol; None once it was told that the connection is lost."""
+        return self.core.get_protocol()
+
+    def is_reading(self) -> bool:
+        """Return whether the protocol is given what is received."""
+        return self.core.is_reading()
+
+    def pause_reading(self) -> None:
+        """Receive nothing until ``resume_reading``. Calling it twice is fine."""
+        self.core.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Receive again. Calling it twice is fine."""
+        self.core.resume_reading()
+
+    def writelines(self, list_of_data: Iterable[Buffer]) -> None:
+        """Send several bytes-like objects, in order, in as few system calls as it takes."""
+        self.core.writelines(list_of_data)
+
+    def write_eof(self) -> None:
+        """Announce the end to the peer once everything written was sent; receiving goes on.
+
+        Raises NotImplementedError where ``can_write_eof()`` is False.
+        """
+        self.core.write_eof()
+
+    def can_write_eof(self) -> bool:
+        """Return whether one direction can be ended alone: with TCP it can, with TLS it cannot."""
+        return self.core.can_write_eof()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set the unsent bytes above which ``pause_writing`` is called, and ``resume_writing``.
+
+        Defaults: 64 KiB and a quarter. Raises ValueError unless ``high >= low >= 0``.
+        """
+        self.core.set_write_buffer_limits(high, low)
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """Return the low and the high mark, in bytes."""
+        return self.core.get_write_buffer_limits()
+
+    def get_write_buffer_size(self) -> int:
+        """Return how many bytes were written and not sent yet."""
+        return self.core.get_write_buffer_size()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.core.lower!r}>"
+
+    def __del__(self) -> None:
+        sock = self.core.abandoned_socket(self)
+        if sock is not None:
+            warnings.warn(
+                f"unclosed transport {self!r}", ResourceWarning, stacklevel=2, source=self
+            )
+            sock.close()
+
+
+class SSLTransport(Transport):
+    """A transport over TLS. Tools for asyncio tell it by its name."""
+
+    __slots__ = ()
+
+
+class ProtocolConnection:
+    """A protocol, its transport, and what they stand on, from the making to the first event."""
+
+    __slots__ = ("end", "lower", "transport")
+
+    def __init__(
+        self,
+        loop: LoopCore,
+        sock: socket.socket,
+        peername: object,
+        protocol: asyncio.BaseProtocol,
+        context: Context,
+        tls: TLSOptions | None,
+        *,
+        guarded: bool = False,
+    ) -> None:
+        self.end = ProtocolEnd(loop, protocol, context)
+        bottom = StreamSocket(loop, sock, self.end, peername)
+        bottom.info("sockname")  # It is known from then on, also when the socket is closed.
+        if guarded:
+            bottom.guard()
+        self.lower: Lower = bottom
+        if tls is not None:
+            self.lower = tls.layer(loop, bottom, self.end)
+            self.end.keeps_half_open = False
+        made = Transport if tls is None else SSLTransport
+        self.transport = made(TransportCore(self.end, self.lower))
+        self.end.transport = self.transport
+        self.end.lower = self.lower
