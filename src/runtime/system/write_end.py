@@ -70,7 +70,7 @@ class WriteEnd(PipeEnd):
 
     def write(self, data: Any) -> None:
         """Send ``data``, a bytes-like object: at once what the pipe takes, the rest later."""
-        size = len(data) if isinstance(data, bytes) else memoryview(data).nbytes
+        size = len(data) if isinstance(data, bytes) else _size_of(data)
         if size == 0 or not self._may_write():
             return
         if self.unsent:
@@ -91,8 +91,8 @@ class WriteEnd(PipeEnd):
 
     def write_many(self, parts: list[Any]) -> None:
         """Send several bytes-like objects, in order, in as few system calls as it takes."""
-        views = [memoryview(part) for part in parts]
-        parts = [part for part, view in zip(parts, views, strict=True) if view.nbytes]
+        # Whatever is wrong with one of them is found before any is sent.
+        parts = [part for part in parts if _size_of(part)]
         if len(parts) == 1:
             self.write(parts[0])
             return
@@ -111,7 +111,7 @@ class WriteEnd(PipeEnd):
                 self.fail(error)
                 return
         for part in parts:
-            size = len(part) if isinstance(part, bytes) else memoryview(part).nbytes
+            size = _size_of(part)
             if sent >= size:
                 sent -= size
             else:
@@ -261,6 +261,14 @@ class WriteEnd(PipeEnd):
         self._backlog.clear()
         self.unsent = 0
         PipeEnd.end(self, error)
+
+
+def _size_of(data: Any) -> int:
+    """Return how many bytes there are. Raises TypeError or BufferError for what cannot be sent."""
+    view = memoryview(data)
+    if not view.c_contiguous:
+        raise BufferError(f"Only contiguous memory can be written, not {data!r}: make it bytes.")
+    return view.nbytes
 
 
 def _own(data: Any, start: int) -> Any:
