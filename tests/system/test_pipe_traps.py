@@ -165,6 +165,40 @@ def test_a_closed_pipe_is_refused(connect: Any) -> None:
     runtime.run(main())
 
 
+def test_system_exit_in_data_received_passes() -> None:
+    class Exiting(Recorder):
+        def data_received(self, data: bytes) -> None:
+            raise SystemExit(7)
+
+    async def main() -> None:
+        read_end, write_end = make_pipe()
+        with write_end:
+            reader, received = await reading(read_end, Exiting())
+            write_end.write(b"x")
+            try:
+                await received.until_called("lost")
+            finally:
+                reader.close()
+                await received.until_called("lost")
+
+    with pytest.raises(SystemExit):
+        runtime.run(main())
+
+
+def test_several_chunks_for_a_descriptor_that_is_somebody_elses() -> None:
+    async def main() -> None:
+        read_end, write_end = make_pipe()
+        with read_end:
+            writer, sent = await writing(write_end)
+            write_end.close()
+            writer.writelines([b"not for ", b"another"])
+            await sent.until_called("lost")
+            assert "was closed while its transport was open" in str(sent.error)
+            assert read_end.read(100) == b""
+
+    runtime.run(main())
+
+
 # -- Writing
 
 
@@ -277,8 +311,11 @@ def test_bad_input_is_refused_and_the_transport_goes_on() -> None:
                 writer.write("text")
             with pytest.raises(TypeError, match="str"):
                 writer.writelines([b"bytes", "text"])
-            with pytest.raises(BufferError):
-                writer.write(memoryview(b"abcdef")[::2])
+            gaps = memoryview(b"abcdef")[::2]
+            with pytest.raises(BufferError, match="contiguous"):
+                writer.write(gaps)
+            with pytest.raises(BufferError, match="contiguous"):
+                writer.writelines([b"bytes", gaps])
             writer.write(b"good")
             writer.close()
             await sent.until_called("lost")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 from pathlib import Path
 
@@ -63,6 +64,42 @@ def test_everything_arrives_in_order(make_loop: Loop) -> None:
         assert sent.calls[0] == "made"
         assert sent.calls[-1] == "lost"
         assert sent.calls[1:-1] == ["pause", "resume"] * (len(sent.calls) // 2 - 1)
+
+    run(make_loop, main())
+
+
+def test_several_chunks_and_a_pipe_that_is_full(make_loop: Loop) -> None:
+    async def main() -> None:
+        read_end, write_end = make_pipe()
+        with read_end, Draining(read_end, later=True) as drained:
+            os.set_blocking(write_end.fileno(), False)
+            while write_end.write(b"-" * 4096):
+                pass
+            writer, sent = await writing(write_end)
+            writer.writelines([b"one ", bytearray(b"two "), b"", memoryview(b"three ")])
+            assert writer.get_write_buffer_size() == 14
+            writer.writelines([b"four "])
+            writer.writelines([])
+            writer.set_write_buffer_limits(20)
+            writer.writelines([b"five ", b"six"])
+            assert sent.calls == ["made", "pause"]
+            drained.begin()
+            writer.close()
+            await sent.until_called("lost")
+            writer.writelines([b"too ", b"late"])
+        assert drained.data.lstrip(b"-") == b"one two three four five six"
+
+    run(make_loop, main())
+
+
+def test_several_chunks_and_a_reader_that_is_gone(make_loop: Loop) -> None:
+    async def main() -> None:
+        read_end, write_end = make_pipe()
+        writer, sent = await writing(write_end)
+        read_end.close()
+        writer.writelines([b"one", b"two"])
+        await sent.until_called("lost")
+        assert isinstance(sent.error, BrokenPipeError)
 
     run(make_loop, main())
 

@@ -145,21 +145,32 @@ def collect_reports() -> list[dict[str, Any]]:
 
 
 class Draining:
-    """A thread that reads a pipe to its end. A context manager that gives it, and joins it."""
+    """A thread that reads a pipe to its end. A context manager that gives it, and joins it.
 
-    def __init__(self, pipe: IO[bytes] | socket.socket) -> None:
+    It begins at once, or ``later``, with ``begin()``.
+    """
+
+    def __init__(self, pipe: IO[bytes] | socket.socket, *, later: bool = False) -> None:
         self.data = b""
         self._pipe = pipe
         self._thread = threading.Thread(target=self._read)
+        self._begun = threading.Event()
+        if not later:
+            self.begin()
+
+    def begin(self) -> None:
+        self._begun.set()
 
     def __enter__(self) -> Draining:
         self._thread.start()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        self.begin()
         self._thread.join(30)
 
     def _read(self) -> None:
+        self._begun.wait()
         parts = []
         while part := os.read(self._pipe.fileno(), 1 << 20):
             parts.append(part)
