@@ -1,0 +1,481 @@
+"""A datagram socket in the loop: what arrives goes to a protocol, what is sent goes out at once.
+
+::
+
+    OPEN --- close(): what was kept is sent first ---> ENDED --- connection_lost() ---> CLOSED
+      |                                                  ^       (in the next turn)
+      +--- abort(), or the socket was closed under us ---+
+
+``ENDED`` is the state in which nothing is watched, sent or received any more, and the socket is
+still there for ``connection_lost`` to look at.
+
+``DatagramCore`` is compiled where a compiler was found. The transport that users hold is thin, and
+interpreted: ``runtime.net.datagram``.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any, Final, Protocol
+
+from runtime.kernel.core import LoopCore
+from runtime.kernel.future import FutureCore, fail_future, finish_future
+from runtime.kernel.poller import READ, WRITE, Watcher
+from runtime.net.datagram_batch import MOST, BatchSize
+
+Data = bytes | bytearray | memoryview
+
+HIGH_WATER: Final = 64 * 1024
+"""Bytes kept unsent above which the protocol is paused, until a quarter of them is left."""
+
+_HEADER: Final = 8
+"""Bytes that a kept datagram counts for beyond its own, so that empty ones count for something."""
+
+_WARN_AFTER: Final = 5
+# No datagram of the Internet protocols is larger. The limit elsewhere is asyncio's.
+_INTERNET_SIZE: Final = 64 * 1024
+_OTHER_SIZE: Final = 256 * 1024
+
+_run_in: Final = Context.run
+_logger: Final = logging.getLogger("asyncio")
+
+
+class DatagramReceiver(Protocol):
+    """What has the methods of ``asyncio.DatagramProtocol``; all but this are rarely called."""
+
+    def datagram_received(self, data: bytes, address: Any) -> object:
+        """Take a datagram and the address of its sender."""
+
+
+class DatagramCore(Watcher):
+    """One datagram socket, non-blocking, which it owns.
+
+    ``target`` is where datagrams without an address go when the socket is not connected. The
+    protocol is called in ``context``, or in whatever there is when that is None; out of ``sendto``
+    it is always called in the caller's.
+    """
+
+    __slots__ = (
+        "_backlog",
+        "_batch",
+        "_connected",
+        "_context",
+        "_high_water",
+        "_loop",
+        "_low_water",
+        "_most",
+        "_paused",
+        "_protocol",
+        "_reading",
+        "_recvfrom",
+        "_send",
+        "_sends_lost",
+        "_sendto",
+        "_sock",
+        "_sockname",
+        "_target",
+        "_transport",
+        "closing",
+        "ended",
+        "peername",
+        "unsent",
+    )
+
+    def __init__(
+        self,
+        loop: LoopCore,
+        sock: socket.socket,
+        protocol: DatagramReceiver,
+        target: Any,
+        context: Context | None,
+    ) -> None:
+        Watcher.__init__(self, sock.fileno())
+        self._loop = loop
+        self._sock: socket.socket | None = sock
+        self._protocol: DatagramReceiver | None = protocol
+        self._context = context
+        # What connection_made() is given, and exception handlers: the transport that users hold.
+        self._transport: Any = None
+        # The socket's own methods, which never reach another file that has its number by now.
+        self._recvfrom: Callable[[int], tuple[bytes, Any]] = sock.recvfrom
+        self._send: Callable[[Any], int] = sock.send
+        self._sendto: Callable[[Any, Any], int] = sock.sendto
+        # Addresses.
+        self._sockname: Any = None
+        self.peername: Any = None
+        self._connected = True
+        try:
+            self.peername = sock.getpeername()
+        except OSError:
+            self._connected = False
+        self._target = target
+        # Receiving.
+        internet = sock.family in (socket.AF_INET, socket.AF_INET6)
+        self._most = _INTERNET_SIZE if internet else _OTHER_SIZE
+        self._reading = False
+        self._batch = BatchSize()
+        # Sending: what the socket did not take, and its size with the headers.
+        self._backlog: deque[tuple[bytes, Any]] | None = None
+        self.unsent = 0
+        self._high_water = HIGH_WATER
+        self._low_water = HIGH_WATER // 4
+        self._paused = False
+        self._sends_lost = 0
+        # Ending.
+        self.closing = False
+        self.ended = False
+
+    # -- Beginning ---------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to receive. Raises OSError when the socket cannot be watched."""
+        self._reading = True
+        self._watch()
+
+    def begin(self, transport: object, waiter: FutureCore) -> None:
+        """Introduce ``transport`` to the protocol in the next turn; then start, and tell waiter."""
+        self._transport = transport
+        self._loop.call_soon(self._begin, waiter, context=self._context)
+
+    def _begin(self, waiter: FutureCore) -> None:
+        self._notify("connection_made", (self._transport,), None)
+        if not self.closing:
+            try:
+                self.start()
+            except OSError as error:
+                self._end(error)
+                if not waiter.done():
+                    fail_future(waiter, error)
+                return
+        if not waiter.done():
+            finish_future(waiter, None)
+
+    @property
+    def sock(self) -> socket.socket | None:
+        """The socket; None once it is closed."""
+        return self._sock
+
+    def sockname(self) -> Any:
+        """Return the socket's own address, the last one that it had when it is closed."""
+        sock = self._sock
+        if sock is not None:
+            try:
+                self._sockname = sock.getsockname()
+            except OSError:
+                pass  # It was closed under us.
+        return self._sockname
+
+    def get_protocol(self) -> Any:
+        """Return the protocol; None after its ``connection_lost``."""
+        return self._protocol
+
+    def set_protocol(self, protocol: DatagramReceiver) -> None:
+        """Call another protocol from now on."""
+        self._protocol = protocol
+
+    # -- Receiving ---------------------------------------------------------------------------------
+
+    def on_readable(self) -> None:
+        """Receive a datagram, or several, and hand them over."""
+        received = 0
+        batch = self._batch
+        context = self._context
+        while received < batch.size:
+            try:
+                data, address = self._recvfrom(self._most)
+            except BlockingIOError:
+                batch.ran_dry(received)
+                return
+            except OSError as error:
+                if self._still_ours():
+                    self._notify("error_received", (error,), self._context)
+                return
+            received += 1
+            protocol = self._protocol
+            if protocol is None:
+                return
+            try:
+                if context is None:
+                    protocol.datagram_received(data, address)
+                else:
+                    _run_in(context, protocol.datagram_received, data, address)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self._report("datagram_received", error)
+            if not self._reading:
+                return
+        batch.filled()
+
+    def is_reading(self) -> bool:
+        """Return whether datagrams are received."""
+        return self._reading
+
+    def pause_reading(self) -> None:
+        """Leave what arrives to the system, whose buffer fills; after that it is lost."""
+        if self._reading:
+            self._reading = False
+            self._watch()
+
+    def resume_reading(self) -> None:
+        """Receive again after ``pause_reading``."""
+        if not self._reading and not self.closing:
+            self._reading = True
+            self._watch()
+
+    def _watch(self) -> None:
+        """Have exactly the events watched that the state asks for."""
+        if self.ended or not self._still_ours():
+            return
+        events = 0
+        if self._reading:
+            events = READ
+        if self._backlog:
+            events |= WRITE
+        self._loop.poller.watch(self, events)
+
+    # -- Sending -----------------------------------------------------------------------------------
+
+    def sendto(self, data: Data, addr: Any = None) -> None:
+        """Send one datagram, at once or as soon as the socket takes it; ``b""`` is one too.
+
+        ``addr`` is where to; without it, the address that the socket is connected to, or that the
+        endpoint was made for. What the system refuses is told to ``error_received``. Raises
+        TypeError unless ``data`` is bytes-like, ValueError when there is no address, or another
+        than the endpoint is bound to, and what ``socket.sendto`` raises for a malformed address.
+        """
+        try:
+            self.transmit(data, addr)
+        except OSError as error:
+            self._notify("error_received", (error,), None)
+
+    def transmit(self, data: Data, address: Any) -> None:
+        """As ``sendto``, but raise OSError when the system refuses the datagram now."""
+        if not isinstance(data, bytes) and not isinstance(data, (bytearray, memoryview)):
+            raise TypeError(
+                f"data argument must be a bytes-like object, not {type(data).__name__!r}"
+            )
+        if address is None:
+            address = self._target
+            if address is None and not self._connected:
+                raise ValueError(
+                    "sendto() needs an address: the endpoint was made without remote_addr."
+                )
+        elif self._connected or self._target is not None:
+            self._check_address(address)
+        if self.ended:
+            self._sends_lost += 1
+            if self._sends_lost >= _WARN_AFTER:
+                _logger.warning("sendto() on a transport that is closed: %r", self)
+            return
+        if self._backlog:
+            self._keep(data, address)
+            return
+        try:
+            if self._connected:
+                self._send(data)
+            else:
+                self._sendto(data, address)
+        except BlockingIOError:
+            self._keep(data, address)
+            self._watch()
+        except OSError:
+            if self._still_ours():
+                raise
+
+    def _check_address(self, address: Any) -> None:
+        """Raise ValueError unless ``address`` is where all datagrams go anyway."""
+        for known in (self._target, self.peername):
+            # Of an IPv6 address, the flow and the scope may be left out.
+            if known is not None and (
+                address == known or (isinstance(known, tuple) and address == known[:2])
+            ):
+                return
+        bound_to = self.peername if self._target is None else self._target
+        raise ValueError(f"Invalid address: must be None or {bound_to!r}, not {address!r}")
+
+    def _keep(self, data: Data, address: Any) -> None:
+        """Keep a datagram until the socket takes it; the caller may change ``data`` meanwhile."""
+        kept = bytes(data)
+        if self._backlog is None:
+            self._backlog = deque()
+        self._backlog.append((kept, address))
+        self.unsent += len(kept) + _HEADER
+        self._pause_if_full()
+
+    def _pause_if_full(self) -> None:
+        if self.unsent > self._high_water and not self._paused:
+            self._paused = True
+            self._notify("pause_writing", (), None)
+
+    def on_writable(self) -> None:
+        """Send what was kept; resume the protocol, or close, when enough of it is gone."""
+        for _ in range(MOST):
+            backlog = self._backlog
+            if not backlog:
+                break
+            data, address = backlog[0]
+            try:
+                if self._connected:
+                    self._send(data)
+                else:
+                    self._sendto(data, address)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if not self._still_ours():
+                    return
+                self._drop_first()
+                self._notify("error_received", (error,), self._context)
+            except (TypeError, ValueError, OverflowError) as error:
+                # The address is malformed; its sender is not here any more to be told.
+                self._drop_first()
+                self._report("sendto", error)
+            else:
+                self._drop_first()
+        if self._paused and self.unsent <= self._low_water and not self.ended:
+            self._paused = False
+            self._notify("resume_writing", (), self._context)
+        if not self._backlog and not self.ended:
+            if self.closing:
+                self._end(None)
+            else:
+                self._watch()
+
+    def _drop_first(self) -> None:
+        if self._backlog:
+            data, _ = self._backlog.popleft()
+            self.unsent -= len(data) + _HEADER
+
+    def set_water_marks(self, high: int | None, low: int | None) -> None:
+        """Set the unsent bytes above which the protocol is paused, and those at which it goes on.
+
+        Raises ValueError unless ``high >= low >= 0``.
+        """
+        if high is None:
+            high = HIGH_WATER if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        self._high_water = high
+        self._low_water = low
+        self._pause_if_full()
+
+    def water_marks(self) -> tuple[int, int]:
+        """Return the low and the high mark, in bytes."""
+        return self._low_water, self._high_water
+
+    # -- Ending ------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Stop receiving, send what was kept, then close the socket."""
+        if self.closing:
+            return
+        self.closing = True
+        self._reading = False
+        if self._backlog:
+            self._watch()
+        else:
+            self._end(None)
+
+    def abort(self) -> None:
+        """Stop now; what was kept is dropped."""
+        self._end(None)
+
+    def on_lost(self) -> None:
+        """Note that the descriptor was closed by somebody else, and has another owner by now."""
+        sock = self._sock
+        if sock is not None and sock.fileno() == self.fd:
+            sock.detach()
+        self._end(_closed_by_others(self.fd))
+
+    def _still_ours(self) -> bool:
+        sock = self._sock
+        if sock is not None and sock.fileno() == self.fd:
+            return True
+        self._end(_closed_by_others(self.fd))
+        return False
+
+    def _end(self, error: BaseException | None) -> None:
+        """Stop everything; ``connection_lost(error)`` follows in the next turn."""
+        if self.ended:
+            return
+        self.ended = True
+        self.closing = True
+        self._reading = False
+        self.sockname()
+        self._loop.poller.watch(self, 0)
+        self._backlog = None
+        self.unsent = 0
+        if self._loop.is_closed():
+            self.release()
+        else:
+            self._loop.call_soon(self._lose, error, context=self._context)
+
+    def _lose(self, error: BaseException | None) -> None:
+        try:
+            self._notify("connection_lost", (error,), None)
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """Close the socket, and let go of everything that refers to us."""
+        sock = self._sock
+        if sock is None:
+            return
+        self.ended = True
+        self.closing = True
+        self._reading = False
+        self._sock = None
+        self._backlog = None
+        self.unsent = 0
+        if not self._loop.is_closed():
+            self._loop.poller.watch(self, 0)
+        sock.close()
+        self._protocol = None
+        self._transport = None
+        self._context = None
+
+    def _notify(self, method: str, args: tuple[Any, ...], context: Context | None) -> None:
+        """Call a method of the protocol, in ``context`` unless that is None."""
+        try:
+            bound = getattr(self._protocol, method)
+            if context is None:
+                bound(*args)
+            else:
+                context.run(bound, *args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._report(method, error)
+
+    def _report(self, method: str, error: BaseException) -> None:
+        self._loop.call_exception_handler(
+            {
+                "message": f"protocol.{method}() failed",
+                "exception": error,
+                "transport": self if self._transport is None else self._transport,
+                "protocol": self._protocol,
+            }
+        )
+
+    def state(self) -> str:
+        """Return what the ``repr()`` of whoever stands in front of it is to say."""
+        word = "closed" if self._sock is None else "closing" if self.closing else "open"
+        to = "" if self.peername is None else f" peername={self.peername!r}"
+        return f"{word} fd={self.fd} sockname={self.sockname()!r}{to} {self.unsent} bytes unsent"
+
+    def __repr__(self) -> str:
+        return f"<DatagramCore {self.state()}>"
+
+
+def _closed_by_others(fd: int) -> OSError:
+    return ConnectionAbortedError(
+        f"The socket with file descriptor {fd} was closed while its transport was open: "
+        "close the transport instead."
+    )
