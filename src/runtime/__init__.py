@@ -31,6 +31,7 @@ from runtime.kernel.running import all_tasks, current_task
 from runtime.kernel.timers import TimerHandle
 from runtime.kernel.types import Future, Task
 from runtime.loop import Loop, get_running_loop, new_event_loop
+from runtime.net.datagram_endpoint import DatagramEndpoint, open_datagram
 from runtime.net.open_streams import (
     open_connection,
     open_unix_connection,
@@ -74,6 +75,7 @@ __all__ = [
     "BrokenBarrierError",
     "CancelledError",
     "Condition",
+    "DatagramEndpoint",
     "DeadlockError",
     "Event",
     "Future",
@@ -111,6 +113,7 @@ __all__ = [
     "isfuture",
     "new_event_loop",
     "open_connection",
+    "open_datagram",
     "open_unix_connection",
     "recv_fds",
     "run",

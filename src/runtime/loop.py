@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 from runtime.kernel import running
 from runtime.kernel.core import LoopCore
-from runtime.net import endpoints, sockets
+from runtime.net import datagram, endpoints, sockets
 from runtime.net.server import Server
 from runtime.net.transports import Transport
 from runtime.system import pipes
@@ -355,6 +355,45 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
         the pipe is then closed.
         """
         return await pipes.connect_write_pipe(self, protocol_factory, pipe)
+
+    # -- Datagrams ---------------------------------------------------------------------------------
+
+    async def create_datagram_endpoint(  # type: ignore[override]  # reuse_address went with 3.11
+        self,
+        protocol_factory: Callable[[], P],
+        local_addr: datagram.Address | None = None,
+        remote_addr: datagram.Address | None = None,
+        *,
+        family: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+        reuse_port: bool | None = None,
+        allow_broadcast: bool | None = None,
+        sock: socket.socket | None = None,
+    ) -> tuple[datagram.DatagramTransport, P]:
+        """Return the transport and the protocol of a datagram endpoint.
+
+        It is bound to ``local_addr``, connected to ``remote_addr``, or both: pairs of host and
+        port, or, with ``family=socket.AF_UNIX``, paths. ``sock`` is a datagram socket to use
+        instead. With ``allow_broadcast`` it is not connected, and ``remote_addr`` only where
+        datagrams go by default. The protocol is called in a copy of the current context, by
+        ``sendto`` in its caller's.
+
+        Raises OSError when there is no such socket to be had, ValueError and TypeError for
+        arguments that do not go together. Cancellation safe.
+        """
+        return await datagram.create_datagram_endpoint(
+            self,
+            protocol_factory,
+            local_addr,
+            remote_addr,
+            family=family,
+            proto=proto,
+            flags=flags,
+            reuse_port=reuse_port,
+            allow_broadcast=allow_broadcast,
+            sock=sock,
+        )
 
 
 def new_event_loop() -> Loop:
