@@ -26,6 +26,8 @@ IMPLEMENTATIONS = {
         step=leaf.python_step,
         recv=leaf.python_recv,
         send=leaf.python_send,
+        recvfrom=leaf.python_recvfrom,
+        sendto=leaf.python_sendto,
         epoll_wait=leaf.python_epoll_wait,
     )
 }
@@ -204,3 +206,133 @@ def test_epoll_wait(implementation: Any, pair: tuple[socket.socket, socket.socke
         assert number == one.fileno()
         assert mask & select.EPOLLHUP
         leaf.release(wait)
+
+
+@pytest.fixture(params=[socket.AF_INET, socket.AF_INET6], ids=["IPv4", "IPv6"])
+def datagrams(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Give two datagram sockets on loopback; the second is connected to the first."""
+    host = "127.0.0.1" if request.param == socket.AF_INET else "::1"
+    with (
+        socket.socket(request.param, socket.SOCK_DGRAM) as one,
+        socket.socket(request.param, socket.SOCK_DGRAM) as two,
+    ):
+        try:
+            one.bind((host, 0))
+        except OSError:
+            pytest.skip("this host has no such address")
+        two.connect(one.getsockname())
+        one.setblocking(False)
+        two.setblocking(False)
+        yield one, two
+
+
+def test_datagrams(implementation: Any, datagrams: tuple[socket.socket, socket.socket]) -> None:
+    one, two = datagrams
+    assert implementation.recvfrom(one) is None
+    for data in (b"bytes", b"", bytearray(b"array"), memoryview(b"part")[1:]):
+        assert implementation.sendto(two, data, None) == 1
+        received = implementation.recvfrom(one)
+        assert received == (bytes(data), two.getsockname())
+        assert implementation.sendto(one, data, received[1]) == 1
+        assert implementation.recvfrom(two) == (bytes(data), one.getsockname())
+    assert implementation.recvfrom(two) is None
+
+
+def test_a_datagram_may_be_as_large_as_there_are(
+    implementation: Any, datagrams: tuple[socket.socket, socket.socket]
+) -> None:
+    one, two = datagrams
+    data = bytes(range(256)) * 255
+    assert implementation.sendto(two, data, None) == 1
+    assert implementation.recvfrom(one) == (data, two.getsockname())
+    with pytest.raises(OSError) as caught:  # noqa: PT011
+        implementation.sendto(two, b"x" * 70_000, None)
+    assert caught.value.errno == errno.EMSGSIZE
+
+
+def test_a_full_socket_takes_no_datagram(implementation: Any) -> None:
+    one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with one, two:
+        two.setblocking(False)
+        count = 0
+        while implementation.sendto(two, b"x", None):
+            count += 1
+        assert count
+
+
+def test_datagram_sockets_that_fail(
+    implementation: Any, datagrams: tuple[socket.socket, socket.socket]
+) -> None:
+    one, two = datagrams
+    address = one.getsockname()
+    implementation.sendto(two, b"x", None)
+    known = implementation.recvfrom(one)[1]
+    one.close()
+    calls: list[Callable[[], object]] = [
+        lambda: implementation.recvfrom(one),
+        lambda: implementation.sendto(one, b"", None),
+        lambda: implementation.sendto(one, b"", known),
+    ]
+    for call in calls:
+        with pytest.raises(OSError) as caught:  # noqa: PT011
+            call()
+        assert caught.value.errno == errno.EBADF
+    with pytest.raises(TypeError):
+        implementation.sendto(two, "text", None)
+    implementation.sendto(two, b"to nobody", None)
+    with pytest.raises(ConnectionRefusedError):
+        implementation.recvfrom(two)
+    assert two.getpeername() == address
+
+
+@pytest.mark.skipif(built is None, reason="the C leaf is not built")
+def test_addresses_that_are_remembered(datagrams: tuple[socket.socket, socket.socket]) -> None:
+    one, two = datagrams
+    address = two.getsockname()
+    # Equal is not enough: an address that nobody sent from may be a name, or malformed.
+    for unknown in ((*address,), "text", 7, object()):
+        assert built.sendto(one, b"x", unknown) == -1
+    assert built.recvfrom(two) is None
+    seen = []
+    for _ in range(3):
+        built.sendto(two, b"x", None)
+        seen.append(built.recvfrom(one)[1])
+    assert seen == [address] * 3
+    assert seen[0] is seen[1] is seen[2]
+
+
+@pytest.mark.skipif(built is None, reason="the C leaf is not built")
+def test_more_addresses_than_are_remembered() -> None:
+    # Every one is told truly; where one is forgotten, an answer is left to the socket module.
+    with socket.socket(type=socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        known = []
+        for number in range(3000):
+            with socket.socket(type=socket.SOCK_DGRAM) as client:
+                client.connect(server.getsockname())
+                client.settimeout(30)
+                client.send(b"%d" % number)
+                data, address = built.recvfrom(server)
+                assert data == b"%d" % number
+                assert address == client.getsockname()
+                assert built.sendto(server, data, address) == 1
+                assert client.recv(10) == data
+                known.append(address)
+        assert -1 in {built.sendto(server, b"x", address) for address in known}
+
+
+@pytest.mark.skipif(built is None, reason="the C leaf is not built")
+def test_bad_arguments_of_the_leafs_datagrams() -> None:
+    one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with one, two:
+        two.send(b"x")
+        with pytest.raises(ValueError, match="AF_INET or AF_INET6"):
+            built.recvfrom(one)
+        calls: list[Callable[[], object]] = [
+            lambda: built.sendto(one, b"x"),
+            lambda: built.sendto(7, b"x", None),
+            lambda: built.recvfrom("x"),
+        ]
+        for call in calls:
+            with pytest.raises((TypeError, AttributeError)):
+                call()

@@ -13,10 +13,15 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
 
+if TYPE_CHECKING:
+    import socket
+
 Steppable = Coroutine[Any, Any, Any] | Generator[Any, Any, Any]
 
 RECEIVE_SIZE: Final = 65536
 """The most bytes that one ``recv`` returns."""
+
+Data = bytes | bytearray | memoryview
 
 Wait = Callable[[float], list[tuple[int, int]]]
 """Waits up to so many seconds (negative: no limit) and gives (descriptor, epoll mask) pairs."""
@@ -47,7 +52,7 @@ def python_recv(fd: int) -> bytes | None:
         return None
 
 
-def python_send(fd: int, data: bytes | bytearray | memoryview) -> int:
+def python_send(fd: int, data: Data) -> int:
     """Send what a non-blocking socket takes at once, and return how many bytes that was.
 
     Returns 0 when it takes none now. Raises OSError for anything else.
@@ -56,6 +61,35 @@ def python_send(fd: int, data: bytes | bytearray | memoryview) -> int:
         return os.write(fd, data)
     except BlockingIOError:
         return 0
+
+
+def python_recvfrom(sock: socket.socket) -> tuple[bytes, Any] | None:
+    """Receive a datagram on a non-blocking Internet socket; return it and its sender's address.
+
+    Returns None when there is none yet. What is longer than ``RECEIVE_SIZE`` is cut off; nothing
+    is. Raises OSError for anything else, also when the socket is closed.
+    """
+    try:
+        return sock.recvfrom(RECEIVE_SIZE)
+    except BlockingIOError:
+        return None
+
+
+def python_sendto(sock: socket.socket, data: Data, address: Any) -> int:
+    """Send a datagram on a non-blocking socket, a connected one when ``address`` is None.
+
+    Returns 1, or 0 when the socket takes it not now. Raises OSError for anything else, also when
+    the socket is closed. The leaf sends to addresses that it remembers having received from; for
+    any other, it does nothing and returns -1.
+    """
+    try:
+        if address is None:
+            sock.send(data)
+        else:
+            sock.sendto(data, address)
+    except BlockingIOError:
+        return 0
+    return 1
 
 
 def python_epoll_wait(epoll_fd: int) -> Wait:
@@ -78,7 +112,9 @@ if TYPE_CHECKING or os.environ.get("RUNTIME_NO_LEAF"):
     has_leaf: bool = False
     step: Callable[[Steppable, Context], object] = python_step
     recv: Callable[[int], bytes | None] = python_recv
-    send: Callable[[int, bytes | bytearray | memoryview], int] = python_send
+    send: Callable[[int, Data], int] = python_send
+    recvfrom: Callable[[socket.socket], tuple[bytes, Any] | None] = python_recvfrom
+    sendto: Callable[[socket.socket, Data, Any], int] = python_sendto
     epoll_wait: Callable[[int], Wait] = python_epoll_wait
 else:
     try:
@@ -88,11 +124,15 @@ else:
         step = python_step
         recv = python_recv
         send = python_send
+        recvfrom = python_recvfrom
+        sendto = python_sendto
         epoll_wait = python_epoll_wait
     else:
         has_leaf = True
         step = _leaf.step
         recv = _leaf.recv
         send = _leaf.send
+        recvfrom = _leaf.recvfrom
+        sendto = _leaf.sendto
         # Only where the system has epoll.
         epoll_wait = getattr(_leaf, "epoll_wait", python_epoll_wait)
