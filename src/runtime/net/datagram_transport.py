@@ -22,12 +22,13 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Final, Protocol
 
+from runtime.kernel import leaf
 from runtime.kernel.core import LoopCore
 from runtime.kernel.future import FutureCore, fail_future, finish_future
 from runtime.kernel.poller import READ, WRITE, Watcher
 from runtime.net.datagram_batch import MOST, BatchSize
 
-Data = bytes | bytearray | memoryview
+Data = leaf.Data
 
 HIGH_WATER: Final = 64 * 1024
 """Bytes kept unsent above which the protocol is paused, until a quarter of them is left."""
@@ -36,9 +37,10 @@ _HEADER: Final = 8
 """Bytes that a kept datagram counts for beyond its own, so that empty ones count for something."""
 
 _WARN_AFTER: Final = 5
-# No datagram of the Internet protocols is larger. The limit elsewhere is asyncio's.
-_INTERNET_SIZE: Final = 64 * 1024
-_OTHER_SIZE: Final = 256 * 1024
+_LARGEST: Final = 256 * 1024
+
+_Receive = Callable[[socket.socket], tuple[bytes, Any] | None]
+_Send = Callable[[socket.socket, Data, Any], int]
 
 _run_in: Final = Context.run
 _logger: Final = logging.getLogger("asyncio")
@@ -62,19 +64,18 @@ class DatagramCore(Watcher):
     __slots__ = (
         "_backlog",
         "_batch",
-        "_connected",
         "_context",
         "_high_water",
         "_loop",
         "_low_water",
-        "_most",
+        "_one_way",
         "_paused",
         "_protocol",
         "_reading",
-        "_recvfrom",
+        "_receive",
+        "_remote",
         "_send",
         "_sends_lost",
-        "_sendto",
         "_sock",
         "_sockname",
         "_target",
@@ -100,22 +101,27 @@ class DatagramCore(Watcher):
         self._context = context
         # What connection_made() is given, and exception handlers: the transport that users hold.
         self._transport: Any = None
-        # The socket's own methods, which never reach another file that has its number by now.
-        self._recvfrom: Callable[[int], tuple[bytes, Any]] = sock.recvfrom
-        self._send: Callable[[Any], int] = sock.send
-        self._sendto: Callable[[Any, Any], int] = sock.sendto
+        # They use the socket, not its number, which may be another's by now. The leaf knows the
+        # Internet's addresses only, and nothing of what a subclass of socket does differently.
+        self._receive: _Receive = _receive_large
+        self._send: _Send = leaf.python_sendto
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            is_plain = type(sock) is socket.socket
+            self._receive = leaf.recvfrom if is_plain else leaf.python_recvfrom
+            self._send = leaf.sendto if is_plain else leaf.python_sendto
         # Addresses.
         self._sockname: Any = None
         self.peername: Any = None
-        self._connected = True
         try:
             self.peername = sock.getpeername()
+            connected = True
         except OSError:
-            self._connected = False
-        self._target = target
+            connected = False
+        # Where all datagrams go, if anywhere; None as the target means: where it is connected to.
+        self._remote = target
+        self._one_way = connected or target is not None
+        self._target = None if connected else target
         # Receiving.
-        internet = sock.family in (socket.AF_INET, socket.AF_INET6)
-        self._most = _INTERNET_SIZE if internet else _OTHER_SIZE
         self._reading = False
         self._batch = BatchSize()
         # Sending: what the socket did not take, and its size with the headers.
@@ -185,15 +191,19 @@ class DatagramCore(Watcher):
         batch = self._batch
         context = self._context
         while received < batch.size:
-            try:
-                data, address = self._recvfrom(self._most)
-            except BlockingIOError:
-                batch.ran_dry(received)
+            sock = self._sock
+            if sock is None:
                 return
+            try:
+                datagram = self._receive(sock)
             except OSError as error:
                 if self._still_ours():
                     self._notify("error_received", (error,), self._context)
                 return
+            if datagram is None:
+                batch.ran_dry(received)
+                return
+            data, address = datagram
             received += 1
             protocol = self._protocol
             if protocol is None:
@@ -259,14 +269,14 @@ class DatagramCore(Watcher):
             raise TypeError(
                 f"data argument must be a bytes-like object, not {type(data).__name__!r}"
             )
-        if address is None:
+        if self._one_way:
+            if address is not None:
+                self._check_address(address)
             address = self._target
-            if address is None and not self._connected:
-                raise ValueError(
-                    "sendto() needs an address: the endpoint was made without remote_addr."
-                )
-        elif self._connected or self._target is not None:
-            self._check_address(address)
+        elif address is None:
+            raise ValueError(
+                "sendto() needs an address: the endpoint was made without remote_addr."
+            )
         if self.ended:
             self._sends_lost += 1
             if self._sends_lost >= _WARN_AFTER:
@@ -276,26 +286,33 @@ class DatagramCore(Watcher):
             self._keep(data, address)
             return
         try:
-            if self._connected:
-                self._send(data)
-            else:
-                self._sendto(data, address)
-        except BlockingIOError:
-            self._keep(data, address)
-            self._watch()
+            sent = self._try_to_send(data, address)
         except OSError:
             if self._still_ours():
                 raise
+            return
+        if not sent:
+            self._keep(data, address)
+            self._watch()
+
+    def _try_to_send(self, data: Data, address: Any) -> bool:
+        """Return whether the socket took it."""
+        sock = self._sock
+        assert sock is not None
+        outcome = self._send(sock, data, address)
+        if outcome < 0:
+            outcome = leaf.python_sendto(sock, data, address)
+        return outcome > 0
 
     def _check_address(self, address: Any) -> None:
         """Raise ValueError unless ``address`` is where all datagrams go anyway."""
-        for known in (self._target, self.peername):
+        for known in (self._remote, self.peername):
             # Of an IPv6 address, the flow and the scope may be left out.
             if known is not None and (
                 address == known or (isinstance(known, tuple) and address == known[:2])
             ):
                 return
-        bound_to = self.peername if self._target is None else self._target
+        bound_to = self.peername if self._remote is None else self._remote
         raise ValueError(f"Invalid address: must be None or {bound_to!r}, not {address!r}")
 
     def _keep(self, data: Data, address: Any) -> None:
@@ -320,12 +337,8 @@ class DatagramCore(Watcher):
                 break
             data, address = backlog[0]
             try:
-                if self._connected:
-                    self._send(data)
-                else:
-                    self._sendto(data, address)
-            except BlockingIOError:
-                break
+                if not self._try_to_send(data, address):
+                    break
             except OSError as error:
                 if not self._still_ours():
                     return
@@ -392,30 +405,39 @@ class DatagramCore(Watcher):
         sock = self._sock
         if sock is not None and sock.fileno() == self.fd:
             sock.detach()
-        self._end(_closed_by_others(self.fd))
+        self._still_ours()
 
     def _still_ours(self) -> bool:
+        """Return whether the socket is open; end when it was closed under us."""
         sock = self._sock
         if sock is not None and sock.fileno() == self.fd:
             return True
-        self._end(_closed_by_others(self.fd))
+        self._end(
+            ConnectionAbortedError(
+                f"The socket with file descriptor {self.fd} was closed while its transport was "
+                "open: close the transport instead."
+            )
+        )
         return False
 
     def _end(self, error: BaseException | None) -> None:
         """Stop everything; ``connection_lost(error)`` follows in the next turn."""
         if self.ended:
             return
-        self.ended = True
-        self.closing = True
-        self._reading = False
         self.sockname()
-        self._loop.poller.watch(self, 0)
-        self._backlog = None
-        self.unsent = 0
+        self._stop()
         if self._loop.is_closed():
             self.release()
         else:
             self._loop.call_soon(self._lose, error, context=self._context)
+
+    def _stop(self) -> None:
+        self.ended = True
+        self.closing = True
+        self._reading = False
+        self._backlog = None
+        self.unsent = 0
+        self._loop.poller.watch(self, 0)
 
     def _lose(self, error: BaseException | None) -> None:
         try:
@@ -428,14 +450,8 @@ class DatagramCore(Watcher):
         sock = self._sock
         if sock is None:
             return
-        self.ended = True
-        self.closing = True
-        self._reading = False
+        self._stop()
         self._sock = None
-        self._backlog = None
-        self.unsent = 0
-        if not self._loop.is_closed():
-            self._loop.poller.watch(self, 0)
         sock.close()
         self._protocol = None
         self._transport = None
@@ -474,8 +490,9 @@ class DatagramCore(Watcher):
         return f"<DatagramCore {self.state()}>"
 
 
-def _closed_by_others(fd: int) -> OSError:
-    return ConnectionAbortedError(
-        f"The socket with file descriptor {fd} was closed while its transport was open: "
-        "close the transport instead."
-    )
+def _receive_large(sock: socket.socket) -> tuple[bytes, Any] | None:
+    """As the leaf's ``recvfrom``, for sockets whose datagrams may be larger than those of IP."""
+    try:
+        return sock.recvfrom(_LARGEST)
+    except BlockingIOError:
+        return None
