@@ -35,6 +35,10 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
     loop.close()
 
 
+def on_asyncio(request: pytest.FixtureRequest) -> bool:
+    return new_asyncio_loop in request.node.callspec.params.values()
+
+
 async def endpoint(*args: Any, **options: Any) -> tuple[Any, Recorder]:
     return await asyncio.get_running_loop().create_datagram_endpoint(Recorder, *args, **options)
 
@@ -127,7 +131,7 @@ def test_anything_bytes_like_is_sent(run: Run, data: Any) -> None:
 
 
 def test_an_empty_datagram_is_a_datagram(run: Run, request: pytest.FixtureRequest) -> None:
-    if new_asyncio_loop in request.node.callspec.params.values() and not RECENT:
+    if on_asyncio(request) and not RECENT:
         pytest.skip("asyncio drops it before Python 3.13")
 
     async def main() -> None:
@@ -244,7 +248,10 @@ def test_many_datagrams_arrive_in_order(run: Run, tmp_path: Path) -> None:
     run(main())
 
 
-def test_back_pressure_and_flush(run: Run, tmp_path: Path) -> None:
+def test_back_pressure_and_flush(run: Run, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    if on_asyncio(request) and RECENT:
+        pytest.skip("asyncio 3.13.0 never takes the headers off, and so never resumes")
+
     async def main() -> None:
         with bound_socket(tmp_path / "peer") as peer:
             transport, protocol = await endpoint(
@@ -281,7 +288,7 @@ def test_back_pressure_and_flush(run: Run, tmp_path: Path) -> None:
 def test_the_write_buffer_counts_headers(
     run: Run, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    if new_asyncio_loop in request.node.callspec.params.values() and not RECENT:
+    if on_asyncio(request) and not RECENT:
         pytest.skip("asyncio counts the bytes alone before Python 3.13")
 
     async def main() -> None:

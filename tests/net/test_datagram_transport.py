@@ -412,3 +412,65 @@ def test_closing_after_the_loop_closes_the_socket() -> None:
     transport.close()
     assert sock.fileno() == -1
     assert protocol.lost == []
+
+
+def test_a_protocol_may_close_as_soon_as_it_is_introduced() -> None:
+    class Shy(Recorder):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            transport.close()
+
+    async def main() -> None:
+        loop = runtime.get_running_loop()
+        transport, protocol = await loop.create_datagram_endpoint(Shy, local_addr=LOCAL)
+        assert transport.is_closing()
+        await protocol.until_lost()
+        assert protocol.calls == ["connection_made", "connection_lost"]
+
+    runtime.run(main())
+
+
+def test_what_cannot_be_watched_is_an_error(tmp_path: Path) -> None:
+    class Rude(Recorder):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            replace(transport.get_extra_info("socket").fileno())
+
+    def replace(number: int) -> None:
+        with (tmp_path / "file").open("w") as file:
+            os.dup2(file.fileno(), number)
+
+    async def main() -> None:
+        protocol = Rude()
+        loop = runtime.get_running_loop()
+        with pytest.raises(PermissionError):
+            await loop.create_datagram_endpoint(lambda: protocol, local_addr=LOCAL)
+        await protocol.until_lost()
+        assert isinstance(protocol.lost[0], PermissionError)
+        with bound_socket() as sock:
+            replace(sock.fileno())
+            with pytest.raises(PermissionError):
+                await runtime.open_datagram(sock=sock)
+
+    runtime.run(main())
+
+
+def test_a_path_that_cannot_be_looked_at_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(NotADirectoryError):
+            await endpoint(str(tmp_path / "file" / "socket"), family=socket.AF_UNIX)
+
+    runtime.run(main())
+    assert "Unable to check or remove stale UNIX socket" in caplog.text
+
+
+def test_a_system_that_cannot_share_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        with pytest.raises(ValueError, match="reuse_port is not supported"):
+            await endpoint(LOCAL, reuse_port=True)
+
+    monkeypatch.delattr(socket, "SO_REUSEPORT")
+    runtime.run(main())
