@@ -9,7 +9,7 @@ import asyncio
 import socket
 import ssl
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar, cast
 
 from runtime.kernel import running
@@ -294,42 +294,44 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
 
     # -- Sockets -----------------------------------------------------------------------------------
 
-    async def sock_recv(self, sock: socket.socket, nbytes: int) -> bytes:
+    def sock_recv(self, sock: socket.socket, nbytes: int) -> Coroutine[Any, Any, bytes]:
         """Receive up to ``nbytes`` bytes; ``b""`` at the end. Cancellation safe."""
-        return await sockets.sock_recv(sock, nbytes)
+        return sockets.sock_recv(self, sock, nbytes)
 
-    async def sock_recv_into(self, sock: socket.socket, buf: Any) -> int:
+    def sock_recv_into(self, sock: socket.socket, buf: Any) -> Coroutine[Any, Any, int]:
         """Receive into a writable buffer; return the number of bytes. Cancellation safe."""
-        return await sockets.sock_recv_into(sock, buf)
+        return sockets.sock_recv_into(self, sock, buf)
 
-    async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
+    def sock_recvfrom(
+        self, sock: socket.socket, bufsize: int
+    ) -> Coroutine[Any, Any, tuple[bytes, Any]]:
         """Receive one datagram of up to ``bufsize`` bytes, and its sender. Cancellation safe."""
-        return await sockets.sock_recvfrom(sock, bufsize)
+        return sockets.sock_recvfrom(self, sock, bufsize)
 
-    async def sock_recvfrom_into(
+    def sock_recvfrom_into(
         self, sock: socket.socket, buf: Any, nbytes: int = 0
-    ) -> tuple[int, Any]:
+    ) -> Coroutine[Any, Any, tuple[int, Any]]:
         """Receive one datagram into a buffer; return its size and sender. Cancellation safe."""
-        return await sockets.sock_recvfrom_into(sock, buf, nbytes)
+        return sockets.sock_recvfrom_into(self, sock, buf, nbytes)
 
-    async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
+    def sock_sendall(self, sock: socket.socket, data: Any) -> Coroutine[Any, Any, None]:
         """Send all of ``data``. Not cancellation safe: nobody knows how much was sent."""
-        await sockets.sock_sendall(sock, data)
+        return sockets.sock_sendall(self, sock, data)
 
-    async def sock_sendto(self, sock: socket.socket, data: Any, address: Any) -> int:
+    def sock_sendto(self, sock: socket.socket, data: Any, address: Any) -> Coroutine[Any, Any, int]:
         """Send one datagram; return the number of bytes sent. Cancellation safe."""
-        return await sockets.sock_sendto(sock, data, address)
+        return sockets.sock_sendto(self, sock, data, address)
 
-    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+    def sock_connect(self, sock: socket.socket, address: Any) -> Coroutine[Any, Any, None]:
         """Connect to ``address``. Not cancellation safe: the attempt goes on; close the socket."""
-        await sockets.sock_connect(self, sock, address)
+        return sockets.sock_connect(self, sock, address)
 
-    async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
+    def sock_accept(self, sock: socket.socket) -> Coroutine[Any, Any, tuple[socket.socket, Any]]:
         """Accept a connection: its socket, non-blocking, and the peer's address.
 
         Cancellation safe.
         """
-        return await sockets.sock_accept(sock)
+        return sockets.sock_accept(self, sock)
 
     # -- Pipes -------------------------------------------------------------------------------------
 

@@ -104,18 +104,15 @@ leaf_step(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 }
 
 static PyObject *
-leaf_recv(PyObject *Py_UNUSED(module), PyObject *argument)
+receive(int fd, size_t size)
 {
     ssize_t received;
     enum verdict verdict;
-    int fd;
 
-    if (descriptor_of(argument, &fd) < 0)
-        return NULL;
     for (;;) {
         /* The descriptor does not block, so the GIL is kept: giving it up costs more than the call,
          * and the buffer is everybody's. */
-        received = read(fd, receive_buffer, RECEIVE_SIZE);
+        received = read(fd, receive_buffer, size);
         if (received >= 0)
             return PyBytes_FromStringAndSize(receive_buffer, received);
         verdict = judge_errno();
@@ -124,6 +121,35 @@ leaf_recv(PyObject *Py_UNUSED(module), PyObject *argument)
         if (verdict == FAILED)
             return NULL;
     }
+}
+
+static PyObject *
+leaf_recv(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+    int fd;
+
+    if (descriptor_of(argument, &fd) < 0)
+        return NULL;
+    return receive(fd, RECEIVE_SIZE);
+}
+
+static PyObject *
+leaf_recv_some(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    long size;
+    int fd;
+
+    if (check_count("recv_some", nargs, 2) < 0 || descriptor_of(args[0], &fd) < 0)
+        return NULL;
+    size = PyLong_AsLong(args[1]);
+    if (size == -1 && PyErr_Occurred())
+        return NULL;
+    if (size < 1 || size > RECEIVE_SIZE) {
+        PyErr_Format(PyExc_ValueError, "recv_some() takes 1 to %d bytes, not %ld", RECEIVE_SIZE,
+                     size);
+        return NULL;
+    }
+    return receive(fd, (size_t)size);
 }
 
 static PyObject *
@@ -437,6 +463,8 @@ leaf_epoll_wait(PyObject *Py_UNUSED(module), PyObject *argument)
 static PyMethodDef leaf_methods[] = {
     {"step", (PyCFunction)(void (*)(void))leaf_step, METH_FASTCALL, "See leaf.python_step."},
     {"recv", leaf_recv, METH_O, "See leaf.python_recv."},
+    {"recv_some", (PyCFunction)(void (*)(void))leaf_recv_some, METH_FASTCALL,
+     "See leaf.python_recv_some."},
     {"send", (PyCFunction)(void (*)(void))leaf_send, METH_FASTCALL, "See leaf.python_send."},
     {"recvfrom", leaf_recvfrom, METH_O, "See leaf.python_recvfrom."},
     {"sendto", (PyCFunction)(void (*)(void))leaf_sendto, METH_FASTCALL, "See leaf.python_sendto."},

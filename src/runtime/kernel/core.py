@@ -25,7 +25,7 @@ from contextvars import Context
 from selectors import BaseSelector
 from typing import Any, Final
 
-from runtime.kernel import watchdog
+from runtime.kernel import descriptors, watchdog
 from runtime.kernel.alarm import Alarm
 from runtime.kernel.asyncgens import AsyncGenerators
 from runtime.kernel.deadlock import deadlock_of, other_threads_alive
@@ -40,6 +40,7 @@ from runtime.kernel.task import TaskCore, init_task, leave_task, step
 from runtime.kernel.types import Future, Task, await_it
 
 TaskFactory = Callable[..., Any]
+FileDescriptor = descriptors.FileDescriptor
 
 # A call of the class would parse its arguments three times over: the instance is made bare, and
 # the function behind __init__ is called directly.
@@ -258,6 +259,32 @@ class LoopCore(Scheduler):
     def set_debug(self, enabled: bool) -> None:
         """Turn debug mode on or off: creation sites, thread checks, slow-callback reports."""
         self.debug = bool(enabled)
+
+    # -- Descriptors -------------------------------------------------------------------------------
+
+    def add_reader(self, fd: FileDescriptor, callback: Callable[..., object], *args: Any) -> Handle:
+        """Call ``callback(*args)`` whenever ``fd`` can be read, in place of an earlier reader.
+
+        ``fd`` is a descriptor or an object with ``fileno()``. Returns the handle. Raises
+        RuntimeError when a task waits for the same, or a stream uses the descriptor.
+        """
+        return descriptors.add_reader(self, fd, callback, args)
+
+    def remove_reader(self, fd: FileDescriptor) -> bool:
+        """Stop watching ``fd`` for reading. Returns whether it was being watched."""
+        return descriptors.remove_reader(self, fd)
+
+    def add_writer(self, fd: FileDescriptor, callback: Callable[..., object], *args: Any) -> Handle:
+        """Call ``callback(*args)`` whenever ``fd`` can be written, in place of an earlier writer.
+
+        ``fd`` is a descriptor or an object with ``fileno()``. Returns the handle. Raises
+        RuntimeError when a task waits for the same, or a stream uses the descriptor.
+        """
+        return descriptors.add_writer(self, fd, callback, args)
+
+    def remove_writer(self, fd: FileDescriptor) -> bool:
+        """Stop watching ``fd`` for writing. Returns whether it was being watched."""
+        return descriptors.remove_writer(self, fd)
 
     # -- Threads -----------------------------------------------------------------------------------
 

@@ -52,6 +52,14 @@ def python_recv(fd: int) -> bytes | None:
         return None
 
 
+def python_recv_some(fd: int, size: int) -> bytes | None:
+    """As ``python_recv``, at most ``size`` bytes, which is 1 to ``RECEIVE_SIZE``."""
+    try:
+        return os.read(fd, size)
+    except BlockingIOError:
+        return None
+
+
 def python_send(fd: int, data: Data) -> int:
     """Send what a non-blocking socket takes at once, and return how many bytes that was.
 
@@ -112,6 +120,7 @@ if TYPE_CHECKING or os.environ.get("RUNTIME_NO_LEAF"):
     has_leaf: bool = False
     step: Callable[[Steppable, Context], object] = python_step
     recv: Callable[[int], bytes | None] = python_recv
+    recv_some: Callable[[int, int], bytes | None] = python_recv_some
     send: Callable[[int, Data], int] = python_send
     recvfrom: Callable[[socket.socket], tuple[bytes, Any] | None] = python_recvfrom
     sendto: Callable[[socket.socket, Data, Any], int] = python_sendto
@@ -123,6 +132,7 @@ else:
         has_leaf = False
         step = python_step
         recv = python_recv
+        recv_some = python_recv_some
         send = python_send
         recvfrom = python_recvfrom
         sendto = python_sendto
@@ -131,6 +141,7 @@ else:
         has_leaf = True
         step = _leaf.step
         recv = _leaf.recv
+        recv_some = _leaf.recv_some
         send = _leaf.send
         recvfrom = _leaf.recvfrom
         sendto = _leaf.sendto

@@ -4,9 +4,24 @@ It stands on a ``selectors`` selector. Registrations are always made through tha
 is an ``EpollSelector``, the wait itself goes straight to epoll, which spares a Python object for
 every event.
 
+There are two ways to watch. ``watch`` is for owners of a descriptor, and for callbacks: events come
+until it is called again. ``arm`` is for a task that waits, and has one event reported::
+
+    unknown -- arm --> armed -- an event --> disarmed -- arm --> armed ...      closed: unknown
+               ADD                  (by epoll itself)    MOD
+
+Where the selector is an ``EpollSelector``, this goes past it, and uses ``EPOLLONESHOT``. The next
+wait then costs one system call instead of two, and that call also finds out whether the number
+still means the same file: epoll knows registrations by number and file, and refuses to modify one
+that has gone with its file. Nothing is to be remembered about sockets that were closed, duplicated,
+or handed to another process: what is disarmed reports nothing. A registration that was kept
+watching instead would report for ever once another descriptor kept its file open, and could not be
+removed.
+
 Invariants:
 
-- A descriptor has at most one watcher, and the selector watches exactly ``watcher.events`` on it.
+- A descriptor has at most one watcher, and exactly ``watcher.events`` is watched on it.
+- Whatever the system may have registered for a number belongs to the watcher in ``_watchers``.
 - An event reaches the watcher that was registered when the selector reported it, or nobody: a
   watcher that was removed meanwhile is gone from ``_watchers``, and one that was registered
   meanwhile (on a descriptor that was closed and used again) carries the number of a later round.
@@ -17,6 +32,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import selectors
 from collections.abc import Callable
 from typing import Any, Final
@@ -31,6 +47,7 @@ WRITE: Final = 2
 # both directions, so that whoever waits finds out by trying.
 _EPOLLIN: Final = 1
 _EPOLLOUT: Final = 4
+_EPOLLONESHOT: Final = 1 << 30
 
 _QUIET_POLLS: Final = 32
 _SKIPS: Final = 7
@@ -40,12 +57,14 @@ _SKIPS: Final = 7
 class Watcher:
     """What is called when a descriptor can be read or written."""
 
-    __slots__ = ("events", "fd", "registered_in")
+    __slots__ = ("events", "fd", "once", "registered_in")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        # READ, WRITE, both, or 0 while it is not registered.
+        # READ, WRITE, both, or 0 while nothing is watched.
         self.events = 0
+        # Whether the registration is one that ``arm`` made: it is kept while nothing is watched.
+        self.once = False
         # The round of the poller in which it was registered: later events only are its own.
         self.registered_in = 0
 
@@ -55,6 +74,9 @@ class Watcher:
     def on_writable(self) -> None:
         """Handle that a write would not block."""
 
+    def on_fired(self, readable: bool, writable: bool) -> None:
+        """Handle the one event that ``arm`` had watched; an error or a hang-up is both."""
+
     def on_lost(self) -> None:
         """Handle that the descriptor was closed, and perhaps used again, by somebody else."""
 
@@ -63,7 +85,10 @@ class Poller:
     """The watchers of one loop and the selector that they are registered with."""
 
     __slots__ = (
+        "_epoll",
+        "_epoll_modify",
         "_epoll_wait",
+        "_files",
         "_quiet_polls",
         "_report",
         "_round",
@@ -85,9 +110,17 @@ class Poller:
         self._quiet_polls = 0
         self._skips = 0
         self._epoll_wait: leaf.Wait | None = None
+        # For ``arm``: the selector's epoll, when it has one.
+        self._epoll: Any = None
+        self._epoll_modify: Any = None
+        # For ``arm`` without epoll: the file that a number meant when it was registered.
+        self._files: dict[int, tuple[int, int] | None] = {}
         given: Any = self._selector
         if type(given) is getattr(selectors, "EpollSelector", None):
             self._epoll_wait = leaf.epoll_wait(given.fileno())
+            # A duplicate, for the object closes its descriptor.
+            self._epoll = select.epoll.fromfd(os.dup(given.fileno()))
+            self._epoll_modify = self._epoll.modify
 
     @property
     def selector(self) -> selectors.BaseSelector:
@@ -100,12 +133,12 @@ class Poller:
         return self._watchers.get(fd)
 
     def watchers(self) -> list[Watcher]:
-        """Return every registered watcher."""
-        return list(self._watchers.values())
+        """Return every watcher that something is watched for."""
+        return [watcher for watcher in self._watchers.values() if watcher.events]
 
     def idle(self) -> bool:
         """Return whether nothing is watched but the loop's own wake-up socket."""
-        return len(self._watchers) <= 1
+        return len(self._watchers) <= 1 or len(self.watchers()) <= 1
 
     def watch(self, watcher: Watcher, events: int) -> None:
         """Watch exactly ``events`` (READ, WRITE, both, or 0 for none) for ``watcher``.
@@ -114,6 +147,8 @@ class Poller:
         Raises OSError where the system cannot watch the descriptor (a regular file, a closed one).
         """
         fd = watcher.fd
+        if watcher.once:
+            self._unregister(watcher)
         if watcher.events:
             if events:
                 if events != watcher.events:
@@ -123,10 +158,7 @@ class Poller:
             return
         if not events:
             return
-        stale = self._watchers.get(fd)
-        if stale is not None:
-            self._unregister(stale)
-            stale.on_lost()
+        self._take_over(fd)
         try:
             self._selector.register(fd, events)
         except OSError:
@@ -135,6 +167,81 @@ class Poller:
         watcher.events = events
         watcher.registered_in = self._round
         self._watchers[fd] = watcher
+
+    def _take_over(self, fd: int) -> None:
+        stale = self._watchers.get(fd)
+        if stale is not None:
+            self._unregister(stale)
+            stale.on_lost()
+
+    def arm(self, watcher: Watcher, events: int) -> None:
+        """Watch ``events`` (READ, WRITE or both) for ``watcher`` until the first of them comes.
+
+        The file is the one that the descriptor's number means now. ``watch(watcher, 0)`` ends it.
+        Raises OSError where the system cannot watch the descriptor (a regular file, a closed one).
+        """
+        if not watcher.once:
+            if watcher.events:
+                self._unregister(watcher)
+            self._take_over(watcher.fd)
+        if self._epoll is None:
+            self._arm_selector(watcher, events)
+        else:
+            self._arm_epoll(watcher, events)
+        watcher.events = events
+
+    def _arm_epoll(self, watcher: Watcher, events: int) -> None:
+        mask = _EPOLLONESHOT | _epoll_mask(events)
+        if watcher.once:
+            try:
+                self._epoll_modify(watcher.fd, mask)
+            except OSError:
+                self._unregister(watcher)
+            else:
+                return
+        try:
+            self._epoll.register(watcher.fd, mask)
+        except FileExistsError:
+            # The file is back under the number that it had before another one took that.
+            self._epoll_modify(watcher.fd, mask)
+        self._note_armed(watcher)
+
+    def _note_armed(self, watcher: Watcher) -> None:
+        watcher.once = True
+        watcher.registered_in = self._round
+        self._watchers[watcher.fd] = watcher
+
+    def _arm_selector(self, watcher: Watcher, events: int) -> None:
+        """As ``_arm_epoll``, by a registration that the event ends."""
+        fd = watcher.fd
+        if watcher.events:
+            self._forget_key(fd)
+        try:
+            self._selector.register(fd, events)
+        except OSError:
+            self._forget_key(fd)
+            if watcher.once:
+                self._unregister(watcher)
+            raise
+        self._files[fd] = _file_of(fd)
+        self._note_armed(watcher)
+
+    def still_holds(self, watcher: Watcher) -> bool:
+        """Return whether a watcher's number means the file that it was registered for.
+
+        Where the selector is not epoll, that is not always known; it is then taken to.
+        """
+        fd = watcher.fd
+        if self._epoll is None:
+            return fd not in self._files or self._files[fd] == _file_of(fd)
+        mask = _epoll_mask(watcher.events)
+        if watcher.once:
+            mask |= _EPOLLONESHOT
+        try:
+            self._epoll_modify(fd, mask)
+        except OSError:
+            return False
+        return True
 
     def watch_anew(self, watcher: Watcher) -> None:
         """Register a watcher again: its descriptor's number may mean another file by now."""
@@ -160,6 +267,13 @@ class Poller:
     def _unregister(self, watcher: Watcher) -> None:
         watcher.events = 0
         del self._watchers[watcher.fd]
+        if watcher.once:
+            watcher.once = False
+            if self._epoll is not None:
+                with contextlib.suppress(OSError):
+                    self._epoll.unregister(watcher.fd)
+                return
+            self._files.pop(watcher.fd, None)
         self._forget_key(watcher.fd)
 
     def _forget_key(self, fd: int) -> None:
@@ -196,6 +310,12 @@ class Poller:
             if watcher is None or watcher.registered_in == self._round:
                 continue
             try:
+                if watcher.once:
+                    watcher.events = 0
+                    if self._epoll is None:
+                        self._forget_key(fd)
+                    watcher.on_fired(mask != _EPOLLOUT, mask != _EPOLLIN)
+                    continue
                 if mask != _EPOLLOUT and watcher.events & READ:
                     watcher.on_readable()
                     if mask == _EPOLLIN or watchers.get(fd) is not watcher:
@@ -234,10 +354,27 @@ class Poller:
 
     def close(self) -> None:
         """Drop every watcher and close the selector."""
-        for watcher in self.watchers():
+        for watcher in self._watchers.values():
             watcher.events = 0
+            watcher.once = False
         self._watchers.clear()
+        if self._epoll is not None:
+            self._epoll.close()
+            self._epoll = self._epoll_modify = None
         if self._epoll_wait is not None:
             leaf.release(self._epoll_wait)
             self._epoll_wait = None
         self._selector.close()
+
+
+def _epoll_mask(events: int) -> int:
+    return (_EPOLLIN if events & READ else 0) | (_EPOLLOUT if events & WRITE else 0)
+
+
+def _file_of(fd: int) -> tuple[int, int] | None:
+    """Return what identifies the file behind a descriptor, where the system tells."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

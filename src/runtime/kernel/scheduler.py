@@ -23,43 +23,16 @@ from runtime.kernel import reports
 from runtime.kernel.describe import creation_stack
 from runtime.kernel.handles import Handle, Runnable
 from runtime.kernel.native import mypyc_attr
-from runtime.kernel.poller import READ, WRITE, Poller, Watcher
+from runtime.kernel.poller import READ, Poller, Watcher
 from runtime.kernel.timers import TimerHandle, TimerHeap
 from runtime.kernel.watchdog import run_signal_handlers
 
 ExceptionHandler = Callable[[Any, dict[str, Any]], object]
-FileDescriptor = int | reports.HasFileno
 
 _callable: Final = callable
 _FunctionType: Final = FunctionType
 _MethodType: Final = MethodType
 _copy_context: Final = copy_context
-
-
-class _CallbackWatcher(Watcher):
-    """The watcher behind ``add_reader`` and ``add_writer``: each event queues its handle."""
-
-    __slots__ = ("_loop", "reader", "writer")
-
-    def __init__(self, fd: int, loop: Scheduler) -> None:
-        Watcher.__init__(self, fd)
-        self._loop = loop
-        self.reader: Handle | None = None
-        self.writer: Handle | None = None
-
-    def on_readable(self) -> None:
-        if self.reader is not None:
-            self._loop.ready_append(self.reader)
-
-    def on_writable(self) -> None:
-        if self.writer is not None:
-            self._loop.ready_append(self.writer)
-
-    def on_lost(self) -> None:
-        for handle in (self.reader, self.writer):
-            if handle is not None:
-                handle.cancel()
-        self.reader = self.writer = None
 
 
 class _WakeWatcher(Watcher):
@@ -254,87 +227,6 @@ class Scheduler:
                     return
         finally:
             self._wake_pending = False
-
-    # -- Descriptors -------------------------------------------------------------------------------
-
-    def add_reader(self, fd: FileDescriptor, callback: Callable[..., object], *args: Any) -> Handle:
-        """Call ``callback(*args)`` whenever ``fd`` can be read, in place of an earlier reader.
-
-        ``fd`` is a descriptor or an object with ``fileno()``. Returns the handle.
-        """
-        reports.check_callback(callback, "add_reader")
-        watcher = self._callback_watcher(fd)
-        handle = Handle(callback, args, self, copy_context())
-        if watcher.reader is not None:
-            # It may have been left behind by a descriptor that was closed, and is in use again.
-            watcher.reader.cancel()
-            self.poller.watch_anew(watcher)
-        else:
-            self.poller.watch(watcher, watcher.events | READ)
-        watcher.reader = handle
-        return handle
-
-    def remove_reader(self, fd: FileDescriptor) -> bool:
-        """Stop watching ``fd`` for reading. Returns whether it was being watched."""
-        watcher = self.poller.watcher(reports.descriptor(fd))
-        if not isinstance(watcher, _CallbackWatcher) or watcher.reader is None:
-            return False
-        watcher.reader.cancel()
-        watcher.reader = None
-        self.poller.watch(watcher, watcher.events & ~READ)
-        return True
-
-    def add_writer(self, fd: FileDescriptor, callback: Callable[..., object], *args: Any) -> Handle:
-        """Call ``callback(*args)`` whenever ``fd`` can be written, in place of an earlier writer.
-
-        ``fd`` is a descriptor or an object with ``fileno()``. Returns the handle.
-        """
-        reports.check_callback(callback, "add_writer")
-        watcher = self._callback_watcher(fd)
-        handle = Handle(callback, args, self, copy_context())
-        if watcher.writer is not None:
-            # It may have been left behind by a descriptor that was closed, and is in use again.
-            watcher.writer.cancel()
-            self.poller.watch_anew(watcher)
-        else:
-            self.poller.watch(watcher, watcher.events | WRITE)
-        watcher.writer = handle
-        return handle
-
-    def remove_writer(self, fd: FileDescriptor) -> bool:
-        """Stop watching ``fd`` for writing. Returns whether it was being watched."""
-        watcher = self.poller.watcher(reports.descriptor(fd))
-        if not isinstance(watcher, _CallbackWatcher) or watcher.writer is None:
-            return False
-        watcher.writer.cancel()
-        watcher.writer = None
-        self.poller.watch(watcher, watcher.events & ~WRITE)
-        return True
-
-    def has_reader(self, fd: int) -> bool:
-        """Return whether ``add_reader`` has a callback for ``fd``."""
-        watcher = self.poller.watcher(fd)
-        return isinstance(watcher, _CallbackWatcher) and watcher.reader is not None
-
-    def has_writer(self, fd: int) -> bool:
-        """Return whether ``add_writer`` has a callback for ``fd``."""
-        watcher = self.poller.watcher(fd)
-        return isinstance(watcher, _CallbackWatcher) and watcher.writer is not None
-
-    def _callback_watcher(self, fd: FileDescriptor) -> _CallbackWatcher:
-        self.check_open()
-        if self.debug:
-            self.check_thread()
-        number = reports.descriptor(fd)
-        watcher = self.poller.watcher(number)
-        if watcher is None:
-            return _CallbackWatcher(number, self)
-        if isinstance(watcher, _CallbackWatcher):
-            return watcher
-        raise RuntimeError(
-            f"File descriptor {number} is used by {watcher!r}; it cannot have a reader or a writer "
-            "of its own before that is closed."
-        )
 
     # -- Reports -----------------------------------------------------------------------------------
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import select
 import socket
 import threading
-from collections.abc import Callable
 
-from runtime.kernel.core import LoopCore
-from runtime.kernel.handles import Handle
+from runtime.kernel.descriptors import readable, writable
 from runtime.kernel.reports import HasFileno, descriptor
 from runtime.kernel.running import get_running_loop
 from runtime.kernel.types import Future
@@ -17,47 +15,19 @@ from runtime.kernel.types import Future
 async def wait_readable(sock: int | HasFileno) -> None:
     """Wait until a read from ``sock``, a socket or a descriptor, would not block.
 
-    Raises RuntimeError when another task waits for the same, and ValueError for a closed socket.
-    Cancellation safe.
+    Raises RuntimeError when another task waits for the same, ValueError for a closed socket, and
+    OSError when the descriptor is closed meanwhile and its number taken. Cancellation safe.
     """
-    loop = get_running_loop()
-    await _wait(loop, descriptor(sock), loop.has_reader, loop.add_reader, loop.remove_reader)
+    await readable(get_running_loop(), descriptor(sock))
 
 
 async def wait_writable(sock: int | HasFileno) -> None:
     """Wait until a write to ``sock``, a socket or a descriptor, would not block.
 
-    Raises RuntimeError when another task waits for the same, and ValueError for a closed socket.
-    Cancellation safe.
+    Raises RuntimeError when another task waits for the same, ValueError for a closed socket, and
+    OSError when the descriptor is closed meanwhile and its number taken. Cancellation safe.
     """
-    loop = get_running_loop()
-    await _wait(loop, descriptor(sock), loop.has_writer, loop.add_writer, loop.remove_writer)
-
-
-async def _wait(
-    loop: LoopCore,
-    fd: int,
-    watched: Callable[[int], bool],
-    watch: Callable[..., Handle],
-    unwatch: Callable[[int], bool],
-) -> None:
-    if watched(fd):
-        raise RuntimeError(
-            f"File descriptor {fd} is waited for already: one task, or one callback, at a time."
-        )
-    ready: Future[None] = loop.create_future()
-    handle = watch(fd, _finish, ready)
-    try:
-        await ready
-    finally:
-        # Unless the descriptor was given up, and the number taken, meanwhile.
-        if not handle.cancelled():
-            unwatch(fd)
-
-
-def _finish(ready: Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
+    await writable(get_running_loop(), descriptor(sock))
 
 
 async def wait_exceptional(sock: int | HasFileno) -> None:
@@ -98,3 +68,8 @@ async def wait_exceptional_in_thread(fd: int) -> None:
         finally:
             sender.send(b"\0")
             thread.join()
+
+
+def _finish(ready: Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)

@@ -14,8 +14,9 @@ import socket
 from typing import Any, Final
 
 from runtime.kernel.core import LoopCore
+from runtime.kernel.descriptors import readable, writable
 from runtime.net.names import resolve
-from runtime.net.readiness import wait_readable, wait_writable
+from runtime.net.socket_calls import check_socket, receive_now, send_now
 
 Buffer = bytes | bytearray | memoryview
 
@@ -24,47 +25,39 @@ _FIRST_DELAY: Final = 0.001
 _LONGEST_DELAY: Final = 0.05
 
 
-def check_socket(sock: socket.socket, operation: str) -> None:
-    """Raise ValueError unless ``sock`` is non-blocking, TypeError for a TLS socket."""
-    if sock.gettimeout() != 0:
-        raise ValueError(
-            f"{operation}() needs a non-blocking socket: call setblocking(False) first."
-        )
-    if hasattr(sock, "do_handshake"):
-        raise TypeError(f"{operation}() takes a plain socket, not the TLS socket {sock!r}.")
-
-
-async def sock_recv(sock: socket.socket, nbytes: int) -> bytes:
+async def sock_recv(loop: LoopCore, sock: socket.socket, nbytes: int) -> bytes:
     """Receive up to ``nbytes`` bytes; ``b""`` at the end. Cancellation safe."""
     check_socket(sock, "sock_recv")
-    while True:
-        try:
-            return sock.recv(nbytes)
-        except (BlockingIOError, InterruptedError):
-            await wait_readable(sock)
+    data = receive_now(sock, nbytes)
+    while data is None:
+        await readable(loop, sock.fileno())
+        data = receive_now(sock, nbytes)
+    return data
 
 
-async def sock_recv_into(sock: socket.socket, buf: Any) -> int:
+async def sock_recv_into(loop: LoopCore, sock: socket.socket, buf: Any) -> int:
     """Receive into a writable buffer; return the number of bytes. Cancellation safe."""
     check_socket(sock, "sock_recv_into")
     while True:
         try:
             return sock.recv_into(buf)
         except (BlockingIOError, InterruptedError):
-            await wait_readable(sock)
+            await readable(loop, sock.fileno())
 
 
-async def sock_recvfrom(sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
+async def sock_recvfrom(loop: LoopCore, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
     """Receive one datagram of up to ``bufsize`` bytes, and its sender. Cancellation safe."""
     check_socket(sock, "sock_recvfrom")
     while True:
         try:
             return sock.recvfrom(bufsize)
         except (BlockingIOError, InterruptedError):
-            await wait_readable(sock)
+            await readable(loop, sock.fileno())
 
 
-async def sock_recvfrom_into(sock: socket.socket, buf: Any, nbytes: int = 0) -> tuple[int, Any]:
+async def sock_recvfrom_into(
+    loop: LoopCore, sock: socket.socket, buf: Any, nbytes: int = 0
+) -> tuple[int, Any]:
     """Receive one datagram into a buffer; return its size and its sender. Cancellation safe."""
     check_socket(sock, "sock_recvfrom_into")
     if not nbytes:
@@ -73,32 +66,29 @@ async def sock_recvfrom_into(sock: socket.socket, buf: Any, nbytes: int = 0) -> 
         try:
             return sock.recvfrom_into(buf, nbytes)
         except (BlockingIOError, InterruptedError):
-            await wait_readable(sock)
+            await readable(loop, sock.fileno())
 
 
-async def sock_sendall(sock: socket.socket, data: Buffer) -> None:
+async def sock_sendall(loop: LoopCore, sock: socket.socket, data: Buffer) -> None:
     """Send all of ``data``.
 
     Not cancellation safe: after a cancellation nobody knows how much was sent.
     """
     check_socket(sock, "sock_sendall")
-    with memoryview(data).cast("B") as view:
-        position = 0
-        while position < len(view):
-            try:
-                position += sock.send(view[position:])
-            except (BlockingIOError, InterruptedError):
-                await wait_writable(sock)
+    rest = send_now(sock, data)
+    while rest is not None:
+        await writable(loop, sock.fileno())
+        rest = send_now(sock, rest)
 
 
-async def sock_sendto(sock: socket.socket, data: Buffer, address: Any) -> int:
+async def sock_sendto(loop: LoopCore, sock: socket.socket, data: Buffer, address: Any) -> int:
     """Send one datagram to ``address``; return the number of bytes sent. Cancellation safe."""
     check_socket(sock, "sock_sendto")
     while True:
         try:
             return sock.sendto(data, address)
         except (BlockingIOError, InterruptedError):
-            await wait_writable(sock)
+            await writable(loop, sock.fileno())
 
 
 async def sock_connect(loop: LoopCore, sock: socket.socket, address: Any) -> None:
@@ -122,7 +112,7 @@ async def sock_connect(loop: LoopCore, sock: socket.socket, address: Any) -> Non
         return
     except (BlockingIOError, InterruptedError):
         pass
-    await _connected(sock, address)
+    await _connected(loop, sock, address)
 
 
 async def _connect_unix(loop: LoopCore, sock: socket.socket, address: Any) -> None:
@@ -141,18 +131,18 @@ async def _connect_unix(loop: LoopCore, sock: socket.socket, address: Any) -> No
                 break
         await loop.alarm(delay)
         delay = min(2 * delay, _LONGEST_DELAY)
-    await _connected(sock, address)
+    await _connected(loop, sock, address)
 
 
-async def _connected(sock: socket.socket, address: Any) -> None:
+async def _connected(loop: LoopCore, sock: socket.socket, address: Any) -> None:
     """Wait until a connection that was begun is there, or has failed."""
-    await wait_writable(sock)
+    await writable(loop, sock.fileno())
     code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if code:
         raise OSError(code, f"Connect call failed {address}: {os.strerror(code)}")
 
 
-async def sock_accept(sock: socket.socket) -> tuple[socket.socket, Any]:
+async def sock_accept(loop: LoopCore, sock: socket.socket) -> tuple[socket.socket, Any]:
     """Accept a connection; return its socket, non-blocking, and the peer's address.
 
     Cancellation safe.
@@ -162,7 +152,7 @@ async def sock_accept(sock: socket.socket) -> tuple[socket.socket, Any]:
         try:
             connection, address = sock.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            await wait_readable(sock)
+            await readable(loop, sock.fileno())
             continue
         connection.setblocking(False)
         return connection, address

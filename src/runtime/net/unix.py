@@ -18,7 +18,8 @@ from typing import Any, Final
 from runtime.kernel.core import LoopCore
 from runtime.kernel.reports import HasFileno, descriptor
 from runtime.net.readiness import wait_readable, wait_writable
-from runtime.net.sockets import Buffer, check_socket, sock_connect
+from runtime.net.socket_calls import check_socket
+from runtime.net.sockets import Buffer, sock_connect
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 

@@ -1,0 +1,321 @@
+"""Who waits for a descriptor: the callbacks of ``add_reader`` and ``add_writer``, and tasks.
+
+A descriptor that is not a connection's own has one ``DescriptorWatcher``, with two slots for each
+direction, of which one at most is taken: a callback, which is called at each event until it is
+removed, or the ``Readiness`` that a task awaits, once.
+
+While there is a callback, the poller watches continuously. While there are only tasks, it is armed
+for the next event, and the watcher stays where it is between the waits: a task that waits again and
+again for the same socket costs one system call a wait. What a closed socket leaves behind that way
+is found when its number comes up again.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Generator
+from contextvars import copy_context
+from typing import Any
+
+from runtime.kernel.future import (
+    FutureCore,
+    fail_future,
+    failure_of,
+    finish_future,
+    init_future,
+)
+from runtime.kernel.handles import Handle
+from runtime.kernel.poller import READ, WRITE, Watcher
+from runtime.kernel.reports import HasFileno, check_callback, descriptor
+from runtime.kernel.scheduler import Scheduler
+
+FileDescriptor = int | HasFileno
+
+
+class Readiness(FutureCore):
+    """What a task awaits, once, until a descriptor can be read or written.
+
+    However the wait ends, the descriptor is then free for another.
+    """
+
+    __slots__ = ("_watcher",)
+
+    def __init__(self, loop: Scheduler, watcher: DescriptorWatcher) -> None:
+        init_future(self, loop)
+        self._watcher = watcher
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return _await_readiness(self)
+
+    def __repr__(self) -> str:
+        return f"<Readiness of {self._watcher!r} {' '.join(self.describe_state())}>"
+
+
+def _await_readiness(readiness: Readiness | None) -> Generator[Any, None, Any]:
+    # The frame lets go of what failed, as in FutureCore.
+    assert readiness is not None
+    if not readiness.done():
+        readiness._asyncio_future_blocking = True
+        try:
+            yield readiness
+        except BaseException:
+            readiness._watcher.give_up(readiness)
+            readiness = None
+            raise
+    error = failure_of(readiness)
+    if error is not None:
+        readiness = None
+        try:
+            raise error
+        finally:
+            del error
+    return None
+
+
+class DescriptorWatcher(Watcher):
+    """The callbacks and the tasks of one descriptor."""
+
+    __slots__ = ("_loop", "reader", "reading", "writer", "writing")
+
+    def __init__(self, fd: int, loop: Scheduler) -> None:
+        Watcher.__init__(self, fd)
+        self._loop = loop
+        # Callbacks.
+        self.reader: Handle | None = None
+        self.writer: Handle | None = None
+        # What tasks wait for.
+        self.reading: Readiness | None = None
+        self.writing: Readiness | None = None
+
+    def on_fired(self, readable: bool, writable: bool) -> None:
+        """Wake the tasks; go on watching for one whose event it was not."""
+        if readable:
+            self._wake_reading()
+        if writable:
+            self._wake_writing()
+        if self.reading is not None or self.writing is not None:
+            self.watch_for_the_rest()
+
+    def on_readable(self) -> None:
+        """Queue the callback, or wake the task."""
+        if self.reader is not None:
+            self._loop.ready_append(self.reader)
+        elif self.reading is not None:
+            self._wake_reading()
+            self.watch_for_the_rest()
+
+    def on_writable(self) -> None:
+        """Queue the callback, or wake the task."""
+        if self.writer is not None:
+            self._loop.ready_append(self.writer)
+        elif self.writing is not None:
+            self._wake_writing()
+            self.watch_for_the_rest()
+
+    def _wake_reading(self) -> None:
+        waiting = self.reading
+        if waiting is not None:
+            self.reading = None
+            if not waiting.done():
+                finish_future(waiting, None)
+
+    def _wake_writing(self) -> None:
+        waiting = self.writing
+        if waiting is not None:
+            self.writing = None
+            if not waiting.done():
+                finish_future(waiting, None)
+
+    def watch_for_the_rest(self) -> None:
+        """Go on watching for those who still wait; the descriptor may be closed by now."""
+        try:
+            self.update()
+        except OSError:
+            self.on_lost()
+
+    def on_lost(self) -> None:
+        """Tell whoever waits that the descriptor was closed, and drop the callbacks."""
+        for handle in (self.reader, self.writer):
+            if handle is not None:
+                handle.cancel()
+        self.reader = self.writer = None
+        for waiting in (self.reading, self.writing):
+            if waiting is not None and not waiting.done():
+                fail_future(
+                    waiting,
+                    OSError(
+                        errno.EBADF,
+                        f"File descriptor {self.fd} was closed while a task waited for it: end "
+                        "the task first",
+                    ),
+                )
+        self.reading = self.writing = None
+
+    def give_up(self, readiness: Readiness) -> None:
+        """End a wait before its event."""
+        if self.reading is readiness:
+            self.reading = None
+        elif self.writing is readiness:
+            self.writing = None
+        else:
+            return
+        self.watch_for_the_rest()
+
+    def update(self) -> None:
+        """Have exactly the events watched that somebody waits for."""
+        events = 0
+        if self.reader is not None or self.reading is not None:
+            events = READ
+        if self.writer is not None or self.writing is not None:
+            events |= WRITE
+        poller = self._loop.poller
+        if events and self.reader is None and self.writer is None:
+            poller.arm(self, events)
+        else:
+            poller.watch(self, events)
+
+    def is_stale(self) -> bool:
+        """Return whether the descriptor was closed, and its number means another file now.
+
+        If so, whoever waited is told.
+        """
+        if self._loop.poller.still_holds(self):
+            return False
+        self._loop.poller.watch(self, 0)
+        self.on_lost()
+        return True
+
+    def __repr__(self) -> str:
+        return f"<file descriptor {self.fd}>"
+
+
+def _watcher_of(loop: Scheduler, fd: int) -> DescriptorWatcher:
+    watcher = loop.poller.watcher(fd)
+    if isinstance(watcher, DescriptorWatcher):
+        return watcher
+    if watcher is not None and loop.poller.still_holds(watcher):
+        raise RuntimeError(
+            f"File descriptor {fd} is used by {watcher!r}; it cannot have a reader or a writer "
+            "of its own before that is closed."
+        )
+    # One that does not hold the descriptor any more is told so when the new one is registered.
+    return DescriptorWatcher(fd, loop)
+
+
+# -- Tasks -----------------------------------------------------------------------------------------
+
+
+def readable(loop: Scheduler, fd: int) -> Readiness:
+    """Return what to await, at once and once, until a read from ``fd`` would not block.
+
+    Raises RuntimeError when another task or a callback waits for the same, and OSError for what
+    cannot be watched.
+    """
+    watcher = _watcher_of(loop, fd)
+    if watcher.events and not watcher.is_stale() and watcher.events & READ:
+        raise _taken(fd)
+    readiness = Readiness(loop, watcher)
+    watcher.reading = readiness
+    try:
+        watcher.update()
+    except BaseException:
+        watcher.reading = None
+        raise
+    return readiness
+
+
+def writable(loop: Scheduler, fd: int) -> Readiness:
+    """Return what to await, at once and once, until a write to ``fd`` would not block.
+
+    Raises as ``readable``.
+    """
+    watcher = _watcher_of(loop, fd)
+    if watcher.events and not watcher.is_stale() and watcher.events & WRITE:
+        raise _taken(fd)
+    readiness = Readiness(loop, watcher)
+    watcher.writing = readiness
+    try:
+        watcher.update()
+    except BaseException:
+        watcher.writing = None
+        raise
+    return readiness
+
+
+def _taken(fd: int) -> RuntimeError:
+    return RuntimeError(
+        f"File descriptor {fd} is waited for already: one task, or one callback, at a time."
+    )
+
+
+# -- Callbacks -------------------------------------------------------------------------------------
+
+
+def add_reader(
+    loop: Scheduler, fd: FileDescriptor, callback: Callable[..., object], args: tuple[Any, ...]
+) -> Handle:
+    """Call ``callback(*args)`` whenever ``fd`` can be read, in place of an earlier reader."""
+    check_callback(callback, "add_reader")
+    watcher = _watcher_for_callback(loop, fd)
+    if watcher.reading is not None:
+        raise _taken(watcher.fd)
+    handle = Handle(callback, args, loop, copy_context())
+    if watcher.reader is not None:
+        # It may have been left behind by a descriptor that was closed, and is in use again.
+        watcher.reader.cancel()
+        loop.poller.watch_anew(watcher)
+    else:
+        loop.poller.watch(watcher, watcher.events | READ)
+    watcher.reader = handle
+    return handle
+
+
+def add_writer(
+    loop: Scheduler, fd: FileDescriptor, callback: Callable[..., object], args: tuple[Any, ...]
+) -> Handle:
+    """Call ``callback(*args)`` whenever ``fd`` can be written, in place of an earlier writer."""
+    check_callback(callback, "add_writer")
+    watcher = _watcher_for_callback(loop, fd)
+    if watcher.writing is not None:
+        raise _taken(watcher.fd)
+    handle = Handle(callback, args, loop, copy_context())
+    if watcher.writer is not None:
+        # It may have been left behind by a descriptor that was closed, and is in use again.
+        watcher.writer.cancel()
+        loop.poller.watch_anew(watcher)
+    else:
+        loop.poller.watch(watcher, watcher.events | WRITE)
+    watcher.writer = handle
+    return handle
+
+
+def _watcher_for_callback(loop: Scheduler, fd: FileDescriptor) -> DescriptorWatcher:
+    loop.check_open()
+    if loop.debug:
+        loop.check_thread()
+    watcher = _watcher_of(loop, descriptor(fd))
+    if watcher.events:
+        watcher.is_stale()  # If so, it has let go of everybody, and starts afresh.
+    return watcher
+
+
+def remove_reader(loop: Scheduler, fd: FileDescriptor) -> bool:
+    """Stop watching ``fd`` for reading. Returns whether there was a reader."""
+    watcher = loop.poller.watcher(descriptor(fd))
+    if not isinstance(watcher, DescriptorWatcher) or watcher.reader is None:
+        return False
+    watcher.reader.cancel()
+    watcher.reader = None
+    watcher.watch_for_the_rest()
+    return True
+
+
+def remove_writer(loop: Scheduler, fd: FileDescriptor) -> bool:
+    """Stop watching ``fd`` for writing. Returns whether there was a writer."""
+    watcher = loop.poller.watcher(descriptor(fd))
+    if not isinstance(watcher, DescriptorWatcher) or watcher.writer is None:
+        return False
+    watcher.writer.cancel()
+    watcher.writer = None
+    watcher.watch_for_the_rest()
+    return True
