@@ -25,6 +25,7 @@ IMPLEMENTATIONS = {
     "twin": types.SimpleNamespace(
         step=leaf.python_step,
         recv=leaf.python_recv,
+        recv_some=leaf.python_recv_some,
         send=leaf.python_send,
         recvfrom=leaf.python_recvfrom,
         sendto=leaf.python_sendto,
@@ -113,6 +114,18 @@ def test_step_in_a_context_that_is_entered(implementation: Any) -> None:
     with pytest.raises(RuntimeError, match="already entered"):
         context.run(implementation.step, coro, context)
     coro.close()
+
+
+def test_recv_some(implementation: Any, pair: tuple[socket.socket, socket.socket]) -> None:
+    one, two = pair
+    assert implementation.recv_some(one.fileno(), 10) is None
+    two.send(b"hello")
+    assert implementation.recv_some(one.fileno(), 2) == b"he"
+    assert implementation.recv_some(one.fileno(), leaf.RECEIVE_SIZE) == b"llo"
+    two.close()
+    assert implementation.recv_some(one.fileno(), 1) == b""
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        implementation.recv_some(no_descriptor(), 1)
 
 
 def test_recv(implementation: Any, pair: tuple[socket.socket, socket.socket]) -> None:

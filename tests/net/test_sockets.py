@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import array
+import asyncio
+import inspect
 import socket
 from typing import Any
 
@@ -146,6 +149,118 @@ def test_cancelled_while_waiting() -> None:
                 await task
             two.sendall(b"kept")
             assert await loop.sock_recv(one, 10) == b"kept"
+
+    runtime.run(main())
+
+
+def test_they_are_coroutines() -> None:
+    async def main() -> None:
+        loop = runtime.get_running_loop()
+        one, two = socket.socketpair()
+        for sock in (one, two):
+            sock.setblocking(False)
+        with one, two:
+            call = loop.sock_sendall(one, b"1234")
+            assert inspect.iscoroutine(call)
+            await runtime.wait_for(call, 30)
+            received = await runtime.gather(*(loop.sock_recv(two, 1) for _ in range(4)))
+            assert b"".join(received) == b"1234"
+            await asyncio.create_task(loop.sock_sendall(one, b"5"))
+            assert await asyncio.wait_for(loop.sock_recv(two, 10), 30) == b"5"
+
+    runtime.run(main())
+
+
+def test_bytes_beyond_the_number_asked_for_stay() -> None:
+    async def main() -> None:
+        loop = runtime.get_running_loop()
+        one, two = socket.socketpair()
+        one.setblocking(False)
+        with one, two:
+            task = runtime.create_task(loop.sock_recv(one, 3))
+            await runtime.sleep(0)
+            two.sendall(b"abcdefgh")
+            assert await task == b"abc"
+            assert await loop.sock_recv(one, 0) == b""
+            assert await loop.sock_recv(one, 1) == b"d"
+            # Less than asked for; the next try in the same turn is as good as any.
+            assert await loop.sock_recv(one, 100) == b"efgh"
+            two.sendall(b"ij")
+            assert await runtime.wait_for(loop.sock_recv(one, 1 << 20), 30) == b"ij"
+            two.close()
+            assert await runtime.wait_for(loop.sock_recv(one, 10), 30) == b""
+            assert await runtime.wait_for(loop.sock_recv(one, 10), 30) == b""
+
+    runtime.run(main())
+
+
+class Shouting(socket.socket):
+    """A subclass with an opinion of its own about what is sent and received."""
+
+    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+        return super().recv(bufsize, flags).upper()
+
+    def send(self, data: Any, flags: int = 0, /) -> int:
+        return super().send(bytes(data).upper(), flags)
+
+
+def test_the_methods_of_a_subclass_are_called() -> None:
+    async def main() -> None:
+        loop = runtime.get_running_loop()
+        plain, two = socket.socketpair()
+        one = Shouting(fileno=plain.detach())
+        for sock in (one, two):
+            sock.setblocking(False)
+        with one, two:
+            waiting = runtime.create_task(loop.sock_recv(one, 10))
+            await runtime.sleep(0)
+            await loop.sock_sendall(two, b"hush")
+            assert await waiting == b"HUSH"
+            sending = runtime.create_task(loop.sock_sendall(one, b"y" * 1_000_000))
+            received = b""
+            while len(received) < 1_000_000:
+                received += await loop.sock_recv(two, 1 << 20)
+            await sending
+            assert received == b"Y" * 1_000_000
+
+    runtime.run(main())
+
+
+def test_bad_arguments() -> None:
+    async def main() -> None:
+        loop = runtime.get_running_loop()
+        one, two = socket.socketpair()
+        one.setblocking(False)
+        with two:
+            with one:
+                await loop.sock_sendall(one, b"")
+                with pytest.raises(ValueError, match="negative"):
+                    await loop.sock_recv(one, -1)
+                with pytest.raises(TypeError):
+                    await loop.sock_recv(one, "1")  # type: ignore[arg-type]
+                with pytest.raises(TypeError):
+                    await loop.sock_sendall(one, "text")
+            for call in (loop.sock_recv(one, 10), loop.sock_sendall(one, b"x")):
+                with pytest.raises(OSError, match="Bad file descriptor"):
+                    await call
+
+    runtime.run(main())
+
+
+def test_other_buffers_than_bytes() -> None:
+    async def main() -> None:
+        loop = runtime.get_running_loop()
+        one, two = socket.socketpair()
+        for sock in (one, two):
+            sock.setblocking(False)
+        with one, two:
+            values = array.array("i", range(200_000))
+            sending = runtime.create_task(loop.sock_sendall(one, values))
+            received = b""
+            while len(received) < 4 * len(values):
+                received += await loop.sock_recv(two, 1 << 20)
+            await sending
+            assert received == values.tobytes()
 
     runtime.run(main())
 

@@ -75,7 +75,7 @@ def _await_readiness(readiness: Readiness | None) -> Generator[Any, None, Any]:
 class DescriptorWatcher(Watcher):
     """The callbacks and the tasks of one descriptor."""
 
-    __slots__ = ("_loop", "reader", "reading", "writer", "writing")
+    __slots__ = ("_loop", "emptied_in", "reader", "reading", "writer", "writing")
 
     def __init__(self, fd: int, loop: Scheduler) -> None:
         Watcher.__init__(self, fd)
@@ -86,6 +86,8 @@ class DescriptorWatcher(Watcher):
         # What tasks wait for.
         self.reading: Readiness | None = None
         self.writing: Readiness | None = None
+        # The turn of the loop in which a read took all that was there.
+        self.emptied_in = -1
 
     def on_fired(self, readable: bool, writable: bool) -> None:
         """Wake the tasks; go on watching for one whose event it was not."""

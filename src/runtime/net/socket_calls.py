@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from runtime.kernel import leaf
+from runtime.kernel.core import LoopCore
+from runtime.kernel.descriptors import DescriptorWatcher, Readiness, readable
 
 _recv_some: Final[Callable[[int, int], bytes | None]] = leaf.recv_some
 _send: Final[Callable[[int, Any], int]] = leaf.send
@@ -27,26 +29,56 @@ def check_socket(sock: Any, operation: str) -> None:
         raise TypeError(f"{operation}() takes a plain socket, not the TLS socket {sock!r}.")
 
 
-def receive_now(sock: Any, size: Any) -> bytes | None:
-    """Receive up to ``size`` bytes; ``b""`` at the end, None when there is nothing yet."""
-    if type(sock) is _Socket and type(size) is int and 0 < size <= leaf.RECEIVE_SIZE:
-        fd: int = sock.fileno()
-        if fd >= 0:
-            return _recv_some(fd, size)
-    try:
-        data: bytes = sock.recv(size)
-    except (BlockingIOError, InterruptedError):
-        return None
+def receive(loop: LoopCore, sock: Any, size: Any) -> bytes | Readiness:
+    """Receive up to ``size`` bytes, ``b""`` at the end; or return what to await before another try.
+
+    Raises what ``check_socket`` raises, and OSError.
+    """
+    if type(sock) is not _Socket or type(size) is not int or not 0 < size <= leaf.RECEIVE_SIZE:
+        return _receive_by_method(loop, sock, size)
+    if sock.gettimeout() != 0:
+        check_socket(sock, "sock_recv")
+    fd: int = sock.fileno()
+    if fd < 0:
+        return _receive_by_method(loop, sock, size)
+    watcher = loop.poller.watcher(fd)
+    if not isinstance(watcher, DescriptorWatcher):
+        data = _recv_some(fd, size)
+        return data if data is not None else readable(loop, fd)
+    if watcher.emptied_in == loop.turns:
+        return readable(loop, fd)
+    data = _recv_some(fd, size)
+    if data is None:
+        return readable(loop, fd)
+    if len(data) < size:
+        # It is empty now. A task that comes back in this turn need not try; if more has come
+        # meanwhile, the poll between this turn and the next reports it.
+        watcher.emptied_in = loop.turns
     return data
 
 
-def send_now(sock: Any, data: Any) -> memoryview | None:
-    """Send what the socket takes of ``data``; return the rest, None when there is none."""
+def _receive_by_method(loop: LoopCore, sock: Any, size: Any) -> bytes | Readiness:
+    check_socket(sock, "sock_recv")
+    try:
+        data: bytes = sock.recv(size)
+    except (BlockingIOError, InterruptedError):
+        return readable(loop, sock.fileno())
+    return data
+
+
+def send(sock: Any, data: Any) -> memoryview | None:
+    """Send what the socket takes of ``data``; return the rest, None when there is none.
+
+    Raises what ``check_socket`` raises, and OSError.
+    """
     size = len(data) if type(data) is bytes else memoryview(data).nbytes
+    if sock.gettimeout() != 0:
+        check_socket(sock, "sock_sendall")
     fd: int = sock.fileno()
     if type(sock) is _Socket and size and fd >= 0:
         sent = _send(fd, data)
     else:
+        check_socket(sock, "sock_sendall")
         try:
             sent = sock.send(data)
         except (BlockingIOError, InterruptedError):

@@ -14,9 +14,9 @@ import socket
 from typing import Any, Final
 
 from runtime.kernel.core import LoopCore
-from runtime.kernel.descriptors import readable, writable
+from runtime.kernel.descriptors import Readiness, readable, writable
 from runtime.net.names import resolve
-from runtime.net.socket_calls import check_socket, receive_now, send_now
+from runtime.net.socket_calls import check_socket, receive, send
 
 Buffer = bytes | bytearray | memoryview
 
@@ -27,12 +27,11 @@ _LONGEST_DELAY: Final = 0.05
 
 async def sock_recv(loop: LoopCore, sock: socket.socket, nbytes: int) -> bytes:
     """Receive up to ``nbytes`` bytes; ``b""`` at the end. Cancellation safe."""
-    check_socket(sock, "sock_recv")
-    data = receive_now(sock, nbytes)
-    while data is None:
-        await readable(loop, sock.fileno())
-        data = receive_now(sock, nbytes)
-    return data
+    outcome = receive(loop, sock, nbytes)
+    while isinstance(outcome, Readiness):
+        await outcome
+        outcome = receive(loop, sock, nbytes)
+    return outcome
 
 
 async def sock_recv_into(loop: LoopCore, sock: socket.socket, buf: Any) -> int:
@@ -74,11 +73,10 @@ async def sock_sendall(loop: LoopCore, sock: socket.socket, data: Buffer) -> Non
 
     Not cancellation safe: after a cancellation nobody knows how much was sent.
     """
-    check_socket(sock, "sock_sendall")
-    rest = send_now(sock, data)
+    rest = send(sock, data)
     while rest is not None:
         await writable(loop, sock.fileno())
-        rest = send_now(sock, rest)
+        rest = send(sock, rest)
 
 
 async def sock_sendto(loop: LoopCore, sock: socket.socket, data: Buffer, address: Any) -> int:
