@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 from runtime.kernel import running
 from runtime.kernel.core import LoopCore
-from runtime.net import datagram, endpoints, sockets
+from runtime.net import datagram, endpoints, names, sockets
 from runtime.net.server import Server
 from runtime.net.transports import Transport
 from runtime.system import pipes
@@ -291,6 +291,33 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
             ssl_handshake_timeout=ssl_handshake_timeout,
             ssl_shutdown_timeout=ssl_shutdown_timeout,
         )
+
+    # -- Names -------------------------------------------------------------------------------------
+
+    async def getaddrinfo(
+        self,
+        host: names.Host,
+        port: names.Port,
+        *,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[Any]:
+        """Return the addresses of a host, as ``socket.getaddrinfo`` does; raise what it raises.
+
+        Names are resolved in a thread of the default executor; a host that is an IP address needs
+        none. Cancellation safe, but the thread goes on.
+        """
+        return await names.getaddrinfo(self, host, port, family, type, proto, flags)
+
+    async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
+        """Return the host and the service of an address, as ``socket.getnameinfo`` does.
+
+        It asks in a thread of the default executor, unless ``flags`` want the numbers of both.
+        Cancellation safe, but the thread goes on.
+        """
+        return await names.getnameinfo(self, sockaddr, flags)
 
     # -- Sockets -----------------------------------------------------------------------------------
 

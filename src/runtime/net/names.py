@@ -1,14 +1,83 @@
-"""Host names to addresses: at once when the host is an address already, else in a thread."""
+"""Host names to addresses and back: at once when that asks nobody, else in a thread."""
 
 from __future__ import annotations
 
+import logging
 import socket
-from typing import Any
+from typing import Any, Final, Protocol, cast
 
 from runtime.kernel.core import LoopCore
 
 AddressInfo = tuple[int, int, int, str, Any]
 """Family, type, protocol, canonical name, and address, as ``socket.getaddrinfo`` gives them."""
+
+Host = str | bytes | None
+Port = str | bytes | int | None
+
+_NUMERIC: Final = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+_NUMERIC_NAME: Final = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+_logger: Final = logging.getLogger("asyncio")
+
+
+class _Resolving(Protocol):
+    """The loop of the layer above, whose ``getaddrinfo`` users may replace by their own."""
+
+    async def getaddrinfo(
+        self, host: Any, port: Any, *, family: int, type: int, proto: int, flags: int
+    ) -> list[AddressInfo]:
+        """Return the addresses of a host."""
+
+
+async def getaddrinfo(
+    loop: LoopCore, host: Host, port: Port, family: int, kind: int, proto: int, flags: int
+) -> list[AddressInfo]:
+    """Return what ``socket.getaddrinfo`` does: at once for an address, in a thread for a name."""
+    if host is None or _looks_numeric(host):
+        try:
+            # The system reads the numbers and asks nobody; it refuses what is a name after all.
+            return list(socket.getaddrinfo(host, port, family, kind, proto, flags | _NUMERIC))
+        except OSError:
+            pass
+    look_up = _timed_getaddrinfo if loop.debug else _getaddrinfo
+    found: list[AddressInfo] = await loop.run_in_executor(
+        None, look_up, loop, (host, port, family, kind, proto, flags)
+    )
+    return found
+
+
+def _looks_numeric(host: object) -> bool:
+    """Return whether a host may be an IP address: with a colon, or ending with a digit."""
+    if isinstance(host, str):
+        return ":" in host or host[-1:].isdigit()
+    return isinstance(host, bytes) and (b":" in host or host[-1:].isdigit())
+
+
+def _getaddrinfo(_loop: LoopCore, request: tuple[Any, ...]) -> list[AddressInfo]:
+    return list(socket.getaddrinfo(*request))
+
+
+def _timed_getaddrinfo(loop: LoopCore, request: tuple[Any, ...]) -> list[AddressInfo]:
+    """As ``_getaddrinfo``, in debug mode: what takes long is logged, as asyncio does."""
+    host, port, *options = request
+    words = [f"{host}:{port!r}"]
+    names = ("family", "type", "proto", "flags")
+    words += [f"{name}={option!r}" for name, option in zip(names, options, strict=True) if option]
+    description = ", ".join(words)
+    _logger.debug("Get address info %s", description)
+    started = loop.time()
+    found = _getaddrinfo(loop, request)
+    elapsed = loop.time() - started
+    level = logging.INFO if elapsed >= loop.slow_callback_duration else logging.DEBUG
+    _logger.log(level, "Getting address info %s took %.3fms: %r", description, elapsed * 1e3, found)
+    return found
+
+
+async def getnameinfo(loop: LoopCore, sockaddr: Any, flags: int) -> tuple[str, str]:
+    """Return what ``socket.getnameinfo`` does: at once when only numbers are asked for."""
+    if flags & _NUMERIC_NAME == _NUMERIC_NAME:
+        return socket.getnameinfo(sockaddr, flags)
+    found: tuple[str, str] = await loop.run_in_executor(None, socket.getnameinfo, sockaddr, flags)
+    return found
 
 
 def literal_address(
@@ -52,12 +121,15 @@ async def resolve(
     proto: int = 0,
     flags: int = 0,
 ) -> list[AddressInfo]:
-    """Return the addresses of a host, at least one; raises OSError when there is none."""
+    """Return the addresses of a host, at least one; raises OSError when there is none.
+
+    What is not a literal address goes through the loop's ``getaddrinfo``.
+    """
     literal = literal_address(host, port, family, kind, proto)
     if literal is not None:
         return [literal]
-    found = await loop.run_in_executor(
-        None, socket.getaddrinfo, host, port, family, kind, proto, flags
+    found = await cast(_Resolving, loop).getaddrinfo(
+        host, port, family=family, type=kind, proto=proto, flags=flags
     )
     if not found:
         raise OSError(f"getaddrinfo({host!r}) found no address")
