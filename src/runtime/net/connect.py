@@ -1,10 +1,13 @@
-"""Connecting a TCP socket to a host."""
+"""Connecting a TCP socket to a host: its addresses one after another, or racing."""
 
 from __future__ import annotations
 
+import functools
 import socket
+from collections.abc import Sequence
 
 from runtime.kernel.core import LoopCore
+from runtime.net.happy_eyeballs import Attempt, interleaved, race
 from runtime.net.names import AddressInfo, resolve
 from runtime.net.sockets import sock_connect
 
@@ -22,9 +25,17 @@ async def connect_tcp(
     interleave: int | None = None,
     all_errors: bool = False,
 ) -> socket.socket:
-    """Return a non-blocking socket connected to ``host``, trying its addresses one by one.
+    """Return a non-blocking socket connected to ``host``.
 
-    Raises OSError when none answers: the one error when all are alike, else one that lists them.
+    Its addresses are tried one by one; with ``happy_eyeballs_delay``, in seconds, the next attempt
+    starts after that time while the one before still goes on. ``interleave`` is how many addresses
+    of the first family come before one of another family; 0 keeps the resolver's order. It is 1
+    with a delay, and 0 without, unless it is given. ``local_addr`` is what to bind to; of its
+    addresses, the first that can be bound serves.
+
+    Raises OSError when no attempt succeeds: the one error when all are alike, else one that lists
+    them; with ``all_errors`` an ExceptionGroup of each. Cancellation safe: no socket is left open.
+    Source: ``loop.create_connection`` in the standard library's documentation of asyncio.
     """
     found = await resolve(loop, host, port, family=family, proto=proto, flags=flags)
     local: list[AddressInfo] | None = None
@@ -32,16 +43,41 @@ async def connect_tcp(
         local = await resolve(
             loop, local_addr[0], local_addr[1], family=family, proto=proto, flags=flags
         )
-    errors: list[OSError] = []
-    for info in found:
-        try:
-            return await _attempt(loop, info, local)
-        except OSError as error:
-            errors.append(error)
+    if interleave is None:
+        interleave = 0 if happy_eyeballs_delay is None else 1
+    if interleave:
+        found = interleaved(found, interleave)
+    failures: list[list[OSError]] = [[] for _ in found]
+    attempts = [
+        functools.partial(_attempt, loop, info, local, errors)
+        for info, errors in zip(found, failures, strict=True)
+    ]
     try:
-        raise combined(errors)
+        if happy_eyeballs_delay is not None:
+            sock = await race(loop, attempts, happy_eyeballs_delay)
+        else:
+            sock = await _first_of(attempts)
+        if sock is not None:
+            return sock
+        raise _failed([error for errors in failures for error in errors], all_errors)
     finally:
-        errors.clear()  # They hold this frame, and it would hold them.
+        # The errors hold frames, some of which hold these lists.
+        for errors in failures:
+            errors.clear()
+
+
+async def _first_of(attempts: Sequence[Attempt]) -> socket.socket | None:
+    for attempt in attempts:
+        sock = await attempt()
+        if sock is not None:
+            return sock
+    return None
+
+
+def _failed(errors: list[OSError], all_errors: bool) -> Exception:
+    if all_errors:
+        return ExceptionGroup("create_connection failed", errors)
+    return combined(errors)
 
 
 def combined(errors: list[OSError]) -> OSError:
@@ -52,36 +88,41 @@ def combined(errors: list[OSError]) -> OSError:
 
 
 async def _attempt(
-    loop: LoopCore, info: AddressInfo, local: list[AddressInfo] | None
-) -> socket.socket:
+    loop: LoopCore, info: AddressInfo, local: list[AddressInfo] | None, errors: list[OSError]
+) -> socket.socket | None:
+    """Return a connected socket, or None and why not in ``errors``."""
     family, kind, proto, _, address = info
-    sock = socket.socket(family, kind, proto)
+    sock = None
     try:
+        sock = socket.socket(family, kind, proto)
         sock.setblocking(False)
-        if local is not None:
-            _bind_local(sock, family, local)
-        await sock_connect(loop, sock, address)
+        if local is None or _bind_local(sock, family, local, errors):
+            await sock_connect(loop, sock, address)
+            return sock
+    except OSError as error:
+        errors.append(error)
     except BaseException:
-        sock.close()
+        if sock is not None:
+            sock.close()
         raise
-    return sock
+    if sock is not None:
+        sock.close()
+    return None
 
 
-def _bind_local(sock: socket.socket, family: int, local: list[AddressInfo]) -> None:
-    errors: list[OSError] = []
-    for info in local:
-        if info[0] != family:
-            continue
+def _bind_local(
+    sock: socket.socket, family: int, local: list[AddressInfo], errors: list[OSError]
+) -> bool:
+    """Bind to the first local address that can be; return whether there was one."""
+    matching = [info[4] for info in local if info[0] == family]
+    for address in matching:
         try:
-            sock.bind(info[4])
-            return
+            sock.bind(address)
         except OSError as error:
-            errors.append(
-                OSError(
-                    error.errno,
-                    f"error while attempting to bind on address {info[4]!r}: {error.strerror}",
-                )
-            )
-    if not errors:
-        raise OSError(f"no matching local address with family={family!r} found")
-    raise combined(errors)
+            text = f"error while attempting to bind on address {address!r}: {error.strerror}"
+            errors.append(OSError(error.errno, text))
+        else:
+            return True
+    if not matching:
+        errors.append(OSError(f"no matching local address with family={family!r} found"))
+    return False
