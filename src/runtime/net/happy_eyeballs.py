@@ -57,6 +57,7 @@ async def race(loop: LoopCore, attempts: Sequence[Attempt], delay: float) -> soc
     contest = _Contest(loop)
     try:
         await contest.run(attempts, delay)
+        contest.raise_failure()
     except BaseException:
         contest.close_winner()
         raise
@@ -95,7 +96,6 @@ class _Contest:
                 break
         while self._running and not self._decided():
             await self._change()
-        self._raise_failure()
 
     async def end(self) -> None:
         """Cancel the attempts that are left, and wait until they have ended.
@@ -133,7 +133,9 @@ class _Contest:
     def _decided(self) -> bool:
         return self._winner is not None or self._failure is not None
 
-    def _raise_failure(self) -> None:
+    def raise_failure(self) -> None:
+        """Raise what an attempt broke down with, if one did."""
+        # Not in run(), whose frame holds the task that holds the exception.
         failure = self._failure
         if failure is not None:
             self._failure = None
