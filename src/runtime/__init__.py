@@ -17,6 +17,7 @@ from runtime.kernel.errors import (
     QueueEmpty,
     QueueFull,
     QueueShutDown,
+    SendfileNotAvailableError,
     TimeoutError,
 )
 from runtime.kernel.handles import Handle
@@ -93,6 +94,7 @@ __all__ = [
     "QueueShutDown",
     "Runner",
     "Semaphore",
+    "SendfileNotAvailableError",
     "Server",
     "StreamReader",
     "StreamWriter",

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 from runtime.kernel import running
 from runtime.kernel.core import LoopCore
-from runtime.net import datagram, endpoints, names, sockets
+from runtime.net import datagram, endpoints, names, sendfile, sockets
 from runtime.net.server import Server
 from runtime.net.transports import Transport
 from runtime.system import pipes
@@ -359,6 +359,23 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
         Cancellation safe.
         """
         return sockets.sock_accept(self, sock)
+
+    def sock_sendfile(
+        self,
+        sock: socket.socket,
+        file: Any,
+        offset: int = 0,
+        count: int | None = None,
+        *,
+        fallback: bool | None = True,
+    ) -> Coroutine[Any, Any, int]:
+        """Send ``file``, at most ``count`` bytes from ``offset``; return how many were sent.
+
+        The file, in binary mode, is then positioned behind what was sent, also after an error or
+        a cancellation. Where ``os.sendfile`` cannot send it, it is read in threads and sent, or,
+        without ``fallback``, SendfileNotAvailableError is raised.
+        """
+        return sendfile.sock_sendfile(self, sock, file, offset, count, fallback=bool(fallback))
 
     # -- Pipes -------------------------------------------------------------------------------------
 

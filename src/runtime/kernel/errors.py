@@ -15,6 +15,7 @@ from asyncio import (
     LimitOverrunError,
     QueueEmpty,
     QueueFull,
+    SendfileNotAvailableError,
 )
 from builtins import TimeoutError
 from typing import TYPE_CHECKING
@@ -41,5 +42,6 @@ __all__ = [
     "QueueEmpty",
     "QueueFull",
     "QueueShutDown",
+    "SendfileNotAvailableError",
     "TimeoutError",
 ]
