@@ -7,6 +7,7 @@ import os
 import selectors
 import socket
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -221,6 +222,41 @@ def test_one_at_a_time(run: Run, pair: Pair) -> None:
     run(main())
 
 
+def test_a_wait_that_was_cancelled_is_over_at_once(run: Run, pair: Pair) -> None:
+    """The task that waited has not even run yet when the next one comes."""
+    one, two = pair
+
+    async def main() -> None:
+        loop = runtime.get_running_loop()
+        with pytest.raises(BlockingIOError):
+            while True:
+                one.send(bytes(65536))
+        for wait, add, remove in (
+            (runtime.wait_readable, loop.add_reader, loop.remove_reader),
+            (runtime.wait_writable, loop.add_writer, loop.remove_writer),
+        ):
+            first = runtime.create_task(wait(one))
+            await runtime.sleep(0)
+            first.cancel()
+            second = runtime.create_task(wait(one))
+            await runtime.sleep(0)
+            await runtime.sleep(0)
+            assert first.cancelled()
+            second.cancel()
+            calls: list[int] = []
+            add(one, calls.append, 1)
+            await runtime.wait([second])
+            two.send(b"x")
+            with pytest.raises(BlockingIOError):
+                while True:
+                    two.recv(1 << 20)
+            await until(partial(len, calls))
+            assert remove(one)
+        assert len(loop.poller.watchers()) == 1
+
+    run(main())
+
+
 def test_a_wait_that_is_dropped_frees_the_descriptor(run: Run, pair: Pair) -> None:
     one, two = pair
 
@@ -250,6 +286,14 @@ def test_what_cannot_be_watched(tmp_path: Any) -> None:
         assert len(loop.poller.watchers()) == 1
 
     runtime.run(main(), loop_factory=runtime.new_event_loop)
+
+
+def test_a_closed_loop_waits_for_nothing(pair: Pair) -> None:
+    loop = runtime.new_event_loop()
+    loop.close()
+    for wait in (readable, writable):
+        with pytest.raises(RuntimeError, match="closed"):
+            wait(loop, pair[0].fileno())
 
 
 def test_the_old_waiter_is_told_and_the_new_one_served(run: Run, reused: Reused) -> None:

@@ -77,6 +77,21 @@ def test_datagrams() -> None:
     runtime.run(main())
 
 
+def test_an_empty_datagram_is_one() -> None:
+    async def main() -> None:
+        loop = runtime.get_running_loop()
+        one, two = socket.socketpair(type=socket.SOCK_DGRAM)
+        for sock in (one, two):
+            sock.setblocking(False)
+        with one, two:
+            waiting = runtime.create_task(loop.sock_recv(two, 10))
+            await runtime.sleep(0)
+            await loop.sock_sendall(one, b"")
+            assert await waiting == b""
+
+    runtime.run(main())
+
+
 def test_a_host_name_is_resolved() -> None:
     async def main() -> None:
         loop = runtime.get_running_loop()

@@ -200,6 +200,7 @@ def _watcher_of(loop: Scheduler, fd: int) -> DescriptorWatcher:
             f"File descriptor {fd} is used by {watcher!r}; it cannot have a reader or a writer "
             "of its own before that is closed."
         )
+    loop.check_open()
     # One that does not hold the descriptor any more is told so when the new one is registered.
     return DescriptorWatcher(fd, loop)
 
@@ -214,7 +215,11 @@ def readable(loop: Scheduler, fd: int) -> Readiness:
     cannot be watched.
     """
     watcher = _watcher_of(loop, fd)
-    if watcher.events and not watcher.is_stale() and watcher.events & READ:
+    if (
+        watcher.events
+        and not watcher.is_stale()
+        and (watcher.reader is not None or _is_pending(watcher.reading))
+    ):
         raise _taken(fd)
     readiness = Readiness(loop, watcher)
     watcher.reading = readiness
@@ -232,7 +237,11 @@ def writable(loop: Scheduler, fd: int) -> Readiness:
     Raises as ``readable``.
     """
     watcher = _watcher_of(loop, fd)
-    if watcher.events and not watcher.is_stale() and watcher.events & WRITE:
+    if (
+        watcher.events
+        and not watcher.is_stale()
+        and (watcher.writer is not None or _is_pending(watcher.writing))
+    ):
         raise _taken(fd)
     readiness = Readiness(loop, watcher)
     watcher.writing = readiness
@@ -242,6 +251,11 @@ def writable(loop: Scheduler, fd: int) -> Readiness:
         watcher.writing = None
         raise
     return readiness
+
+
+def _is_pending(waiting: Readiness | None) -> bool:
+    """Return whether a task still waits: one that was cancelled may not have noticed yet."""
+    return waiting is not None and not waiting.done()
 
 
 def _taken(fd: int) -> RuntimeError:
@@ -259,7 +273,7 @@ def add_reader(
     """Call ``callback(*args)`` whenever ``fd`` can be read, in place of an earlier reader."""
     check_callback(callback, "add_reader")
     watcher = _watcher_for_callback(loop, fd)
-    if watcher.reading is not None:
+    if _is_pending(watcher.reading):
         raise _taken(watcher.fd)
     handle = Handle(callback, args, loop, copy_context())
     if watcher.reader is not None:
@@ -278,7 +292,7 @@ def add_writer(
     """Call ``callback(*args)`` whenever ``fd`` can be written, in place of an earlier writer."""
     check_callback(callback, "add_writer")
     watcher = _watcher_for_callback(loop, fd)
-    if watcher.writing is not None:
+    if _is_pending(watcher.writing):
         raise _taken(watcher.fd)
     handle = Handle(callback, args, loop, copy_context())
     if watcher.writer is not None:
