@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import socket
+import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -231,6 +232,7 @@ def test_the_next_starts_after_the_delay(net: Net) -> None:
 def test_the_failure_of_an_earlier_one_starts_none(net: Net) -> None:
     """Another attempt has been started for it already."""
     go_on = runtime.Event()
+    passed = 0.0
 
     async def fail_when_told() -> None:
         await go_on.wait()
@@ -239,15 +241,22 @@ def test_the_failure_of_an_earlier_one_starts_none(net: Net) -> None:
     net.script(fail_when_told, hang, succeed)
 
     async def main() -> None:
-        task = runtime.create_task(net.connect(happy_eyeballs_delay=0.05))
+        nonlocal passed
+        task = runtime.create_task(net.connect(happy_eyeballs_delay=NEVER))
+        await until(lambda: net.tried == [1])
+        passed += NEVER
         await until(lambda: net.tried == [1, 2])
         go_on.set()
-        for _ in range(5):
+        for _ in range(10):
             await runtime.sleep(0)
         assert net.tried == [1, 2]
+        passed += NEVER
         (await task).close()
 
-    runtime.run(main())
+    def loop_factory() -> runtime.Loop:
+        return runtime.Loop(clock=lambda: time.monotonic() + passed)  # type: ignore[abstract]
+
+    runtime.run(main(), loop_factory=loop_factory)
     assert net.tried == [1, 2, 3]
 
 
