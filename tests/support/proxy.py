@@ -296,7 +296,9 @@ class FaultProxy:
             raise self._failure
 
     def resume(self) -> None:
-        """Let everything that is stalled now go on."""
+        """Let everything that is stalled now go on; does nothing once the proxy is closed."""
+        if self._closing:
+            return
         self._to_resume.extend(
             lane for each in self.connections for lane in each.lanes if lane.stalled
         )
