@@ -8,7 +8,13 @@ from collections.abc import Callable
 import pytest
 
 from tests.net.apis import ASYNCIO, RUNTIME, Api
-from tests.net.fault_checks import DIRECTIONS, check_broken_tls, check_complete, check_reset_tls
+from tests.net.fault_checks import (
+    DIRECTIONS,
+    check_complete,
+    check_cut_tls,
+    check_garbage_tls,
+    check_reset_tls,
+)
 from tests.net.fault_scenarios import (
     ENDS,
     LOSSLESS,
@@ -26,10 +32,10 @@ from tests.support.faults import Fault, HalfClose, Plan, Reset, Stall, Truncate
 
 FAULTS: dict[str, tuple[Callable[[int], Fault], Callable[[Talk, str, Result], None]]] = {
     "reset": (Reset, check_reset_tls),
-    "half-closed": (HalfClose, check_broken_tls),
-    "truncated": (Truncate, check_broken_tls),
-    "flipped": (flipped, check_broken_tls),
-    "inserted": (inserted, check_broken_tls),
+    "half-closed": (HalfClose, check_cut_tls),
+    "truncated": (Truncate, check_cut_tls),
+    "flipped": (flipped, check_garbage_tls),
+    "inserted": (inserted, check_garbage_tls),
     "stalled": (Stall, lambda talk, _, result: check_complete(talk, result)),
 }
 LONG = [name for name, script in SCRIPTS.items() if len(script.message("to server")) > 1]
