@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import ssl
 from asyncio.trsock import TransportSocket
 from collections import deque
 from collections.abc import Callable
@@ -426,9 +427,15 @@ class StreamSocket(Watcher, Lower):
 
 
 def lost(error: BaseException) -> BaseException:
-    """Return the exception for one more of those that a connection's failure is told to."""
-    if isinstance(error, ConnectionError):
-        again = type(error)(*error.args)
+    """Return the exception for one more of those that a connection's failure is told to.
+
+    Each gets its own: an exception that is raised twice carries two tracebacks.
+    """
+    if isinstance(error, (ConnectionError, ssl.SSLError)):
+        again: OSError = type(error)(*error.args)
+        if isinstance(error, ssl.SSLError) and isinstance(again, ssl.SSLError):
+            again.reason = error.reason
+            again.library = error.library
     else:
         again = ConnectionResetError("Connection lost")
     again.__cause__ = error
