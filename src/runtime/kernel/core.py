@@ -392,10 +392,11 @@ def _run_turns(loop: LoopCore) -> None:
     """Run turns until the loop is stopped, or debug mode is turned on."""
     ready = loop.ready
     popleft = ready.popleft
+    runnable: Runnable | None
     while True:
         _collect(loop)
         for _ in range(len(ready)):
-            runnable: Runnable = popleft()
+            runnable = popleft()
             if isinstance(runnable, Handle):
                 if loop.task_entered:
                     leave_task(loop)
@@ -404,6 +405,7 @@ def _run_turns(loop: LoopCore) -> None:
                 step(runnable)
             else:
                 runnable.run()
+        runnable = None  # It may have ended: the loop is not to keep it until the next turn.
         if loop.task_entered:
             leave_task(loop)
         if loop._stopping or loop.debug:
@@ -412,10 +414,11 @@ def _run_turns(loop: LoopCore) -> None:
 
 def _run_turns_in_debug_mode(loop: LoopCore) -> None:
     """As ``_run_turns``, with an eye on the time that everything takes."""
+    runnable: Runnable | None
     while loop.debug:
         _collect(loop)
         for _ in range(len(loop.ready)):
-            runnable: Runnable = loop.ready.popleft()
+            runnable = loop.ready.popleft()
             if loop.task_entered:
                 leave_task(loop)
             started = loop._clock()
@@ -423,6 +426,7 @@ def _run_turns_in_debug_mode(loop: LoopCore) -> None:
             elapsed = loop._clock() - started
             if elapsed >= loop.slow_callback_duration:
                 watchdog.report_slow(runnable, elapsed)
+        runnable = None
         if loop.task_entered:
             leave_task(loop)
         if loop._stopping:

@@ -51,6 +51,7 @@ _current_tasks: Final = current_tasks
 _CoroutineType: Final = CoroutineType
 _CO_ITERABLE_COROUTINE: Final = 0x100
 _KERNEL: Final = (__name__, leaf.__name__)
+_SPENT: Final[BaseException] = CancelledError()
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -216,6 +217,9 @@ class TaskCore(FutureCore):
         return words
 
 
+_NOBODY: Final[TaskCore] = TaskCore.__new__(TaskCore)
+
+
 def init_task(
     self: TaskCore,
     coro: object,
@@ -286,14 +290,17 @@ def step(task: TaskCore) -> None:
     except CancelledError as cancelled:
         loop.tasks.discard(task)
         cancel_future(task, None, _without_kernel(cancelled))
+        task = _NOBODY  # The frame of the coroutine has this one, which must not have the task.
         return
     except (KeyboardInterrupt, SystemExit) as fatal:
         loop.tasks.discard(task)
         fail_future(task, _without_kernel(fatal))
+        task = _NOBODY
         raise
     except BaseException as failure:
         loop.tasks.discard(task)
         fail_future(task, _without_kernel(failure))
+        task = _NOBODY
         return
     finally:
         error = None
@@ -339,6 +346,8 @@ def _throw_into(coro: Any, context: Context, error: BaseException) -> object:
         outcome: object = context.run(coro.throw, error)
     except StopIteration as stop:
         return (stop.value,)
+    finally:
+        error = _SPENT  # What is raised has this frame, which must not have what is raised.
     return [outcome] if isinstance(outcome, tuple) else outcome
 
 
