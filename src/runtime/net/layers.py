@@ -51,6 +51,10 @@ class Upper:
         """Take note that the first ``size`` bytes of that buffer were received."""
         raise NotImplementedError
 
+    def refused_buffer(self, error: Exception) -> None:
+        """Take note that nothing could be received into that buffer."""
+        raise NotImplementedError
+
     def ended(self) -> bool:
         """Take note that the peer sends no more; return whether writing goes on."""
         raise NotImplementedError

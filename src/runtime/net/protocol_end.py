@@ -110,10 +110,17 @@ class ProtocolEnd(Top):
         except BaseException as error:
             self._failed(error, "buffer_updated")
 
+    def refused_buffer(self, error: Exception) -> None:
+        self._failed(error, "get_buffer")
+
     def _buffer_for(self, size: int) -> Any:
-        """Return the protocol's buffer for about ``size`` bytes; None when it gave none."""
+        """Return the protocol's buffer for about ``size`` bytes.
+
+        None when it gave none, or when it was replaced in the course of asking.
+        """
+        get_buffer = self._get_buffer
         try:
-            buffer = _run_in(self._context, self._get_buffer, size)
+            buffer = _run_in(self._context, get_buffer, size)
             if not len(buffer):
                 raise RuntimeError("get_buffer() returned an empty buffer")
         except (SystemExit, KeyboardInterrupt):
@@ -121,17 +128,24 @@ class ProtocolEnd(Top):
         except BaseException as error:
             self._failed(error, "get_buffer")
             return None
-        return buffer
+        return buffer if self._get_buffer is get_buffer else None
 
     def _copy_to_buffers(self, data: bytes) -> None:
         """Hand over bytes that are here already, in as many buffers as it takes."""
         rest = memoryview(data)
         while rest and self.wants_buffer:
+            get_buffer = self._get_buffer
             buffer = self._buffer_for(len(rest))
+            if self._get_buffer is not get_buffer:
+                continue
             if buffer is None:
                 return
             size = min(len(buffer), len(rest))
-            memoryview(buffer)[:size] = rest[:size]
+            try:
+                memoryview(buffer)[:size] = rest[:size]
+            except Exception as error:
+                self.refused_buffer(error)
+                return
             rest = rest[size:]
             self.buffer_updated(size)
         if rest:

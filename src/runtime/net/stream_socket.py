@@ -56,6 +56,7 @@ class StreamSocket(Watcher, Lower):
         "_guarded",
         "_held",
         "_high_water",
+        "_input_ended",
         "_loop",
         "_low_water",
         "_object",
@@ -81,6 +82,7 @@ class StreamSocket(Watcher, Lower):
         # Somebody else may close the socket object when it was given to us: look before each use.
         self._guarded = False
         self._reading = False
+        self._input_ended = False
         # Writing: what the socket did not take, and its size; whether the upper part was told.
         self._backlog: deque[Any] | None = None
         self.unsent = 0
@@ -96,17 +98,13 @@ class StreamSocket(Watcher, Lower):
         self._upper = upper
 
     def start(self) -> None:
+        # Nothing is watched yet; the upper part may pause it at once.
+        self._reading = True
         upper = self._upper
         if upper is not None:
             upper.connected()
         if not self.closing:
-            self._reading = True
-            self._loop.poller.watch(self, READ | (WRITE if self.unsent else 0))
-
-    def begin_reading(self) -> None:
-        """Receive from now on: ``start`` for an upper part that need not be told."""
-        self._reading = True
-        self._loop.poller.watch(self, READ)
+            self._watch()
 
     def guard(self) -> None:
         """Expect that others, who have the socket object, may close it under us."""
@@ -143,6 +141,9 @@ class StreamSocket(Watcher, Lower):
         except OSError as error:
             self.fail(error.with_traceback(None))
             return
+        except Exception as error:
+            upper.refused_buffer(error)
+            return
         if size:
             upper.buffer_updated(size)
         else:
@@ -150,6 +151,7 @@ class StreamSocket(Watcher, Lower):
 
     def _end_of_input(self, upper: Upper) -> None:
         self._reading = False
+        self._input_ended = True
         self._watch()
         if not upper.ended():
             self.close()
@@ -160,7 +162,7 @@ class StreamSocket(Watcher, Lower):
             self._watch()
 
     def resume_reading(self) -> None:
-        if not self._reading and not self.closing:
+        if not self._reading and not self.closing and not self._input_ended:
             self._reading = True
             self._watch()
 
@@ -171,7 +173,11 @@ class StreamSocket(Watcher, Lower):
             events = READ
         if self.unsent:
             events |= WRITE
-        self._loop.poller.watch(self, events)
+        try:
+            self._loop.poller.watch(self, events)
+        except OSError as error:
+            # Others closed the descriptor, and its number is not in use again.
+            self.fail(error.with_traceback(None))
 
     # -- Writing -----------------------------------------------------------------------------------
 
@@ -187,7 +193,13 @@ class StreamSocket(Watcher, Lower):
             return
         if self._guarded and not self._still_ours():
             return
-        size = len(data) if isinstance(data, bytes) else memoryview(data).nbytes
+        if isinstance(data, bytes):
+            size = len(data)
+        else:
+            view = memoryview(data)
+            size = view.nbytes
+            if not view.c_contiguous:
+                data = view.tobytes()
         if size == 0:
             return
         try:
@@ -238,7 +250,8 @@ class StreamSocket(Watcher, Lower):
             return
         self.unsent += size
         backlog = self._backlog
-        if backlog is None:
+        if not backlog:
+            # Empty it is while the upper part is told, in on_writable, that all was sent.
             self._backlog = deque((data,))
             return
         if size < _SMALL:
@@ -398,6 +411,7 @@ class StreamSocket(Watcher, Lower):
         self.closing = True
         self._reading = False
         self._backlog = None
+        self.unsent = 0
         self._loop.poller.watch(self, 0)
         if sock.fileno() == self.fd:
             sock.close()
