@@ -319,6 +319,33 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
         """
         return await names.getnameinfo(self, sockaddr, flags)
 
+    async def sendfile(
+        self,
+        transport: Any,
+        file: Any,
+        offset: int = 0,
+        count: int | None = None,
+        *,
+        fallback: bool = True,
+    ) -> int:
+        """Send ``file``, open in binary mode, through ``transport``, a stream transport.
+
+        From ``offset``, at most ``count`` bytes, after what was written before. Where the system
+        cannot send the file itself (with TLS, or when it is not a regular file) it is read in
+        threads; or, without ``fallback``, SendfileNotAvailableError is raised. Returns how many
+        bytes were sent; the file's position is behind them. Raises RuntimeError for a transport
+        that is closing, or that files cannot be sent through. Not cancellation safe: a part may
+        have been sent; ``file.tell()`` says how much.
+
+        Source: the standard library's documentation of ``loop.sendfile``.
+        """
+        if not isinstance(transport, Transport):
+            raise RuntimeError(f"sendfile is not supported for transport {transport!r}")
+        core = transport.core
+        return await sendfile.send_file_through(
+            self, core.end, core.lower, file, offset, count, fallback
+        )
+
     # -- Sockets -----------------------------------------------------------------------------------
 
     def sock_recv(self, sock: socket.socket, nbytes: int) -> Coroutine[Any, Any, bytes]:

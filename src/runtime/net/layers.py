@@ -19,9 +19,12 @@ after it.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from typing import Any
 
+from runtime.kernel.core import LoopCore
+from runtime.kernel.future import FutureCore, finish_future
 from runtime.kernel.native import trait
 
 
@@ -73,10 +76,13 @@ class Upper:
 class Top(Upper):
     """The upper part that no other stands on. It passes two of the events on."""
 
-    __slots__ = ("_on_connected", "_on_lost", "error")
+    __slots__ = ("_drain_waiters", "_on_connected", "_on_lost", "error", "held")
 
     def __init__(self) -> None:
         Upper.__init__(self)
+        # Whether writers are to wait, and those that do.
+        self.held = False
+        self._drain_waiters: list[FutureCore] | None = None
         self._on_connected: Callable[[], object] | None = None
         self._on_lost: Callable[[Top], object] | None = None
         # What the connection was lost because of.
@@ -109,6 +115,26 @@ class Top(Upper):
             self._on_lost = None
             callback(self)
 
+    def drained(self, loop: LoopCore) -> FutureCore:
+        """Return what to await until enough was sent; it fails when the connection does."""
+        waiter = loop.create_future()
+        if self._drain_waiters is None:
+            self._drain_waiters = []
+        self._drain_waiters.append(waiter)
+        return waiter
+
+    def wake_drainers(self, error: BaseException | None) -> None:
+        """Let go whoever waits in ``drained()``, with an error or without."""
+        waiters = self._drain_waiters
+        self._drain_waiters = None
+        for waiter in waiters or ():
+            if waiter.done():
+                continue
+            if error is not None:
+                waiter.set_exception(lost(error))
+            else:
+                finish_future(waiter, None)
+
     def close(self) -> None:
         """Send what was written, then close."""
         raise NotImplementedError
@@ -116,6 +142,23 @@ class Top(Upper):
     def abort(self) -> None:
         """Close now; what was not sent is dropped."""
         raise NotImplementedError
+
+
+def lost(error: BaseException) -> BaseException:
+    """Return the exception for one more of those that a connection's failure is told to.
+
+    Each gets its own: an exception that is raised twice carries two tracebacks.
+    """
+    if isinstance(error, (ConnectionError, ssl.SSLError)):
+        again: OSError = type(error)(*error.args)
+        for name in ("library", "reason"):
+            # What OpenSSL says, where the error is from there.
+            if hasattr(error, name):
+                setattr(again, name, getattr(error, name))
+    else:
+        again = ConnectionResetError("Connection lost")
+    again.__cause__ = error
+    return again
 
 
 @trait

@@ -163,6 +163,7 @@ class ProtocolEnd(Top):
         return bool(keep_open) and self.keeps_half_open
 
     def hold_writing(self) -> None:
+        self.held = True
         # Called by whoever writes, usually the protocol itself, which is in its context already.
         try:
             self.protocol.pause_writing()
@@ -172,6 +173,9 @@ class ProtocolEnd(Top):
             self._report(error, "protocol.pause_writing() failed")
 
     def resume_writing(self) -> None:
+        self.held = False
+        if self._drain_waiters is not None:
+            self.wake_drainers(None)
         try:
             _run_in(self._context, self.protocol.resume_writing)
         except (SystemExit, KeyboardInterrupt):
@@ -181,6 +185,8 @@ class ProtocolEnd(Top):
 
     def lost(self, error: BaseException | None) -> None:
         self.error = error
+        if self._drain_waiters is not None:
+            self.wake_drainers(error or ConnectionAbortedError("The connection was aborted."))
         self._loop.call_soon(self._tell_lost, error, context=self._context)
 
     def _tell_lost(self, error: BaseException | None) -> None:

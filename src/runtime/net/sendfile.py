@@ -1,7 +1,7 @@
 """Sending a file through a socket: by the system, from the file's pages, or by reading it.
 
 ``send_file`` and ``send_by_reading`` know a descriptor, or a function, to send to.
-``sock_sendfile`` joins them for a socket of the user's.
+``sock_sendfile`` joins them for a socket of the user's, ``send_file_through`` for a connection.
 
 Source: ``loop.sock_sendfile`` in the standard library's documentation of asyncio.
 """
@@ -18,8 +18,10 @@ from typing import Any, Final
 from runtime.kernel.core import LoopCore
 from runtime.kernel.descriptors import writable
 from runtime.kernel.errors import SendfileNotAvailableError
+from runtime.net.layers import Lower, Top
 from runtime.net.socket_calls import check_socket
 from runtime.net.sockets import sock_sendall
+from runtime.net.stream_socket import StreamSocket
 
 READ_SIZE: Final = 256 * 1024
 """Bytes that are read at a time where the system cannot send the file itself."""
@@ -48,7 +50,9 @@ async def sock_sendfile(
     if sock.type != socket.SOCK_STREAM:
         raise ValueError(f"only SOCK_STREAM type sockets are supported, not {sock!r}")
     try:
-        return await send_file(loop, sock.fileno(), file, offset, count)
+        fd = sock.fileno()
+        room = functools.partial(writable, loop, fd)
+        return await send_file(fd, file, offset, count, room)
     except SendfileNotAvailableError:
         if not fallback:
             raise
@@ -71,9 +75,69 @@ def check_request(file: Any, offset: object, count: object) -> None:
         raise ValueError(f"offset must be a non-negative integer (got {offset!r})")
 
 
-async def send_file(loop: LoopCore, fd: int, file: Any, offset: int, count: int | None) -> int:
+async def send_file_through(
+    loop: LoopCore,
+    top: Top,
+    lower: Lower,
+    file: Any,
+    offset: int,
+    count: int | None,
+    fallback: bool,
+) -> int:
+    """Send from ``file`` through a connection, after whatever was written to it before."""
+    check_request(file, offset, count)
+    if lower.is_closing():
+        raise RuntimeError("Transport is closing")
+    if isinstance(lower, StreamSocket):
+        try:
+            return await _send_natively(lower, file, offset, count)
+        except SendfileNotAvailableError:
+            if not fallback:
+                raise
+    elif not fallback:
+        raise SendfileNotAvailableError(
+            f"fallback is disabled and native sendfile is not supported for {lower!r}"
+        )
+
+    async def send(part: memoryview) -> None:
+        if lower.is_closing():
+            raise _closed_meanwhile()
+        lower.write(part)
+        if top.held:
+            await top.drained(loop)
+
+    return await send_by_reading(loop, send, file, offset, count)
+
+
+async def _send_natively(lower: StreamSocket, file: Any, offset: int, count: int | None) -> int:
+    async def room() -> None:
+        await lower.writable()
+        if lower.is_closed():
+            raise _closed_meanwhile()
+
+    lower.lend()
+    try:
+        while lower.unsent:
+            await room()
+        return await send_file(lower.fd, file, offset, count, room)
+    finally:
+        lower.take_back()
+
+
+def _closed_meanwhile() -> ConnectionError:
+    return ConnectionError("The connection was closed while a file was being sent.")
+
+
+async def send_file(
+    fd: int,
+    file: Any,
+    offset: int,
+    count: int | None,
+    room: Callable[[], Awaitable[object]],
+) -> int:
     """Have the system send from ``file`` to the non-blocking stream socket ``fd``.
 
+    ``await room()`` waits until the socket takes more, and raises when it is gone.
     Returns how many bytes were sent, and leaves the file's position behind them, however it ends.
     Raises SendfileNotAvailableError, before anything was sent, when the system cannot do it.
     """
@@ -89,7 +153,7 @@ async def send_file(loop: LoopCore, fd: int, file: Any, offset: int, count: int 
             if position == end or (end is None and _at_end(source, position)):
                 break
             # After a part as well: others get their turn, and the socket is full most likely.
-            await writable(loop, fd)
+            await room()
     except OSError as error:
         if position == offset and not isinstance(error, ConnectionError):
             raise SendfileNotAvailableError(

@@ -13,9 +13,8 @@ from typing import Any
 
 from runtime.kernel.core import LoopCore
 from runtime.kernel.future import FutureCore, finish_future, rearm_future
-from runtime.net.layers import Lower, Top
+from runtime.net.layers import Lower, Top, lost
 from runtime.net.receive_buffer import ReceiveBuffer
-from runtime.net.stream_socket import lost
 
 
 class StreamEnd(Top):
@@ -25,7 +24,6 @@ class StreamEnd(Top):
     """
 
     __slots__ = (
-        "_drain_waiters",
         "_limit",
         "_loop",
         "_lower",
@@ -35,7 +33,6 @@ class StreamEnd(Top):
         "closed_waiter",
         "closing",
         "eof",
-        "held",
         "is_lost",
         "server_side",
         "unread",
@@ -54,9 +51,6 @@ class StreamEnd(Top):
         self._wanted = 0
         self._reader: FutureCore | None = None
         self.eof = False
-        # Writing: whether writers are to wait.
-        self.held = False
-        self._drain_waiters: list[FutureCore] | None = None
         # Ending.
         self.closing = False
         self.is_lost = False
@@ -99,7 +93,7 @@ class StreamEnd(Top):
     def resume_writing(self) -> None:
         self.held = False
         if self._drain_waiters is not None:
-            self._wake_drainers()
+            self.wake_drainers(None)
 
     def lost(self, error: BaseException | None) -> None:
         self.is_lost = True
@@ -108,7 +102,7 @@ class StreamEnd(Top):
         self.eof = True
         self._wake_reader()
         if self._drain_waiters is not None:
-            self._wake_drainers()
+            self.wake_drainers(error or ConnectionAbortedError("The connection was aborted."))
         waiter = self.closed_waiter
         if waiter is not None and not waiter.done():
             finish_future(waiter, None)
@@ -186,27 +180,6 @@ class StreamEnd(Top):
         lower = self._lower
         assert lower is not None
         lower.write(data)
-
-    def drained(self) -> FutureCore:
-        """Return what to await until enough was sent; it fails when the connection does."""
-        waiter = self._loop.create_future()
-        if self._drain_waiters is None:
-            self._drain_waiters = []
-        self._drain_waiters.append(waiter)
-        return waiter
-
-    def _wake_drainers(self) -> None:
-        waiters = self._drain_waiters
-        self._drain_waiters = None
-        for waiter in waiters or ():
-            if waiter.done():
-                continue
-            if self.error is not None:
-                waiter.set_exception(lost(self.error))
-            elif self.is_lost and self.held:
-                waiter.set_exception(ConnectionAbortedError("The connection was aborted."))
-            else:
-                finish_future(waiter, None)
 
     # -- Ending ------------------------------------------------------------------------------------
 

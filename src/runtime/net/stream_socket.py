@@ -21,7 +21,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-import ssl
 from asyncio.trsock import TransportSocket
 from collections import deque
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from typing import Any, Final
 
 from runtime.kernel import leaf
 from runtime.kernel.core import LoopCore
+from runtime.kernel.future import FutureCore, finish_future
 from runtime.kernel.poller import READ, WRITE, Watcher
 from runtime.net.layers import Lower, Upper
 
@@ -39,6 +39,7 @@ _IOV_MAX: Final = 64
 _JOIN_MOST: Final = 64 * 1024
 """Bytes up to which several parts are joined: cheaper than to hand them over one by one."""
 
+_AFTER_EOF: Final = "Cannot write after write_eof(): the end was announced already."
 _SMALL: Final = 2048
 _WARN_AFTER: Final = 5
 _recv: Final[Callable[[int], bytes | None]] = leaf.recv
@@ -62,9 +63,11 @@ class StreamSocket(Watcher, Lower):
         "_object",
         "_peername",
         "_reading",
+        "_refusal",
         "_sock",
         "_sockname",
         "_upper",
+        "_writable_waiter",
         "_writes_lost",
         "closing",
         "unsent",
@@ -91,6 +94,9 @@ class StreamSocket(Watcher, Lower):
         self._low_water = HIGH_WATER // 4
         self._eof_wanted = False
         self._eof_sent = False
+        # Why nothing can be written, if it cannot.
+        self._refusal: str | None = None
+        self._writable_waiter: FutureCore | None = None
         self._writes_lost = 0
         self.closing = False
 
@@ -171,7 +177,7 @@ class StreamSocket(Watcher, Lower):
         events = 0
         if self._reading:
             events = READ
-        if self.unsent:
+        if self.unsent or self._writable_waiter is not None:
             events |= WRITE
         try:
             self._loop.poller.watch(self, events)
@@ -182,8 +188,8 @@ class StreamSocket(Watcher, Lower):
     # -- Writing -----------------------------------------------------------------------------------
 
     def write(self, data: Any) -> None:
-        if self._eof_wanted:
-            raise RuntimeError("Cannot write after write_eof(): the end was announced already.")
+        if self._refusal is not None:
+            raise RuntimeError(self._refusal)
         if self._sock is None:
             self._count_lost_write()
             return
@@ -221,7 +227,7 @@ class StreamSocket(Watcher, Lower):
         sizes = [memoryview(part).nbytes for part in parts]
         total = sum(sizes)
         sock = self._sock
-        if sock is None or self.unsent or self._eof_wanted or total <= _JOIN_MOST:
+        if sock is None or self.unsent or self._refusal is not None or total <= _JOIN_MOST:
             self.write(parts[0] if len(parts) == 1 else b"".join(parts))
             return
         if self._guarded and not self._still_ours():
@@ -278,9 +284,11 @@ class StreamSocket(Watcher, Lower):
     def on_writable(self) -> None:
         sock = self._sock
         backlog = self._backlog
-        if sock is None or backlog is None:
+        if sock is None or (self._guarded and not self._still_ours()):
             return
-        if self._guarded and not self._still_ours():
+        if not backlog:
+            self._wake_writable()
+            self._watch()
             return
         try:
             if len(backlog) == 1:
@@ -305,8 +313,9 @@ class StreamSocket(Watcher, Lower):
         if self.closing:
             self._close(None)
             return
+        self._wake_writable()
         self._watch()
-        if self._eof_wanted:
+        if self._refusal is _AFTER_EOF:
             self._send_eof()
 
     def _drop_sent(self, backlog: deque[Any], sent: int) -> None:
@@ -319,6 +328,35 @@ class StreamSocket(Watcher, Lower):
                 return
             sent -= len(first)
             backlog.popleft()
+
+    def writable(self) -> FutureCore:
+        """Return what to await until the socket takes more, and nothing is unsent; or is closed."""
+        waiter = self._loop.create_future()
+        if self._sock is None:
+            finish_future(waiter, None)
+        else:
+            self._writable_waiter = waiter
+            self._watch()
+        return waiter
+
+    def _wake_writable(self) -> None:
+        waiter = self._writable_waiter
+        if waiter is not None:
+            self._writable_waiter = None
+            if not waiter.done():
+                finish_future(waiter, None)
+
+    def lend(self) -> None:
+        """Let somebody else send through the descriptor, and nobody here, until ``take_back``."""
+        if self._refusal is not None:
+            raise RuntimeError(self._refusal)
+        self._refusal = "unable to write; sendfile is in progress"
+
+    def take_back(self) -> None:
+        """Send again."""
+        self._refusal = _AFTER_EOF if self._eof_wanted else None
+        if self._eof_wanted and not self.unsent:
+            self._send_eof()
 
     def unsent_size(self) -> int:
         return self.unsent
@@ -344,7 +382,9 @@ class StreamSocket(Watcher, Lower):
         if self._eof_wanted or self.closing:
             return
         self._eof_wanted = True
-        if not self.unsent:
+        if self._refusal is None:
+            self._refusal = _AFTER_EOF
+        if not self.unsent and self._refusal is _AFTER_EOF:
             self._send_eof()
 
     def _send_eof(self) -> None:
@@ -412,6 +452,7 @@ class StreamSocket(Watcher, Lower):
         self._reading = False
         self._backlog = None
         self.unsent = 0
+        self._wake_writable()
         self._loop.poller.watch(self, 0)
         if sock.fileno() == self.fd:
             sock.close()
@@ -438,22 +479,6 @@ class StreamSocket(Watcher, Lower):
     def __repr__(self) -> str:
         state = "closed" if self._sock is None else "closing" if self.closing else "open"
         return f"<Connection {state} fd={self.fd} peername={self._peername!r}>"
-
-
-def lost(error: BaseException) -> BaseException:
-    """Return the exception for one more of those that a connection's failure is told to.
-
-    Each gets its own: an exception that is raised twice carries two tracebacks.
-    """
-    if isinstance(error, (ConnectionError, ssl.SSLError)):
-        again: OSError = type(error)(*error.args)
-        if isinstance(error, ssl.SSLError) and isinstance(again, ssl.SSLError):
-            again.reason = error.reason
-            again.library = error.library
-    else:
-        again = ConnectionResetError("Connection lost")
-    again.__cause__ = error
-    return again
 
 
 def _closed_by_others(fd: int) -> OSError:

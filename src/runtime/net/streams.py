@@ -18,8 +18,10 @@ from typing import Any, Final
 from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import IncompleteReadError, LimitOverrunError
 from runtime.net.establishing import established
+from runtime.net.layers import lost
+from runtime.net.sendfile import send_file_through
 from runtime.net.stream_end import StreamEnd
-from runtime.net.stream_socket import StreamSocket, lost, set_no_delay
+from runtime.net.stream_socket import StreamSocket, set_no_delay
 from runtime.net.tls_options import TLSOptions, upgrade_tls
 
 DEFAULT_LIMIT: Final = 64 * 1024
@@ -214,7 +216,24 @@ class StreamWriter:
             error = end.error
             raise lost(error) if error else ConnectionResetError("Connection lost")
         if end.held:
-            await end.drained()
+            await end.drained(self._loop)
+
+    async def sendfile(
+        self, file: Any, offset: int = 0, count: int | None = None, *, fallback: bool = True
+    ) -> int:
+        """Send ``file``, open in binary mode, from ``offset``, at most ``count`` bytes.
+
+        After what was written before, and without copying it through the process where the system
+        can (``os.sendfile``, which TLS cannot use); else, unless ``fallback`` is False, it is read
+        in threads. Returns how many bytes were sent; the file's position is behind them, also after
+        an error. Raises RuntimeError when the connection is closing, SendfileNotAvailableError
+        without the fallback. Not cancellation safe: a part may have been sent; ``file.tell()`` says
+        how much.
+
+        Source: ``loop.sendfile`` in the standard library's documentation of asyncio.
+        """
+        end = self._end
+        return await send_file_through(self._loop, end, end.lower, file, offset, count, fallback)
 
     def write_eof(self) -> None:
         """Announce the end to the peer, once everything written was sent; reading goes on.
@@ -282,7 +301,7 @@ class StreamWriter:
         if end.closing:
             raise ConnectionResetError("The connection is closed; it cannot go on with TLS.")
         if end.held:
-            await end.drained()
+            await end.drained(self._loop)
         lower = end.lower
         layer = tls.layer(self._loop, lower, end)
         end.stand_on(layer)

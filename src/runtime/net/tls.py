@@ -408,16 +408,17 @@ class TLSLayer(Upper, Lower):
         self.fail(TimeoutError(f"SSL shutdown timed out after {self._shutdown_timeout} seconds"))
 
     def fail(self, error: BaseException | None) -> None:
-        if self._state == _CLOSED:
-            return
-        self._state = _CLOSED
-        self._lower.fail(error)
+        if self._state != _CLOSED:
+            self._lower.fail(error)
 
     def lost(self, error: BaseException | None) -> None:
         self._cancel_timer()
-        self._state = _CLOSED
         if error is None:
             error = self._error
+        if self._state == _HANDSHAKE and self._loop.debug:
+            # Of a server nobody else would be told; that anybody may cause it is why only here.
+            _logger.warning("%r: SSL handshake failed: %r", self, error)
+        self._state = _CLOSED
         upper = self._upper
         self._upper = None
         self._plain.clear()
