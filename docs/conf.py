@@ -48,6 +48,7 @@ ADDITIONS = {
     "close_clients",
     "get_context",
     "set_write_buffer_limits",
+    "shutdown",
     "slow_callback_duration",
     "watch_slow_callbacks",
 }
