@@ -1,6 +1,6 @@
 """Streams: the two ends of a connection, one to read from and one to write to.
 
-They are thin on purpose: the state is in ``Connection``, and what can be done at once is done there
+They are thin on purpose: the state is in ``StreamEnd``, and what can be done at once is done there
 in one call. A read waits only when nothing is there.
 
 Source: "Streams" in the standard library's documentation of asyncio.
@@ -311,7 +311,9 @@ class StreamWriter:
         """Return what is known under ``name``, or ``default``.
 
         ``socket``, ``sockname`` and ``peername``: the addresses are the socket's own answers. With
-        TLS also ``sslcontext``, ``ssl_object``, ``peercert``, ``cipher``, ``compression``.
+        TLS also ``sslcontext``, ``ssl_object``, ``peercert``, ``cipher``, ``compression`` and
+        ``truncated``: whether the peer's end came without the announcement that TLS asks for, so
+        that bytes may be missing.
         """
         found = self._end.lower.info(name)
         return default if found is None else found
