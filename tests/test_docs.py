@@ -6,6 +6,7 @@ A block marked ``output`` that follows is what it prints.
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import pytest
@@ -48,3 +49,17 @@ def test_every_public_name_is_in_the_reference() -> None:
     )
     documented |= set(re.findall(r"`(\w+)`", reference))
     assert set(runtime.__all__) <= documented
+
+
+def test_every_method_of_asyncio_s_loops_that_is_there_is_in_the_table() -> None:
+    there = {
+        name
+        for name in dir(asyncio.AbstractEventLoop)
+        if not name.startswith("_")
+        and not getattr(getattr(runtime.Loop, name), "__module__", "").startswith("asyncio")
+    }
+    page = (ROOT / "docs" / "api" / "loop.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    documented = set(re.findall(r"`(\w+)`", "\n".join(rows)))
+    assert there <= documented
+    assert all(hasattr(runtime.Loop, name) for name in documented)
