@@ -228,7 +228,7 @@ class StreamSocket(Watcher, Lower):
         total = sum(sizes)
         sock = self._sock
         if sock is None or self.unsent or self._refusal is not None or total <= _JOIN_MOST:
-            self.write(parts[0] if len(parts) == 1 else b"".join(parts))
+            self.write(parts[0] if len(parts) == 1 else _joined(parts))
             return
         if self._guarded and not self._still_ours():
             return
@@ -236,6 +236,9 @@ class StreamSocket(Watcher, Lower):
             sent = sock.sendmsg(parts[:_IOV_MAX])
         except (BlockingIOError, InterruptedError):
             sent = 0
+        except BufferError:
+            self.write(_joined(parts))
+            return
         except OSError as error:
             self.fail(error.with_traceback(None))
             return
@@ -243,7 +246,10 @@ class StreamSocket(Watcher, Lower):
             if sent >= size:
                 sent -= size
                 continue
-            rest = memoryview(part).cast("B")[sent:]
+            view = memoryview(part)
+            if not view.c_contiguous:
+                view = memoryview(view.tobytes())
+            rest = view.cast("B")[sent:]
             self._keep(rest if isinstance(part, bytes) else bytes(rest))
             sent = 0
         self._watch()
@@ -479,6 +485,14 @@ class StreamSocket(Watcher, Lower):
     def __repr__(self) -> str:
         state = "closed" if self._sock is None else "closing" if self.closing else "open"
         return f"<Connection {state} fd={self.fd} peername={self._peername!r}>"
+
+
+def _joined(parts: list[Any]) -> bytes:
+    try:
+        return b"".join(parts)
+    except TypeError:
+        # All are bytes-like, but one has gaps.
+        return b"".join([memoryview(part).tobytes() for part in parts])
 
 
 def _closed_by_others(fd: int) -> OSError:
