@@ -195,7 +195,9 @@ def small_buffers(transport: Any, peer: socket.socket) -> None:
     """Have the system keep few bytes, so that it takes few to get a backlog."""
     sock = transport.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    if peer.family == socket.AF_UNIX:
+        # A small window would make TCP slow.
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
 
 
 def fill(transport: Any, size: int = 1000) -> int:
