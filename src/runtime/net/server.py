@@ -81,6 +81,8 @@ class _Listener(Watcher):
                 raise
             except BaseException as error:
                 self._report_refused(error, address)
+            if not self.events:
+                return  # Whoever took it over closed the server.
         self._batch = min(2 * self._batch, _BATCH)
 
     def _report_refused(self, error: BaseException, address: object) -> None:
