@@ -171,8 +171,12 @@ class Poller:
     def _take_over(self, fd: int) -> None:
         stale = self._watchers.get(fd)
         if stale is not None:
-            self._unregister(stale)
-            stale.on_lost()
+            self.evict(stale)
+
+    def evict(self, watcher: Watcher) -> None:
+        """Drop a watcher whose descriptor is another file by now, and tell it."""
+        self._unregister(watcher)
+        watcher.on_lost()
 
     def arm(self, watcher: Watcher, events: int) -> None:
         """Watch ``events`` (READ, WRITE or both) for ``watcher`` until the first of them comes.

@@ -181,8 +181,8 @@ async def start_server(
     exception handler, and the connection is closed. ``limit`` is in bytes, ``backlog`` in
     connections. ``sock`` is a bound socket to use instead. With ``ssl``, a context that has a
     certificate, the callback is called after the handshake; a connection whose handshake fails is
-    closed, and is logged in debug mode only. Raises OSError when the address cannot be bound, ValueError for
-    arguments that do not go together.
+    closed, and is logged in debug mode only. Raises OSError when the address cannot be bound,
+    ValueError for arguments that do not go together.
     """
     tls = _check_server(
         client_connected_cb, limit, ssl, ssl_handshake_timeout, ssl_shutdown_timeout

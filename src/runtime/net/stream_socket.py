@@ -10,6 +10,10 @@ The two directions are independent::
                 |                                                      ^
                 +------ fail(): nothing more is sent ------------------+
 
+Others who know the socket may close it under us, and its number may be given to another file. While
+it is watched, the poller tells as soon as the loop has to do with the new one; while it is not, and
+before it is closed, the file behind the number is looked at.
+
 Invariants: it watches for reading exactly while OPEN for reading, and for writing exactly while
 something is unsent; ``unsent`` is the size of the backlog; CLOSED means that the descriptor was
 given back and the upper part told. What it fails with is stripped of its traceback: the frames of
@@ -30,6 +34,7 @@ from runtime.kernel import leaf
 from runtime.kernel.core import LoopCore
 from runtime.kernel.future import FutureCore, finish_future
 from runtime.kernel.poller import READ, WRITE, Watcher
+from runtime.net.descriptors import closed_by_others, file_number
 from runtime.net.layers import Lower, Upper
 
 HIGH_WATER: Final = 64 * 1024
@@ -54,6 +59,7 @@ class StreamSocket(Watcher, Lower):
         "_backlog",
         "_eof_sent",
         "_eof_wanted",
+        "_file",
         "_guarded",
         "_held",
         "_high_water",
@@ -75,6 +81,10 @@ class StreamSocket(Watcher, Lower):
 
     def __init__(self, loop: LoopCore, sock: socket.socket, upper: Upper, peername: object) -> None:
         Watcher.__init__(self, sock.fileno())
+        # Nobody is to write to the number from here on who had it before.
+        before = loop.poller.watcher(self.fd)
+        if isinstance(before, StreamSocket):
+            loop.poller.evict(before)
         self._loop = loop
         # None once it is closed; what users were given of it stays what it was.
         self._sock: socket.socket | None = sock
@@ -84,6 +94,8 @@ class StreamSocket(Watcher, Lower):
         self._sockname: object = None
         # Somebody else may close the socket object when it was given to us: look before each use.
         self._guarded = False
+        # What file it was then.
+        self._file = 0
         self._reading = False
         self._input_ended = False
         # Writing: what the socket did not take, and its size; whether the upper part was told.
@@ -115,6 +127,7 @@ class StreamSocket(Watcher, Lower):
     def guard(self) -> None:
         """Expect that others, who have the socket object, may close it under us."""
         self._guarded = True
+        self._file = file_number(self.fd)
 
     # -- Reading -----------------------------------------------------------------------------------
 
@@ -179,6 +192,8 @@ class StreamSocket(Watcher, Lower):
             events = READ
         if self.unsent or self._writable_waiter is not None:
             events |= WRITE
+        if events and not self.events and self._guarded and not self._still_ours():
+            return
         try:
             self._loop.poller.watch(self, events)
         except OSError as error:
@@ -438,14 +453,18 @@ class StreamSocket(Watcher, Lower):
         if sock is not None and sock.fileno() == self.fd:
             # The number was closed behind the socket object's back, and is somebody else's by now.
             sock.detach()
-        self.fail(_closed_by_others(self.fd))
+        self.fail(closed_by_others(self.fd))
 
     def _still_ours(self) -> bool:
         sock = self._sock
-        if sock is not None and sock.fileno() == self.fd:
+        # While it is watched, the poller notices what the socket object does not know.
+        if sock is not None and sock.fileno() == self.fd and (self.events or self._same_file()):
             return True
-        self.fail(_closed_by_others(self.fd))
+        self.fail(closed_by_others(self.fd))
         return False
+
+    def _same_file(self) -> bool:
+        return self._file == 0 or file_number(self.fd) == self._file
 
     def _close(self, error: BaseException | None) -> None:
         sock = self._sock
@@ -461,7 +480,10 @@ class StreamSocket(Watcher, Lower):
         self._wake_writable()
         self._loop.poller.watch(self, 0)
         if sock.fileno() == self.fd:
-            sock.close()
+            if self._same_file():
+                sock.close()
+            else:
+                sock.detach()
         if upper is not None:
             upper.lost(error)
 
@@ -476,7 +498,8 @@ class StreamSocket(Watcher, Lower):
             return self._sockname
         if name == "socket":
             # Whoever gets it may close it.
-            self._guarded = True
+            if self._sock is not None:
+                self.guard()
             return self._object
         if name == "transport_socket":
             return TransportSocket(self._object)
@@ -493,13 +516,6 @@ def _joined(parts: list[Any]) -> bytes:
     except TypeError:
         # All are bytes-like, but one has gaps.
         return b"".join([memoryview(part).tobytes() for part in parts])
-
-
-def _closed_by_others(fd: int) -> OSError:
-    return ConnectionAbortedError(
-        f"The socket with file descriptor {fd} was closed while its connection was open: "
-        "close the connection instead."
-    )
 
 
 def set_no_delay(sock: socket.socket) -> None:
