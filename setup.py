@@ -33,6 +33,7 @@ from setuptools.command.build_py import build_py
 COMPILED = (
     "src/runtime/kernel/handles.py",
     "src/runtime/kernel/timers.py",
+    "src/runtime/kernel/backlog.py",
     "src/runtime/kernel/poller.py",
     "src/runtime/kernel/scheduler.py",
     "src/runtime/kernel/future.py",

@@ -31,6 +31,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from runtime.kernel import leaf
+from runtime.kernel.backlog import drop_sent, keep, next_chunks
 from runtime.kernel.core import LoopCore
 from runtime.kernel.future import FutureCore, finish_future
 from runtime.kernel.poller import READ, WRITE, Watcher
@@ -45,7 +46,6 @@ _JOIN_MOST: Final = 64 * 1024
 """Bytes up to which several parts are joined: cheaper than to hand them over one by one."""
 
 _AFTER_EOF: Final = "Cannot write after write_eof(): the end was announced already."
-_SMALL: Final = 2048
 _WARN_AFTER: Final = 5
 _recv: Final[Callable[[int], bytes | None]] = leaf.recv
 _send: Final[Callable[[int, Any], int]] = leaf.send
@@ -271,24 +271,11 @@ class StreamSocket(Watcher, Lower):
         self._hold()
 
     def _keep(self, data: Any) -> None:
-        """Put what could not be sent at the end of the backlog; small pieces are gathered."""
-        size = len(data)
-        if not size:
-            return
-        self.unsent += size
-        backlog = self._backlog
-        if not backlog:
-            # Empty it is while the upper part is told, in on_writable, that all was sent.
-            self._backlog = deque((data,))
-            return
-        if size < _SMALL:
-            last = backlog[-1]
-            if isinstance(last, bytearray) and len(last) < 16 * _SMALL:
-                last += data
-                return
-            backlog.append(bytearray(data))
-        else:
-            backlog.append(data)
+        if data:
+            self.unsent += len(data)
+            if self._backlog is None:
+                self._backlog = deque()
+            keep(self._backlog, data)
 
     def _hold(self) -> None:
         if self.unsent > self._high_water and not self._held:
@@ -315,13 +302,14 @@ class StreamSocket(Watcher, Lower):
             if len(backlog) == 1:
                 sent = _send(self.fd, backlog[0])
             else:
-                sent = sock.sendmsg([backlog[i] for i in range(min(len(backlog), _IOV_MAX))])
+                sent = sock.sendmsg(next_chunks(backlog))
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self.fail(error.with_traceback(None))
             return
-        self._drop_sent(backlog, sent)
+        self.unsent -= sent
+        drop_sent(backlog, sent)
         upper = self._upper
         if self._held and self.unsent <= self._low_water:
             self._held = False
@@ -338,17 +326,6 @@ class StreamSocket(Watcher, Lower):
         self._watch()
         if self._refusal is _AFTER_EOF:
             self._send_eof()
-
-    def _drop_sent(self, backlog: deque[Any], sent: int) -> None:
-        self.unsent -= sent
-        while sent:
-            first = backlog[0]
-            if sent < len(first):
-                # A bytearray is not grown any more once it was sent from.
-                backlog[0] = memoryview(first)[sent:]
-                return
-            sent -= len(first)
-            backlog.popleft()
 
     def writable(self) -> FutureCore:
         """Return what to await until the socket takes more, and nothing is unsent; or is closed."""
@@ -437,16 +414,6 @@ class StreamSocket(Watcher, Lower):
 
     def fail(self, error: BaseException | None) -> None:
         self._close(error)
-
-    def detach(self) -> socket.socket:
-        """Give the socket up without closing it, and return it; the upper part is not told."""
-        sock = self._sock
-        assert sock is not None
-        self._loop.poller.watch(self, 0)
-        self._sock = None
-        self.closing = True
-        self._upper = None
-        return sock
 
     def on_lost(self) -> None:
         sock = self._sock

@@ -12,6 +12,7 @@ from contextvars import Context
 from typing import Any, Final
 
 from runtime.kernel import leaf
+from runtime.kernel.backlog import drop_sent, keep, next_chunks
 from runtime.kernel.core import LoopCore
 from runtime.kernel.poller import READ, WRITE
 from runtime.system.pipe_ends import Pipe, PipeEnd
@@ -20,9 +21,6 @@ HIGH_WATER: Final = 64 * 1024
 """Bytes not sent yet above which the protocol is told to pause."""
 
 _IOV_MAX: Final = 1024
-_GATHERED: Final = 128 * 1024
-"""Bytes that one system call is offered: twice what a pipe holds, unless somebody enlarged it."""
-
 _WARN_AFTER: Final = 5
 _run_in: Final = Context.run
 _send: Final[Callable[[int, Any], int]] = leaf.send
@@ -132,7 +130,7 @@ class WriteEnd(PipeEnd):
         return False
 
     def _keep(self, data: Any) -> None:
-        self._backlog.append(data)
+        keep(self._backlog, data)
         self.unsent += len(data)
 
     def on_writable(self) -> None:
@@ -146,7 +144,8 @@ class WriteEnd(PipeEnd):
         except OSError as error:
             self.fail(error)
             return
-        self._drop(sent)
+        self.unsent -= sent
+        drop_sent(self._backlog, sent)
         if not self.unsent:
             self.update_watch()
         if self._protocol_paused and self.unsent <= self._low_water:
@@ -158,26 +157,7 @@ class WriteEnd(PipeEnd):
         backlog = self._backlog
         if len(backlog) == 1:
             return _send(self.number, backlog[0])
-        gathered = []
-        size = 0
-        for chunk in backlog:
-            gathered.append(chunk)
-            size += len(chunk)
-            if size >= _GATHERED or len(gathered) == _IOV_MAX:
-                break
-        return os.writev(self.number, gathered)
-
-    def _drop(self, sent: int) -> None:
-        backlog = self._backlog
-        self.unsent -= sent
-        while sent:
-            first = backlog[0]
-            size = len(first)
-            if sent < size:
-                backlog[0] = memoryview(first)[sent:]
-                return
-            sent -= size
-            backlog.popleft()
+        return os.writev(self.number, next_chunks(backlog))
 
     # -- Flow control ------------------------------------------------------------------------------
 
