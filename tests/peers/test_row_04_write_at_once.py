@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+from typing import Any
+
 import runtime
 from tests.net.tools import stream_pair
+from tests.net.transport_tools import Recorder, kinds, talking
 
 
 def test_a_blocking_peer_in_the_same_thread_gets_the_bytes() -> None:
@@ -13,3 +17,39 @@ def test_a_blocking_peer_in_the_same_thread_gets_the_bytes() -> None:
             return peer.recv(100)
 
     assert runtime.run(main()) == b"no turn of the loop in between"
+
+
+@kinds
+def test_so_does_one_of_a_protocols_transport(kind: str) -> None:
+    async def main() -> None:
+        async with talking(kind=kind) as (transport, _, peer):
+            transport.write(b"no turn of the loop in between")
+            assert peer.recv(100) == b"no turn of the loop in between"
+            transport.writelines([b"nor ", b"here"])
+            assert peer.recv(100) == b"nor here"
+
+    runtime.run(main())
+
+
+def test_what_connection_made_writes_is_sent_before_anything_else_happens() -> None:
+    class Greeting(Recorder):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            transport.write(b"welcome")
+            greeted.append(socks[0].recv(100))
+
+    greeted: list[bytes] = []
+    socks: list[socket.socket] = []
+
+    async def main() -> None:
+        ours, peer = socket.socketpair()
+        peer.settimeout(30)
+        socks.append(peer)
+        with peer:
+            loop = runtime.get_running_loop()
+            transport, protocol = await loop.create_connection(Greeting, sock=ours)
+            assert greeted == [b"welcome"]
+            transport.abort()
+            await protocol.until_lost()
+
+    runtime.run(main())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 
 import runtime
-from tests.net.tools import stream_pair, until
+from tests.net.tools import reset, stream_pair, until
+from tests.net.transport_tools import Recorder, collect_reports, kinds, talking
 
 
 def test_writes_after_the_loss_are_warned_about_and_nothing_else(
@@ -46,3 +48,63 @@ def test_the_first_few_are_not_worth_a_warning(caplog: pytest.LogCaptureFixture)
 
     runtime.run(main())
     assert caplog.records == []
+
+
+@kinds
+def test_a_protocols_transport_warns_and_nothing_else(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        errors = collect_reports()
+        async with talking(kind=kind) as (transport, protocol, peer):
+            transport.write(b"x" * 5_000_000)
+            reset(peer)
+            for _ in range(20):
+                transport.write(b"into the void")
+                transport.writelines([b"a", b"b"])
+                await runtime.sleep(0)
+            await protocol.until_lost()
+            for _ in range(10):
+                transport.write(b"into the void")
+                transport.writelines([b"x" * 50_000, b"y" * 50_000])
+                transport.write_eof()
+            [error] = protocol.lost
+            assert isinstance(error, ConnectionError)
+        assert errors == []
+
+    with caplog.at_level(logging.WARNING, "asyncio"):
+        runtime.run(main())
+    warnings = [record.getMessage() for record in caplog.records]
+    assert warnings
+    assert all("write() to a connection that is closed" in text for text in warnings)
+
+
+def test_the_peer_vanishes_between_the_events_of_one_turn() -> None:
+    """Each protocol writes to the other one when it is told of the end, or of data."""
+
+    class Crossed(Recorder):
+        other: Any = None
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self.other.transport.abort()
+            self.other.transport.write(b"x" * 1_000_000)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            self.transport.write(b"to whom?")
+            if self.other is not None:
+                self.other.transport.write(b"x" * 1_000_000)
+
+    async def main() -> None:
+        errors = collect_reports()
+        async with talking(Crossed) as (_, one, peer), talking(Crossed) as (_, two, far):
+            one.other, two.other = two, one
+            peer.sendall(b"x")
+            far.sendall(b"x")
+            peer.close()
+            await two.until_lost()
+            await one.until_lost()
+        assert errors == []
+
+    runtime.run(main())
