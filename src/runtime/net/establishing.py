@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 from runtime.kernel.core import LoopCore
@@ -14,15 +15,15 @@ async def established(loop: LoopCore, top: Top, start: Callable[[], object]) -> 
 
     Raises what the TLS handshake failed with. Cancelled, it aborts the connection.
     """
-    waiter: Future[None] = loop.create_future()
+    waiter: Future[None] | None = loop.create_future()
 
     def on_connected() -> None:
-        if not waiter.done():
+        if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
     def on_lost(top: Top) -> None:
-        if not waiter.done():
-            waiter.set_exception(top.error or ConnectionAbortedError("The connection was aborted."))
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(_failure(top.error))
         if on_lost_before is not None:
             on_lost_before(top)
 
@@ -30,9 +31,19 @@ async def established(loop: LoopCore, top: Top, start: Callable[[], object]) -> 
     top.call_when_connected(on_connected)
     starting = loop.call_soon(start)
     try:
+        assert waiter is not None
         await waiter
         top.call_when_lost(on_lost_before)
     except BaseException:
+        # What it failed with holds this frame, and is held by the future: a circle.
+        waiter = None
         starting.cancel()
         top.abort()
         raise
+
+
+def _failure(error: BaseException | None) -> BaseException:
+    """Return what to raise: not what the connection itself keeps, which would be a circle."""
+    if error is None:
+        return ConnectionAbortedError("The connection was aborted.")
+    return copy.copy(error) if isinstance(error, OSError) else error

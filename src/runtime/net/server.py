@@ -238,6 +238,7 @@ class Server(asyncio.AbstractServer):
             sock.close()
         self._sockets.clear()
         self._listeners = None
+        self._accept = None  # It knows the server: a circle.
         self._serving = False
         waiting = self._serving_forever
         if waiting is not None and not waiting.done():
