@@ -20,3 +20,11 @@ def pytest_sessionstart() -> None:
     """Refuse to test another build than the one that was meant."""
     if wrong := build.wrong_build():
         raise pytest.UsageError(wrong)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is run on asyncio itself: it shows that the scenario is right, on any build."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if callspec is not None and "asyncio" in callspec.id.split("-"):
+            item.add_marker("yardstick")

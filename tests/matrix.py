@@ -13,7 +13,9 @@
 
 "Installed" is what pip put beside the interpreter that runs this; a "variant" is built by this
 program into ``build/variants``. Where there is no C compiler, the passes that need one are left
-out, and the end says so. Arguments after ``--`` go to pytest::
+out, and the end says so. Tests that hold asyncio itself against a scenario run in the first pass
+alone. Two passes run side by side, where there are two cores: much of a pass is waiting. Arguments
+after ``--`` go to pytest::
 
     python -m tests.matrix --only compiled -- -k streams -x
 """
@@ -30,13 +32,14 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = ROOT / "build" / "variants"
-FULL = ("-m", "not build")
-SHORT = ("-m", "not build and not slow")
+FULL = ("-m", "not build and not yardstick")
+SHORT = ("-m", "not build and not yardstick and not slow")
 COMPILER = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
 
 
@@ -161,20 +164,30 @@ class Result:
     seconds: float = 0.0
 
 
-def run(one: Pass, arguments: list[str], python: str = sys.executable) -> Result:
-    """Run one pass with the interpreter ``python``, showing what it prints."""
+def run(
+    one: Pass, arguments: list[str], python: str = sys.executable, *, at_once: bool = True
+) -> Result:
+    """Run one pass with the interpreter ``python``; show what it prints, at once or at its end."""
     if reason := reason_to_skip(one):
         return Result(one.name, 0, f"left out: {reason}")
     started = time.monotonic()
     environment = environment_of(one)
     command = [python, *one.python_flags, "-m", "pytest", *one.arguments, *arguments]
-    print(f"\n=== {one.name}: {shlex.join(command[1:])}", flush=True)
+    heading = f"\n=== {one.name}: {shlex.join(command[1:])}"
+    if at_once:
+        print(heading, flush=True)
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
         summary = ""
-        for line in shown(process):
-            summary = line.strip() or summary
+        if at_once:
+            for line in shown(process):
+                summary = line.strip() or summary
+        else:
+            assert process.stdout is not None
+            output = process.stdout.read().decode(errors="replace")
+            print(f"{heading}\n{output}", flush=True)
+            summary = output.strip().rpartition("\n")[2]
     return Result(one.name, process.returncode, summary, time.monotonic() - started)
 
 
@@ -206,10 +219,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run the test suite on every build.")
     names = [one.name for one in PASSES]
     parser.add_argument("--only", action="append", choices=names, help="run this pass only")
+    parser.add_argument("--jobs", type=int, help="how many passes run side by side")
     parser.add_argument("pytest", nargs="*", help="arguments of pytest, after --")
     options = parser.parse_args()
     chosen = [one for one in PASSES if not options.only or one.name in options.only]
-    return report([run(one, options.pytest) for one in chosen])
+    jobs = options.jobs or min(2, os.cpu_count() or 1, len(chosen))
+    for one in chosen:
+        if one.build and not reason_to_skip(one):
+            built_variant(one)
+    with ThreadPoolExecutor(jobs) as pool:
+        results = pool.map(lambda one: run(one, options.pytest, at_once=jobs == 1), chosen)
+        return report(list(results))
 
 
 if __name__ == "__main__":

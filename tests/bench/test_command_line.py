@@ -11,6 +11,7 @@ from bench.catalogue import CASES
 from tests.support.programs import run_program
 
 
+@pytest.mark.slow
 def test_a_small_run_with_asyncio_alone(tmp_path: Path) -> None:
     written = tmp_path / "report.json"
     network = [
@@ -39,6 +40,7 @@ def test_a_small_run_with_asyncio_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(bool(native.why_not()), reason=native.why_not())
+@pytest.mark.slow
 def test_clients_connect_where_accepted_connections_are_weighed() -> None:
     options = ("--contenders", "asyncio", "--rounds", "1")
     run = run_program("-m", "bench", "memory_stream_server", *options)

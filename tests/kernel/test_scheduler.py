@@ -446,6 +446,7 @@ def test_the_heap_against_a_sorted_list(operations: list[tuple[str, int]]) -> No
     assert rest == model
 
 
+@pytest.mark.slow
 def test_a_million_timers(loop: runtime.Loop) -> None:
     handles = [loop.call_later(3600 + n % 1000, print) for n in range(1_000_000)]
     turn(loop)
