@@ -137,7 +137,7 @@ async def _connection_on(
         set_no_delay(sock)
         protocol = protocol_factory()
         made = ProtocolConnection(
-            loop, sock, _peername(sock), protocol, copy_context(), tls, guarded=guarded
+            loop, sock, peername(sock), protocol, copy_context(), tls, guarded=guarded
         )
     except BaseException:
         sock.close()
@@ -146,7 +146,8 @@ async def _connection_on(
     return made.transport, protocol
 
 
-def _peername(sock: socket.socket) -> object:
+def peername(sock: socket.socket) -> object:
+    """Return the peer's address; None when there is no peer, or it has gone already."""
     try:
         return sock.getpeername()
     except OSError:

@@ -21,6 +21,7 @@ from runtime.net.endpoints import (
     check_stream_socket,
     connected_unix_socket,
     listening_sockets,
+    peername,
     unix_server,
 )
 from runtime.net.establishing import established
@@ -144,9 +145,9 @@ async def _open(
 ) -> tuple[StreamReader, StreamWriter]:
     """Make streams of a connected socket; close it when that fails."""
     try:
-        reader, writer, end = make_streams(
-            loop, sock, limit, sock.getpeername(), tls, guarded=guarded
-        )
+        # A given socket must be connected. One of ours was: a peer that left shows when it reads.
+        peer = sock.getpeername() if guarded else peername(sock)
+        reader, writer, end = make_streams(loop, sock, limit, peer, tls, guarded=guarded)
     except BaseException:
         sock.close()
         raise

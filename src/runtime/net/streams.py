@@ -8,6 +8,7 @@ Source: "Streams" in the standard library's documentation of asyncio.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import sys
@@ -49,7 +50,9 @@ class _Guard:
             ResourceWarning,
             stacklevel=2,
         )
-        end.abort()
+        # When the loop is closed, there is nobody left to be told.
+        with contextlib.suppress(RuntimeError):
+            end.abort()
 
 
 class StreamReader:
