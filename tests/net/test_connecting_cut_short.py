@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import socket
+from typing import Any
+
+import pytest
 
 import runtime
+from tests.net.tools import reset
 from tests.net.transport_tools import LOCAL, Recorder, collect_reports, turns
 from tests.support.cancel_everywhere import CancelPoint, cancel_everywhere, settled
 
@@ -83,3 +89,60 @@ def test_a_socket_that_is_closed_before_it_is_used() -> None:
         assert reports == []
 
     runtime.run(main())
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_peer_that_resets_at_once(streams: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system has forgotten who the peer was when it is asked."""
+
+    async def connect_and_be_reset(*args: Any, **options: Any) -> socket.socket:
+        with socket.create_server(LOCAL) as listening:
+            sock = socket.create_connection(listening.getsockname())
+            reset(listening.accept()[0])
+        sock.setblocking(False)
+        return sock
+
+    monkeypatch.setattr("runtime.net.open_streams.connect_tcp", connect_and_be_reset)
+    monkeypatch.setattr("runtime.net.endpoints.connect_tcp", connect_and_be_reset)
+
+    async def main() -> None:
+        loop = runtime.get_running_loop()
+        if streams:
+            reader, writer = await runtime.open_connection(*LOCAL)
+            with pytest.raises(ConnectionResetError):
+                await reader.read(1)
+            writer.close()
+        else:
+            _, protocol = await loop.create_connection(Recorder, *LOCAL)
+            await protocol.until_lost()
+            assert isinstance(protocol.lost[0], ConnectionResetError)
+
+    runtime.run(main())
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_what_is_dropped_after_its_loop_was_closed_closes_its_socket() -> None:
+    async def read(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async def main(loop: Any) -> list[Any]:
+        loop.set_exception_handler(lambda _, context: None)
+        ours, peer = socket.socketpair()
+        theirs, far = socket.socketpair()
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+        reader, writer = await runtime.open_connection(sock=theirs)
+        waiting = runtime.create_task(read(reader, writer))
+        await turns()
+        return [peer, far, transport, waiting]
+
+    loop = runtime.new_event_loop()
+    peer, far, *kept = loop.run_until_complete(main(loop))
+    loop.close()
+    kept.clear()
+    gc.collect()
+    with peer, far:
+        peer.settimeout(30)
+        far.settimeout(30)
+        assert peer.recv(1) == b""
+        assert far.recv(1) == b""
