@@ -61,7 +61,9 @@ def test_everything_arrives_in_order(run: Run, kind: str, size: int) -> None:
 
 @pytest.mark.parametrize("with_backlog", [False, True])
 @pytest.mark.parametrize("size", [10, 300_000])
-def test_what_is_written_may_be_changed_afterwards(run: Run, size: int, with_backlog: bool) -> None:
+def test_what_is_written_may_be_changed_afterwards(
+    run: Run, size: int, with_backlog: bool, request: pytest.FixtureRequest
+) -> None:
     async def main() -> None:
         async with talking() as (transport, _, peer):
             small_buffers(transport, peer)
@@ -69,13 +71,14 @@ def test_what_is_written_may_be_changed_afterwards(run: Run, size: int, with_bac
             data = bytearray(b"a" * size)
             transport.write(data)
             data[:] = b"b" * size
-            parts = [bytearray(b"c" * size) for _ in range(3)]
+            parts = [bytearray(b"c" * size) for _ in range(0 if on_asyncio(request) else 3)]
             transport.writelines(parts)
             for part in parts:
                 part[:] = b"d" * size
                 part.clear()
-            received = await receive(peer, before + 4 * size)
-            assert received[before:] == b"a" * size + b"c" * 3 * size
+            # asyncio's writelines() keeps the very parts, since Python 3.12.
+            received = await receive(peer, before + (1 + len(parts)) * size)
+            assert received[before:] == b"a" * size + b"c" * len(parts) * size
 
     run(main())
 
@@ -420,7 +423,11 @@ def test_what_is_written_while_closing_is_sent(run: Run) -> None:
 @kinds
 @pytest.mark.parametrize("ending", ["close", "abort", "reset"])
 def test_writes_after_the_end_are_warned_about(
-    run: Run, kind: str, ending: str, caplog: pytest.LogCaptureFixture
+    run: Run,
+    kind: str,
+    ending: str,
+    caplog: pytest.LogCaptureFixture,
+    request: pytest.FixtureRequest,
 ) -> None:
     async def main() -> None:
         reports = collect_reports()
@@ -436,7 +443,8 @@ def test_writes_after_the_end_are_warned_about(
             for _ in range(4):
                 transport.write(b"into the void")
             transport.write(b"into the void")
-            transport.writelines([b"into", b"the void"])
+            if not on_asyncio(request):  # Since Python 3.12, there it is an AttributeError.
+                transport.writelines([b"into", b"the void"])
             transport.write_eof()
             transport.pause_reading()
             transport.resume_reading()
