@@ -42,7 +42,8 @@ class ProtocolEnd(Top):
 
     def __init__(self, loop: LoopCore, protocol: Any, context: Context) -> None:
         Top.__init__(self)
-        # As in asyncio, a protocol knows it by the eof_received that is missing.
+        # It is told by the eof_received that does not come. With an error in connection_lost,
+        # asyncio's StreamReader would raise it before what it holds was read.
         self.minds_truncation = False
         self._loop = loop
         self._context = context
