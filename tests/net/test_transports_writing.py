@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import socket
+import sys
 from typing import Any
 
 import pytest
@@ -64,6 +65,9 @@ def test_everything_arrives_in_order(run: Run, kind: str, size: int) -> None:
 def test_what_is_written_may_be_changed_afterwards(
     run: Run, size: int, with_backlog: bool, request: pytest.FixtureRequest
 ) -> None:
+    if on_asyncio(request) and sys.version_info >= (3, 12):
+        pytest.skip("asyncio keeps the very buffers")
+
     async def main() -> None:
         async with talking() as (transport, _, peer):
             small_buffers(transport, peer)
@@ -71,14 +75,13 @@ def test_what_is_written_may_be_changed_afterwards(
             data = bytearray(b"a" * size)
             transport.write(data)
             data[:] = b"b" * size
-            parts = [bytearray(b"c" * size) for _ in range(0 if on_asyncio(request) else 3)]
+            parts = [bytearray(b"c" * size) for _ in range(3)]
             transport.writelines(parts)
             for part in parts:
                 part[:] = b"d" * size
                 part.clear()
-            # asyncio's writelines() keeps the very parts, since Python 3.12.
-            received = await receive(peer, before + (1 + len(parts)) * size)
-            assert received[before:] == b"a" * size + b"c" * len(parts) * size
+            received = await receive(peer, before + 4 * size)
+            assert received[before:] == b"a" * size + b"c" * 3 * size
 
     run(main())
 
