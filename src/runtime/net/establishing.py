@@ -13,37 +13,42 @@ from runtime.net.layers import Top
 async def established(loop: LoopCore, top: Top, start: Callable[[], object]) -> None:
     """Call ``start()`` in the next turn, and wait until ``top`` is told that it is connected.
 
-    Raises what the TLS handshake failed with. Cancelled, it aborts the connection.
+    Raises what ``start`` raised, or the TLS handshake failed with. Cancelled, it aborts the
+    connection.
     """
-    waiter: Future[None] | None = loop.create_future()
+    waiter: Future[BaseException | None] = loop.create_future()
 
-    def on_connected() -> None:
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+    def finish(error: BaseException | None) -> None:
+        if not waiter.done():
+            waiter.set_result(error)
+
+    def begin() -> None:
+        try:
+            start()
+        except Exception as error:
+            finish(error)
 
     def on_lost(top: Top) -> None:
-        if waiter is not None and not waiter.done():
-            waiter.set_exception(_failure(top.error))
+        # A copy, for the original stays with the connection, which the frames know that it passes.
+        finish(copy.copy(top.error) or ConnectionAbortedError("The connection was aborted."))
         if on_lost_before is not None:
             on_lost_before(top)
 
     on_lost_before = top.call_when_lost(on_lost)
-    top.call_when_connected(on_connected)
-    starting = loop.call_soon(start)
+    top.call_when_connected(lambda: finish(None))
+    starting = loop.call_soon(begin)
     try:
-        assert waiter is not None
-        await waiter
-        top.call_when_lost(on_lost_before)
+        error = await waiter
     except BaseException:
-        # What it failed with holds this frame, and is held by the future: a circle.
-        waiter = None
         starting.cancel()
         top.abort()
         raise
-
-
-def _failure(error: BaseException | None) -> BaseException:
-    """Return what to raise: not what the connection itself keeps, which would be a circle."""
-    if error is None:
-        return ConnectionAbortedError("The connection was aborted.")
-    return copy.copy(error) if isinstance(error, OSError) else error
+    top.call_when_lost(on_lost_before)
+    if error is not None:
+        top.abort()
+        # Nothing here shall hold what holds this frame.
+        del waiter
+        try:
+            raise error
+        finally:
+            del error

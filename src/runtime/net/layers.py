@@ -19,7 +19,7 @@ after it.
 
 from __future__ import annotations
 
-import ssl
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -149,12 +149,10 @@ def lost(error: BaseException) -> BaseException:
 
     Each gets its own: an exception that is raised twice carries two tracebacks.
     """
-    if isinstance(error, (ConnectionError, ssl.SSLError)):
-        again: OSError = type(error)(*error.args)
-        for name in ("library", "reason"):
-            # What OpenSSL says, where the error is from there.
-            if hasattr(error, name):
-                setattr(again, name, getattr(error, name))
+    again: BaseException
+    if isinstance(error, OSError):
+        # With the attributes that only some have: those of ssl.SSLError.
+        again = copy.copy(error)
     else:
         again = ConnectionResetError("Connection lost")
     again.__cause__ = error
