@@ -307,8 +307,12 @@ class StreamWriter:
             await end.drained(self._loop)
         lower = end.lower
         layer = tls.layer(self._loop, lower, end)
+        early = end.take(end.unread.size)
+        # Nothing of what arrives from here on is for the reader, before the handshake is over.
+        lower.pause_reading()
+        lower.set_upper(layer)
         end.stand_on(layer)
-        await established(self._loop, end, lambda: layer.take_over(end.unread.take_all()))
+        await established(self._loop, end, lambda: layer.take_over(early))
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return what is known under ``name``, or ``default``.

@@ -2,16 +2,15 @@
 
 ::
 
-    HANDSHAKE ----------> OPEN ---- close(), or the peer's close_notify ----> CLOSING
-        |                  |        (for a top that does not go on alone)        |
-        |                  |                                                     |
-        |                  |   close_notify was sent, after everything written;  |
-        |                  |   what still comes is read and dropped, until the   |
-        |                  |   peer's close_notify, its end, or the time-out     v
-        +---- a failure, fail(), or a time-out ----------------------------> CLOSED
+    HANDSHAKE ----> OPEN ---- close(), or the peer's close_notify ----> FLUSHING ----> CLOSING
+        |             |       (for a top that does not go on alone)        |  close_notify  |
+        |             |  what still comes is dropped, until the peer's     |  was sent      |
+        |             |  close_notify, its end, or the time-out            |                v
+        +---- a failure, fail(), or a time-out ----------------------------------------> CLOSED
 
 Why CLOSING waits for the peer: a socket that is closed with unread bytes in it sends a reset, which
-would destroy what was written and has not been read by the peer.
+would destroy what was written and has not been read by the peer. FLUSHING lasts only while OpenSSL
+cannot encrypt what was written, because a renegotiation (TLS 1.2) waits for the peer.
 
 Between the layer and OpenSSL are two memory BIOs. Whatever OpenSSL puts into the outgoing one, in
 the course of reading too (alerts, key updates), is sent at once: see ``_flush``.
@@ -21,7 +20,6 @@ Source: RFC 8446, RFC 5246 and the ``ssl`` module's documentation.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import ssl
 from collections import deque
@@ -29,19 +27,15 @@ from typing import Any, Final
 
 from runtime.kernel.core import LoopCore
 from runtime.net.layers import Lower, Upper
-
-HANDSHAKE_TIMEOUT: Final = 60.0
-SHUTDOWN_TIMEOUT: Final = 30.0
+from runtime.net.tls_object import RECORD, discard, extra_info, say_goodbye, truncated
 
 _HANDSHAKE: Final = 0
 _OPEN: Final = 1
-_CLOSING: Final = 2
-_CLOSED: Final = 3
+_FLUSHING: Final = 2
+_CLOSING: Final = 3
+_CLOSED: Final = 4
 
-_RECORD: Final = 16384
-"""The most bytes that a record holds, and so that one read gives."""
-
-_FLUSH_AT: Final = 4 * _RECORD
+_FLUSH_AT: Final = 4 * RECORD
 """Bytes that are encrypted before they are sent: what fits into the processor's cache."""
 
 _WARN_AFTER: Final = 5
@@ -51,27 +45,32 @@ _logger: Final = logging.getLogger("asyncio")
 class TLSLayer(Upper, Lower):
     """TLS over ``lower``, for ``upper``.
 
-    Times are in seconds. ``server_hostname`` is for clients: what SNI and the certificate's check
-    go by.
+    Times are in seconds. A client asks for ``server_hostname``, and checks the certificate for it.
     """
 
     __slots__ = (
+        "_encrypting",
         "_error",
         "_handshake_timeout",
+        "_holds",
         "_incoming",
         "_input_ended",
+        "_is_made",
+        "_leftover",
         "_loop",
         "_lower",
         "_outgoing",
         "_paused",
         "_peer_closed",
         "_plain",
+        "_plain_holds",
         "_plain_size",
         "_shutdown_timeout",
         "_ssl",
         "_state",
         "_timer",
         "_truncated",
+        "_unsent_before",
         "_upper",
         "_writes_lost",
     )
@@ -105,15 +104,25 @@ class TLSLayer(Upper, Lower):
         self._handshake_timeout = handshake_timeout
         self._shutdown_timeout = shutdown_timeout
         self._timer: Any = None
-        # Reading.
+        # Whether the handshake succeeded.
+        self._is_made = False
+        # Reading; whether a buffer took only a part of a record.
         self._paused = False
+        self._leftover = False
         self._input_ended = False
         self._peer_closed = False
         self._truncated = False
-        # Written before the handshake's end, or while OpenSSL must read before it can go on.
-        self._plain: deque[Any] = deque()
+        # Written before the handshake's end, or while OpenSSL must read before it can go on, or
+        # while other data is being sent piece by piece.
+        self._plain: deque[bytes] = deque()
         self._plain_size = 0
+        self._encrypting = False
+        # How many of the two hold writers up: what was not sent, and what was not encrypted.
+        self._holds = 0
+        self._plain_holds = False
         self._writes_lost = 0
+        # What was unsent when the shutdown's time was last looked at, in bytes.
+        self._unsent_before = 0
         self._error: BaseException | None = None
 
     def set_upper(self, upper: Upper) -> None:
@@ -149,11 +158,12 @@ class TLSLayer(Upper, Lower):
             return
         self._cancel_timer()
         self._state = _OPEN
+        self._is_made = True
         self._flush()
         upper = self._upper
         if upper is not None and self._state == _OPEN:
             upper.connected()
-        if self._plain:
+        if self._plain and self._state < _CLOSING:
             self._send_plain()
         if self._state == _OPEN:
             self._read()
@@ -176,72 +186,102 @@ class TLSLayer(Upper, Lower):
     # -- Reading -----------------------------------------------------------------------------------
 
     def received(self, data: bytes) -> None:
+        if self._peer_closed:
+            return  # What comes after a close_notify is to be ignored.
         self._incoming.write(data)
         state = self._state
         if state == _OPEN:
             self._read()
         elif state == _HANDSHAKE:
             self._handshake()
-        elif state == _CLOSING:
+        elif state != _CLOSED:
             self._drop_input()
 
     def _read(self) -> None:
         """Hand over what can be decrypted, unless reading is paused."""
         incoming = self._incoming
-        ssl_object = self._ssl
         while self._state == _OPEN and not self._paused and not self._peer_closed:
-            if not incoming.pending and not ssl_object.pending() and not self._input_ended:
-                break
-            try:
-                data = ssl_object.read(_RECORD)
-            except ssl.SSLWantReadError:
-                break
-            except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
-                self._end_without_notice()
-                return
-            except ssl.SSLError as error:
-                self._flush()
-                self.fail(error.with_traceback(None))
-                return
             upper = self._upper
             if upper is None:
+                return
+            if upper.wants_buffer or self._leftover:
+                if not self._read_into_buffer(upper):
+                    break
+                continue
+            if not incoming.pending and not self._input_ended:
+                break
+            try:
+                data = self._ssl.read(RECORD)
+            except ssl.SSLWantReadError:
+                break
+            except ssl.SSLError as error:
+                self._cannot_read(error)
                 return
             if data:
                 upper.received(data)
             else:
-                self._peer_closed = True
-                if not upper.ended():
-                    self.close()
+                self._end_by_notice(upper)
         if self._outgoing.pending:
             self._flush()
-        if self._plain and self._state == _OPEN:
+        if self._plain and self._state == _OPEN and not self._encrypting:
             self._send_plain()
 
-    def _read_on(self) -> None:
-        if self._state == _OPEN:
-            self._read()
+    def _read_into_buffer(self, upper: Upper) -> bool:
+        """Decrypt into the buffer of ``upper``; return False when there is nothing."""
+        ssl_object = self._ssl
+        if not self._incoming.pending and not ssl_object.pending() and not self._input_ended:
+            self._leftover = False
+            return False
+        if not upper.wants_buffer:
+            # Another protocol, which takes bytes, gets the rest of the record.
+            self._leftover = False
+            if ssl_object.pending():
+                upper.received(ssl_object.read(RECORD))
+            return True
+        buffer = upper.get_buffer()
+        if buffer is None or self._state != _OPEN or self._paused:
+            return False
+        try:
+            size = ssl_object.read(RECORD, buffer)
+        except ssl.SSLWantReadError:
+            return False
+        except (ssl.SSLError, TypeError, BufferError) as error:
+            self._cannot_read(error)
+            return False
+        self._leftover = True
+        if size:
+            upper.buffer_updated(size)
+        else:
+            self._end_by_notice(upper)
+        return True
 
-    def _end_without_notice(self) -> None:
-        """Note that the peer ended the connection, and did not say so: bytes may be missing."""
-        self._truncated = True
-        self._error = ssl.SSLEOFError(
-            ssl.SSL_ERROR_EOF,
-            "the peer ended the connection without close_notify: data may be missing",
-        )
-        self.close()
+    def _cannot_read(self, error: Exception) -> None:
+        if isinstance(error, ssl.SSLEOFError):
+            # The peer ended the connection, and did not say so: bytes may be missing.
+            self._truncated = True
+            self._error = truncated()
+            self.close()
+            return
+        self._flush()  # The alert that says why.
+        self.fail(error.with_traceback(None))
+
+    def _end_by_notice(self, upper: Upper) -> None:
+        self._peer_closed = True
+        if not upper.ended():
+            self.close()
 
     def ended(self) -> bool:
         self._input_ended = True
         self._incoming.write_eof()
         state = self._state
         if state == _HANDSHAKE:
-            self.fail(
-                ConnectionResetError("The peer ended the connection during the TLS handshake.")
-            )
+            self.fail(ConnectionResetError("The peer ended the connection in the TLS handshake."))
         elif state == _OPEN:
             if not self._peer_closed:
                 self._read()
             return self._state != _CLOSED
+        elif state == _FLUSHING:
+            self._drop_input()
         return False
 
     def pause_reading(self) -> None:
@@ -255,84 +295,97 @@ class TLSLayer(Upper, Lower):
             if not self._input_ended:
                 self._lower.resume_reading()
             # Not from in here, which may be called by whoever is being given something.
-            self._loop.call_soon(self._read_on)
+            self._loop.call_soon(self._read)
 
     # -- Writing -----------------------------------------------------------------------------------
 
     def write(self, data: Any) -> None:
         state = self._state
-        if state == _OPEN and not self._plain:
-            if self._encrypt(data) and self._outgoing.pending:
-                self._flush()
-        elif state >= _CLOSING:
+        if state == _OPEN and not self._plain and not self._encrypting:
+            if self._encrypt(data) and self._plain:
+                self._send_plain()
+        elif state >= _FLUSHING:
             self._writes_lost += 1
             if self._writes_lost >= _WARN_AFTER:
                 _logger.warning("write() to a connection that is closed: %r", self)
         else:
-            self._keep(data)
+            kept = data if isinstance(data, bytes) else memoryview(data).tobytes()
+            if kept:
+                self._plain.append(kept)
+                self._plain_size += len(kept)
+                self._hold()
 
     def write_many(self, parts: list[Any]) -> None:
         self.write(parts[0] if len(parts) == 1 else b"".join(parts))
 
-    def _keep(self, data: Any) -> None:
-        kept = data if isinstance(data, bytes) else memoryview(data).tobytes()
-        if kept:
-            self._plain.append(kept)
-            self._plain_size += len(kept)
-
     def _encrypt(self, data: Any) -> bool:
-        """Put ``data`` into the outgoing BIO; keep what cannot be, now. Return False on failure."""
-        size = len(data) if isinstance(data, bytes) else memoryview(data).nbytes
-        if size == 0:
-            return True
-        write = self._ssl.write
+        """Send ``data``. Return False when it was kept, or a part of it, or cannot be sent."""
         position = 0
-        flushed = 0
         try:
-            if size <= _RECORD:
-                position = write(data)
-            while position < size:
-                # At most a record is taken at a time.
-                position += write(memoryview(data).cast("B")[position : position + _RECORD])
-                if position - flushed >= _FLUSH_AT:
-                    flushed = position
+            if isinstance(data, bytes) and len(data) <= RECORD:
+                if data:
+                    self._ssl.write(data)
                     self._flush()
-                    if self._state == _CLOSED:
-                        return False
+                return True
+            rest = memoryview(data).cast("B")
+            size = len(rest)
+            self._encrypting = True
+            while position < size and self._state != _CLOSED:
+                position += self._ssl.write(rest[position : position + _FLUSH_AT])
+                # Whoever is told to pause in here may write, which is kept, or close.
+                self._flush()
         except ssl.SSLWantReadError:
             # A renegotiation: the peer has to answer first.
-            self._keep(memoryview(data).cast("B")[position:])
+            kept = data if isinstance(data, bytes) else memoryview(data).tobytes()
+            self._plain.appendleft(kept[position:])
+            self._plain_size += len(kept) - position
+            self._encrypting = False
+            self._flush()
+            self._hold()
+            return False
         except ssl.SSLError as error:
+            self._encrypting = False
             self._flush()
             self.fail(error.with_traceback(None))
             return False
+        self._encrypting = False
+        if self._state == _FLUSHING and not self._plain:
+            self._say_goodbye()
         return True
 
     def _send_plain(self) -> None:
-        """Try again to encrypt what was kept."""
+        """Encrypt what was kept, as far as that can be done now."""
         kept = self._plain
-        self._plain = deque()
-        self._plain_size = 0
         while kept:
-            if self._plain:
-                self._keep(kept.popleft())
-            elif not self._encrypt(kept.popleft()):
+            data = kept.popleft()
+            self._plain_size -= len(data)
+            if not self._encrypt(data):
                 return
-        if self._outgoing.pending:
-            self._flush()
-        if not self._plain and self._state == _CLOSING:
+        if self._plain_holds:
+            self._plain_holds = False
+            self.resume_writing()
+        if self._state == _FLUSHING:
             self._say_goodbye()
 
     def _flush(self) -> None:
-        if self._outgoing.pending:
-            self._lower.write(self._outgoing.read())
+        outgoing = self._outgoing
+        if outgoing.pending:
+            self._lower.write(outgoing.read())
+
+    def _hold(self) -> None:
+        """Hold writers up when too much waits to be encrypted."""
+        if not self._plain_holds and self._plain_size > self._lower.water_marks()[1]:
+            self._plain_holds = True
+            self.hold_writing()
 
     def hold_writing(self) -> None:
-        if self._upper is not None:
+        self._holds += 1
+        if self._holds == 1 and self._upper is not None:
             self._upper.hold_writing()
 
     def resume_writing(self) -> None:
-        if self._upper is not None:
+        self._holds -= 1
+        if self._holds == 0 and self._upper is not None:
             self._upper.resume_writing()
 
     def unsent_size(self) -> int:
@@ -353,7 +406,7 @@ class TLSLayer(Upper, Lower):
     # -- Ending ------------------------------------------------------------------------------------
 
     def is_closing(self) -> bool:
-        return self._state >= _CLOSING
+        return self._state >= _FLUSHING
 
     def is_closed(self) -> bool:
         return self._state == _CLOSED
@@ -364,47 +417,54 @@ class TLSLayer(Upper, Lower):
             return
         if self._state != _OPEN:
             return
-        self._state = _CLOSING
+        self._state = _FLUSHING
+        self._unsent_before = self.unsent_size()
         self._timer = self._loop.call_later(self._shutdown_timeout, self._shutdown_is_late)
-        if self._paused and not self._input_ended:
+        if not self._input_ended:
             self._lower.resume_reading()
-        if not self._plain:
+        if not self._plain and not self._encrypting:
             self._say_goodbye()
+        elif not self._encrypting and (self._input_ended or self._peer_closed):
+            self._drop_input()
 
     def _say_goodbye(self) -> None:
         """Send close_notify; close at once if nothing more can come from the peer."""
-        if self._truncated:
-            # The peer knows nothing of goodbyes.
-            self._flush()
-            self._lower.close()
-            return
-        # It raises unless the peer has said goodbye already: the answer cannot have come yet.
-        with contextlib.suppress(ssl.SSLError):
-            self._ssl.unwrap()
+        self._state = _CLOSING
+        # OpenSSL takes bytes that it finds while it says goodbye for an error.
+        is_over = self._discard()
+        if not self._truncated:
+            say_goodbye(self._ssl)
         self._flush()
-        if self._peer_closed or self._input_ended:
+        if is_over:
             self._lower.close()
-        elif self._incoming.pending or self._ssl.pending():
-            self._drop_input()
 
     def _drop_input(self) -> None:
         """Read on, for nobody, until the peer says that it is done."""
-        if self._plain:
-            # Written before close(), and held up by a renegotiation.
-            self._send_plain()
-        try:
-            while self._ssl.read(_RECORD):
-                pass
-        except ssl.SSLWantReadError:
-            if self._outgoing.pending:
-                self._flush()
-            return
-        except ssl.SSLError:
-            pass
-        self._lower.close()
+        is_over = self._discard()
+        self._flush()
+        if self._state == _FLUSHING:
+            if not is_over:
+                self._send_plain()
+                return
+            lost = f"{self._plain_size} bytes could not be sent"
+            self.fail(ConnectionResetError(f"The peer ended a TLS renegotiation: {lost}."))
+        elif is_over:
+            self._lower.close()
+
+    def _discard(self) -> bool:
+        """Drop what has come. Return whether no more can."""
+        if not self._peer_closed:
+            self._peer_closed = discard(self._ssl)
+        return self._peer_closed
 
     def _shutdown_is_late(self) -> None:
         self._timer = None
+        unsent = self.unsent_size()
+        if unsent < self._unsent_before:
+            # The peer is slow, but it reads.
+            self._unsent_before = unsent
+            self._timer = self._loop.call_later(self._shutdown_timeout, self._shutdown_is_late)
+            return
         self.fail(TimeoutError(f"SSL shutdown timed out after {self._shutdown_timeout} seconds"))
 
     def fail(self, error: BaseException | None) -> None:
@@ -415,32 +475,27 @@ class TLSLayer(Upper, Lower):
         self._cancel_timer()
         if error is None:
             error = self._error
-        if self._state == _HANDSHAKE and self._loop.debug:
-            # Of a server nobody else would be told; that anybody may cause it is why only here.
+        if not self._is_made and error is not None and self._loop.debug:
+            # Of a server nobody else would be told; and anybody may cause it: only here.
             _logger.warning("%r: SSL handshake failed: %r", self, error)
         self._state = _CLOSED
         upper = self._upper
         self._upper = None
         self._plain.clear()
+        if self._error is not None and (upper is None or upper.minds_truncation):
+            error = self._error
         self._error = None
         if upper is not None:
-            upper.lost(None if self._truncated and not upper.minds_truncation else error)
+            upper.lost(error)
 
     # -- What is known of it -----------------------------------------------------------------------
 
     def info(self, name: str) -> Any:
-        if name == "ssl_object":
-            return self._ssl
-        if name == "sslcontext":
-            return self._ssl.context
         if name == "truncated":
             return self._truncated
-        if name in {"peercert", "cipher", "compression"}:
-            if self._state == _HANDSHAKE:
-                return None
-            return self._ssl.getpeercert() if name == "peercert" else getattr(self._ssl, name)()
-        return self._lower.info(name)
+        found = extra_info(self._ssl, name)
+        return self._lower.info(name) if found is None else found
 
     def __repr__(self) -> str:
-        names = ("handshake", "open", "closing", "closed")
+        names = ("handshake", "open", "closing", "closing", "closed")
         return f"<TLS {names[self._state]} over {self._lower!r}>"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ssl
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from runtime.kernel.core import LoopCore
 from runtime.net.layers import Lower, Upper
-from runtime.net.tls import HANDSHAKE_TIMEOUT, SHUTDOWN_TIMEOUT, TLSLayer
+from runtime.net.tls import TLSLayer
+
+HANDSHAKE_TIMEOUT: Final = 60.0
+SHUTDOWN_TIMEOUT: Final = 30.0
 
 
 class TLSOptions(NamedTuple):
@@ -92,10 +95,9 @@ def upgrade_tls(
     handshake_timeout: float | None,
     shutdown_timeout: float | None,
 ) -> TLSOptions:
-    """Return the options for TLS on a connection that exists."""
-    return _options(
-        context, server_side, server_hostname, handshake_timeout, shutdown_timeout, None
-    )
+    """Return the options for TLS on a connection that exists. A server has no use for a name."""
+    name = None if server_side else server_hostname or None
+    return _options(context, server_side, name, handshake_timeout, shutdown_timeout, None)
 
 
 def _refuse_timeouts(handshake: float | None, shutdown: float | None) -> None:

@@ -1,0 +1,53 @@
+"""What is asked of OpenSSL's side of a TLS connection seldom, and in one way only.
+
+Source: the ``ssl`` module's documentation; RFC 8446, section 6.1.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any, Final
+
+from runtime.net.tls_errors import TruncatedError
+
+RECORD: Final = 16384
+"""The most bytes that a record holds: a read of so many leaves nothing of it."""
+
+
+def discard(connection: ssl.SSLObject) -> bool:
+    """Drop what has come. Return whether no more can."""
+    try:
+        while connection.read(RECORD):
+            pass
+    except ssl.SSLWantReadError:
+        return False
+    except ssl.SSLError:
+        pass  # The end without a close_notify, or nonsense: there is no use in more of it.
+    return True
+
+
+def say_goodbye(connection: ssl.SSLObject) -> None:
+    """Make the close_notify, which is to be sent. Nothing that has come may be unread."""
+    try:
+        connection.unwrap()
+    except ssl.SSLError:
+        pass  # The peer's answer cannot have come yet.
+
+
+def truncated() -> TruncatedError:
+    """Return the error for an end without a close_notify."""
+    return TruncatedError(
+        ssl.SSL_ERROR_EOF,
+        "The peer ended the connection without a close_notify: data may be missing.",
+    )
+
+
+def extra_info(connection: ssl.SSLObject, name: str) -> Any:
+    """Return what asyncio's transports know under ``name``; None when it is not known here."""
+    if name == "ssl_object":
+        return connection
+    if name == "sslcontext":
+        return connection.context
+    if name not in {"peercert", "cipher", "compression"} or connection.version() is None:
+        return None  # The handshake is not over, or failed.
+    return connection.getpeercert() if name == "peercert" else getattr(connection, name)()
