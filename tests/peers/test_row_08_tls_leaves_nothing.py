@@ -1,0 +1,147 @@
+"""Row 8: TLS connections leak memory, by references in a circle."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import ssl
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import runtime
+from tests.net.tls_tools import Recorder, contexts
+from tests.net.tools import echo, serving
+from tests.support.certificates import NAME, Certificates
+
+Connect = Callable[[tuple[str, int], ssl.SSLContext], Awaitable[None]]
+AT_ONCE = 20
+
+
+@pytest.fixture(autouse=True)
+def no_collector() -> Iterator[None]:
+    """Leave it to the reference counts alone."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def population() -> Counter[str]:
+    """Count the objects that a connection is made of, by class."""
+    counted = Counter(type(each).__name__ for each in gc.get_objects())
+    counted.update(type(each).__name__ for each in gc.get_objects() if type(each) is ssl.SSLObject)
+    return counted
+
+
+def resident() -> int:
+    """Return how many bytes of memory the process has, where that can be told; else 0."""
+    status = Path("/proc/self/statm")
+    return int(status.read_text().split()[1]) * 4096 if status.exists() else 0
+
+
+async def with_streams(address: tuple[str, int], context: ssl.SSLContext) -> None:
+    reader, writer = await runtime.open_connection(*address, ssl=context, server_hostname=NAME)
+    writer.write(b"x" * 1000)
+    assert await reader.readexactly(1000) == b"x" * 1000
+    writer.close()
+    await writer.wait_closed()
+
+
+async def aborted(address: tuple[str, int], context: ssl.SSLContext) -> None:
+    _, writer = await runtime.open_connection(*address, ssl=context, server_hostname=NAME)
+    writer.abort()
+
+
+async def with_a_protocol(address: tuple[str, int], context: ssl.SSLContext) -> None:
+    loop = runtime.get_running_loop()
+    transport, protocol = await loop.create_connection(
+        Recorder, *address, ssl=context, server_hostname=NAME
+    )
+    transport.write(b"x")
+    transport.close()
+    await protocol.ended()
+
+
+async def upgraded(address: tuple[str, int], context: ssl.SSLContext) -> None:
+    """TLS in TLS, given up half-way."""
+    _, writer = await runtime.open_connection(*address, ssl=context, server_hostname=NAME)
+    task = runtime.create_task(writer.start_tls(context, server_hostname=NAME))
+    await runtime.sleep(0)
+    task.cancel()
+    await runtime.wait([task])
+
+
+async def refused(address: tuple[str, int], context: ssl.SSLContext) -> None:
+    try:
+        await runtime.open_connection(*address, ssl=context, server_hostname="wrong.example")
+    except ssl.SSLCertVerificationError:
+        return
+    pytest.fail("it was not refused")
+
+
+async def refused_with_a_protocol(address: tuple[str, int], context: ssl.SSLContext) -> None:
+    try:
+        await runtime.get_running_loop().create_connection(
+            asyncio.Protocol, *address, ssl=context, server_hostname="wrong.example"
+        )
+    except ssl.SSLCertVerificationError:
+        return
+    pytest.fail("it was not refused")
+
+
+async def many(connect: Connect, address: Any, context: ssl.SSLContext, count: int) -> None:
+    for _ in range(count // AT_ONCE):
+        await runtime.gather(*(connect(address, context) for _ in range(AT_ONCE)))
+
+
+async def settled() -> None:
+    """Let the server notice the last ends."""
+    for _ in range(50):
+        await runtime.sleep(0.001)
+
+
+@pytest.mark.parametrize(
+    "connect",
+    [with_streams, aborted, with_a_protocol, upgraded, refused, refused_with_a_protocol],
+    ids=lambda each: each.__name__,
+)
+def test_objects_go_at_once(certificates: Certificates, connect: Connect) -> None:
+    async def main() -> None:
+        server_side, client_side = contexts(certificates)
+        async with serving(echo, ssl=server_side) as address:
+            await many(connect, address, client_side, 2 * AT_ONCE)
+            await settled()
+            before = population()
+            await many(connect, address, client_side, 5 * AT_ONCE)
+            await settled()
+            more = population() - before
+        grown = {name: count for name, count in more.items() if count >= 2 * AT_ONCE}
+        assert grown == {}
+
+    runtime.run(main())
+
+
+async def check_memory(certificates: Certificates, count: int) -> None:
+    server_side, client_side = contexts(certificates)
+    async with serving(echo, ssl=server_side) as address:
+        await many(with_streams, address, client_side, 400)
+        await settled()
+        before, objects = resident(), len(gc.get_objects())
+        await many(with_streams, address, client_side, count)
+        await settled()
+        assert len(gc.get_objects()) < objects + count // 10
+        # A connection that stayed would be 50 KiB and more.
+        assert resident() < before + count * 1024
+
+
+def test_memory_stays(certificates: Certificates) -> None:
+    runtime.run(check_memory(certificates, 2000))
+
+
+@pytest.mark.slow
+def test_memory_stays_for_long(certificates: Certificates) -> None:
+    runtime.run(check_memory(certificates, 20_000))
