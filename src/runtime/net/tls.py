@@ -473,8 +473,6 @@ class TLSLayer(Upper, Lower):
 
     def lost(self, error: BaseException | None) -> None:
         self._cancel_timer()
-        if error is None:
-            error = self._error
         if not self._is_made and error is not None and self._loop.debug:
             # Of a server nobody else would be told; and anybody may cause it: only here.
             _logger.warning("%r: SSL handshake failed: %r", self, error)
