@@ -367,6 +367,38 @@ leaf_sendto(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs
     return PyLong_FromLong(sent >= 0);
 }
 
+#ifdef SOCK_NONBLOCK
+
+/* Accept a connection of the Internet: (descriptor, address), or None. */
+static PyObject *
+leaf_accept(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+    union internet_address address;
+    socklen_t size;
+    enum verdict verdict;
+    PyObject *peer, *pair;
+    int fd, accepted;
+
+    if (descriptor_of(argument, &fd) < 0)
+        return NULL;
+    do {
+        size = sizeof address;
+        accepted = accept4(fd, &address.any, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        verdict = accepted < 0 ? judge_errno() : NOT_NOW;
+    } while (verdict == TRY_AGAIN);
+    if (verdict == FAILED)
+        return NULL;
+    if (accepted < 0)
+        Py_RETURN_NONE;
+    peer = make_address(&address);
+    pair = peer != NULL ? Py_BuildValue("(iN)", accepted, peer) : NULL;
+    if (pair == NULL)
+        close(accepted);
+    return pair;
+}
+
+#endif
+
 #ifdef __linux__
 
 /* How many polls that do not wait may pass before one of them gives the GIL up all the same, so that
@@ -468,6 +500,9 @@ static PyMethodDef leaf_methods[] = {
     {"send", (PyCFunction)(void (*)(void))leaf_send, METH_FASTCALL, "See leaf.python_send."},
     {"recvfrom", leaf_recvfrom, METH_O, "See leaf.python_recvfrom."},
     {"sendto", (PyCFunction)(void (*)(void))leaf_sendto, METH_FASTCALL, "See leaf.python_sendto."},
+#ifdef SOCK_NONBLOCK
+    {"accept", leaf_accept, METH_O, "See leaf.accept."},
+#endif
 #ifdef __linux__
     {"epoll_wait", leaf_epoll_wait, METH_O, "See leaf.python_epoll_wait."},
 #endif

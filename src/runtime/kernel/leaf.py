@@ -116,6 +116,13 @@ def release(wait: Wait) -> None:
         holder.close()
 
 
+accept: Callable[[int], tuple[int, Any] | None] | None = None
+"""Accepts from a listening socket of the Internet, by its descriptor.
+
+Gives the new descriptor, which does not block and is close-on-exec, and the peer's address; None
+when nobody waits. Raises OSError for anything else. Where there is none, ``socket.accept`` serves.
+"""
+
 if TYPE_CHECKING or os.environ.get("RUNTIME_NO_LEAF"):
     has_leaf: bool = False
     step: Callable[[Steppable, Context], object] = python_step
@@ -145,5 +152,6 @@ else:
         send = _leaf.send
         recvfrom = _leaf.recvfrom
         sendto = _leaf.sendto
+        accept = getattr(_leaf, "accept", None)
         # Only where the system has epoll.
         epoll_wait = getattr(_leaf, "epoll_wait", python_epoll_wait)

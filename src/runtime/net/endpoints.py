@@ -342,7 +342,6 @@ class _ProtocolAcceptor:
     def accept(self, sock: socket.socket, address: Any) -> None:
         context = self._context.copy()
         try:
-            set_no_delay(sock)
             protocol = context.run(self._factory)
             made = ProtocolConnection(self._loop, sock, address, protocol, context, self._tls)
         except BaseException:

@@ -10,6 +10,7 @@ import socket
 import ssl as ssl_module
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import copy_context
+from types import CoroutineType
 from typing import Any
 
 from runtime.kernel.core import LoopCore
@@ -296,9 +297,9 @@ class _StreamAcceptor:
             return
         if outcome is None:
             return
-        task = self._loop.create_task(
-            outcome if isinstance(outcome, Coroutine) else await_it(outcome), context=context
-        )
+        if type(outcome) is not CoroutineType and not isinstance(outcome, Coroutine):
+            outcome = await_it(outcome)
+        task = self._loop.create_task(outcome, context=context)
         task.add_done_callback(functools.partial(self._on_done, end))
 
     def _on_done(self, end: StreamEnd, task: Any) -> None:

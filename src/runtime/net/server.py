@@ -16,11 +16,13 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
+from runtime.kernel import leaf
 from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.poller import READ, Watcher
 from runtime.kernel.types import Future
 from runtime.net.names import AddressInfo, resolve
+from runtime.net.stream_socket import set_no_delay
 from runtime.net.unix import SocketFile
 
 _BATCH: Final = 64
@@ -29,6 +31,9 @@ _REST: Final = 1.0
 
 _LAST_GRACE: Final = 1.0
 """Seconds that ``shutdown`` gives connections to send what is left."""
+
+_NON_BLOCKING_STREAM: Final[int] = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
+_INHERITS_NO_DELAY: Final = sys.platform == "linux"
 
 _OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -55,18 +60,24 @@ class _Listener(Watcher):
         self._accept = accept
         self._batch = 1
         self._resumption: Any = None
+        self._family = int(sock.family)
+        # A subclass may have an accept() of its own.
+        self._by_leaf = (
+            leaf.accept is not None
+            and type(sock) is socket.socket
+            and sock.family in (socket.AF_INET, socket.AF_INET6)
+        )
 
     def start(self, backlog: int) -> None:
+        # What is accepted has it too, without a call for each.
+        set_no_delay(self.sock)
         self.sock.listen(backlog)
         self._loop.poller.watch(self, READ)
 
     def on_readable(self) -> None:
         for _ in range(self._batch):
             try:
-                client, address = self.sock.accept()
-            except (BlockingIOError, InterruptedError):
-                self._batch = 1
-                return
+                accepted = self._take()
             except ConnectionAbortedError:
                 continue
             except OSError as error:
@@ -74,7 +85,10 @@ class _Listener(Watcher):
                     raise
                 self._rest(error)
                 return
-            client.setblocking(False)
+            if accepted is None:
+                self._batch = 1
+                return
+            client, address = accepted
             try:
                 self._accept(client, address)
             except (SystemExit, KeyboardInterrupt):
@@ -84,6 +98,28 @@ class _Listener(Watcher):
             if not self.events:
                 return  # Whoever took it over closed the server.
         self._batch = min(2 * self._batch, _BATCH)
+
+    def _take(self) -> tuple[socket.socket, Any] | None:
+        """Accept a connection; return its socket, non-blocking, and the peer's address."""
+        if not self._by_leaf:
+            try:
+                client, address = self.sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return None
+            client.setblocking(False)
+            if not _INHERITS_NO_DELAY:
+                set_no_delay(client)
+            return client, address
+        assert leaf.accept is not None
+        found = leaf.accept(self.fd)
+        if found is None:
+            return None
+        fd, address = found
+        try:
+            return socket.socket(self._family, _NON_BLOCKING_STREAM, 0, fd), address
+        except BaseException:
+            os.close(fd)
+            raise
 
     def _report_refused(self, error: BaseException, address: object) -> None:
         self._loop.call_exception_handler(

@@ -363,7 +363,8 @@ def make_streams(
 
     Nothing is received before their end's ``lower`` is started.
     """
-    set_no_delay(sock)
+    if not server_side:  # A server's sockets have it from the one that listens.
+        set_no_delay(sock)
     end = StreamEnd(loop, limit, server_side)
     bottom = StreamSocket(loop, sock, end, peername)
     if guarded:
