@@ -72,8 +72,9 @@ class StreamReader:
         """Return what is there, up to ``n`` bytes, waiting for at least one.
 
         ``b""`` means the end, or that ``n`` is 0. With a negative ``n`` it reads until the end.
-        Raises OSError when the connection failed. Cancellation safe: what has arrived stays to be
-        read.
+        Raises OSError when the connection failed; with TLS also when the peer ended it without a
+        close_notify, so that bytes may be missing: the error is then an ``ssl.SSLEOFError`` and a
+        ConnectionError. What arrived before is read first, or stays to be read. Cancellation safe.
         """
         end = self._end
         if n < 0:
@@ -211,8 +212,8 @@ class StreamWriter:
     async def drain(self) -> None:
         """Wait until the backlog is small: back-pressure.
 
-        Returns at once when it is. Raises ConnectionError when the connection is lost.
-        Cancellation safe.
+        Returns at once when it is. Raises OSError when the connection is lost: ConnectionError,
+        ``ssl.SSLError``, or what the system says. Cancellation safe.
         """
         end = self._end
         if end.is_lost:
@@ -252,7 +253,8 @@ class StreamWriter:
     def close(self) -> None:
         """Close the connection once everything written was sent. ``wait_closed()`` tells when.
 
-        With TLS it also waits for the peer's answer, at most ``ssl_shutdown_timeout`` seconds.
+        With TLS it also waits for the peer's answer, until the peer has neither read nor answered
+        for ``ssl_shutdown_timeout`` seconds.
         """
         self._end.close()
 

@@ -104,7 +104,6 @@ class TLSLayer(Upper, Lower):
         self._handshake_timeout = handshake_timeout
         self._shutdown_timeout = shutdown_timeout
         self._timer: Any = None
-        # Whether the handshake succeeded.
         self._is_made = False
         # Reading; whether a buffer took only a part of a record.
         self._paused = False
@@ -260,6 +259,7 @@ class TLSLayer(Upper, Lower):
             # The peer ended the connection, and did not say so: bytes may be missing.
             self._truncated = True
             self._error = truncated()
+            self._outgoing.read()  # OpenSSL's alert: such a peer takes it for a failure.
             self.close()
             return
         self._flush()  # The alert that says why.
