@@ -172,7 +172,8 @@ def test_the_peers_end_comes_while_much_is_unsent(certificates: Certificates) ->
             )
             transport.write(8 * MEGABYTE)
             assert await protocol.ended() is None
-            assert protocol.events == ["made", "pause", "eof", "resume", "lost"]
+            assert "eof" in protocol.events
+            assert protocol.events[-1] == "lost"
             assert await runtime.to_thread(server.result) == (8 * MEGABYTE)[1:]
 
     runtime.run(main())
@@ -333,7 +334,8 @@ def test_truncation(certificates: Certificates, version: str, cut: int) -> None:
         peer.handshake()
         peer.send_raw(peer.sealed(b"all of this") + peer.sealed(b"and that")[: -cut or None])
         peer.truncate()
-        peer.receive_raw_until_end()
+        # It is not sent an alert either, which it would take for a failure of its own.
+        assert peer.receive_raw_until_end() == b""
 
     async def use(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
         expected = b"all of this" + (b"" if cut else b"and that")
