@@ -111,8 +111,7 @@ class TLSLayer(Upper, Lower):
         self._input_ended = False
         self._peer_closed = False
         self._truncated = False
-        # Written before the handshake's end, or while OpenSSL must read before it can go on, or
-        # while other data is being sent piece by piece.
+        # Written before the handshake's end, in a renegotiation, or while other data is being sent.
         self._plain: deque[bytes] = deque()
         self._plain_size = 0
         self._encrypting = False
@@ -134,8 +133,7 @@ class TLSLayer(Upper, Lower):
     def take_over(self, received: bytes) -> None:
         """Begin on a connection that is open, with what it has received already."""
         self._lower.set_upper(self)
-        if received:
-            self._incoming.write(received)
+        self._incoming.write(received)
         self._lower.resume_reading()
         self.connected()
 
@@ -239,13 +237,15 @@ class TLSLayer(Upper, Lower):
             return True
         buffer = upper.get_buffer()
         if buffer is None or self._state != _OPEN or self._paused:
-            return False
+            return True  # Whoever was asked has failed, closed, paused, or handed over.
         try:
             size = ssl_object.read(RECORD, buffer)
         except ssl.SSLWantReadError:
             return False
-        except (ssl.SSLError, TypeError, BufferError) as error:
-            self._cannot_read(error)
+        except ssl.SSLError as error:
+            return self._cannot_read(error)
+        except (TypeError, BufferError) as error:
+            upper.refused_buffer(error)
             return False
         self._leftover = True
         if size:
@@ -254,16 +254,17 @@ class TLSLayer(Upper, Lower):
             self._end_by_notice(upper)
         return True
 
-    def _cannot_read(self, error: Exception) -> None:
+    def _cannot_read(self, error: ssl.SSLError) -> bool:
         if isinstance(error, ssl.SSLEOFError):
             # The peer ended the connection, and did not say so: bytes may be missing.
             self._truncated = True
             self._error = truncated()
             self._outgoing.read()  # OpenSSL's alert: such a peer takes it for a failure.
             self.close()
-            return
-        self._flush()  # The alert that says why.
-        self.fail(error.with_traceback(None))
+        else:
+            self._flush()  # The alert that says why.
+            self.fail(error.with_traceback(None))
+        return False
 
     def _end_by_notice(self, upper: Upper) -> None:
         self._peer_closed = True
