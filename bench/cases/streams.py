@@ -29,9 +29,10 @@ async def echo_chunks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 
 async def echo_lines(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Echo line by line."""
-    while line := await reader.readline():
-        writer.write(line)
-        await writer.drain()
+    with contextlib.suppress(ConnectionError):
+        while line := await reader.readline():
+            writer.write(line)
+            await writer.drain()
     writer.close()
 
 
@@ -43,7 +44,8 @@ def _echo(size: int) -> Handler:
             while True:
                 writer.write(await reader.readexactly(size))
                 await writer.drain()
-        except asyncio.IncompleteReadError:
+        except (asyncio.IncompleteReadError, ConnectionError):
+            # The clients stop in the middle, and, of TLS, without saying so.
             writer.close()
 
     return echo_chunks if size <= CHUNK else echo_messages
