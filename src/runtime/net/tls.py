@@ -476,7 +476,7 @@ class TLSLayer(Upper, Lower):
         self._cancel_timer()
         if not self._is_made and error is not None and self._loop.debug:
             # Of a server nobody else would be told; and anybody may cause it: only here.
-            _logger.warning("%r: SSL handshake failed: %r", self, error)
+            _logger.debug("%r: SSL handshake failed: %r", self, error)
         self._state = _CLOSED
         upper = self._upper
         self._upper = None
