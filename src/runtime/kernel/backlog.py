@@ -10,11 +10,31 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Final
 
+HIGH_WATER: Final = 64 * 1024
+"""Bytes not sent yet above which writers are to wait, unless they say otherwise."""
+
+LOW_WATER: Final = HIGH_WATER // 4
+"""Bytes not sent yet at which they go on."""
+
 _SMALL: Final = 2048
 _GATHER_MOST: Final = 16 * _SMALL
 _CHUNKS_MOST: Final = 64
 _BYTES_MOST: Final = 1 << 20
 """More than any socket or pipe takes at once."""
+
+
+def water_marks_of(high: int | None, low: int | None) -> tuple[int, int]:
+    """Return the high and the low mark, in bytes, for what a caller gave of them.
+
+    Raises ValueError unless ``high >= low >= 0``.
+    """
+    if high is None:
+        high = HIGH_WATER if low is None else 4 * low
+    if low is None:
+        low = high // 4
+    if not high >= low >= 0:
+        raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+    return high, low
 
 
 def keep(backlog: deque[Any], data: Any) -> None:

@@ -227,7 +227,7 @@ class Poller:
             if watcher.once:
                 self._unregister(watcher)
             raise
-        self._files[fd] = _file_of(fd)
+        self._files[fd] = file_of(fd)
         self._note_armed(watcher)
 
     def still_holds(self, watcher: Watcher) -> bool:
@@ -237,7 +237,7 @@ class Poller:
         """
         fd = watcher.fd
         if self._epoll is None:
-            return fd not in self._files or self._files[fd] == _file_of(fd)
+            return fd not in self._files or self._files[fd] == file_of(fd)
         mask = _epoll_mask(watcher.events)
         if watcher.once:
             mask |= _EPOLLONESHOT
@@ -375,7 +375,7 @@ def _epoll_mask(events: int) -> int:
     return (_EPOLLIN if events & READ else 0) | (_EPOLLOUT if events & WRITE else 0)
 
 
-def _file_of(fd: int) -> tuple[int, int] | None:
+def file_of(fd: int) -> tuple[int, int] | None:
     """Return what identifies the file behind a descriptor, where the system tells."""
     try:
         found = os.fstat(fd)

@@ -23,15 +23,13 @@ from contextvars import Context
 from typing import Any, Final, Protocol
 
 from runtime.kernel import leaf
+from runtime.kernel.backlog import HIGH_WATER, LOW_WATER, water_marks_of
 from runtime.kernel.core import LoopCore
 from runtime.kernel.future import FutureCore, fail_future, finish_future
 from runtime.kernel.poller import READ, WRITE, Watcher
 from runtime.net.datagram_batch import MOST, BatchSize
 
 Data = leaf.Data
-
-HIGH_WATER: Final = 64 * 1024
-"""Bytes kept unsent above which the protocol is paused, until a quarter of them is left."""
 
 _HEADER: Final = 8
 """Bytes that a kept datagram counts for beyond its own, so that empty ones count for something."""
@@ -128,7 +126,7 @@ class DatagramCore(Watcher):
         self._backlog: deque[tuple[bytes, Any]] | None = None
         self.unsent = 0
         self._high_water = HIGH_WATER
-        self._low_water = HIGH_WATER // 4
+        self._low_water = LOW_WATER
         self._paused = False
         self._sends_lost = 0
         # Ending.
@@ -369,14 +367,7 @@ class DatagramCore(Watcher):
 
         Raises ValueError unless ``high >= low >= 0``.
         """
-        if high is None:
-            high = HIGH_WATER if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self._high_water = high
-        self._low_water = low
+        self._high_water, self._low_water = water_marks_of(high, low)
         self._pause_if_full()
 
     def water_marks(self) -> tuple[int, int]:

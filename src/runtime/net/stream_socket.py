@@ -31,15 +31,18 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from runtime.kernel import leaf
-from runtime.kernel.backlog import drop_sent, keep, next_chunks
+from runtime.kernel.backlog import (
+    HIGH_WATER,
+    LOW_WATER,
+    drop_sent,
+    keep,
+    next_chunks,
+    water_marks_of,
+)
 from runtime.kernel.core import LoopCore
 from runtime.kernel.future import FutureCore, finish_future
-from runtime.kernel.poller import READ, WRITE, Watcher
-from runtime.net.descriptors import closed_by_others, file_number
+from runtime.kernel.poller import READ, WRITE, Watcher, file_of
 from runtime.net.layers import Lower, Upper
-
-HIGH_WATER: Final = 64 * 1024
-"""Bytes not sent yet above which writers wait, until a quarter of them is left."""
 
 _IOV_MAX: Final = 64
 _JOIN_MOST: Final = 64 * 1024
@@ -95,7 +98,7 @@ class StreamSocket(Watcher, Lower):
         # Somebody else may close the socket object when it was given to us: look before each use.
         self._guarded = False
         # What file it was then.
-        self._file = 0
+        self._file: tuple[int, int] | None = None
         self._reading = False
         self._input_ended = False
         # Writing: what the socket did not take, and its size; whether the upper part was told.
@@ -103,7 +106,7 @@ class StreamSocket(Watcher, Lower):
         self.unsent = 0
         self._held = False
         self._high_water = HIGH_WATER
-        self._low_water = HIGH_WATER // 4
+        self._low_water = LOW_WATER
         self._eof_wanted = False
         self._eof_sent = False
         # Why nothing can be written, if it cannot.
@@ -127,7 +130,7 @@ class StreamSocket(Watcher, Lower):
     def guard(self) -> None:
         """Expect that others, who have the socket object, may close it under us."""
         self._guarded = True
-        self._file = file_number(self.fd)
+        self._file = file_of(self.fd)
 
     # -- Reading -----------------------------------------------------------------------------------
 
@@ -360,14 +363,7 @@ class StreamSocket(Watcher, Lower):
         return self.unsent
 
     def set_water_marks(self, high: int | None, low: int | None) -> None:
-        if high is None:
-            high = HIGH_WATER if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self._high_water = high
-        self._low_water = low
+        self._high_water, self._low_water = water_marks_of(high, low)
         self._hold()
 
     def water_marks(self) -> tuple[int, int]:
@@ -420,18 +416,18 @@ class StreamSocket(Watcher, Lower):
         if sock is not None and sock.fileno() == self.fd:
             # The number was closed behind the socket object's back, and is somebody else's by now.
             sock.detach()
-        self.fail(closed_by_others(self.fd))
+        self.fail(_closed_by_others(self.fd))
 
     def _still_ours(self) -> bool:
         sock = self._sock
         # While it is watched, the poller notices what the socket object does not know.
         if sock is not None and sock.fileno() == self.fd and (self.events or self._same_file()):
             return True
-        self.fail(closed_by_others(self.fd))
+        self.fail(_closed_by_others(self.fd))
         return False
 
     def _same_file(self) -> bool:
-        return self._file == 0 or file_number(self.fd) == self._file
+        return self._file is None or file_of(self.fd) == self._file
 
     def _close(self, error: BaseException | None) -> None:
         sock = self._sock
@@ -475,6 +471,13 @@ class StreamSocket(Watcher, Lower):
     def __repr__(self) -> str:
         state = "closed" if self._sock is None else "closing" if self.closing else "open"
         return f"<Connection {state} fd={self.fd} peername={self._peername!r}>"
+
+
+def _closed_by_others(fd: int) -> OSError:
+    return ConnectionAbortedError(
+        f"The socket with file descriptor {fd} was closed while its connection was open: "
+        "close the connection instead."
+    )
 
 
 def _joined(parts: list[Any]) -> bytes:

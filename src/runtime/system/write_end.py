@@ -12,13 +12,17 @@ from contextvars import Context
 from typing import Any, Final
 
 from runtime.kernel import leaf
-from runtime.kernel.backlog import drop_sent, keep, next_chunks
+from runtime.kernel.backlog import (
+    HIGH_WATER,
+    LOW_WATER,
+    drop_sent,
+    keep,
+    next_chunks,
+    water_marks_of,
+)
 from runtime.kernel.core import LoopCore
 from runtime.kernel.poller import READ, WRITE
 from runtime.system.pipe_ends import Pipe, PipeEnd
-
-HIGH_WATER: Final = 64 * 1024
-"""Bytes not sent yet above which the protocol is told to pause."""
 
 _IOV_MAX: Final = 1024
 _WARN_AFTER: Final = 5
@@ -51,7 +55,7 @@ class WriteEnd(PipeEnd):
         self._backlog: deque[Any] = deque()
         self.unsent = 0
         self._high_water = HIGH_WATER
-        self._low_water = HIGH_WATER // 4
+        self._low_water = LOW_WATER
         self._protocol_paused = False
         self._writes_lost = 0
 
@@ -187,14 +191,7 @@ class WriteEnd(PipeEnd):
 
         Raises ValueError unless ``high >= low >= 0``.
         """
-        if high is None:
-            high = HIGH_WATER if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self._high_water = high
-        self._low_water = low
+        self._high_water, self._low_water = water_marks_of(high, low)
         self.pause_if_high()
 
     def water_marks(self) -> tuple[int, int]:
