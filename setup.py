@@ -59,7 +59,11 @@ COMPILED = (
 )
 
 # Without debugging information, which would hold the paths of the building machine.
-LEAF = Extension("runtime.kernel._leaf", ["src/runtime/kernel/_leaf.c"], extra_compile_args=["-g0"])
+LEAF = Extension(
+    "runtime.kernel._leaf",
+    ["src/runtime/kernel/_leaf.c", "src/runtime/kernel/_leaf_room.c"],
+    extra_compile_args=["-g0"],
+)
 
 MYPY = "mypy>=2.4,<2.5"
 

@@ -241,8 +241,17 @@ def test_generic_at_run_time() -> None:
 
 def test_rearmed(loop: runtime.Loop) -> None:
     future = loop.create_future()
-    future.cancel("x")
-    rearm_future(future)
-    assert not future.done()
-    future.set_result(1)
-    assert future.result() == 1
+
+    async def wait() -> int:
+        result: int = await future
+        return result
+
+    for number in range(3):
+        loop.call_soon(future.set_result, number)
+        assert loop.run_until_complete(wait()) == number
+        assert rearm_future(future)
+        assert not future.done()
+        # Whoever waited for this one has not gone on.
+        assert not rearm_future(future)
+    future.cancel()
+    assert not rearm_future(future)

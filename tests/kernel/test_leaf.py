@@ -30,6 +30,7 @@ IMPLEMENTATIONS = {
         recvfrom=leaf.python_recvfrom,
         sendto=leaf.python_sendto,
         epoll_wait=leaf.python_epoll_wait,
+        Room=leaf.PythonRoom,
     )
 }
 if built is not None:
@@ -349,3 +350,62 @@ def test_bad_arguments_of_the_leafs_datagrams() -> None:
         for call in calls:
             with pytest.raises((TypeError, AttributeError)):
                 call()
+
+
+def test_room_is_filled_and_taken(implementation: Any) -> None:
+    room = implementation.Room(10)
+    room.view(0, 4)[:] = b"abcd"
+    room.view(4, 100)[:] = b"efghij"
+    taken = room.take(10)
+    assert type(taken) is bytes
+    assert taken == b"abcdefghij"
+    with pytest.raises(ValueError, match="were taken"):
+        room.take(10)
+    with pytest.raises(ValueError, match="were taken"):
+        room.view(0, 1)
+
+
+@pytest.mark.parametrize("size", [0, 1, 9])
+def test_room_that_was_filled_in_part(implementation: Any, size: int) -> None:
+    room = implementation.Room(10)
+    room.view(0, size)[:] = b"x" * size
+    assert room.take(size) == b"x" * size
+
+
+def test_room_is_not_taken_while_it_can_be_written_to(implementation: Any) -> None:
+    room = implementation.Room(1000)
+    view = room.view(0, 10)
+    with pytest.raises(BufferError):
+        room.take(1)
+    view.release()
+    assert len(room.take(1)) == 1
+
+
+def test_a_view_keeps_its_room(implementation: Any) -> None:
+    view = implementation.Room(1 << 20).view(0, 1 << 20)
+    view[:] = b"x" * (1 << 20)
+    assert bytes(view[-3:]) == b"xxx"
+
+
+@pytest.mark.skipif(built is None, reason="the C leaf is not built")
+def test_bad_arguments_of_the_leafs_room() -> None:
+    room = built.Room(10)
+    calls: list[Callable[[], object]] = [
+        built.Room,
+        lambda: built.Room("x"),
+        lambda: built.Room(size=1),
+        lambda: room.view(0),
+        lambda: room.view("x", 1),
+        lambda: room.take("x"),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError):
+            call()
+    for size in (0, -1):
+        with pytest.raises(ValueError, match="at least 1 byte"):
+            built.Room(size)
+    for size in (-1, 11):
+        with pytest.raises(ValueError, match="0 to 10 bytes"):
+            room.take(size)
+    with pytest.raises((MemoryError, OverflowError)):
+        built.Room(1 << 62)

@@ -22,6 +22,9 @@
 #include <sys/syscall.h>
 #endif
 
+/* In _leaf_room.c. */
+PyObject *make_room_type(void);
+
 #define RECEIVE_SIZE 65536
 #define MAX_EVENTS 1024
 #define MAX_WAIT 86400.0
@@ -515,8 +518,19 @@ static PyModuleDef leaf_module = {
 PyMODINIT_FUNC
 PyInit__leaf(void)
 {
+    PyObject *module, *room_type;
+
     fileno_name = PyUnicode_InternFromString("fileno");
     if (fileno_name == NULL)
         return NULL;
-    return PyModule_Create(&leaf_module);
+    module = PyModule_Create(&leaf_module);
+    if (module == NULL)
+        return NULL;
+    room_type = make_room_type();
+    if (room_type == NULL || PyModule_AddObject(module, "Room", room_type) < 0) {
+        Py_XDECREF(room_type);
+        Py_DECREF(module);
+        return NULL;
+    }
+    return module;
 }

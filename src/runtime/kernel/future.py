@@ -54,6 +54,7 @@ class FutureCore(Runnable):
         "_loop",
         "_pending",
         "_result",
+        "_resumed",
         "_source_traceback",
         "_waiter",
     )
@@ -63,6 +64,7 @@ class FutureCore(Runnable):
     _failed: bool
     _cancelled: bool
     _asyncio_future_blocking: bool
+    _resumed: bool  # Whether one who awaited it went on: see rearm_future().
     _result: Any
     _cancel_message: Any
     _waiter: Runnable | None
@@ -261,6 +263,7 @@ def init_future(self: FutureCore, loop: Scheduler) -> None:
     self._cancelled = False
     # asyncio's protocol between a future that is awaited and the task that runs the coroutine.
     self._asyncio_future_blocking = False
+    self._resumed = False
     self._result = None
     self._cancel_message = None
     self._waiter = None
@@ -289,6 +292,7 @@ def _await(future: FutureCore | None) -> Generator[Any, None, Any]:
             f"{future!r} was awaited, and the coroutine was resumed before it was done: "
             "only the task that runs a coroutine may resume it."
         )
+    future._resumed = True
     if future._failed:
         error = future._reason()
         future = None
@@ -334,13 +338,21 @@ def subscribe(future: FutureCore, runnable: Runnable) -> None:
         future._callbacks = [runnable]
 
 
-def rearm_future(future: FutureCore) -> None:
-    """Make a finished future pending again, for an owner that alone awaits it, again and again."""
+def rearm_future(future: FutureCore) -> bool:
+    """Make a finished future pending again, for an owner whose users await it one after the other.
+
+    Returns False, and does nothing, as long as the last of them has not gone on with its result:
+    it was cancelled, or others are to run before it.
+    """
+    if not future._resumed:
+        return False
+    future._resumed = False
     future._pending = True
     future._failed = False
     future._cancelled = False
     future._result = None
     future._cancel_message = None
+    return True
 
 
 def finish_future(future: FutureCore, result: Any) -> None:

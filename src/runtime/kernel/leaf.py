@@ -100,6 +100,33 @@ def python_sendto(sock: socket.socket, data: Data, address: Any) -> int:
     return 1
 
 
+class PythonRoom:
+    """Room for ``size`` bytes that are to be received, which then become one bytes object.
+
+    The leaf's copies nothing: what is written to its views is the object that ``take`` gives.
+    """
+
+    __slots__ = ("_data",)
+
+    def __init__(self, size: int) -> None:
+        self._data: bytearray | None = bytearray(size)
+
+    def view(self, start: int, stop: int) -> memoryview:
+        """Return a writable view of the bytes from ``start`` up to ``stop``."""
+        if self._data is None:
+            raise ValueError("the bytes of this room were taken")
+        return memoryview(self._data)[start:stop]
+
+    def take(self, size: int) -> bytes:
+        """Return the first ``size`` bytes, once. No view may be left: BufferError."""
+        if self._data is None:
+            raise ValueError("the bytes of this room were taken")
+        data = self._data
+        data += b"\0"  # Refused while there is a view.
+        self._data = None
+        return bytes(memoryview(data)[:size])
+
+
 def python_epoll_wait(epoll_fd: int) -> Wait:
     """Return the function that waits on the epoll descriptor ``epoll_fd``.
 
@@ -132,6 +159,7 @@ if TYPE_CHECKING or os.environ.get("RUNTIME_NO_LEAF"):
     recvfrom: Callable[[socket.socket], tuple[bytes, Any] | None] = python_recvfrom
     sendto: Callable[[socket.socket, Data, Any], int] = python_sendto
     epoll_wait: Callable[[int], Wait] = python_epoll_wait
+    Room = PythonRoom
 else:
     try:
         from runtime.kernel import _leaf
@@ -144,6 +172,7 @@ else:
         recvfrom = python_recvfrom
         sendto = python_sendto
         epoll_wait = python_epoll_wait
+        Room = PythonRoom
     else:
         has_leaf = True
         step = _leaf.step
@@ -152,6 +181,7 @@ else:
         send = _leaf.send
         recvfrom = _leaf.recvfrom
         sendto = _leaf.sendto
+        Room = _leaf.Room
         accept = getattr(_leaf, "accept", None)
         # Only where the system has epoll.
         epoll_wait = getattr(_leaf, "epoll_wait", python_epoll_wait)

@@ -1,7 +1,16 @@
 """The top of a connection that streams read from and write to.
 
 What arrives waits here to be read. A reader is woken with the bytes in hand, and only when there
-are as many as it asked for. Reading pauses while twice the limit waits, and goes on below it.
+are as many as it asked for. Reading pauses while twice the limit waits that nobody asked for, and
+goes on below it.
+
+A reader that asked for many bytes gets them received straight into what it will be given: once the
+first of them have come, there is *room* for all, and the layer below has it for its buffer::
+
+    unread ---- the first of many ----> room ---- full, the end, or nobody waits ----> unread
+
+Invariants: while there is room, nothing is unread elsewhere; it is given up, and what it holds is
+unread again, before a reader goes on.
 
 ``StreamEnd`` is compiled where a compiler was found. The streams that users hold are thin, and
 interpreted: ``runtime.net.streams``.
@@ -9,12 +18,22 @@ interpreted: ``runtime.net.streams``.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
+from runtime.kernel import leaf
 from runtime.kernel.core import LoopCore
 from runtime.kernel.future import FutureCore, finish_future, rearm_future
 from runtime.net.layers import Lower, Top, lost
 from runtime.net.receive_buffer import ReceiveBuffer
+
+_ROOM_LEAST: Final = 128 * 1024
+"""Bytes that a reader asks for, from which on room is made for them: it spares two copies."""
+
+_ROOM_MOST: Final = 16 * 1024 * 1024
+"""Up to here: who announces more than he sends is not to cost more than that."""
+
+_RECEIVE_MOST: Final = 256 * 1024
+"""Bytes received at once, so that others have their turn."""
 
 
 class StreamEnd(Top):
@@ -29,6 +48,8 @@ class StreamEnd(Top):
         "_lower",
         "_paused",
         "_reader",
+        "_room",
+        "_room_filled",
         "_wanted",
         "closed_waiter",
         "closing",
@@ -50,6 +71,9 @@ class StreamEnd(Top):
         # How many bytes the waiting reader needs; 0 when anything will do, or nobody waits.
         self._wanted = 0
         self._reader: FutureCore | None = None
+        # Where ``_wanted`` bytes are being received, and how many have been.
+        self._room: Any = None
+        self._room_filled = 0
         self.eof = False
         # Ending.
         self.closing = False
@@ -76,11 +100,46 @@ class StreamEnd(Top):
         received = self.unread
         received.append(data)
         if received.size < self._wanted and self._reader_waits():
+            if _ROOM_LEAST <= self._wanted <= _ROOM_MOST:
+                self._make_room()
             return
         if received.size > 2 * self._limit and not self._paused and self._lower is not None:
-            self._paused = True
-            self._lower.pause_reading()
+            asked_for = self._wanted if self._reader_waits() else 0
+            if received.size - asked_for > 2 * self._limit:
+                self._paused = True
+                self._lower.pause_reading()
         self._wake_reader()
+
+    def _make_room(self) -> None:
+        try:
+            room = leaf.Room(self._wanted)
+        except MemoryError:
+            return  # There may still be as much in parts.
+        filled = self.unread.size
+        room.view(0, filled)[:] = self.unread.take_all()
+        self._room = room
+        self._room_filled = filled
+        self.wants_buffer = True
+
+    def get_buffer(self) -> Any:
+        filled = self._room_filled
+        return self._room.view(filled, min(self._wanted, filled + _RECEIVE_MOST))
+
+    def buffer_updated(self, size: int) -> None:
+        self._room_filled += size
+        if self._room_filled == self._wanted or not self._reader_waits():
+            self._wake_reader()
+
+    def refused_buffer(self, error: Exception) -> None:
+        raise error  # It has the room's own, which nobody has reason to refuse.
+
+    def give_room_up(self) -> None:
+        """Have what was received so far unread, for whoever reads next."""
+        room = self._room
+        if room is not None:
+            self.wants_buffer = False
+            self._room = None
+            self.unread.append(room.take(self._room_filled))
 
     def ended(self) -> bool:
         self.eof = True
@@ -115,6 +174,8 @@ class StreamEnd(Top):
         return self._reader is not None and not self._reader.done()
 
     def _wake_reader(self) -> None:
+        if self._room is not None:
+            self.give_room_up()
         self._wanted = 0
         reader = self._reader
         if reader is not None and not reader.done():
@@ -135,7 +196,12 @@ class StreamEnd(Top):
                 "let one task read it."
             )
         else:
-            rearm_future(reader)
+            if not rearm_future(reader):
+                reader = self._reader = self._loop.create_future()
+            if self._room is not None:
+                # The one before was cancelled: what it left is there already.
+                self._wake_reader()
+                return reader
         self._wanted = wanted
         if self._paused:
             self._go_on()

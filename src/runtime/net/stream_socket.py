@@ -166,6 +166,7 @@ class StreamSocket(Watcher, Lower):
         except Exception as error:
             upper.refused_buffer(error)
             return
+        buffer = None  # Whoever it belongs to may be about to give it away.
         if size:
             upper.buffer_updated(size)
         else:

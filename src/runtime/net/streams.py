@@ -309,6 +309,7 @@ class StreamWriter:
             await end.drained(self._loop)
         lower = end.lower
         layer = tls.layer(self._loop, lower, end)
+        end.give_room_up()
         early = end.take(end.unread.size)
         # Nothing of what arrives from here on is for the reader, before the handshake is over.
         lower.pause_reading()

@@ -9,8 +9,8 @@
         +---- a failure, fail(), or a time-out ----------------------------------------> CLOSED
 
 Why CLOSING waits for the peer: a socket that is closed with unread bytes in it sends a reset, which
-would destroy what was written and has not been read by the peer. FLUSHING lasts only while OpenSSL
-cannot encrypt what was written, because a renegotiation (TLS 1.2) waits for the peer.
+destroys what was written and not read. FLUSHING lasts only while OpenSSL cannot encrypt what was
+written, because a renegotiation (TLS 1.2) waits for the peer.
 
 Between the layer and OpenSSL are two memory BIOs. Whatever OpenSSL puts into the outgoing one, in
 the course of reading too (alerts, key updates), is sent at once: see ``_flush``.
@@ -35,8 +35,7 @@ _FLUSHING: Final = 2
 _CLOSING: Final = 3
 _CLOSED: Final = 4
 
-_FLUSH_AT: Final = 4 * RECORD
-"""Bytes that are encrypted before they are sent: what fits into the processor's cache."""
+_FLUSH_AT: Final = 16 * RECORD  # Bytes encrypted before they are sent: in the processor's cache.
 
 _WARN_AFTER: Final = 5
 _logger: Final = logging.getLogger("asyncio")
@@ -248,6 +247,7 @@ class TLSLayer(Upper, Lower):
             upper.refused_buffer(error)
             return False
         self._leftover = True
+        buffer = None  # Whoever it belongs to may be about to give it away.
         if size:
             upper.buffer_updated(size)
         else:
