@@ -6,10 +6,6 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include <stdlib.h>
-
-#define LARGE_BLOCK ((size_t)8 << 20)
-
 PyObject *make_room_type(void);
 
 typedef struct {
@@ -17,23 +13,6 @@ typedef struct {
     PyObject *bytes;
     Py_ssize_t exports;
 } Room;
-
-/* Large blocks that glibc has not met before it takes from the system, and gives back at once: each
- * page of each of them is then faulted in anew, which takes longer than receiving into it. It adapts
- * when such a block is freed: blocks of that size, and twice as much at the heap's end, are kept from
- * then on. So one is, before the first room is made; nobody writes to it, and it costs no memory. */
-static void
-have_large_blocks_kept(void)
-{
-    static int done;
-    void *volatile block;
-
-    if (done)
-        return;
-    done = 1;
-    block = malloc(LARGE_BLOCK);
-    free(block);
-}
 
 static PyObject *
 room_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -51,7 +30,6 @@ room_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         PyErr_Format(PyExc_ValueError, "Room() takes a size of at least 1 byte, not %zd", size);
         return NULL;
     }
-    have_large_blocks_kept();
     room = (Room *)type->tp_alloc(type, 0);
     if (room == NULL)
         return NULL;

@@ -21,6 +21,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from runtime.kernel import leaf
+from runtime.kernel.allocator import have_large_blocks_kept
 from runtime.kernel.core import LoopCore
 from runtime.kernel.future import FutureCore, finish_future, rearm_future
 from runtime.net.layers import Lower, Top, lost
@@ -111,6 +112,7 @@ class StreamEnd(Top):
         self._wake_reader()
 
     def _make_room(self) -> None:
+        have_large_blocks_kept()
         try:
             room = leaf.Room(self._wanted)
         except MemoryError:
