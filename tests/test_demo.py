@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from runtime.__main__ import describe_build
-from tests.support.programs import ROOT, TIMEOUT, run_program
+from tests.support.programs import ROOT, TIMEOUT, interrupted, run_program, started_program
 
 DEMO = ROOT / "docs" / "examples" / "echo_demo.py"
 SERVER = DEMO.with_name("echo_server.py")
@@ -98,16 +97,12 @@ def test_bad_arguments_are_named(arguments: list[str]) -> None:
 
 
 def test_ctrl_c_ends_it_with_a_summary() -> None:
-    command = [sys.executable, str(DEMO), "--connections", "3", "--seconds", "1000"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
+    with started_program(DEMO, "--connections", "3", "--seconds", "1000") as process:
         assert process.stdout is not None
         while " connections  " not in process.stdout.readline():
             assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 130
+        status, out, err = interrupted(process)
+    assert status == 130
     assert "interrupted\n" in out
     assert "errors     0" in out
     assert err == ""
@@ -129,19 +124,10 @@ def test_on_a_terminal_one_line_shows_the_progress() -> None:
 
 
 def test_the_server_alone_ends_on_ctrl_c() -> None:
-    with subprocess.Popen(
-        [sys.executable, str(SERVER)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
+    with started_program(SERVER) as process:
         assert process.stdout is not None
         host, port = process.stdout.readline().split()[-1].split(":")
         with socket.create_connection((host, int(port)), timeout=TIMEOUT) as client:
             client.sendall(b"hello")
             assert client.recv(100) == b"hello"
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=TIMEOUT)
-    assert (process.returncode, out, err) == (0, "", "")
+        assert interrupted(process) == (0, "", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import build
-from tests.support.programs import ROOT
+from tests.support.programs import ROOT, run_code
 
 LEAKS = {
     "left behind by the test: descriptor": """
@@ -112,3 +113,13 @@ def test_another_build_than_the_one_meant_is_refused(
     assert build.wrong_build() == ""
     monkeypatch.setenv(variable, "1" if actual[variable] == "0" else "0")
     assert variable in build.wrong_build()
+
+
+def test_programs_are_interruptible_though_this_process_is_not() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        done = run_code("import signal; print(signal.getsignal(signal.SIGINT).__name__)")
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert done.stdout == "default_int_handler\n"

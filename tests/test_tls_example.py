@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import socket
 import ssl
 import subprocess
@@ -12,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.support.certificates import Certificates, client_context
-from tests.support.programs import ROOT, TIMEOUT
+from tests.support.programs import ROOT, TIMEOUT, interrupted, started_program
 
 EXAMPLE = ROOT / "docs" / "examples" / "tls_echo.py"
 
@@ -26,26 +25,14 @@ class _Server:
 
     def end(self) -> tuple[int, str]:
         """Press Ctrl-C; return the exit status and what was said on stderr."""
-        self.process.send_signal(signal.SIGINT)
-        _, err = self.process.communicate(timeout=TIMEOUT)
-        return self.process.returncode, err
+        status, _, err = interrupted(self.process)
+        return status, err
 
 
 @contextlib.contextmanager
 def _server(certificate: Path) -> Iterator[_Server]:
-    command = [sys.executable, str(EXAMPLE), "serve", "--certificate", str(certificate)]
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            yield _Server(process)
-        finally:
-            process.kill()
+    with started_program(EXAMPLE, "serve", "--certificate", certificate) as process:
+        yield _Server(process)
 
 
 def _talk(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -11,17 +14,61 @@ TIMEOUT = 120.0
 """Seconds after which a program that hangs fails its test."""
 
 
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Have the programs that are started inside end on Ctrl-C, whatever this process does.
+
+    A shell starts what runs in the background with SIGINT ignored, and programs inherit that; a
+    handler they cannot inherit: the system puts the default in its place.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def started_program(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+    """Start ``python arguments...``, out of reach of the terminal's Ctrl-C; give the process.
+
+    It is killed at the end, if it has not ended.
+    """
+    with interruptible():
+        process = subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def interrupted(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Press Ctrl-C; return the exit status, and what was still to be read of both outputs."""
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=TIMEOUT)
+    return process.returncode, out, err
+
+
 def run_program(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run ``python arguments...``; return what it printed and its exit status."""
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
+    with interruptible():
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
 
 
 def run_code(code: str) -> subprocess.CompletedProcess[str]:
