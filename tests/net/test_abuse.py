@@ -148,6 +148,25 @@ def test_a_descriptor_taken_over_by_a_new_connection() -> None:
     runtime.run(main())
 
 
+def test_the_end_announced_to_a_peer_that_has_reset() -> None:
+    async def main() -> None:
+        loop = runtime.get_running_loop()
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            reader, writer = await runtime.open_connection(*listening.getsockname())
+            peer, _ = listening.accept()
+            writer.write(b"unread")
+            reset(peer)
+            # The reset has come, and nobody has looked.
+            writer.write_eof()
+            with pytest.raises(ConnectionResetError):
+                await reader.read()
+            with pytest.raises(ConnectionResetError):
+                await writer.wait_closed()
+            assert len(loop.poller.watchers()) == 1
+
+    runtime.run(main())
+
+
 IDLE_CLIENTS = """
 import resource, socket, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[3]),) * 2)

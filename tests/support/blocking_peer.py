@@ -6,6 +6,7 @@ ends say of it is a ``Report``, whoever they are.
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import ssl
@@ -92,7 +93,9 @@ class Channel:
     def end(self) -> None:
         """Announce the end: a half-close; under TLS, where there is none, a close_notify."""
         if not isinstance(self._sock, ssl.SSLSocket):
-            self._sock.shutdown(socket.SHUT_WR)
+            # Not connected any more: what it was lost by is told to whoever receives.
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_WR)
             return
         while True:
             try:

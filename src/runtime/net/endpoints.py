@@ -15,8 +15,8 @@ from typing import Any, Final, TypeVar
 from runtime.kernel.core import LoopCore
 from runtime.net.connect import connect_tcp
 from runtime.net.establishing import established
+from runtime.net.plain_sockets import set_no_delay
 from runtime.net.server import Server, bind_tcp
-from runtime.net.stream_socket import set_no_delay
 from runtime.net.tls_options import TLSOptions, client_tls, server_tls, upgrade_tls
 from runtime.net.transport_core import TransportCore
 from runtime.net.transports import ProtocolConnection, SSLTransport, Transport

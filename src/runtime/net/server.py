@@ -22,7 +22,7 @@ from runtime.kernel.errors import CancelledError
 from runtime.kernel.poller import READ, Watcher
 from runtime.kernel.types import Future
 from runtime.net.names import AddressInfo, resolve
-from runtime.net.stream_socket import set_no_delay
+from runtime.net.plain_sockets import set_no_delay
 from runtime.net.unix import SocketFile
 
 _BATCH: Final = 64

@@ -22,7 +22,6 @@ this module tell nothing, and would make a circle with whoever keeps the error.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import socket
 from asyncio.trsock import TransportSocket
@@ -43,6 +42,7 @@ from runtime.kernel.core import LoopCore
 from runtime.kernel.future import FutureCore, finish_future
 from runtime.kernel.poller import READ, WRITE, Watcher, file_of
 from runtime.net.layers import Lower, Upper
+from runtime.net.plain_sockets import failure_behind
 
 _IOV_MAX: Final = 64
 _JOIN_MOST: Final = 64 * 1024
@@ -389,7 +389,7 @@ class StreamSocket(Watcher, Lower):
         try:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError as error:
-            self.fail(error.with_traceback(None))
+            self.fail(failure_behind(self._sock, error).with_traceback(None))
 
     # -- Ending ------------------------------------------------------------------------------------
 
@@ -487,11 +487,3 @@ def _joined(parts: list[Any]) -> bytes:
     except TypeError:
         # All are bytes-like, but one has gaps.
         return b"".join([memoryview(part).tobytes() for part in parts])
-
-
-def set_no_delay(sock: socket.socket) -> None:
-    """Have small writes on a TCP socket sent at once."""
-    if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:
-        # It fails when the peer is gone already; the first read will tell.
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -20,9 +20,10 @@ from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import IncompleteReadError, LimitOverrunError
 from runtime.net.establishing import established
 from runtime.net.layers import lost
+from runtime.net.plain_sockets import set_no_delay
 from runtime.net.sendfile import send_file_through
 from runtime.net.stream_end import StreamEnd
-from runtime.net.stream_socket import StreamSocket, set_no_delay
+from runtime.net.stream_socket import StreamSocket
 from runtime.net.tls_options import TLSOptions, upgrade_tls
 
 DEFAULT_LIMIT: Final = 64 * 1024
