@@ -6,9 +6,9 @@ import pytest
 
 from tests.support import build
 from tests.support.certificates import certificates
-from tests.support.leaks import finalizers_run, no_leaks
+from tests.support.leaks import finalizers_run, no_collector, no_leaks, pytest_sessionfinish
 
-__all__ = ["certificates", "finalizers_run", "no_leaks"]
+__all__ = ["certificates", "finalizers_run", "no_collector", "no_leaks", "pytest_sessionfinish"]
 
 
 def pytest_report_header() -> str:

@@ -2,20 +2,26 @@
 
 ::
 
-    pass                    modules       leaf              tests
-    ----------------------- ------------- ----------------- -----------------
-    interpreted             src           Python twin       all
-    compiled                installed     C                 all but those of the build itself
-    interpreted-leaf        variant       C                 also without the slow ones
-    compiled-twin           installed     Python twin       also without the slow ones
-    compiled-dev            installed     C                 the same, under python -X dev
-    sanitized-leaf          variant       AddressSanitizer  also without the slow ones
+    pass               modules     leaf               all tests but those that are marked
+    ------------------ ----------- ------------------ ------------------------------------------
+    interpreted        src         Python twin        slow
+    compiled           installed   C                  build, once, yardstick
+    sanitized-leaf     variant     AddressSanitizer   build, once, yardstick, slow, variation
+    interpreted-leaf   variant     C                  the same
+    compiled-twin      installed   Python twin        the same
+    compiled-dev       installed   C                  the same; and under python -X dev
 
 "Installed" is what pip put beside the interpreter that runs this; a "variant" is built by this
 program into ``build/variants``. Where there is no C compiler, the passes that need one are left
-out, and the end says so. Tests that hold asyncio itself against a scenario run in the first pass
-alone. Two passes run side by side, where there are two cores: much of a pass is waiting. Arguments
-after ``--`` go to pytest::
+out, and the end says so.
+
+So what is the same on every build runs in the first pass: tests of the build (``build``), of the
+tests, the benchmarks and the sources (``once``), and those that hold asyncio itself against a
+scenario (``yardstick``). The slow tests run in the second, on the build that users have; without a
+compiler the first has them too. The shorter passes leave out variations of what they show.
+
+Two passes run side by side, where there are two cores: much of a pass is waiting. The longest are
+begun first. Arguments after ``--`` go to pytest::
 
     python -m tests.matrix --only compiled -- -k streams -x
 """
@@ -38,9 +44,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = ROOT / "build" / "variants"
-FULL = ("-m", "not build and not yardstick")
-SHORT = ("-m", "not build and not yardstick and not slow")
 COMPILER = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
+FIRST = ("-m", "not slow or once") if shutil.which(COMPILER) else ()
+FULL = ("-m", "not build and not once and not yardstick")
+SHORT = ("-m", "not build and not once and not yardstick and not slow and not variation")
 
 
 @dataclass(frozen=True)
@@ -64,8 +71,15 @@ class Pass:
 
 
 PASSES = (
-    Pass("interpreted", compiled=False, leaf="0"),
+    Pass("interpreted", compiled=False, leaf="0", arguments=FIRST),
     Pass("compiled", compiled=True, leaf="1", arguments=FULL),
+    Pass(
+        "sanitized-leaf",
+        compiled=False,
+        leaf="address",
+        arguments=SHORT,
+        build={"RUNTIME_LEAF_ONLY": "1", "RUNTIME_LEAF_SANITIZE": "address"},
+    ),
     Pass(
         "interpreted-leaf",
         compiled=False,
@@ -75,13 +89,6 @@ PASSES = (
     ),
     Pass("compiled-twin", compiled=True, leaf="0", arguments=SHORT),
     Pass("compiled-dev", compiled=True, leaf="1", arguments=SHORT, python_flags=("-X", "dev")),
-    Pass(
-        "sanitized-leaf",
-        compiled=False,
-        leaf="address",
-        arguments=SHORT,
-        build={"RUNTIME_LEAF_ONLY": "1", "RUNTIME_LEAF_SANITIZE": "address"},
-    ),
 )
 
 

@@ -2,7 +2,7 @@
 
 For each, beside the one that runs this: a virtual environment in ``build/pythons``, into which the
 package is installed as a user would (compiled, if that can be), and two passes over the tests,
-interpreted and as installed, both without the slow ones.
+interpreted and as installed, both as the shorter passes of ``make test`` are.
 """
 
 from __future__ import annotations

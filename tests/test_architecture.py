@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.programs import ROOT
 
+pytestmark = pytest.mark.once
+
 SOURCES = ROOT / "src"
 LONGEST = 500
 """Lines in a file: one that needs more has more than one subject."""

@@ -12,6 +12,8 @@ import pytest
 from tests.support import build
 from tests.support.programs import ROOT, run_code
 
+pytestmark = pytest.mark.once
+
 LEAKS = {
     "left behind by the test: descriptor": """
 import os

@@ -16,6 +16,8 @@ from tests.support.certificates import (
     server_context,
 )
 
+pytestmark = pytest.mark.once
+
 V12 = ssl.TLSVersion.TLSv1_2
 V13 = ssl.TLSVersion.TLSv1_3
 

@@ -31,6 +31,8 @@ from tests.support.faults import (
 )
 from tests.support.proxy import FaultProxy, Outcome, reset_at_close
 
+pytestmark = pytest.mark.once
+
 MESSAGE = random.Random(1).randbytes(1 << 20)
 
 

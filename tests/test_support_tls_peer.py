@@ -28,6 +28,8 @@ from tests.support.tls_records import (
     Sealer13,
 )
 
+pytestmark = pytest.mark.once
+
 Connect = Callable[[Callable[[TlsPeer], object]], contextlib.AbstractContextManager[ssl.SSLSocket]]
 VERSIONS = ["TLSv1_2", "TLSv1_3"]
 

@@ -11,6 +11,8 @@ from bench.catalogue import CASES, select
 from bench.contenders import CONTENDERS, LIMIT
 from bench.targets import TARGETS
 
+pytestmark = pytest.mark.once
+
 
 def names(*words: str) -> list[str]:
     return [case.name for case in select(words)]

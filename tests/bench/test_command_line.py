@@ -10,6 +10,8 @@ from bench import native
 from bench.catalogue import CASES
 from tests.support.programs import run_program
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.slow
 def test_a_small_run_with_asyncio_alone(tmp_path: Path) -> None:

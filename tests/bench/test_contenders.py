@@ -17,6 +17,8 @@ from bench.contenders import (
 )
 from bench.process import ROOT, Process, ProcessError, UnsupportedError, python_environment
 
+pytestmark = pytest.mark.once
+
 
 def test_the_pure_build_is_the_source_folder_without_the_leaf() -> None:
     environment = environment_of(CONTENDERS["runtime-pure"])

@@ -18,7 +18,10 @@ from bench.process import Process
 from tests.bench import peers
 from tests.bench.peers import SIZE, Answer, echo, load, receive_exactly, server
 
-pytestmark = pytest.mark.skipif(bool(native.why_not()), reason=native.why_not())
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(bool(native.why_not()), reason=native.why_not()),
+]
 needs_tls = pytest.mark.skipif(bool(native.why_not_tls()), reason=native.why_not_tls())
 
 

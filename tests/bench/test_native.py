@@ -12,7 +12,10 @@ from bench import native
 from bench.process import Process
 from tests.bench.peers import SIZE, Answer, echo, load, receive_exactly, server
 
-pytestmark = pytest.mark.skipif(bool(native.why_not()), reason=native.why_not())
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(bool(native.why_not()), reason=native.why_not()),
+]
 
 
 def test_right_answers_are_counted() -> None:

@@ -13,6 +13,8 @@ from bench.process import UnsupportedError
 from bench.report import amount, as_json, judged, table, warnings
 from bench.targets import Target, judge, lacking
 
+pytestmark = pytest.mark.once
+
 
 def series(name: str, *costs: float, user: float | None = None, faults: float = 0) -> Series:
     used = None if user is None else Usage(user, user, faults)

@@ -22,6 +22,8 @@ from bench.cases.serving import AS_STARTED, FREED
 from bench.process import ROOT, python_environment
 from tests.support.programs import run_code
 
+pytestmark = pytest.mark.once
+
 APIS = [
     "asyncio",
     pytest.param(

@@ -4,6 +4,8 @@ import pytest
 
 from bench.statistics import Spread, is_noisy, ratios, spread
 
+pytestmark = pytest.mark.once
+
 
 def test_a_spread_is_the_median_and_the_quartiles() -> None:
     assert spread([5.0, 1.0, 2.0, 4.0, 3.0]) == Spread(2.0, 3.0, 4.0)

@@ -7,14 +7,15 @@ that holds the exception, everything that the frames know lives on until the col
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
 import weakref
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 import runtime
+
+pytestmark = pytest.mark.usefixtures("no_collector")
 
 
 class Failed(Exception):
@@ -27,15 +28,6 @@ class Local:
 
 Watch = Callable[[Local], None]
 """Takes note of what must go."""
-
-
-@pytest.fixture(autouse=True)
-def no_collector() -> Iterator[None]:
-    """Leave it to the reference counts alone."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 async def fail(watch: Watch, turns: int = 0) -> None:

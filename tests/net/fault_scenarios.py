@@ -73,8 +73,8 @@ LOSSLESS: dict[str, tuple[Fault, ...]] = {
     "split by chance": (Split(range(1, 8000), by_chance=True),),
     "split by a list": (Split((1, 5, 16384, 21, 16385, 333)),),
     # The time is what gets answers that are shorter through.
-    "merged": (Merge(50_000, flush_after=0.002),),
-    "slow reader": (SlowReader(32768, 0.0005),),
+    "merged": (Merge(50_000, flush_after=0.001),),
+    "slow reader": (SlowReader(32768, 0.0005, kernel_buffer=16384),),
     "everything": (
         Delay(0.0002),
         Merge(3000, flush_after=0.001),

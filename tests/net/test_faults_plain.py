@@ -42,9 +42,7 @@ FAULTS: dict[str, tuple[Callable[[int], Fault], Callable[[Talk, str, Result], No
 pytestmark = [
     pytest.mark.parametrize("ends", ENDS),
     pytest.mark.parametrize("script", SCRIPTS),
-    pytest.mark.parametrize(
-        "api", [RUNTIME, pytest.param(ASYNCIO, marks=pytest.mark.slow)], ids=lambda api: api.name
-    ),
+    pytest.mark.parametrize("api", [RUNTIME, ASYNCIO], ids=lambda api: api.name),
 ]
 
 

@@ -41,12 +41,13 @@ FAULTS: dict[str, tuple[Callable[[int], Fault], Callable[[Talk, str, Result], No
 LONG = [name for name, script in SCRIPTS.items() if len(script.message("to server")) > 1]
 """A fault in the middle of a single byte would strike the handshake."""
 
+VERSIONS = ["TLSv1_3", pytest.param("TLSv1_2", marks=pytest.mark.variation)]
+
 # That asyncio passes shows that it is the scenarios that are right.
-APIS = [RUNTIME, pytest.param(ASYNCIO, marks=pytest.mark.slow)]
 pytestmark = [
     pytest.mark.parametrize("ends", ENDS),
-    pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"]),
-    pytest.mark.parametrize("api", APIS, ids=lambda api: api.name),
+    pytest.mark.parametrize("version", VERSIONS),
+    pytest.mark.parametrize("api", [RUNTIME, ASYNCIO], ids=lambda api: api.name),
 ]
 
 

@@ -7,7 +7,7 @@ import contextlib
 import gc
 import socket
 import weakref
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from tests.net.transport_tools import (
     turns,
 )
 
+pytestmark = pytest.mark.usefixtures("no_collector")
+
 PARTS = (
     StreamSocket,
     StreamEnd,
@@ -45,15 +47,6 @@ PARTS = (
 def parts() -> list[Any]:
     """Return every part of a connection that lives, as far as the collector knows them."""
     return [found for found in gc.get_objects() if isinstance(found, PARTS)]
-
-
-@pytest.fixture(autouse=True)
-def no_collector() -> Iterator[None]:
-    """Leave it to the reference counts alone."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 def ignore_reports() -> None:

@@ -95,6 +95,25 @@ def no_leaks() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="module")
 def finalizers_run() -> Iterator[None]:
-    """Collect garbage at the end of a module, so that its finalizers run with its tests."""
+    """Collect garbage at the end of a module, so that its finalizers run with its tests.
+
+    What was there before the module is left alone, until ``pytest_sessionfinish``: a suite comes to
+    a million objects, and the collector, or ``gc.get_objects()``, would go through them each time.
+    """
+    gc.freeze()
     yield
     gc.collect()
+
+
+def pytest_sessionfinish() -> None:
+    """Give everything back to the collector."""
+    gc.unfreeze()
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Leave it to the reference counts alone."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
