@@ -17,6 +17,7 @@ from runtime.net.connect import connect_tcp
 from runtime.net.establishing import established
 from runtime.net.plain_sockets import set_no_delay
 from runtime.net.server import Server, bind_tcp
+from runtime.net.stream_transport import StreamTransport
 from runtime.net.tls_options import TLSOptions, client_tls, server_tls, upgrade_tls
 from runtime.net.transport_core import TransportCore
 from runtime.net.transports import ProtocolConnection, SSLTransport, Transport
@@ -185,6 +186,8 @@ async def start_tls(
     tls = upgrade_tls(
         sslcontext, server_side, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout
     )
+    if isinstance(transport, StreamTransport):
+        raise TypeError(f"{transport!r} has a reader and a writer: use the writer's start_tls().")
     if not isinstance(transport, Transport):
         raise TypeError(f"transport {transport!r} is not supported by start_tls()")
     end, lower = transport.core.end, transport.core.lower

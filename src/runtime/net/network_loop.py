@@ -13,7 +13,9 @@ from typing import Any, TypeVar
 
 from runtime.kernel.core import LoopCore
 from runtime.net import datagram, endpoints, names, sendfile, sockets
+from runtime.net.layers import Top
 from runtime.net.server import Server
+from runtime.net.stream_transport import StreamTransport
 from runtime.net.transports import Transport
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
@@ -261,7 +263,7 @@ class NetworkLoop(LoopCore):
         *,
         fallback: bool = True,
     ) -> int:
-        """Send ``file``, open in binary mode, through ``transport``, a stream transport.
+        """Send ``file``, open in binary mode, through ``transport``: of a stream, or a protocol's.
 
         From ``offset``, at most ``count`` bytes, after what was written before. Where the system
         cannot send the file itself (with TLS, or when it is not a regular file) it is read in
@@ -272,12 +274,14 @@ class NetworkLoop(LoopCore):
 
         Source: the standard library's documentation of ``loop.sendfile``.
         """
-        if not isinstance(transport, Transport):
+        top: Top
+        if isinstance(transport, Transport):
+            top, lower = transport.core.end, transport.core.lower
+        elif isinstance(transport, StreamTransport):
+            top, lower = transport.end, transport.end.lower
+        else:
             raise RuntimeError(f"sendfile is not supported for transport {transport!r}")
-        core = transport.core
-        return await sendfile.send_file_through(
-            self, core.end, core.lower, file, offset, count, fallback
-        )
+        return await sendfile.send_file_through(self, top, lower, file, offset, count, fallback)
 
     # -- Sockets -----------------------------------------------------------------------------------
 

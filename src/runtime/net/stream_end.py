@@ -57,6 +57,7 @@ class StreamEnd(Top):
         "eof",
         "is_lost",
         "server_side",
+        "stopped",
         "unread",
     )
 
@@ -68,7 +69,9 @@ class StreamEnd(Top):
         self.server_side = server_side
         # Reading.
         self.unread = ReceiveBuffer()
+        # Whether too much is unread, and whether the user has paused reading.
         self._paused = False
+        self.stopped = False
         # How many bytes the waiting reader needs; 0 when anything will do, or nobody waits.
         self._wanted = 0
         self._reader: FutureCore | None = None
@@ -89,8 +92,9 @@ class StreamEnd(Top):
         return lower
 
     def stand_on(self, lower: Lower) -> None:
-        """Use ``lower`` from now on."""
+        """Use ``lower``, which is being read from, from now on."""
         self._lower = lower
+        self.stopped = False
 
     # -- What the lower part tells -----------------------------------------------------------------
 
@@ -211,8 +215,30 @@ class StreamEnd(Top):
 
     def _go_on(self) -> None:
         self._paused = False
-        if not self.eof and self._lower is not None:
+        if not self.eof and not self.stopped and self._lower is not None:
             self._lower.resume_reading()
+
+    def is_reading(self) -> bool:
+        """Return whether bytes are received now."""
+        return not (self._paused or self.stopped or self.eof)
+
+    def pause_reading(self) -> None:
+        """Receive nothing until ``resume_reading``."""
+        self.stopped = True
+        if not self.closing:
+            self.lower.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Receive again, unless too much is unread."""
+        self.stopped = False
+        if not self._paused and not self.eof:
+            self.lower.resume_reading()
+
+    def stop_reading(self) -> None:
+        """Receive no more, and have the reader find the end behind what is there."""
+        if not self.eof:
+            self.lower.pause_reading()
+            self.ended()
 
     def take(self, most: int) -> bytes:
         """Remove and return up to ``most`` received bytes."""

@@ -24,6 +24,7 @@ from runtime.net.plain_sockets import set_no_delay
 from runtime.net.sendfile import send_file_through
 from runtime.net.stream_end import StreamEnd
 from runtime.net.stream_socket import StreamSocket
+from runtime.net.stream_transport import StreamTransport
 from runtime.net.tls_options import TLSOptions, upgrade_tls
 
 DEFAULT_LIMIT: Final = 64 * 1024
@@ -162,6 +163,10 @@ class StreamReader:
         """Return whether the end has come and everything before it was read."""
         return self._end.eof and not self._end.unread.size
 
+    def feed_eof(self) -> None:
+        """Receive no more: what is there can be read, and then comes the end."""
+        self._end.stop_reading()
+
     def exception(self) -> BaseException | None:
         """Return what the connection failed with, or None."""
         return self._end.error
@@ -188,12 +193,27 @@ class StreamReader:
 class StreamWriter:
     """The end of a connection that is written to. Made by ``open_connection``, ``start_server``."""
 
-    __slots__ = ("__weakref__", "_end", "_guard", "_loop")
+    # The transport is made when it is asked for.
+    __slots__ = ("__weakref__", "_end", "_guard", "_loop", "_transport")
+
+    _transport: StreamTransport
 
     def __init__(self, loop: LoopCore, end: StreamEnd, guard: object) -> None:
         self._loop = loop
         self._end = end
         self._guard = guard
+
+    @property
+    def transport(self) -> StreamTransport:
+        """The connection, with the methods of an asyncio transport, for code that asks for it.
+
+        ``loop.sendfile`` takes it. It has no protocol: what is received is the reader's.
+        """
+        try:
+            return self._transport
+        except AttributeError:
+            self._transport = StreamTransport(self._end, self._guard)
+            return self._transport
 
     def write(self, data: Buffer) -> None:
         """Send ``data``, at once as far as the socket takes it, and the rest later.
