@@ -102,8 +102,7 @@ def test_a_peer_that_resets_at_once(streams: bool, monkeypatch: pytest.MonkeyPat
         sock.setblocking(False)
         return sock
 
-    monkeypatch.setattr("runtime.net.open_streams.connect_tcp", connect_and_be_reset)
-    monkeypatch.setattr("runtime.net.endpoints.connect_tcp", connect_and_be_reset)
+    monkeypatch.setattr("runtime.net.connect.connect_tcp", connect_and_be_reset)
 
     async def main() -> None:
         loop = runtime.get_running_loop()

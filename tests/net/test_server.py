@@ -190,7 +190,7 @@ def test_a_given_socket_and_bad_arguments() -> None:
         assert "127.0.0.1" in repr(server)
         with pytest.raises(ValueError, match="same time"):
             await runtime.start_server(echo, "127.0.0.1", sock=sock)
-        with pytest.raises(ValueError, match="Neither"):
+        with pytest.raises(ValueError, match="Neither host/port nor sock"):
             await runtime.start_server(echo)
         with pytest.raises(TypeError, match="callable"):
             await runtime.start_server(None, "127.0.0.1", 0)  # type: ignore[arg-type]

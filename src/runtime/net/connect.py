@@ -1,15 +1,75 @@
-"""Connecting a TCP socket to a host: its addresses one after another, or racing."""
+"""Connected sockets: one that was given, or a new one.
+
+A TCP socket is connected to a host's addresses one after another, or racing.
+"""
 
 from __future__ import annotations
 
 import functools
 import socket
 from collections.abc import Sequence
+from typing import Any
 
 from runtime.kernel.core import LoopCore
 from runtime.net.happy_eyeballs import Attempt, interleaved, race
 from runtime.net.names import AddressInfo, resolve
+from runtime.net.plain_sockets import check_stream_socket, check_unix_socket
 from runtime.net.sockets import sock_connect
+from runtime.net.unix import connect_unix
+
+
+async def connected_socket(
+    loop: LoopCore,
+    host: str | bytes | None,
+    port: int | str | None,
+    sock: socket.socket | None,
+    *,
+    family: int,
+    proto: int,
+    flags: int,
+    local_addr: tuple[str, int] | None,
+    happy_eyeballs_delay: float | None,
+    interleave: int | None,
+    all_errors: bool,
+) -> socket.socket:
+    """Return ``sock``, checked, or a new socket that ``connect_tcp`` has connected."""
+    if sock is not None:
+        if host is not None or port is not None:
+            raise ValueError("host/port and sock can not be specified at the same time")
+        if local_addr is not None:
+            raise ValueError("local_addr and sock can not be specified at the same time")
+        check_stream_socket(sock)
+        sock.setblocking(False)
+        return sock
+    if host is None and port is None:
+        raise ValueError("Neither host/port nor sock were specified")
+    return await connect_tcp(
+        loop,
+        host,
+        port,
+        family=family,
+        proto=proto,
+        flags=flags,
+        local_addr=local_addr,
+        happy_eyeballs_delay=happy_eyeballs_delay,
+        interleave=interleave,
+        all_errors=all_errors,
+    )
+
+
+async def connected_unix_socket(
+    loop: LoopCore, path: Any, sock: socket.socket | None
+) -> socket.socket:
+    """Return ``sock``, checked, or a new socket that is connected to ``path``."""
+    if path is not None:
+        if sock is not None:
+            raise ValueError("path and sock can not be specified at the same time")
+        return await connect_unix(loop, path)
+    if sock is None:
+        raise ValueError("no path and sock were specified")
+    check_unix_socket(sock)
+    sock.setblocking(False)
+    return sock
 
 
 async def connect_tcp(

@@ -10,31 +10,21 @@ import socket
 import ssl as ssl_module
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from runtime.kernel.core import LoopCore
-from runtime.net.connect import connect_tcp
+from runtime.net.connect import connected_socket, connected_unix_socket
 from runtime.net.establishing import established
-from runtime.net.plain_sockets import set_no_delay
-from runtime.net.server import Server, bind_tcp
+from runtime.net.listening import BACKLOG, tcp_server, unix_server
+from runtime.net.plain_sockets import check_stream_socket, peername, set_no_delay
+from runtime.net.server import Server
 from runtime.net.stream_transport import StreamTransport
 from runtime.net.tls_options import TLSOptions, client_tls, server_tls, upgrade_tls
 from runtime.net.transport_core import TransportCore
 from runtime.net.transports import ProtocolConnection, SSLTransport, Transport
-from runtime.net.unix import bind_unix, connect_unix, socket_file
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 ProtocolFactory = Callable[[], P]
-
-BACKLOG: Final = 100
-
-
-def check_stream_socket(sock: socket.socket) -> None:
-    """Raise ValueError or TypeError unless ``sock`` is a plain stream socket."""
-    if isinstance(sock, ssl_module.SSLSocket):
-        raise TypeError("Socket cannot be of type SSLSocket: give the plain socket, and ssl=.")
-    if sock.type != socket.SOCK_STREAM:
-        raise ValueError(f"A Stream Socket was expected, got {sock!r}")
 
 
 async def create_connection(
@@ -61,18 +51,12 @@ async def create_connection(
     See ``Loop.create_connection``.
     """
     tls = client_tls(ssl, server_hostname, host, ssl_handshake_timeout, ssl_shutdown_timeout)
-    if sock is not None:
-        if host is not None or port is not None:
-            raise ValueError("host/port and sock can not be specified at the same time")
-        check_stream_socket(sock)
-        sock.setblocking(False)
-        return await _connection_on(loop, sock, protocol_factory, tls, guarded=True)
-    if host is None and port is None:
-        raise ValueError("host and port was not specified and no sock specified")
-    made = await connect_tcp(
+    given = sock is not None
+    sock = await connected_socket(
         loop,
         host,
         port,
+        sock,
         family=family,
         proto=proto,
         flags=flags,
@@ -81,7 +65,7 @@ async def create_connection(
         interleave=interleave,
         all_errors=all_errors,
     )
-    return await _connection_on(loop, made, protocol_factory, tls)
+    return await _connection_on(loop, sock, protocol_factory, tls, guarded=given)
 
 
 async def create_unix_connection(
@@ -104,27 +88,6 @@ async def create_unix_connection(
     return await _connection_on(loop, sock, protocol_factory, tls, guarded=given)
 
 
-async def connected_unix_socket(
-    loop: LoopCore, path: Any, sock: socket.socket | None
-) -> socket.socket:
-    """Return ``sock``, checked, or a new socket that is connected to ``path``."""
-    if path is not None:
-        if sock is not None:
-            raise ValueError("path and sock can not be specified at the same time")
-        return await connect_unix(loop, path)
-    if sock is None:
-        raise ValueError("no path and sock were specified")
-    check_unix_socket(sock)
-    sock.setblocking(False)
-    return sock
-
-
-def check_unix_socket(sock: socket.socket) -> None:
-    """Raise ValueError unless ``sock`` is a Unix stream socket."""
-    if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
-        raise ValueError(f"A UNIX Domain Stream Socket was expected, got {sock!r}")
-
-
 async def _connection_on(
     loop: LoopCore,
     sock: socket.socket,
@@ -145,14 +108,6 @@ async def _connection_on(
         raise
     await established(loop, made.end, made.lower.start)
     return made.transport, protocol
-
-
-def peername(sock: socket.socket) -> object:
-    """Return the peer's address; None when there is no peer, or it has gone already."""
-    try:
-        return sock.getpeername()
-    except OSError:
-        return None
 
 
 async def connect_accepted_socket(
@@ -241,18 +196,18 @@ async def create_server(
 ) -> Server:
     """Listen, and give every client a protocol. See ``Loop.create_server``."""
     tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
-    sockets = await listening_sockets(
+    server = await tcp_server(
         loop,
         host,
         port,
+        sock,
+        backlog,
         family=family,
         flags=flags,
-        sock=sock,
         reuse_address=reuse_address,
         reuse_port=reuse_port,
         keep_alive=keep_alive,
     )
-    server = Server(loop, sockets, backlog)
     server.serve_with(_ProtocolAcceptor(loop, server, protocol_factory, tls).accept, start_serving)
     return server
 
@@ -275,55 +230,6 @@ async def create_unix_server(
     server = unix_server(loop, path, sock, backlog, cleanup_socket)
     server.serve_with(_ProtocolAcceptor(loop, server, protocol_factory, tls).accept, start_serving)
     return server
-
-
-def unix_server(
-    loop: LoopCore, path: Any, sock: socket.socket | None, backlog: int, cleanup_socket: bool
-) -> Server:
-    """Return a server, which does not serve yet, on ``sock`` or on a new socket at ``path``."""
-    if path is not None:
-        if sock is not None:
-            raise ValueError("path and sock can not be specified at the same time")
-        sock = bind_unix(path)
-    elif sock is None:
-        raise ValueError("path was not specified, and no sock specified")
-    else:
-        check_unix_socket(sock)
-        sock.setblocking(False)
-    return Server(loop, [sock], backlog, socket_file(sock) if cleanup_socket else None)
-
-
-async def listening_sockets(
-    loop: LoopCore,
-    host: str | bytes | Sequence[str | bytes] | None,
-    port: int | str | None,
-    *,
-    family: int,
-    flags: int,
-    sock: socket.socket | None,
-    reuse_address: bool | None,
-    reuse_port: bool | None,
-    keep_alive: bool | None,
-) -> list[socket.socket]:
-    """Return ``sock``, checked, or new sockets that are bound to every address of ``host``."""
-    if sock is not None:
-        if host is not None or port is not None:
-            raise ValueError("host/port and sock can not be specified at the same time")
-        check_stream_socket(sock)
-        sock.setblocking(False)
-        return [sock]
-    if host is None and port is None:
-        raise ValueError("Neither host/port nor sock were specified")
-    return await bind_tcp(
-        loop,
-        host,
-        port,
-        family=family,
-        flags=flags,
-        reuse_address=reuse_address,
-        reuse_port=reuse_port,
-        keep_alive=keep_alive,
-    )
 
 
 class _ProtocolAcceptor:

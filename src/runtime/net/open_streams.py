@@ -16,16 +16,10 @@ from typing import Any
 from runtime.kernel.core import LoopCore
 from runtime.kernel.running import get_running_loop
 from runtime.kernel.types import await_it
-from runtime.net.connect import connect_tcp
-from runtime.net.endpoints import (
-    BACKLOG,
-    check_stream_socket,
-    connected_unix_socket,
-    listening_sockets,
-    peername,
-    unix_server,
-)
+from runtime.net.connect import connected_socket, connected_unix_socket
 from runtime.net.establishing import established
+from runtime.net.listening import BACKLOG, tcp_server, unix_server
+from runtime.net.plain_sockets import peername
 from runtime.net.server import Server
 from runtime.net.stream_end import StreamEnd
 from runtime.net.streams import (
@@ -85,18 +79,12 @@ async def open_connection(
         ssl, server_hostname, host, ssl_handshake_timeout, ssl_shutdown_timeout, ssl_session
     )
     loop = get_running_loop()
-    if sock is not None:
-        if host is not None or port is not None or local_addr is not None:
-            raise ValueError("host, port and local_addr cannot be given together with sock")
-        check_stream_socket(sock)
-        sock.setblocking(False)
-        return await _open(loop, sock, limit, tls, guarded=True)
-    if host is None and port is None:
-        raise ValueError("host and port, or sock, must be given")
-    sock = await connect_tcp(
+    given = sock is not None
+    sock = await connected_socket(
         loop,
         host,
         port,
+        sock,
         family=family,
         proto=proto,
         flags=flags,
@@ -105,7 +93,7 @@ async def open_connection(
         interleave=interleave,
         all_errors=all_errors,
     )
-    return await _open(loop, sock, limit, tls)
+    return await _open(loop, sock, limit, tls, guarded=given)
 
 
 async def open_unix_connection(
@@ -190,18 +178,18 @@ async def start_server(
         client_connected_cb, limit, ssl, ssl_handshake_timeout, ssl_shutdown_timeout
     )
     loop = get_running_loop()
-    sockets = await listening_sockets(
+    server = await tcp_server(
         loop,
         host,
         port,
+        sock,
+        backlog,
         family=family,
         flags=flags,
-        sock=sock,
         reuse_address=reuse_address,
         reuse_port=reuse_port,
         keep_alive=keep_alive,
     )
-    server = Server(loop, sockets, backlog)
     server.serve_with(
         _StreamAcceptor(loop, server, client_connected_cb, limit, tls).accept, start_serving
     )

@@ -5,6 +5,29 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import ssl
+
+
+def check_stream_socket(sock: socket.socket) -> None:
+    """Raise ValueError or TypeError unless ``sock`` is a plain stream socket."""
+    if isinstance(sock, ssl.SSLSocket):
+        raise TypeError("Socket cannot be of type SSLSocket: give the plain socket, and ssl=.")
+    if sock.type != socket.SOCK_STREAM:
+        raise ValueError(f"A Stream Socket was expected, got {sock!r}")
+
+
+def check_unix_socket(sock: socket.socket) -> None:
+    """Raise ValueError unless ``sock`` is a Unix stream socket."""
+    if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
+        raise ValueError(f"A UNIX Domain Stream Socket was expected, got {sock!r}")
+
+
+def peername(sock: socket.socket) -> object:
+    """Return the peer's address; None when there is no peer, or it has gone already."""
+    try:
+        return sock.getpeername()
+    except OSError:
+        return None
 
 
 def set_no_delay(sock: socket.socket) -> None:

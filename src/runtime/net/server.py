@@ -13,7 +13,7 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from runtime.kernel import leaf
@@ -21,7 +21,6 @@ from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.poller import READ, Watcher
 from runtime.kernel.types import Future
-from runtime.net.names import AddressInfo, resolve
 from runtime.net.plain_sockets import set_no_delay
 from runtime.net.unix import SocketFile
 
@@ -367,81 +366,3 @@ class Server(asyncio.AbstractServer):
 def _finish(waiter: Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
-
-
-async def bind_tcp(
-    loop: LoopCore,
-    host: str | bytes | Sequence[str | bytes] | None,
-    port: int | str | None,
-    *,
-    family: int,
-    flags: int,
-    reuse_address: bool | None,
-    reuse_port: bool | None,
-    keep_alive: bool | None,
-) -> list[socket.socket]:
-    """Return bound, non-blocking sockets for every address of ``host``; all interfaces for None."""
-    hosts: Iterable[str | bytes | None]
-    if host is None or host == "":
-        hosts = [None]
-    elif isinstance(host, (str, bytes)):
-        hosts = [host]
-    else:
-        hosts = host
-    infos: list[AddressInfo] = []
-    for name in hosts:
-        for info in await resolve(loop, name, port, family=family, flags=flags):
-            if info not in infos:
-                infos.append(info)
-    if reuse_address is None:
-        reuse_address = os.name == "posix" and sys.platform != "cygwin"
-    sockets: list[socket.socket] = []
-    try:
-        for info in infos:
-            bound = _bind(info, reuse_address, bool(reuse_port), bool(keep_alive))
-            if bound is not None:
-                sockets.append(bound)
-        if not sockets:
-            raise OSError(f"could not bind on any address out of {[info[4] for info in infos]!r}")
-    except BaseException:
-        for sock in sockets:
-            sock.close()
-        raise
-    return sockets
-
-
-def _bind(
-    info: AddressInfo, reuse_address: bool, reuse_port: bool, keep_alive: bool
-) -> socket.socket | None:
-    family, kind, proto, _, address = info
-    try:
-        sock = socket.socket(family, kind, proto)
-    except OSError:
-        return None  # The system resolves names to this family, but does not speak it.
-    try:
-        sock.setblocking(False)
-        if reuse_address:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            if not hasattr(socket, "SO_REUSEPORT"):
-                raise ValueError("reuse_port is not supported by this system")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if keep_alive:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if family == socket.AF_INET6 and hasattr(socket, "IPPROTO_IPV6"):
-            # So that the same port can be bound on IPv4 too.
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        try:
-            sock.bind(address)
-        except OSError as error:
-            if error.errno == errno.EADDRNOTAVAIL and family == socket.AF_INET6:
-                sock.close()
-                return None  # IPv6 is compiled in, but off on this host.
-            raise OSError(
-                error.errno,
-                f"error while attempting to bind on address {address!r}: {error.strerror}",
-            ) from None
-    except BaseException:
-        sock.close()
-        raise
-    return sock

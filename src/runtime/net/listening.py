@@ -1,0 +1,151 @@
+"""Servers before they serve: on a socket that was given, or on new ones, bound to addresses.
+
+Source: ``loop.create_server`` in the standard library's documentation of asyncio.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from runtime.kernel.core import LoopCore
+from runtime.net.names import AddressInfo, resolve
+from runtime.net.plain_sockets import check_stream_socket, check_unix_socket
+from runtime.net.server import Server
+from runtime.net.unix import bind_unix, socket_file
+
+BACKLOG: Final = 100
+"""Connections that wait to be accepted."""
+
+
+async def tcp_server(
+    loop: LoopCore,
+    host: str | bytes | Sequence[str | bytes] | None,
+    port: int | str | None,
+    sock: socket.socket | None,
+    backlog: int,
+    *,
+    family: int,
+    flags: int,
+    reuse_address: bool | None,
+    reuse_port: bool | None,
+    keep_alive: bool | None,
+) -> Server:
+    """Return a server on ``sock``, checked, or on new sockets for every address of ``host``."""
+    if sock is not None:
+        if host is not None or port is not None:
+            raise ValueError("host/port and sock can not be specified at the same time")
+        check_stream_socket(sock)
+        sock.setblocking(False)
+        return Server(loop, [sock], backlog)
+    if host is None and port is None:
+        raise ValueError("Neither host/port nor sock were specified")
+    sockets = await _bind_tcp(
+        loop,
+        host,
+        port,
+        family=family,
+        flags=flags,
+        reuse_address=reuse_address,
+        reuse_port=reuse_port,
+        keep_alive=keep_alive,
+    )
+    return Server(loop, sockets, backlog)
+
+
+def unix_server(
+    loop: LoopCore, path: Any, sock: socket.socket | None, backlog: int, cleanup_socket: bool
+) -> Server:
+    """Return a server on ``sock``, checked, or on a new socket at ``path``."""
+    if path is not None:
+        if sock is not None:
+            raise ValueError("path and sock can not be specified at the same time")
+        sock = bind_unix(path)
+    elif sock is None:
+        raise ValueError("path was not specified, and no sock specified")
+    else:
+        check_unix_socket(sock)
+        sock.setblocking(False)
+    return Server(loop, [sock], backlog, socket_file(sock) if cleanup_socket else None)
+
+
+async def _bind_tcp(
+    loop: LoopCore,
+    host: str | bytes | Sequence[str | bytes] | None,
+    port: int | str | None,
+    *,
+    family: int,
+    flags: int,
+    reuse_address: bool | None,
+    reuse_port: bool | None,
+    keep_alive: bool | None,
+) -> list[socket.socket]:
+    """Return bound, non-blocking sockets for every address of ``host``; all interfaces for None."""
+    hosts: Iterable[str | bytes | None]
+    if host is None or host == "":
+        hosts = [None]
+    elif isinstance(host, (str, bytes)):
+        hosts = [host]
+    else:
+        hosts = host
+    infos: list[AddressInfo] = []
+    for name in hosts:
+        for info in await resolve(loop, name, port, family=family, flags=flags):
+            if info not in infos:
+                infos.append(info)
+    if reuse_address is None:
+        reuse_address = os.name == "posix" and sys.platform != "cygwin"
+    sockets: list[socket.socket] = []
+    try:
+        for info in infos:
+            bound = _bind(info, reuse_address, bool(reuse_port), bool(keep_alive))
+            if bound is not None:
+                sockets.append(bound)
+        if not sockets:
+            raise OSError(f"could not bind on any address out of {[info[4] for info in infos]!r}")
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _bind(
+    info: AddressInfo, reuse_address: bool, reuse_port: bool, keep_alive: bool
+) -> socket.socket | None:
+    family, kind, proto, _, address = info
+    try:
+        sock = socket.socket(family, kind, proto)
+    except OSError:
+        return None  # The system resolves names to this family, but does not speak it.
+    try:
+        sock.setblocking(False)
+        if reuse_address:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            if not hasattr(socket, "SO_REUSEPORT"):
+                raise ValueError("reuse_port is not supported by this system")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if keep_alive:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if family == socket.AF_INET6 and hasattr(socket, "IPPROTO_IPV6"):
+            # So that the same port can be bound on IPv4 too.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            sock.bind(address)
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL and family == socket.AF_INET6:
+                sock.close()
+                return None  # IPv6 is compiled in, but off on this host.
+            raise OSError(
+                error.errno,
+                f"error while attempting to bind on address {address!r}: {error.strerror}",
+            ) from None
+    except BaseException:
+        sock.close()
+        raise
+    return sock
