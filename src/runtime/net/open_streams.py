@@ -288,9 +288,11 @@ class _StreamAcceptor:
         if type(outcome) is not CoroutineType and not isinstance(outcome, Coroutine):
             outcome = await_it(outcome)
         task = self._loop.create_task(outcome, context=context)
+        self._server.attach_handler(task)
         task.add_done_callback(functools.partial(self._on_done, end))
 
     def _on_done(self, end: StreamEnd, task: Any) -> None:
+        self._server.detach_handler(task)
         if task.cancelled():
             end.close()
         elif task.exception() is not None:

@@ -20,6 +20,7 @@ from runtime.kernel import leaf
 from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.poller import READ, Watcher
+from runtime.kernel.running import current_task
 from runtime.kernel.types import Future
 from runtime.net.plain_sockets import set_no_delay
 from runtime.net.unix import SocketFile
@@ -29,7 +30,7 @@ _REST: Final = 1.0
 """Seconds that a listener rests when there are no descriptors left."""
 
 _LAST_GRACE: Final = 1.0
-"""Seconds that ``shutdown`` gives connections to send what is left."""
+"""Seconds that ``shutdown`` gives connections that it has closed, and handlers it has cancelled."""
 
 _NON_BLOCKING_STREAM: Final[int] = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
 _INHERITS_NO_DELAY: Final = sys.platform == "linux"
@@ -187,7 +188,12 @@ class Server(asyncio.AbstractServer):
         self._accept: Accept | None = None
         self._serving = False
         self._clients: set[Closable] = set()
+        # The tasks of the callbacks of streams; and the tasks that are in ``shutdown``, which may
+        # be among them.
+        self._handlers: set[Any] = set()
+        self._shutting_down: set[Any] = set()
         self._closed_waiters: list[Future[None]] = []
+        self._shutdown_waiters: list[Future[None]] = []
         self._serving_forever: Future[None] | None = None
 
     # -- For whoever makes the connections ---------------------------------------------------------
@@ -209,6 +215,15 @@ class Server(asyncio.AbstractServer):
     def detach(self, client: Closable) -> None:
         """Note that a connection has ended."""
         self._clients.discard(client)
+        self._wake_if_over()
+
+    def attach_handler(self, task: Any) -> None:
+        """Count a task as one of those that ``shutdown`` waits for."""
+        self._handlers.add(task)
+
+    def detach_handler(self, task: Any) -> None:
+        """Note that a handler has ended."""
+        self._handlers.discard(task)
         self._wake_if_over()
 
     # -- For users ---------------------------------------------------------------------------------
@@ -291,26 +306,41 @@ class Server(asyncio.AbstractServer):
             client.abort()
 
     async def shutdown(self, timeout: float | None = None) -> None:
-        """End in good order: accept no more, let the connections there are come to their end.
+        """End in good order: accept no more, let what there is come to its end.
 
-        After ``timeout`` seconds the connections that are left are closed, with what was written to
-        them sent first; and those that cannot be closed within a second more are aborted. So it
-        ends always, when there is a time-out. Cancelled, it leaves the connections as they are.
+        That is the connections, and the tasks of the callbacks of ``start_server``. After
+        ``timeout`` seconds the connections that are left are closed, with what was written to them
+        sent first, so that whoever reads finds the end. After one second more they are aborted, and
+        the tasks that are left are cancelled. These have another second; one that goes on
+        nevertheless is reported to the loop's exception handler. So it ends always, when there is a
+        time-out. The task that calls it is not waited for. Cancelled, it leaves connections and
+        tasks as they are.
         """
         self.close()
-        if await self._ended_within(timeout):
-            return
-        self.close_clients()
-        if await self._ended_within(_LAST_GRACE):
-            return
-        self.abort_clients()
-        await self.wait_closed()
+        caller = current_task()
+        self._shutting_down.add(caller)
+        try:
+            if await self._ended_within(timeout):
+                return
+            self.close_clients()
+            if await self._ended_within(_LAST_GRACE):
+                return
+            self.abort_clients()
+            for task in self._handlers - self._shutting_down:
+                task.cancel("The server was shut down.")
+            if not await self._ended_within(_LAST_GRACE):
+                self._report_handlers()
+                await self.wait_closed()
+        finally:
+            self._shutting_down.discard(caller)
 
     async def _ended_within(self, timeout: float | None) -> bool:
-        """Wait for the last connection to end, at most so many seconds; return whether it did."""
-        if not self._clients:
+        """Wait for connections and handlers, at most so many seconds; return whether they ended."""
+        self._wake_if_over()  # With this task in ``shutdown`` another may wait for nothing more.
+        if self._is_over():
             return True
-        waiter = self._closed_waiter()
+        waiter: Future[None] = self._loop.create_future()
+        self._shutdown_waiters.append(waiter)
         expiry = None
         if timeout is not None:
             expiry = self._loop.call_later(max(timeout, 0), _finish, waiter)
@@ -319,8 +349,18 @@ class Server(asyncio.AbstractServer):
         finally:
             if expiry is not None:
                 expiry.cancel()
-            self._forget(waiter)
-        return not self._clients
+            if waiter in self._shutdown_waiters:
+                self._shutdown_waiters.remove(waiter)
+        return self._is_over()
+
+    def _is_over(self) -> bool:
+        return not self._clients and self._handlers <= self._shutting_down
+
+    def _report_handlers(self) -> None:
+        for task in self._handlers - self._shutting_down:
+            self._loop.call_exception_handler(
+                {"message": f"A handler goes on, though it was cancelled: {self!r}", "task": task}
+            )
 
     async def wait_closed(self) -> None:
         """Wait until the server is closed and its last connection has ended. Cancellation safe.
@@ -330,27 +370,20 @@ class Server(asyncio.AbstractServer):
         """
         if not self._sockets and not self._clients:
             return
-        waiter = self._closed_waiter()
+        waiter: Future[None] = self._loop.create_future()
+        self._closed_waiters.append(waiter)
         try:
             await waiter
         finally:
-            self._forget(waiter)
-
-    def _closed_waiter(self) -> Future[None]:
-        waiter: Future[None] = self._loop.create_future()
-        self._closed_waiters.append(waiter)
-        return waiter
-
-    def _forget(self, waiter: Future[None]) -> None:
-        if waiter in self._closed_waiters:
-            self._closed_waiters.remove(waiter)
+            if waiter in self._closed_waiters:
+                self._closed_waiters.remove(waiter)
 
     def _wake_if_over(self) -> None:
         if self._sockets or self._clients:
             return
-        for waiter in self._closed_waiters:
-            _finish(waiter)
-        self._closed_waiters.clear()
+        _finish_all(self._closed_waiters)
+        if self._shutdown_waiters and self._is_over():
+            _finish_all(self._shutdown_waiters)
 
     async def __aenter__(self) -> Server:
         return self
@@ -366,3 +399,9 @@ class Server(asyncio.AbstractServer):
 def _finish(waiter: Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
+
+
+def _finish_all(waiters: list[Future[None]]) -> None:
+    for waiter in waiters:
+        _finish(waiter)
+    waiters.clear()
