@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from runtime.kernel.core import LoopCore
 from runtime.net.names import AddressInfo, resolve
-from runtime.net.plain_sockets import check_stream_socket, check_unix_socket
+from runtime.net.plain_sockets import check_stream_socket, check_unix_socket, note_use
 from runtime.net.server import Server
 from runtime.net.unix import bind_unix, socket_file
 
@@ -41,6 +41,7 @@ async def tcp_server(
             raise ValueError("host/port and sock can not be specified at the same time")
         check_stream_socket(sock)
         sock.setblocking(False)
+        note_use(loop, sock)
         return Server(loop, [sock], backlog)
     if host is None and port is None:
         raise ValueError("Neither host/port nor sock were specified")
@@ -70,7 +71,9 @@ def unix_server(
     else:
         check_unix_socket(sock)
         sock.setblocking(False)
-    return Server(loop, [sock], backlog, socket_file(sock) if cleanup_socket else None)
+    file = socket_file(sock) if cleanup_socket else None
+    note_use(loop, sock)
+    return Server(loop, [sock], backlog, file)
 
 
 async def _bind_tcp(

@@ -6,20 +6,53 @@ import contextlib
 import os
 import socket
 import ssl
+import weakref
+from typing import Any, Final
+
+from runtime.kernel.core import LoopCore
+
+_InUse = weakref.WeakKeyDictionary[socket.socket, weakref.ref[Any]]
+_in_use: Final[_InUse] = weakref.WeakKeyDictionary()
+"""The loop of each socket object that users know and that a connection or a server has.
+
+Both close theirs at their end, so that nothing need be taken out: a socket object serves once.
+"""
+
+if hasattr(os, "register_at_fork"):
+    # The parent's connections are none of the child's, which may give what it has inherited.
+    os.register_at_fork(after_in_child=_in_use.clear)
+
+
+def note_use(loop: LoopCore, sock: socket.socket) -> None:
+    """Take note that a connection or a server has a socket object that users know."""
+    _in_use[sock] = weakref.ref(loop)
+
+
+def check_unused(sock: socket.socket) -> None:
+    """Raise RuntimeError when a connection or a server has this very socket object."""
+    found = _in_use.get(sock)
+    loop = None if found is None else found()
+    if loop is not None and not loop.is_closed() and sock.fileno() >= 0:
+        raise RuntimeError(
+            f"{sock!r} is in use: a connection or a server has it. A socket can be given to one "
+            "only, which closes it at its end."
+        )
 
 
 def check_stream_socket(sock: socket.socket) -> None:
-    """Raise ValueError or TypeError unless ``sock`` is a plain stream socket."""
+    """Raise an exception unless ``sock`` is a plain stream socket that is not in use."""
     if isinstance(sock, ssl.SSLSocket):
         raise TypeError("Socket cannot be of type SSLSocket: give the plain socket, and ssl=.")
     if sock.type != socket.SOCK_STREAM:
         raise ValueError(f"A Stream Socket was expected, got {sock!r}")
+    check_unused(sock)
 
 
 def check_unix_socket(sock: socket.socket) -> None:
-    """Raise ValueError unless ``sock`` is a Unix stream socket."""
+    """Raise an exception unless ``sock`` is a Unix stream socket that is not in use."""
     if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
         raise ValueError(f"A UNIX Domain Stream Socket was expected, got {sock!r}")
+    check_unused(sock)
 
 
 def peername(sock: socket.socket) -> object:

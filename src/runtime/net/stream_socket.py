@@ -42,7 +42,7 @@ from runtime.kernel.core import LoopCore
 from runtime.kernel.future import FutureCore, finish_future
 from runtime.kernel.poller import READ, WRITE, Watcher, file_of
 from runtime.net.layers import Lower, Upper
-from runtime.net.plain_sockets import failure_behind
+from runtime.net.plain_sockets import failure_behind, note_use
 
 _IOV_MAX: Final = 64
 _JOIN_MOST: Final = 64 * 1024
@@ -131,6 +131,7 @@ class StreamSocket(Watcher, Lower):
         """Expect that others, who have the socket object, may close it under us."""
         self._guarded = True
         self._file = file_of(self.fd)
+        note_use(self._loop, self._object)
 
     # -- Reading -----------------------------------------------------------------------------------
 
