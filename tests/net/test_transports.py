@@ -221,6 +221,33 @@ def test_extra_info_before_and_after_the_end(run: Run) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("ending", ["close", "abort", "reset"])
+def test_connection_lost_finds_the_addresses_and_a_closed_socket(
+    run: Run, ending: str, request: pytest.FixtureRequest
+) -> None:
+    class Asking(Recorder):
+        def connection_lost(self, exc: Exception | None) -> None:
+            info = self.transport.get_extra_info
+            found.extend((info("sockname"), info("peername"), info("socket").fileno()))
+            super().connection_lost(exc)
+
+    found: list[Any] = []
+
+    async def main() -> None:
+        async with talking(Asking, "tcp") as (transport, protocol, peer):
+            expected = [peer.getpeername(), peer.getsockname()]
+            if ending == "reset":
+                reset(peer)
+            else:
+                getattr(transport, ending)()
+            await protocol.until_lost()
+            assert found[:2] == expected
+            if not on_asyncio(request):  # It closes the socket afterwards.
+                assert found[2] == -1
+
+    run(main())
+
+
 def test_small_packets_are_not_held_back(run: Run) -> None:
     async def main() -> None:
         async with talking(kind="server") as (transport, _protocol, _peer):

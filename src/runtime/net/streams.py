@@ -341,7 +341,8 @@ class StreamWriter:
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return what is known under ``name``, or ``default``.
 
-        ``socket``, ``sockname`` and ``peername``: the addresses are the socket's own answers. With
+        ``socket``, ``sockname`` and ``peername``: the addresses are the socket's own answers; when
+        the connection has ended, ``sockname`` is known if it was asked for before. With
         TLS also ``sslcontext``, ``ssl_object``, ``peercert``, ``cipher``, ``compression`` and
         ``truncated``: whether the peer's end came without the announcement that TLS asks for, so
         that bytes may be missing.

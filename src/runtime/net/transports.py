@@ -41,7 +41,8 @@ class Transport(asyncio.Transport):
 
         ``socket``, ``sockname`` and ``peername``; with TLS also ``sslcontext``, ``ssl_object``,
         ``peercert``, ``cipher``, ``compression`` and ``truncated``: whether the peer's end came
-        without the announcement that TLS asks for, so that bytes may be missing.
+        without the announcement that TLS asks for, so that bytes may be missing. When the
+        connection has ended the addresses are told as before, and the socket is closed.
         """
         return self.core.get_extra_info(name, default)
 
