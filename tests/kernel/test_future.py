@@ -255,3 +255,18 @@ def test_rearmed(loop: runtime.Loop) -> None:
         assert not rearm_future(future)
     future.cancel()
     assert not rearm_future(future)
+
+
+def test_a_report_may_be_called_off_as_asyncio_s_subprocesses_do(loop: runtime.Loop) -> None:
+    reports: list[Any] = []
+    loop.set_exception_handler(lambda _loop, report: reports.append(report))
+    future: Any = loop.create_future()
+    assert not future._log_traceback
+    future.set_exception(LookupError())
+    assert future._log_traceback
+    with pytest.raises(ValueError, match="False"):
+        future._log_traceback = True
+    future._log_traceback = False
+    assert not future._log_traceback
+    del future
+    assert reports == []

@@ -56,6 +56,20 @@ class Future(FutureCore, Generic[T]):
 
         def __iter__(self) -> Generator[Any, None, T]: ...
 
+    @property
+    def _log_traceback(self) -> bool:
+        """Whether an exception would be reported. ``asyncio.subprocess`` sets it to False."""
+        failure = self._failure()
+        return failure is not None and not failure.retrieved
+
+    @_log_traceback.setter
+    def _log_traceback(self, value: bool) -> None:
+        if value:
+            raise ValueError("_log_traceback can only be set to False")
+        failure = self._failure()
+        if failure is not None:
+            failure.retrieved = True
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {' '.join(self.describe_state())}>"
 
