@@ -73,6 +73,12 @@ class PipeEnd(Watcher):
         # What is watched instead of ``number`` while another end watches that; -1 for nothing.
         self._duplicate = -1
 
+    def start_silently(self, transport: Any) -> None:
+        """Begin at once, without a ``connection_made``."""
+        self.transport = transport
+        if not self.ended:
+            self.update_watch()
+
     def start(self, transport: Any, waiter: FutureCore) -> None:
         """Schedule ``connection_made(transport)``; then begin, and finish ``waiter``."""
         self.transport = transport
@@ -147,6 +153,10 @@ class PipeEnd(Watcher):
         )
 
     # -- Ending ------------------------------------------------------------------------------------
+
+    def catch_up(self) -> None:
+        """Notice at once what a process at the other end did before it ended."""
+        raise NotImplementedError
 
     def fail(self, error: OSError) -> None:
         """End because of ``error``, which ``connection_lost`` is given."""

@@ -14,6 +14,8 @@ from runtime.system.pipe_ends import Pipe, PipeEnd
 
 _run_in: Final = Context.run
 _receive: Final[Callable[[int], bytes | None]] = leaf.recv
+# Reads that empty the largest pipe that Linux gives to ordinary users, 1 MiB.
+_READS_TO_CATCH_UP: Final = 32
 
 
 class ReadEnd(PipeEnd):
@@ -53,20 +55,34 @@ class ReadEnd(PipeEnd):
 
     def on_readable(self) -> None:
         """Read once; give the protocol what there was, or announce the end."""
+        self._read()
+
+    def catch_up(self) -> None:
+        """Read what was left in the pipe, and the end, unless the protocol pauses.
+
+        Another process may hold the pipe open too: what that one goes on to write comes later.
+        """
+        for _ in range(_READS_TO_CATCH_UP):
+            if not self.reading() or not self._read():
+                return
+
+    def _read(self) -> bool:
+        """Do what ``on_readable`` does; return whether there may be more at once."""
         if not self.check_open():
-            return
+            return False
         try:
             data = _receive(self.number)
         except OSError as error:
             self.fail(error)
-            return
+            return False
         if data is None:
-            return
+            return False
         if data:
             self._deliver(data)
-            return
+            return True
         self.call_soon(self.protocol.eof_received)
         self.end(None)
+        return False
 
     def _deliver(self, data: bytes) -> None:
         try:

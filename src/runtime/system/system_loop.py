@@ -1,4 +1,4 @@
-"""The methods of the loop that are about the operating system: asyncio's, for pipes.
+"""The methods of the loop that are about the operating system: for pipes and processes.
 
 They are thin: each hands over to the module that has the subject.
 """
@@ -6,17 +6,18 @@ They are thin: each hands over to the module that has the subject.
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from runtime.kernel.core import LoopCore
-from runtime.system import pipes
+from runtime.system import pipes, subprocesses
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 
 class SystemLoop(LoopCore):
-    """A loop with the operating system's pipes."""
+    """A loop with the operating system's pipes and processes."""
 
     # -- Pipes -------------------------------------------------------------------------------------
 
@@ -42,3 +43,45 @@ class SystemLoop(LoopCore):
         the pipe is then closed.
         """
         return await pipes.connect_write_pipe(self, protocol_factory, pipe)
+
+    # -- Processes ---------------------------------------------------------------------------------
+
+    async def subprocess_exec(
+        self,
+        protocol_factory: Callable[[], P],
+        program: Any,
+        *args: Any,
+        stdin: Any = subprocess.PIPE,
+        stdout: Any = subprocess.PIPE,
+        stderr: Any = subprocess.PIPE,
+        **kwargs: Any,
+    ) -> tuple[asyncio.SubprocessTransport, P]:
+        """Run ``program`` with ``args``, each a str, bytes or path-like object, as a process.
+
+        ``stdin``, ``stdout`` and ``stderr`` are ``subprocess.PIPE``, ``subprocess.DEVNULL``, a
+        file or descriptor, or None to inherit; ``stderr`` may be ``subprocess.STDOUT``. ``kwargs``
+        are those of ``subprocess.Popen`` but for the ones that are about text and buffers.
+
+        Returns the transport and the protocol, once that was told ``connection_made``. Raises
+        OSError when the program cannot be run, and ValueError or TypeError for bad arguments.
+        Cancelled, it kills the process, and waits for its end.
+        """
+        options = {"stdin": stdin, "stdout": stdout, "stderr": stderr, **kwargs}
+        return await subprocesses.subprocess_exec(self, protocol_factory, program, args, options)
+
+    async def subprocess_shell(
+        self,
+        protocol_factory: Callable[[], P],
+        cmd: str | bytes,
+        *,
+        stdin: Any = subprocess.PIPE,
+        stdout: Any = subprocess.PIPE,
+        stderr: Any = subprocess.PIPE,
+        **kwargs: Any,
+    ) -> tuple[asyncio.SubprocessTransport, P]:
+        """Run ``cmd``, a command line for the system's shell; otherwise as ``subprocess_exec``.
+
+        Quote what comes from elsewhere with ``shlex.quote``, or use ``subprocess_exec``.
+        """
+        options = {"stdin": stdin, "stdout": stdout, "stderr": stderr, **kwargs}
+        return await subprocesses.subprocess_shell(self, protocol_factory, cmd, options)

@@ -217,6 +217,11 @@ class WriteEnd(PipeEnd):
         else:
             self.end(None)
 
+    def catch_up(self) -> None:
+        """End when the reader is gone, where that is watched for."""
+        if self._watch_reader and not self.ended and reader_is_gone(self.number):
+            self.on_readable()
+
     def close(self) -> None:
         """End once everything written was sent."""
         if self.closing:

@@ -1,0 +1,283 @@
+"""The transport of a process: its pipes, its end, and what its protocol is told of them.
+
+The order of what a protocol is told::
+
+    connection_made                      in the turn after the process was started
+        |
+        +-- pipe_data_received, pipe_connection_lost       for each pipe, in this order
+        +-- process_exited                                 once, before or after any of these
+        |
+    connection_lost                      once, when the process has exited and all pipes are closed
+
+A process that has ended has written all it ever will, and nobody reads what is written to it. So
+the pipes are looked at once more when its end is noticed: what it left is delivered before
+``process_exited``. A pipe that is open after that is held open by another process, which
+inherited it; or its protocol has paused reading.
+
+Source: "Subprocess Transports" and "Subprocess Protocols" in the standard library's documentation
+of asyncio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import warnings
+from contextvars import copy_context
+from typing import Any, Final
+
+from runtime.kernel.core import LoopCore
+from runtime.kernel.types import Future
+from runtime.system.child import Child
+from runtime.system.pipes import ReadPipeTransport, WritePipeTransport
+from runtime.system.read_end import ReadEnd
+from runtime.system.write_end import WriteEnd
+
+_NAMES: Final = ("stdin", "stdout", "stderr")
+
+_logger: Final = logging.getLogger("asyncio")
+
+
+class _ProcessPipe(asyncio.Protocol):
+    """The protocol of one pipe: it passes on to that of the process what happens.
+
+    ``fd`` is the descriptor as the process knows it: 0, 1 or 2.
+    """
+
+    __slots__ = ("_process", "end", "fd", "transport")
+
+    def __init__(self, loop: LoopCore, process: SubprocessTransport, fd: int, pipe: Any) -> None:
+        os.set_blocking(pipe.fileno(), False)
+        self.fd = fd
+        self._process: SubprocessTransport | None = process
+        self.end: ReadEnd | WriteEnd
+        self.transport: ReadPipeTransport | WritePipeTransport
+        if fd == 0:
+            self.end = WriteEnd(loop, pipe, self, True)
+            self.transport = WritePipeTransport(self.end)
+        else:
+            self.end = ReadEnd(loop, pipe, self)
+            self.transport = ReadPipeTransport(self.end)
+
+    def is_lost(self) -> bool:
+        return self._process is None
+
+    def protocol(self) -> Any:
+        assert self._process is not None
+        return self._process.get_protocol()
+
+    def data_received(self, data: bytes) -> None:
+        self.protocol().pipe_data_received(self.fd, data)
+
+    def pause_writing(self) -> None:
+        self.protocol().pause_writing()
+
+    def resume_writing(self) -> None:
+        self.protocol().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        process = self._process
+        assert process is not None
+        self._process = None
+        try:
+            protocol: Any = process.get_protocol()
+            protocol.pipe_connection_lost(self.fd, exc)
+        finally:
+            process.finish_if_over()
+
+
+class SubprocessTransport(asyncio.SubprocessTransport):
+    """A process that was started, and its pipes. Made by ``subprocess_exec``, ``subprocess_shell``.
+
+    ``get_extra_info("subprocess")`` is the ``subprocess.Popen`` object.
+    """
+
+    def __init__(self, loop: LoopCore, protocol: Any, popen: subprocess.Popen[bytes]) -> None:
+        super().__init__({"subprocess": popen})
+        self._loop = loop
+        self._protocol = protocol
+        self._child = Child(popen)
+        self._pid = popen.pid
+        self._returncode: int | None = None
+        self._closed = False
+        self._finished = False
+        self._context = copy_context()
+        self._exit_waiters: list[Future[int]] = []
+        self._pipes = {
+            fd: _ProcessPipe(loop, self, fd, pipe)
+            for fd, pipe in enumerate((popen.stdin, popen.stdout, popen.stderr))
+            if pipe is not None
+        }
+
+    def start(self) -> Future[None]:
+        """Have the protocol told, and everything watched, from the next turn on.
+
+        Returns what to await until then.
+        """
+        waiter: Future[None] = self._loop.create_future()
+        self._loop.call_soon(self._begin, waiter, context=self._context)
+        return waiter
+
+    def _begin(self, waiter: Future[None]) -> None:
+        try:
+            self._protocol.connection_made(self)
+        finally:  # What it raises is reported, and the process goes on.
+            for pipe in self._pipes.values():
+                pipe.end.start_silently(pipe.transport)
+            self._child.watch(self._loop, self._on_exit)
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # -- What is known of it -----------------------------------------------------------------------
+
+    def get_pid(self) -> int:
+        """Return the process id."""
+        return self._pid
+
+    def get_returncode(self) -> int | None:
+        """Return the exit status; the negative number of the signal that ended it; None before."""
+        return self._returncode
+
+    def get_pipe_transport(self, fd: int) -> asyncio.BaseTransport | None:
+        """Return the transport of stdin (0), stdout (1) or stderr (2); None unless it is a pipe."""
+        pipe = self._pipes.get(fd)
+        return None if pipe is None else pipe.transport
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Have another protocol called from now on."""
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """Return the protocol; None after ``connection_lost``."""
+        protocol: asyncio.BaseProtocol = self._protocol
+        return protocol
+
+    # -- Signals -----------------------------------------------------------------------------------
+
+    def send_signal(self, signal: int) -> None:
+        """Send a signal. Raises ProcessLookupError when the end of the process was noticed."""
+        if self._returncode is not None:
+            raise ProcessLookupError(
+                f"Process {self._pid} has ended with return code {self._returncode}: "
+                "it gets no more signals."
+            )
+        self._child.send_signal(signal)
+
+    def terminate(self) -> None:
+        """Send SIGTERM, which asks the process to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL, which ends the process."""
+        self.send_signal(signal.SIGKILL)
+
+    # -- The end of the process --------------------------------------------------------------------
+
+    def _on_exit(self, returncode: int) -> None:
+        self._returncode = returncode
+        if self._loop.debug:
+            _logger.info("%r exited with return code %r", self, returncode)
+        for pipe in self._pipes.values():
+            pipe.end.catch_up()
+        self._loop.call_soon(self._protocol.process_exited, context=self._context)
+        if not all(pipe.end.ended for pipe in self._pipes.values()):
+            # Somebody holds a pipe open, or has yet to read it, and that is not waited for.
+            self._wake_waiters()
+        self.finish_if_over()
+
+    async def wait_exited(self) -> int:
+        """Wait until the process has exited; return its return code. Cancellation safe.
+
+        The pipes that nobody else holds open are then closed as well, but for what is paused.
+        """
+        if self._returncode is not None:
+            return self._returncode
+        waiter: Future[int] = self._loop.create_future()
+        self._exit_waiters.append(waiter)
+        return await waiter
+
+    async def _wait(self) -> int:
+        """As ``wait_exited``, under the name that ``asyncio.subprocess.Process`` calls."""
+        return await self.wait_exited()
+
+    def _wake_waiters(self) -> None:
+        waiters, self._exit_waiters = self._exit_waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(self._returncode or 0)
+
+    def finish_if_over(self) -> None:
+        """Schedule ``connection_lost`` when the process has exited and every pipe is closed."""
+        if self._finished or self._returncode is None:
+            return
+        if all(pipe.is_lost() for pipe in self._pipes.values()):
+            self._finished = True
+            self._loop.call_soon(self._lose_connection, context=self._context)
+
+    def _lose_connection(self) -> None:
+        try:
+            self._protocol.connection_lost(None)
+        finally:
+            self._closed = True
+            self._protocol = None
+            self._wake_waiters()
+
+    # -- Closing -----------------------------------------------------------------------------------
+
+    def is_closing(self) -> bool:
+        """Return whether the transport is closed: by ``close()``, or because all is over."""
+        return self._closed
+
+    def close(self) -> None:
+        """Close the pipes, and kill the process if it is still running.
+
+        What was written to the process before is sent as long as there is a reader. Then come
+        ``process_exited`` and ``connection_lost``.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        for pipe in self._pipes.values():
+            pipe.end.close()
+        self._kill_if_running()
+
+    def _kill_if_running(self) -> None:
+        child = self._child
+        if self._returncode is not None or child.take_status() is not None:
+            return
+        if self._loop.debug:
+            _logger.warning("Close running child process: kill %r", self)
+        try:
+            child.popen.kill()
+        except (ProcessLookupError, PermissionError):
+            pass  # It runs for another user: the closed pipes are all that it is told.
+
+    def __del__(self) -> None:
+        if self._finished:
+            return
+        if not self._closed:
+            self._closed = True
+            warnings.warn(
+                f"unclosed transport {self!r}: close it, or wait for the process to end",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+        # The loop is closed: whatever it ran, it would hold this.
+        for pipe in self._pipes.values():
+            pipe.end.release()
+        self._kill_if_running()
+        self._child.bury()
+
+    def __repr__(self) -> str:
+        words = [type(self).__name__]
+        if self._closed:
+            words.append("closed")
+        words.append(f"pid={self._pid}")
+        code = self._returncode
+        words.append("running" if code is None else f"returncode={code}")
+        words += [f"{_NAMES[fd]}={pipe.transport!r}" for fd, pipe in self._pipes.items()]
+        return f"<{' '.join(words)}>"
