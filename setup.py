@@ -48,6 +48,7 @@ COMPILED = (
     "src/runtime/net/protocol_end.py",
     "src/runtime/net/transport_core.py",
     "src/runtime/net/tls.py",
+    "src/runtime/net/transport_lower.py",
     "src/runtime/net/datagram_batch.py",
     "src/runtime/net/datagram_transport.py",
     "src/runtime/net/datagram_queue.py",

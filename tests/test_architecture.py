@@ -25,6 +25,13 @@ LAYERS = {
     "runtime.net": {"runtime.kernel"},
     "runtime.system": {"runtime.kernel"},
     "runtime.loop": {"runtime.kernel", "runtime.net", "runtime.system"},
+    "runtime.subprocess": {
+        "runtime.kernel",
+        "runtime.sync",
+        "runtime.net",
+        "runtime.system",
+        "runtime.loop",
+    },
     "runtime.runner": {"runtime.kernel", "runtime.system", "runtime.loop"},
 }
 TOP = {"runtime", "runtime.__main__"}

@@ -44,6 +44,14 @@ from runtime.net.server import Server
 from runtime.net.streams import StreamReader, StreamWriter
 from runtime.net.unix import recv_fds, send_fds
 from runtime.runner import Runner, run
+from runtime.subprocess import (
+    DEVNULL,
+    PIPE,
+    STDOUT,
+    Process,
+    create_subprocess_exec,
+    create_subprocess_shell,
+)
 from runtime.sync.as_completed import as_completed
 from runtime.sync.barrier import Barrier
 from runtime.sync.gather import gather
@@ -69,8 +77,11 @@ compiled: bool = not str(_future.__file__).endswith(".py")
 
 __all__ = [
     "ALL_COMPLETED",
+    "DEVNULL",
     "FIRST_COMPLETED",
     "FIRST_EXCEPTION",
+    "PIPE",
+    "STDOUT",
     "Barrier",
     "BoundedSemaphore",
     "BrokenBarrierError",
@@ -88,6 +99,7 @@ __all__ = [
     "Lock",
     "Loop",
     "PriorityQueue",
+    "Process",
     "Queue",
     "QueueEmpty",
     "QueueFull",
@@ -107,6 +119,8 @@ __all__ = [
     "all_tasks",
     "as_completed",
     "compiled",
+    "create_subprocess_exec",
+    "create_subprocess_shell",
     "create_task",
     "current_task",
     "ensure_future",

@@ -60,13 +60,14 @@ def test_what_is_known_of_a_process(make_loop: Loop) -> None:
         assert transport.get_pipe_transport(2) is None
         assert transport.get_pipe_transport(7) is None
         assert isinstance(transport, asyncio.SubprocessTransport)
-        assert isinstance(transport.get_pipe_transport(0), asyncio.WriteTransport)
+        stdin: Any = transport.get_pipe_transport(0)
+        assert isinstance(stdin, asyncio.WriteTransport)
         assert isinstance(transport.get_pipe_transport(1), asyncio.ReadTransport)
         assert transport.get_protocol() is protocol
         assert not transport.is_closing()
         assert str(popen.pid) in repr(transport)
         assert "running" in repr(transport)
-        transport.get_pipe_transport(0).close()
+        stdin.close()
         await protocol.until_called("lost")
         assert "returncode=0" in repr(transport)
         assert popen.returncode == 0
@@ -135,12 +136,17 @@ BAD_OPTIONS: list[dict[str, Any]] = [
 def test_options_that_cannot_be(make_loop: Loop, options: dict[str, Any]) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        made: list[Any] = []
+        made: list[ProcessRecorder] = []
+
+        def factory() -> ProcessRecorder:
+            made.append(ProcessRecorder())
+            return made[-1]
+
         name = next(iter(options))
         with pytest.raises(ValueError, match=name):
-            await loop.subprocess_exec(lambda: made.append(1), "true", **options)  # type: ignore[func-returns-value, arg-type, return-value]
+            await loop.subprocess_exec(factory, "true", **options)
         with pytest.raises(ValueError, match=name):
-            await loop.subprocess_shell(lambda: made.append(1), "true", **options)  # type: ignore[func-returns-value, arg-type, return-value]
+            await loop.subprocess_shell(factory, "true", **options)
         assert made == []
 
     run(make_loop, main())

@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Final
 
@@ -60,21 +61,33 @@ class Child:
     ``popen.returncode`` is where the status is noted, by whoever takes it.
     """
 
-    __slots__ = ("_watcher", "pidfd", "popen")
+    __slots__ = ("_lock", "_thread_waits", "_watcher", "pidfd", "popen")
 
     def __init__(self, popen: subprocess.Popen[bytes]) -> None:
         self.popen = popen
         self.pidfd = -1
-        self._watcher: Watcher | None = None
+        self._watcher: _EndWatcher | None = None
+        # Whether a thread waits, and will take the status when the loop does not.
+        self._thread_waits = False
+        # The status can be taken once, and whoever comes second is to find it noted. The lock is
+        # Popen's own, which a thread in ``Popen.wait()`` holds for as long as it waits.
+        self._lock: threading.Lock = getattr(popen, "_waitpid_lock", None) or threading.Lock()
 
     # -- Noticing the end --------------------------------------------------------------------------
 
-    def watch(self, loop: LoopCore, on_end: Callable[[int], object]) -> None:
-        """Have ``on_end(returncode)`` called, in the loop, when the child has ended."""
+    def watch(
+        self, loop: LoopCore, on_end: Callable[[int], object], waited_for: set[object]
+    ) -> None:
+        """Have ``on_end(returncode)`` called, in the loop, when the child has ended.
+
+        Until then the loop holds ``on_end``: through ``waited_for`` if a thread waits, for a thread
+        that held it would keep the transport from being dropped with its loop.
+        """
+        wait = _Wait(self, loop, on_end, waited_for)
         if pidfds_work():
             try:
                 self.pidfd = os.pidfd_open(self.popen.pid)
-                watcher = _EndWatcher(self, loop, on_end)
+                watcher = _EndWatcher(self, loop, wait)
                 loop.poller.watch(watcher, READ)
             except (OSError, ValueError):
                 # No descriptors left; a selector that cannot take it; or the child is gone, and
@@ -83,65 +96,81 @@ class Child:
             else:
                 self._watcher = watcher
                 return
-        self.wait_in_thread(loop, on_end)
+        self.wait_in_thread(wait)
 
-    def wait_in_thread(self, loop: LoopCore, on_end: Callable[[int], object]) -> None:
-        """As ``watch``, by a thread."""
+    def wait_in_thread(self, wait: _Wait | None) -> None:
+        """Have a thread wait for the child, and tell ``wait``, or take the status itself."""
+        self._thread_waits = True
+        if wait is not None:
+            wait.hold()
+        reference = weakref.ref(wait) if wait is not None else None
 
-        def end() -> None:
-            returncode = self.take_status()
-            assert returncode is not None
-            on_end(returncode)
+        def wait_for_end() -> None:
+            self._block_until_end()
+            wait = reference() if reference is not None else None
+            # With its loop closed, there is nobody else to take the status.
+            if wait is None or not wait.notify():
+                self.status_at_end()
 
-        def wait() -> None:
-            self._wait_for_end()
-            try:
-                loop.call_soon_threadsafe(end)
-            except RuntimeError:  # The loop was closed, and nobody else takes the status.
-                self.take_status()
-
-        self._start_thread(wait)
+        # Not to be waited for at exit: the child may outlive this process.
+        name = f"runtime waits for process {self.popen.pid}"
+        threading.Thread(target=wait_for_end, name=name, daemon=True).start()
 
     def bury(self) -> None:
         """Take the status of a child that is about to end and that no loop watches any more."""
         self.close_pidfd()
         # A thread that starts while the interpreter ends would never get to run.
-        if self.take_status() is None and not sys.is_finalizing():
-
-            def wait() -> None:
-                self._wait_for_end()
-                self.take_status()
-
+        if self.status_now() is None and not self._thread_waits and not sys.is_finalizing():
             with contextlib.suppress(RuntimeError):
-                self._start_thread(wait)
+                self.wait_in_thread(None)
 
-    def _start_thread(self, wait: Callable[[], None]) -> None:
-        name = f"runtime waits for process {self.popen.pid}"
-        # Not to be waited for at exit: the child may outlive this process.
-        threading.Thread(target=wait, name=name, daemon=True).start()
-
-    def _wait_for_end(self) -> None:
-        """Block until the child has ended."""
-        # Somebody else may have taken the status: ``take_status`` will find that out.
+    def _block_until_end(self) -> None:
+        # Somebody else may have taken the status: ``_take_status`` will find that out.
         with contextlib.suppress(ChildProcessError):
             if hasattr(os, "waitid"):
                 os.waitid(os.P_PID, self.popen.pid, os.WEXITED | os.WNOWAIT)
-            else:  # Here the status can't be left for later.
-                _, status = os.waitpid(self.popen.pid, 0)
-                self.popen.returncode = os.waitstatus_to_exitcode(status)
+                return
+            with self._lock:  # The status can't be left for later here.
+                if self.popen.returncode is None:
+                    _, status = os.waitpid(self.popen.pid, 0)
+                    self.popen.returncode = os.waitstatus_to_exitcode(status)
 
     # -- The exit status ---------------------------------------------------------------------------
 
-    def take_status(self) -> int | None:
-        """Return the return code, negative for a signal, when the child has ended; else None."""
+    def status_now(self) -> int | None:
+        """Return the return code, negative for a signal; None while the child runs.
+
+        None also when another thread is waiting for the child, and about to take the status.
+        """
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            return self._take_status()
+        finally:
+            self._lock.release()
+
+    def status_at_end(self) -> int | None:
+        """As ``status_now``, for a child that has ended: a thread that waits too is let go first.
+
+        None if it has not ended after all.
+        """
+        with self._lock:
+            return self._take_status()
+
+    def _take_status(self) -> int | None:
         popen = self.popen
         if popen.returncode is None:
             try:
-                returncode = self._reap()
+                popen.returncode = self._reap()
             except ChildProcessError:
-                returncode = self._status_taken()
-            if returncode is not None:
-                popen.returncode = returncode
+                popen.returncode = STATUS_TAKEN
+                _logger.warning(
+                    "The exit status of process %d was taken by somebody else, so returncode %d "
+                    "is reported: do not call os.wait() or waitpid(-1), and do not ignore "
+                    "SIGCHLD, in a program that has subprocesses in an event loop.",
+                    popen.pid,
+                    STATUS_TAKEN,
+                )
         return popen.returncode
 
     def _reap(self) -> int | None:
@@ -152,22 +181,6 @@ class Child:
         if ended is None:
             return None
         return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
-
-    def _status_taken(self) -> int:
-        """Return what another thread that waited through the Popen object was told, or 255."""
-        popen = self.popen
-        # Such a thread holds this lock until it has noted the status.
-        with getattr(popen, "_waitpid_lock", contextlib.nullcontext()):
-            if popen.returncode is not None:
-                return popen.returncode
-        _logger.warning(
-            "The exit status of process %d was taken by somebody else, so returncode %d is "
-            "reported: do not call os.wait() or waitpid(-1), and do not ignore SIGCHLD, in a "
-            "program that has subprocesses in an event loop.",
-            popen.pid,
-            STATUS_TAKEN,
-        )
-        return STATUS_TAKEN
 
     # -- Signals -----------------------------------------------------------------------------------
 
@@ -185,41 +198,81 @@ class Child:
 
     # -- Ending ------------------------------------------------------------------------------------
 
+    def forget_pidfd(self) -> None:
+        """Take note that the pidfd was closed by somebody else, and is watched no more."""
+        self._watcher = None
+        self.pidfd = -1
+
     def close_pidfd(self) -> None:
         """Close the pidfd, if there is one; it is watched no more."""
         watcher = self._watcher
         if watcher is not None:
             self._watcher = None
-            if isinstance(watcher, _EndWatcher):
-                watcher.end()
+            watcher.end()
         pidfd = self.pidfd
         if pidfd >= 0:
             self.pidfd = -1
             os.close(pidfd)
 
 
+class _Wait:
+    """Who waits for the end of a child; a thread may be told to tell it."""
+
+    __slots__ = ("__weakref__", "_child", "_loop", "_waited_for", "on_end")
+
+    def __init__(
+        self,
+        child: Child,
+        loop: LoopCore,
+        on_end: Callable[[int], object],
+        waited_for: set[object],
+    ) -> None:
+        self._child = child
+        self._loop = loop
+        self._waited_for = waited_for
+        self.on_end = on_end
+
+    def hold(self) -> None:
+        """Stay alive until the end, or that of the loop."""
+        self._waited_for.add(self)
+
+    def notify(self) -> bool:
+        """Wake the loop, from any thread; return whether that will take the status."""
+        try:
+            self._loop.call_soon_threadsafe(self._end)
+        except RuntimeError:
+            return False
+        return True
+
+    def _end(self) -> None:
+        self._waited_for.discard(self)
+        returncode = self._child.status_at_end()
+        assert returncode is not None
+        self.on_end(returncode)
+
+
 class _EndWatcher(Watcher):
     """Watches a pidfd, which can be read once its process has ended."""
 
-    __slots__ = ("_child", "_loop", "_on_end")
+    __slots__ = ("_child", "_loop", "_wait")
 
-    def __init__(self, child: Child, loop: LoopCore, on_end: Callable[[int], object]) -> None:
+    def __init__(self, child: Child, loop: LoopCore, wait: _Wait) -> None:
         Watcher.__init__(self, child.pidfd)
         self._child = child
         self._loop = loop
-        self._on_end = on_end
+        self._wait = wait
 
     def end(self) -> None:
         if self.events:
             self._loop.poller.watch(self, 0)
 
     def on_readable(self) -> None:
-        returncode = self._child.take_status()
+        returncode = self._child.status_at_end()
         if returncode is not None:
             self._child.close_pidfd()
-            self._on_end(returncode)
+            self._wait.on_end(returncode)
 
     def on_lost(self) -> None:
         """Wait in a thread instead: somebody closed the pidfd, and its number is another file's."""
-        self._child.pidfd = -1
-        self._child.wait_in_thread(self._loop, self._on_end)
+        self._child.forget_pidfd()
+        self._child.wait_in_thread(self._wait)

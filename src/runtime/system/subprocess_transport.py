@@ -95,11 +95,18 @@ class SubprocessTransport(asyncio.SubprocessTransport):
     ``get_extra_info("subprocess")`` is the ``subprocess.Popen`` object.
     """
 
-    def __init__(self, loop: LoopCore, protocol: Any, popen: subprocess.Popen[bytes]) -> None:
+    def __init__(
+        self,
+        loop: LoopCore,
+        protocol: Any,
+        popen: subprocess.Popen[bytes],
+        waited_for: set[object],
+    ) -> None:
         super().__init__({"subprocess": popen})
         self._loop = loop
         self._protocol = protocol
         self._child = Child(popen)
+        self._waited_for = waited_for
         self._pid = popen.pid
         self._returncode: int | None = None
         self._closed = False
@@ -127,7 +134,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         finally:  # What it raises is reported, and the process goes on.
             for pipe in self._pipes.values():
                 pipe.end.start_silently(pipe.transport)
-            self._child.watch(self._loop, self._on_exit)
+            self._child.watch(self._loop, self._on_exit, self._waited_for)
             if not waiter.done():
                 waiter.set_result(None)
 
@@ -246,7 +253,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
 
     def _kill_if_running(self) -> None:
         child = self._child
-        if self._returncode is not None or child.take_status() is not None:
+        if self._returncode is not None or child.status_now() is not None:
             return
         if self._loop.debug:
             _logger.warning("Close running child process: kill %r", self)

@@ -27,12 +27,13 @@ _logger: Final = logging.getLogger("asyncio")
 
 async def subprocess_exec(
     loop: LoopCore,
+    waited_for: set[object],
     protocol_factory: Callable[[], P],
     program: Any,
     args: tuple[Any, ...],
     options: dict[str, Any],
 ) -> tuple[SubprocessTransport, P]:
-    """Run a program: see ``Loop.subprocess_exec``."""
+    """Run a program: see ``Loop.subprocess_exec``, and ``Child.watch`` for ``waited_for``."""
     if options.pop("shell", False):
         raise ValueError("shell must be False: subprocess_shell() runs a command of the shell's.")
     _check_options(options)
@@ -42,19 +43,23 @@ async def subprocess_exec(
                 f"A program and its arguments are str, bytes or path-like objects, not {word!r}: "
                 "convert it."
             )
-    return await _start(loop, protocol_factory, (program, *args), False, options)
+    return await _start(loop, waited_for, protocol_factory, (program, *args), False, options)
 
 
 async def subprocess_shell(
-    loop: LoopCore, protocol_factory: Callable[[], P], cmd: Any, options: dict[str, Any]
+    loop: LoopCore,
+    waited_for: set[object],
+    protocol_factory: Callable[[], P],
+    cmd: Any,
+    options: dict[str, Any],
 ) -> tuple[SubprocessTransport, P]:
-    """Run a command of the shell's: see ``Loop.subprocess_shell``."""
+    """Run a command of the shell's: see ``Loop.subprocess_shell``; else as above."""
     if not isinstance(cmd, str | bytes):
         raise ValueError(f"cmd must be a string, not {cmd!r}: it is one line for the shell.")
     if not options.pop("shell", True):
         raise ValueError("shell must be True: subprocess_exec() runs a program without a shell.")
     _check_options(options)
-    return await _start(loop, protocol_factory, cmd, True, options)
+    return await _start(loop, waited_for, protocol_factory, cmd, True, options)
 
 
 def _check_options(options: dict[str, Any]) -> None:
@@ -71,6 +76,7 @@ def _check_options(options: dict[str, Any]) -> None:
 
 async def _start(
     loop: LoopCore,
+    waited_for: set[object],
     protocol_factory: Callable[[], P],
     command: Any,
     shell: bool,
@@ -83,7 +89,7 @@ async def _start(
     if loop.debug:
         program = command if shell else command[0]  # Arguments may be long, and secret.
         _logger.debug("process %r created: pid %s", program, popen.pid)
-    transport = SubprocessTransport(loop, protocol, popen)
+    transport = SubprocessTransport(loop, protocol, popen, waited_for)
     try:
         await transport.start()
     except BaseException:

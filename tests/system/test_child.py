@@ -1,0 +1,272 @@
+"""How the end of a process is noticed, and its exit status taken: with pidfds, and without."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import selectors
+import signal
+import subprocess
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import runtime
+from runtime.system import child
+from tests.system.subprocess_tools import WAYS, children, is_there, shell, start
+from tests.system.tools import run
+
+BEFORE = set(children())
+QUIET = {"stdin": None, "stdout": None, "stderr": None}
+
+
+@pytest.fixture(params=WAYS, autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Have the end of processes noticed in one of the ways."""
+    if request.param != "pidfd" and not child.pidfds_work():
+        pytest.skip("pidfds do not work here, so that threads are what is used anyway")
+    WAYS[request.param](monkeypatch)
+    name: str = request.param
+    return name
+
+
+async def exit_status(command: str) -> int:
+    """Run a command line; return how the process ended."""
+    transport, protocol = await shell(command, **QUIET)
+    await protocol.until_called("lost")
+    assert not is_there(transport.get_pid())
+    returncode: int = transport.get_returncode()
+    return returncode
+
+
+@pytest.mark.parametrize(
+    ("command", "returncode"),
+    [
+        ("exit 0", 0),
+        ("exit 1", 1),
+        ("exit 255", 255),
+        ("kill -9 $$", -signal.SIGKILL),
+        ("kill -15 $$", -signal.SIGTERM),
+        ("ulimit -c unlimited; cd /; kill -3 $$", -signal.SIGQUIT),
+    ],
+)
+def test_exit_status(command: str, returncode: int) -> None:
+    assert run(runtime.new_event_loop, exit_status(command)) == returncode
+
+
+def test_a_stop_is_no_end() -> None:
+    async def main() -> None:
+        transport, protocol = await shell("kill -STOP $$; exit 4", stdout=None)
+        os.waitid(os.P_PID, transport.get_pid(), os.WSTOPPED | os.WNOWAIT)
+        await asyncio.sleep(0)
+        assert transport.get_returncode() is None
+        transport.send_signal(signal.SIGCONT)
+        await protocol.until_called("lost")
+        assert transport.get_returncode() == 4
+
+    if hasattr(os, "waitid"):
+        run(runtime.new_event_loop, main())
+
+
+def in_threads(number: int, target: Callable[[], object]) -> None:
+    """Run ``target`` in several threads at the same time; raise what any of them raised."""
+    errors: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            target()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=call) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    if errors:
+        raise errors[0]
+
+
+def test_several_loops_in_other_threads_than_the_main_one() -> None:
+    async def main() -> None:
+        codes = await runtime.gather(*(exit_status(f"exit {n}") for n in range(10)))
+        assert codes == list(range(10))
+
+    in_threads(4, lambda: run(runtime.new_event_loop, main()))
+    assert set(children()) <= BEFORE
+
+
+def test_two_hundred_at_once() -> None:
+    async def main() -> None:
+        codes = await runtime.gather(*(exit_status(f"exit {n}") for n in range(200)))
+        assert codes == list(range(200))
+
+    run(runtime.new_event_loop, main())
+    assert set(children()) <= BEFORE
+
+
+@pytest.mark.slow
+def test_thousands_one_after_another(way: str) -> None:
+    async def main() -> None:
+        for n in range(2000):
+            assert await exit_status(f"exit {n % 256}") == n % 256
+
+    run(runtime.new_event_loop, main())
+    assert set(children()) <= BEFORE
+
+
+@pytest.mark.parametrize("name", ["SelectSelector", "PollSelector", "DefaultSelector"])
+def test_any_selector(name: str) -> None:
+    loop_class: Any = runtime.Loop
+    selector = getattr(selectors, name)()
+    assert run(lambda: loop_class(selector=selector), exit_status("exit 3")) == 3
+
+
+def test_the_process_may_have_ended_before_the_loop_looks() -> None:
+    async def main() -> None:
+        transport, protocol = await start("true", **QUIET)
+        # The loop is blocked meanwhile; the process is a zombie when it goes on.
+        if hasattr(os, "waitid"):
+            os.waitid(os.P_PID, transport.get_pid(), os.WEXITED | os.WNOWAIT)
+        await protocol.until_called("lost")
+        assert transport.get_returncode() == 0
+
+    run(runtime.new_event_loop, main())
+
+
+# -- Somebody else takes the status ----------------------------------------------------------------
+
+
+def test_the_status_was_taken(caplog: pytest.LogCaptureFixture, way: str) -> None:
+    async def main() -> None:
+        transport, protocol = await start("cat", stdout=subprocess.DEVNULL)
+        # Blocks the loop, so that it is sure to come too late; but a thread may come before.
+        transport.get_extra_info("subprocess").stdin.close()
+        os.kill(transport.get_pid(), signal.SIGKILL)
+        os.waitpid(transport.get_pid(), 0)
+        with caplog.at_level(logging.WARNING, "asyncio"):
+            await protocol.until_called("exited")
+        assert transport.get_returncode() == child.STATUS_TAKEN == 255
+        transport.close()
+        await protocol.until_called("lost")
+        [record] = caplog.records
+        assert str(transport.get_pid()) in record.getMessage()
+        assert "255" in record.getMessage()
+
+    if way != "thread-without-waitid":  # where the thread is sure to come before
+        run(runtime.new_event_loop, main())
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_sigchld_is_ignored(caplog: pytest.LogCaptureFixture) -> None:
+    previous = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with caplog.at_level(logging.WARNING, "asyncio"):
+            assert run(runtime.new_event_loop, exit_status("exit 3")) == 255
+    finally:
+        signal.signal(signal.SIGCHLD, previous)
+    assert "SIGCHLD" in caplog.text
+
+
+def test_a_wait_through_the_popen_object_is_no_loss(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        transport, protocol = await shell("read line; exit 7")
+        popen = transport.get_extra_info("subprocess")
+        waiting = threading.Thread(target=popen.wait)
+        waiting.start()
+        transport.get_pipe_transport(0).write(b"go on\n")
+        await protocol.until_called("lost")
+        waiting.join(30)
+        assert transport.get_returncode() == popen.returncode == 7
+
+    with caplog.at_level(logging.WARNING, "asyncio"):
+        run(runtime.new_event_loop, main())
+    assert caplog.text == ""
+
+
+def test_children_of_others_are_left_to_them() -> None:
+    async def main() -> None:
+        with subprocess.Popen(["sh", "-c", "exit 9"]) as other:
+            assert await exit_status("exit 3") == 3
+            pid = os.posix_spawn("/bin/sh", ["sh", "-c", "exit 5"], {})
+            assert await exit_status("exit 4") == 4
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
+        assert other.returncode == 9
+
+    run(runtime.new_event_loop, main())
+
+
+# -- When something is missing ---------------------------------------------------------------------
+
+
+def test_no_descriptor_left_for_a_pidfd(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_pid: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    assert child.pidfds_work() in (True, False)  # it is asked once, and this is not the question
+    monkeypatch.setattr(os, "pidfd_open", refuse, raising=False)
+    assert run(runtime.new_event_loop, exit_status("exit 6")) == 6
+
+
+@pytest.mark.parametrize("failing", ["pidfd_open", "waitid"])
+def test_pidfds_are_not_used_where_they_do_not_work(
+    failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_args: Any) -> Any:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, failing, refuse, raising=False)
+    probe: Any = child.pidfds_work
+    if hasattr(probe, "__wrapped__"):
+        assert not probe.__wrapped__()
+        monkeypatch.delattr(os, "pidfd_open")
+        assert not probe.__wrapped__()
+
+
+def test_a_pidfd_that_somebody_closed(way: str) -> None:
+    async def main() -> None:
+        transport, protocol = await start("cat", stdout=None)
+        pidfd = transport._child.pidfd
+        os.close(pidfd)
+        source, target = os.pipe()
+        if pidfd not in (source, target):
+            os.dup2(source, pidfd)
+            os.close(source)
+        # Whoever watches the number now has the process's watcher told that it lost it.
+        asyncio.get_running_loop().add_reader(pidfd, print)
+        transport.get_pipe_transport(0).close()
+        await protocol.until_called("lost")
+        assert transport.get_returncode() == 0
+        asyncio.get_running_loop().remove_reader(pidfd)
+        os.close(pidfd)
+        os.close(target)
+
+    if way == "pidfd":
+        run(runtime.new_event_loop, main())
+
+
+# -- Signals ---------------------------------------------------------------------------------------
+
+
+def test_no_signal_for_a_process_whose_status_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    popen = subprocess.Popen(["true"])
+    popen.wait()
+    killed: list[Any] = []
+    monkeypatch.setattr(os, "kill", lambda *args: killed.append(args))
+    child.Child(popen).send_signal(signal.SIGTERM)
+    assert killed == []
+
+
+def test_a_number_that_is_no_signal() -> None:
+    async def main() -> None:
+        transport, protocol = await start("cat")
+        with pytest.raises(OSError, match="Invalid argument"):
+            transport.send_signal(1000)
+        transport.close()
+        await protocol.until_called("lost")
+
+    run(runtime.new_event_loop, main())
