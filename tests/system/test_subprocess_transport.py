@@ -247,12 +247,13 @@ def test_close_kills_a_process_that_is_running(make_loop: Loop) -> None:
 
 def test_close_does_not_kill_a_process_that_has_ended() -> None:
     async def main() -> None:
-        transport, protocol = await start("true")
-        # It has ended, and the loop has not noticed: this blocks it, and leaves the status.
+        transport, protocol = await shell("read line; exit 5")
+        transport.get_pipe_transport(0).write(b"go on\n")
+        # It ends, and the loop does not notice: this blocks it, and leaves the status.
         os.waitid(os.P_PID, transport.get_pid(), os.WEXITED | os.WNOWAIT)
         transport.close()
         await protocol.until_called("lost")
-        assert transport.get_returncode() == 0
+        assert transport.get_returncode() == 5
 
     run(runtime.new_event_loop, main())
 
