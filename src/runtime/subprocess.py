@@ -112,8 +112,8 @@ class _StreamProtocol(asyncio.SubprocessProtocol):
 class Process:
     """A process that is running, or has ended.
 
-    ``stdin`` is a ``StreamWriter``, ``stdout`` and ``stderr`` are ``StreamReader``s; each is None
-    unless it was made a ``PIPE``. Made by ``create_subprocess_exec``, ``create_subprocess_shell``.
+    ``stdin`` is a ``StreamWriter``, ``stdout`` and ``stderr`` are each a ``StreamReader``; what was
+    not made a ``PIPE`` is None. Made by ``create_subprocess_exec`` and ``create_subprocess_shell``.
 
     A process that nobody holds goes on, and the loop takes its exit status when it ends. One that
     is still running when its loop is closed is killed, with a ResourceWarning, once nobody holds

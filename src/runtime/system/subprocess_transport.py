@@ -113,11 +113,10 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         self._finished = False
         self._context = copy_context()
         self._exit_waiters: list[Future[int]] = []
-        self._pipes = {
-            fd: _ProcessPipe(loop, self, fd, pipe)
-            for fd, pipe in enumerate((popen.stdin, popen.stdout, popen.stderr))
-            if pipe is not None
-        }
+        self._pipes: dict[int, _ProcessPipe] = {}
+        for fd, pipe in enumerate((popen.stdin, popen.stdout, popen.stderr)):
+            if pipe is not None:
+                self._pipes[fd] = _ProcessPipe(loop, self, fd, pipe)
 
     def start(self) -> Future[None]:
         """Have the protocol told, and everything watched, from the next turn on.
