@@ -456,7 +456,7 @@ def _collect(loop: LoopCore) -> None:
 
 def _check_deadlock(loop: LoopCore) -> None:
     """Raise DeadlockError when there are tasks, and nothing that could wake one of them."""
-    if loop.tasks and loop.poller.idle() and not other_threads_alive():
+    if loop.tasks and loop.poller.idle() and not (loop.signal_handlers or other_threads_alive()):
         raise deadlock_of(loop.tasks)
 
 

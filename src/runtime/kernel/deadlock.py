@@ -22,7 +22,7 @@ def deadlock_of(tasks: Iterable[Any]) -> DeadlockError:
     waiting = sorted(tasks, key=lambda task: str(task.get_name()))
     lines = [
         "Deadlock: no task can ever run again.",
-        "Nothing is ready, no timer is set, no descriptor is watched, no other thread is alive.",
+        "Nothing is ready, no timer, descriptor or signal is watched, no other thread is alive.",
     ]
     for task in waiting:
         lines.append(f"  {task.get_name()}: {describe_coroutine(task.get_coro())}")

@@ -60,10 +60,10 @@ class Scheduler:
         "_wake_receiver",
         "_wake_sender",
         "debug",
-        "on_signal_bytes",
         "poller",
         "ready",
         "ready_append",
+        "signal_handlers",
         "slow_callback_duration",
         "task_entered",
         "tasks",
@@ -86,7 +86,8 @@ class Scheduler:
         self.thread_id = 0
         self.debug = False
         self.slow_callback_duration = 0.1
-        self.on_signal_bytes: Callable[[bytes], object] | None = None
+        # What ``runtime.system.signals`` has installed, by the number of the signal.
+        self.signal_handlers: dict[int, Any] = {}
         self._clock = clock
         self._exception_handler: ExceptionHandler | None = None
         # Why the loop takes no more work; None while it does.
@@ -213,18 +214,19 @@ class Scheduler:
         return self._wake_sender.fileno()
 
     def drain_wakeups(self) -> None:
-        """Empty the wake-up socket. Bytes other than zero are signal numbers."""
+        """Empty the wake-up socket, and have the handlers of signals run that wrote to it.
+
+        In this order: a signal that comes after the socket was emptied has a byte there.
+        """
         try:
-            run_signal_handlers()
             while True:
                 try:
                     data = self._wake_receiver.recv(4096)
                 except (BlockingIOError, InterruptedError):
-                    return
-                if self.on_signal_bytes is not None and data.strip(b"\0"):
-                    self.on_signal_bytes(data)
+                    break
                 if len(data) < 4096:
-                    return
+                    break
+            run_signal_handlers()
         finally:
             self._wake_pending = False
 

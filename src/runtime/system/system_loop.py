@@ -1,4 +1,4 @@
-"""The methods of the loop that are about the operating system: for pipes and processes.
+"""The methods of the loop that are about the operating system: pipes, processes, signals.
 
 They are thin: each hands over to the module that has the subject.
 """
@@ -13,13 +13,13 @@ from selectors import BaseSelector
 from typing import Any, TypeVar
 
 from runtime.kernel.core import LoopCore
-from runtime.system import pipes, subprocesses
+from runtime.system import pipes, signals, subprocesses
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 
 class SystemLoop(LoopCore):
-    """A loop with the operating system's pipes and processes."""
+    """A loop with the operating system's pipes, processes and signals."""
 
     def __init__(
         self, selector: BaseSelector | None = None, clock: Callable[[], float] = time.monotonic
@@ -31,10 +31,12 @@ class SystemLoop(LoopCore):
     def close(self) -> None:
         """Give back what the loop holds; what is still scheduled will not run.
 
-        Closing twice is fine. Raises RuntimeError when the loop is running.
+        Handlers of signals are removed. Closing twice is fine. Raises RuntimeError when the loop is
+        running.
         """
         super().close()
         self._waited_for.clear()
+        signals.remove_all(self)
 
     # -- Pipes -------------------------------------------------------------------------------------
 
@@ -106,3 +108,26 @@ class SystemLoop(LoopCore):
         return await subprocesses.subprocess_shell(
             self, self._waited_for, protocol_factory, cmd, options
         )
+
+    # -- Signals -----------------------------------------------------------------------------------
+
+    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+        """Call ``callback(*args)`` in the next turn of the loop when signal ``sig`` has arrived.
+
+        It takes the place of an earlier handler, and runs in the context of this call. Signals of
+        one number that arrive while the interpreter is busy count as one. To be called in the main
+        thread, wherever the loop runs. Closing the loop removes the handler.
+
+        Raises TypeError for what cannot be called, and for coroutines and coroutine functions,
+        ValueError when there is no such signal, RuntimeError when it cannot be caught, when this is
+        not the main thread, and when the loop is closed.
+        """
+        signals.add(self, sig, callback, args)
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Put the default handling of ``sig`` back; return whether there was a handler.
+
+        A handler that was installed since with ``signal.signal`` stays. Raises as
+        ``add_signal_handler`` does.
+        """
+        return signals.remove(self, sig)

@@ -1,0 +1,151 @@
+"""Signals that a loop handles: its callbacks run as any other of its callbacks do.
+
+The interpreter runs the handler of a signal in the main thread, between any two instructions. What
+is installed here for a loop does one thing there: it puts the loop's handle into the ready queue
+and wakes the loop, so that the callback runs in the loop's next turn, not inside something else.
+
+The interpreter refers to what is installed, which must not keep a loop alive that nobody else
+holds: it refers to the loop weakly.
+
+Source: "Unix signals" in the standard library's documentation of asyncio's event loop.
+"""
+
+from __future__ import annotations
+
+import errno
+import signal
+import sys
+import warnings
+import weakref
+from collections.abc import Callable
+from contextvars import copy_context
+from types import FrameType
+from typing import Any, NamedTuple
+
+from runtime.kernel.core import LoopCore
+from runtime.kernel.describe import creation_stack
+from runtime.kernel.handles import Handle
+from runtime.kernel.reports import check_callback
+
+
+class _Delivery:
+    """What the interpreter calls when a signal of ``loop`` has arrived."""
+
+    __slots__ = ("_loop",)
+
+    def __init__(self, loop: LoopCore) -> None:
+        self._loop = weakref.ref(loop)
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        loop = self._loop()
+        installed = None
+        if loop is not None and not loop.is_closed():
+            installed = loop.signal_handlers.get(number)
+        if loop is None or installed is None:
+            # The loop was closed in another thread, which could not put the default back; or this
+            # is the child of a fork, where there is no loop to tell. So it acts as it would have.
+            signal.signal(number, _default_of(number))
+            signal.raise_signal(number)
+            return
+        loop.ready_append(installed.handle)
+        loop.wake()
+
+
+class _Installed(NamedTuple):
+    handle: Handle
+    delivery: _Delivery
+
+
+def add(loop: LoopCore, sig: int, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
+    """Have ``loop`` call ``callback(*args)`` for each signal ``sig`` that arrives."""
+    check_callback(callback, "add_signal_handler")
+    _check_number(sig)
+    loop.check_open()
+    handle = Handle(callback, args, loop, copy_context())
+    if loop.debug:
+        handle.source_traceback = creation_stack()
+    earlier = loop.signal_handlers.get(sig)
+    installed = _Installed(handle, _Delivery(loop) if earlier is None else earlier.delivery)
+    # It has to be there when the signal comes, which may be as soon as the next line has run.
+    loop.signal_handlers[sig] = installed
+    try:
+        _install(sig, installed.delivery)
+        # Without this every system call in the process would be interrupted, by every signal.
+        signal.siginterrupt(sig, False)
+    except BaseException:
+        if earlier is None:
+            del loop.signal_handlers[sig]
+        else:
+            loop.signal_handlers[sig] = earlier
+        raise
+
+
+def remove(loop: LoopCore, sig: int) -> bool:
+    """Put the default handling of ``sig`` back; return whether ``loop`` handled it."""
+    _check_number(sig)
+    installed = loop.signal_handlers.get(sig)
+    if installed is None:
+        return False
+    _put_back(sig, installed)
+    del loop.signal_handlers[sig]
+    return True
+
+
+def remove_all(loop: LoopCore) -> None:
+    """Remove every handler of a loop that was closed."""
+    if not loop.signal_handlers:
+        return
+    if sys.is_finalizing():
+        warnings.warn(
+            f"{loop!r} is closed while the interpreter shuts down: "
+            "its signal handlers are not removed any more. Close it before.",
+            ResourceWarning,
+            stacklevel=3,
+            source=loop,
+        )
+    else:
+        for sig, installed in loop.signal_handlers.items():
+            try:
+                _put_back(sig, installed)
+            except RuntimeError:
+                pass  # Not in the main thread: the delivery will do it when the signal comes.
+    loop.signal_handlers.clear()
+
+
+def _check_number(sig: object) -> None:
+    if not isinstance(sig, int):
+        raise TypeError(f"A signal is given by its number, an int such as SIGTERM, not {sig!r}.")
+    if sig not in signal.valid_signals():
+        raise ValueError(f"There is no signal {sig!r} that a program may handle.")
+
+
+def _name(sig: int) -> str:
+    try:
+        return signal.Signals(sig).name
+    except ValueError:  # The real-time signals have numbers only.
+        return f"signal {sig}"
+
+
+def _default_of(sig: int) -> Any:
+    return signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL
+
+
+def _put_back(sig: int, installed: _Installed) -> None:
+    # Whoever has installed another handler since wants that one.
+    if signal.getsignal(sig) is installed.delivery:
+        _install(sig, _default_of(sig))
+
+
+def _install(sig: int, handler: Any) -> None:
+    """Call ``signal.signal``; raise RuntimeError where it cannot be."""
+    try:
+        signal.signal(sig, handler)
+    except ValueError as error:
+        raise RuntimeError(
+            f"{_name(sig)} cannot be handled from here: {error}. Add and remove "
+            "handlers in the main thread."
+        ) from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise RuntimeError(f"{_name(sig)} cannot be caught.") from None
