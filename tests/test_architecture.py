@@ -32,6 +32,7 @@ LAYERS = {
         "runtime.system",
         "runtime.loop",
     },
+    "runtime.policy": {"runtime.loop"},
     "runtime.runner": {"runtime.kernel", "runtime.system", "runtime.loop"},
 }
 TOP = {"runtime", "runtime.__main__"}

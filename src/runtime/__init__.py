@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from runtime.kernel import future as _future
 from runtime.kernel.deadlock import DeadlockError
+from runtime.kernel.eager import create_eager_task_factory, eager_task_factory
 from runtime.kernel.errors import (
     BrokenBarrierError,
     CancelledError,
@@ -43,6 +44,7 @@ from runtime.net.readiness import wait_exceptional, wait_readable, wait_writable
 from runtime.net.server import Server
 from runtime.net.streams import StreamReader, StreamWriter
 from runtime.net.unix import recv_fds, send_fds
+from runtime.policy import EventLoopPolicy, install
 from runtime.runner import Runner, run
 from runtime.subprocess import (
     DEVNULL,
@@ -90,6 +92,7 @@ __all__ = [
     "DatagramEndpoint",
     "DeadlockError",
     "Event",
+    "EventLoopPolicy",
     "Future",
     "Handle",
     "IncompleteReadError",
@@ -119,13 +122,16 @@ __all__ = [
     "all_tasks",
     "as_completed",
     "compiled",
+    "create_eager_task_factory",
     "create_subprocess_exec",
     "create_subprocess_shell",
     "create_task",
     "current_task",
+    "eager_task_factory",
     "ensure_future",
     "gather",
     "get_running_loop",
+    "install",
     "isfuture",
     "new_event_loop",
     "open_connection",

@@ -422,7 +422,10 @@ def _run_turns_in_debug_mode(loop: LoopCore) -> None:
             if loop.task_entered:
                 leave_task(loop)
             started = loop._clock()
-            runnable.run()
+            if isinstance(runnable, TaskCore):
+                step(runnable)  # Its own run() has a frame that would hold it: see step().
+            else:
+                runnable.run()
             elapsed = loop._clock() - started
             if elapsed >= loop.slow_callback_duration:
                 watchdog.report_slow(runnable, elapsed)

@@ -1,0 +1,78 @@
+"""Task factories whose tasks run their first step at once.
+
+Source: "Eager Task Factory" in the standard library's documentation of asyncio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any, Protocol
+
+from runtime.kernel.scheduler import Scheduler
+from runtime.kernel.types import Task
+
+
+class TaskFactory(Protocol):
+    """What ``Loop.set_task_factory`` takes."""
+
+    def __call__(
+        self,
+        loop: Any,
+        coro: Coroutine[Any, Any, Any],
+        *,
+        name: object = None,
+        context: Context | None = None,
+        eager_start: bool | None = True,
+    ) -> Any:
+        """Return a new task of ``loop`` that runs ``coro``."""
+
+
+def create_eager_task_factory(custom_task_constructor: Callable[..., Any]) -> TaskFactory:
+    """Return a task factory that makes eager tasks with ``custom_task_constructor``.
+
+    That is ``Task``, a subclass, or whatever takes its arguments: a coroutine, and ``loop``,
+    ``name``, ``context`` and ``eager_start`` by name. Raises TypeError for what cannot be called.
+    """
+    if not callable(custom_task_constructor):
+        raise TypeError(f"A task constructor is a callable, not {custom_task_constructor!r}.")
+
+    def factory(
+        loop: Scheduler,
+        coro: Coroutine[Any, Any, Any],
+        *,
+        name: object = None,
+        context: Context | None = None,
+        eager_start: bool | None = True,
+    ) -> Any:
+        return custom_task_constructor(
+            coro, loop=loop, name=name, context=context, eager_start=eager_start
+        )
+
+    return factory
+
+
+def eager_task_factory(
+    loop: Scheduler,
+    coro: Coroutine[Any, Any, Any],
+    *,
+    name: object = None,
+    context: Context | None = None,
+    eager_start: bool | None = True,
+) -> Task[Any]:
+    """Make a task that runs its first step at once, for ``Loop.set_task_factory``.
+
+    A coroutine that never has to wait ends before ``create_task`` returns, and costs no turn of the
+    loop. The order in which things happen is then another one: what used to be queued runs before
+    the lines that follow it. ``create_task(..., eager_start=False)`` makes an exception.
+
+    >>> import runtime
+    >>> async def answer():
+    ...     return 42
+    >>> async def main():
+    ...     runtime.get_running_loop().set_task_factory(runtime.eager_task_factory)
+    ...     return runtime.create_task(answer()).done()
+    >>> runtime.run(main())
+    True
+    """
+    return Task(coro, loop=loop, name=name, context=context, eager_start=bool(eager_start))

@@ -1,0 +1,94 @@
+"""Everything that asyncio's loops have, a ``runtime.Loop`` has."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import Any
+
+import pytest
+
+import runtime
+
+NOT_THERE_YET = {"subprocess_exec", "subprocess_shell"}
+
+
+def public(kind: type) -> list[str]:
+    return [name for name in dir(kind) if not name.startswith("_")]
+
+
+@pytest.mark.parametrize("kind", [asyncio.AbstractEventLoop, asyncio.BaseEventLoop])
+def test_no_method_is_left_to_asyncio_s_abstract_class(kind: type) -> None:
+    abstract = {
+        name
+        for name in public(kind)
+        if str(getattr(getattr(runtime.Loop, name), "__module__", "")).startswith("asyncio")
+    }
+    assert abstract <= NOT_THERE_YET
+
+
+def test_no_method_is_a_coroutine_function_here_and_none_there_or_the_reverse() -> None:
+    # Of a method that is no coroutine function here, a caller may not await the result at once.
+    for name in set(public(asyncio.SelectorEventLoop)) - NOT_THERE_YET:
+        theirs = inspect.iscoroutinefunction(getattr(asyncio.SelectorEventLoop, name))
+        ours = inspect.iscoroutinefunction(getattr(runtime.Loop, name))
+        if theirs and not ours:
+            assert name.startswith("sock_"), name  # these may return a future, also awaitable
+        else:
+            assert theirs == ours, name
+
+
+NOT_HERE = {"feed_data", "feed_eof", "set_exception", "set_transport", "transport"}
+"""What ``docs/differences.md`` says about streams: they have no transport underneath."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Barrier",
+        "BoundedSemaphore",
+        "Condition",
+        "Event",
+        "Future",
+        "Handle",
+        "LifoQueue",
+        "Lock",
+        "PriorityQueue",
+        "Queue",
+        "Runner",
+        "Semaphore",
+        "Server",
+        "StreamReader",
+        "StreamWriter",
+        "Task",
+        "TaskGroup",
+        "Timeout",
+        "TimerHandle",
+    ],
+)
+def test_a_class_of_the_same_name_has_the_same_methods(name: str) -> None:
+    theirs, ours = getattr(asyncio, name), getattr(runtime, name)
+    missing = {each for each in public(theirs) if not hasattr(ours, each)}
+    assert missing <= (NOT_HERE if name.startswith("Stream") else set())
+
+
+def parameters(function: Any) -> set[str]:
+    return set(inspect.signature(function).parameters) - {"self", "kwargs", "args"}
+
+
+@pytest.mark.parametrize("name", sorted(set(public(asyncio.AbstractEventLoop)) - NOT_THERE_YET))
+def test_a_method_of_the_loop_takes_the_same_arguments_by_name(name: str) -> None:
+    ours = getattr(runtime.Loop, name)
+    try:
+        inspect.signature(ours)
+    except ValueError:
+        pytest.skip("a compiled method without a signature")
+    kinds = {each.kind for each in inspect.signature(ours).parameters.values()}
+    if inspect.Parameter.VAR_KEYWORD in kinds:
+        return
+    # What only one of asyncio's two classes names is an accident of it.
+    theirs = [
+        getattr(kind, name) for kind in (asyncio.AbstractEventLoop, asyncio.SelectorEventLoop)
+    ]
+    common = set.intersection(*(parameters(each) for each in theirs))
+    assert common <= parameters(ours)
