@@ -1,0 +1,1 @@
+"""What the tests start in processes of their own."""
