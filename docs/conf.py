@@ -57,6 +57,7 @@ ASYNCIO_NAMES = {
     for each in (
         asyncio.BaseEventLoop,
         asyncio.Task,
+        asyncio.TaskGroup,
         asyncio.TimerHandle,
         asyncio.Server,
         asyncio.StreamReader,
@@ -74,6 +75,7 @@ WITH_INTERNALS = {
     "StreamReader",
     "StreamWriter",
     "TaskCore",
+    "TaskGroup",
     "TimerHandle",
 }
 

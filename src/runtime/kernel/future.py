@@ -232,6 +232,28 @@ class FutureCore(Runnable):
             return "PENDING"
         return "CANCELLED" if self._cancelled else "FINISHED"
 
+    def on_behalf_of(self) -> Any:
+        """Return the future."""
+        return self
+
+    @property
+    def _asyncio_awaited_by(self) -> set[Any] | None:
+        """The tasks and futures that wait for this one, under asyncio's name for them.
+
+        The call graph of Python 3.14 asks for it. Nothing is kept for that: it is found in the
+        subscribers.
+        """
+        waiting: set[Any] = set()
+        for subscriber in (self._waiter, *(self._callbacks or ())):
+            owner = subscriber
+            if isinstance(subscriber, tuple):
+                owner = getattr(subscriber[0], "__self__", None)
+            who: Any = getattr(owner, "on_behalf_of", None)
+            if who is not None:
+                waiting.add(who())
+        waiting.discard(None)
+        return waiting or None
+
     def describe_state(self) -> list[str]:
         """Return the words of the ``repr``, in order."""
         words = [self._state.lower()]

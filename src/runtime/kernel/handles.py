@@ -47,6 +47,10 @@ class Runnable:
         """Return what it is called in the description of something else."""
         return f"<{type(self).__name__}>"
 
+    def on_behalf_of(self) -> Any:
+        """Return the future or the task that waits for what this waits for, or None."""
+        return None
+
 
 class Handle(Runnable):
     """A callback that was scheduled, as ``call_soon`` and its relatives return it.

@@ -124,6 +124,10 @@ class _ChildEnd(Runnable):
         """Return what a child shows of who waits for it."""
         return "gather()"
 
+    def on_behalf_of(self) -> Any:
+        """Return the gathering."""
+        return self._gathering
+
 
 def loop_for(first: Any) -> LoopCore:
     """Return the loop in which ``first`` and all that is gathered with it belong."""

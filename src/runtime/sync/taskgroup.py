@@ -59,6 +59,10 @@ class TaskGroup:
         self._base_error: BaseException | None = None
         self._all_done: Future[None] | None = None
 
+    def on_behalf_of(self) -> Task[Any] | None:
+        """Return the task that waits for those of the group."""
+        return self._parent
+
     async def __aenter__(self) -> TaskGroup:
         if self._entered:
             raise RuntimeError(f"TaskGroup {self!r} has already been entered")
