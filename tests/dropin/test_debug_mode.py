@@ -94,15 +94,10 @@ def test_a_slow_callback_and_a_slow_task_are_logged_in_asyncio_s_words(
         for record in caplog.records
         if "took" in record.getMessage() and record.levelname == "WARNING"
     ]
-    of_callback, of_task = slow[0], slow[-1]
-    assert re.fullmatch(
-        r"Executing <Handle .*block\(.*at .*test_debug_mode\.py:\d+.*> took 0\.\d{3} seconds",
-        of_callback,
-    )
-    assert re.fullmatch(
-        r"Executing <.*Task.*coro=<.*main\(\).*test_debug_mode\.py:\d+.*> took 0\.\d{3} seconds",
-        of_task,
-    )
+    # On a busy machine others may be slow too.
+    for words in (r"Handle .*block\(.*at ", r".*Task.*coro=<.*main\(\).*"):
+        shown = rf"Executing <{words}.*test_debug_mode\.py:\d+.*> took \d+\.\d{{3}} seconds"
+        assert any(re.fullmatch(shown, message) for message in slow), slow
 
 
 def test_a_callback_from_the_wrong_thread_is_refused(make_loop: Callable[[], Any]) -> None:

@@ -159,20 +159,24 @@ def test_a_timeout_inside_a_timeout_of_the_other_style(styles: Styles, run: Run)
 def test_wait_for_and_shield(styles: Styles, run: Run) -> None:
     outer, inner = styles
 
-    async def work(done: list[str]) -> str:
-        await inner.sleep(0.01)
+    async def work(gate: asyncio.Event, done: list[str]) -> str:
+        await gate.wait()
         done.append("done")
         return "result"
 
     async def main() -> None:
-        done: list[str] = []
-        task = inner.create_task(work(done))
+        gate, done = asyncio.Event(), list[str]()
+        task = inner.create_task(work(gate, done))
         with pytest.raises(TimeoutError):
             await outer.wait_for(inner.shield(task), 0.001)
         assert not done
+        gate.set()
         assert await outer.shield(task) == "result"
         assert await inner.wait_for(outer.shield(task), 60) == "result"
-        assert await outer.wait_for(inner.gather(work(done), work(done)), 60) == ["result"] * 2
+        assert (
+            await outer.wait_for(inner.gather(work(gate, done), work(gate, done)), 60)
+            == ["result"] * 2
+        )
 
     run(main())
 
