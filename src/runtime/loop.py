@@ -81,7 +81,7 @@ class Loop(NetworkLoop, SystemLoop, asyncio.AbstractEventLoop):  # type: ignore[
 
 def new_event_loop() -> Loop:
     """Return a new event loop, which the caller closes."""
-    return Loop()  # type: ignore[abstract]  # what asyncio calls abstract is not at run time
+    return Loop()
 
 
 def get_running_loop() -> Loop:

@@ -10,8 +10,6 @@ import pytest
 
 import runtime
 
-NOT_THERE_YET = {"subprocess_exec", "subprocess_shell"}
-
 
 def public(kind: type) -> list[str]:
     return [name for name in dir(kind) if not name.startswith("_")]
@@ -24,12 +22,12 @@ def test_no_method_is_left_to_asyncio_s_abstract_class(kind: type) -> None:
         for name in public(kind)
         if str(getattr(getattr(runtime.Loop, name), "__module__", "")).startswith("asyncio")
     }
-    assert abstract <= NOT_THERE_YET
+    assert abstract == set()
 
 
 def test_no_method_is_a_coroutine_function_here_and_none_there_or_the_reverse() -> None:
     # Of a method that is no coroutine function here, a caller may not await the result at once.
-    for name in set(public(asyncio.SelectorEventLoop)) - NOT_THERE_YET:
+    for name in public(asyncio.SelectorEventLoop):
         theirs = inspect.iscoroutinefunction(getattr(asyncio.SelectorEventLoop, name))
         ours = inspect.iscoroutinefunction(getattr(runtime.Loop, name))
         if theirs and not ours:
@@ -76,7 +74,7 @@ def parameters(function: Any) -> set[str]:
     return set(inspect.signature(function).parameters) - {"self", "kwargs", "args"}
 
 
-@pytest.mark.parametrize("name", sorted(set(public(asyncio.AbstractEventLoop)) - NOT_THERE_YET))
+@pytest.mark.parametrize("name", public(asyncio.AbstractEventLoop))
 def test_a_method_of_the_loop_takes_the_same_arguments_by_name(name: str) -> None:
     ours = getattr(runtime.Loop, name)
     try:

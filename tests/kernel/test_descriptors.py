@@ -42,7 +42,7 @@ def pair() -> Iterator[Pair]:
 @pytest.fixture(params=KINDS)
 def run(request: pytest.FixtureRequest) -> Run:
     def factory() -> runtime.Loop:
-        return runtime.Loop(request.param())  # type: ignore[abstract]
+        return runtime.Loop(request.param())
 
     def run_it(coro: Coroutine[Any, Any, Any]) -> Any:
         return runtime.run(coro, loop_factory=factory)

@@ -344,7 +344,7 @@ def test_a_replaced_clock() -> None:
     def clock() -> float:
         return now
 
-    loop = runtime.Loop(clock=clock)  # type: ignore[abstract]
+    loop = runtime.Loop(clock=clock)
     calls: list[str] = []
     assert loop.time() == 1000.0
     loop.call_later(5, calls.append, "five")

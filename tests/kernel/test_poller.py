@@ -255,7 +255,7 @@ def test_a_whole_program_on_each_selector(kind: type[selectors.BaseSelector]) ->
                 await runtime.sleep(0.0001)
             writer.close()
 
-    runtime.run(main(), loop_factory=lambda: runtime.Loop(kind()))  # type: ignore[abstract]
+    runtime.run(main(), loop_factory=lambda: runtime.Loop(kind()))
 
 
 def test_a_busy_loop_still_sees_events() -> None:

@@ -343,7 +343,7 @@ def test_a_failing_exception_handler(
         def default_exception_handler(self, context: dict[str, Any]) -> None:
             raise Failing("in the default")
 
-    broken = Broken()  # type: ignore[abstract]
+    broken = Broken()
     broken.call_exception_handler({"message": "x"})
     assert "Exception in default exception handler" in caplog.text
     broken.set_exception_handler(handler)

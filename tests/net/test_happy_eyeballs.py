@@ -254,7 +254,7 @@ def test_the_failure_of_an_earlier_one_starts_none(net: Net) -> None:
         (await task).close()
 
     def loop_factory() -> runtime.Loop:
-        return runtime.Loop(clock=lambda: time.monotonic() + passed)  # type: ignore[abstract]
+        return runtime.Loop(clock=lambda: time.monotonic() + passed)
 
     runtime.run(main(), loop_factory=loop_factory)
     assert net.tried == [1, 2, 3]
