@@ -169,7 +169,7 @@ def test_iteration_and_await(loop: runtime.Loop) -> None:
     future = loop.create_future()
     iterator = iter(future)
     assert next(iterator) is future
-    with pytest.raises(RuntimeError, match="resumed before it was done"):
+    with pytest.raises(RuntimeError, match="await wasn.t used with future"):
         next(iterator)
     future.set_result(2)
     with pytest.raises(StopIteration) as caught:

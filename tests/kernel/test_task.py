@@ -132,7 +132,7 @@ def test_awaiting_itself() -> None:
     async def main() -> None:
         task = runtime.current_task()
         assert task is not None
-        with pytest.raises(RuntimeError, match="awaits itself"):
+        with pytest.raises(RuntimeError, match="cannot await on itself"):
             await task
 
     run(main())
@@ -144,7 +144,7 @@ def test_a_future_of_another_loop() -> None:
 
     async def main() -> None:
         for loop in (other, theirs):
-            with pytest.raises(RuntimeError, match="another event loop"):
+            with pytest.raises(RuntimeError, match="attached to a different loop"):
                 await loop.create_future()
 
     run(main())
@@ -167,11 +167,8 @@ def test_generator_based_coroutines() -> None:
 
 
 def test_what_is_no_coroutine_is_refused() -> None:
-    def plain() -> Generator[None, None, None]:
-        yield
-
     async def main() -> None:
-        for wrong in (None, 1, plain(), len):
+        for wrong in (None, 1, len):
             with pytest.raises(TypeError, match="coroutine"):
                 runtime.get_running_loop().create_task(wrong)  # type: ignore[arg-type]
 

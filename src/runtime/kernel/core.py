@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import os
+import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
@@ -48,6 +49,7 @@ _bare_future: Final[Callable[[type[Future[Any]]], Future[Any]]] = Future.__new__
 _bare_task: Final[Callable[[type[Task[Any]]], Task[Any]]] = Task.__new__
 
 _CLOSED = "Event loop is closed"
+_ORIGIN_DEPTH: Final = 10
 _FORKED = (
     "This event loop was running when its process forked, and belongs to the parent: "
     "in the child, end with os._exit(), or make a new loop."
@@ -153,7 +155,7 @@ class LoopCore(Scheduler):
         None restores the default. Raises TypeError for what cannot be called.
         """
         if factory is not None and not callable(factory):
-            raise TypeError(f"A task factory is a callable or None, not {factory!r}.")
+            raise TypeError(f"A task factory must be a callable or None, not {factory!r}.")
         self._task_factory = factory
 
     def get_task_factory(self) -> TaskFactory | None:
@@ -229,7 +231,9 @@ class LoopCore(Scheduler):
         finally:
             future.remove_done_callback(self._stop_when_done)
         if not future.done():
-            raise RuntimeError(f"Event loop stopped before {future!r} completed.")
+            error = RuntimeError("Event loop stopped before Future completed.")
+            error.add_note(f"It is {future!r}.")
+            raise error
         return future.result()
 
     def _task_of(self, awaitable: Any) -> Any:
@@ -413,7 +417,19 @@ def _run_turns(loop: LoopCore) -> None:
 
 
 def _run_turns_in_debug_mode(loop: LoopCore) -> None:
-    """As ``_run_turns``, with an eye on the time that everything takes."""
+    """As ``_run_turns``, with an eye on the time that everything takes.
+
+    The interpreter notes where coroutines are made: it says so of one that is never awaited.
+    """
+    depth = sys.get_coroutine_origin_tracking_depth()
+    sys.set_coroutine_origin_tracking_depth(_ORIGIN_DEPTH)
+    try:
+        _run_watched_turns(loop)
+    finally:
+        sys.set_coroutine_origin_tracking_depth(depth)
+
+
+def _run_watched_turns(loop: LoopCore) -> None:
     runnable: Runnable | None
     while loop.debug:
         _collect(loop)

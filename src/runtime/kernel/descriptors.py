@@ -197,8 +197,8 @@ def _watcher_of(loop: Scheduler, fd: int) -> DescriptorWatcher:
         return watcher
     if watcher is not None and loop.poller.still_holds(watcher):
         raise RuntimeError(
-            f"File descriptor {fd} is used by {watcher!r}; it cannot have a reader or a writer "
-            "of its own before that is closed."
+            f"File descriptor {fd} is used by transport {watcher!r}; it cannot have a reader or a "
+            "writer of its own before that is closed."
         )
     loop.check_open()
     # One that does not hold the descriptor any more is told so when the new one is registered.

@@ -10,6 +10,7 @@ Interpreted on purpose, for the sake of its ``__del__``.
 from __future__ import annotations
 
 import traceback
+from contextvars import Context
 from types import TracebackType
 from typing import Any
 
@@ -33,6 +34,10 @@ class Departed:
         """Return the name of the task; the word "Future" when it was none."""
         name = self._failure.name
         return f"Task-{name}" if isinstance(name, int) else str(name or "Future")
+
+    def get_context(self) -> Context | None:
+        """Return the context that the task ran in; None when it was a plain future."""
+        return self._failure.context
 
     def get_coro(self) -> Any:
         """Return the coroutine that the task ran; None when it was a plain future."""
@@ -60,12 +65,13 @@ class Departed:
 
 
 class Failure:
-    """How a future failed. ``name`` and ``coro`` are those of a task; ``kind`` is the class's name.
+    """How a future failed. ``name``, ``coro`` and ``context`` are a task's; ``kind`` is the class.
 
     It reports to ``loop`` when it goes, unless it was retrieved.
     """
 
     __slots__ = (
+        "context",
         "coro",
         "exception",
         "kind",
@@ -84,6 +90,7 @@ class Failure:
         source_traceback: traceback.StackSummary | None,
         name: object = None,
         coro: object = None,
+        context: Context | None = None,
     ) -> None:
         self.retrieved = False
         self.exception = exception
@@ -94,6 +101,7 @@ class Failure:
         self.source_traceback = source_traceback
         self.name = name
         self.coro = coro
+        self.context = context
 
     def retrieve(self) -> BaseException:
         """Return the exception, to be raised or examined: there is nothing to report any more."""

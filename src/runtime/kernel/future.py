@@ -155,7 +155,7 @@ class FutureCore(Runnable):
         """Finish with an exception, an instance or a class.
 
         Raises InvalidStateError when the future is already done, and TypeError for what is no
-        exception, or for StopIteration, which no coroutine can raise.
+        exception. StopIteration, which no coroutine can raise, becomes a RuntimeError.
         """
         if not self._pending:
             raise InvalidStateError(f"{self!r} is done already; it takes no exception.")
@@ -311,8 +311,8 @@ def _await(future: FutureCore | None) -> Generator[Any, None, Any]:
             raise
     if future._pending:
         raise RuntimeError(
-            f"{future!r} was awaited, and the coroutine was resumed before it was done: "
-            "only the task that runs a coroutine may resume it."
+            f"{future!r} is not done: await wasn't used with future, or the coroutine was resumed "
+            "by another than the task that runs it."
         )
     future._resumed = True
     if future._failed:

@@ -6,6 +6,7 @@ import inspect
 import logging
 import traceback
 from collections.abc import Callable
+from contextvars import Context
 from typing import Any, Final, Protocol
 
 _logger: Final = logging.getLogger("asyncio")
@@ -23,11 +24,11 @@ def check_callback(callback: object, method: str) -> None:
     if inspect.iscoroutine(callback):
         callback.close()
         raise TypeError(
-            f"{method}() takes a callable, not the coroutine {callback!r}: "
+            f"{method}() takes a callable object, not the coroutine {callback!r}: "
             "make a task of it with create_task()."
         )
     if not callable(callback):
-        raise TypeError(f"{method}() takes a callable, not {callback!r}.")
+        raise TypeError(f"{method}() takes a callable object, not {callback!r}.")
     if inspect.iscoroutinefunction(callback):
         raise TypeError(
             f"{method}() takes a plain callable, not the coroutine function {callback!r}, whose "
@@ -47,7 +48,8 @@ def descriptor(fd: int | HasFileno) -> int:
             number = int(fd.fileno())
         except (AttributeError, TypeError, ValueError):
             raise ValueError(
-                f"{fd!r} is no file descriptor, nor an open object with fileno()."
+                f"Invalid file object: {fd!r} is no file descriptor, nor an open object with "
+                "fileno()."
             ) from None
     if number < 0:
         raise ValueError(f"{fd!r} is closed, or its file descriptor is not valid: {number}.")
@@ -57,7 +59,10 @@ def descriptor(fd: int | HasFileno) -> int:
 def hand_over(
     loop: Any, handler: Callable[[Any, dict[str, Any]], object] | None, context: dict[str, Any]
 ) -> None:
-    """Give ``context`` to ``handler``, or to the loop's default; survive what they raise."""
+    """Give ``context`` to ``handler``, or to the loop's default; survive what they raise.
+
+    A handler of the user's runs in the context of the task or the callback that it is about.
+    """
     if handler is None:
         try:
             loop.default_exception_handler(context)
@@ -66,8 +71,12 @@ def hand_over(
         except BaseException:
             _logger.error("Exception in default exception handler", exc_info=True)
         return
+    variables = _variables_of(context)
     try:
-        handler(loop, context)
+        if variables is None:
+            handler(loop, context)
+        else:
+            variables.run(handler, loop, context)
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as error:
@@ -87,6 +96,23 @@ def hand_over(
                 "in custom exception handler",
                 exc_info=True,
             )
+
+
+def _variables_of(context: dict[str, Any]) -> Context | None:
+    """Return the context of what an exception came from, unless it is entered already."""
+    source: Any = context.get("task") or context.get("future") or context.get("handle")
+    variables: object = source.get_context() if hasattr(source, "get_context") else None
+    if not isinstance(variables, Context):
+        return None
+    try:
+        variables.run(_nothing)
+    except RuntimeError:
+        return None
+    return variables
+
+
+def _nothing() -> None:
+    """Find out whether a context can be entered."""
 
 
 def log_exception_context(context: dict[str, Any]) -> None:

@@ -235,10 +235,13 @@ class Scheduler:
     def set_exception_handler(self, handler: ExceptionHandler | None) -> None:
         """Have ``handler(loop, context)`` called for exceptions that reach nobody; None: log them.
 
+        It runs in the context variables of the task or the callback that the exception came from.
         Raises TypeError for what cannot be called.
         """
         if handler is not None and not callable(handler):
-            raise TypeError(f"An exception handler is a callable or None, not {handler!r}.")
+            raise TypeError(
+                f"A callable object or None is what handles exceptions, not {handler!r}."
+            )
         self._exception_handler = handler
 
     def get_exception_handler(self) -> ExceptionHandler | None:
@@ -276,8 +279,8 @@ class Scheduler:
         """Raise RuntimeError when another thread than the caller's runs the loop."""
         if self.thread_id and self.thread_id != threading.get_ident():
             raise RuntimeError(
-                "The loop runs in another thread: use call_soon_threadsafe() or "
-                "run_coroutine_threadsafe() to reach it from this one."
+                "Non-thread-safe operation invoked on an event loop other than the current one: it "
+                "runs in another thread; use call_soon_threadsafe() or run_coroutine_threadsafe()."
             )
 
     def refuse_work(self, reason: str) -> None:

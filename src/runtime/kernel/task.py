@@ -22,6 +22,7 @@ task; otherwise it sets ``_must_cancel``, and the next step begins by raising Ca
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from types import CoroutineType, FrameType, GeneratorType
@@ -50,6 +51,8 @@ _copy_context: Final = copy_context
 _current_tasks: Final = current_tasks
 _CoroutineType: Final = CoroutineType
 _CO_ITERABLE_COROUTINE: Final = 0x100
+# asyncio took generators for coroutines until Python 3.12.
+_PLAIN_GENERATORS: Final = sys.version_info < (3, 12)
 _KERNEL: Final = (__name__, leaf.__name__)
 _SPENT: Final[BaseException] = CancelledError()
 
@@ -155,11 +158,15 @@ class TaskCore(FutureCore):
 
     def set_result(self, result: Any) -> None:
         """Raise RuntimeError: the coroutine's result is the task's."""
-        raise RuntimeError(f"{self!r} gets its result from its coroutine; it cannot be set.")
+        raise RuntimeError(
+            f"{self!r} does not support set_result(): its coroutine gives the result."
+        )
 
     def set_exception(self, exception: type | BaseException) -> None:
         """Raise RuntimeError: the coroutine's exception is the task's."""
-        raise RuntimeError(f"{self!r} gets its exception from its coroutine; it cannot be set.")
+        raise RuntimeError(
+            f"{self!r} does not support set_exception(): its coroutine gives the exception."
+        )
 
     def waits_for(self) -> Any:
         """Return the future that the task waits for, or None when it waits for none."""
@@ -202,12 +209,13 @@ class TaskCore(FutureCore):
             self._source_traceback,
             self._name,
             self._coro,
+            self._context,
         )
 
     def describe_state(self) -> list[str]:
         """Return the words of the ``repr``, in order."""
         words = FutureCore.describe_state(self)
-        if self._pending and self._must_cancel:
+        if self._pending and (self._must_cancel or self._cancel_requests):
             words[0] = "cancelling"
         words[1:1] = [f"name={self.get_name()!r}", f"coro=<{describe_coroutine(self._coro)}>"]
         if self._awaited is not None:
@@ -254,11 +262,11 @@ def init_task(
 
 def _check_coroutine(coro: object) -> None:
     if isinstance(coro, GeneratorType):
-        if coro.gi_code.co_flags & _CO_ITERABLE_COROUTINE:
+        if _PLAIN_GENERATORS or coro.gi_code.co_flags & _CO_ITERABLE_COROUTINE:
             return
     elif isinstance(coro, Coroutine):
         return
-    raise TypeError(f"A task runs a coroutine, not {coro!r}.")
+    raise TypeError(f"a coroutine was expected, got {coro!r}")
 
 
 def step(task: TaskCore) -> None:
@@ -367,16 +375,18 @@ def _await_other(task: TaskCore, outcome: object) -> None:
         _refuse(task, text)
         return
     future: Any = outcome
-    if future.get_loop() is not task._loop:
+    # Futures of other libraries may be older than get_loop().
+    get_loop = getattr(future, "get_loop", None)
+    if (future._loop if get_loop is None else get_loop()) is not task._loop:
         _refuse(
             task,
-            f"{task!r} awaits {future!r}, which belongs to another event loop: "
+            f"Task {task!r} got Future {future!r} attached to a different loop: "
             "run_coroutine_threadsafe() and wrap_future() reach across loops.",
         )
     elif not blocking:
         _refuse(task, f"{task!r} yielded {future!r} itself: use 'await' or 'yield from' instead.")
     elif future is task:
-        _refuse(task, f"{task!r} awaits itself, which would never end.")
+        _refuse(task, f"Task cannot await on itself, which would never end: {task!r}")
     else:
         future._asyncio_future_blocking = False
         task._foreign = future

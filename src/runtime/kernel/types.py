@@ -7,8 +7,10 @@ for type checkers and readers; the behaviour is in ``future.py`` and ``task.py``
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
+from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from runtime.kernel.future import FutureCore
@@ -19,7 +21,21 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-class Future(FutureCore, Generic[T]):
+if TYPE_CHECKING:
+
+    class _Subscriptable(Generic[T]):
+        pass
+
+else:
+
+    class _Subscriptable:
+        """What can be written ``Future[int]``, of subclasses too, as asyncio's."""
+
+        __slots__ = ()
+        __class_getitem__ = classmethod(GenericAlias)
+
+
+class Future(FutureCore, _Subscriptable[T]):
     """A result that is not there yet: await it, or have a callback called when it is.
 
     ``loop`` is the loop that it belongs to, by default the running one. An exception that nobody
@@ -33,6 +49,11 @@ class Future(FutureCore, Generic[T]):
 
     if not TYPE_CHECKING:  # where mypy would take Task's two bases for incompatible
         __slots__ = ("__weakref__",)
+
+        @property
+        def __class__(self):
+            """Asyncio's class: ``isinstance(future, asyncio.Future)`` is what libraries ask."""
+            return asyncio.Future
 
     if TYPE_CHECKING:
 
@@ -85,6 +106,13 @@ class Task(TaskCore, Future[T]):
     """
 
     __slots__ = ()
+
+    if not TYPE_CHECKING:
+
+        @property
+        def __class__(self):
+            """As that of ``Future``."""
+            return asyncio.Task
 
     if TYPE_CHECKING:
 

@@ -35,7 +35,7 @@ _Candidate = tuple[int, int, Any, Any]
 _logger: Final = logging.getLogger("asyncio")
 
 
-class DatagramTransport(asyncio.DatagramTransport):
+class DatagramTransport(asyncio.DatagramTransport, asyncio.Transport):
     """The transport of a datagram endpoint. Made by ``loop.create_datagram_endpoint``.
 
     What it does is done by a ``DatagramCore``: ``sendto`` is that one's very method.
@@ -235,7 +235,7 @@ async def datagram_socket(
 
 def _check_given(loop: LoopCore, sock: socket.socket, options: dict[str, Any]) -> None:
     if sock.type == socket.SOCK_STREAM:
-        raise ValueError(f"A datagram socket was expected, got {sock!r}")
+        raise ValueError(f"A UDP Socket was expected, got {sock!r}, not for datagrams")
     given = ", ".join(f"{name}={value}" for name, value in options.items() if value)
     if given:
         raise ValueError(
