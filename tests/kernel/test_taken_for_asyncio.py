@@ -40,6 +40,24 @@ def test_a_task_is_an_instance_of_asyncios_classes() -> None:
     runtime.run(main())
 
 
+def test_a_task_that_ends_in_its_eager_start_has_no_coroutine() -> None:
+    async def nothing() -> None:
+        pass
+
+    async def main() -> None:
+        eager = runtime.create_task(nothing(), name="at once", eager_start=True)
+        later = runtime.create_task(nothing())
+        await later
+        assert eager.get_coro() is None
+        assert repr(eager) == "<Task finished name='at once' result=None>"
+        assert eager.get_stack() == []
+        coro = later.get_coro()
+        assert coro is not None
+        assert coro is later.get_coro()
+
+    runtime.run(main())
+
+
 def test_subclasses_are_subscribed_as_asyncios_are() -> None:
     class Special(runtime.Future[Any]):
         pass

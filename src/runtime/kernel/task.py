@@ -105,7 +105,7 @@ class TaskCore(FutureCore):
         return f"<{type(self).__name__} {self.get_name()!r}>"
 
     def get_coro(self) -> Any:
-        """Return the coroutine that the task runs."""
+        """Return the coroutine that the task runs; None if it ended in its eager start."""
         return self._coro
 
     def get_context(self) -> Context:
@@ -217,7 +217,9 @@ class TaskCore(FutureCore):
         words = FutureCore.describe_state(self)
         if self._pending and (self._must_cancel or self._cancel_requests):
             words[0] = "cancelling"
-        words[1:1] = [f"name={self.get_name()!r}", f"coro=<{describe_coroutine(self._coro)}>"]
+        words.insert(1, f"name={self.get_name()!r}")
+        if self._coro is not None:
+            words.insert(2, f"coro=<{describe_coroutine(self._coro)}>")
         if self._awaited is not None:
             words.insert(3, f"wait_for={self._awaited!r}")
         elif self._foreign is not None:
@@ -411,6 +413,8 @@ def _start_eagerly(task: TaskCore) -> None:
     finally:
         swap_current_task(loop, previous)
         loop.task_entered = entered
+    if not task._pending:
+        task._coro = None
 
 
 def leave_task(loop: Scheduler) -> None:

@@ -126,8 +126,8 @@ class Task(TaskCore, Future[T]):
             eager_start: bool = False,
         ) -> None: ...
 
-        def get_coro(self) -> Coroutine[Any, Any, T]:
-            """Return the coroutine that the task runs."""
+        def get_coro(self) -> Coroutine[Any, Any, T] | None:
+            """Return the coroutine that the task runs; None if it ended in its eager start."""
 
 
 async def await_it(awaitable: Awaitable[T]) -> T:
