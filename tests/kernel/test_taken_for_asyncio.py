@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import re
+import socket
 import sys
 from collections.abc import Generator
 from contextvars import ContextVar, copy_context
@@ -240,3 +241,32 @@ def test_a_future_of_another_loop_is_refused_in_asyncios_words() -> None:
 
     runtime.run(main())
     other.close()
+
+
+@pytest.mark.parametrize("method", ["add_reader", "remove_reader", "add_writer", "remove_writer"])
+def test_the_descriptor_of_a_transport_is_left_to_it(method: str) -> None:
+    async def main() -> None:
+        loop = runtime.get_running_loop()
+        ours, theirs = socket.socketpair()
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+        arguments = [print] if method.startswith("add") else []
+        with pytest.raises(RuntimeError, match="File descriptor .* is used by transport"):
+            getattr(loop, method)(ours.fileno(), *arguments)
+        transport.abort()
+        theirs.close()
+        await runtime.sleep(0)
+
+    runtime.run(main())
+
+
+def test_coroutines_are_no_callbacks() -> None:
+    async def nothing() -> None:
+        pass
+
+    loop = runtime.new_event_loop()
+    loop.set_debug(True)
+    wrong: Any
+    for wrong in (nothing, nothing()):
+        with pytest.raises(TypeError, match=r"coroutines cannot be used with call_soon\(\)"):
+            loop.call_soon(wrong)
+    loop.close()

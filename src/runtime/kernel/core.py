@@ -275,7 +275,10 @@ class LoopCore(Scheduler):
         return descriptors.add_reader(self, fd, callback, args)
 
     def remove_reader(self, fd: FileDescriptor) -> bool:
-        """Stop watching ``fd`` for reading. Returns whether it was being watched."""
+        """Stop watching ``fd`` for reading. Returns whether it was being watched.
+
+        Raises RuntimeError when a stream or a transport uses the descriptor.
+        """
         return descriptors.remove_reader(self, fd)
 
     def add_writer(self, fd: FileDescriptor, callback: Callable[..., object], *args: Any) -> Handle:
@@ -287,7 +290,10 @@ class LoopCore(Scheduler):
         return descriptors.add_writer(self, fd, callback, args)
 
     def remove_writer(self, fd: FileDescriptor) -> bool:
-        """Stop watching ``fd`` for writing. Returns whether it was being watched."""
+        """Stop watching ``fd`` for writing. Returns whether it was being watched.
+
+        Raises RuntimeError when a stream or a transport uses the descriptor.
+        """
         return descriptors.remove_writer(self, fd)
 
     # -- Threads -----------------------------------------------------------------------------------

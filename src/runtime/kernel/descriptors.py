@@ -195,14 +195,20 @@ def _watcher_of(loop: Scheduler, fd: int) -> DescriptorWatcher:
     watcher = loop.poller.watcher(fd)
     if isinstance(watcher, DescriptorWatcher):
         return watcher
-    if watcher is not None and loop.poller.still_holds(watcher):
+    if watcher is not None:
+        _check_unused(loop, fd, watcher)
+    loop.check_open()
+    # One that does not hold the descriptor any more is told so when the new one is registered.
+    return DescriptorWatcher(fd, loop)
+
+
+def _check_unused(loop: Scheduler, fd: int, watcher: Watcher) -> None:
+    """Raise RuntimeError if ``watcher``, which is a connection or the like, holds ``fd``."""
+    if loop.poller.still_holds(watcher):
         raise RuntimeError(
             f"File descriptor {fd} is used by transport {watcher!r}; it cannot have a reader or a "
             "writer of its own before that is closed."
         )
-    loop.check_open()
-    # One that does not hold the descriptor any more is told so when the new one is registered.
-    return DescriptorWatcher(fd, loop)
 
 
 # -- Tasks -----------------------------------------------------------------------------------------
@@ -315,10 +321,19 @@ def _watcher_for_callback(loop: Scheduler, fd: FileDescriptor) -> DescriptorWatc
     return watcher
 
 
+def _watcher_to_quit(loop: Scheduler, fd: FileDescriptor) -> DescriptorWatcher | None:
+    number = descriptor(fd)
+    watcher = loop.poller.watcher(number)
+    if watcher is None or isinstance(watcher, DescriptorWatcher):
+        return watcher
+    _check_unused(loop, number, watcher)
+    return None
+
+
 def remove_reader(loop: Scheduler, fd: FileDescriptor) -> bool:
     """Stop watching ``fd`` for reading. Returns whether there was a reader."""
-    watcher = loop.poller.watcher(descriptor(fd))
-    if not isinstance(watcher, DescriptorWatcher) or watcher.reader is None:
+    watcher = _watcher_to_quit(loop, fd)
+    if watcher is None or watcher.reader is None:
         return False
     watcher.reader.cancel()
     watcher.reader = None
@@ -328,8 +343,8 @@ def remove_reader(loop: Scheduler, fd: FileDescriptor) -> bool:
 
 def remove_writer(loop: Scheduler, fd: FileDescriptor) -> bool:
     """Stop watching ``fd`` for writing. Returns whether there was a writer."""
-    watcher = loop.poller.watcher(descriptor(fd))
-    if not isinstance(watcher, DescriptorWatcher) or watcher.writer is None:
+    watcher = _watcher_to_quit(loop, fd)
+    if watcher is None or watcher.writer is None:
         return False
     watcher.writer.cancel()
     watcher.writer = None

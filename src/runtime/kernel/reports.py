@@ -24,15 +24,15 @@ def check_callback(callback: object, method: str) -> None:
     if inspect.iscoroutine(callback):
         callback.close()
         raise TypeError(
-            f"{method}() takes a callable object, not the coroutine {callback!r}: "
+            f"coroutines cannot be used with {method}(), as {callback!r}: "
             "make a task of it with create_task()."
         )
     if not callable(callback):
         raise TypeError(f"{method}() takes a callable object, not {callback!r}.")
     if inspect.iscoroutinefunction(callback):
         raise TypeError(
-            f"{method}() takes a plain callable, not the coroutine function {callback!r}, whose "
-            "coroutine nobody would run: make a task of it with create_task()."
+            f"coroutines cannot be used with {method}(): {callback!r} is a coroutine function, "
+            "whose coroutine nobody would run; make a task of it with create_task()."
         )
 
 
