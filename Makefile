@@ -13,7 +13,7 @@ LOG := build/install.log
 # Options for what the target runs: make run ARGS="--connections 500", make test ARGS="-- -k queue"
 ARGS ?=
 
-.PHONY: help run test test-all-pythons lint format bench coverage docs build clean
+.PHONY: help run test test-all-pythons conformance lint format bench coverage docs build clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 18
@@ -26,6 +26,9 @@ test: build ## run the whole test suite, interpreted and compiled
 
 test-all-pythons: build ## run it on every other CPython from 3.11 on that is installed
 	$(BIN)/python -m tests.pythons $(ARGS)
+
+conformance: build ## run the standard library's own tests of asyncio on the loop
+	$(BIN)/python -m tests.conformance.every_python $(ARGS)
 
 lint: $(VENV)/tools.stamp ## check style (ruff) and types (mypy --strict)
 	$(BIN)/ruff check .

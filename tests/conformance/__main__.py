@@ -1,0 +1,90 @@
+"""``python -m tests.conformance``: asyncio's own tests, on the loop of the Python that runs this.
+
+The exit status is 1 if a test failed that is not listed in ``expected.txt``, if one that is listed
+passed, or, with ``--yardstick``, if in any module fewer tests passed than on uvloop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import platform
+import sys
+
+from tests.conformance import expectations
+from tests.conformance.modules import PATIENCE, Outcome, find_modules, run_module
+from tests.conformance.report import Verdict, behind, judge, passes, table
+from tests.conformance.subjects import SUBJECTS
+
+
+def arguments() -> argparse.Namespace:
+    """Return the command line's options."""
+    parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
+    parser.add_argument("modules", nargs="*", help="such as test_tasks; all by default")
+    parser.add_argument("--loop", choices=sorted(SUBJECTS), default="runtime")
+    parser.add_argument("--yardstick", action="store_true", help="hold it against uvloop")
+    parser.add_argument("--patience", type=float, default=PATIENCE, help="seconds for one test")
+    parser.add_argument("--brief", action="store_true", help="no tracebacks")
+    return parser.parse_args()
+
+
+def build() -> str:
+    """Say what is tested."""
+    import runtime  # not needed where another loop is tested
+
+    return f"runtime {runtime.__version__}, {'compiled' if runtime.compiled else 'interpreted'}"
+
+
+def show(verdict: Verdict, brief: bool) -> None:
+    """Print how a module ended, and what is wrong."""
+    print(f"{verdict.module}: {verdict.passed} passed, {verdict.failed} failed", flush=True)
+    for outcome in verdict.failures:
+        details = outcome.details.strip()
+        if brief:
+            details = details.rpartition("\n")[2]
+        print(f"FAILED {outcome.test}\n    " + details.replace("\n", "\n    "))
+    for complaint in verdict.stale:
+        print(f"STALE {complaint}")
+
+
+def main() -> int:
+    """Run the tests; return the exit status."""
+    options = arguments()
+    version = platform.python_version()
+    found = find_modules()
+    if not found:
+        print(f"Python {version} came without the package 'test': nothing to run. Left out.")
+        return 0
+    if unknown := set(options.modules) - set(found):
+        print(
+            f"There is no {', '.join(sorted(unknown))} among Python {version}'s tests of asyncio."
+        )
+        return 2
+    what = build() if options.loop == "runtime" else options.loop
+    print(f"=== the standard library's tests of asyncio, Python {version}, on {what}", flush=True)
+    expected = expectations.load() if options.loop == "runtime" else {}
+    hanging = [each.test for each in expected.values() if each.hangs]
+    results: dict[str, dict[str, Outcome]] = {}
+    verdicts = []
+    for module in options.modules or found:
+        results[module] = run_module(options.loop, module, options.patience, hanging)
+        verdicts.append(judge(module, results[module], expected))
+        show(verdicts[-1], options.brief)
+    theirs: dict[str, dict[str, Outcome]] | None = None
+    if options.yardstick and importlib.util.find_spec("uvloop") is None:
+        print("uvloop is not installed: there is no yardstick.")
+    elif options.yardstick:
+        print("the same on uvloop", flush=True)
+        theirs = {module: run_module("uvloop", module, options.patience) for module in results}
+    counts = None if theirs is None else {name: passes(of) for name, of in theirs.items()}
+    print("\n" + table(verdicts, counts))
+    complaints = behind(results, theirs) if theirs else []
+    for complaint in complaints:
+        print(f"FEWER {complaint}")
+    wrong = any(verdict.failures or verdict.stale for verdict in verdicts)
+    # Another loop than ours is run to be looked at: nothing is expected of it.
+    return int(options.loop == "runtime" and (wrong or bool(complaints)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

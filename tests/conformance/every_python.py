@@ -1,0 +1,47 @@
+"""``make conformance``: the standard library's tests on every CPython that this machine has.
+
+The sources are tested interpreted on each; and what is installed beside the Python that runs this,
+compiled if that could be. Arguments go to each run.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from tests.matrix import ROOT
+from tests.pythons import VERSIONS, find
+
+SOURCES = {"PYTHONPATH": str(ROOT / "src"), "RUNTIME_NO_LEAF": "1"}
+CONFORMING = tuple(version for version in VERSIONS if version <= "3.13")
+
+
+def runs() -> list[tuple[str, str, dict[str, str]]]:
+    """Return each run: its name, the interpreter, and what is added to the environment."""
+    own = "{}.{}".format(*sys.version_info[:2])
+    found = []
+    for version in CONFORMING:
+        python = sys.executable if version == own else find(version)
+        if python is None:
+            print(f"{version}: it is not installed here: left out.")
+            continue
+        found.append((f"{version}, interpreted", python, SOURCES))
+    found.append((f"{own}, as installed", sys.executable, {"PYTHONPATH": ""}))
+    return found
+
+
+def main() -> int:
+    """Run them all; return the exit status."""
+    failed = []
+    for name, python, extra in runs():
+        print(f"\n##### {name}", flush=True)
+        command = [python, "-m", "tests.conformance", *sys.argv[1:]]
+        if subprocess.run(command, cwd=ROOT, env={**os.environ, **extra}, check=False).returncode:
+            failed.append(name)
+    print(f"\nFAILED: {'; '.join(failed)}" if failed else "\nevery run is as expected")
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""The table of what passed, and what is not as it should be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from tests.conformance.expectations import Expectation
+from tests.conformance.modules import Outcome
+
+Outcomes = Mapping[str, Outcome]
+
+COLUMNS = ("passed", "listed", "failed", "skipped", "aside")
+
+
+@dataclass
+class Verdict:
+    """What came out of one module, held against what was expected."""
+
+    module: str
+    passed: int = 0
+    listed: int = 0
+    """Tests that are not expected to pass, and did not."""
+
+    skipped: int = 0
+    aside: int = 0
+    """Tests that passed, and in which the loop under test had no part."""
+
+    failures: list[Outcome] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
+    """Tests that are listed, and passed all the same, or are not there."""
+
+    @property
+    def failed(self) -> int:
+        """How many tests failed that should have passed."""
+        return len(self.failures)
+
+
+def judge(module: str, outcomes: Outcomes, expected: Mapping[str, Expectation]) -> Verdict:
+    """Hold the outcomes of a module against what was expected."""
+    verdict = Verdict(module)
+    for outcome in outcomes.values():
+        if outcome.kind == "failed":
+            if outcome.test in expected:
+                verdict.listed += 1
+            else:
+                verdict.failures.append(outcome)
+        else:
+            setattr(verdict, outcome.kind, getattr(verdict, outcome.kind) + 1)
+            listed = expected.get(outcome.test)
+            if outcome.kind != "skipped" and listed is not None and not listed.sometimes:
+                verdict.stale.append(f"{outcome.test} is listed, and passes")
+    for test, expectation in expected.items():
+        if test.partition(".")[0] == module and test not in outcomes:
+            if expectation.hangs:
+                verdict.listed += 1
+            else:
+                verdict.stale.append(f"{test} is listed, and there is no such test")
+    return verdict
+
+
+def table(verdicts: Iterable[Verdict], yardstick: Mapping[str, int] | None = None) -> str:
+    """Return the table; with ``yardstick``, how many tests pass there, by module."""
+    rows = [("module", *COLUMNS, *(("uvloop",) if yardstick is not None else ()))]
+    sums = [0] * (len(rows[0]) - 1)
+    for verdict in verdicts:
+        counts = [getattr(verdict, column) for column in COLUMNS]
+        if yardstick is not None:
+            counts.append(yardstick.get(verdict.module, 0))
+        sums = [total + count for total, count in zip(sums, counts, strict=True)]
+        rows.append((verdict.module, *map(str, counts)))
+    rows.append(("all", *map(str, sums)))
+    width = max(len(row[0]) for row in rows)
+    return "\n".join(
+        f"{name:<{width}}" + "".join(f"{cell:>9}" for cell in cells) for name, *cells in rows
+    )
+
+
+def passes(outcomes: Outcomes) -> int:
+    """Return how many tests passed on the loop under test."""
+    return sum(outcome.kind == "passed" for outcome in outcomes.values())
+
+
+def behind(ours: Mapping[str, Outcomes], theirs: Mapping[str, Outcomes]) -> list[str]:
+    """Return where fewer tests pass here than on the yardstick, with those that pass only there."""
+    complaints = []
+    for module, outcomes in ours.items():
+        here, there = passes(outcomes), passes(theirs[module])
+        if here < there:
+            only = [
+                test
+                for test, outcome in theirs[module].items()
+                if outcome.kind == "passed"
+                and (test not in outcomes or outcomes[test].kind == "failed")
+            ]
+            complaints.append(f"{module}: {here} pass, {there} on uvloop: {', '.join(only)}")
+    return complaints
