@@ -43,8 +43,10 @@ def show(verdict: Verdict, brief: bool) -> None:
         if brief:
             details = details.rpartition("\n")[2]
         print(f"FAILED {outcome.test}\n    " + details.replace("\n", "\n    "))
-    for complaint in verdict.stale:
-        print(f"STALE {complaint}")
+    for test in verdict.stale:
+        print(f"STALE {test} is listed, and passes")
+    for test in verdict.gone:
+        print(f"note: {test} is listed, and there is no such test on this Python")
 
 
 def main() -> int:

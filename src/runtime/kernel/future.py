@@ -340,7 +340,7 @@ def _exception_instance(exception: type | BaseException) -> BaseException:
         )
     if isinstance(made, StopIteration):
         replacement = RuntimeError(
-            "StopIteration cannot be raised into a coroutine, which would take it for its own end."
+            "StopIteration is the end of a coroutine, and cannot be raised into a Future, or one."
         )
         replacement.__cause__ = made
         replacement.__context__ = made
