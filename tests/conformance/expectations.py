@@ -3,8 +3,8 @@
 The file is made of groups. A line that begins with ``=`` begins one and is its title; the lines
 after it, up to the first empty one, are the reason. Then come the classes, ``module.class:``, each
 followed by the names of its tests, indented. Behind a name, in brackets, can stand the Pythons that
-it is about, ``(3.11, 3.12)`` or ``(3.13+)``, and a word: ``hangs``, for a test that is not run, or
-``sometimes``, for one that may pass as well.
+it is about, ``(3.11, 3.12)`` or ``(3.13+)``; the build, ``compiled`` or ``interpreted``; and
+``hangs``, for a test that is not run, or ``sometimes``, for one that may pass as well.
 """
 
 from __future__ import annotations
@@ -42,8 +42,10 @@ def about(version: str, running: tuple[int, ...]) -> bool:
     return running[:2] >= wanted if at_least else running[:2] == wanted
 
 
-def parse(text: str, running: tuple[int, ...]) -> dict[str, Expectation]:
-    """Return what is expected on Python ``running``, by test. Raises Malformed."""
+def parse(
+    text: str, running: tuple[int, ...], build: str = "interpreted"
+) -> dict[str, Expectation]:
+    """Return what is expected of ``build`` on Python ``running``, by test. Raises Malformed."""
     expected: dict[str, Expectation] = {}
     seen: set[str] = set()
     group = ""
@@ -62,11 +64,14 @@ def parse(text: str, running: tuple[int, ...]) -> dict[str, Expectation]:
             test = f"{owner}.{match['name']}"
             marks = {mark.strip() for mark in (match["marks"] or "").split(",")} - {""}
             words = marks & {"hangs", "sometimes"}
-            versions = marks - words
-            if f"{test} {sorted(versions)}" in seen:
+            builds = marks & {"compiled", "interpreted"}
+            versions = marks - words - builds
+            identity = f"{test} {sorted(versions | builds)}"
+            if identity in seen:
                 raise Malformed(f"{FILE.name}:{number}: {test} is listed twice.")
-            seen.add(f"{test} {sorted(versions)}")
-            if not versions or any(about(version, running) for version in versions):
+            seen.add(identity)
+            on_this_python = any(about(version, running) for version in versions) or not versions
+            if on_this_python and build in (builds or {build}):
                 expected[test] = Expectation(test, group, "hangs" in words, "sometimes" in words)
         else:
             raise Malformed(f"{FILE.name}:{number}: neither a group, a class nor a test: {line!r}")
@@ -74,5 +79,8 @@ def parse(text: str, running: tuple[int, ...]) -> dict[str, Expectation]:
 
 
 def load() -> dict[str, Expectation]:
-    """Return what is expected on this Python."""
-    return parse(FILE.read_text(), sys.version_info[:2])
+    """Return what is expected of what is installed here, on this Python."""
+    import runtime  # not needed where another loop is tested
+
+    build = "compiled" if runtime.compiled else "interpreted"
+    return parse(FILE.read_text(), sys.version_info[:2], build)

@@ -98,6 +98,13 @@ def test_a_list_says_what_is_expected_on_a_python() -> None:
     }
 
 
+def test_a_test_may_be_listed_for_one_build() -> None:
+    text = "= a group\n\ntest_a.One:\n    test_it (compiled, 3.11)\n"
+    assert not parse(text, (3, 11))
+    assert not parse(text, (3, 12), "compiled")
+    assert set(parse(text, (3, 11), "compiled")) == {"test_a.One.test_it"}
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
