@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from asyncio.trsock import TransportSocket
 from typing import Any
 
 import pytest
@@ -186,7 +187,9 @@ def test_a_given_socket_and_bad_arguments() -> None:
         sock = socket.socket()
         sock.bind(("127.0.0.1", 0))
         server = await runtime.start_server(echo, sock=sock)
-        assert server.sockets == (sock,)
+        (listening,) = server.sockets
+        assert isinstance(listening, TransportSocket)  # It cannot be closed behind our back.
+        assert listening.fileno() == sock.fileno()
         assert "127.0.0.1" in repr(server)
         with pytest.raises(ValueError, match="same time"):
             await runtime.start_server(echo, "127.0.0.1", sock=sock)

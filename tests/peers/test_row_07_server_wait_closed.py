@@ -277,7 +277,7 @@ def test_asyncio_code_is_served_alike() -> None:
             made.append(writer.close)
             await reader.read()
 
-        server = await asyncio.start_server(handler, *LOCAL)
+        server: object = await asyncio.start_server(handler, *LOCAL)
         assert isinstance(server, Server)
         with connected(server.sockets[0].getsockname()):
             await until(lambda: made)

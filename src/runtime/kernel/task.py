@@ -36,7 +36,6 @@ from runtime.kernel.future import (
     FutureCore,
     cancel_future,
     fail_future,
-    failure_of,
     finish_future,
     init_future,
     subscribe,
@@ -275,12 +274,9 @@ def step(task: TaskCore) -> None:
     """Run the coroutine of ``task`` once, and arrange for what it then waits for to queue it."""
     loop = task._loop
     error = task._throw
-    awaited = task._awaited
-    if awaited is not None:
-        task._awaited = None
-        if awaited._failed:
-            error = failure_of(awaited)
-        awaited = None
+    # If this has failed, it raises that itself, where it is awaited. Thrown into a compiled
+    # generator, an exception would lose the traceback that it has.
+    task._awaited = None
     if error is not None:
         task._throw = None
     if task._must_cancel:

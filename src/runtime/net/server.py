@@ -13,6 +13,7 @@ import errno
 import os
 import socket
 import sys
+from asyncio.trsock import TransportSocket
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
@@ -233,9 +234,9 @@ class Server(asyncio.AbstractServer):
         return self._loop
 
     @property
-    def sockets(self) -> tuple[socket.socket, ...]:
-        """The listening sockets; none once the server is closed."""
-        return tuple(self._sockets)
+    def sockets(self) -> tuple[TransportSocket, ...]:
+        """The listening sockets, to look at; none once the server is closed."""
+        return tuple(TransportSocket(sock) for sock in self._sockets)
 
     def is_serving(self) -> bool:
         """Return whether the server accepts connections."""
