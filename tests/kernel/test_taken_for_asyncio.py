@@ -50,7 +50,7 @@ def test_a_task_that_ends_in_its_eager_start_has_no_coroutine() -> None:
         later = runtime.create_task(nothing())
         await later
         assert eager.get_coro() is None
-        assert repr(eager) == "<Task finished name='at once' result=None>"
+        assert repr(eager).startswith("<Task finished name='at once' result=None")
         assert eager.get_stack() == []
         coro = later.get_coro()
         assert coro is not None
@@ -91,7 +91,8 @@ def test_a_stopped_loop_says_what_it_ran_in_a_note() -> None:
     with pytest.raises(RuntimeError) as caught:
         loop.run_until_complete(future)
     assert str(caught.value) == "Event loop stopped before Future completed."
-    assert caught.value.__notes__ == ["It is <Future pending>."]
+    (note,) = caught.value.__notes__
+    assert note.startswith("It is <Future pending")
     loop.close()
 
 
