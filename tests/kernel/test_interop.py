@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -250,3 +251,21 @@ def test_get_running_loop() -> None:
             runtime.get_running_loop()
 
     asyncio.run(main())
+
+
+def test_our_futures_and_tasks_pass_for_asyncios() -> None:
+    """Libraries, tornado for one, ask isinstance(x, asyncio.Future)."""
+
+    async def main() -> None:
+        future: Any = runtime.get_running_loop().create_future()
+        task: Any = runtime.create_task(asyncio.sleep(0))
+        kinds = (asyncio.Future, asyncio.Task, runtime.Future, runtime.Task, Awaitable)
+        assert [isinstance(future, kind) for kind in kinds] == [True, False, True, False, True]
+        assert [isinstance(task, kind) for kind in kinds] == [True] * 5
+        assert (type(future), type(task)) == (runtime.Future, runtime.Task)
+        assert repr(future).startswith("<Future pending")
+        assert asyncio.isfuture(future)
+        assert asyncio.isfuture(task)
+        await task
+
+    runtime.run(main())
