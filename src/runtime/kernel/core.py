@@ -48,6 +48,20 @@ FileDescriptor = descriptors.FileDescriptor
 _bare_future: Final[Callable[[type[Future[Any]]], Future[Any]]] = Future.__new__
 _bare_task: Final[Callable[[type[Task[Any]]], Task[Any]]] = Task.__new__
 
+
+def _stop_loop_of(future: Any) -> None:
+    """Stop a loop: what ``run_until_complete`` waits for is done."""
+    if not future.cancelled() and isinstance(future.exception(), (KeyboardInterrupt, SystemExit)):
+        return  # It is on its way out of run_forever() already.
+    future.get_loop().stop()
+
+
+# asyncio's own function, which does the same, where there is one: anyio tells by it which task is
+# the main one, and keeps its worker threads until that ends.
+_stop_when_done: Final[Callable[[Any], object]] = getattr(
+    asyncio.base_events, "_run_until_complete_cb", _stop_loop_of
+)
+
 _CLOSED = "Event loop is closed"
 _ORIGIN_DEPTH: Final = 10
 _FORKED = (
@@ -220,7 +234,7 @@ class LoopCore(Scheduler):
             future = self._task_of(future)
         elif future.get_loop() is not self:
             raise ValueError(f"{future!r} belongs to another event loop than {self!r}.")
-        future.add_done_callback(self._stop_when_done)
+        future.add_done_callback(_stop_when_done)
         try:
             self.run_forever()
         except BaseException:
@@ -229,7 +243,7 @@ class LoopCore(Scheduler):
                 future.exception()
             raise
         finally:
-            future.remove_done_callback(self._stop_when_done)
+            future.remove_done_callback(_stop_when_done)
         if not future.done():
             error = RuntimeError("Event loop stopped before Future completed.")
             error.add_note(f"It is {future!r}.")
@@ -240,13 +254,6 @@ class LoopCore(Scheduler):
         if asyncio.iscoroutine(awaitable) or not hasattr(awaitable, "__await__"):
             return self.create_task(awaitable)
         return self.create_task(await_it(awaitable))
-
-    def _stop_when_done(self, future: Any) -> None:
-        if not future.cancelled() and isinstance(
-            future.exception(), (KeyboardInterrupt, SystemExit)
-        ):
-            return  # It is on its way out of run_forever() already.
-        self.stop()
 
     def stop(self) -> None:
         """Have ``run_forever`` return at the end of the turn; or of the first one it will run."""

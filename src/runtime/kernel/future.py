@@ -13,7 +13,7 @@
 ``runtime.kernel.types.Future``.
 
 Invariants: ``_waiter`` is the first subscriber, when that is a task, and everybody after it is in
-``_callbacks``; both are let go of when the future is done, each subscriber having been queued in
+``_subscribers``; both are let go of when the future is done, each subscriber having been queued in
 the order of subscription. ``_failed`` is set when ``result()`` would raise although it is done;
 ``_result`` then holds the ``Failure``, or, of a cancelled task, the CancelledError that its
 coroutine ended with.
@@ -47,7 +47,6 @@ class FutureCore(Runnable):
 
     __slots__ = (
         "_asyncio_future_blocking",
-        "_callbacks",
         "_cancel_message",
         "_cancelled",
         "_failed",
@@ -56,6 +55,7 @@ class FutureCore(Runnable):
         "_result",
         "_resumed",
         "_source_traceback",
+        "_subscribers",
         "_waiter",
     )
 
@@ -68,7 +68,7 @@ class FutureCore(Runnable):
     _result: Any
     _cancel_message: Any
     _waiter: Runnable | None
-    _callbacks: list[Any] | None
+    _subscribers: list[Any] | None
     _source_traceback: traceback.StackSummary | None
 
     def __init__(self, *, loop: Scheduler | None = None) -> None:
@@ -148,7 +148,7 @@ class FutureCore(Runnable):
             raise InvalidStateError(f"{self!r} is done already; it takes no result.")
         self._result = result
         self._pending = False
-        if self._waiter is not None or self._callbacks is not None:
+        if self._waiter is not None or self._subscribers is not None:
             self._wake_subscribers()
 
     def set_exception(self, exception: type | BaseException) -> None:
@@ -173,9 +173,9 @@ class FutureCore(Runnable):
         if waiter is not None:
             self._waiter = None
             self._loop.ready_append(waiter)
-        callbacks = self._callbacks
+        callbacks = self._subscribers
         if callbacks is not None:
-            self._callbacks = None
+            self._subscribers = None
             for subscriber in callbacks:
                 if isinstance(subscriber, Runnable):
                     self._loop.ready_append(subscriber)
@@ -196,23 +196,23 @@ class FutureCore(Runnable):
             context = _copy_context()
         if not self._pending:
             self._call_soon(fn, context)
-        elif self._callbacks is None:
-            self._callbacks = [(fn, context)]
+        elif self._subscribers is None:
+            self._subscribers = [(fn, context)]
         else:
-            self._callbacks.append((fn, context))
+            self._subscribers.append((fn, context))
 
     def remove_done_callback(self, fn: Callback) -> int:
         """Take back every ``add_done_callback(fn)``; return how many there were."""
-        callbacks = self._callbacks
+        callbacks = self._subscribers
         if callbacks is None:
             return 0
         kept = [entry for entry in callbacks if isinstance(entry, Runnable) or entry[0] != fn]
         # A comparison may have run code that finished the future or subscribed to it.
-        if self._callbacks is not callbacks:
+        if self._subscribers is not callbacks:
             return 0
         removed = len(callbacks) - len(kept)
         if removed:
-            self._callbacks = kept or None
+            self._subscribers = kept or None
         return removed
 
     def __await__(self) -> Generator[Any, None, Any]:
@@ -244,7 +244,7 @@ class FutureCore(Runnable):
         subscribers.
         """
         waiting: set[Any] = set()
-        for subscriber in (self._waiter, *(self._callbacks or ())):
+        for subscriber in (self._waiter, *(self._subscribers or ())):
             owner = subscriber
             if isinstance(subscriber, tuple):
                 owner = getattr(subscriber[0], "__self__", None)
@@ -253,6 +253,12 @@ class FutureCore(Runnable):
                 waiting.add(who())
         waiting.discard(None)
         return waiting or None
+
+    @property
+    def _callbacks(self) -> list[Any] | None:
+        """The callbacks and their contexts, as asyncio has them; anyio seeks the main task so."""
+        entries = [entry for entry in self._subscribers or () if isinstance(entry, tuple)]
+        return entries or None
 
     def describe_state(self) -> list[str]:
         """Return the words of the ``repr``, in order."""
@@ -266,7 +272,7 @@ class FutureCore(Runnable):
         subscribers: list[str] = []
         if self._waiter is not None:
             subscribers.append(_describe_subscriber(self._waiter))
-        subscribers += [_describe_subscriber(subscriber) for subscriber in self._callbacks or ()]
+        subscribers += [_describe_subscriber(subscriber) for subscriber in self._subscribers or ()]
         if len(subscribers) > 3:
             subscribers[1:-1] = [f"<{len(subscribers) - 2} more>"]
         if subscribers:
@@ -289,7 +295,7 @@ def init_future(self: FutureCore, loop: Scheduler) -> None:
     self._result = None
     self._cancel_message = None
     self._waiter = None
-    self._callbacks = None
+    self._subscribers = None
     self._source_traceback = None
     if loop.debug:
         self._source_traceback = creation_stack()
@@ -352,12 +358,12 @@ def subscribe(future: FutureCore, runnable: Runnable) -> None:
     """Queue ``runnable`` when the future is done, or at once when it is done already."""
     if not future._pending:
         future._loop.ready_append(runnable)
-    elif future._callbacks is not None:
-        future._callbacks.append(runnable)
+    elif future._subscribers is not None:
+        future._subscribers.append(runnable)
     elif future._waiter is None:
         future._waiter = runnable
     else:
-        future._callbacks = [runnable]
+        future._subscribers = [runnable]
 
 
 def rearm_future(future: FutureCore) -> bool:
@@ -381,7 +387,7 @@ def finish_future(future: FutureCore, result: Any) -> None:
     """Finish a future that is known to be pending."""
     future._result = result
     future._pending = False
-    if future._waiter is not None or future._callbacks is not None:
+    if future._waiter is not None or future._subscribers is not None:
         future._wake_subscribers()
 
 

@@ -114,6 +114,14 @@ class Task(TaskCore, Future[T]):
             """As that of ``Future``."""
             return asyncio.Task
 
+    @property
+    def _fut_waiter(self) -> Any:
+        """What the task waits for, under asyncio's name for it.
+
+        anyio looks whether that is done, and lets a task be that is about to be resumed.
+        """
+        return self.waits_for()
+
     if TYPE_CHECKING:
 
         def __init__(
