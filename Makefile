@@ -10,10 +10,13 @@ INTERPRETER := $(shell $(PYTHON) -c 'import sys; print(*sys.version_info[:3], sy
 SOURCES := setup.py pyproject.toml \
 	$(sort $(shell find src -name '*.py' -o -name '*.c' -o -name py.typed))
 LOG := build/install.log
+# The libraries of `make ecosystem` have an environment of their own: some bring plugins for pytest.
+ECOSYSTEM := build/ecosystem
 # Options for what the target runs: make run ARGS="--connections 500", make test ARGS="-- -k queue"
 ARGS ?=
 
-.PHONY: help run test test-all-pythons conformance lint format bench coverage docs build clean
+.PHONY: help run test test-all-pythons conformance ecosystem lint format bench coverage docs \
+	build clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 18
@@ -27,8 +30,8 @@ test: build ## run the whole test suite, interpreted and compiled
 test-all-pythons: build ## run it on every other CPython from 3.11 on that is installed
 	$(BIN)/python -m tests.pythons $(ARGS)
 
-conformance: build ## run the standard library's own tests of asyncio on the loop
-	$(BIN)/python -m tests.conformance.every_python $(ARGS)
+.PHONY: help run test test-all-pythons conformance ecosystem lint format bench coverage docs \
+	build clean
 
 lint: $(VENV)/tools.stamp ## check style (ruff) and types (mypy --strict)
 	$(BIN)/ruff check .
@@ -86,4 +89,25 @@ $(VENV)/build.stamp: $(VENV)/tools.stamp $(SOURCES)
 
 ifneq ($(SOURCES),$(shell cat $(VENV)/build.stamp 2>/dev/null))
 .PHONY: $(VENV)/build.stamp
+endif
+
+# Those tests run on what can be built, compiled or not; `make test` is strict about that.
+$(ECOSYSTEM)/tools.stamp: pyproject.toml
+	$(PYTHON) -m venv --clear $(ECOSYSTEM)
+	RUNTIME_PURE=1 $(ECOSYSTEM)/bin/python -m pip install --quiet --disable-pip-version-check \
+		'.[ecosystem]'
+	@echo '$(INTERPRETER)' > $@
+
+ifneq ($(INTERPRETER),$(shell cat $(ECOSYSTEM)/tools.stamp 2>/dev/null))
+.PHONY: $(ECOSYSTEM)/tools.stamp
+endif
+
+$(ECOSYSTEM)/build.stamp: $(ECOSYSTEM)/tools.stamp $(SOURCES)
+	$(ECOSYSTEM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--force-reinstall .
+	@cd build && ecosystem/bin/python -m runtime
+	@echo '$(SOURCES)' > $@
+
+ifneq ($(SOURCES),$(shell cat $(ECOSYSTEM)/build.stamp 2>/dev/null))
+.PHONY: $(ECOSYSTEM)/build.stamp
 endif

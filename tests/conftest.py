@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.support import build
@@ -9,6 +11,8 @@ from tests.support.certificates import certificates
 from tests.support.leaks import finalizers_run, no_collector, no_leaks, pytest_sessionfinish
 
 __all__ = ["certificates", "finalizers_run", "no_collector", "no_leaks", "pytest_sessionfinish"]
+
+ECOSYSTEM = Path(__file__).parent / "ecosystem"
 
 
 def pytest_report_header() -> str:
@@ -20,6 +24,14 @@ def pytest_sessionstart() -> None:
     """Refuse to test another build than the one that was meant."""
     if wrong := build.wrong_build():
         raise pytest.UsageError(wrong)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave the tests of the ecosystem out where they are not asked for by their place."""
+    if collection_path != ECOSYSTEM:
+        return None
+    asked = (config.invocation_params.dir / each.partition("::")[0] for each in config.args)
+    return None if any(ECOSYSTEM in (path, *path.parents) for path in asked) else True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,0 +1,53 @@
+"""Runners and servers for the tests of the ecosystem."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import NoReturn
+
+import pytest
+
+from tests.ecosystem.runners import LoopRunner
+from tests.ecosystem.servers import (
+    PostgreSQL,
+    Redis,
+    find_postgresql,
+    find_redis,
+    running_postgresql,
+    running_redis,
+)
+from tests.support.certificates import Certificates
+
+
+@pytest.fixture(params=["asyncio", "runtime"])
+def runner(request: pytest.FixtureRequest) -> LoopRunner:
+    """Give what runs a scenario, on either loop."""
+    return LoopRunner(request.param)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Redis]:
+    """Give a running Redis or Valkey."""
+    server = find_redis()
+    if server is None:
+        _without("neither redis-server nor valkey-server is installed")
+    with running_redis(server) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def postgresql(certificates: Certificates) -> Iterator[PostgreSQL]:
+    """Give a running PostgreSQL."""
+    programs = find_postgresql()
+    if programs is None:
+        _without("PostgreSQL's initdb and postgres are not installed")
+    with running_postgresql(programs, certificates) as running:
+        yield running
+
+
+def _without(what: str) -> NoReturn:
+    advice = "tests/ecosystem/install_servers.sh installs Debian's"
+    if os.environ.get("RUNTIME_REQUIRE_SERVERS") == "1":
+        pytest.fail(f"{what}: {advice}", pytrace=False)
+    pytest.skip(f"{what}: {advice}")
