@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import os
-import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
@@ -63,7 +62,6 @@ _stop_when_done: Final[Callable[[Any], object]] = getattr(
 )
 
 _CLOSED = "Event loop is closed"
-_ORIGIN_DEPTH: Final = 10
 _FORKED = (
     "This event loop was running when its process forked, and belongs to the parent: "
     "in the child, end with os._exit(), or make a new loop."
@@ -195,7 +193,7 @@ class LoopCore(Scheduler):
             # loop is stopped or debug mode was turned on or off.
             while True:
                 if self.debug:
-                    _run_turns_in_debug_mode(self)
+                    watchdog.with_origins_noted(_run_turns_in_debug_mode, self)
                 else:
                     _run_turns(self)
                 if self._stopping:
@@ -430,19 +428,7 @@ def _run_turns(loop: LoopCore) -> None:
 
 
 def _run_turns_in_debug_mode(loop: LoopCore) -> None:
-    """As ``_run_turns``, with an eye on the time that everything takes.
-
-    The interpreter notes where coroutines are made: it says so of one that is never awaited.
-    """
-    depth = sys.get_coroutine_origin_tracking_depth()
-    sys.set_coroutine_origin_tracking_depth(_ORIGIN_DEPTH)
-    try:
-        _run_watched_turns(loop)
-    finally:
-        sys.set_coroutine_origin_tracking_depth(depth)
-
-
-def _run_watched_turns(loop: LoopCore) -> None:
+    """As ``_run_turns``, with an eye on the time that everything takes."""
     runnable: Runnable | None
     while loop.debug:
         _collect(loop)

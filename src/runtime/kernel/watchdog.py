@@ -8,8 +8,12 @@ import signal
 import sys
 import threading
 import traceback
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final, Protocol, TypeVar
 
+T = TypeVar("T")
+
+_ORIGIN_DEPTH: Final = 10
 _logger: Final = logging.getLogger("asyncio")
 
 
@@ -27,6 +31,19 @@ def debug_by_default() -> bool:
 def report_slow(runnable: object, seconds: float) -> None:
     """Warn about a callback, or a step of a task, that kept the loop from everything else."""
     _logger.warning("Executing %r took %.3f seconds", runnable, seconds)
+
+
+def with_origins_noted(run: Callable[[T], None], loop: T) -> None:
+    """Call ``run(loop)``, and have noted where coroutines are made.
+
+    The interpreter says so of one that is never awaited.
+    """
+    depth = sys.get_coroutine_origin_tracking_depth()
+    sys.set_coroutine_origin_tracking_depth(_ORIGIN_DEPTH)
+    try:
+        run(loop)
+    finally:
+        sys.set_coroutine_origin_tracking_depth(depth)
 
 
 class Watched(Protocol):
