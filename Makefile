@@ -30,8 +30,14 @@ test: build ## run the whole test suite, interpreted and compiled
 test-all-pythons: build ## run it on every other CPython from 3.11 on that is installed
 	$(BIN)/python -m tests.pythons $(ARGS)
 
-.PHONY: help run test test-all-pythons conformance ecosystem lint format bench coverage docs \
-	build clean
+conformance: build ## run the standard library's own tests of asyncio on the loop
+	$(BIN)/python -m tests.conformance.every_python $(ARGS)
+
+ecosystem: $(ECOSYSTEM)/build.stamp ## run asyncio's libraries on the loop, against real servers
+	tests/ecosystem/install_servers.sh
+	RUNTIME_NO_LEAF=1 PYTHONPATH=src RUNTIME_EXPECT_COMPILED=0 RUNTIME_EXPECT_LEAF=0 \
+		$(ECOSYSTEM)/bin/python -m pytest tests/ecosystem $(ARGS)
+	$(ECOSYSTEM)/bin/python -m pytest tests/ecosystem -m "not yardstick" $(ARGS)
 
 lint: $(VENV)/tools.stamp ## check style (ruff) and types (mypy --strict)
 	$(BIN)/ruff check .
