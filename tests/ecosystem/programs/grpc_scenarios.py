@@ -19,6 +19,7 @@ from tests.ecosystem.runners import LoopRunner
 from tests.support.certificates import make_certificates
 
 METHODS = "tests.Methods"
+started: list[str] = []
 ended: list[str] = []
 """How the handlers that wait for ever came to their end."""
 
@@ -54,6 +55,7 @@ async def emphasise(requests: AsyncIterator[str], context: Any) -> AsyncIterator
 
 
 async def wait(request: str, context: Any) -> str:
+    started.append(request)
     try:
         await asyncio.Event().wait()
     finally:
@@ -62,8 +64,11 @@ async def wait(request: str, context: Any) -> str:
 
 
 async def drip(request: str, context: Any) -> AsyncIterator[str]:
-    yield "one"
-    await wait(request, context)
+    try:
+        yield "one"
+        await asyncio.Event().wait()
+    finally:
+        ended.append("cancelled")
 
 
 async def refuse(request: str, context: Any) -> str:
@@ -128,11 +133,11 @@ async def code_of(call: Any) -> str:
     return "OK"
 
 
-async def until_ended() -> str:
-    """Wait until a handler has come to its end, and return how."""
-    while not ended:
+async def next_of(events: list[str]) -> str:
+    """Wait until a handler has noted something in ``started`` or ``ended``, and return it."""
+    while not events:
         await asyncio.sleep(0.01)
-    return ended.pop()
+    return events.pop()
 
 
 async def unary() -> list[Any]:
@@ -163,8 +168,8 @@ async def streams() -> list[Any]:
 
 async def deadline() -> list[Any]:
     async with serving() as (_, address), grpc.aio.insecure_channel(address) as channel:
-        code = await code_of(method(channel, "wait")("never", timeout=0.1))
-        return [code, await until_ended(), await method(channel, "shout")("hello")]
+        code = await code_of(method(channel, "wait")("never", timeout=1))
+        return [code, await next_of(ended), await method(channel, "shout")("hello")]
 
 
 async def cancellation() -> list[Any]:
@@ -176,13 +181,16 @@ async def cancellation() -> list[Any]:
         await asyncio.sleep(0)
         reading.cancel()
         result = await asyncio.gather(reading, return_exceptions=True)
-        outcome += [type(result[0]).__name__, await until_ended()]
+        outcome += [type(result[0]).__name__, await next_of(ended)]
+        call = method(channel, "wait")("never")
         try:
-            async with asyncio.timeout(0.1):
-                await method(channel, "wait")("never")
+            async with asyncio.timeout(60) as patience:
+                await next_of(started)
+                patience.reschedule(asyncio.get_running_loop().time())
+                await call
         except TimeoutError as error:
             outcome.append(type(error.__cause__).__name__)
-        outcome += [await until_ended(), await method(channel, "shout")("hello")]
+        outcome += [await next_of(ended), await method(channel, "shout")("hello")]
         return outcome
 
 
@@ -213,7 +221,7 @@ async def abrupt_shutdown() -> list[Any]:
         stream = method(channel, "drip")("never")
         assert await stream.read() == "one"
         await server.stop(None)
-        return [await code_of(stream.read()), await until_ended()]
+        return [await code_of(stream.read()), await next_of(ended)]
 
 
 async def tls() -> list[Any]:
