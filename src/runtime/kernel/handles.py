@@ -78,11 +78,15 @@ class Handle(Runnable):
         callback = self._callback
         if callback is None:
             return
+        args = self._args
         try:
-            if self._args:
-                self._context.run(callback, *self._args)
-            else:
+            # Compiled, a call with a star builds a list and a tuple; most have no use for it.
+            if not args:
                 _run_in(self._context, callback)
+            elif len(args) == 1:
+                _run_in(self._context, callback, args[0])
+            else:
+                self._context.run(callback, *args)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
