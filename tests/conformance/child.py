@@ -7,6 +7,7 @@ RESULTS, a line of JSON for each event; the tests named in the file NOT are left
 from __future__ import annotations
 
 import faulthandler
+import gc
 import json
 import sys
 import traceback
@@ -58,6 +59,11 @@ class Reporter(unittest.TestResult):
         super().stopTest(test)
         if self._outcome == "passed" and self._involvement.loops == self._loops_before:
             self._outcome = "aside"
+        if self._outcome == "failed":
+            # What it left is not to warn in the middle of another test.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                gc.collect()
         self.write(ended=short_name(test), outcome=self._outcome, details="\n".join(self._details))
 
     def _note(self, outcome: str, test: object, details: str) -> None:
