@@ -61,6 +61,7 @@ from runtime.sync.locks import BoundedSemaphore, Condition, Event, Lock, Semapho
 from runtime.sync.queues import LifoQueue, PriorityQueue, Queue
 from runtime.sync.shield import shield
 from runtime.sync.sleep import sleep
+from runtime.sync.suspend import Resume, suspend
 from runtime.sync.taskgroup import TaskGroup
 from runtime.sync.timeouts import Timeout, timeout, timeout_at
 from runtime.sync.waiting import (
@@ -107,6 +108,7 @@ __all__ = [
     "QueueEmpty",
     "QueueFull",
     "QueueShutDown",
+    "Resume",
     "Runner",
     "Semaphore",
     "SendfileNotAvailableError",
@@ -145,6 +147,7 @@ __all__ = [
     "sleep",
     "start_server",
     "start_unix_server",
+    "suspend",
     "timeout",
     "timeout_at",
     "to_thread",

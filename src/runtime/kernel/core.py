@@ -464,7 +464,8 @@ def _collect(loop: LoopCore) -> None:
             _check_deadlock(loop)
         loop.waiting = True
         try:
-            loop.poller.poll(timeout)
+            # The handler of a signal may have queued something since; from here on it has to wake.
+            loop.poller.poll(0.0 if loop.ready else timeout)
         finally:
             loop.waiting = False
     loop.turns += 1

@@ -1,0 +1,208 @@
+"""``suspend``: the one primitive that every other wait could be made of.
+
+A coroutine suspends itself, and a function of the caller's arranges its resumption: in a callback,
+another thread, a signal handler, a library that knows nothing of coroutines. ::
+
+                          arm(resume) returns              resume(value), resume(error=...)
+    suspend(arm) --> ARMING -----------------> SUSPENDED ----------------------------------> RESUMED
+                       |                           |
+                       | arm raises                | the task is cancelled
+                       v                           v
+                     GIVEN UP <--------------------+  what arm returned is called
+
+Invariant: a ``Resume`` is settled once, in one atomic step, in whatever thread: by an outcome, or
+by the wait's being given up. So an outcome is never lost to a cancellation that comes in the same
+moment, and what comes after a cancellation never has an effect.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar, overload
+
+from runtime.kernel.core import LoopCore
+from runtime.kernel.describe import describe_callback
+from runtime.kernel.errors import CancelledError, InvalidStateError
+from runtime.kernel.running import current_task, get_running_loop
+from runtime.kernel.types import Future
+
+T = TypeVar("T")
+
+_MISSING: Any = object()
+
+
+class _Outcome:
+    """What ``resume`` was called with."""
+
+    __slots__ = ("error", "value")
+
+    def __init__(self, value: Any, error: BaseException | type[BaseException] | None) -> None:
+        self.value = value
+        self.error = error
+
+
+_GIVEN_UP = _Outcome(None, None)
+
+
+class Resume(Generic[T]):
+    """What ``suspend`` gives to ``arm``: call it to resume the coroutine.
+
+    ``resume(value)`` has ``suspend`` return ``value``, ``resume()`` has it return None, and
+    ``resume(error=...)`` has it raise an exception, an instance or a class.
+
+    It may be called in any thread, and in signal handlers, and counts once: a second call raises
+    InvalidStateError, for its value would be lost. When the wait was cancelled, or ``arm`` raised,
+    calls do nothing, however many. Raises TypeError for a value and an error together, and for an
+    error that is no exception.
+    """
+
+    __slots__ = ("_arm", "_future", "_loop", "_settled")
+
+    def __init__(
+        self,
+        loop: LoopCore,
+        future: Future[_Outcome],
+        arm: Callable[[Resume[T]], Callable[[], object] | None],
+    ) -> None:
+        self._loop = loop
+        self._future = future
+        self._arm = arm
+        # Has one entry at most, made with setdefault(), which no other thread can come between.
+        self._settled: dict[None, _Outcome] = {}
+
+    @overload
+    def __call__(self, value: T) -> None: ...
+    @overload
+    def __call__(self: Resume[None]) -> None: ...
+    @overload
+    def __call__(self, *, error: BaseException | type[BaseException]) -> None: ...
+    def __call__(
+        self, value: Any = _MISSING, *, error: BaseException | type[BaseException] | None = None
+    ) -> None:
+        """Resume the coroutine with a value, or with an exception."""
+        if error is not None:
+            if value is not _MISSING:
+                raise TypeError("resume() takes a value or an error, not both.")
+            _check_error(error)
+        ours = _Outcome(None if value is _MISSING else value, error)
+        first = self._settled.setdefault(None, ours)
+        if first is not ours:
+            if first is _GIVEN_UP:
+                return
+            raise InvalidStateError(
+                f"{self!r} was called before: a suspended coroutine is resumed once."
+            )
+        loop = self._loop
+        # While the loop waits, a call in its own thread is that of a signal handler.
+        if loop.thread_id == threading.get_ident() and not loop.waiting:
+            self._finish()
+            return
+        try:
+            loop.call_soon_threadsafe(self._finish)
+        except RuntimeError:
+            # Closing the loop was the end of every wait.
+            if not loop.is_closed():
+                raise
+
+    def _finish(self) -> None:
+        if not self._future.done():
+            self._future.set_result(self._settled[None])
+
+    def give_up(self) -> _Outcome | None:
+        """Have every later call do nothing; or return the outcome, if there was a call."""
+        first = self._settled.setdefault(None, _GIVEN_UP)
+        return None if first is _GIVEN_UP else first
+
+    def __repr__(self) -> str:
+        first = self._settled.get(None)
+        state = "waiting" if first is None else "given up" if first is _GIVEN_UP else "used"
+        return f"<Resume {state} arm={describe_callback(self._arm)}>"
+
+
+def _check_error(error: object) -> None:
+    """Raise TypeError at the call of ``resume``, not in the loop, where nobody could be told."""
+    if not isinstance(error, BaseException) and not (
+        isinstance(error, type) and issubclass(error, BaseException)
+    ):
+        raise TypeError(f"resume() takes an exception, an instance or a class, not {error!r}.")
+
+
+async def suspend(arm: Callable[[Resume[T]], Callable[[], object] | None]) -> T:
+    """Suspend the coroutine until somebody calls ``resume``, which is given to ``arm``.
+
+    ``arm(resume)`` is called at once, and arranges for ``resume(value)`` or ``resume(error=...)``
+    to be called later, by anybody, in any thread; see ``Resume``. Returns the value, or raises the
+    error. Where ``arm`` itself calls it, the coroutine goes on without suspending, and no turn of
+    the loop passes.
+
+    ``arm`` may return a function that takes back what it arranged. It is called when the wait ends
+    otherwise: the task is cancelled, or the coroutine closed. What that function raises is reported
+    to the loop's exception handler. What ``arm`` raises, ``suspend`` raises. Raises TypeError when
+    ``arm`` returns anything else.
+
+    Cancellation safe: when the task is cancelled after ``resume`` was called, and before it ran,
+    the value is returned, and CancelledError raised at the next await.
+
+    >>> import runtime
+    >>> async def main():
+    ...     loop = runtime.get_running_loop()
+    ...     return await runtime.suspend(lambda resume: loop.call_later(0.01, resume, 5).cancel)
+    >>> runtime.run(main())
+    5
+    """
+    loop = get_running_loop()
+    future: Future[_Outcome] = loop.create_future()
+    resume = Resume(loop, future, arm)
+    outcome: _Outcome | None
+    try:
+        take_back = arm(resume)
+        if take_back is not None and not callable(take_back):
+            raise TypeError(
+                "The function given to suspend() must return None, or a function that takes back "
+                f"what it arranged, not {take_back!r}."
+            )
+    except BaseException:
+        resume.give_up()
+        raise
+    try:
+        outcome = await future
+    except BaseException as interruption:
+        outcome = resume.give_up()
+        if outcome is None and take_back is not None:
+            _take_back(loop, take_back)
+        if outcome is None or not _defer(interruption):
+            raise
+    if outcome.error is not None:
+        try:
+            raise outcome.error
+        finally:
+            # What is raised has this frame in its traceback: leave no way from here back to it.
+            del outcome, future, resume
+    value: T = outcome.value
+    return value
+
+
+def _defer(interruption: BaseException) -> bool:
+    """Have the running task cancelled at its next await instead; return whether it could be."""
+    # A coroutine that is closed may be so anywhere, also where no loop runs.
+    task = current_task() if isinstance(interruption, CancelledError) else None
+    if task is None or not task.cancelling():
+        return False
+    task.uncancel()
+    task.cancel(*interruption.args[:1])
+    return True
+
+
+def _take_back(loop: LoopCore, take_back: Callable[[], object]) -> None:
+    try:
+        take_back()
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        loop.call_exception_handler(
+            {
+                "message": "Exception while taking back what suspend() waited for",
+                "exception": error,
+            }
+        )
