@@ -47,6 +47,7 @@ ADDITIONS = {
     "abort_clients",
     "close_clients",
     "get_context",
+    "run_until_idle",
     "set_write_buffer_limits",
     "shutdown",
     "slow_callback_duration",

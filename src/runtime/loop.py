@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import warnings
 from typing import cast
 
@@ -17,6 +18,25 @@ class Loop(NetworkLoop, SystemLoop, asyncio.AbstractEventLoop):  # type: ignore[
     ``selector`` is a ``selectors.BaseSelector``, by default a new ``DefaultSelector``; ``clock``
     returns seconds, and is ``time.monotonic`` by default.
     """
+
+    # -- Running -----------------------------------------------------------------------------------
+
+    def run_until_idle(self) -> bool:
+        """Run until nothing can run any more, and return True; False when ``stop()`` was called.
+
+        Something can run as long as something is ready, a timer is set, a descriptor or a signal is
+        watched, a call runs in an executor, or a thread lives that was started meanwhile and is no
+        daemon. What only daemon tasks have to do with does not count, unless there are tasks that
+        are none, and that a daemon may yet wake. What still waits then is left as it is.
+        """
+        self.threads_before = threading.enumerate()
+        self.until_idle = True
+        try:
+            self.run_forever()
+            return not self.until_idle
+        finally:
+            self.until_idle = False
+            self.threads_before = []
 
     # -- Ending ------------------------------------------------------------------------------------
 

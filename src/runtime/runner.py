@@ -16,9 +16,11 @@ import signal
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from types import FrameType, TracebackType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
+from runtime.kernel.deadlock import deadlock_of
 from runtime.kernel.errors import CancelledError
+from runtime.kernel.idle import ordinary_tasks
 from runtime.kernel.types import Future, Task, await_it
 from runtime.loop import Loop, new_event_loop
 
@@ -82,13 +84,24 @@ class Runner:
         """Return the loop."""
         return self._lazy_init()
 
-    def run(self, coro: Awaitable[T], *, context: contextvars.Context | None = None) -> T:
+    def run(
+        self,
+        coro: Awaitable[T],
+        *,
+        context: contextvars.Context | None = None,
+        until: Literal["done", "idle"] = "done",
+    ) -> T:
         """Run a coroutine, or another awaitable, to its end and return its result.
 
         It runs in ``context``, by default the runner's own. In the main thread the first Ctrl-C
         cancels it, and is raised as KeyboardInterrupt when it has ended; a second one is raised at
-        once. Raises RuntimeError when a loop is running in this thread.
+        once. With ``until="idle"`` the loop goes on, after that, as in ``runtime.run``; what then
+        still waits is left to the next run, or to ``close()``. Raises RuntimeError when a loop is
+        running in this thread.
         """
+        if until not in ("done", "idle"):
+            _close_coroutine(coro)
+            raise ValueError(f'until is "done" or "idle", not {until!r}.')
         if asyncio._get_running_loop() is not None:
             _close_coroutine(coro)
             raise RuntimeError(
@@ -106,7 +119,11 @@ class Runner:
         self._interrupts = 0
         handler = self._install_interrupt_handler(task)
         try:
-            result: T = loop.run_until_complete(task)
+            result: T
+            if until == "idle":
+                result = _run_until_idle(loop, task)
+            else:
+                result = loop.run_until_complete(task)
             return result
         except CancelledError:
             if self._interrupts > 0 and task.uncancel() == 0:
@@ -154,6 +171,7 @@ def run(
     *,
     debug: bool | None = None,
     loop_factory: Callable[[], Loop] | None = None,
+    until: Literal["done", "idle"] = "done",
 ) -> T:
     """Run a coroutine, or another awaitable, in a new event loop, clean up, and return its result.
 
@@ -161,6 +179,13 @@ def run(
     ``new_event_loop``. Whatever still runs when ``main`` ends is cancelled and awaited. Ctrl-C
     cancels ``main``; a second one interrupts at once. Raises what ``main`` raises, and RuntimeError
     when a loop is running in this thread.
+
+    With ``until="idle"`` the loop goes on when ``main`` has returned, until nothing can run any
+    more: nothing is ready, no timer is set, no descriptor and no signal is watched, no call runs in
+    an executor, and no thread lives that was started meanwhile, but for daemon threads. What daemon
+    tasks have to do with does not count: see ``create_task``. Daemons, and tasks that wait for what
+    can never come, are then cancelled and awaited, as always at the end. If ``main`` is among them,
+    DeadlockError is raised. If it fails, the run ends at once.
 
     >>> async def main():
     ...     return 42
@@ -175,9 +200,29 @@ def run(
     runner = Runner(debug=debug, loop_factory=loop_factory)
     try:
         # The loop is made in there, so that the coroutine is closed when that fails.
-        return runner.run(main)
+        return runner.run(main, until=until)
     finally:
         runner.close()
+
+
+def _run_until_idle(loop: Loop, task: Task[T]) -> T:
+    """Run until nothing can run any more, or ``task`` has failed; return its result."""
+    on_end = functools.partial(_stop_after_failure, loop)
+    task.add_done_callback(on_end)
+    try:
+        idle = loop.run_until_idle()
+    finally:
+        task.remove_done_callback(on_end)
+    if task.done():
+        return task.result()
+    if idle:
+        raise deadlock_of(ordinary_tasks(loop))
+    raise RuntimeError(f"Event loop stopped before {task!r} completed.")
+
+
+def _stop_after_failure(loop: Loop, task: Task[Any]) -> None:
+    if task.cancelled() or task.exception() is not None:
+        loop.stop()
 
 
 def _close_coroutine(coro: object) -> None:

@@ -6,14 +6,20 @@ import asyncio
 import concurrent.futures
 from typing import Any
 
+from runtime.kernel.daemons import OutsideWork
 from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.types import Future
 
 
-def follow_concurrent(future: concurrent.futures.Future[Any], loop: Scheduler) -> Future[Any]:
-    """Return a future of ``loop`` that follows ``future``; cancelling either cancels the other."""
+def follow_concurrent(
+    future: concurrent.futures.Future[Any], loop: Scheduler, work: OutsideWork | None = None
+) -> Future[Any]:
+    """Return a future of ``loop`` that follows ``future``; cancelling either cancels the other.
+
+    ``work`` goes on outside the loop until the loop was told of the end of ``future``.
+    """
     ours: Future[Any] = Future(loop=loop)
-    _Chain(future, ours, loop).connect_from_concurrent()
+    _Chain(future, ours, loop, work).connect_from_concurrent()
     return ours
 
 
@@ -24,13 +30,20 @@ def follow_task(task: Future[Any], future: concurrent.futures.Future[Any]) -> No
 
 class _Chain:
     def __init__(
-        self, theirs: concurrent.futures.Future[Any], ours: Future[Any], loop: Scheduler
+        self,
+        theirs: concurrent.futures.Future[Any],
+        ours: Future[Any],
+        loop: Scheduler,
+        work: OutsideWork | None = None,
     ) -> None:
+        self._work = work
         self._theirs = theirs
         self._ours = ours
         self._loop = loop
 
     def connect_from_concurrent(self) -> None:
+        if self._work is not None:
+            self._loop.outside.add(self._work)
         self._ours.add_done_callback(self._cancel_theirs)
         self._theirs.add_done_callback(self._notify_loop)
 
@@ -44,6 +57,8 @@ class _Chain:
 
     def _copy_to_ours(self) -> None:
         theirs, ours = self._theirs, self._ours
+        if self._work is not None:
+            self._loop.outside.discard(self._work)
         if ours.done():
             return
         if theirs.cancelled():

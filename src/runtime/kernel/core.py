@@ -28,10 +28,11 @@ from typing import Any, Final
 from runtime.kernel import descriptors, watchdog
 from runtime.kernel.alarm import Alarm
 from runtime.kernel.asyncgens import AsyncGenerators
-from runtime.kernel.deadlock import deadlock_of, other_threads_alive
+from runtime.kernel.daemons import daemon_context
 from runtime.kernel.executor import DefaultExecutor, submit
 from runtime.kernel.future import init_future
 from runtime.kernel.handles import Handle, Runnable
+from runtime.kernel.idle import check_alive, is_idle
 from runtime.kernel.native import mypyc_attr
 from runtime.kernel.registry import live_loops, running_loops, show_tasks_of
 from runtime.kernel.reports import check_callback
@@ -78,7 +79,10 @@ class LoopCore(Scheduler):
         "_slow_watch",
         "_stopping",
         "_task_factory",
+        "reports_deadlocks",
+        "threads_before",
         "turns",
+        "until_idle",
         "waiting",
     )
 
@@ -94,6 +98,10 @@ class LoopCore(Scheduler):
         self.turns = 0
         self.waiting = False
         self._slow_watch: watchdog.SlowCallbackWatch | None = None
+        # Whether to end when nothing can run any more, and the threads that were there before.
+        self.until_idle = False
+        self.threads_before: list[threading.Thread] = []
+        self.reports_deadlocks = False  # Debug mode does in any case.
         self.debug = watchdog.debug_by_default()
         show_tasks_of(self)
 
@@ -117,12 +125,16 @@ class LoopCore(Scheduler):
         name: object = None,
         context: Context | None = None,
         eager_start: bool | None = None,
+        daemon: bool | None = None,
     ) -> Task[Any]:
         """Run a coroutine concurrently; return its task.
 
         ``name`` is for reports; ``context`` is what it runs in, by default a copy of the current
-        one; with ``eager_start`` the first step runs at once. Raises RuntimeError on a closed loop.
+        one; with ``eager_start`` the first step runs at once. A ``daemon`` keeps no run that is to
+        end when it is idle: see ``runtime.create_task``. Raises RuntimeError on a closed loop.
         """
+        if daemon is not None:
+            context = daemon_context(context, daemon)
         if self._refusal is not None or self.debug:
             self._check_new_task(coro)
         factory = self._task_factory
@@ -248,6 +260,11 @@ class LoopCore(Scheduler):
             raise error
         return future.result()
 
+    def own_threads(self) -> list[threading.Thread]:
+        """Return the threads of the loop's own, of which nothing is to be expected while idle."""
+        threads = self._executor.threads()
+        return threads if self._slow_watch is None else [*threads, self._slow_watch.thread]
+
     def _task_of(self, awaitable: Any) -> Any:
         if asyncio.iscoroutine(awaitable) or not hasattr(awaitable, "__await__"):
             return self.create_task(awaitable)
@@ -368,6 +385,7 @@ class LoopCore(Scheduler):
         for task in self.tasks:
             self._report_pending(task)
         self.tasks.clear()
+        self.outside.clear()
         self.refuse_work(_CLOSED)
         self.release()
 
@@ -456,12 +474,15 @@ def _collect(loop: LoopCore) -> None:
     timers = loop.timers
     if timers.fresh:
         timers.merge()
+    if loop.until_idle and is_idle(loop, loop.own_threads(), loop.threads_before):
+        loop.until_idle = False
+        loop._stopping = True
     if loop.ready or loop._stopping:
         loop.poller.poll_when_busy()
     else:
         timeout = timers.wait_time(loop._clock()) if timers.entries else -1.0
-        if timeout < 0 and loop.debug:
-            _check_deadlock(loop)
+        if timeout < 0 and (loop.debug or loop.reports_deadlocks):
+            check_alive(loop, loop.own_threads())
         loop.waiting = True
         try:
             # The handler of a signal may have queued something since; from here on it has to wake.
@@ -471,12 +492,6 @@ def _collect(loop: LoopCore) -> None:
     loop.turns += 1
     if timers.entries:
         timers.pop_due(loop._clock(), loop.ready_append)
-
-
-def _check_deadlock(loop: LoopCore) -> None:
-    """Raise DeadlockError when there are tasks, and nothing that could wake one of them."""
-    if loop.tasks and loop.poller.idle() and not (loop.signal_handlers or other_threads_alive()):
-        raise deadlock_of(loop.tasks)
 
 
 def _note_fork() -> None:

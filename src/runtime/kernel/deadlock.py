@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -30,8 +29,3 @@ def deadlock_of(tasks: Iterable[Any]) -> DeadlockError:
         lines += [f"    in {name}() at {file}:{line}" for file, line, name in places]
         lines.append(f"    waits for {task.waits_for()!r}")
     return DeadlockError("\n".join(lines), waiting)
-
-
-def other_threads_alive() -> bool:
-    """Return whether there is a thread besides the caller's, which could wake the loop."""
-    return threading.active_count() > 1

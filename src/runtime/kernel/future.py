@@ -168,6 +168,11 @@ class FutureCore(Runnable):
         """
         return cancel_future(self, msg)
 
+    def subscribers(self) -> list[Any]:
+        """Return who is to be told when it is done: runnables, and (callback, context) pairs."""
+        first = [self._waiter] if self._waiter is not None else []
+        return [*first, *(self._callbacks or ())]
+
     def _wake_subscribers(self) -> None:
         waiter = self._waiter
         if waiter is not None:

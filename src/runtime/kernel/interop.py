@@ -29,12 +29,17 @@ def create_task(
     name: object = None,
     context: Context | None = None,
     eager_start: bool | None = None,
+    daemon: bool | None = None,
 ) -> Task[T]:
     """Run a coroutine concurrently in the running loop; return its task.
 
     The loop keeps the task until it ends, so that nobody need hold it. ``name`` is for reports,
     ``context`` what it runs in, by default a copy of the current one; with ``eager_start`` the
     first step runs at once. Raises RuntimeError when no loop is running.
+
+    A ``daemon`` works in the background: it does not keep ``run(..., until="idle")`` going, and is
+    cancelled at its end. Whether a task is one, is by default as with the task that creates it;
+    timers and callbacks that a daemon sets are the daemon's, too. It runs in a copy of ``context``.
     """
     running = running_loops.get(get_ident())
     if running is None:
@@ -42,10 +47,12 @@ def create_task(
             coro.close()
         return get_running_loop().create_task(coro)  # It raises, and says why.
     task: Task[T]
-    if name is None and context is None and eager_start is None:
+    if name is None and context is None and eager_start is None and daemon is None:
         task = running.create_task(coro)
     else:
-        task = running.create_task(coro, name=name, context=context, eager_start=eager_start)
+        task = running.create_task(
+            coro, name=name, context=context, eager_start=eager_start, daemon=daemon
+        )
     return task
 
 

@@ -38,6 +38,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from runtime.kernel import leaf
+from runtime.kernel.daemons import of_daemon
 from runtime.kernel.native import mypyc_attr
 
 READ: Final = 1
@@ -49,6 +50,8 @@ _EPOLLIN: Final = 1
 _EPOLLOUT: Final = 4
 _EPOLLONESHOT: Final = 1 << 30
 
+_of_daemon: Final = of_daemon.get
+
 _QUIET_POLLS: Final = 32
 _SKIPS: Final = 7
 
@@ -57,10 +60,12 @@ _SKIPS: Final = 7
 class Watcher:
     """What is called when a descriptor can be read or written."""
 
-    __slots__ = ("events", "fd", "once", "registered_in")
+    __slots__ = ("daemon", "events", "fd", "once", "registered_in")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        # Whether a daemon task made it, so that it keeps no loop from being idle.
+        self.daemon: bool = _of_daemon()
         # READ, WRITE, both, or 0 while nothing is watched.
         self.events = 0
         # Whether the registration is one that ``arm`` made: it is kept while nothing is watched.

@@ -20,6 +20,7 @@ from types import FunctionType, MethodType
 from typing import Any, Final, NoReturn
 
 from runtime.kernel import reports
+from runtime.kernel.daemons import OutsideWork
 from runtime.kernel.describe import creation_stack
 from runtime.kernel.handles import Handle, Runnable
 from runtime.kernel.native import mypyc_attr
@@ -42,6 +43,7 @@ class _WakeWatcher(Watcher):
 
     def __init__(self, loop: Scheduler, fd: int) -> None:
         Watcher.__init__(self, fd)
+        self.daemon = True
         self._loop = loop
 
     def on_readable(self) -> None:
@@ -60,6 +62,7 @@ class Scheduler:
         "_wake_receiver",
         "_wake_sender",
         "debug",
+        "outside",
         "poller",
         "ready",
         "ready_append",
@@ -78,6 +81,8 @@ class Scheduler:
         self.ready_append: Callable[[Runnable], object] = self.ready.append
         # Every task that has not ended: the loop keeps them alive.
         self.tasks: set[Any] = set()
+        # What goes on in threads and processes, and will wake the loop when it has ended.
+        self.outside: set[OutsideWork] = set()
         # Whether asyncio's registry names a current task of this loop.
         self.task_entered = False
         self.timers = TimerHeap()

@@ -68,8 +68,8 @@ class SlowCallbackWatch:
         self._loop = loop
         self._threshold = threshold
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="slow callbacks", daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._watch, name="slow callbacks", daemon=True)
+        self.thread.start()
 
     def _watch(self) -> None:
         loop = self._loop
@@ -96,7 +96,7 @@ class SlowCallbackWatch:
     def stop(self) -> None:
         """End the watch, and wait for its thread."""
         self._ended.set()
-        self._thread.join()
+        self.thread.join()
 
 
 def run_signal_handlers() -> None:

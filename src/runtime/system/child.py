@@ -24,6 +24,7 @@ from collections.abc import Callable
 from typing import Final
 
 from runtime.kernel.core import LoopCore
+from runtime.kernel.daemons import OutsideWork
 from runtime.kernel.poller import READ, Watcher
 
 STATUS_TAKEN: Final = 255
@@ -75,15 +76,13 @@ class Child:
 
     # -- Noticing the end --------------------------------------------------------------------------
 
-    def watch(
-        self, loop: LoopCore, on_end: Callable[[int], object], waited_for: set[object]
-    ) -> None:
+    def watch(self, loop: LoopCore, on_end: Callable[[int], object]) -> None:
         """Have ``on_end(returncode)`` called, in the loop, when the child has ended.
 
-        Until then the loop holds ``on_end``: through ``waited_for`` if a thread waits, for a thread
+        Until then the loop holds ``on_end``: through ``outside`` if a thread waits, for a thread
         that held it would keep the transport from being dropped with its loop.
         """
-        wait = _Wait(self, loop, on_end, waited_for)
+        wait = _Wait(self, loop, on_end)
         if pidfds_work():
             try:
                 self.pidfd = os.pidfd_open(self.popen.pid)
@@ -215,26 +214,20 @@ class Child:
             os.close(pidfd)
 
 
-class _Wait:
+class _Wait(OutsideWork):
     """Who waits for the end of a child; a thread may be told to tell it."""
 
-    __slots__ = ("__weakref__", "_child", "_loop", "_waited_for", "on_end")
+    __slots__ = ("__weakref__", "_child", "_loop", "on_end")
 
-    def __init__(
-        self,
-        child: Child,
-        loop: LoopCore,
-        on_end: Callable[[int], object],
-        waited_for: set[object],
-    ) -> None:
+    def __init__(self, child: Child, loop: LoopCore, on_end: Callable[[int], object]) -> None:
+        super().__init__()
         self._child = child
         self._loop = loop
-        self._waited_for = waited_for
         self.on_end = on_end
 
     def hold(self) -> None:
         """Stay alive until the end, or that of the loop."""
-        self._waited_for.add(self)
+        self._loop.outside.add(self)
 
     def notify(self) -> bool:
         """Wake the loop, from any thread; return whether that will take the status."""
@@ -245,7 +238,7 @@ class _Wait:
         return True
 
     def _end(self) -> None:
-        self._waited_for.discard(self)
+        self._loop.outside.discard(self)
         returncode = self._child.status_at_end()
         assert returncode is not None
         self.on_end(returncode)

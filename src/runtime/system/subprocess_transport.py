@@ -100,13 +100,11 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         loop: LoopCore,
         protocol: Any,
         popen: subprocess.Popen[bytes],
-        waited_for: set[object],
     ) -> None:
         super().__init__({"subprocess": popen})
         self._loop = loop
         self._protocol = protocol
         self._child = Child(popen)
-        self._waited_for = waited_for
         self._pid = popen.pid
         self._returncode: int | None = None
         self._closed = False
@@ -133,7 +131,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         finally:  # What it raises is reported, and the process goes on.
             for pipe in self._pipes.values():
                 pipe.end.start_silently(pipe.transport)
-            self._child.watch(self._loop, self._on_exit, self._waited_for)
+            self._child.watch(self._loop, self._on_exit)
             if not waiter.done():
                 waiter.set_result(None)
 

@@ -27,13 +27,12 @@ _logger: Final = logging.getLogger("asyncio")
 
 async def subprocess_exec(
     loop: LoopCore,
-    waited_for: set[object],
     protocol_factory: Callable[[], P],
     program: Any,
     args: tuple[Any, ...],
     options: dict[str, Any],
 ) -> tuple[SubprocessTransport, P]:
-    """Run a program: see ``Loop.subprocess_exec``, and ``Child.watch`` for ``waited_for``."""
+    """Run a program: see ``Loop.subprocess_exec``."""
     if options.pop("shell", False):
         raise ValueError("shell must be False: subprocess_shell() runs a command of the shell's.")
     _check_options(options)
@@ -43,12 +42,11 @@ async def subprocess_exec(
                 f"A program and its arguments are str, bytes or path-like objects, not {word!r}: "
                 "convert it."
             )
-    return await _start(loop, waited_for, protocol_factory, (program, *args), False, options)
+    return await _start(loop, protocol_factory, (program, *args), False, options)
 
 
 async def subprocess_shell(
     loop: LoopCore,
-    waited_for: set[object],
     protocol_factory: Callable[[], P],
     cmd: Any,
     options: dict[str, Any],
@@ -59,7 +57,7 @@ async def subprocess_shell(
     if not options.pop("shell", True):
         raise ValueError("shell must be True: subprocess_exec() runs a program without a shell.")
     _check_options(options)
-    return await _start(loop, waited_for, protocol_factory, cmd, True, options)
+    return await _start(loop, protocol_factory, cmd, True, options)
 
 
 def _check_options(options: dict[str, Any]) -> None:
@@ -76,7 +74,6 @@ def _check_options(options: dict[str, Any]) -> None:
 
 async def _start(
     loop: LoopCore,
-    waited_for: set[object],
     protocol_factory: Callable[[], P],
     command: Any,
     shell: bool,
@@ -89,7 +86,7 @@ async def _start(
     if loop.debug:
         program = command if shell else command[0]  # Arguments may be long, and secret.
         _logger.debug("process %r created: pid %s", program, popen.pid)
-    transport = SubprocessTransport(loop, protocol, popen, waited_for)
+    transport = SubprocessTransport(loop, protocol, popen)
     try:
         await transport.start()
     except BaseException:

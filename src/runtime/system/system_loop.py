@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-import time
 from collections.abc import Callable
-from selectors import BaseSelector
 from typing import Any, TypeVar
 
 from runtime.kernel.core import LoopCore
@@ -21,13 +19,6 @@ P = TypeVar("P", bound=asyncio.BaseProtocol)
 class SystemLoop(LoopCore):
     """A loop with the operating system's pipes, processes and signals."""
 
-    def __init__(
-        self, selector: BaseSelector | None = None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        super().__init__(selector, clock)
-        # Whoever is to be told by a thread that a process has ended.
-        self._waited_for: set[object] = set()
-
     def close(self) -> None:
         """Give back what the loop holds; what is still scheduled will not run.
 
@@ -35,7 +26,6 @@ class SystemLoop(LoopCore):
         running.
         """
         super().close()
-        self._waited_for.clear()
         signals.remove_all(self)
 
     # -- Pipes -------------------------------------------------------------------------------------
@@ -86,9 +76,7 @@ class SystemLoop(LoopCore):
         Cancelled, it kills the process, and waits for its end.
         """
         options = {"stdin": stdin, "stdout": stdout, "stderr": stderr, **kwargs}
-        return await subprocesses.subprocess_exec(
-            self, self._waited_for, protocol_factory, program, args, options
-        )
+        return await subprocesses.subprocess_exec(self, protocol_factory, program, args, options)
 
     async def subprocess_shell(
         self,
@@ -105,9 +93,7 @@ class SystemLoop(LoopCore):
         Quote what comes from elsewhere with ``shlex.quote``, or use ``subprocess_exec``.
         """
         options = {"stdin": stdin, "stdout": stdout, "stderr": stderr, **kwargs}
-        return await subprocesses.subprocess_shell(
-            self, self._waited_for, protocol_factory, cmd, options
-        )
+        return await subprocesses.subprocess_shell(self, protocol_factory, cmd, options)
 
     # -- Signals -----------------------------------------------------------------------------------
 

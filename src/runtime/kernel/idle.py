@@ -1,0 +1,119 @@
+"""Whether anything can ever happen again, in a loop that has nothing to do.
+
+What can: something in the ready queue, a timer, the event of a watched descriptor, work in a thread
+that the loop waits for, any other thread, a signal that the program handles. Each is somebody's:
+what only daemon tasks have to do with keeps no loop from being idle.
+
+Nothing here is on a hot path: a loop asks when it is about to wait, and only in debug mode, in
+tests, and in ``run_until_idle``.
+"""
+
+from __future__ import annotations
+
+import functools
+import signal
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from runtime.kernel.daemons import is_daemon
+from runtime.kernel.deadlock import deadlock_of
+from runtime.kernel.descriptors import DescriptorWatcher
+from runtime.kernel.future import FutureCore
+from runtime.kernel.handles import Handle, Runnable
+from runtime.kernel.poller import Watcher
+from runtime.kernel.scheduler import Scheduler
+from runtime.kernel.task import TaskCore
+
+_RUNNERS = ("asyncio.runners", "runtime.runner")
+"""Where the handlers of Ctrl-C come from that only ever cancel the main task."""
+
+
+def check_alive(loop: Scheduler, own_threads: Iterable[threading.Thread]) -> None:
+    """Raise DeadlockError when there are tasks, and nothing can wake any of them.
+
+    For a loop that has nothing ready, and no timer. Any thread could, but for ``own_threads``.
+    """
+    if ordinary_tasks(loop) and not (
+        loop.outside
+        or not loop.poller.idle()
+        or loop.signal_handlers
+        or set(threading.enumerate()) - {threading.current_thread(), *own_threads}
+        or _handles_signals()
+    ):
+        raise deadlock_of(loop.tasks)
+
+
+def is_idle(
+    loop: Scheduler, own_threads: Iterable[threading.Thread], before: Iterable[threading.Thread]
+) -> bool:
+    """Return whether a loop has nothing to do any more, but for what its daemons would.
+
+    Threads that are alive count unless they are daemons, or were there ``before``.
+    """
+    ready = loop.ready
+    if ready and not (_is_daemons(ready[0]) and all(map(_is_daemons, list(ready)))):
+        return False
+    timers = [entry[2] for entry in loop.timers.entries if not entry[2].cancelled()]
+    watchers = loop.poller.watchers()
+    handlers = [installed.handle for installed in loop.signal_handlers.values()]
+    if not (
+        all(map(_is_daemons, timers))
+        and all(map(_watches_for_daemons, watchers))
+        and all(map(_is_daemons, handlers))
+        and all(work.daemon for work in loop.outside)
+    ):
+        return False
+    others = set(threading.enumerate()) - {threading.current_thread(), *own_threads, *before}
+    if not all(thread.daemon for thread in others):
+        return False
+    # What is left is the daemons'. They could still wake a task that is none, if there is one.
+    return all(map(_is_daemons, list(loop.tasks))) or not (
+        ready or timers or len(watchers) > 1 or handlers or loop.outside
+    )
+
+
+def ordinary_tasks(loop: Scheduler) -> list[Any]:
+    """Return the tasks that are no daemons."""
+    return [task for task in loop.tasks if not _is_daemons(task)]
+
+
+def _is_daemons(runnable: Runnable) -> bool:
+    """Return whether a daemon began it, or whether daemons only wait for it."""
+    if isinstance(runnable, TaskCore | Handle):
+        return is_daemon(runnable.get_context())
+    if isinstance(runnable, FutureCore):
+        return not runnable.done() and _only_daemons_wait(runnable)
+    behalf: object = runnable.on_behalf_of()
+    return isinstance(behalf, FutureCore) and _only_daemons_wait(behalf)
+
+
+def _watches_for_daemons(watcher: Watcher) -> bool:
+    if not isinstance(watcher, DescriptorWatcher):
+        return watcher.daemon
+    handles = [each for each in (watcher.reader, watcher.writer) if each is not None]
+    waits = [each for each in (watcher.reading, watcher.writing) if each is not None]
+    return all(map(_is_daemons, handles)) and all(map(_only_daemons_wait, waits))
+
+
+def _only_daemons_wait(future: FutureCore) -> bool:
+    """Return whether all that is to run when ``future`` is done is the daemons'."""
+    return all(
+        _is_daemons(subscriber) if isinstance(subscriber, Runnable) else is_daemon(subscriber[1])
+        for subscriber in future.subscribers()
+    )
+
+
+def _handles_signals() -> bool:
+    """Return whether the program has handlers of its own, installed with ``signal.signal``.
+
+    Only what Ctrl-C does by default, or does in a runner, is known to come to an end by itself.
+    """
+    for number in signal.valid_signals():
+        handler: Any = signal.getsignal(number)
+        if callable(handler) and handler is not signal.default_int_handler:
+            if isinstance(handler, functools.partial):
+                handler = handler.func
+            if getattr(handler, "__module__", None) not in _RUNNERS:
+                return True
+    return False
