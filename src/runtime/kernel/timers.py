@@ -117,6 +117,11 @@ class TimerHeap:
         seconds: float = entries[0][0] - now
         return min(max(0.0, seconds), LONGEST_WAIT)
 
+    def next_due(self) -> float:
+        """Return when the first timer is due; ``wait_time`` was asked before, and there is one."""
+        when: float = self.entries[0][0]
+        return when
+
     def pop_due(self, now: float, ready: Callable[[Runnable], object]) -> None:
         """Hand every timer that is due at ``now`` to ``ready``, in the order of their deadlines."""
         entries = self.entries

@@ -150,7 +150,7 @@ class DatagramCore(Watcher):
         if not self.closing:
             try:
                 self.start()
-            except OSError as error:
+            except Exception as error:  # A selector of the program's own may raise anything.
                 self._end(error)
                 if not waiter.done():
                     fail_future(waiter, error)

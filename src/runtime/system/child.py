@@ -88,9 +88,9 @@ class Child:
                 self.pidfd = os.pidfd_open(self.popen.pid)
                 watcher = _EndWatcher(self, loop, wait)
                 loop.poller.watch(watcher, READ)
-            except (OSError, ValueError):
-                # No descriptors left; a selector that cannot take it; or the child is gone, and
-                # its status with it. The thread finds out.
+            except Exception:
+                # No descriptors left; a selector that cannot take it, or refuses to; or the child
+                # is gone, and its status with it. The thread finds out.
                 self.close_pidfd()
             else:
                 self._watcher = watcher

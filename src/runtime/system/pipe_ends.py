@@ -27,7 +27,7 @@ from contextvars import Context, copy_context
 from typing import Any, Final, Protocol
 
 from runtime.kernel.core import LoopCore
-from runtime.kernel.future import FutureCore
+from runtime.kernel.future import FutureCore, fail_future
 from runtime.kernel.poller import Watcher
 
 _logger: Final = logging.getLogger("asyncio")
@@ -91,7 +91,12 @@ class PipeEnd(Watcher):
 
     def _begin(self, waiter: FutureCore) -> None:
         if not self.ended:
-            self.update_watch()
+            try:
+                self.update_watch()
+            except Exception as error:
+                # A selector of the program's own refuses: that is told to whoever connects.
+                if not waiter.done():
+                    fail_future(waiter, error)
         if not waiter.done():
             waiter.set_result(None)
 

@@ -129,11 +129,22 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         try:
             self._protocol.connection_made(self)
         finally:  # What it raises is reported, and the process goes on.
+            self._watch(waiter)
+
+    def _watch(self, waiter: Future[None]) -> None:
+        refusal = None
+        try:
             for pipe in self._pipes.values():
                 pipe.end.start_silently(pipe.transport)
-            self._child.watch(self._loop, self._on_exit)
-            if not waiter.done():
+        except Exception as error:
+            # A selector of the program's own refuses: that is told to whoever starts the process.
+            refusal = error
+        self._child.watch(self._loop, self._on_exit)
+        if not waiter.done():
+            if refusal is None:
                 waiter.set_result(None)
+            else:
+                waiter.set_exception(refusal)
 
     # -- What is known of it -----------------------------------------------------------------------
 

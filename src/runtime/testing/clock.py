@@ -1,0 +1,143 @@
+"""The virtual clock: it stands still while anything can run, and then jumps to the next timer.
+
+::
+
+                                      +--------------------------------------------+
+                                      v                                            |
+    the loop is about to wait --> has anything happened? --yes--> the loop goes on |
+                                      | no                                         |
+                                  does a thread work for the loop? --yes--> wait for it, in real
+                                      | no                                  time; the clock stands
+                                  is a descriptor watched? --yes--> wait up to ``patience``
+                                      | no, or nothing came
+                                  jump to the next timer
+
+It is made of what ``Loop(selector, clock)`` takes: a clock, and a selector that does not wait. A
+timer comes at the very moment that it was set for, so that what happens, and in which order,
+depends on the deadlines alone, and not on the speed of the machine.
+
+Real I/O takes real time, of which such a clock cannot know. So it is refused, unless a test asks to
+have it waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, cast
+
+from runtime.loop import Loop
+
+RealIO = Literal["refuse", "wait"]
+
+PATIENCE = 0.05
+"""Real seconds for which watched descriptors keep the clock from jumping, unless told otherwise."""
+
+
+class RealIOError(RuntimeError):
+    """A descriptor was to be watched under a virtual clock that refuses real I/O."""
+
+
+class VirtualClock:
+    """A clock that jumps to the next deadline the moment nothing else can run.
+
+    ``start`` is the time that it shows at first, in seconds. The clock is called for the time, as
+    ``time.monotonic`` is. ``Loop(clock.selector(), clock)`` is a loop on it; to run a coroutine on
+    one, there is ``runtime.testing.run``.
+
+    ``real_io`` says what becomes of sockets, pipes and other descriptors. With ``"refuse"``, a
+    RealIOError is raised where one is to be watched. With ``"wait"``, the clock jumps only when
+    none of those that are watched has had an event for ``patience`` seconds of real time, or, if
+    that is None, when none is watched. What tasks of one loop send to one another is there at once,
+    and needs no patience; it is for what other processes and machines send. The more of it, the
+    surer the order, and the more real time each jump takes.
+
+    While a thread works for the loop (``to_thread``, ``run_in_executor``, the names of hosts), or
+    one waits for a process, the clock stands still, however long that takes. Of threads that the
+    program starts by itself it knows nothing: what they send to the loop may come after a jump.
+
+    Raises ValueError for another ``real_io``, and for a ``patience`` that is negative.
+    """
+
+    def __init__(
+        self,
+        start: float = 0.0,
+        *,
+        real_io: RealIO = "refuse",
+        patience: float | None = PATIENCE,
+    ) -> None:
+        if real_io not in ("refuse", "wait"):
+            raise ValueError(f'real_io is "refuse" or "wait", not {real_io!r}.')
+        if patience is not None and not patience >= 0:
+            raise ValueError(f"patience is a number of seconds, or None, not {patience!r}.")
+        self._now = float(start)
+        self._real_io = real_io
+        self._patience = patience
+
+    def __call__(self) -> float:
+        """Return the time that the clock shows, in seconds."""
+        return self._now
+
+    def selector(self) -> selectors.BaseSelector:
+        """Return a new selector, for one loop, that has the clock jump instead of waiting."""
+        return _JumpingSelector(self._jump, self._real_io, self._patience)
+
+    def new_event_loop(self) -> Loop:
+        """Return a new loop on this clock, which the caller closes: ``Loop(selector(), self)``."""
+        return Loop(self.selector(), self)
+
+    def _jump(self, moment: float) -> None:
+        self._now = max(self._now, moment)
+
+    def __repr__(self) -> str:
+        return f"<VirtualClock at {self._now} real_io={self._real_io!r}>"
+
+
+class _JumpingSelector(selectors.BaseSelector):
+    """A selector that jumps to the next timer, rather than wait for it."""
+
+    def __init__(
+        self, jump: Callable[[float], None], real_io: RealIO, patience: float | None
+    ) -> None:
+        self._jump = jump
+        self._real_io = real_io
+        self._patience = patience
+        self._selector = selectors.DefaultSelector()
+        # The first that a loop registers is the socket by which it is woken.
+        self._wakeup: Any = None
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        if self._wakeup is None:
+            self._wakeup = fileobj
+        elif self._real_io == "refuse":
+            raise RealIOError(
+                f"{fileobj!r} cannot be watched: the virtual clock refuses real I/O, which takes "
+                'real time. Keep it out of the test, or have it waited for with real_io="wait".'
+            )
+        return self._selector.register(fileobj, events, data)
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._selector.modify(fileobj, events, data)
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        return self._selector.unregister(fileobj)
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return self._selector.get_map()
+
+    def close(self) -> None:
+        self._selector.close()
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        events = self._selector.select(0)
+        if events or timeout == 0:
+            return events
+        loop = cast(Loop, asyncio.get_running_loop())
+        if timeout is None or loop.outside:
+            return self._selector.select(None)
+        if len(self._selector.get_map()) > 1:
+            events = self._selector.select(self._patience)
+        if not events:
+            self._jump(loop.timers.next_due())
+        return events
