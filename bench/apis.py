@@ -7,6 +7,7 @@ import importlib
 import ssl
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -17,13 +18,19 @@ Main: TypeAlias = Coroutine[Any, Any, T]
 class Api(Protocol):
     """What the cases use. The modules ``asyncio`` and ``runtime`` both have it."""
 
+    Event: Any
     Lock: Any
     Queue: Any
+    Semaphore: Any
+    TaskGroup: Any
 
     def create_task(self, coro: Coroutine[Any, Any, T], /) -> asyncio.Task[T]: ...
     def gather(self, *awaitables: Awaitable[Any]) -> Awaitable[list[Any]]: ...
     def get_running_loop(self) -> asyncio.AbstractEventLoop: ...
     def sleep(self, delay: float, /) -> Awaitable[None]: ...
+    def timeout(self, delay: float | None) -> AbstractAsyncContextManager[Any]: ...
+    def to_thread(self, func: Callable[[], T], /) -> Awaitable[T]: ...
+    def create_subprocess_exec(self, program: str, /) -> Awaitable[Any]: ...
     def open_connection(
         self, host: str, port: int
     ) -> Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]: ...
@@ -37,6 +44,14 @@ class Api(Protocol):
         backlog: int,
         ssl: ssl.SSLContext | None = None,
     ) -> Awaitable[asyncio.Server]: ...
+    def start_unix_server(
+        self,
+        client_connected_cb: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Main[None]],
+        path: str,
+        *,
+        limit: int,
+        backlog: int,
+    ) -> Awaitable[asyncio.Server]: ...
 
 
 class Run(Protocol):
@@ -48,8 +63,9 @@ class Run(Protocol):
 def load(name: str) -> tuple[Api, Run]:
     """Return an API and the function that runs a coroutine with it.
 
-    ``asyncio``, ``uvloop`` and ``runtime-asyncio`` are asyncio's functions on the loop of each;
-    ``runtime`` is runtime's own functions on its own loop.
+    ``asyncio``, ``uvloop``, ``rloop`` and ``runtime-asyncio`` are asyncio's functions on the loop
+    of each; ``runtime`` is runtime's own functions on its own loop. ``trio`` and ``curio`` have
+    other names for everything: what they can do is written for them, see ``bench.cases.foreign``.
     """
     api: Any = asyncio
     if name == "asyncio":
@@ -57,6 +73,18 @@ def load(name: str) -> tuple[Api, Run]:
     package: Any = importlib.import_module(name.partition("-")[0])
     if name == "runtime":
         return package, package.run
+    if name == "curio":
+        return package, package.run
+    if name == "trio":
+
+        async def wait_for(main: Main[T]) -> T:
+            return await main
+
+        def run_in_trio(main: Main[T]) -> T:
+            done: T = package.run(wait_for, main)
+            return done
+
+        return package, run_in_trio
 
     def run(main: Main[T]) -> T:
         with asyncio.Runner(loop_factory=package.new_event_loop) as runner:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import fnmatch
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from bench import native
+from bench import machine, native
 from bench.cases.memory import MEMORY_CASES, MemoryCase
 from bench.cases.scheduler import SCHEDULER_CASES, SchedulerCase
 from bench.contenders import LIMIT, Contender, Entry
-from bench.probes import EchoProbe, Load, MemoryProbe, Probe, SchedulerProbe
+from bench.loads import HTTP_SERVERS, EchoProbe, IdleProbe, Load, WatchProbe
+from bench.probes import MemoryProbe, Probe, SchedulerProbe, StartProbe
 
 SECONDS, BYTES = "s", "B"
 KIB, MIB = 1 << 10, 1 << 20
+LARGE_GRAIN = 1_000_000
+"""A case whose runs are as long as that has few of them."""
+
+OTHER_DESCRIPTORS = 100
+"""As many as a process needs besides its connections."""
 
 
 def _nothing_missing() -> str:
@@ -49,9 +55,10 @@ class Case:
 
 def _scheduler(case: SchedulerCase) -> Case:
     def open_probe(entry: Entry) -> Probe:
-        return SchedulerProbe(entry, case.name)
+        return SchedulerProbe(entry, case)
 
-    return Case(case.name, case.operation, SECONDS, open_probe)
+    most = 3 if case.grain >= LARGE_GRAIN else None
+    return Case(case.name, case.operation, SECONDS, open_probe, most_rounds=most)
 
 
 def _echo(name: str, load: Load, what: str = "") -> Case:
@@ -66,8 +73,54 @@ def _echo(name: str, load: Load, what: str = "") -> Case:
         ", ".join(words) + (", 4 MiB freed before" if load.freed else ""),
         SECONDS,
         open_probe,
-        has_limit=not load.is_tls,
-        why_not=native.why_not_tls if load.is_tls else native.why_not,
+        has_limit=load.has_limit,
+        why_not=_what_hinders(load),
+    )
+
+
+def _what_hinders(load: Load) -> Callable[[], str]:
+    def why_not() -> str:
+        if reason := native.why_not_tls() if load.is_tls else native.why_not():
+            return reason
+        if machine.most_descriptors() < load.connections + OTHER_DESCRIPTORS:
+            return f"a process may not open {load.connections:,} connections here (ulimit -n)"
+        return ""
+
+    return why_not
+
+
+def _rated(rate: int, load: Load) -> Case:
+    """Return the case of the latency at so many requests in a second."""
+    loaded = replace(load, rate=rate)
+    what = f"p99 of {loaded.size:,} bytes that are echoed, {rate:,} times a second"
+    return _echo(f"latency_{rate // 1000}k", loaded, what)
+
+
+def _idle(name: str, load: Load) -> Case:
+    def open_probe(entry: Entry) -> Probe:
+        return IdleProbe(entry, load)
+
+    return Case(
+        name,
+        f"CPU time of a second in which {load.connections:,} connections are silent",
+        SECONDS,
+        open_probe,
+        has_limit=load.has_limit,
+        most_rounds=3,
+        why_not=_what_hinders(load),
+    )
+
+
+def _watched(load: Load) -> Case:
+    def open_probe(entry: Entry) -> Probe:
+        return WatchProbe(entry, load, replace(load, server="watched"))
+
+    return Case(
+        "watch_echo_1k_x10",
+        "CPU time of 1,024 bytes that are echoed while slow callbacks are watched for",
+        SECONDS,
+        open_probe,
+        why_not=native.why_not,
     )
 
 
@@ -80,11 +133,16 @@ def _large(name: str, server: str, connections: int) -> tuple[Case, Case]:
 
 
 NETWORK_CASES = (
+    _echo("echo_100_x10", Load("streams", 100, 10)),
+    _echo("echo_1k_x1", Load("streams", KIB, 1)),
     _echo("echo_1k_x10", Load("streams", KIB, 10)),
+    _echo("echo_1k_x100", Load("streams", KIB, 100)),
+    _echo("echo_1k_x1000", Load("streams", KIB, 1000)),
+    _echo("echo_1k_x10000", Load("streams", KIB, 10_000)),
     _echo("echo_64k_x10", Load("streams", 64 * KIB, 10)),
     *_large("echo_1m_x1", "streams", 1),
     *_large("echo_1m_x4", "streams", 4),
-    _echo("echo_1k_x1000", Load("streams", KIB, 1000)),
+    _echo("unix_1k_x10", Load("unix", KIB, 10)),
     _echo("readline_x10", Load("lines", 100, 10, line=100), "a line of 100 bytes is echoed"),
     _echo(
         "readline_10_x10",
@@ -98,12 +156,23 @@ NETWORK_CASES = (
     ),
     _echo("tls_1k_x10", Load("tls", KIB, 10)),
     *_large("tls_1m_x4", "tls", 4),
+    _echo("protocol_100_x10", Load("protocol", 100, 10)),
+    _echo("protocol_1k_x1", Load("protocol", KIB, 1)),
     _echo("protocol_1k_x10", Load("protocol", KIB, 10)),
+    _echo("protocol_1k_x100", Load("protocol", KIB, 100)),
+    _echo("protocol_1k_x1000", Load("protocol", KIB, 1000)),
+    _echo("protocol_1k_x10000", Load("protocol", KIB, 10_000)),
     _echo("protocol_64k_x10", Load("protocol", 64 * KIB, 10)),
     _echo("buffered_64k_x10", Load("buffered", 64 * KIB, 10)),
-    _echo("protocol_1k_x1000", Load("protocol", KIB, 1000)),
     _echo("sock_1k_x10", Load("sockets", KIB, 10)),
     _echo("datagram_1k_x10", Load("datagrams", KIB, 10)),
+    *(
+        _echo(f"http_{server}_x10", Load(server, 15, 10), "a GET of a few bytes is answered")
+        for server in HTTP_SERVERS
+    ),
+    _rated(10_000, Load("streams", KIB, 100)),
+    _idle("idle_10k", Load("streams", 1, 10_000)),
+    _watched(Load("streams", KIB, 10)),
 )
 
 
@@ -119,11 +188,23 @@ def _memory(case: MemoryCase) -> Case:
     return Case(case.name, case.operation, BYTES, open_probe, most_rounds=3, why_not=why_not)
 
 
+def _start(name: str, operation: str, what: str) -> Case:
+    def open_probe(entry: Entry) -> Probe:
+        return StartProbe(entry, what)
+
+    return Case(name, operation, SECONDS, open_probe)
+
+
+START_CASES = (
+    _start("start_import", "the package is imported, in a fresh process", "import"),
+    _start("start_run", "a process starts, runs a coroutine that does nothing, and ends", "run"),
+)
 CASES: dict[str, Case] = {
     case.name: case
     for case in (
         *map(_scheduler, SCHEDULER_CASES.values()),
         *NETWORK_CASES,
+        *START_CASES,
         *map(_memory, MEMORY_CASES.values()),
     )
 }

@@ -23,16 +23,14 @@ import time
 from dataclasses import asdict
 
 from bench.apis import Api, Run, facts, lacking, load
-from bench.cases.memory import MEMORY_CASES, Scales
-from bench.cases.scheduler import SCHEDULER_CASES
-from bench.cases.servers import SERVERS
-from bench.cases.serving import serve
+from bench.cases.foreign import body_of, serve, weighing_of
+from bench.cases.memory import Scales
+from bench.cases.scheduler import Body
 from bench.lines import say, usage
 
 
-def run_case(api: Api, run: Run, name: str) -> None:
+def run_case(api: Api, run: Run, body: Body) -> None:
     """Run a case of the scheduler for each count that is read."""
-    body = SCHEDULER_CASES[name].body
 
     async def main(count: int) -> None:
         gc.collect()
@@ -46,16 +44,16 @@ def run_case(api: Api, run: Run, name: str) -> None:
         run(main(int(line)))
 
 
-def do(api: Api, run: Run, kind: str, arguments: list[str]) -> None:
+def do(api_name: str, api: Api, run: Run, kind: str, arguments: list[str]) -> None:
     """Do what the command line says."""
     if kind == "case":
-        run_case(api, run, arguments[0])
+        run_case(api, run, body_of(api_name, arguments[0]))
     elif kind == "serve":
         name, size, state = arguments
-        run(serve(api, SERVERS[name], int(size), state))
+        run(serve(api_name, api, name, int(size), state))
     elif kind == "memory":
         name, scales = arguments
-        run(MEMORY_CASES[name].body(api, Scales(scales)))
+        run(weighing_of(api_name, name)(api, Scales(scales)))
 
 
 def main() -> None:
@@ -68,7 +66,7 @@ def main() -> None:
         return
     api, run = load(api_name)
     try:
-        do(api, run, kind, arguments)
+        do(api_name, api, run, kind, arguments)
     except (NotImplementedError, AttributeError) as error:
         if not (lack := lacking(api, error)):
             raise

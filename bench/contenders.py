@@ -39,6 +39,11 @@ class Contender:
 
     by_default: bool = True
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is this project's, so that it must not fail."""
+        return self.api.startswith("runtime")
+
 
 def _contender(
     name: str, summary: str, api: str, build: dict[str, bool], by_default: bool = True
@@ -52,6 +57,9 @@ CONTENDERS = {
     for contender in (
         Contender("asyncio", "the standard library, with its C accelerator", "asyncio"),
         Contender("uvloop", "asyncio's functions on uvloop's loop", "uvloop"),
+        Contender("rloop", "asyncio's functions on rloop's loop", "rloop"),
+        Contender("trio", "trio, through its own functions", "trio"),
+        Contender("curio", "curio, through its own functions", "curio"),
         _contender("runtime-pure", "src/runtime, interpreted, no C leaf", "runtime", PURE),
         _contender("runtime-leaf", "interpreted, with the C leaf", "runtime", LEAF, False),
         _contender("runtime-compiled", "as installed, compiled", "runtime", COMPILED),
@@ -60,7 +68,12 @@ CONTENDERS = {
             "asyncio's functions on runtime's loop, compiled",
             "runtime-asyncio",
             COMPILED,
-            False,
+        ),
+        _contender(
+            "runtime-pure-asyncio",
+            "asyncio's functions on runtime's loop, interpreted",
+            "runtime-asyncio",
+            PURE,
         ),
         LIMIT,
     )

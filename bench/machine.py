@@ -11,7 +11,7 @@ from pathlib import Path
 
 CPU_TIMES = Path("/proc/stat")
 DESCRIPTORS = 65536
-"""As many as are asked for: a process that serves 2,000 connections needs more than the usual."""
+"""As many as are asked for: a process that serves 10,000 connections needs more than the usual."""
 
 
 def cores() -> tuple[int, int] | None:
@@ -31,9 +31,15 @@ def pin(pid: int, *, to_load_core: bool = False) -> None:
 def allow_descriptors() -> None:
     """Let this process, and those that it starts, open as many descriptors as they need."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    wanted = most_descriptors()
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def most_descriptors() -> int:
+    """Return how many descriptors a process may have when ``allow_descriptors`` is done."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
 
 
 def describe() -> dict[str, str | int]:

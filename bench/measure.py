@@ -10,7 +10,7 @@ from bench.catalogue import Case
 from bench.contenders import Entry
 from bench.machine import Company
 from bench.probes import Sample
-from bench.process import UnsupportedError
+from bench.process import ProcessError, UnsupportedError
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,25 @@ def measure(case: Case, entries: Sequence[Entry], effort: Effort, progress: Prog
                 probe.warm_up(effort.seconds)
             except UnsupportedError as error:
                 left_out[entry.name] = str(error)
-                del series[entry.name]
+            except ProcessError as error:
+                if entry.contender.is_own:
+                    raise
+                left_out[entry.name] = f"it failed: {error}"
             else:
                 probes[entry.name] = probe
-        taking_part = [entry for entry in taking_part if entry.name in probes]
         for number in range(rounds):
-            for entry in rotated(taking_part, number):
+            for entry in rotated([one for one in taking_part if one.name in probes], number):
                 progress(f"{case.name}: round {number + 1} of {rounds}, {entry.name}")
-                series[entry.name].samples.append(probes[entry.name].measure(effort.seconds))
+                try:
+                    sample = probes[entry.name].measure(effort.seconds)
+                except ProcessError as error:
+                    # What fails in a peer is its own; it must not keep the others from the case.
+                    if entry.contender.is_own:
+                        raise
+                    left_out[entry.name] = f"it failed: {error}"
+                    del probes[entry.name]
+                else:
+                    series[entry.name].samples.append(sample)
+    for name in left_out:
+        del series[name]
     return Result(case.name, case.operation, case.unit, series, company.share(), left_out)

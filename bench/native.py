@@ -1,6 +1,7 @@
 """The programs in C: built on demand, with the compiler of the interpreter.
 
-``load`` is the load generator, ``load_tls`` the same over TLS, ``server`` the limit.
+``load`` is the load generator, ``load_tls`` the same over TLS, ``http`` that of HTTP, and
+``server`` the limit.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Program:
 PROGRAMS = {
     "load": Program("load.c"),
     "load_tls": Program("load.c", ("-DTLS",), ("-lssl", "-lcrypto")),
+    "http": Program("http.c"),
     "server": Program("server.c"),
 }
 
@@ -65,7 +67,8 @@ def built(name: str) -> Path:
     """Return a program of ``PROGRAMS``, compiling it when its source has changed."""
     program = PROGRAMS[name]
     source = SOURCES / program.source
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:12]
+    parts = [source, *sorted(SOURCES.glob("*.h"))]
+    digest = hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()[:12]
     made = CACHE / f"{name}-{digest}"
     if not made.exists():
         if reason := why_not():

@@ -5,16 +5,21 @@ from __future__ import annotations
 import abc
 import contextlib
 import socket
+import statistics
+import subprocess
+import sys
+import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Self
 
-from bench import native
+from bench import machine, native
 from bench.cases.memory import MemoryCase
-from bench.cases.scheduler import GRAIN
-from bench.cases.serving import AS_STARTED, FREED, LOOPBACK
-from bench.contenders import LIMIT, Entry
+from bench.cases.scheduler import SchedulerCase
+from bench.cases.serving import LOOPBACK
+from bench.contenders import Entry
 from bench.lines import Usage
-from bench.process import Process
+from bench.process import Process, ProcessError
 
 
 @dataclass(frozen=True)
@@ -63,17 +68,17 @@ class Probe(abc.ABC):
 class SchedulerProbe(Probe):
     """Runs a case of the scheduler in a process that stays for all rounds."""
 
-    def __init__(self, entry: Entry, case: str) -> None:
+    def __init__(self, entry: Entry, case: SchedulerCase) -> None:
         super().__init__()
-        self._process = self.hold(entry.start("case", case))
-        self._count = GRAIN
+        self._process = self.hold(entry.start("case", case.name))
+        self._grain = self._count = case.grain
 
     def warm_up(self, seconds: float) -> None:
         """Find the count that takes ``seconds``; the runs on the way warm the interpreter up."""
-        count = GRAIN
+        count = grain = self._grain
         while True:
             cost = float(self._process.ask(str(count))["seconds"])
-            self._count = max(GRAIN, int(seconds / cost) // GRAIN * GRAIN)
+            self._count = max(grain, int(seconds / cost) // grain * grain)
             if self._count <= 4 * count:
                 return
             count = min(self._count, 10 * count)
@@ -82,88 +87,6 @@ class SchedulerProbe(Probe):
         """Run the case as often as takes ``seconds``: the same count each time."""
         measured = self._process.ask(str(self._count))
         return Sample(measured.pop("seconds"), Usage(**measured))
-
-
-@dataclass(frozen=True)
-class Load:
-    """An echo server, and how it is loaded."""
-
-    server: str
-    """One of ``bench.cases.servers``."""
-
-    size: int
-    """Of a message, in bytes."""
-
-    connections: int
-
-    line: int = 0
-    """How many bytes a line has, when messages are made of lines."""
-
-    short_lived: bool = False
-    """Whether every message has a connection of its own.
-
-    The clients then have more to do than a fast server: what counts is the server's CPU time.
-    """
-
-    freed: bool = False
-    """Whether the server's process has freed a large block before."""
-
-    @property
-    def is_tls(self) -> bool:
-        """Whether the connections are encrypted."""
-        return self.server == "tls"
-
-    @property
-    def is_datagrams(self) -> bool:
-        """Whether messages are datagrams."""
-        return self.server == "datagrams"
-
-    def start_server(self, entry: Entry) -> Process:
-        """Start a contender's server."""
-        if entry.contender is LIMIT:
-            return _bare_server(self.size, *(["datagrams"] if self.is_datagrams else []))
-        state = FREED if self.freed else AS_STARTED
-        return entry.start("serve", self.server, str(self.size), state)
-
-    def start_clients(self, port: int, seconds: float) -> Process:
-        """Start the load generator, on another core than the server's."""
-        options = ["-s"] if self.short_lived else []
-        options += ["-u"] if self.is_datagrams else []
-        options += ["-l", str(self.line)] if self.line else []
-        numbers = map(str, (port, self.connections, self.size, seconds))
-        program = native.built("load_tls" if self.is_tls else "load")
-        return Process("the load generator", [str(program), *options, *numbers], on_load_core=True)
-
-
-class EchoProbe(Probe):
-    """Loads an echo server, which stays for all rounds, from another core."""
-
-    def __init__(self, entry: Entry, load: Load) -> None:
-        super().__init__()
-        self._load = load
-        self._server = self.hold(load.start_server(entry))
-        try:
-            self._port = int(self._server.hear()["port"])
-        except BaseException:
-            self.close()
-            raise
-
-    def warm_up(self, seconds: float) -> None:
-        """Serve for a third of the time."""
-        self.measure(seconds / 3)
-
-    def measure(self, seconds: float) -> Sample:
-        """Load the server for ``seconds``; connecting is not counted."""
-        with self._load.start_clients(self._port, seconds) as clients:
-            clients.hear()
-            before = self._server.usage()
-            counted = clients.ask("begin")
-            used = self._server.usage().since(before, counted["all"])
-        elapsed = counted["seconds"] / counted["requests"]
-        more = {"p50": counted["p50"], "p99": counted["p99"]}
-        if self._load.short_lived:
-            return Sample(used.user + used.kernel, used, {"elapsed": elapsed, **more})
-        return Sample(elapsed, used, more)
 
 
 class MemoryProbe(Probe):
@@ -187,7 +110,7 @@ class MemoryProbe(Probe):
         with contextlib.ExitStack() as stack:
             child = stack.enter_context(self._entry.start("memory", self._case.name, scales))
             if self._case.peer == "server":
-                server = stack.enter_context(_bare_server(1024))
+                server = stack.enter_context(bare_server(1024))
                 child.tell(str(server.hear()["port"]))
             while "bytes" not in (message := child.hear()):
                 address = (LOOPBACK, int(message["port"]))
@@ -196,5 +119,42 @@ class MemoryProbe(Probe):
             return float(message["bytes"])
 
 
-def _bare_server(size: int, *options: str) -> Process:
+def bare_server(size: int, *options: str) -> Process:
+    """Start the server in C, for messages of so many bytes."""
     return Process("the server in C", [str(native.built("server")), str(size), *options])
+
+
+class StartProbe(Probe):
+    """Starts processes that import a contender's package, or run a coroutine that does nothing."""
+
+    SCRIPT = Path(__file__).with_name("startup.py")
+
+    def __init__(self, entry: Entry, what: str) -> None:
+        super().__init__()
+        self._entry = entry
+        self._what = what
+
+    def warm_up(self, seconds: float) -> None:
+        """Bring what is read from the disk into memory."""
+        self._start()
+
+    def measure(self, seconds: float) -> Sample:
+        """Start processes for about ``seconds``, at least three; return the median."""
+        end = time.monotonic() + seconds
+        costs = [self._start() for _ in range(3)]
+        while time.monotonic() < end:
+            costs.append(self._start())
+        return Sample(statistics.median(costs))
+
+    def _start(self) -> float:
+        command = [sys.executable, str(self.SCRIPT), self._what, self._entry.contender.api]
+        started = time.perf_counter()
+        with subprocess.Popen(
+            command, env=self._entry.environment, stdout=subprocess.PIPE, text=True
+        ) as process:
+            machine.pin(process.pid)
+            said, _ = process.communicate()
+        elapsed = time.perf_counter() - started
+        if process.returncode:
+            raise ProcessError(f"{self._entry.name} ended with status {process.returncode}.")
+        return float(said) if said else elapsed

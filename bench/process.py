@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench import machine
 from bench.lines import Usage
+
+PATIENCE = 120.0
+"""Seconds within which a process says what it was asked for; one that is stuck is ended then."""
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -57,7 +61,12 @@ class Process:
     def hear(self) -> dict[str, Any]:
         """Return the next message. Raises UnsupportedError when that is what it says."""
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        giving_up = threading.Timer(PATIENCE, self._process.kill)
+        giving_up.start()
+        try:
+            line = self._process.stdout.readline()
+        finally:
+            giving_up.cancel()
         if not line:
             raise self._ended()
         message: dict[str, Any] = json.loads(line)

@@ -75,17 +75,50 @@ AHEAD_OF_UVLOOP = {
     "sock_1k_x10": 2.5,
     "datagram_1k_x10": 1.2,
 }
+OTHERS = (
+    *("switch_1k", "switch_100k", "gather_10k", "task_group_100", "semaphore", "event", "timeout"),
+    *("timers_1", "timers_1k", "timers_100k", "timers_1m", "to_thread", "subprocess_spawn"),
+    *("echo_100_x10", "echo_1k_x1", "echo_1k_x100", "echo_1k_x10000", "unix_1k_x10"),
+    *("protocol_100_x10", "protocol_1k_x1", "protocol_1k_x100", "protocol_1k_x10000"),
+    *("http_aiohttp_x10", "http_uvicorn_h11_x10", "http_uvicorn_httptools_x10"),
+    *("latency_10k", "idle_10k", "start_import", "start_run"),
+)
+"""The cases in which it is enough not to be behind."""
+
+TIMED = (*AHEAD_OF_UVLOOP, *OTHERS)
+EVERY_PEER = ("asyncio", "uvloop", "rloop", "trio", "curio")
+"""Those of whom the compiled build is not to be behind, in any case."""
+
+UNWATCHED = "unwatched"
+"""The peer of the watched server: the same contender's other server."""
+
 MEMORY = ("memory_task", "memory_sleeper", "memory_stream_server", "memory_stream_client")
+LIGHT = ("memory_timer", "memory_protocol")
 TARGETS = (
     *(
         Target(case, "runtime-compiled", "uvloop", factor)
         for case, factor in AHEAD_OF_UVLOOP.items()
     ),
     Target("protocol_1k_x10", "runtime-compiled", "C", 0.85),
-    *(Target(case, "runtime-pure", "asyncio", 1.0) for case in AHEAD_OF_UVLOOP),
+    *(Target(case, "runtime-pure", "asyncio", 1.0) for case in TIMED),
+    *(
+        Target(case, "runtime-compiled", peer, 1.0)
+        for case in TIMED
+        for peer in EVERY_PEER
+        if peer != "uvloop" or case not in AHEAD_OF_UVLOOP
+    ),
+    *(
+        Target("watch_echo_1k_x10", contender, UNWATCHED, 1 / 1.02)
+        for contender in ("runtime-compiled", "runtime-pure")
+    ),
     *(
         Target(case, contender, "asyncio", 2.0)
         for case in MEMORY
+        for contender in ("runtime-compiled", "runtime-pure")
+    ),
+    *(
+        Target(case, contender, "asyncio", 1.0)
+        for case in LIGHT
         for contender in ("runtime-compiled", "runtime-pure")
     ),
 )
@@ -96,10 +129,16 @@ def judge(results: Iterable[Result]) -> Iterator[Verdict]:
     by_case = {result.case: result for result in results}
     for target in TARGETS:
         result = by_case.get(target.case)
-        if result is None or not {target.contender, target.peer} <= result.series.keys():
+        if result is None or target.contender not in result.series:
             continue
-        ours, theirs = result.series[target.contender], result.series[target.peer]
-        yield Verdict(target, spread(ratios(ours.costs(), theirs.costs())))
+        ours = result.series[target.contender]
+        if target.peer == UNWATCHED:
+            theirs = [sample.more[UNWATCHED] for sample in ours.samples]
+        elif target.peer in result.series:
+            theirs = result.series[target.peer].costs()
+        else:
+            continue
+        yield Verdict(target, spread(ratios(ours.costs(), theirs)))
 
 
 def lacking(results: Iterable[Result]) -> Iterator[Lack]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.apis import Api
+from bench.cases.serving import BACKLOG, LOOPBACK
 from bench.lines import say
 
 TASKS, STREAMS = 10_000, 2_000
@@ -83,10 +84,10 @@ async def _weigh_tasks(
     await api.sleep(0)
     await api.sleep(0)
     say({"bytes": (scales.weigh() - before) / TASKS})
-    _leave()
+    leave()
 
 
-def _leave() -> None:
+def leave() -> None:
     """End the process as it stands: thousands of tasks need not be cancelled one by one."""
     sys.stdout.flush()
     os._exit(0)
@@ -113,6 +114,39 @@ async def sleeping_tasks(api: Api, scales: Scales) -> None:
     await _weigh_tasks(api, scales, sleep)
 
 
+@case("memory_timer", "bytes for each timer of call_later() that is pending")
+async def pending_timers(api: Api, scales: Scales) -> None:
+    loop = api.get_running_loop()
+
+    def callback() -> None:
+        pass
+
+    handles = [loop.call_later(3600, callback) for _ in range(FIRST)]
+    before = scales.weigh()
+    # Each with an hour of its own, as timers have: a float is counted too.
+    handles += [loop.call_later(3600 + number, callback) for number in range(TASKS)]
+    say({"bytes": (scales.weigh() - before) / TASKS})
+    leave()
+
+
+@case(
+    "memory_protocol",
+    "bytes for each accepted connection of a Protocol",
+    peer="clients",
+)
+async def accepted_protocols(api: Api, scales: Scales) -> None:
+    protocols: list[Idle] = []
+
+    class Idle(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = transport
+            protocols.append(self)
+
+    loop = api.get_running_loop()
+    server = await loop.create_server(Idle, LOOPBACK, 0, backlog=BACKLOG)
+    await _weigh_accepted(api, scales, server, lambda: len(protocols))
+
+
 @case(
     "memory_stream_server",
     "bytes for each accepted connection whose handler waits in read()",
@@ -127,20 +161,25 @@ async def accepted_streams(api: Api, scales: Scales) -> None:
         await reader.read(1)
         writer.close()
 
-    server = await api.start_server(handler, "127.0.0.1", 0, limit=65536, backlog=1000)
+    server = await api.start_server(handler, LOOPBACK, 0, limit=65536, backlog=BACKLOG)
+    await _weigh_accepted(api, scales, server, lambda: connected)
 
+
+async def _weigh_accepted(
+    api: Api, scales: Scales, server: asyncio.Server, connected: Callable[[], int]
+) -> None:
     async def accept(count: int) -> int:
         """Have clients connect, wait until they are served, and weigh."""
-        wanted = connected + count
+        wanted = connected() + count
         say({"connect": count, "port": server.sockets[0].getsockname()[1]})
-        while connected < wanted:
+        while connected() < wanted:
             await api.sleep(0.01)
         await api.sleep(0.05)
         return scales.weigh()
 
     before = await accept(FIRST)
     say({"bytes": (await accept(STREAMS) - before) / STREAMS})
-    _leave()
+    leave()
 
 
 @case(
@@ -155,11 +194,11 @@ async def opened_streams(api: Api, scales: Scales) -> None:
 
     async def connect(count: int) -> int:
         for _ in range(count):
-            streams.append(await api.open_connection("127.0.0.1", port))
+            streams.append(await api.open_connection(LOOPBACK, port))
             tasks.append(api.create_task(streams[-1][0].read(1)))
         await api.sleep(0.05)
         return scales.weigh()
 
     before = await connect(FIRST)
     say({"bytes": (await connect(STREAMS) - before) / STREAMS})
-    _leave()
+    leave()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +13,10 @@ from bench.apis import Api
 
 Body = Callable[[Api, int], Coroutine[Any, Any, None]]
 GRAIN = 1000
-"""The count of every run is a multiple of it, so that the cases can divide it up."""
+"""The count of a run is a multiple of it, so that the cases can divide it up."""
+
+PROGRAM = shutil.which("true") or "/bin/true"
+"""What a case of processes starts: it does nothing."""
 
 
 @dataclass(frozen=True)
@@ -21,16 +26,18 @@ class SchedulerCase:
     name: str
     operation: str
     body: Body
+    grain: int = GRAIN
+    """The count of every run is a multiple of it."""
 
 
 SCHEDULER_CASES: dict[str, SchedulerCase] = {}
 
 
-def case(name: str, operation: str) -> Callable[[Body], Body]:
+def case(name: str, operation: str, grain: int = GRAIN) -> Callable[[Body], Body]:
     """Register a coroutine function as the case ``name``."""
 
     def register(body: Body) -> Body:
-        SCHEDULER_CASES[name] = SchedulerCase(name, operation, body)
+        SCHEDULER_CASES[name] = SchedulerCase(name, operation, body, grain)
         return body
 
     return register
@@ -38,15 +45,28 @@ def case(name: str, operation: str) -> Callable[[Body], Body]:
 
 @case("switch", "one of two tasks does sleep(0)")
 async def switch(api: Api, count: int) -> None:
+    await _switch(api, count, 2)
+
+
+async def _switch(api: Api, count: int, tasks: int) -> None:
     sleep = api.sleep
 
     async def worker() -> None:
-        for _ in range(count // 2):
+        for _ in range(count // tasks):
             await sleep(0)
 
-    one, two = api.create_task(worker()), api.create_task(worker())
-    await one
-    await two
+    for task in [api.create_task(worker()) for _ in range(tasks)]:
+        await task
+
+
+@case("switch_1k", "one of 1,000 tasks does sleep(0)", grain=10_000)
+async def switch_1k(api: Api, count: int) -> None:
+    await _switch(api, count, 1000)
+
+
+@case("switch_100k", "one of 100,000 tasks does sleep(0)", grain=200_000)
+async def switch_100k(api: Api, count: int) -> None:
+    await _switch(api, count, 100_000)
 
 
 @case("spawn", "a task is created and awaited")
@@ -110,11 +130,31 @@ async def call_soon_100(api: Api, count: int) -> None:
 
 @case("gather_100", "one of 100 coroutines that are gathered")
 async def gather_100(api: Api, count: int) -> None:
+    await _gather(api, count, 100)
+
+
+async def _gather(api: Api, count: int, together: int) -> None:
+    async def child() -> None:
+        pass
+
+    for _ in range(count // together):
+        await api.gather(*[child() for _ in range(together)])
+
+
+@case("gather_10k", "one of 10,000 coroutines that are gathered", grain=10_000)
+async def gather_10k(api: Api, count: int) -> None:
+    await _gather(api, count, 10_000)
+
+
+@case("task_group_100", "one of 100 tasks of a task group")
+async def task_group_100(api: Api, count: int) -> None:
     async def child() -> None:
         pass
 
     for _ in range(count // 100):
-        await api.gather(*[child() for _ in range(100)])
+        async with api.TaskGroup() as group:
+            for _ in range(100):
+                group.create_task(child())
 
 
 @case("queue", "an item goes through a queue of 10")
@@ -134,15 +174,46 @@ async def queue(api: Api, count: int) -> None:
 
 @case("lock", "one of 10 tasks takes the lock, does sleep(0), and gives it back")
 async def lock(api: Api, count: int) -> None:
-    mutex = api.Lock()
+    await _ten_take(api, count, api.Lock())
+
+
+@case("semaphore", "one of 10 tasks takes one of 3 permits, does sleep(0), and gives it back")
+async def semaphore(api: Api, count: int) -> None:
+    await _ten_take(api, count, api.Semaphore(3))
+
+
+async def _ten_take(api: Api, count: int, limit: AbstractAsyncContextManager[object]) -> None:
     sleep = api.sleep
 
     async def worker() -> None:
         for _ in range(count // 10):
-            async with mutex:
+            async with limit:
                 await sleep(0)
 
     await api.gather(*[worker() for _ in range(10)])
+
+
+@case("event", "one of two tasks sets the other's event, and waits for a new one of its own")
+async def event(api: Api, count: int) -> None:
+    events = [api.Event(), api.Event()]
+
+    async def player(me: int, you: int) -> None:
+        for _ in range(count // 2):
+            await events[me].wait()
+            events[me] = api.Event()
+            events[you].set()
+
+    events[0].set()
+    one, two = api.create_task(player(0, 1)), api.create_task(player(1, 0))
+    await one
+    await two
+
+
+@case("timeout", "a sleep(0) inside a timeout of 10 s")
+async def timeout(api: Api, count: int) -> None:
+    for _ in range(count):
+        async with api.timeout(10):
+            await api.sleep(0)
 
 
 @case("timer_cancel", "call_later, and cancel of its handle")
@@ -156,3 +227,59 @@ async def timer_cancel(api: Api, count: int) -> None:
         loop.call_later(10, callback).cancel()
         if not number % 1000:
             await api.sleep(0)
+
+
+async def _fire(api: Api, count: int, together: int) -> None:
+    """Set so many timers, whose order is not that of their times, and wait until all have fired."""
+    loop = api.get_running_loop()
+
+    for _ in range(count // together):
+        done = loop.create_future()
+        left = together
+
+        def callback(done: asyncio.Future[None] = done) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                done.set_result(None)
+
+        # Due at once: what is measured is the timers' own cost, and not the time until they are.
+        now = loop.time()
+        for number in range(together):
+            loop.call_at(now - number * 7919 % together * 1e-9, callback)
+        await done
+
+
+@case("timers_1", "a timer is set, and fires; no other is pending")
+async def timers_1(api: Api, count: int) -> None:
+    await _fire(api, count, 1)
+
+
+@case("timers_1k", "one of 1,000 timers is set, and fires")
+async def timers_1k(api: Api, count: int) -> None:
+    await _fire(api, count, 1000)
+
+
+@case("timers_100k", "one of 100,000 timers is set, and fires", grain=100_000)
+async def timers_100k(api: Api, count: int) -> None:
+    await _fire(api, count, 100_000)
+
+
+@case("timers_1m", "one of 1,000,000 timers is set, and fires", grain=1_000_000)
+async def timers_1m(api: Api, count: int) -> None:
+    await _fire(api, count, 1_000_000)
+
+
+@case("to_thread", "a function that does nothing runs in a thread, and is awaited", grain=100)
+async def to_thread(api: Api, count: int) -> None:
+    def nothing() -> None:
+        pass
+
+    for _ in range(count):
+        await api.to_thread(nothing)
+
+
+@case("subprocess_spawn", "a process that does nothing is started, and awaited", grain=10)
+async def subprocess_spawn(api: Api, count: int) -> None:
+    for _ in range(count):
+        await (await api.create_subprocess_exec(PROGRAM)).wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from typing import TypeAlias
 
 from bench.apis import Api
 from bench.lines import say, say_usage
@@ -23,8 +24,11 @@ FREED = "freed"
 AS_STARTED = "as-started"
 """The state of a process that has not."""
 
-Start = Callable[[Api, int], AbstractAsyncContextManager[int]]
-"""Serves messages of so many bytes inside the context, on the port that it gives."""
+Address: TypeAlias = int | str
+"""A port, or the path of a Unix socket."""
+
+Start = Callable[[Api, int], AbstractAsyncContextManager[Address]]
+"""Serves messages of so many bytes inside the context, on the address that it gives."""
 
 
 def free_large_block() -> None:
@@ -41,7 +45,7 @@ async def serve(api: Api, start: Start, size: int, state: str) -> None:
     if state == FREED:
         free_large_block()
     loop = api.get_running_loop()
-    async with start(api, size) as port:
+    async with start(api, size) as address:
         ended = loop.create_future()
 
         def answer() -> None:
@@ -52,5 +56,5 @@ async def serve(api: Api, start: Start, size: int, state: str) -> None:
                 ended.set_result(None)
 
         loop.add_reader(0, answer)
-        say({"port": port})
+        say({"port": address})
         await ended

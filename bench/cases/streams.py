@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import inspect
 import ssl
+import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 from bench.apis import Api
-from bench.cases.serving import BACKLOG, CHUNK, LOOPBACK
+from bench.cases.serving import BACKLOG, CHUNK, LOOPBACK, Address
 
 CERTIFICATE = Path(__file__).parent / "certificate.pem"
 """Made for these cases, with its key; the clients don't check who signed it. Valid until 2120."""
@@ -52,7 +53,7 @@ def _echo(size: int) -> Handler:
 
 
 @contextlib.asynccontextmanager
-async def _serving(api: Api, handler: Handler, size: int, **options: Any) -> AsyncIterator[int]:
+async def _serving(api: Api, handler: Handler, size: int, **options: Any) -> AsyncIterator[Address]:
     limit = max(size, CHUNK)
     listening = await api.start_server(
         handler, LOOPBACK, 0, limit=limit, backlog=BACKLOG, **options
@@ -63,17 +64,42 @@ async def _serving(api: Api, handler: Handler, size: int, **options: Any) -> Asy
         listening.close()
 
 
-def streams(api: Api, size: int) -> contextlib.AbstractAsyncContextManager[int]:
+@contextlib.asynccontextmanager
+async def unix(api: Api, size: int) -> AsyncIterator[Address]:
+    """Echo messages that come over a Unix socket."""
+    limit = max(size, CHUNK)
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/echo"
+        listening = await api.start_unix_server(_echo(size), path, limit=limit, backlog=BACKLOG)
+        try:
+            yield path
+        finally:
+            listening.close()
+
+
+@contextlib.asynccontextmanager
+async def watched(api: Api, size: int) -> AsyncIterator[Address]:
+    """Echo messages while the loop is watched for slow callbacks.
+
+    Raises AttributeError where the loop has no such watch.
+    """
+    loop: Any = api.get_running_loop()
+    loop.watch_slow_callbacks()
+    async with streams(api, size) as address:
+        yield address
+
+
+def streams(api: Api, size: int) -> contextlib.AbstractAsyncContextManager[Address]:
     """Echo messages."""
     return _serving(api, _echo(size), size)
 
 
-def lines(api: Api, size: int) -> contextlib.AbstractAsyncContextManager[int]:
+def lines(api: Api, size: int) -> contextlib.AbstractAsyncContextManager[Address]:
     """Echo lines."""
     return _serving(api, echo_lines, size)
 
 
-def tls(api: Api, size: int) -> contextlib.AbstractAsyncContextManager[int]:
+def tls(api: Api, size: int) -> contextlib.AbstractAsyncContextManager[Address]:
     """Echo messages over TLS. Raises NotImplementedError where the API has no TLS."""
     parameters = inspect.signature(api.start_server).parameters.values()
     if not any(one.name == "ssl" or one.kind is one.VAR_KEYWORD for one in parameters):

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from typing import cast
 
 from bench.apis import Api
-from bench.cases.serving import BACKLOG, CHUNK, LOOPBACK
+from bench.cases.serving import BACKLOG, CHUNK, LOOPBACK, Address
 
 
 class Echo(asyncio.Protocol):
@@ -58,7 +58,7 @@ class EchoDatagrams(asyncio.DatagramProtocol):
 
 
 @contextlib.asynccontextmanager
-async def _serving(api: Api, protocol: type[asyncio.BaseProtocol]) -> AsyncIterator[int]:
+async def _serving(api: Api, protocol: type[asyncio.BaseProtocol]) -> AsyncIterator[Address]:
     loop = api.get_running_loop()
     listening = await loop.create_server(protocol, LOOPBACK, 0, backlog=BACKLOG)
     try:
@@ -67,18 +67,18 @@ async def _serving(api: Api, protocol: type[asyncio.BaseProtocol]) -> AsyncItera
         listening.close()
 
 
-def protocol(api: Api, size: int) -> contextlib.AbstractAsyncContextManager[int]:
+def protocol(api: Api, size: int) -> contextlib.AbstractAsyncContextManager[Address]:
     """Echo through a Protocol."""
     return _serving(api, Echo)
 
 
-def buffered(api: Api, size: int) -> contextlib.AbstractAsyncContextManager[int]:
+def buffered(api: Api, size: int) -> contextlib.AbstractAsyncContextManager[Address]:
     """Echo through a BufferedProtocol."""
     return _serving(api, BufferedEcho)
 
 
 @contextlib.asynccontextmanager
-async def datagrams(api: Api, size: int) -> AsyncIterator[int]:
+async def datagrams(api: Api, size: int) -> AsyncIterator[Address]:
     """Echo through a DatagramProtocol."""
     loop = api.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(EchoDatagrams, local_addr=(LOOPBACK, 0))
@@ -89,7 +89,7 @@ async def datagrams(api: Api, size: int) -> AsyncIterator[int]:
 
 
 @contextlib.asynccontextmanager
-async def sockets(api: Api, size: int) -> AsyncIterator[int]:
+async def sockets(api: Api, size: int) -> AsyncIterator[Address]:
     """Echo with sock_recv and sock_sendall."""
     loop = api.get_running_loop()
 

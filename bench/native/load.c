@@ -1,12 +1,18 @@
-/* A load generator: load [-s] [-u] [-l LENGTH] PORT CONNECTIONS SIZE SECONDS [REQUESTS]
+/* A load generator: load [-s] [-u] [-l LENGTH] [-r RATE] PORT CONNECTIONS SIZE SECONDS [REQUESTS]
  *
  * Every connection sends a message of SIZE bytes, waits for all of it to come back, checks every
- * byte, and begins again, each time with other bytes.
+ * byte, and begins again, each time with other bytes. A PORT that begins with a slash is the path of a Unix
+ * socket.
  *
  *   -l LENGTH   a message is made of lines of so many bytes
  *   -s          a connection is short: made for each message, and over when the server, told that
  *               there is no more to come, has closed its end
  *   -u          a message is a datagram
+ *   -r RATE     so many messages a second begin, each at a time of its own, whether the server keeps
+ *               up or not: the connections take turns, and one that still waits for an answer sends
+ *               the next message after it. What a request takes is counted from the time at which
+ *               it should have begun, so that a server that stalls is charged with every request
+ *               that came meanwhile, and not with one only (coordinated omission)
  *
  * Compiled with -DTLS, every connection is encrypted.
  *
@@ -17,7 +23,8 @@
  *   requests   answered in that time
  *   seconds    that time; longer if it was too short for the first answers
  *   all        answered since the line of input, those that came to their end later included
- *   p50, p99   seconds for a request there and back
+ *   p50, p75, p90, p99, p99.9, p99.99, max
+ *              seconds for a request there and back
  *
  * Exits with 1 when an answer was wrong or did not come, with 2 when it could not begin.
  */
@@ -34,178 +41,48 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <time.h>
+#include <sys/un.h>
 #include <unistd.h>
 #ifdef TLS
 #include <openssl/ssl.h>
 #endif
 
-#define MAX_SAMPLES (1 << 22)
+#include "clients.h"
+#include "bytes.h"
+
 #define OFFSETS 4096
 #define SOURCES 250
-#define ENDED (-1)
-#define BROKEN (-2)
-#define PATIENCE 10.0
-
-struct connection {
-    int fd, idle, blocked, ending;
-#ifdef TLS
-    SSL *tls;
-#endif
-    size_t sent, received;
-    const char *message;
-    double started;
-};
 
 static struct connection *connections;
 static char *pattern, *incoming;
-static float *samples;
+static const char *port;
 static size_t size, line;
-static long answered, taken;
-static int count, epoll, port, short_lived, datagrams;
-
-static double
-now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static void
-fail(const char *what)
-{
-    perror(what);
-    exit(2);
-}
-
-static void
-wrong(const char *what)
-{
-    fprintf(stderr, "wrong answer: %s\n", what);
-    exit(1);
-}
-
-static int
-by_value(const void *a, const void *b)
-{
-    float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
-}
-
-/* -- Bytes: put() and get() return how many, 0 when there are none yet, ENDED, or BROKEN. -------- */
-
-#ifdef TLS
-static SSL_CTX *context;
-
-static ssize_t
-outcome(struct connection *c, int done)
-{
-    if (done > 0)
-        return done;
-    switch (SSL_get_error(c->tls, done)) {
-    case SSL_ERROR_WANT_READ:
-    case SSL_ERROR_WANT_WRITE:
-        return 0;
-    case SSL_ERROR_ZERO_RETURN:
-        return ENDED;
-    default:
-        return BROKEN;
-    }
-}
-
-static ssize_t
-put(struct connection *c, const char *data, size_t n)
-{
-    return outcome(c, SSL_write(c->tls, data, (int)n));
-}
-
-static ssize_t
-get(struct connection *c, char *data, size_t n)
-{
-    return outcome(c, SSL_read(c->tls, data, (int)n));
-}
-
-/* Whether there are bytes of which epoll knows nothing. */
-static int
-has_more(struct connection *c)
-{
-    return SSL_pending(c->tls) > 0;
-}
-
-static void
-encrypt(struct connection *c)
-{
-    struct timeval patience = {.tv_sec = (time_t)PATIENCE};
-
-    if (!context) {
-        context = SSL_CTX_new(TLS_client_method());
-        if (!context)
-            fail("SSL_CTX_new");
-        SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE);
-    }
-    setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    c->tls = SSL_new(context);
-    if (!c->tls || !SSL_set_fd(c->tls, c->fd) || SSL_connect(c->tls) != 1) {
-        fprintf(stderr, "the TLS handshake failed\n");
-        exit(2);
-    }
-}
-
-/* Without it, servers take the end for a truncation, and may say so. */
-static void
-say_goodbye(struct connection *c)
-{
-    if (c->fd >= 0)
-        SSL_shutdown(c->tls);
-}
-#else
-static ssize_t
-put(struct connection *c, const char *data, size_t n)
-{
-    ssize_t done = send(c->fd, data, n, MSG_NOSIGNAL);
-    return done >= 0 ? done : errno == EAGAIN ? 0 : BROKEN;
-}
-
-static ssize_t
-get(struct connection *c, char *data, size_t n)
-{
-    ssize_t done = recv(c->fd, data, n, 0);
-    return done > 0 ? done : done == 0 ? ENDED : errno == EAGAIN ? 0 : BROKEN;
-}
-
-static int
-has_more(struct connection *c)
-{
-    (void)c;
-    return 0;
-}
-
-static void
-encrypt(struct connection *c)
-{
-    (void)c;
-}
-
-static void
-say_goodbye(struct connection *c)
-{
-    (void)c;
-}
-#endif
+static long answered;
+static int count, epoll, short_lived, datagrams;
+/* With a rate: how many requests should have begun by now, and since when they are counted. */
+static double rate, begun;
+static long released;
 
 static void
 open_one(struct connection *c)
 {
     static unsigned opened;
     struct sockaddr_in address = {.sin_family = AF_INET}, source = {.sin_family = AF_INET};
+    struct sockaddr_un path = {.sun_family = AF_UNIX};
+    struct sockaddr *target = (struct sockaddr *)&address;
+    socklen_t length = sizeof address;
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
-    int on = 1;
+    int on = 1, is_path = port[0] == '/';
 
     c->blocked = 0;
-    address.sin_port = htons((uint16_t)port);
+    address.sin_port = htons((uint16_t)atoi(port));
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    c->fd = socket(AF_INET, datagrams ? SOCK_DGRAM : SOCK_STREAM, 0);
+    if (is_path) {
+        strncpy(path.sun_path, port, sizeof path.sun_path - 1);
+        target = (struct sockaddr *)&path;
+        length = sizeof path;
+    }
+    c->fd = socket(is_path ? AF_UNIX : AF_INET, datagrams ? SOCK_DGRAM : SOCK_STREAM, 0);
     if (c->fd < 0)
         fail("socket");
     if (short_lived) {
@@ -215,9 +92,9 @@ open_one(struct connection *c)
         if (bind(c->fd, (struct sockaddr *)&source, sizeof source) < 0)
             fail("bind");
     }
-    if (connect(c->fd, (struct sockaddr *)&address, sizeof address) < 0)
+    if (connect(c->fd, target, length) < 0)
         fail("connect");
-    if (!datagrams)
+    if (!datagrams && !is_path)
         setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     encrypt(c);
     if (fcntl(c->fd, F_SETFL, O_NONBLOCK) < 0
@@ -251,6 +128,12 @@ send_more(struct connection *c)
     }
 }
 
+static double
+time_of(long request)
+{
+    return begun + (double)request / rate;
+}
+
 /* An old answer, or that of another connection, does not pass: each message begins elsewhere. */
 static void
 begin(struct connection *c)
@@ -261,6 +144,10 @@ begin(struct connection *c)
     c->sent = c->received = 0;
     c->idle = c->ending = 0;
     c->started = now();
+    if (begun > 0 && rate > 0) {
+        c->started = time_of(c->due);
+        c->due += count;
+    }
     if (c->fd < 0)
         open_one(c);
     send_more(c);
@@ -270,11 +157,10 @@ static void
 complete(struct connection *c, int go_on)
 {
     answered++;
-    if (taken < MAX_SAMPLES)
-        samples[taken++] = (float)(now() - c->started);
+    sample(now() - c->started);
     c->idle = 1;
     c->received = 0;
-    if (go_on)
+    if (rate > 0 ? begun > 0 && c->due < released : go_on)
         begin(c);
 }
 
@@ -318,6 +204,22 @@ receive(struct connection *c, int go_on)
         fail("shutdown");
 }
 
+/* Begins the requests whose time has come; returns for how many milliseconds there is none. It does
+ * not sleep through the last one: a sleep ends too late, which would count as the server's.
+ */
+static int
+release(double until)
+{
+    double left;
+
+    while ((left = time_of(released) - now()) <= 0 && time_of(released) < until) {
+        struct connection *c = &connections[released++ % count];
+        if (c->idle)
+            begin(c);
+    }
+    return left > 0.002 ? (int)(left * 1e3) - 1 : 0;
+}
+
 /* Serves events until so many were answered, or the time has come. */
 static void
 serve(long enough, double until, int go_on)
@@ -325,7 +227,8 @@ serve(long enough, double until, int go_on)
     struct epoll_event events[512];
 
     while (answered < enough && now() < until) {
-        int ready = epoll_wait(epoll, events, 512, 100);
+        int patience = rate > 0 && go_on ? release(until) : 100;
+        int ready = epoll_wait(epoll, events, 512, patience);
         if (ready < 0 && errno != EINTR)
             fail("epoll_wait");
         for (int i = 0; i < ready; i++) {
@@ -367,9 +270,11 @@ take_options(int argc, char **argv)
 {
     int option;
 
-    while ((option = getopt(argc, argv, "l:su")) != -1) {
+    while ((option = getopt(argc, argv, "l:r:su")) != -1) {
         if (option == 'l')
             line = (size_t)atol(optarg);
+        else if (option == 'r' && (rate = atof(optarg)) > 0)
+            continue;
         else if (option == 's')
             short_lived = 1;
         else if (option == 'u')
@@ -388,18 +293,19 @@ int
 main(int argc, char **argv)
 {
     long counted, enough;
-    double begun, elapsed;
+    double elapsed;
     int waiting = 0;
 
     if (!take_options(argc, argv)) {
         fprintf(stderr,
-                "usage: %s [-s] [-u] [-l LENGTH] PORT CONNECTIONS SIZE SECONDS [REQUESTS]\n",
+                "usage: %s [-s] [-u] [-l LENGTH] [-r RATE] PORT CONNECTIONS SIZE SECONDS "
+                "[REQUESTS]\n",
                 argv[0]);
         return 2;
     }
     argc -= optind;
     argv += optind;
-    port = atoi(argv[0]);
+    port = argv[0];
     count = atoi(argv[1]);
     size = (size_t)atol(argv[2]);
     enough = argc == 5 ? atol(argv[4]) : LONG_MAX;
@@ -414,6 +320,7 @@ main(int argc, char **argv)
     for (int i = 0; i < count; i++) {
         connections[i].fd = -1;
         connections[i].idle = 1;
+        connections[i].due = i;
     }
 
     for (int i = 0; i < count; i++)
@@ -421,20 +328,19 @@ main(int argc, char **argv)
     serve(count, now() + PATIENCE, 0);
     if (answered < count)
         wrong("none within 10 seconds");
-    printf("{\"ready\": %d}\n", count);
-    fflush(stdout);
-    for (int c = 0; c != '\n' && c != EOF;)
-        c = getchar();
+    wait_for_begin(count);
 
     answered = taken = 0;
     begun = now();
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < count && rate <= 0; i++)
         begin(&connections[i]);
     serve(enough, begun + atof(argv[3]), 1);
     elapsed = now() - begun;
     counted = answered;
     for (int i = 0; i < count; i++)
         waiting += !connections[i].idle;
+    if (rate > 0) /* those that should have begun, but wait for an answer before them, too */
+        waiting = (int)(released - counted);
     serve(counted + waiting, now() + PATIENCE, 0);
     if (answered < counted + waiting)
         wrong("not all within 10 seconds");
@@ -443,9 +349,7 @@ main(int argc, char **argv)
         elapsed = now() - begun;
     }
 
-    qsort(samples, (size_t)taken, sizeof *samples, by_value);
-    printf("{\"requests\": %ld, \"seconds\": %.6f, \"all\": %ld, \"p50\": %.9f, \"p99\": %.9f}\n",
-           counted, elapsed, answered, samples[taken / 2], samples[taken * 99 / 100]);
+    sum_up(counted, elapsed, answered);
     for (int i = 0; i < count; i++)
         say_goodbye(&connections[i]);
     return 0;

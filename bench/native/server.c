@@ -1,5 +1,5 @@
-/* The limit: a bare epoll echo server. server SIZE [datagrams]; prints its port as JSON, serves
- * until its input ends, and prints what it has used for each line of input: CPU seconds, and page
+/* The limit: a bare epoll echo server. server SIZE [datagrams | PATH]; prints its port, or the path
+ * of its Unix socket, as JSON, serves until its input ends, and prints what it has used for each line of input: CPU seconds, and page
  * faults. Messages of up to 64 KiB are echoed as they come; larger ones when they are whole, as the
  * other contenders do.
  */
@@ -15,6 +15,7 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 struct connection {
@@ -94,22 +95,33 @@ int
 main(int argc, char **argv)
 {
     struct sockaddr_in address = {.sin_family = AF_INET};
+    struct sockaddr_un path = {.sun_family = AF_UNIX};
+    struct sockaddr *own = (struct sockaddr *)&address;
     socklen_t length = sizeof address;
     struct epoll_event events[512], event = {.events = EPOLLIN};
     int listener, epoll, on = 1, datagrams = argc == 3 && strcmp(argv[2], "datagrams") == 0;
+    int is_path = argc == 3 && argv[2][0] == '/';
 
-    if (argc != 2 && !datagrams) {
-        fprintf(stderr, "usage: %s SIZE [datagrams]\n", argv[0]);
+    if (argc != 2 && !datagrams && !is_path) {
+        fprintf(stderr, "usage: %s SIZE [datagrams | PATH]\n", argv[0]);
         return 2;
     }
     size = (size_t)atol(argv[1]);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    listener = socket(AF_INET, (datagrams ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK, 0);
-    if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0
+    if (is_path) {
+        strncpy(path.sun_path, argv[2], sizeof path.sun_path - 1);
+        own = (struct sockaddr *)&path;
+        length = sizeof path;
+    }
+    listener = socket(own->sa_family, (datagrams ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK, 0);
+    if (bind(listener, own, length) < 0
         || (!datagrams && listen(listener, 1000) < 0))
         return 2;
-    getsockname(listener, (struct sockaddr *)&address, &length);
-    printf("{\"port\": %d}\n", ntohs(address.sin_port));
+    getsockname(listener, own, &length);
+    if (is_path)
+        printf("{\"port\": \"%s\"}\n", path.sun_path);
+    else
+        printf("{\"port\": %d}\n", ntohs(address.sin_port));
     fflush(stdout);
     epoll = epoll_create1(0);
     event.data.ptr = &listener;
@@ -138,7 +150,8 @@ main(int argc, char **argv)
                     free(c);
                     continue;
                 }
-                setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+                if (!is_path)
+                    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
                 c->data = malloc(size > 65536 ? size : 65536);
                 event.data.ptr = c;
                 epoll_ctl(epoll, EPOLL_CTL_ADD, c->fd, &event);

@@ -9,7 +9,7 @@ from bench import apis
 from bench.cases.scheduler import GRAIN, SCHEDULER_CASES
 from bench.catalogue import CASES, select
 from bench.contenders import CONTENDERS, LIMIT
-from bench.targets import TARGETS
+from bench.targets import TARGETS, UNWATCHED
 
 pytestmark = pytest.mark.once
 
@@ -34,7 +34,8 @@ def test_a_name_means_that_case_only_though_others_begin_alike() -> None:
 
 
 def test_a_beginning_means_a_group() -> None:
-    assert names("echo_1k") == ["echo_1k_x10", "echo_1k_x1000"]
+    sizes = (1, 10, 100, 1000, 10_000)
+    assert names("echo_1k") == [f"echo_1k_x{size}" for size in sizes]
     for group in ("memory", "tls", "protocol"):
         assert names(group) == [name for name in CASES if name.startswith(f"{group}_")]
 
@@ -60,7 +61,7 @@ def test_the_limit_takes_part_only_where_there_is_one() -> None:
 def test_targets_name_cases_and_contenders_that_exist() -> None:
     for target in TARGETS:
         assert target.case in CASES
-        assert {target.contender, target.peer} <= CONTENDERS.keys()
+        assert {target.contender, target.peer} <= {*CONTENDERS, UNWATCHED}
 
 
 def test_every_case_of_time_has_a_target_for_both_builds() -> None:
@@ -94,11 +95,14 @@ class Counting:
         return counted
 
 
-@pytest.mark.parametrize("name", SCHEDULER_CASES)
+SMALL = [name for name, case in SCHEDULER_CASES.items() if case.grain <= GRAIN]
+
+
+@pytest.mark.parametrize("name", SMALL)
 def test_a_case_comes_to_an_end_and_leaves_nothing_to_do(name: str) -> None:
     async def main() -> set[asyncio.Task[Any]]:
         api, _ = apis.load("asyncio")
-        await SCHEDULER_CASES[name].body(api, GRAIN)
+        await SCHEDULER_CASES[name].body(api, SCHEDULER_CASES[name].grain)
         return asyncio.all_tasks() - {asyncio.current_task()}
 
     assert asyncio.run(main()) == set()
@@ -112,6 +116,11 @@ def test_a_case_comes_to_an_end_and_leaves_nothing_to_do(name: str) -> None:
         ("gather_100", "gather", GRAIN // 100),
         ("lock", "sleep", GRAIN),
         ("call_soon_100", "sleep", GRAIN // 100),
+        ("semaphore", "sleep", GRAIN),
+        ("event", "Event", GRAIN + 2),
+        ("timeout", "timeout", GRAIN),
+        ("to_thread", "to_thread", GRAIN),
+        ("task_group_100", "TaskGroup", GRAIN // 100),
     ],
 )
 def test_a_case_does_its_operation_as_often_as_it_is_told(

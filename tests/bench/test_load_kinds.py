@@ -50,6 +50,37 @@ def test_messages_are_made_of_lines() -> None:
         assert set(message[99::100]) == set(b"\n")
 
 
+# -- A rate ----------------------------------------------------------------------------------------
+
+
+def test_requests_begin_at_their_rate() -> None:
+    with server(echo) as port:
+        done = load(port, "-r", "1000", connections=3, seconds=0.05, requests=10**9)
+    # Those that should begin while the time lasts, whether they could or not.
+    assert requests(done) <= 51
+    counted = json.loads(done.stdout.splitlines()[-1])
+    assert 0 < counted["p50"] <= counted["p99"] <= counted["p99.9"] <= counted["max"]
+
+
+def test_a_stall_is_charged_to_every_request_that_came_meanwhile() -> None:
+    stalled = threading.Event()
+
+    def stall(number: int, message: bytes) -> bytes:
+        if number == 1:
+            stalled.wait(0.2)
+        return message
+
+    with server(stall) as port:
+        done = load(port, "-r", "1000", seconds=0.3, requests=10**9)
+    assert done.returncode == 0, done.stderr
+    counted = json.loads(done.stdout.splitlines()[-1])
+    # One request alone waited for all of the stall; of those that should have begun during it, half
+    # are charged with more than half of it. Were they counted from when they were sent, only one
+    # of 300 would show it.
+    assert counted["max"] >= 0.2
+    assert counted["p75"] >= 0.02
+
+
 # -- Short connections -----------------------------------------------------------------------------
 
 

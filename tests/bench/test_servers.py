@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 
 from bench.apis import lacking
+from bench.cases.foreign import FOREIGN
 from bench.cases.servers import SERVERS
 from bench.cases.serving import AS_STARTED, FREED
+from bench.loads import HTTP_SERVERS
 from bench.process import ROOT, python_environment
 from tests.support.programs import run_code
 
@@ -32,6 +34,15 @@ APIS = [
     ),
 ]
 LINE = 100
+ECHOES = [name for name in SERVERS if name not in {*HTTP_SERVERS, "watched"}]
+FOREIGN_ECHOES = [
+    pytest.param(
+        *(name, server),
+        marks=pytest.mark.skipif(importlib.util.find_spec(name) is None, reason=f"no {name}"),
+    )
+    for name, foreign in FOREIGN.items()
+    for server in foreign.servers
+]
 
 
 class Child:
@@ -77,7 +88,12 @@ def serving(
     assert child.process.returncode == 0
 
 
-def client(server: str, port: int) -> socket.socket:
+def client(server: str, port: int | str) -> socket.socket:
+    if isinstance(port, str):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(30)
+        sock.connect(port)
+        return sock
     if server == "datagrams":
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.settimeout(30)
@@ -100,7 +116,7 @@ def receive_exactly(sock: socket.socket, size: int) -> bytes:
 
 
 @pytest.mark.parametrize("api", APIS)
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server", ECHOES)
 def test_a_server_echoes_every_connection(api: str, server: str) -> None:
     with serving(api, server, 5 * LINE) as child:
         port = child.hear()["port"]
@@ -113,8 +129,41 @@ def test_a_server_echoes_every_connection(api: str, server: str) -> None:
         assert child.hear().keys() == {"user", "kernel", "faults"}
 
 
+@pytest.mark.parametrize(("api", "server"), FOREIGN_ECHOES)
+def test_the_servers_of_other_runtimes_echo_too(api: str, server: str) -> None:
+    test_a_server_echoes_every_connection(api, server)
+
+
+@pytest.mark.parametrize("server", HTTP_SERVERS)
+def test_a_server_of_http_says_hello(server: str) -> None:
+    for name in server.split("_"):
+        pytest.importorskip(name, reason=f"no {name}")
+    with serving("asyncio", server, 15) as child, client(server, child.hear()["port"]) as sock:
+        sock.sendall(b"GET /00000001 HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")
+        answer = b"".join(iter(lambda: sock.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert answer.endswith(b"hello /00000001")
+
+
+def test_a_server_that_is_not_installed_is_lacking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "aiohttp.web", None)
+
+    async def main() -> None:
+        api: Any = asyncio
+        async with SERVERS["aiohttp"](api, 15):
+            raise AssertionError("it serves")
+
+    with pytest.raises(NotImplementedError, match="aiohttp.web is not installed"):
+        asyncio.run(main())
+
+
+def test_only_a_loop_that_can_be_watched_is() -> None:
+    with serving("asyncio", "watched", LINE) as child:
+        assert child.hear() == {"unsupported": "watch_slow_callbacks is not there"}
+
+
 @pytest.mark.parametrize("api", APIS)
-@pytest.mark.parametrize("server", [name for name in SERVERS if name != "datagrams"])
+@pytest.mark.parametrize("server", [name for name in ECHOES if name != "datagrams"])
 def test_a_server_closes_its_end_when_the_client_does(api: str, server: str) -> None:
     with serving(api, server, LINE) as child, client(server, child.hear()["port"]) as sock:
         sock.sendall(b"x" * (LINE - 1) + b"\n")
