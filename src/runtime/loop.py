@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 import warnings
-from typing import cast
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast
 
 from runtime.kernel import running
+from runtime.kernel.handles import Handle
+from runtime.kernel.timers import TimerHandle
+from runtime.kernel.types import Future, Task
 from runtime.net.network_loop import NetworkLoop
 from runtime.system.system_loop import SystemLoop
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class Loop(NetworkLoop, SystemLoop, asyncio.AbstractEventLoop):  # type: ignore[misc]
@@ -18,6 +27,63 @@ class Loop(NetworkLoop, SystemLoop, asyncio.AbstractEventLoop):  # type: ignore[
     ``selector`` is a ``selectors.BaseSelector``, by default a new ``DefaultSelector``; ``clock``
     returns seconds, and is ``time.monotonic`` by default.
     """
+
+    # -- Types -------------------------------------------------------------------------------------
+
+    # What type checkers are told, and compiled methods cannot say. asyncio's methods return its own
+    # futures, tasks and handles; for the rest these are compatible with them.
+
+    if TYPE_CHECKING:
+
+        def create_task(  # type: ignore[override]
+            self,
+            coro: Coroutine[Any, Any, T] | Generator[Any, Any, T],
+            *,
+            name: object = None,
+            context: Context | None = None,
+            eager_start: bool | None = None,
+            daemon: bool | None = None,
+        ) -> Task[T]:
+            """Run a coroutine concurrently; return its task."""
+
+        def run_until_complete(self, future: Generator[Any, None, T] | Awaitable[T]) -> T:
+            """Run until ``future`` is done; return its result."""
+
+        def run_in_executor(  # type: ignore[override]
+            self,
+            executor: concurrent.futures.Executor | None,
+            func: Callable[[*Ts], T],
+            *args: *Ts,
+        ) -> Future[T]:
+            """Call ``func(*args)`` in a thread, or wherever ``executor`` runs it."""
+
+        def call_soon(  # type: ignore[override]
+            self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+        ) -> Handle:
+            """Call ``callback(*args)`` in the next turn of the loop."""
+
+        def call_soon_threadsafe(  # type: ignore[override]
+            self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+        ) -> Handle:
+            """As ``call_soon``, from any thread."""
+
+        def call_later(  # type: ignore[override]
+            self,
+            delay: float,
+            callback: Callable[[*Ts], object],
+            *args: *Ts,
+            context: Context | None = None,
+        ) -> TimerHandle:
+            """Call ``callback(*args)`` after ``delay`` seconds."""
+
+        def call_at(  # type: ignore[override]
+            self,
+            when: float,
+            callback: Callable[[*Ts], object],
+            *args: *Ts,
+            context: Context | None = None,
+        ) -> TimerHandle:
+            """Call ``callback(*args)`` at ``when``, in seconds on the loop's clock."""
 
     # -- Running -----------------------------------------------------------------------------------
 

@@ -60,7 +60,7 @@ def test_run_until_complete(loop: runtime.Loop) -> None:
 
     assert loop.run_until_complete(Awaitable()) == 7
     with pytest.raises(TypeError, match="coroutine"):
-        loop.run_until_complete(8)
+        loop.run_until_complete(8)  # type: ignore[arg-type]
     other = runtime.new_event_loop()
     with pytest.raises(ValueError, match="another event loop"):
         loop.run_until_complete(other.create_future())

@@ -58,8 +58,9 @@ def test_cancelled_handles_do_not_run(loop: runtime.Loop) -> None:
     handle.cancel()
     assert handle.cancelled()
     assert repr(handle) == "<Handle cancelled>"
-    loop.call_soon(lambda: other.cancel())
-    other = loop.call_soon(calls.append, 2)
+    handles: list[runtime.Handle] = []
+    loop.call_soon(lambda: handles[0].cancel())
+    handles.append(loop.call_soon(calls.append, 2))
     turn(loop)
     assert calls == []
 

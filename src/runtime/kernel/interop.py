@@ -16,6 +16,7 @@ from runtime.kernel.running import get_running_loop
 from runtime.kernel.types import Future, Task, await_it
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Future[Any])
 
 
 def isfuture(obj: object) -> TypeGuard[Future[Any]]:
@@ -57,7 +58,7 @@ def create_task(
 
 
 @overload
-def ensure_future(coro_or_future: Future[T], *, loop: LoopCore | None = None) -> Future[T]: ...
+def ensure_future(coro_or_future: F, *, loop: LoopCore | None = None) -> F: ...
 @overload
 def ensure_future(coro_or_future: Awaitable[T], *, loop: LoopCore | None = None) -> Task[T]: ...
 def ensure_future(coro_or_future: Any, *, loop: LoopCore | None = None) -> Any:

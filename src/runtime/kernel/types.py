@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
 from types import GenericAlias
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from runtime.kernel.future import FutureCore
 from runtime.kernel.scheduler import Scheduler
@@ -66,11 +66,11 @@ class Future(FutureCore, _Subscriptable[T]):
             """Finish with a value. Raises InvalidStateError when the future is already done."""
 
         def add_done_callback(
-            self, fn: Callable[[Future[T]], object], *, context: Context | None = None
+            self, fn: Callable[[Self], object], *, context: Context | None = None
         ) -> None:
             """Call ``fn(future)`` once the future is done."""
 
-        def remove_done_callback(self, fn: Callable[[Future[T]], object]) -> int:
+        def remove_done_callback(self, fn: Callable[[Self], object]) -> int:
             """Take back every ``add_done_callback(fn)``; return how many there were."""
 
         def __await__(self) -> Generator[Any, None, T]: ...
@@ -95,7 +95,7 @@ class Future(FutureCore, _Subscriptable[T]):
         return f"<{type(self).__name__} {' '.join(self.describe_state())}>"
 
 
-class Task(TaskCore, Future[T]):
+class Task(TaskCore, Future[T_co]):  # type: ignore[type-var]  # nobody sets its result
     """A coroutine that the loop runs concurrently with others; also the future of its result.
 
     ``name`` is for reports, ``context`` the context that the coroutine runs in (by default a copy
@@ -126,7 +126,7 @@ class Task(TaskCore, Future[T]):
 
         def __init__(
             self,
-            coro: Coroutine[Any, Any, T] | Generator[Any, Any, T],
+            coro: Coroutine[Any, Any, T_co] | Generator[Any, Any, T_co],
             *,
             loop: Scheduler | None = None,
             name: object = None,
@@ -134,7 +134,7 @@ class Task(TaskCore, Future[T]):
             eager_start: bool = False,
         ) -> None: ...
 
-        def get_coro(self) -> Coroutine[Any, Any, T] | None:
+        def get_coro(self) -> Coroutine[Any, Any, T_co] | None:
             """Return the coroutine that the task runs; None if it ended in its eager start."""
 
 

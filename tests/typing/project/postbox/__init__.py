@@ -1,0 +1,8 @@
+"""A library on top of ``runtime``, as somebody else would write and annotate it."""
+
+from __future__ import annotations
+
+from postbox.concurrency import Batcher, first_of, map_limited, retrying
+from postbox.lines import LineClient, LineServer
+
+__all__ = ["Batcher", "LineClient", "LineServer", "first_of", "map_limited", "retrying"]
