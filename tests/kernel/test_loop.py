@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import runtime
-from runtime.kernel import core
+from runtime.kernel import registry
 from tests.support.programs import run_code
 
 
@@ -400,7 +400,7 @@ def test_a_fork_while_running() -> None:
 
 def test_a_fork_while_nothing_runs() -> None:
     loop = runtime.new_event_loop()
-    core._note_fork()
+    registry._note_fork()
     assert loop.run_until_complete(runtime.sleep(0, 1)) == 1
     loop.close()
 

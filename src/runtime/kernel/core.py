@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import os
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
@@ -34,7 +33,7 @@ from runtime.kernel.future import init_future
 from runtime.kernel.handles import Handle, Runnable
 from runtime.kernel.idle import check_alive, is_idle
 from runtime.kernel.native import mypyc_attr
-from runtime.kernel.registry import live_loops, running_loops, show_tasks_of
+from runtime.kernel.registry import running_loops, show_tasks_of
 from runtime.kernel.reports import check_callback
 from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.task import TaskCore, init_task, leave_task, step
@@ -492,13 +491,3 @@ def _collect(loop: LoopCore) -> None:
     loop.turns += 1
     if timers.entries:
         timers.pop_due(loop._clock(), loop.ready_append)
-
-
-def _note_fork() -> None:
-    running_loops.clear()
-    for loop in live_loops():
-        loop.forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_note_fork)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import sys
 import weakref
 from collections.abc import Callable, Iterator
@@ -24,6 +25,9 @@ class HasTasks(Protocol):
     """A loop, as far as this module is concerned."""
 
     tasks: set[Any]
+
+    def forked(self) -> None:
+        """Take note that this is a child of the process that the loop was made in."""
 
 
 running_loops: dict[int, Any] = {}
@@ -72,11 +76,6 @@ class _EveryTask(weakref.WeakSet[Any]):
         return super().__contains__(item) or any(item in loop.tasks for loop in list(_loops))
 
 
-def live_loops() -> list[Any]:
-    """Return the loops whose tasks are shown."""
-    return list(_loops)
-
-
 def show_tasks_of(loop: HasTasks) -> None:
     """Let ``asyncio.all_tasks()`` see the tasks of ``loop`` for as long as the loop lives."""
     _loops.add(loop)
@@ -84,3 +83,13 @@ def show_tasks_of(loop: HasTasks) -> None:
         registered = getattr(asyncio.tasks, name, None)
         if type(registered) is weakref.WeakSet:
             registered.__class__ = _EveryTask
+
+
+def _note_fork() -> None:
+    running_loops.clear()
+    for loop in list(_loops):
+        loop.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)

@@ -6,7 +6,8 @@ import asyncio
 import concurrent.futures
 import contextvars
 import socket
-from collections.abc import Callable, Generator
+from asyncio.trsock import TransportSocket
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Literal, assert_type
 
 import runtime
@@ -42,7 +43,7 @@ async def tasks() -> None:
     assert_type(task.cancel(), bool)
     assert_type(task.cancelling(), int)
     assert_type(task.get_name(), str)
-    assert_type(await task.get_coro(), int)
+    assert_type(task.get_coro(), Coroutine[Any, Any, int] | None)
     assert_type(task.get_context(), contextvars.Context)
     assert_type(runtime.create_task(text(), name="named", eager_start=True), runtime.Task[str])
     assert_type(runtime.create_task(data(), daemon=True), runtime.Task[bytes])
@@ -226,7 +227,7 @@ async def serve(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> N
 async def servers() -> None:
     async with await runtime.start_server(serve, "localhost", 0) as server:
         assert_type(server, runtime.Server)
-        assert_type(server.sockets, tuple[socket.socket, ...])
+        assert_type(server.sockets, tuple[TransportSocket, ...])
         assert_type(server.is_serving(), bool)
         assert_type(await server.shutdown(timeout=1), None)
     assert_type(await runtime.start_unix_server(serve, "/socket"), runtime.Server)
