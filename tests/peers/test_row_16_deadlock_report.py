@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import runtime
+import runtime.testing
 from tests.support.programs import run_code
 
 
@@ -26,6 +27,16 @@ def test_debug_mode_reports_every_task_and_its_wait() -> None:
     assert "waits for <Future pending" in text
     assert f"{__file__}:" in text
     assert len(caught.value.tasks) == 2
+
+
+def test_a_test_reports_it_in_any_mode() -> None:
+    async def main() -> None:
+        lock = runtime.Lock()
+        async with lock, lock:
+            pass
+
+    with pytest.raises(runtime.DeadlockError, match=r"waits for <.*Lock.* \[locked, waiters:1\]>"):
+        runtime.testing.run(main())
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from types import FrameType
 from typing import Any
 
-from runtime.kernel.describe import await_chain, describe_coroutine
+from runtime.kernel.describe import await_frames, describe_coroutine
+
+_LIBRARIES = ("runtime.", "asyncio.")
+_SUBJECTS = ("self", "resume")
+"""Variables in which a library's coroutine has what it is about: its object, or suspend()'s arm."""
 
 
 class DeadlockError(RuntimeError):
@@ -24,8 +29,54 @@ def deadlock_of(tasks: Iterable[Any]) -> DeadlockError:
         "Nothing is ready, no timer, descriptor or signal is watched, no other thread is alive.",
     ]
     for task in waiting:
-        lines.append(f"  {task.get_name()}: {describe_coroutine(task.get_coro())}")
-        places = await_chain(task.get_coro())
-        lines += [f"    in {name}() at {file}:{line}" for file, line, name in places]
-        lines.append(f"    waits for {task.waits_for()!r}")
+        lines += [f"  {line}" for line in describe_wait(task)]
     return DeadlockError("\n".join(lines), waiting)
+
+
+def describe_wait(task: Any) -> list[str]:
+    """Return lines that say what ``task`` is, where it is suspended, and what it waits for.
+
+    The places are those in the program, not in the library function that it called last.
+    """
+    frames = await_frames(task.get_coro())
+    called: list[FrameType] = []
+    while frames and str(frames[-1].f_globals.get("__name__", "")).startswith(_LIBRARIES):
+        called.append(frames.pop())
+    lines = [f"{task.get_name()}: {describe_coroutine(task.get_coro())}"]
+    lines += [
+        f"  in {frame.f_code.co_qualname}() at {frame.f_code.co_filename}:{frame.f_lineno}"
+        for frame in frames
+    ]
+    awaited = task.waits_for() if hasattr(task, "waits_for") else getattr(task, "_fut_waiter", None)
+    if awaited is None:
+        lines.append("  waits for its turn")
+    elif not called:
+        lines.append(f"  waits for {_shown(awaited)}")
+    else:
+        subjects = [_subject_of(frame) for frame in called]
+        subject = next((each for each in subjects if each is not None), None)
+        # What the program called, or what that called in turn, as wait_for() does.
+        name = [
+            frame.f_code.co_qualname
+            for frame, each in zip(called, subjects, strict=True)
+            if each is subject
+        ][-1]
+        lines.append(f"  waits for {_shown(awaited if subject is None else subject)}, in {name}()")
+    return lines
+
+
+def _subject_of(frame: FrameType) -> object:
+    """Return the object that a coroutine of a library is about; None when it is about none."""
+    for name in _SUBJECTS:
+        if name in frame.f_locals:
+            subject: object = frame.f_locals[name]
+            return subject
+    return None
+
+
+def _shown(subject: object) -> str:
+    """Return its ``repr``; an object whose own one fails must not keep the report from coming."""
+    try:
+        return repr(subject)
+    except Exception:
+        return object.__repr__(subject)

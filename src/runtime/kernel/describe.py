@@ -57,24 +57,23 @@ def describe_coroutine(coro: object) -> str:
     return f"{name}() running at {code.co_filename}:{frame.f_lineno}"
 
 
-def await_chain(coro: object) -> list[tuple[str, int, str]]:
+def await_frames(coro: object) -> list[FrameType]:
     """Follow a suspended coroutine down to what it awaits.
 
-    Returns the place (file, line, function) where each coroutine of the chain is suspended, the
-    outermost first, without the kernel's own.
+    Returns the frame of each coroutine of the chain, the outermost first, without the kernel's own.
     """
-    places: list[tuple[str, int, str]] = []
+    frames: list[FrameType] = []
     for _ in range(_CHAIN_LIMIT):
         frame = coroutine_frame(coro)
         if frame is None:
             break
         if not _is_kernel_frame(frame):
-            places.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname))
+            frames.append(frame)
         inner: object = None
         for attribute in ("cr_await", "gi_yieldfrom", "ag_await"):
             inner = inner or getattr(coro, attribute, None)
         coro = inner
-    return places
+    return frames
 
 
 def creation_stack() -> traceback.StackSummary:

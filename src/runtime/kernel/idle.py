@@ -10,6 +10,7 @@ tests, and in ``run_until_idle``.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import signal
 import threading
@@ -20,10 +21,9 @@ from runtime.kernel.daemons import is_daemon
 from runtime.kernel.deadlock import deadlock_of
 from runtime.kernel.descriptors import DescriptorWatcher
 from runtime.kernel.future import FutureCore
-from runtime.kernel.handles import Handle, Runnable
+from runtime.kernel.handles import Runnable
 from runtime.kernel.poller import Watcher
 from runtime.kernel.scheduler import Scheduler
-from runtime.kernel.task import TaskCore
 
 _RUNNERS = ("asyncio.runners", "runtime.runner")
 """Where the handlers of Ctrl-C come from that only ever cancel the main task."""
@@ -34,14 +34,16 @@ def check_alive(loop: Scheduler, own_threads: Iterable[threading.Thread]) -> Non
 
     For a loop that has nothing ready, and no timer. Any thread could, but for ``own_threads``.
     """
-    if ordinary_tasks(loop) and not (
+    if (
         loop.outside
         or not loop.poller.idle()
         or loop.signal_handlers
         or set(threading.enumerate()) - {threading.current_thread(), *own_threads}
         or _handles_signals()
     ):
-        raise deadlock_of(loop.tasks)
+        return
+    if ordinary_tasks(loop):
+        raise deadlock_of(_tasks_of(loop))
 
 
 def is_idle(
@@ -68,23 +70,29 @@ def is_idle(
     if not all(thread.daemon for thread in others):
         return False
     # What is left is the daemons'. They could still wake a task that is none, if there is one.
-    return all(map(_is_daemons, list(loop.tasks))) or not (
+    return not ordinary_tasks(loop) or not (
         ready or timers or len(watchers) > 1 or handlers or loop.outside
     )
 
 
 def ordinary_tasks(loop: Scheduler) -> list[Any]:
     """Return the tasks that are no daemons."""
-    return [task for task in loop.tasks if not _is_daemons(task)]
+    return [task for task in _tasks_of(loop) if not _is_daemons(task)]
 
 
-def _is_daemons(runnable: Runnable) -> bool:
+def _tasks_of(loop: Scheduler) -> set[Any]:
+    """Return the tasks that have not ended, also those of other classes that a factory made."""
+    tasks: set[Any] = asyncio.all_tasks(loop)  # type: ignore[arg-type]
+    return tasks
+
+
+def _is_daemons(runnable: Any) -> bool:
     """Return whether a daemon began it, or whether daemons only wait for it."""
-    if isinstance(runnable, TaskCore | Handle):
+    if hasattr(runnable, "get_context"):
         return is_daemon(runnable.get_context())
     if isinstance(runnable, FutureCore):
         return not runnable.done() and _only_daemons_wait(runnable)
-    behalf: object = runnable.on_behalf_of()
+    behalf: object = runnable.on_behalf_of() if isinstance(runnable, Runnable) else None
     return isinstance(behalf, FutureCore) and _only_daemons_wait(behalf)
 
 

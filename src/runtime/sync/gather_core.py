@@ -61,6 +61,13 @@ class GatheringCore(FutureCore):
             self._cancel_requested = True
         return cancelled
 
+    def describe_state(self) -> list[str]:
+        """Return the words of the ``repr``, in order."""
+        words = FutureCore.describe_state(self)
+        if self._pending:
+            words.insert(1, f"unfinished={self._unfinished}")
+        return words
+
     def child_ended(self, child: Any) -> None:
         """Take note that ``child`` is done, however it ended."""
         self._unfinished -= 1
