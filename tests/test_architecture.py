@@ -33,7 +33,7 @@ LAYERS = {
         "runtime.loop",
     },
     "runtime.policy": {"runtime.loop"},
-    "runtime.testing": {"runtime.kernel", "runtime.loop", "runtime.runner"},
+    "runtime.testing": {"runtime.kernel", "runtime.sync", "runtime.loop", "runtime.runner"},
     "runtime.runner": {"runtime.kernel", "runtime.system", "runtime.loop"},
 }
 TOP = {"runtime", "runtime.__main__"}

@@ -136,9 +136,9 @@ def test_it_says_where_a_task_waits_and_on_what(
         run(main())
     report = str(caught.value)
     own = report[report.index("\n  waiting: ") :].split("\n  ")[2:]
-    place = f"in {wait.__name__}() at {__file__}:"  # type: ignore[attr-defined]
+    place = f"in {wait.__name__}() at {__file__}:"
     (line,) = [line for line in own if place in line]
-    code: Any = wait.__code__  # type: ignore[attr-defined]
+    code: Any = wait.__code__
     first, last = code.co_firstlineno, max(line for *_, line in code.co_lines() if line)
     assert first < int(line.rpartition(":")[2]) <= last
     waits_for = next(line for line in own if "waits for" in line)
