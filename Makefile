@@ -15,8 +15,8 @@ ECOSYSTEM := build/ecosystem
 # Options for what the target runs: make run ARGS="--connections 500", make test ARGS="-- -k queue"
 ARGS ?=
 
-.PHONY: help run test test-all-pythons conformance ecosystem lint format bench coverage docs \
-	build clean
+.PHONY: help run test test-all-pythons conformance ecosystem lint format bench bench-quick coverage \
+	docs build clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 18
@@ -48,8 +48,11 @@ format: $(VENV)/tools.stamp ## put every file into the project's format
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: build ## measure against asyncio and uvloop
+bench: build ## measure against asyncio, uvloop and others
 	$(BIN)/python -m bench $(ARGS)
+
+bench-quick: build ## measure a case of every kind, in less than three minutes
+	$(BIN)/python -m bench quick --quick --html build/bench-quick.html $(ARGS)
 
 coverage: $(VENV)/tools.stamp ## measure how much of src/runtime the tests reach: 95% at least
 	rm -rf build/coverage && mkdir -p build/coverage

@@ -5,15 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import machine
+from bench import html, machine, markdown, pictures
 from bench.catalogue import CASES, Case, select
+from bench.compare import changes, comparison, lost
 from bench.contenders import CONTENDERS, Contender, ContenderError, Entry, enter
+from bench.growth import growth_table
 from bench.measure import Effort, Result, measure
 from bench.process import ProcessError
-from bench.report import as_json, heading, judged, table
+from bench.progress import Bar
+from bench.record import Record, read, record_of
+from bench.report import as_json, growing, heading, judged, table
 from bench.targets import judge, lacking
 
 THOROUGH = Effort(rounds=7, seconds=0.3)
@@ -24,13 +29,16 @@ PREFERRED_BASELINE = "uvloop"
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = argparse.ArgumentParser(
-        prog="python -m bench", description="Measure runtime against asyncio and uvloop."
+        prog="python -m bench",
+        parents=[outputs()],
+        description="Measure runtime against asyncio and uvloop.",
+        epilog=f"Commands of their own: {', '.join(COMMANDS)}; each has its --help.",
     )
     made.add_argument(
         "cases",
         nargs="*",
         metavar="CASE",
-        help="a name, a pattern such as 'echo_*', or a group such as memory; all by default",
+        help="a name, a pattern such as 'echo_*', a group such as memory, or quick; all by default",
     )
     made.add_argument("--list", action="store_true", help="list the cases and the contenders")
     made.add_argument("--rounds", type=int, help=f"of each case ({THOROUGH.rounds})")
@@ -53,12 +61,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--targets", action="store_true", help="say which targets are reached")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the results to a file")
     return made
-
-
-def progress(text: str) -> None:
-    """Show a line that the next one replaces."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def named(names: str) -> list[Contender]:
@@ -119,6 +121,7 @@ def measure_all(
 ) -> list[Result]:
     """Measure the cases, and print each as soon as it is done."""
     results = []
+    started = time.monotonic()
     for number, case in enumerate(cases, 1):
         taking_part = [entry for entry in entries if case.admits(entry.contender)]
         reason = case.why_not() or ("" if taking_part else "none of the contenders can do it")
@@ -126,17 +129,79 @@ def measure_all(
             print(f"\n{case.name}: left out: {reason}")
             continue
 
-        def show(text: str, counter: str = f"[{number}/{len(cases)}]") -> None:
-            progress(f"{counter} {text}")
-
-        results.append(measure(case, taking_part, effort, show))
-        progress("")
+        bar = Bar(number, len(cases), started)
+        results.append(measure(case, taking_part, effort, bar.show))
+        bar.clear()
         print(f"\n{table(results[-1], baseline)}", flush=True)
     return results
 
 
+def outputs() -> argparse.ArgumentParser:
+    """Return the options that say what is made of a report."""
+    made = argparse.ArgumentParser(add_help=False)
+    made.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
+    made.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="put the tables into a page of documentation"
+    )
+    made.add_argument(
+        "--pictures",
+        type=Path,
+        metavar="FOLDER",
+        help="write SVG files, and PNG files where matplotlib is installed",
+    )
+    return made
+
+
+def written(options: argparse.Namespace, record: Record) -> int:
+    """Write what the options ask for; return the exit status."""
+    if options.html is not None:
+        options.html.write_text(html.page(record))
+    if options.pictures is not None:
+        pictures.write(options.pictures, record)
+    if options.markdown is not None:
+        try:
+            markdown.write(options.markdown, record)
+        except ValueError as error:
+            print(f"{options.markdown}: {error}", file=sys.stderr)
+            return 2
+    return 0
+
+
+def show(arguments: Sequence[str]) -> int:
+    """Make pages and pictures of a report that was written before. Returns the exit status."""
+    usage = argparse.ArgumentParser(prog="python -m bench show", parents=[outputs()])
+    usage.add_argument("report", type=Path, metavar="REPORT.json")
+    options = usage.parse_args(arguments)
+    try:
+        record = read(options.report)
+    except ValueError as error:
+        usage.error(str(error))
+    return written(options, record)
+
+
+def compare(arguments: Sequence[str]) -> int:
+    """Compare two reports. Returns 1 when something became worse than the spread explains."""
+    usage = argparse.ArgumentParser(prog="python -m bench compare")
+    usage.add_argument("before", type=Path, metavar="A.json")
+    usage.add_argument("after", type=Path, metavar="B.json")
+    options = usage.parse_args(arguments)
+    try:
+        before, after = read(options.before), read(options.after)
+    except ValueError as error:
+        usage.error(str(error))
+    found, gone = list(changes(before, after)), list(lost(before, after))
+    print(comparison(found, gone))
+    return 1 if gone or any(change.is_regression for change in found) else 0
+
+
+COMMANDS = {"compare": compare, "show": show}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and report. Returns the exit status: 2 when a contender is not as it should be."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] in COMMANDS:
+        return COMMANDS[arguments[0]](arguments[1:])
     usage = parser()
     options = usage.parse_args(arguments)
     if options.list:
@@ -156,16 +221,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         results = measure_all(cases, entries, baseline, effort)
     except ProcessError as error:
-        progress("")
-        print(error, file=sys.stderr)
+        print(f"\n{error}", file=sys.stderr)
         return 1
+    if fitted := growing(results):
+        print(f"\n{growth_table(fitted)}")
     verdicts = list(judge(results))
     if options.targets:
         print(f"\n{judged(verdicts, lacking(results))}")
+    report = as_json(results, entries, baseline, effort, verdicts)
     if options.json is not None:
-        report = as_json(results, entries, baseline, effort, verdicts)
         options.json.write_text(json.dumps(report, indent=1) + "\n")
-    return 0
+    return written(options, record_of(report))
 
 
 if __name__ == "__main__":

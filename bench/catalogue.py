@@ -42,6 +42,9 @@ class Case:
     has_limit: bool = False
     """Whether the programs in C can do it too."""
 
+    is_own: bool = False
+    """Whether only this project's contenders have what it measures."""
+
     most_rounds: int | None = None
     """More tell nothing new, since the figures hardly vary."""
 
@@ -50,6 +53,8 @@ class Case:
 
     def admits(self, contender: Contender) -> bool:
         """Return whether a contender can do it."""
+        if self.is_own:
+            return contender.is_own
         return self.has_limit or contender is not LIMIT
 
 
@@ -120,6 +125,7 @@ def _watched(load: Load) -> Case:
         "CPU time of 1,024 bytes that are echoed while slow callbacks are watched for",
         SECONDS,
         open_probe,
+        is_own=True,
         why_not=native.why_not,
     )
 
@@ -209,15 +215,25 @@ CASES: dict[str, Case] = {
     )
 }
 
+QUICK = (
+    *("switch", "spawn", "call_soon", "queue", "timers_1k", "echo_1k_x10", "echo_64k_x10"),
+    *("echo_1k_x1000", "protocol_1k_x10", "tls_1k_x10", "accept_close_x10", "latency_10k"),
+    *("memory_task", "memory_stream_server"),
+)
+"""A case of every kind: the word ``quick``."""
+
 
 def select(words: Iterable[str]) -> list[Case]:
     """Return the cases that words mean, in the order of the catalogue; all for no words.
 
-    A word is a case's name, a pattern (``echo_*``), or how several names begin (``memory``).
-    Raises ValueError for one that means nothing.
+    A word is a case's name, a pattern (``echo_*``), how several names begin (``memory``), or
+    ``quick``.    Raises ValueError for one that means nothing.
     """
     chosen: set[str] = set()
     for word in words:
+        if word == "quick":
+            chosen |= set(QUICK)
+            continue
         matching = {word} & CASES.keys() or set(fnmatch.filter(CASES, word))
         matching = matching or {name for name in CASES if name.startswith(f"{word}_")}
         if not matching:

@@ -10,12 +10,13 @@ from typing import Any
 from bench import machine
 from bench.catalogue import BYTES, SECONDS
 from bench.contenders import Entry
+from bench.growth import Fit, fits
 from bench.lines import Usage
 from bench.measure import Effort, Result, Series
 from bench.statistics import NOISY, Spread, is_noisy, ratios, spread
 from bench.targets import Lack, Verdict
 
-FORMAT = 2
+FORMAT = 3
 """Of the JSON; it grows when a reader of the last one would be misled."""
 
 MUCH_COMPANY = 0.1
@@ -95,7 +96,10 @@ def table(result: Result, baseline: str) -> str:
 
 def warnings(result: Result, baseline: str) -> list[str]:
     """Return what should make a reader doubt the figures of a case, and what is missing there."""
-    found = [f"without {name}: {reason}" for name, reason in result.left_out.items()]
+    found = []
+    for reason in dict.fromkeys(result.left_out.values()):
+        names = [name for name, why in result.left_out.items() if why == reason]
+        found.append(f"without {', '.join(names)}: {reason}")
     base = result.series.get(baseline)
     if base is not None and is_noisy(base.costs()):
         part = spread(base.costs()).relative
@@ -144,6 +148,20 @@ def judged(verdicts: Iterable[Verdict], lacks: Iterable[Lack] = ()) -> str:
     return "\n".join([*lines, f"{reached} of {len(lines)} targets reached"])
 
 
+def growing(results: Iterable[Result]) -> list[Fit]:
+    """Return how the cost of an operation grows, where it was measured at several sizes."""
+    return list(
+        fits(
+            {
+                result.case: {
+                    name: spread(series.costs()).median for name, series in result.series.items()
+                }
+                for result in results
+            }
+        )
+    )
+
+
 def as_json(
     results: Sequence[Result],
     entries: Sequence[Entry],
@@ -161,6 +179,7 @@ def as_json(
         },
         "baseline": baseline,
         "effort": dataclasses.asdict(effort),
+        "growth": [dataclasses.asdict(fit) for fit in growing(results)],
         "results": [_result_as_json(result, baseline) for result in results],
         "targets": [
             {**dataclasses.asdict(verdict), "reached": verdict.reached} for verdict in verdicts

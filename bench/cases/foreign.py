@@ -45,14 +45,14 @@ def body_of(api_name: str, case: str) -> Body:
     """Return a case of the scheduler. Raises NotImplementedError where it is not written."""
     if api_name not in FOREIGN:
         return SCHEDULER_CASES[case].body
-    return _written(FOREIGN[api_name].bodies, api_name, case)
+    return _written(FOREIGN[api_name].bodies, case)
 
 
 def weighing_of(api_name: str, case: str) -> Weighing:
     """Return a case of memory. Raises NotImplementedError where it is not written."""
     if api_name not in FOREIGN:
         return MEMORY_CASES[case].body
-    return _written(FOREIGN[api_name].weighings, api_name, case)
+    return _written(FOREIGN[api_name].weighings, case)
 
 
 async def serve(api_name: str, api: Api, server: str, size: int, state: str) -> None:
@@ -61,7 +61,7 @@ async def serve(api_name: str, api: Api, server: str, size: int, state: str) -> 
         await serve_on_loop(api, SERVERS[server], size, state)
         return
     foreign = FOREIGN[api_name]
-    start: Start = _written(foreign.servers, api_name, server)
+    start: Start = _written(foreign.servers, server)
     if state == FREED:
         free_large_block()
     async with start(api, size) as address:
@@ -72,7 +72,7 @@ async def serve(api_name: str, api: Api, server: str, size: int, state: str) -> 
             await foreign.readable(api, 0)
 
 
-def _written(there: Mapping[str, T], api_name: str, case: str) -> T:
+def _written(there: Mapping[str, T], case: str) -> T:
     if case not in there:
-        raise NotImplementedError(f"the case is not one for {api_name}")
+        raise NotImplementedError("it has no such thing, or nothing written for it")
     return there[case]

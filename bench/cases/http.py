@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import importlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 from bench.apis import Api
@@ -25,6 +25,18 @@ def _installed(name: str) -> Any:
         raise NotImplementedError(f"{name} is not installed") from None
 
 
+@contextlib.contextmanager
+def _listening() -> Iterator[tuple[socket.socket, int]]:
+    """Give a socket that listens, and its port, which a loop that takes the socket over hides.
+
+    The protocol is named: asyncio sets TCP_NODELAY only where it is.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as sock:
+        sock.bind((LOOPBACK, 0))
+        sock.listen(BACKLOG)
+        yield sock, sock.getsockname()[1]
+
+
 @contextlib.asynccontextmanager
 async def aiohttp(api: Api, size: int) -> AsyncIterator[Address]:
     """Serve with aiohttp."""
@@ -37,10 +49,10 @@ async def aiohttp(api: Api, size: int) -> AsyncIterator[Address]:
     application.router.add_get("/{name}", hello)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
-    with socket.create_server((LOOPBACK, 0), backlog=BACKLOG) as listening:
+    with _listening() as (listening, port):
         await web.SockSite(runner, listening, backlog=BACKLOG).start()
         try:
-            yield listening.getsockname()[1]
+            yield port
         finally:
             await runner.cleanup()
 
@@ -58,12 +70,12 @@ async def _uvicorn(http: str) -> AsyncIterator[Address]:
     _installed(http)
     options = {"loop": "none", "lifespan": "off", "log_level": "critical", "access_log": False}
     server = uvicorn.Server(uvicorn.Config(_application, http=http, backlog=BACKLOG, **options))
-    with socket.create_server((LOOPBACK, 0), backlog=BACKLOG) as listening:
+    with _listening() as (listening, port):
         serving = asyncio.ensure_future(server.serve([listening]))
         try:
             while not server.started and not serving.done():
                 await asyncio.sleep(0.01)
-            yield listening.getsockname()[1]
+            yield port
         finally:
             server.should_exit = True
             await serving

@@ -29,9 +29,9 @@ def test_what_is_written_for_another_runtime_is_a_case_of_all(name: str) -> None
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_what_is_not_written_is_lacking(name: str) -> None:
-    with pytest.raises(NotImplementedError, match=name):
+    with pytest.raises(NotImplementedError, match="nothing written"):
         body_of(name, "call_soon")
-    with pytest.raises(NotImplementedError, match=name):
+    with pytest.raises(NotImplementedError, match="nothing written"):
         weighing_of(name, "memory_timer")
 
 
@@ -46,7 +46,7 @@ def test_a_case_comes_to_an_end(name: str, case: str) -> None:
         pytest.skip(f"{name} is not installed")
     if case == "switch_100k":
         pytest.skip("it takes seconds")
-    if name == "trio" and case in ("to_thread", "subprocess_spawn"):
+    if name == "trio" and case in {"to_thread", "subprocess_spawn"}:
         pytest.skip("trio keeps its threads for a while after its end")
     api, run = apis.load(name)
     module: Any = api

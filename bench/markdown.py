@@ -1,0 +1,125 @@
+"""The tables of docs/performance.md, made of a report: figures nobody has typed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench.cases.memory import MEMORY_CASES
+from bench.cases.scheduler import SCHEDULER_CASES
+from bench.catalogue import START_CASES
+from bench.record import Record, Recorded
+from bench.report import amount
+
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+COMMAND = "python -m bench --markdown docs/performance.md"
+PEERS = ("asyncio", "uvloop", "rloop", "trio", "curio")
+HEADINGS = ("The scheduler", "The network", "Starting", "Memory")
+
+
+def subject(case: str) -> str:
+    """Return the heading under which a case stands."""
+    if case in SCHEDULER_CASES:
+        return "The scheduler"
+    if case in MEMORY_CASES:
+        return "Memory"
+    return "Starting" if case in {one.name for one in START_CASES} else "The network"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _ahead(case: Recorded, ours: str, peer: str) -> float | None:
+    """Return how many times better the median of one contender is than another's."""
+    one, other = case.contenders.get(ours), case.contenders.get(peer)
+    return None if one is None or other is None else other.cost.median / one.cost.median
+
+
+def _factor(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}x"
+
+
+def _table(record: Record, cases: Sequence[Recorded]) -> Iterator[str]:
+    names = [name for name in record.versions if any(name in case.contenders for case in cases)]
+    yield _row(["case", *names, "compiled to uvloop", "interpreted to asyncio"])
+    yield _row(["---", *["---:"] * (len(names) + 2)])
+    for case in cases:
+        cells = [f"`{case.name}`"]
+        for name in names:
+            one = case.contenders.get(name)
+            cells.append("" if one is None else amount(one.cost.median, case.unit))
+        cells.append(_factor(_ahead(case, "runtime-compiled", "uvloop")))
+        yield _row([*cells, _factor(_ahead(case, "runtime-pure", "asyncio"))])
+
+
+def losses(record: Record) -> Iterator[str]:
+    """Tell each case in which the compiled build is behind a peer, or the interpreted asyncio."""
+    for case in record.cases.values():
+        for ours, peers in (("runtime-compiled", PEERS), ("runtime-pure", ("asyncio",))):
+            behind = [
+                f"{factor:.2f}x {peer}"
+                for peer in peers
+                if (factor := _ahead(case, ours, peer)) is not None and factor < 1
+            ]
+            if behind:
+                yield f"- `{case.name}`, {ours}: {', '.join(behind)}"
+
+
+def figures(record: Record) -> str:
+    """Return the part of the page that is made of a report."""
+    machine = record.machine
+    rounds = f"{record.rounds} round{'s' if record.rounds > 1 else ''} of {record.seconds:g} s"
+    lines = [
+        f"Made by `{COMMAND}` on {record.day}: {rounds}; {machine['python']}, {machine['system']},",
+        f"{machine['processor']}, {machine['cores']} cores. Medians of one operation; a factor",
+        "above 1 means that `runtime` was faster, or smaller.",
+        "",
+        "| contender | version |",
+        "| --- | --- |",
+        *(_row([name, version]) for name, version in record.versions.items()),
+    ]
+    for heading in HEADINGS:
+        cases = [case for case in record.cases.values() if subject(case.name) == heading]
+        if cases:
+            lines += ["", f"### {heading}", "", *_table(record, cases), ""]
+            lines += (f"- `{case.name}`: {case.operation}" for case in cases)
+    lines += ["", "### Losses", "", "Where a peer was ahead:", ""]
+    lines += list(losses(record)) or ["- none"]
+    doubts = [
+        f"- `{case.name}`: {text}" for case in record.cases.values() for text in case.warnings
+    ]
+    if doubts:
+        lines += ["", "### Left out, and reasons for doubt", "", *doubts]
+    if record.growth:
+        lines += ["", "### Growth", "", *_growth(record)]
+    return "\n".join(lines)
+
+
+def _growth(record: Record) -> Iterator[str]:
+    yield (
+        "The exponent of the size with which the cost of one operation grows: 0 means that it is "
+        "the same at every size."
+    )
+    yield ""
+    names = [one for one in record.versions if any(fit.contender == one for fit in record.growth)]
+    yield _row(["with", *names])
+    yield _row(["---", *["---:"] * len(names)])
+    for what in dict.fromkeys(fit.what for fit in record.growth):
+        found = {fit.contender: fit.exponent for fit in record.growth if fit.what == what}
+        yield _row([what, *(f"{found[one]:.2f}" if one in found else "" for one in names)])
+
+
+def replaced(page: str, record: Record) -> str:
+    """Return a page with new figures between its marks. Raises ValueError when it has no marks."""
+    head, begin, rest = page.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"There are no marks for the figures: {BEGIN} and {END}.")
+    return f"{head}{BEGIN}\n\n{figures(record)}\n\n{END}{tail}"
+
+
+def write(path: Path, record: Record) -> None:
+    """Put the figures into a page; make one where there is none."""
+    page = path.read_text() if path.exists() else f"{BEGIN}\n{END}\n"
+    path.write_text(replaced(page, record))

@@ -1,0 +1,120 @@
+"""What is made of a report: the tables of the documentation, the page with plots, the pictures."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from bench import html, markdown, pictures, svg
+from bench.progress import bar
+from bench.record import Record, record_of
+from tests.bench.made_up import report
+
+pytestmark = pytest.mark.once
+
+
+@pytest.fixture
+def record() -> Record:
+    ours, theirs = "runtime-compiled", "uvloop"
+    return record_of(
+        report(
+            {
+                "switch": {theirs: (2e-6, 2e-6), ours: (1e-6, 1e-6), "runtime-pure": (3e-6, 3e-6)},
+                "switch_1k": {theirs: (2e-6, 2e-6), ours: (3e-6, 3e-6)},
+                "switch_100k": {theirs: (2e-6, 2e-6), ours: (1e-6, 1e-6)},
+                "latency_10k": {theirs: (4e-5, 4e-5), ours: (4e-5, 4e-5)},
+                "memory_task": {theirs: (900.0, 900.0), ours: (700.0, 700.0)},
+            },
+            left_out={"curio": "it has no <such> thing"},
+        )
+    )
+
+
+def test_the_tables_name_the_date_the_versions_and_every_case(record: Record) -> None:
+    text = markdown.figures(record)
+    assert record.day in text
+    assert "| uvloop | 1.0 |" in text
+    assert record.machine["python"] in text
+    for case in record.cases:
+        assert f"| `{case}` |" in text
+    assert "| `switch` | 2,000 ns | 1,000 ns | 3,000 ns | 2.00x |  |" in text
+
+
+def test_the_tables_tell_losses_and_what_was_left_out(record: Record) -> None:
+    losses = list(markdown.losses(record))
+    assert losses == ["- `switch_1k`, runtime-compiled: 0.67x uvloop"]
+    assert losses[0] in markdown.figures(record)
+    assert "without curio" in markdown.figures(record)
+
+
+def test_no_losses_are_told_too() -> None:
+    won = record_of(report({"switch": {"uvloop": (2.0,), "runtime-compiled": (1.0,)}}))
+    assert "- none" in markdown.figures(won)
+
+
+def test_only_the_figures_of_a_page_are_replaced(record: Record, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{markdown.BEGIN}\nold\n{markdown.END}\nafter\n")
+    markdown.write(page, record)
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "old" not in text
+    markdown.write(page, record)
+    assert page.read_text() == text
+
+
+def test_a_page_without_marks_is_refused(record: Record) -> None:
+    with pytest.raises(ValueError, match="no marks"):
+        markdown.replaced("a page", record)
+
+
+def test_the_page_with_plots_is_whole_and_fetches_nothing(record: Record) -> None:
+    text = html.page(record)
+    for case in record.cases:
+        assert f'id="{case}"' in text
+    assert "&lt;such&gt;" in text
+    assert not re.search(r"<(script|link|img)|@import|url\(", text)
+    drawn = re.findall(r"<svg.*?</svg>", text)
+    # Bars for each case, one plot of latencies for each, and the growth of the tasks.
+    assert len(drawn) == 2 * len(record.cases) + 1
+    for drawing in drawn:
+        ET.fromstring(drawing)
+
+
+def test_bars_are_as_long_as_their_values() -> None:
+    rows = [svg.Bar("a", 1.0, 1.0, 1.0, "one"), svg.Bar("b", 2.0, 2.0, 2.0, "two <")]
+    root = ET.fromstring(svg.bars("bars & more", rows))
+    one, two = (float(rect.get("width", "0")) for rect in root.findall(".//{*}rect"))
+    assert two == pytest.approx(2 * one, rel=0.01)
+    assert {text.text for text in root.findall(".//{*}text")} == {"a", "b", "one", "two <"}
+
+
+def test_nothing_cannot_be_drawn_as_curves() -> None:
+    with pytest.raises(ValueError, match="nothing to draw: empty"):
+        svg.curves("empty", [svg.Curve("a", ())], str, str)
+
+
+def test_a_curve_may_be_flat_or_a_point() -> None:
+    for points in (((1.0, 2.0), (10.0, 2.0)), ((3.0, 4.0),)):
+        ET.fromstring(svg.curves("flat", [svg.Curve("a", points)], str, str))
+
+
+def test_pictures_are_files_of_their_own(record: Record, tmp_path: Path) -> None:
+    written = pictures.write(tmp_path / "pictures", record)
+    names = {path.name for path in written}
+    assert {"overview.svg", "latency_10k.svg", "growth-of-tasks-that-take-turns.svg"} <= names
+    for path in written:
+        assert path.stat().st_size > 0
+        if path.suffix == ".svg":
+            assert "currentColor" not in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("done", "drawn"), [(0, f"[{'.' * 24}] 0/4"), (2, f"[{'#' * 12}{'.' * 12}] 2/4, 1:30 left")]
+)
+def test_the_bar_shows_what_is_done(done: int, drawn: str) -> None:
+    assert bar(done, 4, 90) == drawn
