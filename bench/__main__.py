@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import html, machine, markdown, pictures
+from bench import html, instructions, machine, markdown, pictures
 from bench.catalogue import CASES, Case, select
 from bench.compare import changes, comparison, lost
 from bench.contenders import CONTENDERS, Contender, ContenderError, Entry, enter
@@ -194,7 +194,7 @@ def compare(arguments: Sequence[str]) -> int:
     return 1 if gone or any(change.is_regression for change in found) else 0
 
 
-COMMANDS = {"compare": compare, "show": show}
+COMMANDS = {"compare": compare, "instructions": instructions.main, "show": show}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
+import json
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bench import html, markdown, pictures, svg
+from bench import html, markdown, svg
 from bench.progress import bar
 from bench.record import Record, record_of
 from tests.bench.made_up import report
+from tests.support.programs import run_program
 
 pytestmark = pytest.mark.once
 
 
 @pytest.fixture
-def record() -> Record:
+def made() -> dict[str, Any]:
     ours, theirs = "runtime-compiled", "uvloop"
-    return record_of(
-        report(
-            {
-                "switch": {theirs: (2e-6, 2e-6), ours: (1e-6, 1e-6), "runtime-pure": (3e-6, 3e-6)},
-                "switch_1k": {theirs: (2e-6, 2e-6), ours: (3e-6, 3e-6)},
-                "switch_100k": {theirs: (2e-6, 2e-6), ours: (1e-6, 1e-6)},
-                "latency_10k": {theirs: (4e-5, 4e-5), ours: (4e-5, 4e-5)},
-                "memory_task": {theirs: (900.0, 900.0), ours: (700.0, 700.0)},
-            },
-            left_out={"curio": "it has no <such> thing"},
-        )
+    return report(
+        {
+            "switch": {theirs: (2e-6, 2e-6), ours: (1e-6, 1e-6), "runtime-pure": (3e-6, 3e-6)},
+            "switch_1k": {theirs: (2e-6, 2e-6), ours: (3e-6, 3e-6)},
+            "switch_100k": {theirs: (2e-6, 2e-6), ours: (1e-6, 1e-6)},
+            "latency_10k": {theirs: (4e-5, 4e-5), ours: (4e-5, 4e-5)},
+            "memory_task": {theirs: (900.0, 900.0), ours: (700.0, 700.0)},
+        },
+        left_out={"curio": "it has no <such> thing"},
     )
+
+
+@pytest.fixture
+def record(made: dict[str, Any]) -> Record:
+    return record_of(made)
 
 
 def test_the_tables_name_the_date_the_versions_and_every_case(record: Record) -> None:
@@ -103,11 +109,15 @@ def test_a_curve_may_be_flat_or_a_point() -> None:
         ET.fromstring(svg.curves("flat", [svg.Curve("a", points)], str, str))
 
 
-def test_pictures_are_files_of_their_own(record: Record, tmp_path: Path) -> None:
-    written = pictures.write(tmp_path / "pictures", record)
-    names = {path.name for path in written}
-    assert {"overview.svg", "latency_10k.svg", "growth-of-tasks-that-take-turns.svg"} <= names
-    for path in written:
+def test_pictures_are_files_of_their_own(made: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text(json.dumps(made))
+    # In a process of its own: matplotlib brings threads along.
+    folder = tmp_path / "pictures"
+    run = run_program("-m", "bench", "show", tmp_path / "report.json", "--pictures", folder)
+    assert run.returncode == 0, run.stderr
+    written = {path.name for path in folder.iterdir()}
+    assert {"overview.svg", "latency_10k.svg", "growth-of-tasks-that-take-turns.svg"} <= written
+    for path in folder.iterdir():
         assert path.stat().st_size > 0
         if path.suffix == ".svg":
             assert "currentColor" not in path.read_text()

@@ -1,0 +1,154 @@
+"""Counting instructions: ``python -m bench instructions``.
+
+What a machine is doing besides, how warm it is, and how fast, changes no count. callgrind runs a
+few fixed workloads on the compiled build and on asyncio, in the same interpreter; what is compared
+with ``instructions.json`` is how many times as many instructions ours takes as asyncio's, so that
+an interpreter that was compiled otherwise changes it little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.contenders import CONTENDERS, ContenderError, enter
+from bench.counted import LONGER, MARK, WORKLOADS
+from bench.process import ROOT
+
+BASELINE = Path(__file__).with_name("instructions.json")
+TOLERANCE = 0.1
+"""By how much more than the baseline's a workload may take, as a part of it."""
+
+MOST_FOR_WATCHING = 0.03
+"""What watching for slow callbacks may add to an echo, as a part of it.
+
+The aim is 2% of the echo benchmark, which the case ``watch_echo_1k_x10`` judges, by CPU time. This
+bound is another: callgrind sees nothing of the system's part of an echo, which is the larger. Of
+the rest, watching was found to add 2.1%, nearly all of which any second thread adds, idle though it
+be: the C library then takes its locks in earnest. The bound guards that figure.
+"""
+
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a workload."""
+
+    text: str
+    is_worse: bool = False
+
+
+def totals(folder: Path) -> list[int]:
+    """Return what callgrind counted up to each mark, in their order."""
+    dumps = sorted(folder.glob("out.*"), key=lambda path: int(path.suffix[1:]))
+    found = [re.search(r"^totals: (\d+)$", dump.read_text(), re.MULTILINE) for dump in dumps]
+    return [int(one[1]) for one in found if one is not None]
+
+
+def per_operation(names: Sequence[str], counted: Sequence[int]) -> dict[str, float]:
+    """Return the instructions of an operation, by workload.
+
+    Every workload has two runs, and of each run there is what came before it, and the run itself.
+    Raises ValueError when there are not so many counts.
+    """
+    if len(counted) != 4 * len(names):
+        raise ValueError(f"There are {len(counted)} counts for {len(names)} workloads.")
+    found = {}
+    for number, name in enumerate(names):
+        short, long = counted[4 * number + 1], counted[4 * number + 3]
+        found[name] = (long - short) / ((LONGER - 1) * WORKLOADS[name][1])
+    return found
+
+
+def count(contender: str, compiled_in: Path | None = None) -> dict[str, float]:
+    """Return the instructions of an operation of each workload.
+
+    Raises ContenderError when the contender is not there, RuntimeError when callgrind fails.
+    """
+    entry = enter(CONTENDERS[contender], compiled_in)
+    with tempfile.TemporaryDirectory() as folder:
+        options = [f"--dump-before={MARK}", f"--callgrind-out-file={folder}/out"]
+        command = [sys.executable, "-m", "bench.counted", entry.contender.api]
+        run = subprocess.run(
+            ["valgrind", "--quiet", "--tool=callgrind", *options, *command],
+            env={**entry.environment, "PYTHONHASHSEED": "0"},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if run.returncode:
+            raise RuntimeError(f"callgrind failed with {contender}:\n{run.stderr}")
+        return per_operation(run.stdout.split(), totals(Path(folder)))
+
+
+def relative(ours: Mapping[str, float], theirs: Mapping[str, float]) -> dict[str, float]:
+    """Return how many times as many instructions ours takes, by workload."""
+    return {name: ours[name] / theirs[name] for name in ours if name in theirs}
+
+
+def judge(found: Mapping[str, float], baseline: Mapping[str, float]) -> list[Outcome]:
+    """Compare what was found with the baseline, workload by workload."""
+    outcomes = []
+    for name, value in found.items():
+        wanted = baseline.get(name)
+        if wanted is None:
+            outcomes.append(Outcome(f"{name}: {value:.3f} of asyncio's; not in the baseline", True))
+            continue
+        change = value / wanted - 1
+        words = f"{name}: {value:.3f} of asyncio's, {wanted:.3f} in the baseline, {change:+.1%}"
+        if change > TOLERANCE:
+            outcomes.append(Outcome(f"{words}: WORSE by more than {TOLERANCE:.0%}", True))
+        elif change < -TOLERANCE:
+            outcomes.append(Outcome(f"{words}: better; take it over with --update"))
+        else:
+            outcomes.append(Outcome(words))
+    return outcomes
+
+
+def judge_watching(ours: Mapping[str, float]) -> Outcome:
+    """Tell what watching for slow callbacks adds to an echo."""
+    added = ours["echo_watched"] / ours["echo"] - 1
+    words = f"watching for slow callbacks adds {added:+.2%} to an echo"
+    is_worse = added > MOST_FOR_WATCHING
+    return Outcome(words + f": WORSE than {MOST_FOR_WATCHING:.0%}" * is_worse, is_worse)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Count, and compare. Returns 1 when something takes too many, 2 when nothing was counted."""
+    usage = argparse.ArgumentParser(prog="python -m bench instructions")
+    usage.add_argument("--compiled", type=Path, metavar="FOLDER", help="where the package lies")
+    usage.add_argument("--update", action="store_true", help="make this the baseline")
+    options = usage.parse_args(arguments)
+    if shutil.which("valgrind") is None:
+        print("There is no valgrind: install it, for its callgrind counts.", file=sys.stderr)
+        return 2
+    try:
+        ours, theirs = count("runtime-compiled", options.compiled), count("asyncio")
+    except (ContenderError, RuntimeError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    for name, value in ours.items():
+        print(f"{name}: {value:,.0f} instructions an operation")
+    baselines = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
+    found = relative(ours, theirs)
+    if options.update:
+        baselines[VERSION] = {name: round(value, 4) for name, value in found.items()}
+        BASELINE.write_text(json.dumps(baselines, indent=1) + "\n")
+    outcomes = [judge_watching(ours)]
+    if VERSION in baselines:
+        outcomes += judge(found, baselines[VERSION])
+    else:
+        print(f"There is no baseline for Python {VERSION}: --update makes one.")
+    for outcome in outcomes:
+        print(outcome.text)
+    return 1 if any(outcome.is_worse for outcome in outcomes) else 0
