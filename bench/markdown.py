@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.cases.memory import MEMORY_CASES
 from bench.cases.scheduler import SCHEDULER_CASES
-from bench.catalogue import START_CASES
+from bench.catalogue import CASES, START_CASES
 from bench.record import Record, Recorded
 from bench.report import amount
 
@@ -108,6 +109,25 @@ def _growth(record: Record) -> Iterator[str]:
     for what in dict.fromkeys(fit.what for fit in record.growth):
         found = {fit.contender: fit.exponent for fit in record.growth if fit.what == what}
         yield _row([what, *(f"{found[one]:.2f}" if one in found else "" for one in names)])
+
+
+def lacks(page: str) -> list[str]:
+    """Return what the figures of a page lack: a date, versions, cases, the losses."""
+    text = page.partition(BEGIN)[2].partition(END)[0]
+    missing = [] if BEGIN in page and END in page else ["the marks"]
+    if not re.search(rf"{re.escape(COMMAND)}` on \d{{4}}-\d\d-\d\d: \d+ rounds? of", text):
+        missing.append("the command, the date and the rounds")
+    if not re.search(r"CPython \d+\.\d+\.\d+", text):
+        missing.append("the version of Python")
+    missing += (
+        f"the version of {name}"
+        for name in ("asyncio", "uvloop", "runtime-pure", "runtime-compiled")
+        if not re.search(rf"^\| {name} \| \S", text, re.MULTILINE)
+    )
+    missing += (f"the case {name}" for name in CASES if f"| `{name}` | " not in text)
+    if not re.search(r"^### Losses\n\nWhere a peer was ahead:\n\n- ", text, re.MULTILINE):
+        missing.append("the losses")
+    return missing
 
 
 def replaced(page: str, record: Record) -> str:
