@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from pygments.lexers.special import TextLexer
+
 import runtime
 
 project = "runtime"
@@ -97,5 +99,6 @@ def skip_internals(
 
 
 def setup(app: Any) -> None:
-    """Tell Sphinx about the function above."""
+    """Tell Sphinx about the function above, and that the diagrams of calls are plain text."""
+    app.add_lexer("trace", TextLexer)
     app.connect("autodoc-skip-member", skip_internals)

@@ -1,0 +1,33 @@
+"""docs/how-it-works.md, whose diagrams are recorded from the loop."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+
+import pytest
+
+from docs.tools.awaits import BLOCK, PAGE
+from tests.support.programs import ROOT, TIMEOUT
+
+pytestmark = pytest.mark.once
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="it is recorded with epoll")
+def test_the_diagrams_are_what_the_loop_does_today() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "RUNTIME_NO_LEAF": "1"}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "tools" / "awaits.py")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    in_the_page = "\n".join(BLOCK.findall(PAGE.read_text()))
+    assert done.stdout.splitlines() == in_the_page.splitlines(), (
+        "record them anew: PYTHONPATH=src RUNTIME_NO_LEAF=1 python docs/tools/awaits.py --write"
+    )
