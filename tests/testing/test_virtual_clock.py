@@ -72,7 +72,7 @@ async def times_out_with_asyncio() -> None:
 
 async def suspends() -> None:
     loop = runtime.get_running_loop()
-    await runtime.suspend(lambda resume: loop.call_later(HOUR, lambda: resume()).cancel)
+    return await runtime.suspend(lambda resume: loop.call_later(HOUR, resume, None).cancel)
 
 
 WAITS = [

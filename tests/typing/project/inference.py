@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Literal, assert_type
 
 import runtime
+import runtime.testing
 
 
 async def number() -> int:
@@ -157,6 +158,8 @@ def running() -> None:
         assert_type(runner.run(text()), str)
         assert_type(runner.get_loop(), runtime.Loop)
     assert_type(runtime.new_event_loop(), runtime.Loop)
+    assert_type(runtime.testing.run(number()), int)
+    assert_type(runtime.testing.VirtualClock().new_event_loop(), runtime.Loop)
     with asyncio.Runner(loop_factory=runtime.Loop) as theirs:
         assert_type(theirs.run(number()), int)
 
