@@ -1,0 +1,226 @@
+"""The fragments in the documentation, run inside a program that stands for what is around them.
+
+A block marked ``py`` is no program of its own. Each has its surroundings here, where ``<fragment>``
+stands for it, or a test that writes it into the file whose name its first line gives.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tests.support.programs import ROOT, TIMEOUT, run_program
+
+pytestmark = pytest.mark.once
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FRAGMENT = re.compile(r"^```py\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILES = {
+    "# conftest.py": "tests/ecosystem/test_test_tools.py",
+    "# gunicorn.conf.py": "tests/ecosystem/test_multi_core.py",
+}
+"""First lines of fragments that are files, and who runs them, where the tool is installed."""
+
+CERTIFICATES = """
+import pathlib, runtime, ssl, trustme
+authority = trustme.CA()
+authority.cert_pem.write_to_path("authority.pem")
+issued = authority.issue_cert("localhost", "www.example.org")
+issued.private_key_pem.write_to_path("key.pem")
+for pem in issued.cert_chain_pems:
+    pem.write_to_path("chain.pem", append=True)
+"""
+# A server that ends its connections with a goodbye of TLS, or without.
+SERVER = (
+    CERTIFICATES
+    + """
+import contextlib, os, socket, threading
+os.environ["SSL_CERT_FILE"] = "authority.pem"  # what the system trusts
+for_server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+for_server.load_cert_chain("chain.pem", "key.pem")
+listener = socket.create_server(("127.0.0.1", 0))
+host, port = "localhost", listener.getsockname()[1]
+
+real_getaddrinfo = socket.getaddrinfo
+def getaddrinfo(name, number, *rest, **options):  # www.example.org:443 is here
+    return real_getaddrinfo("127.0.0.1", port, *rest, **options)
+socket.getaddrinfo = getaddrinfo
+
+def serve(with_goodbye):
+    client, _ = listener.accept()
+    with contextlib.suppress(OSError), for_server.wrap_socket(client, server_side=True) as tls:
+        tls.sendall(b"hello")
+        if with_goodbye:
+            tls.unwrap()
+"""
+)
+AROUND = {
+    "context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)": CERTIFICATES
+    + """
+<fragment>
+listening = context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
+assert context.get_ca_certs() == []
+""",
+    'context = ssl.create_default_context(cafile="authority.pem")': CERTIFICATES
+    + """
+<fragment>
+assert len(context.get_ca_certs()) == 1
+""",
+    'reader, writer = await runtime.open_connection("www.example.org", 443, ssl=True)': SERVER
+    + """
+thread = threading.Thread(target=serve, args=[True])
+thread.start()
+async def main():
+    <fragment>
+    assert await reader.read() == b"hello"
+    writer.close()
+runtime.run(main())
+thread.join()
+""",
+    "try:\n    data = await reader.read(65536)": SERVER
+    + """
+thread = threading.Thread(target=serve, args=[False])
+thread.start()
+async def main():
+    reader, writer = await runtime.open_connection(host, port, ssl=True)
+    assert await reader.readexactly(5) == b"hello"
+    <fragment>
+    assert data == b""
+    writer.close()
+runtime.run(main())
+thread.join()
+""",
+    "async with runtime.timeout(10):\n    reader, writer": SERVER
+    + """
+thread = threading.Thread(target=serve, args=[True])
+thread.start()
+async def main():
+    <fragment>
+    assert await reader.read() == b"hello"
+    writer.close()
+runtime.run(main())
+thread.join()
+""",
+    "# serve.py": """
+import os, signal
+import runtime
+start_server = runtime.start_server
+async def start_and_be_told_to_stop(answer, host, port, **options):
+    assert (host, port) == ("0.0.0.0", 8000)
+    server = await start_server(answer, "127.0.0.1", 0, **options)
+    runtime.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGTERM)
+    return server
+runtime.start_server = start_and_be_told_to_stop
+<fragment>
+print("stopped in good order")
+""",
+    "class TestOnRuntime(unittest.IsolatedAsyncioTestCase):": """
+import asyncio, sys, unittest
+import runtime
+<fragment>
+    async def test_it_runs(self):
+        if sys.version_info >= (3, 13):
+            assert isinstance(asyncio.get_running_loop(), runtime.Loop)
+unittest.main()
+""",
+}
+PYTEST_FILES = {
+    "import pytest\nimport runtime\n\n\n@pytest.fixture\nasync def server():": """
+<fragment>
+
+async def handle(reader, writer):
+    await runtime.sleep(3600)
+    writer.write(b"Goodbye.\\n")
+    writer.close()
+""",
+}
+"""Fragments that are tests for pytest and its plugin."""
+
+
+def fragments() -> list[str]:
+    """Return every fragment of every page."""
+    return [found for page in PAGES for found in FRAGMENT.findall(page.read_text())]
+
+
+def fragment(beginning: str) -> str:
+    """Return the fragment that begins in this way."""
+    (found,) = [found for found in fragments() if found.startswith(beginning)]
+    return str(found)
+
+
+def filled(around: str, found: str) -> str:
+    """Put a fragment into its surroundings, as deep as these want it."""
+    line = re.search(r"^( *)<fragment>$", around, re.MULTILINE)
+    assert line is not None
+    return around.replace(line[0], textwrap.indent(found.rstrip(), line[1]))
+
+
+@pytest.mark.parametrize("beginning", AROUND, ids=range(len(AROUND)))
+def test_a_fragment_runs(beginning: str, tmp_path: Path) -> None:
+    around = AROUND[beginning]
+    if "trustme" in around:
+        pytest.importorskip("trustme", reason="no certificates without trustme")
+    program = f"import os; os.chdir({str(tmp_path)!r})\n{filled(around, fragment(beginning))}"
+    done = run_program("-c", program)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("beginning", PYTEST_FILES, ids=range(len(PYTEST_FILES)))
+def test_a_test_passes(beginning: str, tmp_path: Path) -> None:
+    test = tmp_path / "test_of_the_page.py"
+    test.write_text(filled(PYTEST_FILES[beginning], fragment(beginning)))
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    plugins = ("no:runtime", "runtime.testing.pytest_plugin", "no:asyncio", "no:anyio")
+    options = [word for plugin in (*plugins, "no:cacheprovider") for word in ("-p", plugin)]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, "-c", str(tmp_path / "pytest.ini"), str(test)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+
+
+def test_every_fragment_is_run_somewhere() -> None:
+    known = (*FILES, *AROUND, *PYTEST_FILES)
+    assert [found for found in fragments() if not found.startswith(known)] == []
+    for first_line, test in FILES.items():
+        assert re.escape(first_line.removeprefix("# ")) in (ROOT / test).read_text()
+
+
+def test_every_block_says_what_it_is() -> None:
+    kinds = {
+        kind
+        for page in PAGES
+        for kind in re.findall(r"^```(.*)\n(?:.*\n)*?```$", page.read_text(), re.MULTILINE)
+    }
+    assert kinds == {
+        *("python", "output", "py", "sh", "text", "trace"),
+        *("{eval-rst}", "{toctree}"),
+    }
+
+
+def test_what_is_typed_into_a_shell_is_there() -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    pages = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "bench" / "README.md"]
+    lines = [
+        line.partition("#")[0].split()
+        for page in pages
+        for block in re.findall(r"^```sh\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+        for line in block.splitlines()
+    ]
+    assert lines
+    for words in lines:
+        if words and words[0] == "make":
+            assert words[1] in targets
+        for word in words:
+            if re.fullmatch(r"(src|tests|docs|bench)/[\w/.-]+", word):
+                assert (ROOT / word).exists(), word
