@@ -158,6 +158,17 @@ def test_a_thread_of_the_executor_that_has_nothing_to_do_is_not_waited_for() -> 
     assert idle(main()) == "done"
 
 
+@pytest.mark.parametrize("daemon", [None, 3600])
+def test_a_thread_that_ends_without_a_word_is_noticed(daemon: float | None) -> None:
+    async def main() -> str:
+        if daemon is not None:
+            runtime.create_task(runtime.sleep(daemon), daemon=True)
+        threading.Timer(0.02, int).start()
+        return "done"
+
+    assert idle(main()) == "done"
+
+
 def test_neither_is_a_daemon_thread_nor_one_from_before() -> None:
     ended = threading.Event()
 

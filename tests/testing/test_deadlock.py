@@ -211,6 +211,16 @@ def test_neither_does_the_watch_for_slow_callbacks() -> None:
         run(main())
 
 
+@pytest.mark.parametrize("clock", ["real", "virtual"])
+def test_a_thread_that_ended_without_a_word_wakes_nobody(clock: Any) -> None:
+    async def main() -> None:
+        threading.Timer(0.02, int).start()
+        await runtime.Event().wait()
+
+    with pytest.raises(runtime.DeadlockError):
+        run(main(), clock=clock)
+
+
 def test_an_executor_of_the_program_s_own_may_be_at_work_for_others() -> None:
     async def main() -> str:
         with concurrent.futures.ThreadPoolExecutor() as pool:

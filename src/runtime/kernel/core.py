@@ -31,7 +31,7 @@ from runtime.kernel.daemons import daemon_context
 from runtime.kernel.executor import DefaultExecutor, submit
 from runtime.kernel.future import init_future
 from runtime.kernel.handles import Handle, Runnable
-from runtime.kernel.idle import check_alive, is_idle
+from runtime.kernel.idle import checked_wait, is_idle
 from runtime.kernel.native import mypyc_attr
 from runtime.kernel.registry import running_loops, show_tasks_of
 from runtime.kernel.reports import check_callback
@@ -480,8 +480,8 @@ def _collect(loop: LoopCore) -> None:
         loop.poller.poll_when_busy()
     else:
         timeout = timers.wait_time(loop._clock()) if timers.entries else -1.0
-        if timeout < 0 and (loop.debug or loop.reports_deadlocks):
-            check_alive(loop, loop.own_threads())
+        if loop.until_idle or (timeout < 0 and (loop.debug or loop.reports_deadlocks)):
+            timeout = checked_wait(loop, loop.own_threads(), timeout, not loop.until_idle)
         loop.waiting = True
         try:
             # The handler of a signal may have queued something since; from here on it has to wake.

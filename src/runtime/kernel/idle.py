@@ -29,21 +29,26 @@ _RUNNERS = ("asyncio.runners", "runtime.runner")
 """Where the handlers of Ctrl-C come from that only ever cancel the main task."""
 
 
-def check_alive(loop: Scheduler, own_threads: Iterable[threading.Thread]) -> None:
-    """Raise DeadlockError when there are tasks, and nothing can wake any of them.
+LOOK_AGAIN = 0.05
+"""Seconds after which a loop looks again that only threads could wake: none tells when it ends."""
 
-    For a loop that has nothing ready, and no timer. Any thread could, but for ``own_threads``.
+
+def checked_wait(
+    loop: Scheduler, own_threads: Iterable[threading.Thread], timeout: float, deadlocks: bool
+) -> float:
+    """Return the seconds, up to ``timeout``, for which a loop that has nothing ready may wait.
+
+    A negative number is without limit. With ``deadlocks``, DeadlockError is raised when there is no
+    limit, there are tasks, and nothing can wake any of them: any thread could, but for
+    ``own_threads``.
     """
-    if (
-        loop.outside
-        or not loop.poller.idle()
-        or loop.signal_handlers
-        or set(threading.enumerate()) - {threading.current_thread(), *own_threads}
-        or _handles_signals()
-    ):
-        return
-    if ordinary_tasks(loop):
-        raise deadlock_of(_tasks_of(loop))
+    others = set(threading.enumerate()) - {threading.current_thread(), *own_threads}
+    if timeout < 0 and deadlocks:
+        if loop.outside or not loop.poller.idle() or loop.signal_handlers or _handles_signals():
+            return timeout
+        if not others and ordinary_tasks(loop):
+            raise deadlock_of(_tasks_of(loop))
+    return LOOK_AGAIN if others and not 0 <= timeout <= LOOK_AGAIN else timeout
 
 
 def is_idle(

@@ -134,8 +134,10 @@ class _JumpingSelector(selectors.BaseSelector):
         if events or timeout == 0:
             return events
         loop = cast(Loop, asyncio.get_running_loop())
-        if timeout is None or loop.outside:
+        if loop.outside:
             return self._selector.select(None)
+        if not loop.timers.entries:
+            return self._selector.select(timeout)
         if len(self._selector.get_map()) > 1:
             events = self._selector.select(self._patience)
         if not events:
