@@ -378,7 +378,9 @@ def test_processes(runner: LoopRunner) -> None:
         endless = [sys.executable, "-c", "print('up', flush=True); import time; time.sleep(600)"]
         async with await anyio.open_process(endless) as process:
             assert process.stdout is not None
-            said = await process.stdout.receive()
+            said = b""
+            while not said.endswith(b"\n"):
+                said += await process.stdout.receive()
             process.terminate()
             status = await process.wait()
         with anyio.move_on_after(0.2) as scope:

@@ -429,12 +429,13 @@ def _run_turns(loop: LoopCore) -> None:
         _collect(loop)
         for _ in range(len(ready)):
             runnable = popleft()
-            if isinstance(runnable, Handle):
+            # Tasks first: of what it says no to, isinstance() asks for the __class__ besides.
+            if isinstance(runnable, TaskCore):
+                step(runnable)
+            elif isinstance(runnable, Handle):
                 if loop.task_entered:
                     leave_task(loop)
                 runnable.run()
-            elif isinstance(runnable, TaskCore):
-                step(runnable)
             else:
                 runnable.run()
         runnable = None  # It may have ended: the loop is not to keep it until the next turn.

@@ -38,7 +38,8 @@ def python_step(coro: Steppable, context: Context) -> object:
         yielded = context.run(coro.send, None)
     except StopIteration as stop:
         return (stop.value,)
-    return [yielded] if isinstance(yielded, tuple) else yielded
+    # Of a future, which is no tuple, isinstance() would ask for its __class__.
+    return [yielded] if type(yielded) is tuple else yielded
 
 
 def python_recv(fd: int) -> bytes | None:
