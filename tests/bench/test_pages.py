@@ -91,7 +91,6 @@ def test_what_a_page_s_figures_lack_is_named(record: Record) -> None:
     assert "the marks" in markdown.lacks("a page")
 
 
-@pytest.mark.xfail(reason="its figures are of a time before --markdown, and of fewer cases")
 def test_the_page_in_the_documentation_lacks_nothing() -> None:
     assert markdown.lacks((ROOT / "docs" / "performance.md").read_text()) == []
 
