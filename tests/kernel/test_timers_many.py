@@ -1,0 +1,72 @@
+"""Timers by the thousand, which are sorted instead of pushed and popped one by one."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+import runtime
+
+
+class Clock:
+    """A clock that stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_they_fire_in_order_however_they_were_set(seed: int) -> None:
+    generator = random.Random(seed)
+    clock = Clock()
+    loop = runtime.Loop(clock=clock)
+    fired: list[tuple[float, int]] = []
+    expected: list[tuple[float, int]] = []
+    number = 0
+    for _ in range(8):
+        set_now = []
+        for _ in range(generator.choice([1, 10, 63, 64, 65, 200, 1000])):
+            # Few moments for many timers: those of one moment keep the order of setting.
+            entry = (clock.now + 1 + generator.randrange(200), number)
+            number += 1
+            set_now.append((entry, loop.call_at(entry[0], fired.append, entry)))
+            expected.append(entry)
+        if generator.random() < 0.7:
+            for entry, handle in generator.sample(set_now, len(set_now) // 3):
+                handle.cancel()
+                expected.remove(entry)
+        clock.now += generator.choice([0, 1, 20, 150, 400])
+        for _ in range(3):
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+        assert fired == sorted(entry for entry in expected if entry[0] <= clock.now)
+    clock.now = 1e9
+    for _ in range(3):
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+    assert fired == sorted(expected)
+    loop.close()
+
+
+def test_a_callback_may_cancel_those_that_are_due_with_it() -> None:
+    clock = Clock()
+    loop = runtime.Loop(clock=clock)
+    fired: list[int] = []
+    handles: list[runtime.TimerHandle] = []
+
+    def fire(number: int) -> None:
+        fired.append(number)
+        for handle in handles[number + 1 :: 2]:
+            handle.cancel()
+
+    handles += [loop.call_at(1.0, fire, number) for number in range(1000)]
+    clock.now = 2.0
+    for _ in range(3):
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+    assert fired == list(range(0, 1000, 2))
+    loop.close()
