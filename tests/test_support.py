@@ -76,6 +76,8 @@ def run_pytest(folder: Path, source: str) -> subprocess.CompletedProcess[str]:
     test = folder / "test_leaking.py"
     test.write_text(source)
     settings = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder)]
+    # The package, which is installed as a plugin, is imported before pytest can rewrite it.
+    settings += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     program = (
         "import sys, pytest, tests.support.leaks as leaks\n"
         "leaks.PATIENCE = 0.1\n"

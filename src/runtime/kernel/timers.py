@@ -153,18 +153,16 @@ class TimerHeap:
                 end = bisect.bisect_right(entries, (now, _AFTER_ALL))
                 due = entries[:end]
                 del entries[:end]
-                for entry in due:
-                    self._hand_over(entry[2], ready)
-                return
-            count += 1
-            self._hand_over(_heappop(entries)[2], ready)
-
-    def _hand_over(self, timed: Runnable, ready: Callable[[Runnable], object]) -> None:
-        if timed.cancelled():
-            self._cancelled -= 1
-        else:
-            timed.left_heap()
-            ready(timed)
+            else:
+                count += 1
+                due = [_heappop(entries)]
+            for entry in due:
+                timed: Runnable = entry[2]
+                if timed.cancelled():
+                    self._cancelled -= 1
+                else:
+                    timed.left_heap()
+                    ready(timed)
 
     def forget(self, timed: Runnable) -> None:
         """Note that something of what waits here was just cancelled."""
