@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -46,6 +47,15 @@ class Api:
     timeout: Callable[[float], AbstractAsyncContextManager[Any]]
     new_future: Callable[[], Any]
     """Return a future of the running loop."""
+
+    def end(self, writer: Writer) -> None:
+        """Announce the end of what is written."""
+        try:
+            writer.write_eof()
+        except OSError as error:
+            # asyncio's raises when the connection was lost and nothing has told the reader yet.
+            if self.name != "asyncio" or error.errno != errno.ENOTCONN:
+                raise
 
     def abort(self, writer: Any) -> None:
         """Close the connection of ``writer`` now."""

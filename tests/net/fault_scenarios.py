@@ -209,7 +209,7 @@ class Talk:
         try:
             await self._follow(reader, writer, is_client, report)
             if not self.contexts:
-                writer.write_eof()
+                self.api.end(writer)
             if not (self.contexts and is_client):
                 report.received += await reader.read()
                 report.eof = reader.at_eof()

@@ -118,23 +118,32 @@ def test_objects_go_at_once(certificates: Certificates, connect: Connect) -> Non
     runtime.run(main())
 
 
-async def check_memory(certificates: Certificates, count: int) -> None:
+async def check_memory(certificates: Certificates, rounds: int, count: int) -> None:
+    """Check that there is a round after which there is no more than before.
+
+    One that leaves something for each connection leaves it in every round; the allocator, which
+    keeps memory for later, is done with that after a few.
+    """
     server_side, client_side = contexts(certificates)
+    more_objects, more_memory = [], []
     async with serving(echo, ssl=server_side) as address:
-        await many(with_streams, address, client_side, 400)
+        await many(with_streams, address, client_side, 200)
         await settled()
-        before, objects = resident(), len(gc.get_objects())
-        await many(with_streams, address, client_side, count)
-        await settled()
-        assert len(gc.get_objects()) < objects + count // 10
-        # A connection that stayed would be 50 KiB and more.
-        assert resident() < before + count * 2048
+        for _ in range(rounds):
+            before, objects = resident(), len(gc.get_objects())
+            await many(with_streams, address, client_side, count)
+            await settled()
+            more_objects.append(len(gc.get_objects()) - objects)
+            more_memory.append(resident() - before)
+    assert min(more_objects) < count // 10
+    # A connection that stayed would be 50 KiB and more.
+    assert min(more_memory) < count * 2048
 
 
 def test_memory_stays(certificates: Certificates) -> None:
-    runtime.run(check_memory(certificates, 1000))
+    runtime.run(check_memory(certificates, 5, 200))
 
 
 @pytest.mark.slow
 def test_memory_stays_for_long(certificates: Certificates) -> None:
-    runtime.run(check_memory(certificates, 20_000))
+    runtime.run(check_memory(certificates, 4, 5000))
