@@ -25,10 +25,12 @@ def pytest_sessionstart() -> None:
     """Refuse to test another build than the one that was meant; have signals as in a terminal."""
     if wrong := build.wrong_build():
         raise pytest.UsageError(wrong)
-    # A shell starts what is to run in the background with both ignored, and children inherit that.
+    # A shell starts what is to run in the background with the first two ignored, nohup with the
+    # last, and children inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
