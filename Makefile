@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 INTERPRETER := $(shell $(PYTHON) -c 'import sys; print(*sys.version_info[:3], sys.base_prefix)')
 # Whatever a build is made of: a change in any of it makes it anew, and so does a file that is gone.
 SOURCES := setup.py pyproject.toml \
-	$(sort $(shell find src -name '*.py' -o -name '*.c' -o -name py.typed))
+	$(sort $(shell find src -name '*.py' -o -name '*.[ch]' -o -name py.typed))
 LOG := build/install.log
 # The libraries of `make ecosystem` have an environment of their own: some bring plugins for pytest.
 ECOSYSTEM := build/ecosystem

@@ -62,7 +62,8 @@ COMPILED = (
 # Without debugging information, which would hold the paths of the building machine.
 LEAF = Extension(
     "runtime.kernel._leaf",
-    ["src/runtime/kernel/_leaf.c", "src/runtime/kernel/_leaf_room.c"],
+    [f"src/runtime/kernel/_leaf{part}.c" for part in ("", "_epoll", "_internet", "_room")],
+    depends=["src/runtime/kernel/_leaf.h"],
     extra_compile_args=["-g0"],
 )
 

@@ -83,7 +83,7 @@ CONTENDERS = {
 def _newest_leaf_build() -> Path:
     """Return the folder of an interpreted build with the C leaf, made anew when out of date."""
     digest = hashlib.sha256(sys.version.encode())
-    for path in sorted([ROOT / "setup.py", *SOURCE.rglob("*.py"), *SOURCE.rglob("*.c")]):
+    for path in sorted([ROOT / "setup.py", *SOURCE.rglob("*.py"), *SOURCE.rglob("*.[ch]")]):
         digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
     folder = native.CACHE / f"leaf-{digest.hexdigest()[:12]}"
     if not folder.exists():

@@ -106,7 +106,7 @@ def source_digest() -> str:
     """Return a digest of everything that a build is made of."""
     digest = hashlib.sha256(sys.version.encode())
     files = [ROOT / "setup.py", ROOT / "pyproject.toml"]
-    files += (path for path in (ROOT / "src").rglob("*") if path.suffix in {".py", ".c"})
+    files += (path for path in (ROOT / "src").rglob("*") if path.suffix in {".py", ".c", ".h"})
     for path in sorted(files):
         digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

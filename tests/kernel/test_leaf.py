@@ -26,11 +26,14 @@ IMPLEMENTATIONS = {
     "twin": types.SimpleNamespace(
         step=leaf.python_step,
         recv=leaf.python_recv,
+        read=leaf.python_read,
         recv_some=leaf.python_recv_some,
         send=leaf.python_send,
+        write=leaf.python_write,
         recvfrom=leaf.python_recvfrom,
         sendto=leaf.python_sendto,
         epoll_wait=leaf.python_epoll_wait,
+        epoll_modify=leaf.python_epoll_modify,
         Room=leaf.PythonRoom,
     )
 }
@@ -166,11 +169,33 @@ def test_send(implementation: Any, pair: tuple[socket.socket, socket.socket]) ->
     assert caught.value.errno in (errno.EPIPE, errno.ECONNRESET)
 
 
+def test_a_pipe(implementation: Any) -> None:
+    reading, writing = os.pipe()
+    try:
+        for end in (reading, writing):
+            os.set_blocking(end, False)
+        assert implementation.read(reading) is None
+        assert implementation.write(writing, b"bytes") == 5
+        assert implementation.read(reading) == b"bytes"
+        total = 0
+        while sent := implementation.write(writing, b"x" * 50_000):
+            total += sent
+        while (data := implementation.read(reading)) is not None:
+            total -= len(data)
+        assert total == 0
+    finally:
+        os.close(writing)
+    assert implementation.read(reading) == b""
+    os.close(reading)
+
+
 def test_bad_descriptors(implementation: Any, pair: tuple[socket.socket, socket.socket]) -> None:
     number = no_descriptor()
     calls: list[Callable[[], object]] = [
         lambda: implementation.recv(number),
         lambda: implementation.send(number, b""),
+        lambda: implementation.read(number),
+        lambda: implementation.write(number, b""),
     ]
     for call in calls:
         with pytest.raises(OSError) as caught:  # noqa: PT011
@@ -199,8 +224,33 @@ def test_bad_arguments_of_the_leaf() -> None:
             built.recv(wrong)
     with pytest.raises(OverflowError):
         built.recv(2**80)
+    modify = built.epoll_modify(0)
+    for arguments in ((1,), (1, "mask"), ("x", 1)):
+        with pytest.raises(TypeError):
+            modify(*arguments)
+    with pytest.raises(TypeError):
+        built.epoll_modify(None)
     with pytest.raises(OSError, match="descriptor"):
         built.epoll_wait(no_descriptor())(0.0)
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="this system has no epoll")
+def test_epoll_modify(implementation: Any, pair: tuple[socket.socket, socket.socket]) -> None:
+    one, two = pair
+    with select.epoll() as epoll:
+        modify = implementation.epoll_modify(epoll)
+        assert modify(one.fileno(), select.EPOLLIN) is False
+        epoll.register(one.fileno(), 0)
+        two.send(b"x")
+        assert epoll.poll(0) == []
+        assert modify(one.fileno(), select.EPOLLIN | select.EPOLLONESHOT) is True
+        assert epoll.poll(0) == [(one.fileno(), select.EPOLLIN)]
+        assert epoll.poll(0) == []
+        assert modify(one.fileno(), select.EPOLLOUT | select.EPOLLONESHOT) is True
+        assert epoll.poll(0) == [(one.fileno(), select.EPOLLOUT)]
+        number = one.fileno()
+        one.close()
+        assert modify(number, select.EPOLLIN) is False
 
 
 @pytest.mark.skipif(not hasattr(select, "epoll"), reason="this system has no epoll")

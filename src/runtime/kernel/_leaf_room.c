@@ -3,10 +3,7 @@
  * It is a bytes object that is written to before anybody sees it. take() hands it out, and refuses
  * while there is a view that could still be written to; so nobody sees it change.
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-
-PyObject *make_room_type(void);
+#include "_leaf.h"
 
 typedef struct {
     PyObject_HEAD
@@ -137,7 +134,7 @@ static PyType_Spec room_spec = {"runtime.kernel._leaf.Room", sizeof(Room), 0, Py
                                 room_slots};
 
 PyObject *
-make_room_type(void)
+leaf_make_room_type(void)
 {
     return PyType_FromSpec(&room_spec);
 }

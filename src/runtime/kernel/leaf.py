@@ -26,6 +26,9 @@ Data = bytes | bytearray | memoryview
 Wait = Callable[[float], list[tuple[int, int]]]
 """Waits up to so many seconds (negative: no limit) and gives (descriptor, epoll mask) pairs."""
 
+Modify = Callable[[int, int], bool]
+"""Has other events watched on a descriptor, given as an epoll mask; False: epoll knows it not."""
+
 
 def python_step(coro: Steppable, context: Context) -> object:
     """Run ``coro`` in ``context`` up to its next suspension, and say how it stopped.
@@ -70,6 +73,16 @@ def python_send(fd: int, data: Data) -> int:
         return os.write(fd, data)
     except BlockingIOError:
         return 0
+
+
+def python_read(fd: int) -> bytes | None:
+    """As ``python_recv``, from any descriptor that does not block: a pipe, a terminal."""
+    return python_recv(fd)
+
+
+def python_write(fd: int, data: Data) -> int:
+    """As ``python_send``, to any descriptor that does not block: a pipe, a terminal."""
+    return python_send(fd, data)
 
 
 def python_recvfrom(sock: socket.socket) -> tuple[bytes, Any] | None:
@@ -137,6 +150,19 @@ def python_epoll_wait(epoll_fd: int) -> Wait:
     return select.epoll.fromfd(os.dup(epoll_fd)).poll
 
 
+def python_epoll_modify(epoll: select.epoll) -> Modify:
+    """Return the function that modifies registrations of ``epoll``, which must stay open."""
+
+    def modify(fd: int, mask: int) -> bool:
+        try:
+            epoll.modify(fd, mask)
+        except OSError:
+            return False
+        return True
+
+    return modify
+
+
 def release(wait: Wait) -> None:
     """Close what ``python_epoll_wait`` holds; the leaf's own holds nothing."""
     holder = getattr(wait, "__self__", None)
@@ -155,11 +181,14 @@ if TYPE_CHECKING or os.environ.get("RUNTIME_NO_LEAF"):
     has_leaf: bool = False
     step: Callable[[Steppable, Context], object] = python_step
     recv: Callable[[int], bytes | None] = python_recv
+    read: Callable[[int], bytes | None] = python_read
     recv_some: Callable[[int, int], bytes | None] = python_recv_some
     send: Callable[[int, Data], int] = python_send
+    write: Callable[[int, Data], int] = python_write
     recvfrom: Callable[[socket.socket], tuple[bytes, Any] | None] = python_recvfrom
     sendto: Callable[[socket.socket, Data, Any], int] = python_sendto
     epoll_wait: Callable[[int], Wait] = python_epoll_wait
+    epoll_modify: Callable[[select.epoll], Modify] = python_epoll_modify
     Room = PythonRoom
 else:
     try:
@@ -168,21 +197,27 @@ else:
         has_leaf = False
         step = python_step
         recv = python_recv
+        read = python_read
         recv_some = python_recv_some
         send = python_send
+        write = python_write
         recvfrom = python_recvfrom
         sendto = python_sendto
         epoll_wait = python_epoll_wait
+        epoll_modify = python_epoll_modify
         Room = PythonRoom
     else:
         has_leaf = True
         step = _leaf.step
         recv = _leaf.recv
+        read = _leaf.read
         recv_some = _leaf.recv_some
         send = _leaf.send
+        write = _leaf.write
         recvfrom = _leaf.recvfrom
         sendto = _leaf.sendto
         Room = _leaf.Room
         accept = getattr(_leaf, "accept", None)
         # Only where the system has epoll.
         epoll_wait = getattr(_leaf, "epoll_wait", python_epoll_wait)
+        epoll_modify = getattr(_leaf, "epoll_modify", python_epoll_modify)

@@ -117,7 +117,7 @@ class Poller:
         self._epoll_wait: leaf.Wait | None = None
         # For ``arm``: the selector's epoll, when it has one.
         self._epoll: Any = None
-        self._epoll_modify: Any = None
+        self._epoll_modify: leaf.Modify | None = None
         # For ``arm`` without epoll: the file that a number meant when it was registered.
         self._files: dict[int, tuple[int, int] | None] = {}
         given: Any = self._selector
@@ -125,7 +125,7 @@ class Poller:
             self._epoll_wait = leaf.epoll_wait(given.fileno())
             # A duplicate, for the object closes its descriptor.
             self._epoll = select.epoll.fromfd(os.dup(given.fileno()))
-            self._epoll_modify = self._epoll.modify
+            self._epoll_modify = leaf.epoll_modify(self._epoll)
 
     @property
     def selector(self) -> selectors.BaseSelector:
@@ -193,26 +193,24 @@ class Poller:
             if watcher.events:
                 self._unregister(watcher)
             self._take_over(watcher.fd)
-        if self._epoll is None:
+        modify = self._epoll_modify
+        if modify is None:
             self._arm_selector(watcher, events)
         else:
-            self._arm_epoll(watcher, events)
+            self._arm_epoll(watcher, events, modify)
         watcher.events = events
 
-    def _arm_epoll(self, watcher: Watcher, events: int) -> None:
+    def _arm_epoll(self, watcher: Watcher, events: int, modify: leaf.Modify) -> None:
         mask = _EPOLLONESHOT | _epoll_mask(events)
         if watcher.once:
-            try:
-                self._epoll_modify(watcher.fd, mask)
-            except OSError:
-                self._unregister(watcher)
-            else:
+            if modify(watcher.fd, mask):
                 return
+            self._unregister(watcher)
         try:
             self._epoll.register(watcher.fd, mask)
         except FileExistsError:
             # The file is back under the number that it had before another one took that.
-            self._epoll_modify(watcher.fd, mask)
+            self._epoll.modify(watcher.fd, mask)
         self._note_armed(watcher)
 
     def _note_armed(self, watcher: Watcher) -> None:
@@ -241,16 +239,13 @@ class Poller:
         Where the selector is not epoll, that is not always known; it is then taken to.
         """
         fd = watcher.fd
-        if self._epoll is None:
+        modify = self._epoll_modify
+        if modify is None:
             return fd not in self._files or self._files[fd] == file_of(fd)
         mask = _epoll_mask(watcher.events)
         if watcher.once:
             mask |= _EPOLLONESHOT
-        try:
-            self._epoll_modify(fd, mask)
-        except OSError:
-            return False
-        return True
+        return modify(fd, mask)
 
     def watch_anew(self, watcher: Watcher) -> None:
         """Register a watcher again: its descriptor's number may mean another file by now."""

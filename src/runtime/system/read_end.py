@@ -13,7 +13,7 @@ from runtime.kernel.poller import READ
 from runtime.system.pipe_ends import Pipe, PipeEnd
 
 _run_in: Final = Context.run
-_receive: Final[Callable[[int], bytes | None]] = leaf.recv
+_receive: Final[Callable[[int], bytes | None]] = leaf.read
 # Reads that empty the largest pipe that Linux gives to ordinary users, 1 MiB.
 _READS_TO_CATCH_UP: Final = 32
 

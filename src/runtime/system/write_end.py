@@ -27,7 +27,7 @@ from runtime.system.pipe_ends import Pipe, PipeEnd
 _IOV_MAX: Final = 1024
 _WARN_AFTER: Final = 5
 _run_in: Final = Context.run
-_send: Final[Callable[[int, Any], int]] = leaf.send
+_send: Final[Callable[[int, Any], int]] = leaf.write
 _logger: Final = logging.getLogger("asyncio")
 
 

@@ -1,0 +1,60 @@
+/* What the files of the C leaf share. */
+#ifndef RUNTIME_LEAF_H
+#define RUNTIME_LEAF_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <limits.h>
+
+#define RECEIVE_SIZE 65536
+
+/* One receive buffer for the process: it is only touched with the GIL held, so that no two receives
+ * overlap, and it stays in the cache and mapped, where a fresh 64 KiB object a read would not. */
+extern char leaf_receive_buffer[RECEIVE_SIZE];
+
+/* What to do about a failed system call. */
+enum verdict { NOT_NOW, TRY_AGAIN, FAILED };
+
+/* Judge by errno. FAILED: an exception is set. */
+enum verdict leaf_judge_errno(void);
+
+/* Both return -1 with an exception set, or 0. They are here to be inlined. */
+static inline int
+leaf_check_count(const char *name, Py_ssize_t got, Py_ssize_t wanted)
+{
+    if (got == wanted)
+        return 0;
+    PyErr_Format(PyExc_TypeError, "%s() takes exactly %zd arguments (%zd given)", name, wanted, got);
+    return -1;
+}
+
+static inline int
+leaf_descriptor_of(PyObject *argument, int *fd)
+{
+    long value = PyLong_AsLong(argument);
+
+    if (value == -1 && PyErr_Occurred())
+        return -1;
+    if (value < 0 || value > INT_MAX) {
+        PyErr_Format(PyExc_ValueError, "%ld is not a file descriptor", value);
+        return -1;
+    }
+    *fd = (int)value;
+    return 0;
+}
+
+/* In _leaf_room.c. */
+PyObject *leaf_make_room_type(void);
+
+/* In _leaf_internet.c. */
+int leaf_prepare_internet(void);
+PyObject *leaf_recvfrom(PyObject *module, PyObject *sock);
+PyObject *leaf_sendto(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
+PyObject *leaf_accept(PyObject *module, PyObject *argument);
+
+/* In _leaf_epoll.c. */
+PyObject *leaf_epoll_wait(PyObject *module, PyObject *argument);
+PyObject *leaf_epoll_modify(PyObject *module, PyObject *argument);
+
+#endif

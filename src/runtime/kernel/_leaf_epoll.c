@@ -1,0 +1,160 @@
+/* The system calls of epoll, a part of the leaf: see leaf.python_epoll_wait and
+ * leaf.python_epoll_modify.
+ */
+#include "_leaf.h"
+
+#ifdef __linux__
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define MAX_EVENTS 1024
+#define MAX_WAIT 86400.0
+
+/* How many polls that do not wait may pass before one of them gives the GIL up all the same, so that
+ * a loop that is never idle starves no other thread. */
+#define POLLS_PER_RELEASE 64
+
+/* Wait up to `seconds`; negative: no limit. A kernel that has epoll_pwait2 (Linux 5.11) waits to the
+ * nanosecond; an older one to the next millisecond. */
+static int
+wait_for_events(int fd, struct epoll_event *events, double seconds)
+{
+#ifdef SYS_epoll_pwait2
+    static int missing;
+
+    if (seconds > 0 && !missing) {
+        struct {
+            long long tv_sec;
+            long long tv_nsec;
+        } limit;
+        int count;
+
+        limit.tv_sec = (long long)seconds;
+        limit.tv_nsec = (long long)ceil((seconds - (double)limit.tv_sec) * 1e9);
+        if (limit.tv_nsec > 999999999)
+            limit.tv_nsec = 999999999;
+        count = (int)syscall(SYS_epoll_pwait2, fd, events, MAX_EVENTS, &limit, NULL, 0);
+        if (count >= 0 || errno != ENOSYS)
+            return count;
+        missing = 1;
+    }
+#endif
+    return epoll_wait(fd, events, MAX_EVENTS, seconds < 0 ? -1 : (int)ceil(seconds * 1e3));
+}
+
+static PyObject *
+event_pair(const struct epoll_event *event)
+{
+    PyObject *fd = PyLong_FromLong(event->data.fd);
+    PyObject *mask = PyLong_FromUnsignedLong(event->events);
+    PyObject *pair = fd != NULL && mask != NULL ? PyTuple_New(2) : NULL;
+
+    if (pair == NULL) {
+        Py_XDECREF(fd);
+        Py_XDECREF(mask);
+        return NULL;
+    }
+    PyTuple_SET_ITEM(pair, 0, fd);
+    PyTuple_SET_ITEM(pair, 1, mask);
+    return pair;
+}
+
+/* The function that epoll_wait() makes: `self` is the epoll descriptor. */
+static PyObject *
+wait_on_epoll(PyObject *self, PyObject *timeout)
+{
+    /* On the stack: another thread's loop may wait while this one has given up the GIL, or while a
+     * finalizer runs between the objects that are made below. */
+    struct epoll_event events[MAX_EVENTS];
+    static unsigned int polls;
+    PyObject *list;
+    double seconds;
+    int fd, count, i;
+
+    fd = (int)PyLong_AsLong(self);
+    seconds = PyFloat_AsDouble(timeout);
+    if (seconds == -1.0 && PyErr_Occurred())
+        return NULL;
+    if (seconds > MAX_WAIT)
+        seconds = MAX_WAIT;
+    if (seconds == 0.0 && ++polls % POLLS_PER_RELEASE != 0) {
+        count = epoll_wait(fd, events, MAX_EVENTS, 0);
+        if (count >= 0 && PyErr_CheckSignals() < 0)
+            return NULL;
+    }
+    else {
+        Py_BEGIN_ALLOW_THREADS
+        count = wait_for_events(fd, events, seconds);
+        Py_END_ALLOW_THREADS
+    }
+    if (count < 0) {
+        if (errno == EINTR)
+            return PyErr_CheckSignals() < 0 ? NULL : PyList_New(0);
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    list = PyList_New(count);
+    for (i = 0; list != NULL && i < count; i++) {
+        PyObject *pair = event_pair(&events[i]);
+        if (pair == NULL)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, i, pair);
+    }
+    return list;
+}
+
+static PyMethodDef wait_on_epoll_def = {
+    "wait", wait_on_epoll, METH_O, "Wait for events, up to so many seconds; negative: no limit."};
+
+PyObject *
+leaf_epoll_wait(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+    int fd;
+
+    if (leaf_descriptor_of(argument, &fd) < 0)
+        return NULL;
+    return PyCFunction_New(&wait_on_epoll_def, argument);
+}
+
+/* The function that epoll_modify() makes: `self` is the epoll descriptor. The call returns at once,
+ * so the GIL is kept. */
+static PyObject *
+modify_in_epoll(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    struct epoll_event event = {0};
+    unsigned long mask;
+    int fd;
+
+    if (leaf_check_count("modify", nargs, 2) < 0 || leaf_descriptor_of(args[0], &fd) < 0)
+        return NULL;
+    mask = PyLong_AsUnsignedLong(args[1]);
+    if (mask == (unsigned long)-1 && PyErr_Occurred())
+        return NULL;
+    event.events = (uint32_t)mask;
+    event.data.fd = fd;
+    return PyBool_FromLong(epoll_ctl((int)PyLong_AsLong(self), EPOLL_CTL_MOD, fd, &event) == 0);
+}
+
+static PyMethodDef modify_in_epoll_def = {
+    "modify", (PyCFunction)(void (*)(void))modify_in_epoll, METH_FASTCALL,
+    "Watch other events on a descriptor; return whether epoll knows it."};
+
+PyObject *
+leaf_epoll_modify(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+    int fd = PyObject_AsFileDescriptor(argument);
+    PyObject *number, *function;
+
+    number = fd >= 0 ? PyLong_FromLong(fd) : NULL;
+    if (number == NULL)
+        return NULL;
+    function = PyCFunction_New(&modify_in_epoll_def, number);
+    Py_DECREF(number);
+    return function;
+}
+
+#endif /* __linux__ */
