@@ -61,10 +61,12 @@ class _Chain:
             self._loop.outside.discard(self._work)
         if ours.done():
             return
-        if theirs.cancelled():
+        # Each question takes a lock: whether it was cancelled is told by the first.
+        try:
+            error = theirs.exception()
+        except concurrent.futures.CancelledError:
             ours.cancel()
             return
-        error = theirs.exception()
         if error is None:
             ours.set_result(theirs.result())
         else:

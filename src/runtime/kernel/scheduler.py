@@ -19,7 +19,7 @@ from selectors import BaseSelector
 from types import FunctionType, MethodType
 from typing import Any, Final, NoReturn
 
-from runtime.kernel import reports
+from runtime.kernel import leaf, reports
 from runtime.kernel.daemons import OutsideWork
 from runtime.kernel.describe import creation_stack
 from runtime.kernel.handles import Handle, Runnable
@@ -30,6 +30,8 @@ from runtime.kernel.watchdog import run_signal_handlers
 
 ExceptionHandler = Callable[[Any, dict[str, Any]], object]
 
+_send: Final[Callable[[socket.socket, Any, Any], int]] = leaf.sendto
+_receive: Final[Callable[[int], bytes | None]] = leaf.recv
 _callable: Final = callable
 _FunctionType: Final = FunctionType
 _MethodType: Final = MethodType
@@ -207,9 +209,9 @@ class Scheduler:
             return
         self._wake_pending = True
         try:
-            self._wake_sender.send(b"\0")
-        except BlockingIOError:
-            pass  # The buffer is full: a wake-up is certainly on its way.
+            # If the buffer is full, a wake-up is certainly on its way. The leaf keeps the GIL: the
+            # loop would wake up only to wait for it, while this thread waits to go on.
+            _send(self._wake_sender, b"\0", None)
         except OSError:
             if self._refusal is None:
                 raise
@@ -224,13 +226,9 @@ class Scheduler:
         In this order: a signal that comes after the socket was emptied has a byte there.
         """
         try:
-            while True:
-                try:
-                    data = self._wake_receiver.recv(4096)
-                except (BlockingIOError, InterruptedError):
-                    break
-                if len(data) < 4096:
-                    break
+            fd = self._wake_receiver.fileno()
+            while len(_receive(fd) or b"") == leaf.RECEIVE_SIZE:
+                pass
             run_signal_handlers()
         finally:
             self._wake_pending = False
