@@ -23,6 +23,7 @@ from typing import Any, Final
 from runtime.kernel import leaf
 from runtime.kernel.allocator import have_large_blocks_kept
 from runtime.kernel.core import LoopCore
+from runtime.kernel.errors import LimitOverrunError
 from runtime.kernel.future import FutureCore, finish_future, rearm_future
 from runtime.net.layers import Lower, Top, lost
 from runtime.net.receive_buffer import ReceiveBuffer
@@ -246,6 +247,30 @@ class StreamEnd(Top):
         if self._paused and self.unread.size <= self._limit:
             self._go_on()
         return data
+
+    def take_until(self, separators: tuple[bytes, ...], limit: int, scanned: int) -> bytes | None:
+        """Remove and return what comes up to and with the separator that ends first.
+
+        None when there is none yet; the first ``scanned`` bytes are known to hold none. Raises
+        LimitOverrunError when more than ``limit`` bytes come before it: they stay to be read.
+        """
+        unread = self.unread
+        # What may be the beginning of a separator still counts for nothing.
+        searched = unread.size
+        start = stop = 0
+        for separator in separators:
+            found = unread.find(separator, scanned)
+            if found >= 0 and (stop == 0 or found + len(separator) < stop):
+                start = found
+                stop = found + len(separator)
+            searched = min(searched, unread.size + 1 - len(separator))
+        if stop:
+            if start > limit:
+                raise LimitOverrunError("Separator is found, but chunk is longer than limit", start)
+            return self.take(stop)
+        if searched > limit:
+            raise LimitOverrunError("Separator is not found, and chunk exceed the limit", searched)
+        return None
 
     def take_some(self, most: int) -> bytes | None:
         """As ``take``; ``b""`` at the end, and None when there is nothing yet.

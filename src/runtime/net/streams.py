@@ -13,7 +13,7 @@ import socket
 import ssl
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Final
 
 from runtime.kernel.core import LoopCore
@@ -29,6 +29,8 @@ from runtime.net.tls_options import TLSOptions, upgrade_tls
 
 DEFAULT_LIMIT: Final = 64 * 1024
 """Bytes: how long a line may be, and half of what may wait unread before the peer is held up."""
+
+_LINE_END: Final = (b"\n",)
 
 Buffer = bytes | bytearray | memoryview
 
@@ -95,17 +97,23 @@ class StreamReader:
         Raises ValueError when the line is longer than the limit: it is then removed. Cancellation
         safe.
         """
+        end = self._end
+        scanned = 0
         try:
-            return await self.readuntil(b"\n")
-        except IncompleteReadError as error:
-            return error.partial
+            line = end.take_until(_LINE_END, self._limit, scanned)
+            while line is None:
+                if end.eof:
+                    return end.take_rest()
+                scanned = end.unread.size
+                await end.readable("readline")
+                line = end.take_until(_LINE_END, self._limit, scanned)
         except LimitOverrunError as error:
-            end = self._end
             if end.unread.find(b"\n", error.consumed) == error.consumed:
                 end.take(error.consumed + 1)
             else:
                 end.take(end.unread.size)
             raise ValueError(error.args[0]) from None
+        return line
 
     async def readuntil(self, separator: bytes | tuple[bytes, ...] = b"\n") -> bytes:
         r"""Return what comes up to and with ``separator``, or the first of several to end.
@@ -120,28 +128,15 @@ class StreamReader:
         if not all(separators):
             raise ValueError("Separator should be at least one-byte string")
         end = self._end
-        received = end.unread
-        longest = max(len(mark) for mark in separators)
         scanned = 0
-        while True:
-            size = received.size
-            if size > scanned:
-                start, stop = _first_match(received.find, separators, scanned)
-                if stop:
-                    if start > self._limit:
-                        raise LimitOverrunError(
-                            "Separator is found, but chunk is longer than limit", start
-                        )
-                    return end.take(stop)
-                scanned = max(size + 1 - longest, 0)
-                if scanned > self._limit:
-                    raise LimitOverrunError(
-                        "Separator is not found, and chunk exceed the limit", scanned
-                    )
-                scanned = size
+        data = end.take_until(separators, self._limit, scanned)
+        while data is None:
             if end.eof:
                 raise IncompleteReadError(end.take_rest(), None)
+            scanned = end.unread.size
             await end.readable("readuntil")
+            data = end.take_until(separators, self._limit, scanned)
+        return data
 
     async def readexactly(self, n: int) -> bytes:
         """Return exactly ``n`` bytes.
@@ -360,18 +355,6 @@ class StreamWriter:
     def __repr__(self) -> str:
         unsent = self._end.lower.unsent_size()
         return f"<{type(self).__name__} {unsent} bytes unsent {self._end!r}>"
-
-
-def _first_match(
-    find: Callable[[bytes, int], int], separators: Sequence[bytes], scanned: int
-) -> tuple[int, int]:
-    """Return where the separator that ends first begins and ends; the end is 0 without any."""
-    best_start = best_end = 0
-    for mark in separators:
-        start = find(mark, scanned)
-        if start >= 0 and (best_end == 0 or start + len(mark) < best_end):
-            best_start, best_end = start, start + len(mark)
-    return best_start, best_end
 
 
 def make_streams(
