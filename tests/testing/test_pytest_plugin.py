@@ -301,6 +301,14 @@ async def leaky():
 async def test_of_a_fixture(leaky):
     pass
 
+@pytest.fixture
+async def open_file():
+    os.open(os.devnull, os.O_RDONLY)
+    yield
+
+async def test_of_a_fixture_s_descriptor(open_file):
+    pass
+
 async def test_that_fails():
     runtime.create_task(forget(), name="of a failure")
     raise ZeroDivisionError
@@ -308,12 +316,12 @@ async def test_that_fails():
 
 
 def test_what_is_left_behind_fails_the_test(tmp_path: Path) -> None:
-    output = check(tmp_path, LEAKS, {"failed": 6, "passed": 6, "error": 1})
+    output = check(tmp_path, LEAKS, {"failed": 6, "passed": 7, "error": 2})
     assert re.search(r"task forgotten: forget\(\) running at .*test_it\.py", output)
     assert "waits for <Alarm" in output
     assert output.count("LookupError('nobody asks')") >= 2
     assert "ZeroDivisionError('integer division or modulo by zero')" in output
-    assert re.search(r"descriptor \d+ -> /dev/null", output)
+    assert len(re.findall(r"descriptor \d+ -> /dev/null", output)) == 2
     assert "task of the fixture" in output
     assert output.count("task forgotten") == 1
     assert "of a failure" not in output.replace('name="of a failure"', "")

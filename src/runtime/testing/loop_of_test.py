@@ -63,16 +63,16 @@ class LoopOfTest:
             self.run(test)
         except BaseException:
             # What it left behind may come of its failure, which is to be seen alone.
-            self._know_all_but(tasks)
+            self._know_all_but(tasks, descriptors)
             raise
         left = self._left_over(tasks, descriptors)
-        self._know_all_but(tasks)
+        self._know_all_but(tasks, descriptors)
         return left
 
-    def _know_all_but(self, tasks: set[Any]) -> None:
+    def _know_all_but(self, tasks: set[Any], descriptors: set[int]) -> None:
         """Have what is there now not be found at the end; what the fixtures began, only there."""
         self._known |= asyncio.all_tasks(self._loop) - tasks
-        self._descriptors |= open_descriptors()
+        self._descriptors |= open_descriptors() - descriptors
         self._reports.clear()
 
     def close(self) -> list[str]:
