@@ -3,63 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.programs import ROOT, TIMEOUT, run_code
-
-PLUGIN = ("-p", "no:runtime", "-p", "runtime.testing.pytest_plugin")
-SERVER_THAT_BUILDS = ("CI", "BUILD_NUMBER")
-ALONE = ("-p", "no:asyncio", "-p", "no:anyio")
-HEAD = """
-import asyncio
-import contextvars
-import os
-import pytest
-import runtime
-
-async def hang_up(reader, writer):
-    writer.close()
-"""
-
-
-def run_pytest(
-    folder: Path, tests: str, *arguments: str, settings: str = ""
-) -> tuple[dict[str, int], str]:
-    """Run pytest on ``tests``; return how many had which outcome, and what it printed."""
-    (folder / "test_it.py").write_text(HEAD + tests)
-    configuration = folder / "pytest.ini"
-    configuration.write_text(
-        f"[pytest]\nfilterwarnings = error\naddopts = --strict-markers\n{settings}"
-    )
-    command = ("-m", "pytest", "-c", str(configuration), "-p", "no:cacheprovider", *PLUGIN)
-    done = subprocess.run(
-        [sys.executable, *command, *arguments, str(folder)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        # On a server that builds, pytest would print each message twice, and unabridged.
-        env={name: value for name, value in os.environ.items() if name not in SERVER_THAT_BUILDS},
-    )
-    output = done.stdout + done.stderr
-    summary = done.stdout.rpartition("\n=")[2]
-    words = re.findall(r"(\d+) (passed|failed|error|skipped)", summary)
-    return {word: int(number) for number, word in words}, output
-
-
-def check(folder: Path, tests: str, expected: dict[str, int], *arguments: str) -> str:
-    """Run pytest with the plugin alone, and ``--runtime``; return what it printed."""
-    found, output = run_pytest(folder, tests, "--runtime", *ALONE, *arguments)
-    assert found == expected, output
-    return output
+from tests.support.programs import run_code
+from tests.testing.inner_pytest import ALONE, check, run_pytest
 
 
 def test_it_runs_tests_and_fixtures(tmp_path: Path) -> None:
@@ -168,21 +118,14 @@ async def test_group(group):
     task = group.create_task(fail())
     await runtime.wait([task])
 
-@pytest.fixture(scope="module")
-async def wide():
-    return 1
-
-async def test_wide(wide):
-    pass
 """
-    output = check(tmp_path, tests, {"failed": 1, "passed": 3, "error": 5})
+    output = check(tmp_path, tests, {"failed": 1, "passed": 3, "error": 4})
     assert "assert 1 == 2" in output
     assert "run_turns" not in output.partition("test_it_fixture")[0].partition("LookupError")[0]
     assert "in the fixture" in output
     assert "'empty' did not yield a value" in output
     assert "'twice' yielded more than one value" in output
     assert "in the group" in output
-    assert "'wide' has the scope 'module'" in output
 
 
 def test_without_the_option_it_does_nothing(tmp_path: Path) -> None:

@@ -1,27 +1,33 @@
-"""The loop of one test: what runs on it, in which order it ends, and what was left behind.
+"""The loop of a test, or of several that share it: what runs on it, how it ends, what is left.
+
+A loop lives for the widest of its *scopes*: a test, or the class, module, package or session of a
+fixture. Narrower ones begin and end on it meanwhile, one within the other::
+
+    scope of the module    set-up of ``server`` ........................... its tear-down, close()
+    scope of test_1                  set-up of ``client``, test_1, tear-down
+    scope of test_2                                                   test_2
+
+Invariant: whatever is open belongs to one scope, which is told of it when it ends. What a fixture's
+set-up leaves running is that of the fixture's scope, whichever test was the first to ask for it;
+all else is that of the narrowest scope that there is.
 
 Whatever test framework there is stands above this module, and knows it; it knows none.
 """
 
 from __future__ import annotations
 
-import asyncio
+import contextvars
 import functools
 import gc
-import os
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, Generic, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
-from runtime.kernel.daemons import is_daemon
-from runtime.kernel.deadlock import describe_wait
-from runtime.kernel.running import current_task, get_running_loop
-from runtime.kernel.types import Future, Task
 from runtime.loop import Loop
 from runtime.runner import Runner
-from runtime.sync.locks import Event
 from runtime.sync.sleep import sleep
-from runtime.sync.waiting import FIRST_COMPLETED, wait
+from runtime.sync.waiting import wait
+from runtime.testing.leaks import Open, what_is_open
 from runtime.testing.running import new_event_loop
 
 T = TypeVar("T")
@@ -34,13 +40,14 @@ _PATIENCE = 0.5
 
 
 class LoopOfTest:
-    """A loop for one test and its fixtures. ``options`` are those of ``new_event_loop``."""
+    """A loop and the scopes that are on it. ``options`` are those of ``new_event_loop``.
+
+    The first scope that begins is the loop's own, and is the last to end: with it, the loop closes.
+    """
 
     def __init__(self, *, debug: bool | None = None, **options: Any) -> None:
-        self._descriptors = open_descriptors()
         self._reports: list[dict[str, Any]] = []
-        # Tasks that were found before, so that the end need not find them.
-        self._known: set[Any] = set()
+        self._scopes: list[Scope] = []
         self._runner = Runner(
             debug=debug, loop_factory=functools.partial(new_event_loop, **options)
         )
@@ -51,72 +58,55 @@ class LoopOfTest:
         self._reports.append(context)
         loop.default_exception_handler(context)
 
-    def run(self, awaitable: Awaitable[T]) -> T:
-        """Run a part of the test, or of a fixture; all of them share one context."""
-        return self._runner.run(awaitable)
+    def begin(self, *, width: int, for_test: bool) -> Scope:
+        """Begin a scope. ``width`` tells the wide, which have a small one, from the narrow.
 
-    def run_test(self, test: Awaitable[object]) -> list[str]:
-        """Run the test itself; return what it left behind, described."""
-        tasks = asyncio.all_tasks(self._loop)
-        descriptors = open_descriptors()
-        try:
-            self.run(test)
-        except BaseException:
-            # What it left behind may come of its failure, which is to be seen alone.
-            self._know_all_but(tasks, descriptors)
-            raise
-        left = self._left_over(tasks, descriptors)
-        self._know_all_but(tasks, descriptors)
-        return left
+        That of a test within a wider one has a context of its own, a copy of the loop's.
+        """
+        context = None
+        if self._scopes:
+            # What the wider ones began comes to rest first, so that it is seen to be theirs.
+            self.turn(_TURNS)
+            if for_test:
+                context = self.run(_copy_context(), None)
+        scope = Scope(self, width, context)
+        self._scopes.append(scope)
+        return scope
 
-    def _know_all_but(self, tasks: set[Any], descriptors: set[int]) -> None:
-        """Have what is there now not be found at the end; what the fixtures began, only there."""
-        self._known |= asyncio.all_tasks(self._loop) - tasks
-        self._descriptors |= open_descriptors() - descriptors
-        self._reports.clear()
-
-    def close(self) -> list[str]:
-        """Cancel what still runs, and close the loop; return what all of it left behind."""
-        left = self._left_over(self._known, None)
+    def end(self, scope: Scope) -> None:
+        """Take note that a scope is over; close the loop when that was its own."""
+        if scope is not self._scopes[0]:
+            self._scopes.remove(scope)
+            return
+        self._scopes.clear()
         self._runner.close()
-        self._wait_for(lambda: bool(open_descriptors() - self._descriptors))
-        return left + self._failures() + _describe_descriptors(self._descriptors)
 
-    def _left_over(self, tasks: set[Any], descriptors: set[int] | None) -> list[str]:
-        """Describe what was not there before; after giving it the time to go."""
-        for _ in range(_TURNS):
-            if not self._new_tasks(tasks) and not (
-                descriptors is not None and open_descriptors() - descriptors
-            ):
-                break
-            self.run(sleep(0))
-        if descriptors is not None:
-            before = descriptors
-            self._wait_for(lambda: bool(open_descriptors() - before))
-        found = ["\n".join(["task " + line[0], *line[1:]]) for line in self._new_tasks(tasks)]
-        found += self._failures()
-        return found if descriptors is None else found + _describe_descriptors(descriptors)
+    def is_the_loops_own(self, scope: Scope) -> bool:
+        """Return whether the loop closes with this scope."""
+        return scope is self._scopes[0]
 
-    def _wait_for(self, left: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + _PATIENCE
-        while left() and time.monotonic() < deadline:
-            gc.collect()
-            time.sleep(0.005)
+    def others(self, scope: Scope) -> list[Scope]:
+        """Return the scopes within this one, and around it."""
+        return [each for each in self._scopes if each is not scope]
+
+    def run(self, awaitable: Awaitable[T], context: contextvars.Context | None) -> T:
+        """Run something, in the loop's own context if no other is given."""
+        return self._runner.run(awaitable, context=context)
+
+    def turn(self, turns: int = 1) -> None:
+        """Let what is ready run, unless the loop is closed."""
+        for _ in range(turns):
             if not self._loop.is_closed():
-                self.run(sleep(0))
+                self.run(sleep(0), None)
 
-    def _new_tasks(self, before: set[Any]) -> list[list[str]]:
-        return [
-            describe_wait(task)
-            for task in sorted(asyncio.all_tasks(self._loop) - before, key=_name_of)
-            if not (hasattr(task, "get_context") and is_daemon(task.get_context()))
-        ]
+    def what_is_open(self) -> Open:
+        """Return what is open now."""
+        return what_is_open(self._loop)
 
-    def _failures(self) -> list[str]:
+    def take_failures(self) -> list[str]:
         """Describe what was reported to the loop since the last time, and forget it."""
         gc.collect(1)  # A failed future that is part of a circle reports when it is collected.
-        if not self._loop.is_closed():
-            self.run(sleep(0))
+        self.turn()
         reports, self._reports = self._reports, []
         return [
             f"{report.get('message')}: {report['exception']!r}"
@@ -126,95 +116,126 @@ class LoopOfTest:
         ]
 
 
-def _name_of(task: Any) -> str:
-    return str(task.get_name())
+class Scope:
+    """The time of a test, or of what is wider, on a loop. Made by ``LoopOfTest.begin``."""
 
-
-class AsyncFixture(Generic[T]):
-    """A fixture that yields once: set up, and later torn down, in one and the same task.
-
-    So a task group or a timeout may stand around its ``yield``.
-    """
-
-    def __init__(self, loop: LoopOfTest, generator: AsyncGenerator[T, None], name: str) -> None:
+    def __init__(
+        self, loop: LoopOfTest, width: int, context: contextvars.Context | None = None
+    ) -> None:
+        self.width = width
         self._loop = loop
-        self._generator = generator
-        self._name = name
-        self._over = Event()
-        self._task: Task[None]
+        self._context = context
+        # What is not this scope's; and what is, but was told already.
+        self._others = loop.what_is_open()
+        self._told = Open()
 
-    def set_up(self) -> T:
-        """Run it up to its ``yield``; return what it yields."""
-        return self._loop.run(self._set_up())
+    def run(self, awaitable: Awaitable[T]) -> T:
+        """Run a part of a fixture; all that is of one scope shares one context."""
+        return self._loop.run(awaitable, self._context)
 
-    def tear_down(self) -> None:
-        """Run the rest of it."""
-        self._loop.run(self._tear_down())
-
-    async def _set_up(self) -> T:
-        loop = get_running_loop()
-        here = current_task()
-        assert here is not None
-        value: Future[T] = loop.create_future()
-        # In the very context of the test, which is to see the variables that it sets.
-        self._task = loop.create_task(
-            self._drive(value), context=here.get_context(), name=f"fixture {self._name}"
-        )
-        either: list[Future[Any]] = [self._task, value]
-        await wait(either, return_when=FIRST_COMPLETED)
-        if not value.done():
-            await self._task
-        return value.result()
-
-    async def _drive(self, value: Future[T]) -> None:
-        generator = self._generator
+    def set_up(self, awaitable: Awaitable[T]) -> T:
+        """Run the set-up of a fixture of this scope."""
+        within = [each for each in self._loop.others(self) if each.width > self.width]
+        if not within:
+            return self.run(awaitable)
+        before = self._loop.what_is_open()
         try:
-            value.set_result(await anext(generator))
-        except StopAsyncIteration:
-            raise ValueError(f"The fixture {self._name!r} did not yield a value.") from None
+            return self.run(awaitable)
+        finally:
+            self._loop.turn(_TURNS)
+            ours = self._loop.what_is_open() - before
+            for scope in within:
+                scope.leave_to_others(ours)
+
+    def leave_to_others(self, what: Open) -> None:
+        """Have this scope not be asked for something that is open."""
+        self._others |= what
+
+    def run_test(self, test: Awaitable[object], *, defer: bool = False) -> list[str]:
+        """Run the test itself; return what it left behind, described.
+
+        What the fixtures began is looked for at the end of the scope, with what tests left that
+        ``defer``.
+        """
+        before = self._loop.what_is_open()
         try:
-            try:
-                await self._over.wait()
-            except BaseException as error:
-                # A task group around the yield ends its body.
-                await generator.athrow(error)
-            else:
-                await anext(generator)
-        except StopAsyncIteration:
-            return
-        raise ValueError(f"The fixture {self._name!r} yielded more than one value.")
+            self.run(test)
+        except BaseException:
+            # What it left behind may come of its failure, which is to be seen alone.
+            self._told |= self._loop.what_is_open() - before
+            self._loop.take_failures()
+            raise
+        if defer:
+            return self._loop.take_failures()
+        left = self._left_since(before)
+        found = [*left.describe(), *self._loop.take_failures()]
+        self._told |= self._loop.what_is_open() - before
+        return found
 
-    async def _tear_down(self) -> None:
-        self._over.set()
-        await self._task
+    def end(self, *, defer: bool = False) -> list[str]:
+        """Cancel what still runs, and close the loop if it is this scope's; return what was left.
+
+        With ``defer`` it is left to the widest scope.
+        """
+        loop = self._loop
+        if loop.is_the_loops_own(self):
+            # Descriptors may well be those of tasks which are about to be cancelled.
+            left = self._left_since(self._others | self._told, descriptors=False)
+            found = [*left.describe(), *loop.take_failures()]
+            loop.end(self)
+            left = self._left_since(self._others | self._told)
+            return [*found, *loop.take_failures(), *left.describe()]
+        if defer:
+            loop.end(self)
+            return loop.take_failures()
+        left = self._left_since(self._others | self._told)
+        found = [*left.describe(), *loop.take_failures()]
+        loop.run(_cancel((loop.what_is_open() - self._others).tasks), None)
+        found += loop.take_failures()
+        rest = loop.what_is_open() - self._others
+        for scope in loop.others(self):
+            scope.leave_to_others(rest)
+        loop.end(self)
+        return found
+
+    def _left_since(self, before: Open, *, descriptors: bool = True) -> Open:
+        """Return what was not there before; after giving it the time to go."""
+
+        def left() -> Open:
+            new = (self._loop.what_is_open() - before).without_daemons()
+            return new if descriptors else Open(new.tasks)
+
+        for _ in range(_TURNS):
+            if not left():
+                return Open()
+            self._loop.turn()
+        self._wait_while(lambda: bool(left().descriptors))
+        return left()
+
+    def _wait_while(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        while condition() and time.monotonic() < deadline:
+            gc.collect()
+            time.sleep(0.005)
+            self._loop.turn()
 
 
-def open_descriptors() -> set[int]:
-    """Return the descriptors that are open in this process; none where that cannot be told."""
-    folder = _descriptor_folder()
-    found = set()
-    for name in os.listdir(folder) if folder is not None else ():
-        try:
-            os.fstat(int(name))
-        except OSError:
-            continue  # It was that of the listing.
-        found.add(int(name))
-    return found
+async def _copy_context() -> contextvars.Context:
+    return contextvars.copy_context()
 
 
-@functools.cache
-def _descriptor_folder() -> str | None:
-    folders = ("/proc/self/fd", "/dev/fd")
-    return next((folder for folder in folders if os.path.isdir(folder)), None)
-
-
-def _describe_descriptors(before: set[int]) -> list[str]:
-    """Describe the open descriptors that are not among those of ``before``."""
-    found = []
-    for descriptor in sorted(open_descriptors() - before):
-        try:
-            target = f" -> {os.readlink(f'{_descriptor_folder()}/{descriptor}')}"
-        except OSError:
-            target = ""
-        found.append(f"descriptor {descriptor}{target}")
-    return found
+async def _cancel(tasks: set[Any]) -> None:
+    """Cancel tasks, and wait until they have ended."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await wait(tasks)
+        for task in tasks:
+            if not task.cancelled() and task.exception() is not None:
+                task.get_loop().call_exception_handler(
+                    {
+                        "message": "unhandled exception while a task was cancelled",
+                        "exception": task.exception(),
+                        "task": task,
+                    }
+                )

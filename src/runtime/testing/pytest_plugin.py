@@ -2,11 +2,13 @@
 
 pytest finds it by its entry point, and it does nothing unless it is asked to: by the option
 ``--runtime``, for every asynchronous test that is not marked as another plugin's, or by the marker
-``runtime`` for one. This module is the only one that imports pytest, and nothing imports it.
+``runtime`` for one. This module and ``pytest_scopes`` are the only ones that import pytest, and
+nothing else imports them.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Generator
@@ -14,10 +16,21 @@ from typing import Any
 
 import pytest
 
-from runtime.testing.loop_of_test import AsyncFixture, LoopOfTest
+from runtime.testing.async_fixture import AsyncFixture
+from runtime.testing.loop_of_test import LoopOfTest, Scope
+from runtime.testing.pytest_scopes import (
+    Node,
+    is_asynchronous,
+    owner_of,
+    share_loops,
+    width_of,
+)
 
-_LOOP = pytest.StashKey[LoopOfTest]()
-_LEAKS = ("fail", "ignore")
+_LOOP = pytest.StashKey[tuple[LoopOfTest, dict[str, Any], str]]()
+"""The loop that closes with a node, its options, and the test that was the first to need it."""
+
+_SCOPE = pytest.StashKey[Scope]()
+_LEAKS = ("fail", "defer", "ignore")
 _ARGUMENTS = ("clock", "real_io", "patience", "debug", "leaks")
 _OTHERS = ("asyncio", "anyio", "trio")
 """Markers by which other plugins know their tests."""
@@ -44,7 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         "runtime(clock='real' or 'virtual', real_io='refuse' or 'wait', patience=seconds, "
-        "debug=bool, leaks='fail' or 'ignore'): run an async test on runtime's event loop",
+        "debug=bool, leaks='fail', 'defer' or 'ignore'): run an async test on runtime's event loop",
     )
     if not config.getoption("runtime"):
         return
@@ -76,37 +89,93 @@ def _is_ours(item: pytest.Item) -> bool:
     return "anyio_backend" not in fixtures and not any(map(item.get_closest_marker, _OTHERS))
 
 
-def _loop_of(item: pytest.Item) -> LoopOfTest:
-    """Return the loop of a test, made when it is first needed."""
-    if _LOOP not in item.stash:
-        options = _options_of(item)
-        options.pop("leaks", None)
-        item.stash[_LOOP] = LoopOfTest(**options)
-    return item.stash[_LOOP]
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Find out which tests share a loop, now that it is known which are run."""
+    share_loops(filter(_is_ours, session.items))
 
 
-def _options_of(item: pytest.Item) -> dict[str, Any]:
+def _options_of(node: Node) -> dict[str, Any]:
     """Return the arguments of the marker; those that are closer to the test win."""
-    options: dict[str, Any] = {"clock": item.config.getoption("runtime_clock")}
-    for marker in reversed(list(item.iter_markers("runtime"))):
+    options: dict[str, Any] = {"clock": node.config.getoption("runtime_clock")}
+    for marker in reversed(list(node.iter_markers("runtime"))):
         wrong = [name for name in marker.kwargs if name not in _ARGUMENTS]
         if marker.args or wrong:
             raise pytest.UsageError(
-                f"{item.nodeid}: the marker runtime takes {', '.join(_ARGUMENTS)} by name, not "
+                f"{node.nodeid}: the marker runtime takes {', '.join(_ARGUMENTS)} by name, not "
                 f"{', '.join([*map(repr, marker.args), *wrong])}."
             )
         options |= marker.kwargs
     if options.get("leaks", "fail") not in _LEAKS:
         raise pytest.UsageError(
-            f'{item.nodeid}: leaks is "fail" or "ignore", not {options["leaks"]!r}.'
+            f'{node.nodeid}: leaks is "fail", "defer" or "ignore", not {options["leaks"]!r}.'
         )
     return options
 
 
-def _fail_for(item: pytest.Item, left: list[str]) -> None:
-    __tracebackhide__ = True
-    if left and _options_of(item).get("leaks") != "ignore":
-        pytest.fail("left behind:\n" + "\n".join(left), pytrace=False)
+# -- Loops and scopes ------------------------------------------------------------------------------
+
+
+def _loop_of(item: pytest.Item) -> LoopOfTest:
+    """Return the loop of a test, made when it is first needed."""
+    options = _options_of(item)
+    options.pop("leaks", None)
+    owner = owner_of(item)
+    if _LOOP not in owner.stash:
+        owner.stash[_LOOP] = LoopOfTest(**options), options, item.nodeid
+    loop, its_options, first = owner.stash[_LOOP]
+    if options != its_options:
+        pytest.fail(
+            f"{item.nodeid} asks for a loop with {_shown(options)}, and shares one with {first}, "
+            f"which has {_shown(its_options)}: they have asynchronous fixtures in common that are "
+            f"wider than a test. Mark all of {_name_of(owner)} alike, or make these fixtures ones "
+            "of the scope 'function'.",
+            pytrace=False,
+        )
+    return loop
+
+
+def _scope_of(node: Node, item: pytest.Item) -> Scope:
+    """Return the scope of a node on the loop of a test, begun when it is first needed."""
+    loop = _loop_of(item)
+    owner = owner_of(item)
+    for each in (owner, node):
+        if _SCOPE not in each.stash:
+            each.stash[_SCOPE] = loop.begin(width=width_of(each), for_test=each is item)
+            # It comes after the finalizers of fixtures, which are added later.
+            each.addfinalizer(functools.partial(_end, each))
+    return node.stash[_SCOPE]
+
+
+def _end(node: Node) -> None:
+    """End the scope of a node, when the fixtures that belong to it are torn down."""
+    scope = node.stash[_SCOPE]
+    del node.stash[_SCOPE]
+    if _LOOP in node.stash:
+        del node.stash[_LOOP]
+    _fail_for(node, scope.end(defer=_options_of(node).get("leaks") == "defer"))
+
+
+def _fail_for(node: Node, left: list[str]) -> None:
+    if not left or _options_of(node).get("leaks") == "ignore":
+        return
+    where = "" if isinstance(node, pytest.Item) else f" at the end of {_name_of(node)}"
+    # An exception never is to stay.
+    is_open = any(line.startswith(("task ", "descriptor ")) for line in left)
+    if is_open and isinstance(node, pytest.Item) and owner_of(node) is not node:
+        left.append(
+            f"(The loop goes on until the end of {_name_of(owner_of(node))}. For what is to stay "
+            'until then, mark the test with leaks="defer".)'
+        )
+    pytest.fail(f"left behind{where}:\n" + "\n".join(left), pytrace=False)
+
+
+def _name_of(node: Node) -> str:
+    return f"the {type(node).__name__.lower()} {node.nodeid}".rstrip()
+
+
+def _shown(options: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in options.items())
 
 
 # -- Tests -----------------------------------------------------------------------------------------
@@ -125,12 +194,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
     if others := [name for name in _OTHERS if pyfuncitem.get_closest_marker(name)]:
         pytest.fail(f"marked both runtime and {', '.join(others)}: choose one", pytrace=False)
     arguments = {name: pyfuncitem.funcargs[name] for name in _argument_names(pyfuncitem)}
-    loop = _loop_of(pyfuncitem)
+    scope = _scope_of(pyfuncitem, pyfuncitem)
+    defer = _options_of(pyfuncitem).get("leaks") == "defer"
     left: list[str] = []
 
     @functools.wraps(inner)
     def run(*args: Any, **kwargs: Any) -> None:
-        left.extend(loop.run_test(inner(*args, **kwargs)))
+        left.extend(scope.run_test(inner(*args, **kwargs), defer=defer))
 
     if made is None:
         run(**arguments)
@@ -149,21 +219,6 @@ def _argument_names(item: pytest.Function) -> tuple[str, ...]:
     return names
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Close the loop of a test when its fixtures are torn down."""
-    __tracebackhide__ = True
-    left: list[str] = []
-    try:
-        result = yield
-    finally:
-        if (loop := item.stash.get(_LOOP, None)) is not None:
-            del item.stash[_LOOP]
-            left = loop.close()
-    _fail_for(item, left)
-    return result
-
-
 # -- Fixtures --------------------------------------------------------------------------------------
 
 
@@ -172,27 +227,19 @@ def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
 ) -> Generator[None, Any, Any]:
     """Give pytest an ordinary function in place of an asynchronous fixture of ours."""
-    function = fixturedef.func
-    is_generator = inspect.isasyncgenfunction(function)
-    if not is_generator and not inspect.iscoroutinefunction(function):
-        return (yield)
     item = getattr(request, "_pyfuncitem", request.node)
-    if hasattr(function, "_force_asyncio_fixture") or not _is_ours(item):
+    if not is_asynchronous(fixturedef) or not _is_ours(item):
         return (yield)
-    if fixturedef.scope != "function":
-        pytest.fail(
-            f"The asynchronous fixture {fixturedef.argname!r} has the scope {fixturedef.scope!r}: "
-            "a loop belongs to one test, so make it one of the scope 'function'.",
-            pytrace=False,
-        )
+    function = fixturedef.func
     bound = _bound(function, request.instance)
 
     @functools.wraps(function)
     def set_up(**arguments: Any) -> Any:
-        loop = _loop_of(item)
-        if not is_generator:
-            return loop.run(bound(**arguments))
-        fixture = AsyncFixture(loop, bound(**arguments), fixturedef.argname)
+        _check_that_it_was_named(fixturedef.argname, request.node, item)
+        scope = _scope_of(request.node, item)
+        if not inspect.isasyncgenfunction(function):
+            return scope.set_up(bound(**arguments))
+        fixture = AsyncFixture(scope, bound(**arguments), fixturedef.argname)
         value = fixture.set_up()
         request.addfinalizer(fixture.tear_down)
         return value
@@ -204,6 +251,17 @@ def pytest_fixture_setup(
         return (yield)
     finally:
         _replace(fixturedef, function)
+
+
+def _check_that_it_was_named(name: str, node: Node, item: pytest.Item) -> None:
+    """Fail for a fixture of which nothing was known when the loop of the test was chosen."""
+    if asyncio._get_running_loop() is not None or width_of(node) < width_of(owner_of(item)):
+        pytest.fail(
+            f"The asynchronous fixture {name!r} was asked for with getfixturevalue(). The loop of "
+            "a test is chosen by the fixtures that it names: make this one an argument of the test "
+            "or of a fixture, or name it in pytest.mark.usefixtures().",
+            pytrace=False,
+        )
 
 
 def _bound(function: Callable[..., Any], instance: object) -> Callable[..., Any]:
