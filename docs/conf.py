@@ -9,6 +9,7 @@ are Markdown (MyST), so that they also read well where the repository is browsed
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 from pygments.lexers.special import TextLexer
@@ -28,6 +29,7 @@ source_suffix = {".md": "markdown"}
 default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
 autodoc_default_options = {"members": True, "inherited-members": True}
 python_use_unqualified_type_names = True
 maximum_signature_line_length = 80
@@ -45,6 +47,7 @@ pygments_style = "friendly"
 # Some classes have methods that are there for the layers above. What users call is what asyncio's
 # class of the same name has, and these besides.
 ADDITIONS = {
+    "__call__",
     "abort",
     "abort_clients",
     "close_clients",
@@ -72,6 +75,7 @@ WITH_INTERNALS = {
     "FutureCore",
     "Handle",
     "LoopCore",
+    "Resume",
     "Runnable",
     "Scheduler",
     "Server",
@@ -81,6 +85,39 @@ WITH_INTERNALS = {
     "TaskGroup",
     "TimerHandle",
 }
+
+# What these are made with is nobody's business but that of the functions that make them.
+MADE_BY_FUNCTIONS = {
+    "runtime.DatagramEndpoint",
+    "runtime.Handle",
+    "runtime.Process",
+    "runtime.Resume",
+    "runtime.Server",
+    "runtime.StreamReader",
+    "runtime.StreamWriter",
+    "runtime.TimerHandle",
+}
+
+
+def readable_signature(
+    _app: object,
+    _what: str,
+    name: str,
+    _object: object,
+    _options: object,
+    signature: str | None,
+    returns: str | None,
+) -> tuple[str | None, str | None]:
+    """Return a signature without what nobody can use, and without marks that Sphinx leaves in it.
+
+    Where it cannot parse a signature, one with a ParamSpec for example, it shows all of it as text,
+    with the ~ that has it leave out the module of a name.
+    """
+    if name in MADE_BY_FUNCTIONS:
+        return "", None
+    if signature is not None:
+        signature = re.sub(r"~(?:\w+\.)*~?", "", signature).replace("[[P], ", "[P, ")
+    return signature, returns
 
 
 def skip_internals(
@@ -99,6 +136,7 @@ def skip_internals(
 
 
 def setup(app: Any) -> None:
-    """Tell Sphinx about the function above, and that the diagrams of calls are plain text."""
+    """Tell Sphinx about the functions above, and that the diagrams of calls are plain text."""
     app.add_lexer("trace", TextLexer)
+    app.connect("autodoc-process-signature", readable_signature)
     app.connect("autodoc-skip-member", skip_internals)

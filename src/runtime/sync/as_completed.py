@@ -15,7 +15,7 @@ from runtime.kernel.types import Future
 T = TypeVar("T")
 
 
-class _AsCompleted(Generic[T]):
+class AsCompleted(Generic[T]):
     """Both kinds of iterator over the futures of one ``as_completed``.
 
     Invariant: ``_done`` holds what has ended and was not handed out; None in it stands for the
@@ -76,7 +76,7 @@ class _AsCompleted(Generic[T]):
     async def _next_result(self) -> T:
         return (await self._next_done()).result()
 
-    def __iter__(self) -> _AsCompleted[T]:
+    def __iter__(self) -> AsCompleted[T]:
         return self
 
     def __next__(self) -> Coroutine[Any, Any, T]:
@@ -85,7 +85,7 @@ class _AsCompleted(Generic[T]):
         self._left -= 1
         return self._next_result()
 
-    def __aiter__(self) -> _AsCompleted[T]:
+    def __aiter__(self) -> AsCompleted[T]:
         return self
 
     async def __anext__(self) -> Future[T]:
@@ -99,7 +99,7 @@ class _AsCompleted(Generic[T]):
             raise
 
 
-def as_completed(fs: Iterable[Awaitable[T]], *, timeout: float | None = None) -> _AsCompleted[T]:
+def as_completed(fs: Iterable[Awaitable[T]], *, timeout: float | None = None) -> AsCompleted[T]:
     """Iterate over awaitables as they end; they all run at once.
 
     ``async for`` yields the very tasks and futures that were given (coroutines become tasks);
@@ -122,4 +122,4 @@ def as_completed(fs: Iterable[Awaitable[T]], *, timeout: float | None = None) ->
     """
     if isinstance(fs, Awaitable):
         raise TypeError(f"as_completed() takes an iterable of futures, not {fs!r}.")
-    return _AsCompleted(fs, timeout)
+    return AsCompleted(fs, timeout)
