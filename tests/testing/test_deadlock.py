@@ -78,7 +78,25 @@ async def wait_for_a_group() -> None:
 
 
 async def wait_for_several() -> None:
-    await runtime.wait([runtime.create_task(wait_for_an_event())])
+    names = ["first", "second", "third"]
+    await runtime.wait([runtime.create_task(wait_for_an_event(), name=name) for name in names])
+
+
+async def wait_for_the_next_of_several() -> None:
+    async for _ in runtime.as_completed([runtime.create_task(wait_for_an_event(), name="next")]):
+        pass
+
+
+async def cancel_what_never_cleans_up() -> None:
+    async def clean_up_for_ever() -> None:
+        try:
+            await runtime.Event().wait()
+        finally:
+            await runtime.Event().wait()
+
+    task = runtime.create_task(clean_up_for_ever(), name="stubborn")
+    await runtime.sleep(0)
+    await runtime.wait_for(task, 0)
 
 
 async def suspend() -> None:
@@ -114,7 +132,9 @@ WAITS: list[tuple[Callable[[], Awaitable[None]], str]] = [
     (wait_for_a_task, "<Task pending name='the other one'"),
     (gather, "<Gathering pending unfinished=2"),
     (wait_for_a_group, "<TaskGroup tasks=1 entered>, in TaskGroup.__aexit__()"),
-    (wait_for_several, "in wait()"),
+    (wait_for_several, "<ALL_COMPLETED of first, second, third>, in wait()"),
+    (wait_for_the_next_of_several, "<AsCompleted of next>, in AsCompleted.__anext__()"),
+    (cancel_what_never_cleans_up, "<ALL_COMPLETED of stubborn>, in wait_for()"),
     (suspend, "arm_nothing() at"),
     (shield, "<Future pending"),
     (wait_with_asyncio, "in Event.wait()"),

@@ -9,8 +9,11 @@ from typing import Any
 from runtime.kernel.describe import await_frames, describe_coroutine
 
 _LIBRARIES = ("runtime.", "asyncio.")
-_SUBJECTS = ("self", "resume")
-"""Variables in which a library's coroutine has what it is about: its object, or suspend()'s arm."""
+_SUBJECTS = ("self", "resume", "countdown")
+"""Variables in which a library's coroutine has what it is about.
+
+They are its object, suspend()'s arm, and the futures of wait().
+"""
 
 
 class DeadlockError(RuntimeError):

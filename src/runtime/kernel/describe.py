@@ -6,7 +6,7 @@ import functools
 import reprlib
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import CodeType, FrameType
 from typing import Any, Final
 
@@ -15,6 +15,9 @@ _TRACEBACK_DEPTH: Final = 10
 
 _CHAIN_LIMIT: Final = 100
 """Coroutines that await one another, of which a report shows no more than this."""
+
+_MOST_NAMES: Final = 10
+"""Futures that are waited for at once, of which a report names no more than this."""
 
 _KERNEL_PREFIX: Final = "runtime.kernel"
 
@@ -55,6 +58,16 @@ def describe_coroutine(coro: object) -> str:
     if frame is None:
         return f"{name}() done, defined at {code.co_filename}:{code.co_firstlineno}"
     return f"{name}() running at {code.co_filename}:{frame.f_lineno}"
+
+
+def describe_several(futures: Iterable[object]) -> str:
+    """Return the names of tasks, and other futures as they are; of many only the first."""
+    names = sorted(
+        str(future.get_name()) if hasattr(future, "get_name") else repr(future)
+        for future in futures
+    )
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def await_frames(coro: object) -> list[FrameType]:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any, Generic, TypeVar
 
+from runtime.kernel.describe import describe_several
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.handles import Handle
 from runtime.kernel.interop import ensure_future
@@ -34,6 +35,9 @@ class AsCompleted(Generic[T]):
             future.add_done_callback(self._on_done)
         if self._pending and timeout is not None:
             self._expiry = loop.call_later(timeout, self._on_timeout)
+
+    def __repr__(self) -> str:
+        return f"<AsCompleted of {describe_several(self._pending)}>"
 
     def _on_done(self, future: Future[T]) -> None:
         if future not in self._pending:

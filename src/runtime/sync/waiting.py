@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any, Final, TypeVar
 
 from runtime.kernel.core import LoopCore
+from runtime.kernel.describe import describe_several
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.interop import ensure_future
 from runtime.kernel.running import get_running_loop
@@ -28,12 +29,16 @@ ALL_COMPLETED: Final = concurrent.futures.ALL_COMPLETED
 class _Countdown:
     """Finishes ``waiter`` when enough of the futures are done."""
 
-    __slots__ = ("_left", "_return_when", "waiter")
+    __slots__ = ("_left", "_return_when", "futures", "waiter")
 
-    def __init__(self, loop: LoopCore, count: int, return_when: str) -> None:
+    def __init__(self, loop: LoopCore, futures: list[Any], return_when: str) -> None:
         self.waiter: Future[None] = loop.create_future()
-        self._left = count
+        self.futures = futures
+        self._left = len(futures)
         self._return_when = return_when
+
+    def __repr__(self) -> str:
+        return f"<{self._return_when} of {describe_several(self.futures)}>"
 
     def on_done(self, future: Future[Any]) -> None:
         self._left -= 1
@@ -78,7 +83,8 @@ async def wait(
     futures = {ensure_future(future, loop=loop) for future in futures}
     pending = [future for future in futures if not future.done()]
     if not _is_enough(futures, len(pending), return_when):
-        await _wait_for_any(loop, pending, timeout, return_when)
+        countdown = _Countdown(loop, pending, return_when)
+        await _wait_for_any(loop, countdown, timeout)
     done = {future for future in futures if future.done()}
     return done, futures - done
 
@@ -96,20 +102,17 @@ def _is_enough(futures: set[Any], pending: int, return_when: str) -> bool:
     return False
 
 
-async def _wait_for_any(
-    loop: LoopCore, pending: list[Any], timeout: float | None, return_when: str
-) -> None:
-    countdown = _Countdown(loop, len(pending), return_when)
+async def _wait_for_any(loop: LoopCore, countdown: _Countdown, timeout: float | None) -> None:
     on_done = countdown.on_done
     expiry = loop.call_later(timeout, countdown.finish) if timeout is not None else None
-    for future in pending:
+    for future in countdown.futures:
         future.add_done_callback(on_done)
     try:
         await countdown.waiter
     finally:
         if expiry is not None:
             expiry.cancel()
-        for future in pending:
+        for future in countdown.futures:
             future.remove_done_callback(on_done)
 
 
@@ -126,7 +129,8 @@ async def wait_for(aw: Awaitable[T], timeout: float | None) -> T:
         future = ensure_future(aw)
         if future.done():
             return future.result()
-        await _cancel_and_wait(future)
+        countdown = _Countdown(get_running_loop(), [future], ALL_COMPLETED)
+        await _cancel_and_wait(future, countdown)
         try:
             return future.result()
         except CancelledError as error:
@@ -135,9 +139,7 @@ async def wait_for(aw: Awaitable[T], timeout: float | None) -> T:
         return await aw
 
 
-async def _cancel_and_wait(future: Future[Any]) -> None:
-    loop = get_running_loop()
-    countdown = _Countdown(loop, 1, ALL_COMPLETED)
+async def _cancel_and_wait(future: Future[Any], countdown: _Countdown) -> None:
     future.add_done_callback(countdown.on_done)
     try:
         future.cancel()
