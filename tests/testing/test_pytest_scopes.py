@@ -382,13 +382,24 @@ async def test_that_fails(server):
     runtime.create_task(runtime.sleep(3600))
     raise ZeroDivisionError
 
+async def clean_up_for_ever():
+    try:
+        await runtime.Event().wait()
+    finally:
+        await runtime.Event().wait()
+
+async def test_stubborn(server):
+    runtime.create_task(clean_up_for_ever(), name="stubborn")
+
 async def test_next(server):
-    assert len(asyncio.all_tasks()) == 2
+    assert {"fixture server", "stubborn"} <= {task.get_name() for task in asyncio.all_tasks()}
 """
-    output = check(tmp_path, tests, {"failed": 2, "passed": 1})
+    output = check(tmp_path, tests, {"failed": 3, "passed": 1, "error": 1})
     assert "in Event.wait()" in output
+    assert output.count("task stubborn") == 1
+    assert "<ALL_COMPLETED of stubborn>, in wait()" in output
     assert "cleaned up" in output
-    assert "left behind" not in output
+    assert output.count("left behind") == 1
 
 
 def test_tests_that_share_a_loop_have_one_clock(tmp_path: Path) -> None:

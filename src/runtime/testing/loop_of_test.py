@@ -190,13 +190,15 @@ class Scope:
             return loop.take_failures()
         left = self._left_since(self._others | self._told)
         found = [*left.describe(), *loop.take_failures()]
-        loop.run(_cancel((loop.what_is_open() - self._others).tasks), None)
-        found += loop.take_failures()
-        rest = loop.what_is_open() - self._others
-        for scope in loop.others(self):
-            scope.leave_to_others(rest)
         loop.end(self)
-        return found
+        try:
+            loop.run(_cancel((loop.what_is_open() - self._others).tasks), None)
+        finally:
+            # It was told of, or is seen to raise: that is enough of it.
+            rest = loop.what_is_open() - self._others
+            for scope in loop.others(self):
+                scope.leave_to_others(rest)
+        return found + loop.take_failures()
 
     def _left_since(self, before: Open, *, descriptors: bool = True) -> Open:
         """Return what was not there before; after giving it the time to go."""
