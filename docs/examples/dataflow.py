@@ -8,6 +8,7 @@ reports a circle, and a name that nobody can set any more, where both would wait
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any
@@ -166,7 +167,7 @@ async def measure(names: Namespace) -> None:
     names.set("height", 3)
 
 
-async def main() -> None:
+async def demonstrate() -> None:
     """Resolve some names; then show what cannot be resolved."""
     async with Namespace() as names:
         names.start(report(names, "area"))
@@ -195,5 +196,11 @@ async def main() -> None:
             print("refused:", error)
 
 
+def main() -> None:
+    """Read the command line, of which only ``--help`` is known, and run."""
+    argparse.ArgumentParser(description="A dataflow resolver.").parse_args()
+    runtime.run(demonstrate())
+
+
 if __name__ == "__main__":
-    runtime.run(main())
+    main()

@@ -1,0 +1,23 @@
+"""What docs/examples.md says of every example."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.programs import ROOT, run_program
+
+EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("program", EXAMPLES, ids=lambda path: path.name)
+def test_it_says_what_it_can_be_told(program: Path) -> None:
+    done = run_program(program, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: ")
+
+
+def test_the_page_lists_every_one() -> None:
+    page = (ROOT / "docs" / "examples.md").read_text()
+    assert [path.name for path in EXAMPLES if f"`{path.name}`" not in page] == []
