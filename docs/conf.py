@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from typing import Any
 
 from pygments.lexers.special import TextLexer
@@ -135,8 +136,16 @@ def skip_internals(
     return skip
 
 
+def module_with_source(_app: object, module: str, name: str) -> str | None:
+    """Keep the source of asyncio's and Python's own classes out of the site; None: as usual."""
+    named = getattr(sys.modules[module], name.partition(".")[0], None)
+    ours = str(getattr(named, "__module__", "")).startswith("runtime")
+    return None if ours else module
+
+
 def setup(app: Any) -> None:
     """Tell Sphinx about the functions above, and that the diagrams of calls are plain text."""
     app.add_lexer("trace", TextLexer)
     app.connect("autodoc-process-signature", readable_signature)
     app.connect("autodoc-skip-member", skip_internals)
+    app.connect("viewcode-follow-imported", module_with_source)
