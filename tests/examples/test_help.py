@@ -8,6 +8,8 @@ import pytest
 
 from tests.support.programs import ROOT, run_program
 
+pytestmark = pytest.mark.once
+
 EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.py"))
 
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.testing.inner_pytest import ALONE, check, run_pytest
+
+pytestmark = pytest.mark.slow
 
 
 def test_tests_share_the_loop_of_their_fixtures(tmp_path: Path) -> None:
@@ -223,6 +227,10 @@ async def connection(server):
     writer.close()
     await writer.wait_closed()
 
+@pytest.mark.usefixtures("connection")
+async def test_named_otherwise(server):
+    await runtime.sleep(0)
+
 @pytest.mark.parametrize("word", [b"one", b"two"])
 async def test_it(connection, word):
     reader, writer = connection
@@ -242,7 +250,7 @@ async def test_what_the_loop_opens_is_no_leak(server):
     assert await process.wait() == 0
     assert await runtime.to_thread(int) == 0
 """
-    check(tmp_path, tests, {"passed": 4})
+    check(tmp_path, tests, {"passed": 5})
 
 
 LEAKS = """
