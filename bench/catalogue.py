@@ -7,12 +7,12 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from bench import machine, native
+from bench import machine, native, postgresql
 from bench.cases.memory import MEMORY_CASES, MemoryCase
 from bench.cases.scheduler import SCHEDULER_CASES, SchedulerCase
 from bench.contenders import LIMIT, Contender, Entry
 from bench.loads import HTTP_SERVERS, EchoProbe, IdleProbe, Load, WatchProbe
-from bench.probes import MemoryProbe, Probe, SchedulerProbe, StartProbe
+from bench.probes import MemoryProbe, Probe, QueryProbe, SchedulerProbe, StartProbe
 
 SECONDS, BYTES = "s", "B"
 KIB, MIB = 1 << 10, 1 << 20
@@ -138,6 +138,14 @@ def _large(name: str, server: str, connections: int) -> tuple[Case, Case]:
     )
 
 
+QUERIES = Case(
+    "asyncpg_select_x10",
+    "SELECT 1 is answered by PostgreSQL, 10 connections, asyncpg",
+    SECONDS,
+    QueryProbe,
+    why_not=postgresql.why_not,
+)
+
 NETWORK_CASES = (
     _echo("echo_100_x10", Load("streams", 100, 10)),
     _echo("echo_1k_x1", Load("streams", KIB, 1)),
@@ -176,6 +184,7 @@ NETWORK_CASES = (
         _echo(f"http_{server}_x10", Load(server, 15, 10), "a GET of a few bytes is answered")
         for server in HTTP_SERVERS
     ),
+    QUERIES,
     _rated(10_000, Load("streams", KIB, 100)),
     _idle("idle_10k", Load("streams", 1, 10_000)),
     _watched(Load("streams", KIB, 10)),

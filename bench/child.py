@@ -4,6 +4,9 @@ It speaks as bench/lines.py says. First it says which build it is, then, by its 
 
 ``hello``
     nothing more.
+``queries FOLDER``
+    for each count that it reads, it asks the PostgreSQL whose socket is there so often, and says
+    what a query cost.
 ``case NAME``
     for each count that it reads, it runs the case so often, and says what an operation cost.
 ``serve NAME SIZE STATE``
@@ -17,28 +20,35 @@ A contender that lacks what a case needs says ``unsupported``, and what that is.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict
 
 from bench.apis import Api, Run, facts, lacking, load
-from bench.cases.foreign import body_of, serve, weighing_of
+from bench.cases.foreign import FOREIGN, body_of, serve, weighing_of
 from bench.cases.memory import Scales
+from bench.cases.queries import Queries
 from bench.cases.scheduler import Body
 from bench.lines import say, usage
 
+Prepared = Callable[[], AbstractAsyncContextManager[None]]
 
-def run_case(api: Api, run: Run, body: Body) -> None:
-    """Run a case of the scheduler for each count that is read."""
+
+def run_case(api: Api, run: Run, body: Body, prepared: Prepared = contextlib.nullcontext) -> None:
+    """Run a case for each count that is read, ``prepared`` for it: that is not measured."""
 
     async def main(count: int) -> None:
-        gc.collect()
-        before = usage()
-        started = time.perf_counter()
-        await body(api, count)
-        seconds = time.perf_counter() - started
-        say({"seconds": seconds / count, **asdict(usage().since(before, count))})
+        async with prepared():
+            gc.collect()
+            before = usage()
+            started = time.perf_counter()
+            await body(api, count)
+            seconds = time.perf_counter() - started
+            say({"seconds": seconds / count, **asdict(usage().since(before, count))})
 
     for line in sys.stdin:
         run(main(int(line)))
@@ -48,6 +58,11 @@ def do(api_name: str, api: Api, run: Run, kind: str, arguments: list[str]) -> No
     """Do what the command line says."""
     if kind == "case":
         run_case(api, run, body_of(api_name, arguments[0]))
+    elif kind == "queries":
+        if api_name in FOREIGN:
+            raise NotImplementedError("asyncpg needs an asyncio loop")
+        queries = Queries(arguments[0])
+        run_case(api, run, queries.ask, queries.connected)
     elif kind == "serve":
         name, size, state = arguments
         run(serve(api_name, api, name, int(size), state))

@@ -19,6 +19,7 @@ from bench.cases.scheduler import SchedulerCase
 from bench.cases.serving import LOOPBACK
 from bench.contenders import Entry
 from bench.lines import Usage
+from bench.postgresql import PostgreSQL
 from bench.process import Process, ProcessError
 
 
@@ -87,6 +88,22 @@ class SchedulerProbe(Probe):
         """Run the case as often as takes ``seconds``: the same count each time."""
         measured = self._process.ask(str(self._count))
         return Sample(measured.pop("seconds"), Usage(**measured))
+
+
+class QueryProbe(SchedulerProbe):
+    """Asks a PostgreSQL, which runs on the core of the load as long as the probe is there."""
+
+    GRAIN = 100
+
+    def __init__(self, entry: Entry) -> None:
+        Probe.__init__(self)
+        try:
+            server = self._held.enter_context(PostgreSQL())
+            self._process = self.hold(entry.start("queries", str(server.folder)))
+        except BaseException:
+            self.close()
+            raise
+        self._grain = self._count = self.GRAIN
 
 
 class MemoryProbe(Probe):

@@ -81,6 +81,7 @@ OTHERS = (
     *("echo_100_x10", "echo_1k_x1", "echo_1k_x100", "echo_1k_x10000", "unix_1k_x10"),
     *("protocol_100_x10", "protocol_1k_x1", "protocol_1k_x100", "protocol_1k_x10000"),
     *("http_aiohttp_x10", "http_uvicorn_h11_x10", "http_uvicorn_httptools_x10"),
+    "asyncpg_select_x10",
     *("latency_10k", "idle_10k", "start_import", "start_run"),
 )
 """The cases in which it is enough not to be behind."""
