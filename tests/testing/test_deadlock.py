@@ -69,7 +69,8 @@ async def wait_for_a_task() -> None:
 
 
 async def gather() -> None:
-    await runtime.gather(wait_for_an_event(), wait_for_an_event())
+    tasks = [runtime.create_task(wait_for_an_event(), name=name) for name in ("first", "second")]
+    await runtime.gather(*tasks, tasks[0])
 
 
 async def wait_for_a_group() -> None:
@@ -130,7 +131,7 @@ WAITS: list[tuple[Callable[[], Awaitable[None]], str]] = [
     (put_into_a_queue, "putters=1"),
     (wait_for_a_queue_within_a_limit, "getters=1>, in Queue.get()"),
     (wait_for_a_task, "<Task pending name='the other one'"),
-    (gather, "<Gathering pending unfinished=2"),
+    (gather, "<Gathering pending unfinished=2: first, second"),
     (wait_for_a_group, "<TaskGroup tasks=1 entered>, in TaskGroup.__aexit__()"),
     (wait_for_several, "<ALL_COMPLETED of first, second, third>, in wait()"),
     (wait_for_the_next_of_several, "<AsCompleted of next>, in AsCompleted.__anext__()"),

@@ -17,6 +17,7 @@ from types import CoroutineType
 from typing import Any, Final
 
 from runtime.kernel.core import LoopCore
+from runtime.kernel.describe import describe_several
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.future import (
     FutureCore,
@@ -65,7 +66,9 @@ class GatheringCore(FutureCore):
         """Return the words of the ``repr``, in order."""
         words = FutureCore.describe_state(self)
         if self._pending:
-            words.insert(1, f"unfinished={self._unfinished}")
+            children = {child for child in self._children if not child.done()}
+            names = f": {describe_several(children)}" if children else ""
+            words.insert(1, f"unfinished={self._unfinished}{names}")
         return words
 
     def child_ended(self, child: Any) -> None:
