@@ -11,10 +11,12 @@ from bench import html, svg
 from bench.record import Record
 
 OVERVIEW = (
-    *("switch", "spawn", "call_soon", "queue", "echo_1k_x10", "echo_64k_x10", "echo_1k_x1000"),
-    *("protocol_1k_x10", "tls_1k_x10", "sock_1k_x10", "accept_close_x10", "memory_task"),
+    *("switch", "spawn", "call_soon", "queue", "timers_1k", "to_thread"),
+    *("echo_1k_x10", "echo_64k_x10", "echo_1k_x1000", "protocol_1k_x10", "protocol_1k_x1000"),
+    *("tls_1k_x10", "sock_1k_x10", "accept_close_x10", "http_aiohttp_x10", "asyncpg_select_x10"),
+    *("start_run", "memory_task", "memory_protocol"),
 )
-"""The cases that a picture of all has room for."""
+"""The cases that a picture of all has room for: of each kind, with those in which it is behind."""
 
 
 def overview(record: Record) -> list[tuple[str, float]]:
