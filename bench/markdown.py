@@ -11,10 +11,13 @@ from bench.cases.scheduler import SCHEDULER_CASES
 from bench.catalogue import CASES, START_CASES
 from bench.record import Record, Recorded
 from bench.report import amount
+from bench.statistics import Spread, ratios, spread
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 COMMAND = "python -m bench --markdown docs/performance.md"
 PEERS = ("asyncio", "uvloop", "rloop", "trio", "curio")
+AHEAD = """\
+Where a peer was ahead. Within the spread means that it was behind in a quarter of the rounds."""
 HEADINGS = ("The scheduler", "The network", "Starting", "Memory")
 
 
@@ -31,14 +34,14 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _ahead(case: Recorded, ours: str, peer: str) -> float | None:
-    """Return how many times better the median of one contender is than another's."""
+def _ahead(case: Recorded, ours: str, peer: str) -> Spread | None:
+    """Return how many times better one contender is than another, round by round."""
     one, other = case.contenders.get(ours), case.contenders.get(peer)
-    return None if one is None or other is None else other.cost.median / one.cost.median
+    return None if one is None or other is None else spread(ratios(one.costs, other.costs))
 
 
-def _factor(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}x"
+def _factor(value: Spread | None) -> str:
+    return "" if value is None else f"{value.median:.2f}x"
 
 
 def _table(record: Record, cases: Sequence[Recorded]) -> Iterator[str]:
@@ -59,12 +62,12 @@ def losses(record: Record) -> Iterator[str]:
     for case in record.cases.values():
         for ours, peers in (("runtime-compiled", PEERS), ("runtime-pure", ("asyncio",))):
             behind = [
-                f"{factor:.2f}x {peer}"
+                f"{_factor(factor)} {peer}" + (", within the spread" if factor.high > 1 else "")
                 for peer in peers
-                if (factor := _ahead(case, ours, peer)) is not None and factor < 1
+                if (factor := _ahead(case, ours, peer)) is not None and factor.median < 1
             ]
             if behind:
-                yield f"- `{case.name}`, {ours}: {', '.join(behind)}"
+                yield f"- `{case.name}`, {ours}: {'; '.join(behind)}"
 
 
 def figures(record: Record) -> str:
@@ -74,7 +77,7 @@ def figures(record: Record) -> str:
     lines = [
         f"Made by `{COMMAND}` on {record.day}: {rounds}; {machine['python']}, {machine['system']},",
         f"{machine['processor']}, {machine['cores']} cores. Medians of one operation; a factor",
-        "above 1 means that `runtime` was faster, or smaller.",
+        "is the median of the rounds' own; above 1 means that `runtime` was faster, or smaller.",
         "",
         "| contender | version |",
         "| --- | --- |",
@@ -85,16 +88,23 @@ def figures(record: Record) -> str:
         if cases:
             lines += ["", f"### {heading}", "", *_table(record, cases), ""]
             lines += (f"- `{case.name}`: {case.operation}" for case in cases)
-    lines += ["", "### Losses", "", "Where a peer was ahead:", ""]
+    lines += ["", "### Losses", "", AHEAD, ""]
     lines += list(losses(record)) or ["- none"]
-    doubts = [
-        f"- `{case.name}`: {text}" for case in record.cases.values() for text in case.warnings
-    ]
-    if doubts:
-        lines += ["", "### Left out, and reasons for doubt", "", *doubts]
+    if any(case.warnings for case in record.cases.values()):
+        lines += ["", "### Left out, and reasons for doubt", "", *_doubts(record)]
     if record.growth:
         lines += ["", "### Growth", "", *_growth(record)]
     return "\n".join(lines)
+
+
+def _doubts(record: Record) -> Iterator[str]:
+    """Tell each reason once, with the cases that have it."""
+    cases: dict[str, list[str]] = {}
+    for case in record.cases.values():
+        for text in case.warnings:
+            cases.setdefault(text, []).append(f"`{case.name}`")
+    for text, names in cases.items():
+        yield f"- {', '.join(names)}: {text}"
 
 
 def _growth(record: Record) -> Iterator[str]:
@@ -125,7 +135,7 @@ def lacks(page: str) -> list[str]:
         if not re.search(rf"^\| {name} \| \S", text, re.MULTILINE)
     )
     missing += (f"the case {name}" for name in CASES if f"| `{name}` | " not in text)
-    if not re.search(r"^### Losses\n\nWhere a peer was ahead:\n\n- ", text, re.MULTILINE):
+    if not re.search(rf"^### Losses\n\n{re.escape(AHEAD)}\n\n- ", text, re.MULTILINE):
         missing.append("the losses")
     return missing
 

@@ -57,6 +57,26 @@ def test_the_tables_tell_losses_and_what_was_left_out(record: Record) -> None:
     assert "without curio" in markdown.figures(record)
 
 
+def test_what_is_compared_was_measured_in_the_same_round() -> None:
+    rounds: dict[str, tuple[float, ...]] = {
+        "uvloop": (2.0, 4.0, 8.0),
+        "runtime-compiled": (1.0, 8.0, 4.0),
+    }
+    assert "| 2.00x |" in markdown.figures(record_of(report({"switch": rounds})))
+    behind: dict[str, tuple[float, ...]] = {
+        "uvloop": (2.0, 4.0, 8.0),
+        "runtime-compiled": (4.0, 8.0, 1.0),
+    }
+    losses = list(markdown.losses(record_of(report({"switch": behind}))))
+    assert losses == ["- `switch`, runtime-compiled: 0.50x uvloop, within the spread"]
+
+
+def test_a_reason_is_told_once(record: Record) -> None:
+    text = markdown.figures(record)
+    assert text.count("without curio") == 1
+    assert ", ".join(f"`{case}`" for case in record.cases) + ": without curio" in text
+
+
 def test_no_losses_are_told_too() -> None:
     won = record_of(report({"switch": {"uvloop": (2.0,), "runtime-compiled": (1.0,)}}))
     assert "- none" in markdown.figures(won)
