@@ -55,7 +55,7 @@ class PostgreSQL:
                 shutil.chown(self.folder, self._user)
             data = self.folder / "data"
             options = ["--no-sync", "--auth=trust", "--encoding=UTF8", f"--username={USER}"]
-            self._run([found / "initdb", "--pgdata", data, *options]).wait()
+            self._run([found / "initdb", "--pgdata", data, *options]).wait(PATIENCE)
             settings = ["listen_addresses=", f"unix_socket_directories={self.folder}", "fsync=off"]
             options = [f"--{setting}" for setting in settings]
             self._process = self._run([found / "postgres", "-D", data, *options])
@@ -73,6 +73,8 @@ class PostgreSQL:
             process = subprocess.Popen(
                 command,
                 cwd=self.folder,
+                # What is preloaded into this process, such as a sanitizer, is not meant for it.
+                env={name: value for name, value in os.environ.items() if name != "LD_PRELOAD"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -13,6 +13,8 @@ from bench import apis, postgresql
 from bench.cases.queries import CONNECTIONS, Queries
 from bench.postgresql import PostgreSQL
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.skipif(bool(postgresql.why_not()), reason=postgresql.why_not() or "it is there")
 @pytest.mark.skipif(importlib.util.find_spec("asyncpg") is None, reason="needs asyncpg")
