@@ -128,16 +128,11 @@ class TimerHeap:
             else:
                 _heappush(entries, entry)
         self.fresh.clear()
-        if not at_once:
-            self._is_sorted = False
-        elif none_before:
-            # They stand in the order of their numbers, and sorting is stable: the times are enough,
-            # and compare faster.
-            entries.sort(key=_when)
-            self._is_sorted = True
-        else:
-            entries.sort()
-            self._is_sorted = True
+        if at_once:
+            # Those of one turn stand in the order of their numbers, and sorting is stable: if there
+            # are no others, the times are enough, and compare faster.
+            entries.sort(key=_when if none_before else None)
+        self._is_sorted = at_once
 
     def wait_time(self, now: float) -> float:
         """Return the seconds from ``now`` to the first timer; 0 when due, -1 when there is none.
