@@ -24,7 +24,12 @@ PATIENCE = 60.0
 
 def programs() -> Path | None:
     """Return the folder of its programs, of the newest version that is installed."""
-    found = [path.parent for root in FOLDERS for path in Path(root).glob("*/bin/initdb")]
+    found = [
+        path.parent
+        for root in FOLDERS
+        for path in Path(root).glob("*/bin/initdb")
+        if (path.parent / "postgres").exists()
+    ]
     if on_path := shutil.which("initdb"):
         found.append(Path(on_path).resolve().parent)
     return max(found, key=_version, default=None)
@@ -47,8 +52,7 @@ class PostgreSQL:
         found = programs()
         if found is None:
             raise FileNotFoundError(why_not())
-        # Root is refused, and so it is run as somebody less.
-        self._user = None if os.geteuid() else _lesser_user()
+        self._user = lesser_user()
         self.folder = Path(tempfile.mkdtemp(prefix="bench-"))
         try:
             if self._user is not None:
@@ -106,6 +110,9 @@ class PostgreSQL:
         self.close()
 
 
-def _lesser_user() -> str:
+def lesser_user() -> str | None:
+    """Return whom root is to run it as, for it refuses root; None for anybody else."""
+    if os.geteuid() != 0:
+        return None
     known = {entry.pw_name for entry in pwd.getpwall()}
     return next(name for name in ("postgres", "nobody") if name in known)

@@ -59,6 +59,19 @@ def serve(with_goodbye):
             tls.unwrap()
 """
 )
+CONNECTED = (
+    SERVER
+    + """
+thread = threading.Thread(target=serve, args=[True])
+thread.start()
+async def main():
+    <fragment>
+    assert await reader.read() == b"hello"
+    writer.close()
+runtime.run(main())
+thread.join()
+"""
+)
 AROUND = {
     "context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)": CERTIFICATES
     + """
@@ -71,17 +84,7 @@ assert context.get_ca_certs() == []
 <fragment>
 assert len(context.get_ca_certs()) == 1
 """,
-    'reader, writer = await runtime.open_connection("www.example.org", 443, ssl=True)': SERVER
-    + """
-thread = threading.Thread(target=serve, args=[True])
-thread.start()
-async def main():
-    <fragment>
-    assert await reader.read() == b"hello"
-    writer.close()
-runtime.run(main())
-thread.join()
-""",
+    'reader, writer = await runtime.open_connection("www.example.org", 443, ssl=True)': CONNECTED,
     "try:\n    data = await reader.read(65536)": SERVER
     + """
 thread = threading.Thread(target=serve, args=[False])
@@ -95,17 +98,7 @@ async def main():
 runtime.run(main())
 thread.join()
 """,
-    "async with runtime.timeout(10):\n    reader, writer": SERVER
-    + """
-thread = threading.Thread(target=serve, args=[True])
-thread.start()
-async def main():
-    <fragment>
-    assert await reader.read() == b"hello"
-    writer.close()
-runtime.run(main())
-thread.join()
-""",
+    "async with runtime.timeout(10):\n    reader, writer": CONNECTED,
     "# serve.py": """
 import os, signal
 import runtime

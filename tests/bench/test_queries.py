@@ -52,5 +52,6 @@ def test_the_newest_postgresql_is_found(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("PATH", "")
     for version in ("9", "15", "8"):
         (tmp_path / version / "bin").mkdir(parents=True)
-        (tmp_path / version / "bin/initdb").touch()
+        for program in ("initdb", "postgres"):
+            (tmp_path / version / "bin" / program).touch()
     assert postgresql.programs() == tmp_path / "15/bin"

@@ -8,11 +8,11 @@ from typing import NoReturn
 
 import pytest
 
+from bench.postgresql import programs as find_postgresql
 from tests.ecosystem.runners import LoopRunner
 from tests.ecosystem.servers import (
     PostgreSQL,
     Redis,
-    find_postgresql,
     find_redis,
     running_postgresql,
     running_redis,

@@ -20,13 +20,12 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.postgresql import lesser_user
 from tests.support.certificates import Certificates
 from tests.support.programs import ROOT
 
 PATIENCE = 60.0
 """Seconds that a server may take to start, or to stop."""
-
-POSTGRESQL_FOLDERS = ("/usr/lib/postgresql", "/usr/pgsql", "/opt/homebrew/opt", "/usr/local/opt")
 
 
 class ServerDiedError(Exception):
@@ -139,24 +138,6 @@ def find_redis() -> Path | None:
     return Path(found) if found else None
 
 
-def find_postgresql() -> Path | None:
-    """Return the folder of PostgreSQL's programs, of the newest version that is there."""
-    folders = [
-        path.parent
-        for root in POSTGRESQL_FOLDERS
-        for path in Path(root).glob("*/bin/initdb")
-        if (path.parent / "postgres").exists()
-    ]
-    if initdb := shutil.which("initdb"):
-        folders.append(Path(initdb).resolve().parent)
-    return max(folders, key=_version_of, default=None)
-
-
-def _version_of(folder: Path) -> tuple[int, str]:
-    digits = "".join(filter(str.isdigit, folder.parent.name))
-    return (int(digits or 0), str(folder))
-
-
 @dataclass(frozen=True)
 class Redis:
     """A running Redis or Valkey."""
@@ -195,7 +176,7 @@ def running_redis(server: Path) -> Iterator[Redis]:
 @contextmanager
 def running_postgresql(programs: Path, certificates: Certificates) -> Iterator[PostgreSQL]:
     """Run a new PostgreSQL with TLS; it refuses root, so root runs it as another user."""
-    user = _lesser_user()
+    user = lesser_user()
     with ExitStack() as stack:
         folder = stack.enter_context(_temporary_folder(user))
         data, log = folder / "data", folder / "postgresql.log"
@@ -259,14 +240,6 @@ def _started(
             stack.push(attempt.pop_all())
             return port
     return _started(stack, start, ready, attempts - 1)
-
-
-def _lesser_user() -> str | None:
-    """Return whom root is to run a server as; nobody else needs another user."""
-    if os.geteuid() != 0:
-        return None
-    known = {entry.pw_name for entry in pwd.getpwall()}
-    return next(name for name in ("postgres", "nobody") if name in known)
 
 
 @contextmanager

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.programs import ROOT, TIMEOUT
+from tests.support.programs import ROOT, run_program
 
 BLOCK = re.compile(r"^```py\n(# conftest\.py\n.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -30,15 +29,7 @@ def passed(folder: Path, *arguments: str) -> dict[str, int]:
     settings = folder / "pytest.ini"
     settings.write_text("[pytest]\nfilterwarnings = error\n")
     command = ("-m", "pytest", "-c", str(settings), "-p", "no:cacheprovider", *arguments)
-    done = subprocess.run(
-        [sys.executable, *command, str(folder)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
+    done = run_program(*command, folder)
     summary = done.stdout.rpartition("\n=")[2]
     found = {
         word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|error)", summary)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
-from tests.support.programs import ROOT, TIMEOUT
+from tests.support.programs import run_program
 
 PLUGIN = ("-p", "no:runtime", "-p", "runtime.testing.pytest_plugin")
 SERVER_THAT_BUILDS = ("CI", "BUILD_NUMBER")
@@ -35,17 +33,9 @@ def run_pytest(
         f"[pytest]\nfilterwarnings = error\naddopts = --strict-markers\n{settings}"
     )
     command = ("-m", "pytest", "-c", str(configuration), "-p", "no:cacheprovider", *PLUGIN)
-    done = subprocess.run(
-        [sys.executable, *command, *arguments, str(folder)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        # On a server that builds, pytest would print each message twice, and unabridged.
-        env={name: value for name, value in os.environ.items() if name not in SERVER_THAT_BUILDS},
-    )
+    # On a server that builds, pytest would print each message twice, and unabridged.
+    kept = {name: value for name, value in os.environ.items() if name not in SERVER_THAT_BUILDS}
+    done = run_program(*command, *arguments, folder, environment=kept)
     output = done.stdout + done.stderr
     summary = done.stdout.rpartition("\n=")[2]
     words = re.findall(r"(\d+) (passed|failed|error|skipped)", summary)
