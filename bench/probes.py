@@ -66,13 +66,14 @@ class Probe(abc.ABC):
         self.close()
 
 
-class SchedulerProbe(Probe):
-    """Runs a case of the scheduler in a process that stays for all rounds."""
+class CountProbe(Probe):
+    """Has a process do something as often as it is told; the process stays for all rounds."""
 
-    def __init__(self, entry: Entry, case: SchedulerCase) -> None:
+    _process: Process
+
+    def __init__(self, grain: int) -> None:
         super().__init__()
-        self._process = self.hold(entry.start("case", case.name))
-        self._grain = self._count = case.grain
+        self._grain = self._count = grain
 
     def warm_up(self, seconds: float) -> None:
         """Find the count that takes ``seconds``; the runs on the way warm the interpreter up."""
@@ -90,20 +91,27 @@ class SchedulerProbe(Probe):
         return Sample(measured.pop("seconds"), Usage(**measured))
 
 
-class QueryProbe(SchedulerProbe):
+class SchedulerProbe(CountProbe):
+    """Runs a case of the scheduler."""
+
+    def __init__(self, entry: Entry, case: SchedulerCase) -> None:
+        super().__init__(case.grain)
+        self._process = self.hold(entry.start("case", case.name))
+
+
+class QueryProbe(CountProbe):
     """Asks a PostgreSQL, which runs on the core of the load as long as the probe is there."""
 
     GRAIN = 100
 
     def __init__(self, entry: Entry) -> None:
-        Probe.__init__(self)
+        super().__init__(self.GRAIN)
         try:
             server = self._held.enter_context(PostgreSQL())
             self._process = self.hold(entry.start("queries", str(server.folder)))
         except BaseException:
             self.close()
             raise
-        self._grain = self._count = self.GRAIN
 
 
 class MemoryProbe(Probe):
