@@ -57,8 +57,45 @@ def test_every_name_without_an_underscore_is_public() -> None:
     modules = {name.partition(".")[0] for name in sys.modules} | {"__main__"}
     submodules = {path.stem for path in build.FOLDER.iterdir()}
     # pytest adds to the modules of its plugins, where the package is installed, two with an "@".
-    names = {name for name in vars(runtime) if not name.startswith(("_", "@"))}
-    assert names - {"annotations"} - modules - submodules == set(runtime.__all__) - {"__version__"}
+    names = {name for name in dir(runtime) if not name.startswith(("_", "@"))}
+    names -= {"annotations", "TYPE_CHECKING"} | modules | submodules
+    assert names == set(runtime.__all__) - {"__version__"}
+
+
+def test_the_network_and_processes_are_imported_when_they_are_first_used() -> None:
+    program = """
+import sys, runtime
+
+def has(module):
+    return "runtime." + module in sys.modules
+
+async def main():
+    await runtime.sleep(0)
+
+runtime.run(main())
+print(*map(has, ["net.endpoints", "net.tls", "net.streams", "subprocess", "system.pipes"]))
+assert {"open_connection", "Process"} <= set(dir(runtime)) - set(vars(runtime))
+from runtime import open_connection
+print(*map(has, ["net.tls", "net.streams", "subprocess"]))
+assert vars(runtime)["open_connection"] is runtime.open_connection is open_connection
+runtime.Process
+print(has("subprocess"))
+"""
+    done = run_code(program)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["False False False False False", "True True False", "True"]
+
+
+def test_a_star_import_has_every_name() -> None:
+    done = run_code(
+        "from runtime import *; import runtime; print(set(runtime.__all__) - set(globals()))"
+    )
+    assert (done.stdout, done.stderr) == ("set()\n", "")
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'runtime' has no attribute 'opn_connection'"):
+        getattr(runtime, "opn_connection")  # noqa: B009  # a type checker would object to the other
 
 
 def test_compiled_says_how_the_kernel_was_loaded() -> None:

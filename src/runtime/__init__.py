@@ -1,10 +1,15 @@
 """An async runtime: ``runtime.run(main())``.
 
 Its own event loop, futures and tasks, with asyncio's semantics; ``Loop`` is an asyncio event loop
-too. This module holds the public names and nothing else.
+too. This module holds the public names and nothing else. Those of the network and of processes are
+imported when they are first used: they are most of the package, and not every program needs them.
 """
 
 from __future__ import annotations
+
+import importlib
+from subprocess import DEVNULL, PIPE, STDOUT
+from typing import TYPE_CHECKING
 
 from runtime.kernel import future as _future
 from runtime.kernel.deadlock import DeadlockError
@@ -33,27 +38,7 @@ from runtime.kernel.running import all_tasks, current_task
 from runtime.kernel.timers import TimerHandle
 from runtime.kernel.types import Future, Task
 from runtime.loop import Loop, get_running_loop, new_event_loop
-from runtime.net.datagram_endpoint import DatagramEndpoint, open_datagram
-from runtime.net.open_streams import (
-    open_connection,
-    open_unix_connection,
-    start_server,
-    start_unix_server,
-)
-from runtime.net.readiness import wait_exceptional, wait_readable, wait_writable
-from runtime.net.server import Server
-from runtime.net.streams import StreamReader, StreamWriter
-from runtime.net.unix import recv_fds, send_fds
-from runtime.policy import EventLoopPolicy, install
 from runtime.runner import Runner, run
-from runtime.subprocess import (
-    DEVNULL,
-    PIPE,
-    STDOUT,
-    Process,
-    create_subprocess_exec,
-    create_subprocess_shell,
-)
 from runtime.sync.as_completed import as_completed
 from runtime.sync.barrier import Barrier
 from runtime.sync.gather import gather
@@ -72,6 +57,49 @@ from runtime.sync.waiting import (
     wait_for,
 )
 from runtime.system.threads import to_thread
+
+if TYPE_CHECKING:
+    from runtime.net.datagram_endpoint import DatagramEndpoint, open_datagram
+    from runtime.net.open_streams import (
+        open_connection,
+        open_unix_connection,
+        start_server,
+        start_unix_server,
+    )
+    from runtime.net.readiness import wait_exceptional, wait_readable, wait_writable
+    from runtime.net.server import Server
+    from runtime.net.streams import StreamReader, StreamWriter
+    from runtime.net.unix import recv_fds, send_fds
+    from runtime.policy import EventLoopPolicy, install
+    from runtime.subprocess import Process, create_subprocess_exec, create_subprocess_shell
+else:
+    _WHERE = {
+        "runtime.net.datagram_endpoint": ("DatagramEndpoint", "open_datagram"),
+        "runtime.net.open_streams": (
+            "open_connection",
+            "open_unix_connection",
+            "start_server",
+            "start_unix_server",
+        ),
+        "runtime.net.readiness": ("wait_exceptional", "wait_readable", "wait_writable"),
+        "runtime.net.server": ("Server",),
+        "runtime.net.streams": ("StreamReader", "StreamWriter"),
+        "runtime.net.unix": ("recv_fds", "send_fds"),
+        "runtime.policy": ("EventLoopPolicy", "install"),
+        "runtime.subprocess": ("Process", "create_subprocess_exec", "create_subprocess_shell"),
+    }
+
+    def __getattr__(name):
+        """Import the module of a name that is used for the first time (PEP 562)."""
+        for module, names in _WHERE.items():
+            if name in names:
+                found = globals()[name] = getattr(importlib.import_module(module), name)
+                return found
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+
+    def __dir__():
+        return sorted({*globals(), *__all__})
+
 
 __version__ = "0.1.0"
 

@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 from runtime.kernel.core import LoopCore
 from runtime.net.connect import connected_socket, connected_unix_socket
 from runtime.net.establishing import established
+from runtime.net.layers import Top
 from runtime.net.listening import BACKLOG, tcp_server, unix_server
 from runtime.net.plain_sockets import check_stream_socket, peername, set_no_delay
+from runtime.net.sendfile import send_file_through
 from runtime.net.server import Server
 from runtime.net.stream_transport import StreamTransport
 from runtime.net.tls_options import TLSOptions, client_tls, server_tls, upgrade_tls
@@ -161,6 +163,20 @@ async def start_tls(
     early = _unread_of(protocol)
     await established(loop, end, lambda: layer.take_over(early))
     return upgraded
+
+
+async def sendfile(
+    loop: LoopCore, transport: Any, file: Any, offset: int, count: int | None, fallback: bool
+) -> int:
+    """Send from ``file`` through ``transport``. See ``Loop.sendfile``."""
+    end: Top
+    if isinstance(transport, Transport):
+        end, lower = transport.core.end, transport.core.lower
+    elif isinstance(transport, StreamTransport):
+        end, lower = transport.end, transport.end.lower
+    else:
+        raise RuntimeError(f"sendfile is not supported for transport {transport!r}")
+    return await send_file_through(loop, end, lower, file, offset, count, fallback)
 
 
 def _unread_of(protocol: asyncio.BaseProtocol) -> bytes:

@@ -1,6 +1,8 @@
 """The methods of the loop that are about the network: asyncio's, for transports and sockets.
 
-They are thin: each hands over to the module that has the subject.
+They are thin: each hands over to the module that has the subject, which is imported when it is
+first asked for: connections, TLS and datagrams are half of the package, and a program that has no
+use for them starts without. Waiting for sockets of the user's is small, and at hand.
 """
 
 from __future__ import annotations
@@ -9,14 +11,15 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from runtime.kernel.core import LoopCore
-from runtime.net import datagram, endpoints, names, sendfile, sockets
-from runtime.net.layers import Top
-from runtime.net.server import Server
-from runtime.net.stream_transport import StreamTransport
-from runtime.net.transports import Transport
+from runtime.net import names, sockets
+
+if TYPE_CHECKING:
+    from runtime.net.datagram import Address, DatagramTransport
+    from runtime.net.server import Server
+    from runtime.net.transports import Transport
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
@@ -54,6 +57,8 @@ class NetworkLoop(LoopCore):
 
         Source: the standard library's documentation of ``loop.create_connection``.
         """
+        from runtime.net import endpoints
+
         return await endpoints.create_connection(
             self,
             protocol_factory,
@@ -98,6 +103,8 @@ class NetworkLoop(LoopCore):
 
         Source: the standard library's documentation of ``loop.create_server``.
         """
+        from runtime.net import endpoints
+
         return await endpoints.create_server(
             self,
             protocol_factory,
@@ -131,6 +138,8 @@ class NetworkLoop(LoopCore):
 
         Source: the standard library's documentation of ``loop.create_unix_connection``.
         """
+        from runtime.net import endpoints
+
         return await endpoints.create_unix_connection(
             self,
             protocol_factory,
@@ -161,6 +170,8 @@ class NetworkLoop(LoopCore):
 
         Source: the standard library's documentation of ``loop.create_unix_server``.
         """
+        from runtime.net import endpoints
+
         return await endpoints.create_unix_server(
             self,
             protocol_factory,
@@ -187,6 +198,8 @@ class NetworkLoop(LoopCore):
 
         Source: the standard library's documentation of ``loop.connect_accepted_socket``.
         """
+        from runtime.net import endpoints
+
         return await endpoints.connect_accepted_socket(
             self,
             protocol_factory,
@@ -216,6 +229,8 @@ class NetworkLoop(LoopCore):
 
         Source: the standard library's documentation of ``loop.start_tls``.
         """
+        from runtime.net import endpoints
+
         return await endpoints.start_tls(
             self,
             transport,
@@ -274,14 +289,9 @@ class NetworkLoop(LoopCore):
 
         Source: the standard library's documentation of ``loop.sendfile``.
         """
-        top: Top
-        if isinstance(transport, Transport):
-            top, lower = transport.core.end, transport.core.lower
-        elif isinstance(transport, StreamTransport):
-            top, lower = transport.end, transport.end.lower
-        else:
-            raise RuntimeError(f"sendfile is not supported for transport {transport!r}")
-        return await sendfile.send_file_through(self, top, lower, file, offset, count, fallback)
+        from runtime.net import endpoints
+
+        return await endpoints.sendfile(self, transport, file, offset, count, fallback)
 
     # -- Sockets -----------------------------------------------------------------------------------
 
@@ -339,6 +349,8 @@ class NetworkLoop(LoopCore):
         a cancellation. Where ``os.sendfile`` cannot send it, it is read in threads and sent, or,
         without ``fallback``, SendfileNotAvailableError is raised.
         """
+        from runtime.net import sendfile
+
         return sendfile.sock_sendfile(self, sock, file, offset, count, fallback=bool(fallback))
 
     # -- Datagrams ---------------------------------------------------------------------------------
@@ -346,8 +358,8 @@ class NetworkLoop(LoopCore):
     async def create_datagram_endpoint(
         self,
         protocol_factory: Callable[[], P],
-        local_addr: datagram.Address | None = None,
-        remote_addr: datagram.Address | None = None,
+        local_addr: Address | None = None,
+        remote_addr: Address | None = None,
         *,
         family: int = 0,
         proto: int = 0,
@@ -355,7 +367,7 @@ class NetworkLoop(LoopCore):
         reuse_port: bool | None = None,
         allow_broadcast: bool | None = None,
         sock: socket.socket | None = None,
-    ) -> tuple[datagram.DatagramTransport, P]:
+    ) -> tuple[DatagramTransport, P]:
         """Return the transport and the protocol of a datagram endpoint.
 
         It is bound to ``local_addr``, connected to ``remote_addr``, or both: pairs of host and
@@ -367,6 +379,8 @@ class NetworkLoop(LoopCore):
         Raises OSError when there is no such socket to be had, ValueError and TypeError for
         arguments that do not go together. Cancellation safe.
         """
+        from runtime.net import datagram
+
         return await datagram.create_datagram_endpoint(
             self,
             protocol_factory,

@@ -1,6 +1,7 @@
 """The methods of the loop that are about the operating system: pipes, processes, signals.
 
-They are thin: each hands over to the module that has the subject.
+They are thin: each hands over to the module that has the subject. Those of pipes and processes are
+imported when they are first asked for: a program without them starts the sooner.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from runtime.kernel.core import LoopCore
-from runtime.system import pipes, signals, subprocesses
+from runtime.system import signals
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
@@ -39,6 +40,8 @@ class SystemLoop(LoopCore):
         made non-blocking, and is closed with the transport. Returns the transport and the protocol.
         Raises ValueError for any other kind of file. Cancellation safe: the pipe is then closed.
         """
+        from runtime.system import pipes
+
         return await pipes.connect_read_pipe(self, protocol_factory, pipe)
 
     async def connect_write_pipe(
@@ -51,6 +54,8 @@ class SystemLoop(LoopCore):
         transport and the protocol. Raises ValueError for any other kind of file. Cancellation safe:
         the pipe is then closed.
         """
+        from runtime.system import pipes
+
         return await pipes.connect_write_pipe(self, protocol_factory, pipe)
 
     # -- Processes ---------------------------------------------------------------------------------
@@ -75,6 +80,8 @@ class SystemLoop(LoopCore):
         OSError when the program cannot be run, and ValueError or TypeError for bad arguments.
         Cancelled, it kills the process, and waits for its end.
         """
+        from runtime.system import subprocesses
+
         options = {"stdin": stdin, "stdout": stdout, "stderr": stderr, **kwargs}
         return await subprocesses.subprocess_exec(self, protocol_factory, program, args, options)
 
@@ -92,6 +99,8 @@ class SystemLoop(LoopCore):
 
         Quote what comes from elsewhere with ``shlex.quote``, or use ``subprocess_exec``.
         """
+        from runtime.system import subprocesses
+
         options = {"stdin": stdin, "stdout": stdout, "stderr": stderr, **kwargs}
         return await subprocesses.subprocess_shell(self, protocol_factory, cmd, options)
 
