@@ -46,7 +46,6 @@ COMPILED = (
     "src/runtime/net/stream_socket.py",
     "src/runtime/net/stream_end.py",
     "src/runtime/net/protocol_end.py",
-    "src/runtime/net/transport_core.py",
     "src/runtime/net/tls.py",
     "src/runtime/net/transport_lower.py",
     "src/runtime/net/datagram_batch.py",

@@ -17,7 +17,6 @@ import runtime
 from runtime.net.protocol_end import ProtocolEnd
 from runtime.net.stream_end import StreamEnd
 from runtime.net.stream_socket import StreamSocket
-from runtime.net.transport_core import TransportCore
 from tests.net.tools import connected, reset, until
 from tests.net.transport_tools import (
     LOCAL,
@@ -34,7 +33,6 @@ PARTS = (
     StreamSocket,
     StreamEnd,
     ProtocolEnd,
-    TransportCore,
     Recorder,
     BufferedRecorder,
     asyncio.Transport,

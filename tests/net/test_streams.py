@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import runtime
-from tests.net.tools import echo, receive_all, reset, serving, stream_pair, until
+from tests.net.tools import connected, echo, receive_all, reset, serving, stream_pair, until
 
 
 def test_read_gives_what_is_there() -> None:
@@ -212,9 +212,34 @@ def test_what_is_not_bytes_is_refused_at_the_call() -> None:
                 writer.write(backlog)
                 unsent = writer._end.lower.unsent_size()
                 for data in wrong:
-                    with pytest.raises(TypeError):
+                    with pytest.raises(TypeError, match="must be a bytes-like object"):
                         writer.write(data)
                 assert writer._end.lower.unsent_size() == unsent
+            writer.abort()
+            with pytest.raises(TypeError, match="must be a bytes-like object"):
+                writer.write(wrong[0])
+
+    runtime.run(main())
+
+
+@pytest.mark.parametrize("ending", ["close", "abort", "reset"])
+def test_addresses_that_nobody_asked_for_are_known_after_the_end(ending: str) -> None:
+    async def main() -> None:
+        made: list[tuple[runtime.StreamReader, runtime.StreamWriter]] = []
+        async with serving(lambda *streams: made.append(streams)) as address:
+            with connected(address) as peer:
+                names = peer.getpeername(), peer.getsockname()
+                await until(lambda: made)
+                reader, writer = made[0]
+                if ending == "reset":
+                    reset(peer)
+                    with pytest.raises(ConnectionResetError):
+                        await reader.read()
+                else:
+                    getattr(writer, ending)()
+                    await writer.wait_closed()
+                assert writer.get_extra_info("sockname") == names[0]
+                assert writer.get_extra_info("peername") == names[1]
 
     runtime.run(main())
 

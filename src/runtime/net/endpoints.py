@@ -22,7 +22,6 @@ from runtime.net.sendfile import send_file_through
 from runtime.net.server import Server
 from runtime.net.stream_transport import StreamTransport
 from runtime.net.tls_options import TLSOptions, client_tls, server_tls, upgrade_tls
-from runtime.net.transport_core import TransportCore
 from runtime.net.transports import ProtocolConnection, SSLTransport, Transport
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
@@ -147,12 +146,12 @@ async def start_tls(
         raise TypeError(f"{transport!r} has a reader and a writer: use the writer's start_tls().")
     if not isinstance(transport, Transport):
         raise TypeError(f"transport {transport!r} is not supported by start_tls()")
-    end, lower = transport.core.end, transport.core.lower
+    end, lower = transport.end, transport.lower
     if lower.is_closing():
         raise ConnectionResetError(f"{transport!r} is closed; it cannot go on with TLS.")
     end.set_protocol(protocol)
     layer = tls.layer(loop, lower, end)
-    upgraded = SSLTransport(TransportCore(end, layer))
+    upgraded = SSLTransport(end, layer)
     end.transport = upgraded
     end.lower = layer
     end.was_made()
@@ -171,7 +170,7 @@ async def sendfile(
     """Send from ``file`` through ``transport``. See ``Loop.sendfile``."""
     end: Top
     if isinstance(transport, Transport):
-        end, lower = transport.core.end, transport.core.lower
+        end, lower = transport.end, transport.lower
     elif isinstance(transport, StreamTransport):
         end, lower = transport.end, transport.end.lower
     else:
@@ -263,6 +262,8 @@ class _ProtocolAcceptor:
         self._factory = factory
         self._tls = tls
         self._context = copy_context()
+        # One for all connections.
+        self._detach = server.detach
 
     def accept(self, sock: socket.socket, address: Any) -> None:
         context = self._context.copy()
@@ -273,5 +274,5 @@ class _ProtocolAcceptor:
             sock.close()
             raise
         self._server.attach(made.end)
-        made.end.call_when_lost(self._server.detach)
+        made.end.call_when_lost(self._detach)
         made.lower.start()

@@ -27,6 +27,8 @@ from runtime.kernel.core import LoopCore
 from runtime.kernel.future import FutureCore, finish_future
 from runtime.kernel.native import trait
 
+Buffer = bytes | bytearray | memoryview
+
 
 class Upper:
     """What is told of the events of a connection."""
@@ -159,6 +161,21 @@ def lost(error: BaseException) -> BaseException:
     return again
 
 
+def view_of(data: Any) -> memoryview:
+    """Return the bytes of something bytes-like that is no ``bytes``, without gaps.
+
+    Raises TypeError when it is not bytes-like.
+    """
+    try:
+        view = memoryview(data)
+    except TypeError:
+        raise TypeError(
+            "data argument must be a bytes-like object: bytes, bytearray or memoryview, "
+            f"not {type(data).__name__}"
+        ) from None
+    return view if view.c_contiguous else memoryview(view.tobytes())
+
+
 @trait
 class Lower:
     """What bytes are sent through, and what the connection is ended by."""
@@ -174,7 +191,11 @@ class Lower:
         raise NotImplementedError
 
     def write(self, data: Any) -> None:
-        """Send a bytes-like object: at once what can be sent, and the rest later."""
+        """Send a bytes-like object: at once what can be sent, and the rest later, in order.
+
+        Never blocks. ``data`` may be changed afterwards. Raises TypeError unless it is bytes-like,
+        and RuntimeError after ``write_eof()``.
+        """
         raise NotImplementedError
 
     def write_many(self, parts: list[Any]) -> None:

@@ -256,6 +256,8 @@ class _StreamAcceptor:
         self._tls = tls
         # What the callbacks run in: a copy of the context that the server was made in.
         self._context = copy_context()
+        # One for all connections.
+        self._detach = server.detach
 
     def accept(self, sock: socket.socket, address: Any) -> None:
         try:
@@ -266,7 +268,7 @@ class _StreamAcceptor:
             sock.close()
             raise
         self._server.attach(end)
-        end.call_when_lost(self._server.detach)
+        end.call_when_lost(self._detach)
         if self._tls is None:
             end.lower.start()
             self._call(reader, writer, end)

@@ -45,14 +45,15 @@ class ProtocolEnd(Top):
         # It is told by the eof_received that does not come. With an error in connection_lost,
         # asyncio's StreamReader would raise it before what it holds was read.
         self.minds_truncation = False
-        self._loop = loop
+        # Every event needs these two: they lie side by side.
         self._context = context
+        self._data_received: Any = None
+        self._loop = loop
         self._is_made = False
         # Whether the connection may go on in one direction when the peer has ended the other.
         self.keeps_half_open = True
         self.lower: Lower | None = None
         self.transport: Any = None
-        self._data_received: Any = None
         self._get_buffer: Any = None
         self._buffer_updated: Any = None
         self.protocol: Any = None

@@ -41,7 +41,7 @@ from runtime.kernel.backlog import (
 from runtime.kernel.core import LoopCore
 from runtime.kernel.future import FutureCore, finish_future
 from runtime.kernel.poller import READ, WRITE, Watcher, file_of
-from runtime.net.layers import Lower, Upper
+from runtime.net.layers import Lower, Upper, view_of
 from runtime.net.plain_sockets import failure_behind, note_use
 
 _IOV_MAX: Final = 64
@@ -88,32 +88,36 @@ class StreamSocket(Watcher, Lower):
         before = loop.poller.watcher(self.fd)
         if isinstance(before, StreamSocket):
             loop.poller.evict(before)
-        self._loop = loop
+        # First what every event and every write looks at: with very many connections each line of
+        # the cache counts.
+        self._upper: Upper | None = upper
         # None once it is closed; what users were given of it stays what it was.
         self._sock: socket.socket | None = sock
-        self._object = sock
-        self._upper: Upper | None = upper
-        self._peername = peername
-        self._sockname: object = None
-        # Somebody else may close the socket object when it was given to us: look before each use.
-        self._guarded = False
-        # What file it was then.
-        self._file: tuple[int, int] | None = None
-        self._reading = False
-        self._input_ended = False
-        # Writing: what the socket did not take, and its size; whether the upper part was told.
-        self._backlog: deque[Any] | None = None
-        self.unsent = 0
-        self._held = False
-        self._high_water = HIGH_WATER
-        self._low_water = LOW_WATER
-        self._eof_wanted = False
-        self._eof_sent = False
         # Why nothing can be written, if it cannot.
         self._refusal: str | None = None
-        self._writable_waiter: FutureCore | None = None
-        self._writes_lost = 0
+        # What the socket did not take, and its size.
+        self.unsent = 0
+        self._backlog: deque[Any] | None = None
+        # Somebody else may close the socket object when it was given to us: look before each use.
+        self._guarded = False
         self.closing = False
+        self._reading = False
+        self._input_ended = False
+        # Whether the upper part was told of the backlog.
+        self._held = False
+        self._eof_wanted = False
+        self._eof_sent = False
+        self._writes_lost = 0
+        self._high_water = HIGH_WATER
+        self._low_water = LOW_WATER
+        self._writable_waiter: FutureCore | None = None
+        self._loop = loop
+        self._object = sock
+        # What file it was when it was given to us.
+        self._file: tuple[int, int] | None = None
+        self._peername = peername
+        # Asked for when it is wanted, and at the latest when the socket is closed.
+        self._sockname: object = None
 
     def set_upper(self, upper: Upper) -> None:
         self._upper = upper
@@ -208,24 +212,22 @@ class StreamSocket(Watcher, Lower):
     # -- Writing -----------------------------------------------------------------------------------
 
     def write(self, data: Any) -> None:
+        if isinstance(data, bytes):
+            size = len(data)
+        else:
+            data = view_of(data)
+            size = data.nbytes
         if self._refusal is not None:
             raise RuntimeError(self._refusal)
         if self._sock is None:
             self._count_lost_write()
             return
         if self.unsent:
-            self._keep(data if isinstance(data, bytes) else memoryview(data).tobytes())
+            self._keep(data if isinstance(data, bytes) else data.tobytes())
             self._hold()
             return
         if self._guarded and not self._still_ours():
             return
-        if isinstance(data, bytes):
-            size = len(data)
-        else:
-            view = memoryview(data)
-            size = view.nbytes
-            if not view.c_contiguous:
-                data = view.tobytes()
         if size == 0:
             return
         try:
@@ -239,7 +241,7 @@ class StreamSocket(Watcher, Lower):
             self._keep(memoryview(data)[sent:])
         else:
             # The caller may change it as soon as this returns.
-            self._keep(bytes(memoryview(data).cast("B")[sent:]))
+            self._keep(bytes(data.cast("B")[sent:]))
         self._watch()
         self._hold()
 
@@ -435,6 +437,7 @@ class StreamSocket(Watcher, Lower):
         sock = self._sock
         if sock is None:
             return
+        self._learn_sockname(sock)
         upper = self._upper
         self._sock = None
         self._upper = None
@@ -458,8 +461,8 @@ class StreamSocket(Watcher, Lower):
         if name == "peername":
             return self._peername
         if name == "sockname":
-            if self._sockname is None and self._sock is not None:
-                self._sockname = self._sock.getsockname()
+            if self._sock is not None:
+                self._learn_sockname(self._sock)
             return self._sockname
         if name == "socket":
             # Whoever gets it may close it.
@@ -469,6 +472,13 @@ class StreamSocket(Watcher, Lower):
         if name == "transport_socket":
             return TransportSocket(self._object)
         return None
+
+    def _learn_sockname(self, sock: socket.socket) -> None:
+        if self._sockname is None:
+            try:
+                self._sockname = sock.getsockname()
+            except OSError:
+                pass  # It was closed by others; or reset, on some systems.
 
     def __repr__(self) -> str:
         state = "closed" if self._sock is None else "closing" if self.closing else "open"

@@ -12,8 +12,8 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
+from runtime.net.layers import Buffer
 from runtime.net.stream_end import StreamEnd
-from runtime.net.transport_core import Buffer
 
 
 class StreamTransport(asyncio.Transport):

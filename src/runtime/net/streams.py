@@ -19,7 +19,7 @@ from typing import Any, Final
 from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import IncompleteReadError, LimitOverrunError
 from runtime.net.establishing import established
-from runtime.net.layers import lost
+from runtime.net.layers import Buffer, lost
 from runtime.net.plain_sockets import set_no_delay
 from runtime.net.sendfile import send_file_through
 from runtime.net.stream_end import StreamEnd
@@ -31,8 +31,6 @@ DEFAULT_LIMIT: Final = 64 * 1024
 """Bytes: how long a line may be, and half of what may wait unread before the peer is held up."""
 
 _LINE_END: Final = (b"\n",)
-
-Buffer = bytes | bytearray | memoryview
 
 
 class _Guard:

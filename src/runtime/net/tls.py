@@ -26,7 +26,7 @@ from collections import deque
 from typing import Any, Final
 
 from runtime.kernel.core import LoopCore
-from runtime.net.layers import Lower, Upper
+from runtime.net.layers import Lower, Upper, view_of
 from runtime.net.tls_object import RECORD, discard, extra_info, say_goodbye, truncated
 
 _HANDSHAKE: Final = 0
@@ -301,16 +301,17 @@ class TLSLayer(Upper, Lower):
     # -- Writing -----------------------------------------------------------------------------------
 
     def write(self, data: Any) -> None:
-        state = self._state
-        if state == _OPEN and not self._plain and not self._encrypting:
+        if not isinstance(data, bytes):
+            data = view_of(data)
+        if self._state == _OPEN and not self._plain and not self._encrypting:
             if self._encrypt(data) and self._plain:
                 self._send_plain()
-        elif state >= _FLUSHING:
+        elif self._state >= _FLUSHING:
             self._writes_lost += 1
             if self._writes_lost >= _WARN_AFTER:
                 _logger.warning("write() to a connection that is closed: %r", self)
         else:
-            kept = data if isinstance(data, bytes) else memoryview(data).tobytes()
+            kept = bytes(data)
             if kept:
                 self._plain.append(kept)
                 self._plain_size += len(kept)
@@ -329,17 +330,16 @@ class TLSLayer(Upper, Lower):
                     self._flush()
                 return True
             rest = memoryview(data).cast("B")
-            size = len(rest)
             self._encrypting = True
-            while position < size and self._state != _CLOSED:
+            while position < len(rest) and self._state != _CLOSED:
                 position += self._ssl.write(rest[position : position + _FLUSH_AT])
                 # Whoever is told to pause in here may write, which is kept, or close.
                 self._flush()
         except ssl.SSLWantReadError:
             # A renegotiation: the peer has to answer first.
-            kept = data if isinstance(data, bytes) else memoryview(data).tobytes()
-            self._plain.appendleft(kept[position:])
-            self._plain_size += len(kept) - position
+            kept = bytes(data)[position:]
+            self._plain.appendleft(kept)
+            self._plain_size += len(kept)
             self._encrypting = False
             self._flush()
             self._hold()

@@ -10,31 +10,33 @@ from contextvars import Context
 from typing import Any
 
 from runtime.kernel.core import LoopCore
-from runtime.net.layers import Lower
+from runtime.net.layers import Buffer, Lower
 from runtime.net.protocol_end import ProtocolEnd
 from runtime.net.stream_socket import StreamSocket
 from runtime.net.tls_options import TLSOptions
-from runtime.net.transport_core import Buffer, TransportCore
 
 
 class Transport(asyncio.Transport):
     """A connection, for a protocol. Made by ``loop.create_connection`` and its relatives.
 
-    Its methods are those of ``core``, which is compiled where a compiler was found; ``write`` is
-    the very method, without a detour.
+    ``write`` is the very method of the part below, without a detour.
 
     Source: "Transports" in the standard library's documentation of asyncio.
     """
 
-    __slots__ = ("__weakref__", "core", "write")
+    __slots__ = ("__weakref__", "_is_paused", "_socket", "end", "lower", "write")
 
-    # A slot over the inherited method: each instance has the bound method of its core.
+    # A slot over the inherited method: each instance has the bound method of its lower part.
     write: Callable[[Buffer], None]  # type: ignore[assignment]
 
-    def __init__(self, core: TransportCore) -> None:
-        super().__init__()
-        self.core = core
-        self.write = core.write
+    def __init__(self, end: ProtocolEnd, lower: Lower) -> None:
+        # Without asyncio's: it makes a dictionary, which would lie idle in every connection.
+        self.end = end
+        self.lower = lower
+        self.write = lower.write
+        self._is_paused = False
+        # What is told of the socket: the same object every time.
+        self._socket: Any = None
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return what is known under ``name``, or ``default``.
@@ -44,80 +46,91 @@ class Transport(asyncio.Transport):
         without the announcement that TLS asks for, so that bytes may be missing. When the
         connection has ended the addresses are told as before, and the socket is closed.
         """
-        return self.core.get_extra_info(name, default)
+        if name == "socket":
+            if self._socket is None:
+                self._socket = self.lower.info("transport_socket")
+            return self._socket
+        found = self.lower.info(name)
+        return default if found is None else found
 
     def is_closing(self) -> bool:
         """Return whether the connection is closed, or being closed."""
-        return self.core.is_closing()
+        return self.lower.is_closing()
 
     def close(self) -> None:
         """Send what was written, then close. ``connection_lost`` tells when."""
-        self.core.close()
+        self.lower.close()
 
     def abort(self) -> None:
         """Close now; what was not sent is dropped."""
-        self.core.abort()
+        self.lower.fail(None)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Tell ``protocol``, and no other, of what happens from now on."""
-        self.core.set_protocol(protocol)
+        self.end.set_protocol(protocol)
 
     def get_protocol(self) -> Any:
         """Return the protocol; None once it was told that the connection is lost."""
-        return self.core.get_protocol()
+        return self.end.protocol
 
     def is_reading(self) -> bool:
         """Return whether the protocol is given what is received."""
-        return self.core.is_reading()
+        return not self._is_paused and not self.lower.is_closing()
 
     def pause_reading(self) -> None:
         """Receive nothing until ``resume_reading``. Calling it twice is fine."""
-        self.core.pause_reading()
+        if not self._is_paused and not self.lower.is_closing():
+            self._is_paused = True
+            self.lower.pause_reading()
 
     def resume_reading(self) -> None:
         """Receive again. Calling it twice is fine."""
-        self.core.resume_reading()
+        if self._is_paused and not self.lower.is_closing():
+            self._is_paused = False
+            self.lower.resume_reading()
 
     def writelines(self, list_of_data: Iterable[Buffer]) -> None:
         """Send several bytes-like objects, in order, in as few system calls as it takes."""
-        self.core.writelines(list_of_data)
+        parts = list(list_of_data)
+        if parts:
+            self.lower.write_many(parts)
 
     def write_eof(self) -> None:
         """Announce the end to the peer once everything written was sent; receiving goes on.
 
         Raises NotImplementedError where ``can_write_eof()`` is False.
         """
-        self.core.write_eof()
+        self.lower.write_eof()
 
     def can_write_eof(self) -> bool:
         """Return whether one direction can be ended alone: with TCP it can, with TLS it cannot."""
-        return self.core.can_write_eof()
+        return self.lower.can_write_eof()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Set the unsent bytes above which ``pause_writing`` is called, and ``resume_writing``.
 
         Defaults: 64 KiB and a quarter. Raises ValueError unless ``high >= low >= 0``.
         """
-        self.core.set_write_buffer_limits(high, low)
+        self.lower.set_water_marks(high, low)
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         """Return the low and the high mark, in bytes."""
-        return self.core.get_write_buffer_limits()
+        return self.lower.water_marks()
 
     def get_write_buffer_size(self) -> int:
         """Return how many bytes were written and not sent yet."""
-        return self.core.get_write_buffer_size()
+        return self.lower.unsent_size()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.core.lower!r}>"
+        return f"<{type(self).__name__} {self.lower!r}>"
 
     def __del__(self) -> None:
-        sock = self.core.abandoned_socket(self)
-        if sock is not None:
-            warnings.warn(
-                f"unclosed transport {self!r}", ResourceWarning, stacklevel=2, source=self
-            )
-            sock.close()
+        # After start_tls() another transport has the connection.
+        if self.lower.is_closing() or self.end.transport is not self:
+            return
+        sock = self.lower.info("socket")
+        warnings.warn(f"unclosed transport {self!r}", ResourceWarning, stacklevel=2, source=self)
+        sock.close()
 
 
 class SSLTransport(Transport):
@@ -144,7 +157,6 @@ class ProtocolConnection:
     ) -> None:
         self.end = ProtocolEnd(loop, protocol, context)
         bottom = StreamSocket(loop, sock, self.end, peername)
-        bottom.info("sockname")  # It is known from then on, also when the socket is closed.
         if guarded:
             bottom.guard()
         self.lower: Lower = bottom
@@ -152,6 +164,6 @@ class ProtocolConnection:
             self.lower = tls.layer(loop, bottom, self.end)
             self.end.keeps_half_open = False
         made = Transport if tls is None else SSLTransport
-        self.transport = made(TransportCore(self.end, self.lower))
+        self.transport = made(self.end, self.lower)
         self.end.transport = self.transport
         self.end.lower = self.lower
