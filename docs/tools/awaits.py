@@ -133,9 +133,8 @@ class Recorder:
     def _state(self) -> Iterator[str]:
         """Say what the loop holds now."""
         loop = self._loop
-        timers = [*loop.timers.fresh, *(entry[2] for entry in loop.timers.entries)]
         yield f"ready queue   {_kinds(loop.ready)}"
-        yield f"timers        {_kinds(timers)}"
+        yield f"timers        {_kinds(loop.timers.pending())}"
         task = self.task
         if task is None or (not task.done() and task in loop.ready):
             yield "the task      is queued"

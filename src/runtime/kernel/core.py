@@ -480,7 +480,7 @@ def _collect(loop: LoopCore) -> None:
     if loop.ready or loop._stopping:
         loop.poller.poll_when_busy()
     else:
-        timeout = timers.wait_time(loop._clock()) if timers.entries else -1.0
+        timeout = timers.wait_time(loop._clock()) if timers.heap or timers.ordered else -1.0
         if loop.until_idle or (timeout < 0 and (loop.debug or loop.reports_deadlocks)):
             timeout = checked_wait(loop, loop.own_threads(), timeout, not loop.until_idle)
         loop.waiting = True
@@ -490,5 +490,5 @@ def _collect(loop: LoopCore) -> None:
         finally:
             loop.waiting = False
     loop.turns += 1
-    if timers.entries:
+    if timers.heap or timers.ordered:
         timers.pop_due(loop._clock(), loop.ready_append)

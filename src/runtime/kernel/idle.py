@@ -61,7 +61,7 @@ def is_idle(
     ready = loop.ready
     if ready and not (_is_daemons(ready[0]) and all(map(_is_daemons, list(ready)))):
         return False
-    timers = [entry[2] for entry in loop.timers.entries if not entry[2].cancelled()]
+    timers = loop.timers.pending()
     watchers = loop.poller.watchers()
     handlers = [installed.handle for installed in loop.signal_handlers.values()]
     if not (

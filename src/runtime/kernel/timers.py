@@ -1,15 +1,23 @@
-"""Timers: a heap of deadlines, each with the handle that is then due.
+"""Timers: what is due later, soonest first.
 
-Invariants: an entry is ``(when, sequence, handle)``; the sequence number is unique, so that entries
-compare without looking at the handle, and equal deadlines keep the order in which they were set.
-Cancelled handles stay in the heap until they are the majority, and are then swept out in one go:
-setting and cancelling a timer costs O(log n) at most, whatever the order. Where a good part of the
-heap is set, or due, in one turn, the list is sorted instead, which is a heap too, and costs a
-fraction of as many pushes or pops. ``_is_sorted``: the list is known to be sorted still, so that
-what was set at once and comes due at once is sorted once, and never sifted.
+A timer waits in one of three places::
 
-What was set since the last turn waits in ``fresh``, in the order of setting, and gets its entry at
-the next one: most time-outs are cancelled soon, and those that are never see the heap.
+    push --> fresh --- next turn, one by one --> heap
+               |                                   |
+               |                                   +-- many are due at once --+
+               |                                                              v
+               +--- next turn, many at once ------------------------------> ordered
+
+Most time-outs are cancelled soon, and those that are cancelled while they are fresh never see the
+heap. An entry of the heap is ``(when, sequence, handle)``; the sequence number is unique, so that
+entries compare without looking at the handle, and equal deadlines keep the order in which they
+were set. Where a good part of all is set, or due, in one turn, all are sorted into ``ordered``, a
+list with the soonest last: that costs a fraction of as many pushes or pops, and spares an entry for
+each, which the garbage collector would have to look through.
+
+Invariants: what is ordered was set before what is in the heap, and that before what is fresh.
+Cancelled handles stay where they are until they are the majority, and are then swept out in one
+go: setting and cancelling a timer costs O(log n) at most, whatever the order.
 """
 
 from __future__ import annotations
@@ -33,15 +41,12 @@ SWEEP_MINIMUM: Final = 64
 """Below so many cancelled entries a sweep is not worth its walk through the heap."""
 
 _MANY: Final = 64
-"""From so many on, timers that are a good part of the heap are set, or come due, all at once."""
+"""From so many on, timers that are a good part of all are set, or come due, all at once."""
 
-_GOOD_PART: Final = 16
-"""A sixteenth of the heap."""
+_GOOD_PART: Final = 4
+"""A quarter of all."""
 
-_AFTER_ALL: Final = float("inf")
-"""Greater than any sequence number."""
-
-_when: Final = operator.itemgetter(0)
+_due: Final = operator.methodcaller("due")
 _heappush: Final = heapq.heappush
 _heappop: Final = heapq.heappop
 
@@ -93,92 +98,120 @@ class TimerHandle(Handle):
         return f"{Handle.__repr__(self)[:-1]} when={self._when}>"
 
 
-class TimerHeap:
-    """The timers of one loop, soonest first."""
+def _before(timed: Runnable) -> float:
+    """Return what grows along ``ordered``."""
+    return -timed.due()
 
-    __slots__ = ("_cancelled", "_is_sorted", "_sequence", "entries", "fresh")
+
+class TimerHeap:
+    """The timers of one loop."""
+
+    __slots__ = ("_cancelled", "_sequence", "fresh", "heap", "ordered")
 
     def __init__(self) -> None:
         self.fresh: list[Runnable] = []
-        self.entries: list[_Entry] = []
+        self.heap: list[_Entry] = []
+        self.ordered: list[Runnable] = []
         self._sequence = 0
+        # How many of them are cancelled.
         self._cancelled = 0
-        self._is_sorted = False
 
     def push(self, timed: Runnable) -> None:
         """Add a handle, or an alarm, to be queued when its moment comes."""
         self.fresh.append(timed)
 
+    def size(self) -> int:
+        """Return how many handles are held, cancelled ones included."""
+        return len(self.fresh) + len(self.heap) + len(self.ordered)
+
+    def pending(self) -> list[Runnable]:
+        """Return those that are not cancelled, in no particular order."""
+        held = [*self.ordered, *(entry[2] for entry in self.heap), *self.fresh]
+        return [timed for timed in held if not timed.cancelled()]
+
     def merge(self) -> None:
-        """Move what is fresh into the heap. To be called before ``wait_time`` and ``pop_due``."""
-        entries = self.entries
-        count = len(self.fresh)
-        if count == 0:
+        """Move what is fresh to its place. To be called before ``wait_time`` and ``pop_due``."""
+        fresh = self.fresh
+        if self._are_many(len(fresh)):
+            self._order()
             return
-        at_once = count >= _MANY and count * _GOOD_PART >= len(entries)
-        none_before = not entries
-        for timed in self.fresh:
+        heap = self.heap
+        for timed in fresh:
             if timed.cancelled():
                 self._cancelled -= 1
-                continue
-            self._sequence += 1
-            entry = (timed.due(), self._sequence, timed)
-            if at_once:
-                entries.append(entry)
             else:
-                _heappush(entries, entry)
+                self._sequence += 1
+                _heappush(heap, (timed.due(), self._sequence, timed))
+        fresh.clear()
+
+    def _are_many(self, count: int) -> bool:
+        return count >= _MANY and count * _GOOD_PART >= len(self.heap) + len(self.ordered)
+
+    def _order(self) -> None:
+        """Sort all there is into ``ordered``. Sorting is stable, and gains by what is in order."""
+        ordered = self.ordered
+        ordered.reverse()
+        self.heap.sort()
+        ordered.extend([entry[2] for entry in self.heap])
+        ordered.extend(self.fresh)
+        self.heap.clear()
         self.fresh.clear()
-        if at_once:
-            # Those of one turn stand in the order of their numbers, and sorting is stable: if there
-            # are no others, the times are enough, and compare faster.
-            entries.sort(key=_when if none_before else None)
-        self._is_sorted = at_once
+        ordered.sort(key=_due)
+        ordered.reverse()
 
     def wait_time(self, now: float) -> float:
         """Return the seconds from ``now`` to the first timer; 0 when due, -1 when there is none.
 
         A day at most: the system's waits take no more than so many seconds.
         """
-        entries = self.entries
-        while entries and entries[0][2].cancelled():
-            _heappop(entries)
-            self._is_sorted = False
+        heap = self.heap
+        ordered = self.ordered
+        while heap and heap[0][2].cancelled():
+            _heappop(heap)
             self._cancelled -= 1
-        if not entries:
+        while ordered and ordered[-1].cancelled():
+            ordered.pop()
+            self._cancelled -= 1
+        if not heap and not ordered:
             return -1.0
-        seconds: float = entries[0][0] - now
-        return min(max(0.0, seconds), LONGEST_WAIT)
+        return min(max(0.0, self.next_due() - now), LONGEST_WAIT)
 
     def next_due(self) -> float:
         """Return when the first timer is due; ``wait_time`` was asked before, and there is one."""
-        when: float = self.entries[0][0]
-        return when
+        if not self.ordered:
+            when: float = self.heap[0][0]
+            return when
+        first = self.ordered[-1].due()
+        return min(first, self.heap[0][0]) if self.heap else first
 
     def pop_due(self, now: float, ready: Callable[[Runnable], object]) -> None:
         """Hand every timer that is due at ``now`` to ``ready``, in the order of their deadlines."""
-        entries = self.entries
+        heap = self.heap
+        ordered = self.ordered
         count = 0
-        if self._is_sorted:
-            count = bisect.bisect_right(entries, (now, _AFTER_ALL))
-        while entries and entries[0][0] <= now:
-            if count >= _MANY and count * _GOOD_PART >= len(entries):
-                if not self._is_sorted:
-                    entries.sort()
-                    self._is_sorted = True
-                end = bisect.bisect_right(entries, (now, _AFTER_ALL))
-                due = entries[:end]
-                del entries[:end]
+        while heap and heap[0][0] <= now:
+            if ordered and ordered[-1].due() <= heap[0][0]:
+                self._hand_over(ordered.pop(), ready)
+                continue
+            count += 1
+            if self._are_many(count):
+                self._order()
             else:
-                count += 1
-                due = [_heappop(entries)]
-                self._is_sorted = False
-            for entry in due:
-                timed: Runnable = entry[2]
-                if timed.cancelled():
-                    self._cancelled -= 1
-                else:
-                    timed.left_heap()
-                    ready(timed)
+                self._hand_over(_heappop(heap)[2], ready)
+        if ordered and ordered[-1].due() <= now:
+            first = bisect.bisect_left(ordered, -now, key=_before)
+            due = ordered[first:]
+            del ordered[first:]
+            due.reverse()
+            for timed in due:
+                self._hand_over(timed, ready)
+
+    def _hand_over(self, timed: Runnable, ready: Callable[[Runnable], object]) -> None:
+        if timed.cancelled():
+            self._cancelled -= 1
+        else:
+            timed.left_heap()
+            ready(timed)
 
     def forget(self, timed: Runnable) -> None:
         """Note that something of what waits here was just cancelled."""
@@ -186,23 +219,29 @@ class TimerHeap:
         if fresh and fresh[-1] is timed:
             fresh.pop()
             return
-        entries = self.entries
-        if entries and entries[-1][2] is timed:
+        heap = self.heap
+        if heap and heap[-1][2] is timed:
             # The last entry of a heap is a leaf of the tree. Timeouts that do not expire mostly end
             # here: the newest deadline is often the latest one.
-            entries.pop()
+            heap.pop()
+            return
+        ordered = self.ordered
+        if ordered and ordered[-1] is timed:
+            ordered.pop()
             return
         self._cancelled += 1
-        if self._cancelled > SWEEP_MINIMUM and self._cancelled * 2 > len(entries) + len(fresh):
+        if self._cancelled > SWEEP_MINIMUM and self._cancelled * 2 > self.size():
             fresh[:] = [timed for timed in fresh if not timed.cancelled()]
-            entries[:] = [entry for entry in entries if not entry[2].cancelled()]
-            heapq.heapify(entries)
+            ordered[:] = [timed for timed in ordered if not timed.cancelled()]
+            heap[:] = [entry for entry in heap if not entry[2].cancelled()]
+            heapq.heapify(heap)
             self._cancelled = 0
 
     def clear(self) -> None:
         """Drop every timer: the loop is closed."""
         self.merge()
-        for entry in self.entries:
-            entry[2].left_heap()
-        self.entries.clear()
+        for timed in self.pending():
+            timed.left_heap()
+        self.heap.clear()
+        self.ordered.clear()
         self._cancelled = 0

@@ -136,7 +136,7 @@ class _JumpingSelector(selectors.BaseSelector):
         loop = cast(Loop, asyncio.get_running_loop())
         if loop.outside:
             return self._selector.select(None)
-        if not loop.timers.entries:
+        if not (loop.timers.heap or loop.timers.ordered):
             return self._selector.select(timeout)
         if len(self._selector.get_map()) > 1:
             events = self._selector.select(self._patience)
