@@ -7,7 +7,12 @@ that holds the exception, everything that the frames know lives on until the col
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures.thread
+import contextlib
+import gc
 import sys
+import threading
+import time
 import weakref
 from collections.abc import Awaitable, Callable
 
@@ -271,5 +276,97 @@ def test_a_cancelled_task_goes_at_once(scenario: Callable[[], Awaitable[None]]) 
         await runtime.sleep(0.01)
         assert gone() is None
         assert task_gone() is None
+
+    runtime.run(main())
+
+
+async def call_in_a_thread() -> None:
+    await runtime.to_thread(int)
+
+
+async def failure_in_a_thread() -> None:
+    with contextlib.suppress(ValueError):
+        await runtime.to_thread(int, "x")
+
+
+async def cancelled_call_in_a_thread() -> None:
+    call = runtime.create_task(runtime.to_thread(time.sleep, 0.01))
+    await runtime.sleep(0)
+    call.cancel()
+    await runtime.wait([call])
+
+
+async def concurrent_future() -> None:
+    theirs = concurrent.futures.Future[int]()
+    ours = runtime.wrap_future(theirs)
+    theirs.set_result(1)
+    assert await ours == 1
+
+
+async def cancelled_concurrent_future() -> None:
+    theirs = concurrent.futures.Future[int]()
+    ours = runtime.wrap_future(theirs)
+    ours.cancel()
+    await runtime.wait([ours])
+    assert theirs.cancelled()
+
+
+async def coroutine_from_a_thread() -> None:
+    loop = runtime.get_running_loop()
+
+    def call() -> None:
+        runtime.run_coroutine_threadsafe(runtime.sleep(0), loop).result()
+
+    await runtime.to_thread(call)
+
+
+async def cancelled_coroutine_from_a_thread() -> None:
+    loop = runtime.get_running_loop()
+
+    def call() -> None:
+        started = threading.Event()
+
+        async def wait() -> None:
+            started.set()
+            await runtime.sleep(10)
+
+        future = runtime.run_coroutine_threadsafe(wait(), loop)
+        started.wait()
+        future.cancel()
+
+    await runtime.to_thread(call)
+
+
+WITH_THREADS = (
+    call_in_a_thread,
+    failure_in_a_thread,
+    cancelled_call_in_a_thread,
+    concurrent_future,
+    cancelled_concurrent_future,
+    coroutine_from_a_thread,
+    cancelled_coroutine_from_a_thread,
+)
+
+
+@pytest.mark.parametrize("scenario", WITH_THREADS, ids=lambda scenario: scenario.__name__)
+def test_what_goes_between_threads_and_the_loop_leaves_nothing_to_collect(
+    scenario: Callable[[], Awaitable[None]],
+) -> None:
+    kinds = (asyncio.Future, concurrent.futures.Future, concurrent.futures.thread._WorkItem)
+
+    def living() -> set[int]:
+        return {id(found) for found in gc.get_objects() if isinstance(found, kinds)}
+
+    async def main() -> None:
+        await scenario()
+        await runtime.sleep(0.05)
+        before = living()
+        await scenario()
+        # The thread may not have let go of the call yet.
+        for _ in range(1000):
+            if living() <= before:
+                return
+            await runtime.sleep(0.001)
+        raise AssertionError(living() - before)
 
     runtime.run(main())

@@ -1,4 +1,8 @@
-"""A future of a loop and a concurrent future, which belongs to threads: one follows the other."""
+"""A future of a loop and a concurrent future, which belongs to threads: one follows the other.
+
+A concurrent future keeps its callbacks when it is done, and these know the other one. So whoever
+follows lets go of what it followed in the end: the two are no circle then.
+"""
 
 from __future__ import annotations
 
@@ -18,85 +22,105 @@ def follow_concurrent(
 
     ``work`` goes on outside the loop until the loop was told of the end of ``future``.
     """
-    ours: Future[Any] = Future(loop=loop)
-    _Chain(future, ours, loop, work).connect_from_concurrent()
+    ours = FollowingFuture(future, loop, work)
+    future.add_done_callback(ours.notify)
     return ours
 
 
 def follow_task(task: Future[Any], future: concurrent.futures.Future[Any]) -> None:
     """Have the concurrent ``future`` follow ``task``; cancelling either cancels the other."""
-    _Chain(future, task, task.get_loop()).connect_from_task()
+    link = _Link(future, task)
+    future.add_done_callback(link.cancel_task)
+    task.add_done_callback(link.finish_concurrent)
 
 
-class _Chain:
+class FollowingFuture(Future[Any]):
+    """The future of a loop that follows a concurrent one."""
+
+    __slots__ = ("_theirs", "_work")
+
     def __init__(
         self,
         theirs: concurrent.futures.Future[Any],
-        ours: Future[Any],
         loop: Scheduler,
-        work: OutsideWork | None = None,
+        work: OutsideWork | None,
     ) -> None:
+        super().__init__(loop=loop)
+        # None once the loop was told of its end.
+        self._theirs: concurrent.futures.Future[Any] | None = theirs
         self._work = work
-        self._theirs = theirs
-        self._ours = ours
-        self._loop = loop
+        if work is not None:
+            loop.outside.add(work)
 
-    def connect_from_concurrent(self) -> None:
-        if self._work is not None:
-            self._loop.outside.add(self._work)
-        self._ours.add_done_callback(self._cancel_theirs)
-        self._theirs.add_done_callback(self._notify_loop)
+    def cancel(self, msg: Any = None) -> bool:
+        """Cancel the future, and what it follows."""
+        was_pending = super().cancel(msg)
+        if was_pending and self._theirs is not None:
+            self._theirs.cancel()
+        return was_pending
 
-    def _notify_loop(self, theirs: concurrent.futures.Future[Any]) -> None:
-        # In whatever thread finished it. A loop that was closed has nobody left to tell.
+    def notify(self, theirs: concurrent.futures.Future[Any]) -> None:
+        """Tell the loop, from whatever thread finished what it follows."""
+        loop = self.get_loop()
+        # A loop that was closed has nobody left to tell.
         try:
-            self._loop.call_soon_threadsafe(self._copy_to_ours)
+            loop.call_soon_threadsafe(self._finish)
         except RuntimeError:
-            if not self._loop.is_closed():
+            if not loop.is_closed():
                 raise
 
-    def _copy_to_ours(self) -> None:
-        theirs, ours = self._theirs, self._ours
+    def _finish(self) -> None:
+        theirs = self._theirs
+        self._theirs = None
         if self._work is not None:
-            self._loop.outside.discard(self._work)
-        if ours.done():
+            self.get_loop().outside.discard(self._work)
+        if theirs is None or self.done():
             return
         # Each question takes a lock: whether it was cancelled is told by the first.
         try:
             error = theirs.exception()
         except concurrent.futures.CancelledError:
-            ours.cancel()
+            self.cancel()
             return
         if error is None:
-            ours.set_result(theirs.result())
+            self.set_result(theirs.result())
         else:
-            ours.set_exception(_as_loop_exception(error))
+            self.set_exception(_as_loop_exception(error))
 
-    def _cancel_theirs(self, ours: Future[Any]) -> None:
-        if ours.cancelled():
-            self._theirs.cancel()
 
-    def connect_from_task(self) -> None:
-        self._theirs.add_done_callback(self._cancel_ours)
-        self._ours.add_done_callback(self._copy_to_theirs)
+class _Link:
+    """Between a task and the concurrent future that follows it."""
 
-    def _copy_to_theirs(self, ours: Future[Any]) -> None:
+    def __init__(self, theirs: concurrent.futures.Future[Any], task: Future[Any]) -> None:
+        self._theirs: concurrent.futures.Future[Any] | None = theirs
+        self._task: Future[Any] | None = task
+
+    def finish_concurrent(self, task: Future[Any]) -> None:
+        """Tell whoever waits in a thread. For the loop's thread, once the task is done."""
         theirs = self._theirs
-        if ours.cancelled():
+        self._theirs = self._task = None
+        if theirs is None:
+            return
+        if task.cancelled():
             theirs.cancel()
         if not theirs.set_running_or_notify_cancel():
-            if not ours.cancelled():
-                ours.exception()  # Whoever cancelled theirs does not want to know.
+            if not task.cancelled():
+                task.exception()  # Whoever cancelled theirs does not want to know.
             return
-        error = ours.exception()
+        error = task.exception()
         if error is None:
-            theirs.set_result(ours.result())
+            theirs.set_result(task.result())
         else:
             theirs.set_exception(error)
 
-    def _cancel_ours(self, theirs: concurrent.futures.Future[Any]) -> None:
-        if theirs.cancelled() and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._ours.cancel)
+    def cancel_task(self, theirs: concurrent.futures.Future[Any]) -> None:
+        """Cancel the task when what follows it was cancelled, in whatever thread."""
+        task = self._task
+        if task is None or not theirs.cancelled():
+            return
+        loop = task.get_loop()
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(task.cancel)
 
 
 def _as_loop_exception(error: BaseException) -> BaseException:
