@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench import html, instructions, machine, markdown, pictures
-from bench.catalogue import CASES, Case, select
+from bench.catalogue import CASES, GRID, Case, select
 from bench.compare import changes, comparison, lost
 from bench.contenders import CONTENDERS, Contender, ContenderError, Entry, enter
 from bench.growth import growth_table
@@ -38,7 +39,8 @@ def parser() -> argparse.ArgumentParser:
         "cases",
         nargs="*",
         metavar="CASE",
-        help="a name, a pattern such as 'echo_*', a group such as memory, or quick; all by default",
+        help="a name, a pattern such as 'echo_*', a group such as memory, quick, or grid; all but "
+        "the grid by default",
     )
     made.add_argument("--list", action="store_true", help="list the cases and the contenders")
     made.add_argument("--rounds", type=int, help=f"of each case ({THOROUGH.rounds})")
@@ -111,6 +113,9 @@ def show_list() -> None:
     print("cases:")
     for case in CASES.values():
         print(f"  {case.name:<22}{case.operation}")
+    names = [name for name in GRID if name not in CASES]
+    print(f"the grid, which is not measured by default, has {len(names)} more:")
+    print(textwrap.fill(" ".join(names), 98, initial_indent="  ", subsequent_indent="  "))
     print("contenders (* by default):")
     for contender in CONTENDERS.values():
         print(f"{'*' if contender.by_default else '':>2}{contender.name:<22}{contender.summary}")

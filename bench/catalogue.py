@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import fnmatch
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
-from bench import machine, native, postgresql
+from bench import grid, machine, native, postgresql
 from bench.cases.memory import MEMORY_CASES, MemoryCase
 from bench.cases.scheduler import SCHEDULER_CASES, SchedulerCase
 from bench.contenders import LIMIT, Contender, Entry
@@ -92,6 +92,10 @@ def _what_hinders(load: Load) -> Callable[[], str]:
         return ""
 
     return why_not
+
+
+def _of_a_line(load: Load) -> str:
+    return f"a line of {load.size:,} bytes is echoed" if load.line else ""
 
 
 def _rated(rate: int, load: Load) -> Case:
@@ -223,6 +227,10 @@ CASES: dict[str, Case] = {
         *map(_memory, MEMORY_CASES.values()),
     )
 }
+GRID: dict[str, Case] = {
+    name: CASES.get(name, _echo(name, load, _of_a_line(load))) for name, load in grid.loads()
+}
+"""Every kind of echo, of which ``CASES`` has a part."""
 
 QUICK = (
     *("switch", "spawn", "call_soon", "queue", "timers_1k", "echo_1k_x10", "echo_64k_x10"),
@@ -235,17 +243,25 @@ QUICK = (
 def select(words: Iterable[str]) -> list[Case]:
     """Return the cases that words mean, in the order of the catalogue; all for no words.
 
-    A word is a case's name, a pattern (``echo_*``), how several names begin (``memory``), or
-    ``quick``.    Raises ValueError for one that means nothing.
+    A word is a case's name, a pattern (``echo_*``), how several names begin (``memory``), ``quick``
+    or ``grid``. What the catalogue has none of is looked for in the grid. Raises ValueError for one
+    that means nothing.
     """
     chosen: set[str] = set()
     for word in words:
-        if word == "quick":
-            chosen |= set(QUICK)
+        if word in _GROUPS:
+            chosen |= set(_GROUPS[word])
             continue
-        matching = {word} & CASES.keys() or set(fnmatch.filter(CASES, word))
-        matching = matching or {name for name in CASES if name.startswith(f"{word}_")}
+        matching = _matching(word, CASES) or _matching(word, GRID)
         if not matching:
             raise ValueError(f"There is no case {word!r}: --list shows them all.")
         chosen |= matching
-    return [case for case in CASES.values() if not chosen or case.name in chosen]
+    return [case for name, case in {**CASES, **GRID}.items() if name in (chosen or CASES)]
+
+
+_GROUPS: dict[str, Iterable[str]] = {"quick": QUICK, "grid": GRID}
+
+
+def _matching(word: str, cases: Collection[str]) -> set[str]:
+    matching = {word} & set(cases) or set(fnmatch.filter(cases, word))
+    return matching or {name for name in cases if name.startswith(f"{word}_")}

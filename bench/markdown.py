@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from bench import grid
 from bench.cases.memory import MEMORY_CASES
 from bench.cases.scheduler import SCHEDULER_CASES
-from bench.catalogue import CASES, START_CASES
+from bench.catalogue import CASES, GRID, START_CASES
 from bench.record import Record, Recorded
 from bench.report import amount
 from bench.statistics import Spread, ratios, spread
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+GRID_BEGIN, GRID_END = "<!-- grid: begin -->", "<!-- grid: end -->"
 COMMAND = "python -m bench --markdown docs/performance.md"
+GRID_COMMAND = "python -m bench grid --markdown docs/performance.md"
 PEERS = ("asyncio", "uvloop", "rloop", "trio", "curio")
 AHEAD = """\
 Where a peer was ahead. Within the spread means that it was behind in a quarter of the rounds."""
+MARKS = f"{BEGIN}\n{END}\n{GRID_BEGIN}\n{GRID_END}\n"
+COMPARISONS = (("runtime-compiled", "uvloop"), ("runtime-pure", "asyncio"))
+"""What the grid is about: whose figures are held against whose."""
+
 HEADINGS = ("The scheduler", "The network", "Starting", "Memory")
 
 
@@ -70,13 +78,43 @@ def losses(record: Record) -> Iterator[str]:
                 yield f"- `{case.name}`, {ours}: {'; '.join(behind)}"
 
 
-def figures(record: Record) -> str:
-    """Return the part of the page that is made of a report."""
+def _origin(record: Record, command: str) -> str:
     machine = record.machine
     rounds = f"{record.rounds} round{'s' if record.rounds > 1 else ''} of {record.seconds:g} s"
+    return (
+        f"Made by `{command}` on {record.day}: {rounds}; {machine['python']}, {machine['system']},"
+        f"\n{machine['processor']}, {machine['cores']} cores."
+    )
+
+
+def grid_figures(record: Record) -> str:
+    """Return the part of the page that is made of a report on the grid."""
+    origin = _origin(record, GRID_COMMAND)
+    return "\n".join([f"{origin} Medians of the rounds' own factors.", *_grid_tables(record)])
+
+
+def _grid_tables(record: Record) -> Iterator[str]:
+    for ours, peer in COMPARISONS:
+        if {ours, peer} <= record.versions.keys():
+            yield from ("", f"{ours} to {peer}, by the number of connections:", "")
+            yield _row(["server", "bytes", *(f"{number:,}" for number in grid.CONNECTIONS)])
+            yield _row(["---", *["---:"] * (len(grid.CONNECTIONS) + 1)])
+            yield from _grid_rows(record, ours, peer)
+
+
+def _grid_rows(record: Record, ours: str, peer: str) -> Iterator[str]:
+    for prefix, server in grid.SERVERS.items():
+        for word, size in grid.SIZES.items():
+            names = [grid.name(prefix, word, number) for number in grid.CONNECTIONS]
+            cases = [record.cases.get(name) for name in names]
+            factors = [None if case is None else _ahead(case, ours, peer) for case in cases]
+            yield _row([server, f"{size:,}", *map(_factor, factors)])
+
+
+def figures(record: Record) -> str:
+    """Return the part of the page that is made of a report."""
     lines = [
-        f"Made by `{COMMAND}` on {record.day}: {rounds}; {machine['python']}, {machine['system']},",
-        f"{machine['processor']}, {machine['cores']} cores. Medians of one operation; a factor",
+        f"{_origin(record, COMMAND)} Medians of one operation; a factor",
         "is the median of the rounds' own; above 1 means that `runtime` was faster, or smaller.",
         "",
         "| contender | version |",
@@ -135,21 +173,39 @@ def lacks(page: str) -> list[str]:
         if not re.search(rf"^\| {name} \| \S", text, re.MULTILINE)
     )
     missing += (f"the case {name}" for name in CASES if f"| `{name}` | " not in text)
+    missing += (
+        f"the grid, {ours} to {peer}"
+        for ours, peer in COMPARISONS
+        if f"\n{ours} to {peer}, by the number of connections:\n" not in page
+    )
     if not re.search(rf"^### Losses\n\n{re.escape(AHEAD)}\n\n- ", text, re.MULTILINE):
         missing.append("the losses")
     return missing
 
 
 def replaced(page: str, record: Record) -> str:
-    """Return a page with new figures between its marks. Raises ValueError when it has no marks."""
-    head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"There are no marks for the figures: {BEGIN} and {END}.")
-    return f"{head}{BEGIN}\n\n{figures(record)}\n\n{END}{tail}"
+    """Return a page with new figures between its marks: those that the report has.
+
+    Raises ValueError when it has no marks.
+    """
+    own = {name: case for name, case in record.cases.items() if name in CASES}
+    if own.keys() - GRID.keys():
+        text = figures(dataclasses.replace(record, cases=own))
+        page = _with(page, BEGIN, text, END)
+    if record.cases.keys() - CASES.keys():
+        page = _with(page, GRID_BEGIN, grid_figures(record), GRID_END)
+    return page
+
+
+def _with(page: str, begin: str, text: str, end: str) -> str:
+    head, has_begin, rest = page.partition(begin)
+    _, has_end, tail = rest.partition(end)
+    if not has_begin or not has_end:
+        raise ValueError(f"There are no marks for the figures: {begin} and {end}.")
+    return f"{head}{begin}\n\n{text}\n\n{end}{tail}"
 
 
 def write(path: Path, record: Record) -> None:
     """Put the figures into a page; make one where there is none."""
-    page = path.read_text() if path.exists() else f"{BEGIN}\n{END}\n"
+    page = path.read_text() if path.exists() else MARKS
     path.write_text(replaced(page, record))

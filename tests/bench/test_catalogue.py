@@ -7,7 +7,7 @@ import pytest
 
 from bench import apis
 from bench.cases.scheduler import GRAIN, SCHEDULER_CASES
-from bench.catalogue import CASES, select
+from bench.catalogue import CASES, GRID, select
 from bench.contenders import CONTENDERS, LIMIT
 from bench.targets import TARGETS, UNWATCHED
 
@@ -42,6 +42,19 @@ def test_a_beginning_means_a_group() -> None:
 
 def test_patterns_mean_what_they_match_in_the_order_of_the_catalogue() -> None:
     assert names("*_x4", "switch") == ["switch", "echo_1m_x4", "tls_1m_x4"]
+
+
+def test_the_grid_has_every_kind_of_echo_that_the_catalogue_has_and_more() -> None:
+    assert names("grid") == [name for name in {**CASES, **GRID} if name in GRID]
+    assert names("buffered_64k_x1000") == ["buffered_64k_x1000"]
+    assert names("protocol_1m") == ["protocol_1m_x1", "protocol_1m_x10", "protocol_1m_x100"]
+    # What the catalogue has is meant first, and it is the same case.
+    assert names("sock") == ["sock_1k_x10"]
+    assert GRID["sock_1k_x10"] is CASES["sock_1k_x10"]
+    kinds = {name.partition("_")[0] for name in GRID}
+    assert kinds == {"echo", "readline", "protocol", "buffered", "sock"}
+    for kind in kinds:
+        assert {f"{kind}_1k_x{number}" for number in (1, 10, 100, 1000, 10_000)} <= GRID.keys()
 
 
 @pytest.mark.parametrize("word", ["", "swich", "no_*", "echo_1"])

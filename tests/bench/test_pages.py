@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bench import html, markdown, svg
-from bench.catalogue import CASES
+from bench.catalogue import CASES, GRID
 from bench.progress import bar
 from bench.record import Record, record_of
 from tests.bench.made_up import report
@@ -94,15 +94,30 @@ def test_only_the_figures_of_a_page_are_replaced(record: Record, tmp_path: Path)
     assert page.read_text() == text
 
 
+def test_a_report_on_the_grid_changes_the_grid_only(record: Record) -> None:
+    costs: dict[str, tuple[float, ...]] = {"runtime-compiled": (2.0, 2.0), "uvloop": (3.0, 3.0)}
+    on_grid = record_of(report({"echo_1k_x10": costs, "buffered_1k_x100": costs}))
+    before = markdown.replaced(markdown.MARKS, record)
+    page = markdown.replaced(before, on_grid)
+    assert page.partition(markdown.GRID_BEGIN)[0] == before.partition(markdown.GRID_BEGIN)[0]
+    assert "| server | bytes | 1 | 10 | 100 | 1,000 | 10,000 |" in page
+    assert "| streams | 1,024 |  | 1.50x |  |  |  |" in page
+    assert "| buffered | 1,024 |  |  | 1.50x |  |  |" in page
+    assert "runtime-pure to asyncio, by the number" not in page
+    assert markdown.replaced(page, record) == page
+
+
 def test_what_a_page_s_figures_lack_is_named(record: Record) -> None:
     every = report(
         {
             name: dict.fromkeys(("asyncio", "uvloop", "runtime-pure", "runtime-compiled"), (1.0,))
-            for name in CASES
+            for name in {**CASES, **GRID}
         }
     )
-    whole = markdown.replaced(f"{markdown.BEGIN}{markdown.END}", record_of(every))
+    whole = markdown.replaced(markdown.MARKS, record_of(every))
     assert markdown.lacks(whole) == []
+    gridless = whole.replace("runtime-pure to asyncio, by", "")
+    assert markdown.lacks(gridless) == ["the grid, runtime-pure to asyncio"]
     assert markdown.lacks(whole.replace("| `switch` |", "")) == ["the case switch"]
     assert markdown.lacks(whole.replace("### Losses", "")) == ["the losses"]
     assert markdown.lacks(whole.replace("| uvloop | 1.0", "")) == ["the version of uvloop"]

@@ -18,6 +18,10 @@ each, which the garbage collector would have to look through.
 Invariants: what is ordered was set before what is in the heap, and that before what is fresh.
 Cancelled handles stay where they are until they are the majority, and are then swept out in one
 go: setting and cancelling a timer costs O(log n) at most, whatever the order.
+
+The garbage collector may run wherever something is allocated, and whatever finalizers it calls may
+set timers and cancel them. So while timers are ``moving`` from one place to another, what is set
+waits in a new ``fresh``, and what is cancelled is only counted.
 """
 
 from __future__ import annotations
@@ -38,7 +42,7 @@ LONGEST_WAIT: Final = 86400.0
 """Seconds that the loop sleeps at most; with a timer further away it looks around and sleeps on."""
 
 SWEEP_MINIMUM: Final = 64
-"""Below so many cancelled entries a sweep is not worth its walk through the heap."""
+"""Below so many cancelled timers a sweep is not worth its walk through all of them."""
 
 _MANY: Final = 64
 """From so many on, timers that are a good part of all are set, or come due, all at once."""
@@ -70,7 +74,7 @@ class TimerHandle(Handle):
     ) -> None:
         Handle.__init__(self, callback, args, loop, context)
         self._when = when
-        # The heap that the handle waits in; None once it is due or cancelled.
+        # Where the handle waits; None once it is due or cancelled.
         self._heap: TimerHeap | None = heap
 
     def when(self) -> float:
@@ -106,15 +110,16 @@ def _before(timed: Runnable) -> float:
 class TimerHeap:
     """The timers of one loop."""
 
-    __slots__ = ("_cancelled", "_sequence", "fresh", "heap", "ordered")
+    __slots__ = ("_cancelled", "_moving", "_sequence", "fresh", "heap", "ordered")
 
     def __init__(self) -> None:
         self.fresh: list[Runnable] = []
         self.heap: list[_Entry] = []
         self.ordered: list[Runnable] = []
         self._sequence = 0
-        # How many of them are cancelled.
+        # How many of them are cancelled; or a few more, where finalizers cancelled some.
         self._cancelled = 0
+        self._moving = False
 
     def push(self, timed: Runnable) -> None:
         """Add a handle, or an alarm, to be queued when its moment comes."""
@@ -131,31 +136,42 @@ class TimerHeap:
 
     def merge(self) -> None:
         """Move what is fresh to its place. To be called before ``wait_time`` and ``pop_due``."""
-        fresh = self.fresh
-        if self._are_many(len(fresh)):
-            self._order()
-            return
-        heap = self.heap
+        self._moving = True
+        try:
+            fresh = self.fresh
+            self.fresh = []
+            if len(fresh) >= _MANY and self._are_a_good_part(len(fresh)):
+                self._order(fresh)
+                return
+            heap = self.heap
+            for timed in fresh:
+                if timed.cancelled():
+                    self._cancelled -= 1
+                else:
+                    self._sequence += 1
+                    _heappush(heap, (timed.due(), self._sequence, timed))
+        finally:
+            self._moving = False
+
+    def _are_a_good_part(self, count: int) -> bool:
+        return count * _GOOD_PART >= len(self.heap) + len(self.ordered)
+
+    def _order(self, fresh: list[Runnable]) -> None:
+        """Sort into ``ordered`` what is in the heap, and what is given.
+
+        Sorting is stable, and gains by what is in order already.
+        """
+        ordered = self.ordered
+        ordered.reverse()
+        self.heap.sort()
+        for entry in self.heap:
+            ordered.append(entry[2])
+        self.heap.clear()
         for timed in fresh:
             if timed.cancelled():
                 self._cancelled -= 1
             else:
-                self._sequence += 1
-                _heappush(heap, (timed.due(), self._sequence, timed))
-        fresh.clear()
-
-    def _are_many(self, count: int) -> bool:
-        return count >= _MANY and count * _GOOD_PART >= len(self.heap) + len(self.ordered)
-
-    def _order(self) -> None:
-        """Sort all there is into ``ordered``. Sorting is stable, and gains by what is in order."""
-        ordered = self.ordered
-        ordered.reverse()
-        self.heap.sort()
-        ordered.extend([entry[2] for entry in self.heap])
-        ordered.extend(self.fresh)
-        self.heap.clear()
-        self.fresh.clear()
+                ordered.append(timed)
         ordered.sort(key=_due)
         ordered.reverse()
 
@@ -166,15 +182,17 @@ class TimerHeap:
         """
         heap = self.heap
         ordered = self.ordered
+        # Counted first: what the callback knew goes with the handle, and finalizers run.
         while heap and heap[0][2].cancelled():
+            self._cancelled -= 1
             _heappop(heap)
-            self._cancelled -= 1
         while ordered and ordered[-1].cancelled():
-            ordered.pop()
             self._cancelled -= 1
+            ordered.pop()
         if not heap and not ordered:
             return -1.0
-        return min(max(0.0, self.next_due() - now), LONGEST_WAIT)
+        when: float = self.next_due() if ordered else heap[0][0]
+        return min(max(0.0, when - now), LONGEST_WAIT)
 
     def next_due(self) -> float:
         """Return when the first timer is due; ``wait_time`` was asked before, and there is one."""
@@ -186,56 +204,74 @@ class TimerHeap:
 
     def pop_due(self, now: float, ready: Callable[[Runnable], object]) -> None:
         """Hand every timer that is due at ``now`` to ``ready``, in the order of their deadlines."""
+        self._moving = True
+        try:
+            for timed in self._take_due(now):
+                if timed.cancelled():
+                    self._cancelled -= 1
+                else:
+                    timed.left_heap()
+                    ready(timed)
+        finally:
+            self._moving = False
+
+    def _take_due(self, now: float) -> list[Runnable]:
+        """Remove what is due, and return it in the order of the deadlines."""
         heap = self.heap
         ordered = self.ordered
+        due: list[Runnable] = []
         count = 0
         while heap and heap[0][0] <= now:
             if ordered and ordered[-1].due() <= heap[0][0]:
-                self._hand_over(ordered.pop(), ready)
+                due.append(ordered.pop())
                 continue
             count += 1
-            if self._are_many(count):
-                self._order()
+            if count >= _MANY and self._are_a_good_part(count):
+                self._order([])
             else:
-                self._hand_over(_heappop(heap)[2], ready)
+                due.append(_heappop(heap)[2])
         if ordered and ordered[-1].due() <= now:
             first = bisect.bisect_left(ordered, -now, key=_before)
-            due = ordered[first:]
+            soonest_last = ordered[first:]
             del ordered[first:]
-            due.reverse()
-            for timed in due:
-                self._hand_over(timed, ready)
-
-    def _hand_over(self, timed: Runnable, ready: Callable[[Runnable], object]) -> None:
-        if timed.cancelled():
-            self._cancelled -= 1
-        else:
-            timed.left_heap()
-            ready(timed)
+            soonest_last.reverse()
+            due += soonest_last
+        return due
 
     def forget(self, timed: Runnable) -> None:
         """Note that something of what waits here was just cancelled."""
         fresh = self.fresh
-        if fresh and fresh[-1] is timed:
-            fresh.pop()
-            return
         heap = self.heap
-        if heap and heap[-1][2] is timed:
+        ordered = self.ordered
+        if self._moving:
+            self._cancelled += 1
+        elif fresh and fresh[-1] is timed:
+            fresh.pop()
+        elif heap and heap[-1][2] is timed:
             # The last entry of a heap is a leaf of the tree. Timeouts that do not expire mostly end
             # here: the newest deadline is often the latest one.
             heap.pop()
-            return
-        ordered = self.ordered
-        if ordered and ordered[-1] is timed:
+        elif ordered and ordered[-1] is timed:
             ordered.pop()
-            return
-        self._cancelled += 1
-        if self._cancelled > SWEEP_MINIMUM and self._cancelled * 2 > self.size():
-            fresh[:] = [timed for timed in fresh if not timed.cancelled()]
-            ordered[:] = [timed for timed in ordered if not timed.cancelled()]
-            heap[:] = [entry for entry in heap if not entry[2].cancelled()]
-            heapq.heapify(heap)
+        else:
+            self._cancelled += 1
+            if self._cancelled > SWEEP_MINIMUM and self._cancelled * 2 > self.size():
+                self._sweep()
+
+    def _sweep(self) -> None:
+        """Drop what is cancelled."""
+        self._moving = True
+        try:
+            # What finalizers cancel meanwhile counts from here on, if it is dropped or not.
             self._cancelled = 0
+            self.ordered[:] = [timed for timed in self.ordered if not timed.cancelled()]
+            self.heap[:] = [entry for entry in self.heap if not entry[2].cancelled()]
+            heapq.heapify(self.heap)
+            fresh = self.fresh
+            self.fresh = []
+            self.fresh[:0] = [timed for timed in fresh if not timed.cancelled()]
+        finally:
+            self._moving = False
 
     def clear(self) -> None:
         """Drop every timer: the loop is closed."""

@@ -1,0 +1,166 @@
+"""Finalizers that cancel timers, or set them, wherever the garbage collector comes by."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import runtime
+from runtime.kernel.timers import TimerHeap
+
+MOMENTS = range(-30, 130)
+"""After how many allocations the collector comes; less than none, for what is freed counts too."""
+
+
+class Circle:
+    """Calls ``finish()`` when the collector finds it."""
+
+    def __init__(self, finish: Callable[[], object]) -> None:
+        self.finish = finish
+        self.itself = self
+
+    def __del__(self) -> None:
+        self.finish()
+
+
+@contextlib.contextmanager
+def collecting_after(allocations: int, finish: Callable[[], object]) -> Iterator[None]:
+    """Have the collector run, and call ``finish``, after so many objects that it looks after."""
+    threshold = gc.get_threshold()
+    gc.collect()
+    # More than the interpreter keeps for reuse: those it takes from there are not counted.
+    _counted = [[number] for number in range(300)]
+    Circle(finish)
+    gc.set_threshold(gc.get_count()[0] + allocations)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*threshold)
+        gc.collect()
+
+
+def exact(timers: TimerHeap) -> None:
+    """Assert that it knows how many of the timers that it holds are cancelled."""
+    assert timers._cancelled == timers.size() - len(timers.pending())
+
+
+@pytest.fixture
+def loop() -> Iterator[runtime.Loop]:
+    made = runtime.new_event_loop()
+    yield made
+    made.close()
+
+
+def turn(loop: runtime.Loop) -> None:
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+
+
+def run_out(loop: runtime.Loop) -> None:
+    for _ in range(3):
+        turn(loop)
+
+
+@pytest.mark.parametrize("are_many", [False, True])
+def test_a_finalizer_that_cancels_takes_no_other_timer_along(
+    loop: runtime.Loop, are_many: bool
+) -> None:
+    count = 100 if are_many else 20
+    for allocations in MOMENTS:
+        ran: list[int] = []
+        far = [loop.call_later(1000 + number, print) for number in range(200)]
+        turn(loop)
+        victims = [loop.call_later(0, print) for _ in range(40)]
+        for number in range(count):
+            loop.call_later(0, ran.append, number)
+        for handle in far[50:150]:
+            handle.cancel()
+
+        def finish(victims: list[runtime.TimerHandle] = victims) -> None:
+            for handle in victims:
+                handle.cancel()
+
+        with collecting_after(allocations, finish):
+            loop.timers.merge()
+            loop.timers.pop_due(loop.time() + 1, loop.ready_append)
+        run_out(loop)
+        assert ran == list(range(count)), allocations
+        for handle in far:
+            handle.cancel()
+        assert 0 <= loop.timers._cancelled <= loop.timers.size()
+        run_out(loop)
+
+
+def test_a_finalizer_cancels_the_latest_of_the_heap_while_it_is_sorted(loop: runtime.Loop) -> None:
+    for allocations in MOMENTS:
+        ran: list[int] = []
+        kept = [loop.call_later(50 + number, print) for number in range(20)]
+        latest = loop.call_later(100, print)
+        loop.timers.merge()
+        for number in range(100):
+            loop.call_later(0, ran.append, number)
+        with collecting_after(allocations, latest.cancel):
+            loop.timers.merge()
+        exact(loop.timers)
+        run_out(loop)
+        assert ran == list(range(100))
+        assert not any(handle.cancelled() for handle in kept)
+        for handle in kept:
+            handle.cancel()
+
+
+@pytest.mark.parametrize("count", [20, 100])
+def test_a_finalizer_that_sets_a_timer_has_it_run(loop: runtime.Loop, count: int) -> None:
+    for allocations in MOMENTS:
+        ran: list[int] = []
+        for number in range(count):
+            loop.call_later(0, ran.append, number)
+
+        def finish(ran: list[int] = ran) -> None:
+            loop.call_later(0, ran.append, -1)
+
+        with collecting_after(allocations, finish):
+            loop.timers.merge()
+            loop.timers.pop_due(loop.time() + 1, loop.ready_append)
+        run_out(loop)
+        assert sorted(ran) == list(range(-1, count))
+        exact(loop.timers)
+
+
+def test_a_timer_that_goes_when_others_are_swept_may_cancel_more(loop: runtime.Loop) -> None:
+    handles = [loop.call_later(1000 + number, print) for number in range(200)]
+    turn(loop)
+
+    class Owner:
+        def __init__(self, owned: runtime.TimerHandle) -> None:
+            self.owned = owned
+
+        def call(self) -> None: ...
+
+        def __del__(self) -> None:
+            self.owned.cancel()
+
+    owners = [loop.call_later(2000, Owner(handle).call) for handle in handles[:90]]
+    turn(loop)
+    for owner in owners:
+        owner.cancel()
+    for handle in handles[90:180]:
+        handle.cancel()
+    assert 0 <= loop.timers._cancelled <= loop.timers.size()
+    assert len(loop.timers.pending()) == 20
+    turn(loop)
+
+
+def test_what_is_set_while_many_are_due_waits_for_the_next_turn(loop: runtime.Loop) -> None:
+    ran: list[str] = []
+    for _ in range(100):
+        loop.call_later(0, ran.append, "due")
+        loop.timers.merge()
+    loop.call_later(-1, ran.append, "fresh")
+    loop.timers.pop_due(loop.time() + 1, loop.ready_append)
+    assert len(loop.timers.fresh) == 1
+    run_out(loop)
+    assert ran == ["due"] * 100 + ["fresh"]
