@@ -86,6 +86,28 @@ print(has("subprocess"))
     assert done.stdout.splitlines() == ["False False False False False", "True True False", "True"]
 
 
+def test_submodules_with_asyncio_s_names_are_attributes() -> None:
+    done = run_code(
+        "import runtime; print(runtime.subprocess.PIPE, runtime.policy.install is runtime.install)"
+    )
+    assert (done.stdout, done.stderr) == ("-1 True\n", "")
+
+
+def test_what_a_test_patches_is_not_kept() -> None:
+    program = """
+from unittest import mock
+import runtime
+with mock.patch("runtime.net.open_streams.open_connection") as patched:
+    assert runtime.open_connection is patched
+print(runtime.open_connection.__name__)
+with mock.patch("runtime.start_server") as patched:
+    assert runtime.start_server is patched
+print(runtime.start_server.__name__)
+"""
+    done = run_code(program)
+    assert (done.stdout, done.stderr) == ("open_connection\nstart_server\n", "")
+
+
 def test_a_star_import_has_every_name() -> None:
     done = run_code(
         "from runtime import *; import runtime; print(set(runtime.__all__) - set(globals()))"

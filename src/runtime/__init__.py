@@ -89,11 +89,19 @@ else:
         "runtime.subprocess": ("Process", "create_subprocess_exec", "create_subprocess_shell"),
     }
 
+    _SUBMODULES = ("policy", "subprocess")
+    """Which have asyncio's names, and are attributes there as well."""
+
     def __getattr__(name):
         """Import the module of a name that is used for the first time (PEP 562)."""
+        if name in _SUBMODULES:
+            return importlib.import_module(f"runtime.{name}")
         for module, names in _WHERE.items():
             if name in names:
-                found = globals()[name] = getattr(importlib.import_module(module), name)
+                found = getattr(importlib.import_module(module), name)
+                # What a test has put there for a while is not kept.
+                if found.__module__ == module:
+                    globals()[name] = found
                 return found
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -269,3 +269,45 @@ def test_our_futures_and_tasks_pass_for_asyncios() -> None:
         await task
 
     runtime.run(main())
+
+
+def test_cancelling_what_follows_cancels_the_other_as_a_callback_would() -> None:
+    """The order is asyncio's, and so is where exceptions go."""
+
+    class Remote(concurrent.futures.Future[int]):
+        def cancel(self) -> bool:
+            calls.append("theirs")
+            raise OSError("no connection to whoever computes it")
+
+    calls: list[str] = []
+    reports: list[dict[str, Any]] = []
+
+    async def main(wrap: Callable[[concurrent.futures.Future[int]], Any]) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: reports.append(context))
+        ours = wrap(Remote())
+        ours.add_done_callback(lambda _: calls.append("ours"))
+        task = asyncio.ensure_future(ours)
+        assert task.cancel()
+        calls.append("after")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert ours.cancelled()
+
+    for run, wrap in ((asyncio.run, asyncio.wrap_future), (runtime.run, runtime.wrap_future)):
+        calls.clear()
+        reports.clear()
+        run(main(wrap))
+        assert calls == ["after", "theirs", "ours"]
+        assert [type(context["exception"]) for context in reports] == [OSError]
+
+
+def test_cancelling_what_follows_when_the_loop_is_closed() -> None:
+    theirs = concurrent.futures.Future[int]()
+
+    async def main() -> runtime.Future[int]:
+        return runtime.wrap_future(theirs)
+
+    ours = runtime.run(main())
+    assert ours.cancel()
+    assert theirs.cancelled()

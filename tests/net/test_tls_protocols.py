@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
 import ssl
 from collections.abc import Callable
@@ -47,6 +48,24 @@ def test_an_echo(certificates: Certificates, run: Run, version: str) -> None:
             assert server.events == ["made", "data", "eof", "lost"]
 
     run(main())
+
+
+def test_what_is_bytes_like_is_sent(certificates: Certificates) -> None:
+    async def main() -> None:
+        async with protocols(certificates) as (client, server):
+            gaps = memoryview(b"0.1.2.3.4.")[::2]
+            client.transport.write(gaps)
+            client.transport.write(array.array("H", [0x3635, 0x3837]))
+            client.transport.writelines([gaps, b"5", bytearray(b"6")])
+            await until(lambda: len(server.received) == 16)
+            assert server.received == b"0123456780123456"
+            for wrong in ("text", None, 5):
+                with pytest.raises(TypeError, match="bytes-like object, such as bytes"):
+                    client.transport.write(wrong)
+                with pytest.raises(TypeError, match="bytes-like object, such as bytes"):
+                    client.transport.writelines([b"never sent", wrong])
+
+    runtime.run(main())
 
 
 @on_both_loops

@@ -150,6 +150,34 @@ def test_what_is_not_bytes_like_is_refused(run: Run, bad: Any) -> None:
     run(main())
 
 
+def test_a_buffer_is_the_caller_s_again_when_write_calls_back_or_has_raised(run: Run) -> None:
+    buffer = bytearray(10 * MEBIBYTE)
+
+    class Emptying(Recorder):
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            buffer.clear()
+
+    async def main() -> None:
+        for with_backlog in (False, True):
+            buffer[:] = bytes(10 * MEBIBYTE)
+            async with talking(Emptying) as (transport, _, _peer):
+                transport.set_write_buffer_limits(high=5 * MEBIBYTE)
+                if with_backlog:
+                    fill(transport, MEBIBYTE)
+                transport.write(buffer)
+                assert not buffer
+                assert transport.get_write_buffer_size() > 5 * MEBIBYTE
+                transport.write_eof()
+                small = bytearray(b"refused")
+                with pytest.raises(RuntimeError) as refused:
+                    transport.write(small)
+                small.clear()
+                assert refused.value.__traceback__ is not None
+
+    run(main())
+
+
 def test_nothing_may_be_written(run: Run) -> None:
     async def main() -> None:
         async with talking() as (transport, _, peer):

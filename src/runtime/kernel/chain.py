@@ -54,10 +54,18 @@ class FollowingFuture(Future[Any]):
 
     def cancel(self, msg: Any = None) -> bool:
         """Cancel the future, and what it follows."""
-        was_pending = super().cancel(msg)
-        if was_pending and self._theirs is not None:
+        if not self.done():
+            loop = self.get_loop()
+            if loop.is_closed():
+                self._cancel_theirs()
+            else:
+                # As a callback of the future, the first: whatever it raises is reported.
+                loop.call_soon(self._cancel_theirs)
+        return super().cancel(msg)
+
+    def _cancel_theirs(self) -> None:
+        if self._theirs is not None:
             self._theirs.cancel()
-        return was_pending
 
     def notify(self, theirs: concurrent.futures.Future[Any]) -> None:
         """Tell the loop, from whatever thread finished what it follows."""

@@ -170,10 +170,24 @@ def view_of(data: Any) -> memoryview:
         view = memoryview(data)
     except TypeError:
         raise TypeError(
-            "data argument must be a bytes-like object: bytes, bytearray or memoryview, "
+            "data argument must be a bytes-like object, such as bytes, bytearray or memoryview, "
             f"not {type(data).__name__}"
         ) from None
     return view if view.c_contiguous else memoryview(view.tobytes())
+
+
+def copy_of(data: Any) -> bytes:
+    """Return a copy of something bytes-like that is no ``bytes``; raise as ``view_of`` does."""
+    return view_of(data).tobytes()
+
+
+def joined(parts: list[Any]) -> bytes:
+    """Return several bytes-like objects in one."""
+    try:
+        return b"".join(parts)
+    except TypeError:
+        # All are bytes-like, but one has gaps; or one is not, and this says so.
+        return b"".join([part if isinstance(part, bytes) else copy_of(part) for part in parts])
 
 
 @trait

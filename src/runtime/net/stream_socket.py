@@ -41,7 +41,7 @@ from runtime.kernel.backlog import (
 from runtime.kernel.core import LoopCore
 from runtime.kernel.future import FutureCore, finish_future
 from runtime.kernel.poller import READ, WRITE, Watcher, file_of
-from runtime.net.layers import Lower, Upper, view_of
+from runtime.net.layers import Lower, Upper, copy_of, joined, view_of
 from runtime.net.plain_sockets import failure_behind, note_use
 
 _IOV_MAX: Final = 64
@@ -116,7 +116,7 @@ class StreamSocket(Watcher, Lower):
         # What file it was when it was given to us.
         self._file: tuple[int, int] | None = None
         self._peername = peername
-        # Asked for when it is wanted, and at the latest when the socket is closed.
+        # Asked for when it is wanted, when others are given the socket, or when it is closed.
         self._sockname: object = None
 
     def set_upper(self, upper: Upper) -> None:
@@ -133,6 +133,7 @@ class StreamSocket(Watcher, Lower):
 
     def guard(self) -> None:
         """Expect that others, who have the socket object, may close it under us."""
+        self._learn_sockname(self._object)
         self._guarded = True
         self._file = file_of(self.fd)
         note_use(self._loop, self._object)
@@ -214,6 +215,10 @@ class StreamSocket(Watcher, Lower):
     def write(self, data: Any) -> None:
         if isinstance(data, bytes):
             size = len(data)
+        elif self.unsent or self._refusal is not None:
+            # No view of it: the caller may change it in ``pause_writing``, or when this has raised.
+            data = copy_of(data)
+            size = len(data)
         else:
             data = view_of(data)
             size = data.nbytes
@@ -223,7 +228,7 @@ class StreamSocket(Watcher, Lower):
             self._count_lost_write()
             return
         if self.unsent:
-            self._keep(data if isinstance(data, bytes) else data.tobytes())
+            self._keep(data)
             self._hold()
             return
         if self._guarded and not self._still_ours():
@@ -240,8 +245,8 @@ class StreamSocket(Watcher, Lower):
         if isinstance(data, bytes):
             self._keep(memoryview(data)[sent:])
         else:
-            # The caller may change it as soon as this returns.
             self._keep(bytes(data.cast("B")[sent:]))
+            data = None
         self._watch()
         self._hold()
 
@@ -250,7 +255,7 @@ class StreamSocket(Watcher, Lower):
         total = sum(sizes)
         sock = self._sock
         if sock is None or self.unsent or self._refusal is not None or total <= _JOIN_MOST:
-            self.write(parts[0] if len(parts) == 1 else _joined(parts))
+            self.write(parts[0] if len(parts) == 1 else joined(parts))
             return
         if self._guarded and not self._still_ours():
             return
@@ -259,7 +264,7 @@ class StreamSocket(Watcher, Lower):
         except (BlockingIOError, InterruptedError):
             sent = 0
         except BufferError:
-            self.write(_joined(parts))
+            self.write(joined(parts))
             return
         except OSError as error:
             self.fail(error.with_traceback(None))
@@ -437,7 +442,6 @@ class StreamSocket(Watcher, Lower):
         sock = self._sock
         if sock is None:
             return
-        self._learn_sockname(sock)
         upper = self._upper
         self._sock = None
         self._upper = None
@@ -449,6 +453,7 @@ class StreamSocket(Watcher, Lower):
         self._loop.poller.watch(self, 0)
         if sock.fileno() == self.fd:
             if self._same_file():
+                self._learn_sockname(sock)
                 sock.close()
             else:
                 sock.detach()
@@ -470,6 +475,8 @@ class StreamSocket(Watcher, Lower):
                 self.guard()
             return self._object
         if name == "transport_socket":
+            if self._sock is not None:
+                self._learn_sockname(self._sock)
             return TransportSocket(self._object)
         return None
 
@@ -478,7 +485,7 @@ class StreamSocket(Watcher, Lower):
             try:
                 self._sockname = sock.getsockname()
             except OSError:
-                pass  # It was closed by others; or reset, on some systems.
+                pass  # It was closed by others, or reset on some systems.
 
     def __repr__(self) -> str:
         state = "closed" if self._sock is None else "closing" if self.closing else "open"
@@ -490,11 +497,3 @@ def _closed_by_others(fd: int) -> OSError:
         f"The socket with file descriptor {fd} was closed while its connection was open: "
         "close the connection instead."
     )
-
-
-def _joined(parts: list[Any]) -> bytes:
-    try:
-        return b"".join(parts)
-    except TypeError:
-        # All are bytes-like, but one has gaps.
-        return b"".join([memoryview(part).tobytes() for part in parts])

@@ -26,7 +26,7 @@ from collections import deque
 from typing import Any, Final
 
 from runtime.kernel.core import LoopCore
-from runtime.net.layers import Lower, Upper, view_of
+from runtime.net.layers import Lower, Upper, copy_of, joined, view_of
 from runtime.net.tls_object import RECORD, discard, extra_info, say_goodbye, truncated
 
 _HANDSHAKE: Final = 0
@@ -301,24 +301,22 @@ class TLSLayer(Upper, Lower):
     # -- Writing -----------------------------------------------------------------------------------
 
     def write(self, data: Any) -> None:
-        if not isinstance(data, bytes):
-            data = view_of(data)
         if self._state == _OPEN and not self._plain and not self._encrypting:
-            if self._encrypt(data) and self._plain:
+            if self._encrypt(data if isinstance(data, bytes) else view_of(data)) and self._plain:
                 self._send_plain()
-        elif self._state >= _FLUSHING:
+            return
+        kept = data if isinstance(data, bytes) else copy_of(data)
+        if self._state >= _FLUSHING:
             self._writes_lost += 1
             if self._writes_lost >= _WARN_AFTER:
                 _logger.warning("write() to a connection that is closed: %r", self)
-        else:
-            kept = bytes(data)
-            if kept:
-                self._plain.append(kept)
-                self._plain_size += len(kept)
-                self._hold()
+        elif kept:
+            self._plain.append(kept)
+            self._plain_size += len(kept)
+            self._hold()
 
     def write_many(self, parts: list[Any]) -> None:
-        self.write(parts[0] if len(parts) == 1 else b"".join(parts))
+        self.write(parts[0] if len(parts) == 1 else joined(parts))
 
     def _encrypt(self, data: Any) -> bool:
         """Send ``data``. Return False when it was kept, or a part of it, or cannot be sent."""

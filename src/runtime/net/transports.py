@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import Context
+from types import MappingProxyType
 from typing import Any
 
 from runtime.kernel.core import LoopCore
@@ -28,9 +29,12 @@ class Transport(asyncio.Transport):
 
     # A slot over the inherited method: each instance has the bound method of its lower part.
     write: Callable[[Buffer], None]  # type: ignore[assignment]
+    # Libraries look into asyncio's, under this name; here there is nothing, and no dictionary idle
+    # in every connection.
+    _extra: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, end: ProtocolEnd, lower: Lower) -> None:
-        # Without asyncio's: it makes a dictionary, which would lie idle in every connection.
+        # Without asyncio's, which makes ``_extra``.
         self.end = end
         self.lower = lower
         self.write = lower.write
