@@ -21,7 +21,7 @@ SERVERS = {
 
 SIZES = {"100": 100, "1k": 1 << 10, "64k": 1 << 16, "1m": 1 << 20}
 CONNECTIONS = (1, 10, 100, 1000, 10_000)
-MOST_UNDER_WAY = 100 << 20
+MOST_UNDER_WAY = 64 << 20
 """Bytes of all messages that are on their way at once: more is about memory, and little else."""
 
 

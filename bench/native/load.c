@@ -50,13 +50,16 @@
 #include "clients.h"
 #include "bytes.h"
 
+/* A message is a part of the pattern, and begins at another place than the one before: in so many
+ * places, but fewer where they lie so far apart that the pattern would be long. */
 #define OFFSETS 4096
+#define LONG_PATTERN (4 << 20)
 #define SOURCES 250
 
 static struct connection *connections;
 static char *pattern, *incoming;
 static const char *port;
-static size_t size, line;
+static size_t size, line, step = 1, offsets = OFFSETS;
 static long answered;
 static int count, epoll, short_lived, datagrams;
 /* With a rate: how many requests should have begun by now, and since when they are counted. */
@@ -140,7 +143,7 @@ begin(struct connection *c)
 {
     static unsigned completed;
 
-    c->message = pattern + completed++ % OFFSETS * (line ? line : 1);
+    c->message = pattern + completed++ % offsets * step;
     c->sent = c->received = 0;
     c->idle = c->ending = 0;
     c->started = now();
@@ -247,9 +250,15 @@ serve(long enough, double until, int go_on)
 static void
 fill_pattern(void)
 {
-    size_t length = size + OFFSETS * (line ? line : 1);
     uint32_t random = 2463534242u;
+    size_t length;
 
+    if (line) {
+        step = line;
+        if (line > LONG_PATTERN / OFFSETS)
+            offsets = LONG_PATTERN / line + 1;
+    }
+    length = size + offsets * step;
     pattern = malloc(length);
     if (!pattern)
         fail("starting");
