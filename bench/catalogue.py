@@ -71,7 +71,9 @@ def _echo(name: str, load: Load, what: str = "") -> Case:
         return EchoProbe(entry, load)
 
     plural = "s" if load.connections > 1 else ""
-    words = [what or f"{load.size:,} bytes are echoed", f"{load.connections:,} connection{plural}"]
+    one_line = load.line == load.size
+    usual = f"a line of {load.size:,} bytes is" if one_line else f"{load.size:,} bytes are"
+    words = [what or f"{usual} echoed", f"{load.connections:,} connection{plural}"]
     words.append(load.server)
     return Case(
         name,
@@ -92,10 +94,6 @@ def _what_hinders(load: Load) -> Callable[[], str]:
         return ""
 
     return why_not
-
-
-def _of_a_line(load: Load) -> str:
-    return f"a line of {load.size:,} bytes is echoed" if load.line else ""
 
 
 def _rated(rate: int, load: Load) -> Case:
@@ -161,7 +159,7 @@ NETWORK_CASES = (
     *_large("echo_1m_x1", "streams", 1),
     *_large("echo_1m_x4", "streams", 4),
     _echo("unix_1k_x10", Load("unix", KIB, 10)),
-    _echo("readline_x10", Load("lines", 100, 10, line=100), "a line of 100 bytes is echoed"),
+    _echo("readline_x10", Load("lines", 100, 10, line=100)),
     _echo(
         "readline_10_x10",
         Load("lines", 1000, 10, line=100),
@@ -227,10 +225,10 @@ CASES: dict[str, Case] = {
         *map(_memory, MEMORY_CASES.values()),
     )
 }
-GRID: dict[str, Case] = {
-    name: CASES.get(name, _echo(name, load, _of_a_line(load))) for name, load in grid.loads()
-}
+GRID: dict[str, Case] = {name: CASES.get(name, _echo(name, load)) for name, load in grid.loads()}
 """Every kind of echo, of which ``CASES`` has a part."""
+
+EVERY = {**CASES, **GRID}
 
 QUICK = (
     *("switch", "spawn", "call_soon", "queue", "timers_1k", "echo_1k_x10", "echo_64k_x10"),
@@ -256,7 +254,7 @@ def select(words: Iterable[str]) -> list[Case]:
         if not matching:
             raise ValueError(f"There is no case {word!r}: --list shows them all.")
         chosen |= matching
-    return [case for name, case in {**CASES, **GRID}.items() if name in (chosen or CASES)]
+    return [case for name, case in EVERY.items() if name in (chosen or CASES)]
 
 
 _GROUPS: dict[str, Iterable[str]] = {"quick": QUICK, "grid": GRID}

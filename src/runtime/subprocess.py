@@ -14,7 +14,7 @@ from subprocess import DEVNULL, PIPE, STDOUT
 from typing import IO, Any
 
 from runtime.loop import Loop, get_running_loop
-from runtime.net.layers import Buffer
+from runtime.net.sockets import Buffer
 from runtime.net.stream_end import StreamEnd
 from runtime.net.streams import DEFAULT_LIMIT, StreamReader, StreamWriter
 from runtime.net.transport_lower import TransportLower

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.catalogue import CASES, GRID
+from bench.catalogue import EVERY
 from bench.contenders import Contender, Entry
 from bench.measure import Effort, Result, Series
 from bench.probes import Sample
@@ -36,8 +36,8 @@ def report(
     results = [
         Result(
             case,
-            {**GRID, **CASES}[case].operation,
-            {**GRID, **CASES}[case].unit,
+            EVERY[case].operation,
+            EVERY[case].unit,
             {name: series(name, *values) for name, values in by_name.items()},
             left_out={} if left_out is None else left_out,
         )

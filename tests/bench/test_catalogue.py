@@ -7,7 +7,7 @@ import pytest
 
 from bench import apis
 from bench.cases.scheduler import GRAIN, SCHEDULER_CASES
-from bench.catalogue import CASES, GRID, select
+from bench.catalogue import CASES, EVERY, GRID, select
 from bench.contenders import CONTENDERS, LIMIT
 from bench.targets import TARGETS, UNWATCHED
 
@@ -45,7 +45,7 @@ def test_patterns_mean_what_they_match_in_the_order_of_the_catalogue() -> None:
 
 
 def test_the_grid_has_every_kind_of_echo_that_the_catalogue_has_and_more() -> None:
-    assert names("grid") == [name for name in {**CASES, **GRID} if name in GRID]
+    assert names("grid") == [name for name in EVERY if name in GRID]
     assert names("buffered_64k_x1000") == ["buffered_64k_x1000"]
     assert names("protocol_1m") == ["protocol_1m_x1", "protocol_1m_x10"]
     # What the catalogue has is meant first, and it is the same case.

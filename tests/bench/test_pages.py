@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bench import html, markdown, svg
-from bench.catalogue import CASES, GRID
+from bench.catalogue import EVERY
 from bench.progress import bar
 from bench.record import Record, record_of
 from tests.bench.made_up import report
@@ -111,7 +111,7 @@ def test_what_a_page_s_figures_lack_is_named(record: Record) -> None:
     every = report(
         {
             name: dict.fromkeys(("asyncio", "uvloop", "runtime-pure", "runtime-compiled"), (1.0,))
-            for name in {**CASES, **GRID}
+            for name in EVERY
         }
     )
     whole = markdown.replaced(markdown.MARKS, record_of(every))

@@ -6,26 +6,13 @@ import asyncio
 import contextvars
 import gc
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import runtime
 from runtime.kernel.future import rearm_future
-
-
-@pytest.fixture
-def loop() -> Iterator[runtime.Loop]:
-    loop = runtime.new_event_loop()
-    loop.set_debug(False)  # whatever the interpreter's options say
-    yield loop
-    loop.close()
-
-
-def turn(loop: runtime.Loop) -> None:
-    loop.call_soon(loop.stop)
-    loop.run_forever()
+from tests.kernel.tools import turn
 
 
 def test_states(loop: runtime.Loop) -> None:

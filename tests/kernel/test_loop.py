@@ -13,7 +13,7 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import pytest
@@ -21,14 +21,6 @@ import pytest
 import runtime
 from runtime.kernel import registry
 from tests.support.programs import run_code
-
-
-@pytest.fixture
-def loop() -> Iterator[runtime.Loop]:
-    loop = runtime.new_event_loop()
-    loop.set_debug(False)
-    yield loop
-    loop.close()
 
 
 def test_run_forever_and_stop(loop: runtime.Loop) -> None:

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,19 +19,7 @@ from hypothesis import strategies as st
 import runtime
 from runtime.kernel.handles import Runnable
 from runtime.kernel.timers import TimerHeap
-
-
-@pytest.fixture
-def loop() -> Iterator[runtime.Loop]:
-    loop = runtime.new_event_loop()
-    loop.set_debug(False)  # whatever the interpreter's options say
-    yield loop
-    loop.close()
-
-
-def turn(loop: runtime.Loop) -> None:
-    loop.call_soon(loop.stop)
-    loop.run_forever()
+from tests.kernel.tools import turn
 
 
 def test_call_soon_keeps_the_order_and_the_turns(loop: runtime.Loop) -> None:

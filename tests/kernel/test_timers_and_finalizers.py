@@ -10,6 +10,7 @@ import pytest
 
 import runtime
 from runtime.kernel.timers import TimerHeap
+from tests.kernel.tools import turn
 
 MOMENTS = range(-30, 130)
 """After how many allocations the collector comes; less than none, for what is freed counts too."""
@@ -47,23 +48,6 @@ def exact(timers: TimerHeap) -> None:
     assert timers._cancelled == timers.size() - len(timers.pending())
 
 
-@pytest.fixture
-def loop() -> Iterator[runtime.Loop]:
-    made = runtime.new_event_loop()
-    yield made
-    made.close()
-
-
-def turn(loop: runtime.Loop) -> None:
-    loop.call_soon(loop.stop)
-    loop.run_forever()
-
-
-def run_out(loop: runtime.Loop) -> None:
-    for _ in range(3):
-        turn(loop)
-
-
 @pytest.mark.parametrize("are_many", [False, True])
 def test_a_finalizer_that_cancels_takes_no_other_timer_along(
     loop: runtime.Loop, are_many: bool
@@ -86,12 +70,12 @@ def test_a_finalizer_that_cancels_takes_no_other_timer_along(
         with collecting_after(allocations, finish):
             loop.timers.merge()
             loop.timers.pop_due(loop.time() + 1, loop.ready_append)
-        run_out(loop)
+        turn(loop, 3)
         assert ran == list(range(count)), allocations
         for handle in far:
             handle.cancel()
         assert 0 <= loop.timers._cancelled <= loop.timers.size()
-        run_out(loop)
+        turn(loop, 3)
 
 
 def test_a_finalizer_cancels_the_latest_of_the_heap_while_it_is_sorted(loop: runtime.Loop) -> None:
@@ -105,7 +89,7 @@ def test_a_finalizer_cancels_the_latest_of_the_heap_while_it_is_sorted(loop: run
         with collecting_after(allocations, latest.cancel):
             loop.timers.merge()
         exact(loop.timers)
-        run_out(loop)
+        turn(loop, 3)
         assert ran == list(range(100))
         assert not any(handle.cancelled() for handle in kept)
         for handle in kept:
@@ -125,7 +109,7 @@ def test_a_finalizer_that_sets_a_timer_has_it_run(loop: runtime.Loop, count: int
         with collecting_after(allocations, finish):
             loop.timers.merge()
             loop.timers.pop_due(loop.time() + 1, loop.ready_append)
-        run_out(loop)
+        turn(loop, 3)
         assert sorted(ran) == list(range(-1, count))
         exact(loop.timers)
 
@@ -162,5 +146,5 @@ def test_what_is_set_while_many_are_due_waits_for_the_next_turn(loop: runtime.Lo
     loop.call_later(-1, ran.append, "fresh")
     loop.timers.pop_due(loop.time() + 1, loop.ready_append)
     assert len(loop.timers.fresh) == 1
-    run_out(loop)
+    turn(loop, 3)
     assert ran == ["due"] * 100 + ["fresh"]

@@ -7,6 +7,7 @@ import random
 import pytest
 
 import runtime
+from tests.kernel.tools import turn
 
 
 class Clock:
@@ -40,14 +41,10 @@ def test_they_fire_in_order_however_they_were_set(seed: int) -> None:
                 handle.cancel()
                 expected.remove(entry)
         clock.now += generator.choice([0, 1, 20, 150, 400])
-        for _ in range(3):
-            loop.call_soon(loop.stop)
-            loop.run_forever()
+        turn(loop, 3)
         assert fired == sorted(entry for entry in expected if entry[0] <= clock.now)
     clock.now = 1e9
-    for _ in range(3):
-        loop.call_soon(loop.stop)
-        loop.run_forever()
+    turn(loop, 3)
     assert fired == sorted(expected)
     loop.close()
 
@@ -65,8 +62,6 @@ def test_a_callback_may_cancel_those_that_are_due_with_it() -> None:
 
     handles += [loop.call_at(1.0, fire, number) for number in range(1000)]
     clock.now = 2.0
-    for _ in range(3):
-        loop.call_soon(loop.stop)
-        loop.run_forever()
+    turn(loop, 3)
     assert fired == list(range(0, 1000, 2))
     loop.close()

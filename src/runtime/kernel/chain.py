@@ -1,13 +1,15 @@
 """A future of a loop and a concurrent future, which belongs to threads: one follows the other.
 
-A concurrent future keeps its callbacks when it is done, and these know the other one. So whoever
-follows lets go of what it followed in the end: the two are no circle then.
+A concurrent future keeps its callbacks when it is done, and these know the other one. So the other
+one lets go of it in the end, as a task does that lets go of its callbacks: the two are no circle
+then.
 """
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 from typing import Any
 
 from runtime.kernel.daemons import OutsideWork
@@ -29,9 +31,8 @@ def follow_concurrent(
 
 def follow_task(task: Future[Any], future: concurrent.futures.Future[Any]) -> None:
     """Have the concurrent ``future`` follow ``task``; cancelling either cancels the other."""
-    link = _Link(future, task)
-    future.add_done_callback(link.cancel_task)
-    task.add_done_callback(link.finish_concurrent)
+    future.add_done_callback(functools.partial(_cancel_task, task))
+    task.add_done_callback(functools.partial(_finish_concurrent, future))
 
 
 class FollowingFuture(Future[Any]):
@@ -72,17 +73,16 @@ class FollowingFuture(Future[Any]):
         loop = self.get_loop()
         # A loop that was closed has nobody left to tell.
         try:
-            loop.call_soon_threadsafe(self._finish)
+            loop.call_soon_threadsafe(self._finish, theirs)
         except RuntimeError:
             if not loop.is_closed():
                 raise
 
-    def _finish(self) -> None:
-        theirs = self._theirs
+    def _finish(self, theirs: concurrent.futures.Future[Any]) -> None:
         self._theirs = None
         if self._work is not None:
             self.get_loop().outside.discard(self._work)
-        if theirs is None or self.done():
+        if self.done():
             return
         # Each question takes a lock: whether it was cancelled is told by the first.
         try:
@@ -96,39 +96,26 @@ class FollowingFuture(Future[Any]):
             self.set_exception(_as_loop_exception(error))
 
 
-class _Link:
-    """Between a task and the concurrent future that follows it."""
+def _finish_concurrent(theirs: concurrent.futures.Future[Any], task: Future[Any]) -> None:
+    """Tell whoever waits in a thread. For the loop's thread, once the task is done."""
+    if task.cancelled():
+        theirs.cancel()
+    if not theirs.set_running_or_notify_cancel():
+        if not task.cancelled():
+            task.exception()  # Whoever cancelled theirs does not want to know.
+        return
+    error = task.exception()
+    if error is None:
+        theirs.set_result(task.result())
+    else:
+        theirs.set_exception(error)
 
-    def __init__(self, theirs: concurrent.futures.Future[Any], task: Future[Any]) -> None:
-        self._theirs: concurrent.futures.Future[Any] | None = theirs
-        self._task: Future[Any] | None = task
 
-    def finish_concurrent(self, task: Future[Any]) -> None:
-        """Tell whoever waits in a thread. For the loop's thread, once the task is done."""
-        theirs = self._theirs
-        self._theirs = self._task = None
-        if theirs is None:
-            return
-        if task.cancelled():
-            theirs.cancel()
-        if not theirs.set_running_or_notify_cancel():
-            if not task.cancelled():
-                task.exception()  # Whoever cancelled theirs does not want to know.
-            return
-        error = task.exception()
-        if error is None:
-            theirs.set_result(task.result())
-        else:
-            theirs.set_exception(error)
-
-    def cancel_task(self, theirs: concurrent.futures.Future[Any]) -> None:
-        """Cancel the task when what follows it was cancelled, in whatever thread."""
-        task = self._task
-        if task is None or not theirs.cancelled():
-            return
-        loop = task.get_loop()
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(task.cancel)
+def _cancel_task(task: Future[Any], theirs: concurrent.futures.Future[Any]) -> None:
+    """Cancel the task when what follows it was cancelled, in whatever thread."""
+    loop = task.get_loop()
+    if theirs.cancelled() and not task.done() and not loop.is_closed():
+        loop.call_soon_threadsafe(task.cancel)
 
 
 def _as_loop_exception(error: BaseException) -> BaseException:

@@ -27,8 +27,6 @@ from runtime.kernel.core import LoopCore
 from runtime.kernel.future import FutureCore, finish_future
 from runtime.kernel.native import trait
 
-Buffer = bytes | bytearray | memoryview
-
 
 class Upper:
     """What is told of the events of a connection."""

@@ -133,7 +133,7 @@ class StreamSocket(Watcher, Lower):
 
     def guard(self) -> None:
         """Expect that others, who have the socket object, may close it under us."""
-        self._learn_sockname(self._object)
+        self._learn_sockname()
         self._guarded = True
         self._file = file_of(self.fd)
         note_use(self._loop, self._object)
@@ -453,7 +453,7 @@ class StreamSocket(Watcher, Lower):
         self._loop.poller.watch(self, 0)
         if sock.fileno() == self.fd:
             if self._same_file():
-                self._learn_sockname(sock)
+                self._learn_sockname()
                 sock.close()
             else:
                 sock.detach()
@@ -466,8 +466,7 @@ class StreamSocket(Watcher, Lower):
         if name == "peername":
             return self._peername
         if name == "sockname":
-            if self._sock is not None:
-                self._learn_sockname(self._sock)
+            self._learn_sockname()
             return self._sockname
         if name == "socket":
             # Whoever gets it may close it.
@@ -475,17 +474,16 @@ class StreamSocket(Watcher, Lower):
                 self.guard()
             return self._object
         if name == "transport_socket":
-            if self._sock is not None:
-                self._learn_sockname(self._sock)
+            self._learn_sockname()
             return TransportSocket(self._object)
         return None
 
-    def _learn_sockname(self, sock: socket.socket) -> None:
+    def _learn_sockname(self) -> None:
         if self._sockname is None:
             try:
-                self._sockname = sock.getsockname()
+                self._sockname = self._object.getsockname()
             except OSError:
-                pass  # It was closed by others, or reset on some systems.
+                pass  # It is closed, or was reset on some systems.
 
     def __repr__(self) -> str:
         state = "closed" if self._sock is None else "closing" if self.closing else "open"

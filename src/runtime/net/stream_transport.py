@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from runtime.net.layers import Buffer
+from runtime.net.sockets import Buffer
 from runtime.net.stream_end import StreamEnd
 
 

@@ -19,9 +19,10 @@ from typing import Any, Final
 from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import IncompleteReadError, LimitOverrunError
 from runtime.net.establishing import established
-from runtime.net.layers import Buffer, lost
+from runtime.net.layers import lost
 from runtime.net.plain_sockets import set_no_delay
 from runtime.net.sendfile import send_file_through
+from runtime.net.sockets import Buffer
 from runtime.net.stream_end import StreamEnd
 from runtime.net.stream_socket import StreamSocket
 from runtime.net.stream_transport import StreamTransport

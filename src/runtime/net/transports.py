@@ -11,8 +11,9 @@ from types import MappingProxyType
 from typing import Any
 
 from runtime.kernel.core import LoopCore
-from runtime.net.layers import Buffer, Lower
+from runtime.net.layers import Lower
 from runtime.net.protocol_end import ProtocolEnd
+from runtime.net.sockets import Buffer
 from runtime.net.stream_socket import StreamSocket
 from runtime.net.tls_options import TLSOptions
 

@@ -1,0 +1,18 @@
+"""What the tests of the kernel get."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import runtime
+
+
+@pytest.fixture
+def loop() -> Iterator[runtime.Loop]:
+    """Give a loop that is not in debug mode, whatever the interpreter's options say."""
+    loop = runtime.new_event_loop()
+    loop.set_debug(False)
+    yield loop
+    loop.close()
