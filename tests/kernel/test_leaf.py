@@ -26,6 +26,7 @@ IMPLEMENTATIONS = {
     "twin": types.SimpleNamespace(
         step=leaf.python_step,
         recv=leaf.python_recv,
+        recv_large=leaf.python_recv_large,
         read=leaf.python_read,
         recv_some=leaf.python_recv_some,
         send=leaf.python_send,
@@ -126,31 +127,52 @@ def test_recv_some(implementation: Any, pair: tuple[socket.socket, socket.socket
     assert implementation.recv_some(one.fileno(), 10) is None
     two.send(b"hello")
     assert implementation.recv_some(one.fileno(), 2) == b"he"
-    assert implementation.recv_some(one.fileno(), leaf.RECEIVE_SIZE) == b"llo"
+    assert implementation.recv_some(one.fileno(), leaf.LARGE_RECEIVE_SIZE) == b"llo"
     two.close()
     assert implementation.recv_some(one.fileno(), 1) == b""
     with pytest.raises(OSError, match="Bad file descriptor"):
         implementation.recv_some(no_descriptor(), 1)
 
 
-def test_recv(implementation: Any, pair: tuple[socket.socket, socket.socket]) -> None:
+@pytest.mark.parametrize(
+    ("name", "most"), [("recv", leaf.RECEIVE_SIZE), ("recv_large", leaf.LARGE_RECEIVE_SIZE)]
+)
+def test_recv(
+    implementation: Any, pair: tuple[socket.socket, socket.socket], name: str, most: int
+) -> None:
+    receive = getattr(implementation, name)
     one, two = pair
-    assert implementation.recv(one.fileno()) is None
+    assert receive(one.fileno()) is None
     two.send(b"hello")
-    assert implementation.recv(one.fileno()) == b"hello"
-    sent = 0
+    assert receive(one.fileno()) == b"hello"
+    two.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * most)
+    sent = b""
     try:
         while True:
-            sent += two.send(b"x" * 65536)
+            part = os.urandom(60_000)
+            sent += part[: two.send(part)]
     except BlockingIOError:
         pass
-    received = 0
-    while (data := implementation.recv(one.fileno())) is not None:
-        assert len(data) <= leaf.RECEIVE_SIZE
-        received += len(data)
-    assert received == sent
+    received = []
+    while (data := receive(one.fileno())) is not None:
+        received.append(data)
+    assert b"".join(received) == sent
+    # As much as there is, up to that.
+    assert len(received[0]) == min(most, len(sent))
+    assert max(len(data) for data in received) <= most
     two.close()
-    assert implementation.recv(one.fileno()) == b""
+    assert receive(one.fileno()) == b""
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        receive(no_descriptor())
+
+
+@pytest.mark.skipif(built is None, reason="the leaf was not built")
+@pytest.mark.parametrize("size", [-1, 0, leaf.LARGE_RECEIVE_SIZE + 1, 1 << 40])
+def test_recv_some_of_a_size_that_the_buffer_has_not(
+    pair: tuple[socket.socket, socket.socket], size: int
+) -> None:
+    with pytest.raises(ValueError, match=f"1 to {leaf.LARGE_RECEIVE_SIZE} bytes, not {size}"):
+        built.recv_some(pair[0].fileno(), size)
 
 
 def test_send(implementation: Any, pair: tuple[socket.socket, socket.socket]) -> None:

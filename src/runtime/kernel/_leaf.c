@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-char leaf_receive_buffer[RECEIVE_SIZE];
+char leaf_receive_buffer[LARGE_RECEIVE_SIZE];
 
 enum verdict
 leaf_judge_errno(void)
@@ -90,6 +90,16 @@ leaf_recv(PyObject *Py_UNUSED(module), PyObject *argument)
 }
 
 static PyObject *
+leaf_recv_large(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+    int fd;
+
+    if (leaf_descriptor_of(argument, &fd) < 0)
+        return NULL;
+    return receive(fd, LARGE_RECEIVE_SIZE, 1);
+}
+
+static PyObject *
 leaf_read(PyObject *Py_UNUSED(module), PyObject *argument)
 {
     int fd;
@@ -110,9 +120,9 @@ leaf_recv_some(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t na
     size = PyLong_AsLong(args[1]);
     if (size == -1 && PyErr_Occurred())
         return NULL;
-    if (size < 1 || size > RECEIVE_SIZE) {
-        PyErr_Format(PyExc_ValueError, "recv_some() takes 1 to %d bytes, not %ld", RECEIVE_SIZE,
-                     size);
+    if (size < 1 || size > LARGE_RECEIVE_SIZE) {
+        PyErr_Format(PyExc_ValueError, "recv_some() takes 1 to %d bytes, not %ld",
+                     LARGE_RECEIVE_SIZE, size);
         return NULL;
     }
     return receive(fd, (size_t)size, 1);
@@ -156,6 +166,7 @@ leaf_write(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 static PyMethodDef leaf_methods[] = {
     {"step", (PyCFunction)(void (*)(void))leaf_step, METH_FASTCALL, "See leaf.python_step."},
     {"recv", leaf_recv, METH_O, "See leaf.python_recv."},
+    {"recv_large", leaf_recv_large, METH_O, "See leaf.python_recv_large."},
     {"read", leaf_read, METH_O, "See leaf.python_read."},
     {"recv_some", (PyCFunction)(void (*)(void))leaf_recv_some, METH_FASTCALL,
      "See leaf.python_recv_some."},

@@ -7,11 +7,12 @@
 
 #include <limits.h>
 
-#define RECEIVE_SIZE 65536
+#define RECEIVE_SIZE (64 * 1024)
+#define LARGE_RECEIVE_SIZE (256 * 1024)
 
 /* One receive buffer for the process: it is only touched with the GIL held, so that no two receives
- * overlap, and it stays in the cache and mapped, where a fresh 64 KiB object a read would not. */
-extern char leaf_receive_buffer[RECEIVE_SIZE];
+ * overlap, and it stays in the cache and mapped, where a fresh object of that size a read would not. */
+extern char leaf_receive_buffer[LARGE_RECEIVE_SIZE];
 
 /* What to do about a failed system call. */
 enum verdict { NOT_NOW, TRY_AGAIN, FAILED };

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
 Steppable = Coroutine[Any, Any, Any] | Generator[Any, Any, Any]
 
-RECEIVE_SIZE: Final = 65536
+RECEIVE_SIZE: Final = 64 * 1024
 """The most bytes that one ``recv`` returns."""
+
+LARGE_RECEIVE_SIZE: Final = 256 * 1024
+"""The most bytes that one ``recv_large`` returns: more would keep others waiting."""
 
 Data = bytes | bytearray | memoryview
 
@@ -56,8 +59,19 @@ def python_recv(fd: int) -> bytes | None:
         return None
 
 
+def python_recv_large(fd: int) -> bytes | None:
+    """As ``python_recv``, at most ``LARGE_RECEIVE_SIZE`` bytes.
+
+    This one has room for all of them allocated for each call: see ``kernel.allocator``.
+    """
+    try:
+        return os.read(fd, LARGE_RECEIVE_SIZE)
+    except BlockingIOError:
+        return None
+
+
 def python_recv_some(fd: int, size: int) -> bytes | None:
-    """As ``python_recv``, at most ``size`` bytes, which is 1 to ``RECEIVE_SIZE``."""
+    """As ``python_recv``, at most ``size`` bytes, which is 1 to ``LARGE_RECEIVE_SIZE``."""
     try:
         return os.read(fd, size)
     except BlockingIOError:
@@ -181,6 +195,7 @@ if TYPE_CHECKING or os.environ.get("RUNTIME_NO_LEAF"):
     has_leaf: bool = False
     step: Callable[[Steppable, Context], object] = python_step
     recv: Callable[[int], bytes | None] = python_recv
+    recv_large: Callable[[int], bytes | None] = python_recv_large
     read: Callable[[int], bytes | None] = python_read
     recv_some: Callable[[int, int], bytes | None] = python_recv_some
     send: Callable[[int, Data], int] = python_send
@@ -197,6 +212,7 @@ else:
         has_leaf = False
         step = python_step
         recv = python_recv
+        recv_large = python_recv_large
         read = python_read
         recv_some = python_recv_some
         send = python_send
@@ -210,6 +226,7 @@ else:
         has_leaf = True
         step = _leaf.step
         recv = _leaf.recv
+        recv_large = _leaf.recv_large
         read = _leaf.read
         recv_some = _leaf.recv_some
         send = _leaf.send

@@ -31,11 +31,13 @@ from runtime.kernel.native import trait
 class Upper:
     """What is told of the events of a connection."""
 
-    __slots__ = ("minds_truncation", "wants_buffer")
+    __slots__ = ("minds_truncation", "takes_large", "wants_buffer")
 
     def __init__(self) -> None:
         # Whether an end that TLS did not announce is a failure: ``lost`` is then told of it.
         self.minds_truncation = True
+        # Whether the bottom is to receive as much at once as others can wait for.
+        self.takes_large = False
         # Whether the bottom may receive straight into what ``get_buffer`` gives.
         self.wants_buffer = False
 

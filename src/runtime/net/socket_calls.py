@@ -17,6 +17,7 @@ from runtime.kernel.descriptors import DescriptorWatcher, Readiness, readable
 _recv_some: Final[Callable[[int, int], bytes | None]] = leaf.recv_some
 _send: Final[Callable[[int, Any], int]] = leaf.send
 _Socket: Final = socket.socket
+_MOST: Final = leaf.LARGE_RECEIVE_SIZE
 
 
 def check_socket(sock: Any, operation: str) -> None:
@@ -34,7 +35,7 @@ def receive(loop: LoopCore, sock: Any, size: Any) -> bytes | Readiness:
 
     Raises what ``check_socket`` raises, and OSError.
     """
-    if type(sock) is not _Socket or type(size) is not int or not 0 < size <= leaf.RECEIVE_SIZE:
+    if type(sock) is not _Socket or type(size) is not int or not 0 < size <= _MOST:
         return _receive_by_method(loop, sock, size)
     if sock.gettimeout() != 0:
         check_socket(sock, "sock_recv")

@@ -34,9 +34,6 @@ _ROOM_LEAST: Final = 128 * 1024
 _ROOM_MOST: Final = 16 * 1024 * 1024
 """Up to here: who announces more than he sends is not to cost more than that."""
 
-_RECEIVE_MOST: Final = 256 * 1024
-"""Bytes received at once, so that others have their turn."""
-
 
 class StreamEnd(Top):
     """What a reader and a writer share. ``limit`` is the reader's limit, in bytes.
@@ -130,7 +127,7 @@ class StreamEnd(Top):
 
     def get_buffer(self) -> Any:
         filled = self._room_filled
-        return self._room.view(filled, min(self._wanted, filled + _RECEIVE_MOST))
+        return self._room.view(filled, min(self._wanted, filled + leaf.LARGE_RECEIVE_SIZE))
 
     def buffer_updated(self, size: int) -> None:
         self._room_filled += size

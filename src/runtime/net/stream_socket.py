@@ -51,6 +51,7 @@ _JOIN_MOST: Final = 64 * 1024
 _AFTER_EOF: Final = "Cannot write after write_eof(): the end was announced already."
 _WARN_AFTER: Final = 5
 _recv: Final[Callable[[int], bytes | None]] = leaf.recv
+_recv_large: Final[Callable[[int], bytes | None]] = leaf.recv_large
 _send: Final[Callable[[int, Any], int]] = leaf.send
 _logger: Final = logging.getLogger("asyncio")
 
@@ -148,7 +149,7 @@ class StreamSocket(Watcher, Lower):
             self._receive_into(upper)
             return
         try:
-            data = _recv(self.fd)
+            data = _recv_large(self.fd) if upper.takes_large else _recv(self.fd)
         except OSError as error:
             self.fail(error.with_traceback(None))
             return

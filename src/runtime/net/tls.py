@@ -87,6 +87,8 @@ class TLSLayer(Upper, Lower):
         session: ssl.SSLSession | None = None,
     ) -> None:
         Upper.__init__(self)
+        # A message of 64 KiB is more than that when it is encrypted.
+        self.takes_large = True
         self._loop = loop
         self._lower = lower
         self._upper: Upper | None = upper

@@ -1,0 +1,102 @@
+"""How much is received at once: enough to be fast, and not so much that others wait."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+import runtime
+from tests.net.transport_tools import LOOPS, Run
+
+AT_ONCE = 256 * 1024
+"""What asyncio's loops receive at once, in bytes."""
+
+
+@contextlib.contextmanager
+def waiting_data() -> Iterator[tuple[socket.socket, socket.socket, bytes]]:
+    """Two connected sockets, and what waits in the first to be received, over 256 KiB of it."""
+    ours, peer = socket.socketpair()
+    with ours, peer:
+        ours.setblocking(False)
+        peer.setblocking(False)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * AT_ONCE)
+        data = b""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                part = os.urandom(60_000)
+                data += part[: peer.send(part)]
+        if len(data) <= AT_ONCE:
+            pytest.skip(f"this system keeps only {len(data)} bytes for a socket")
+        yield ours, peer, data
+
+
+class Chunks(asyncio.Protocol):
+    """Keeps what it is given, apart; in the first call it counts what else happens meanwhile."""
+
+    def __init__(self) -> None:
+        self.chunks: list[bytes] = []
+        self.turns_between: list[int] = []
+        self.turn = 0
+
+    def data_received(self, data: bytes) -> None:
+        self.chunks.append(data)
+        self.turns_between.append(self.turn)
+
+    def count(self) -> None:
+        """Count the loop's turns."""
+        self.turn += 1
+        asyncio.get_running_loop().call_soon(self.count)
+
+
+@pytest.mark.parametrize("run", LOOPS, indirect=True)
+def test_a_protocol_is_given_256_kib_and_then_others_have_their_turn(run: Run) -> None:
+    async def main() -> None:
+        with waiting_data() as (ours, _, data):
+            protocol = Chunks()
+            transport, _ = await asyncio.get_running_loop().create_connection(
+                lambda: protocol, sock=ours
+            )
+            protocol.count()
+            async with asyncio.timeout(30):
+                while sum(map(len, protocol.chunks)) < len(data):
+                    await asyncio.sleep(0)
+            assert len(protocol.chunks[0]) == AT_ONCE
+            assert b"".join(protocol.chunks) == data
+            assert len(set(protocol.turns_between)) == len(protocol.chunks) > 1
+            transport.close()
+            await asyncio.sleep(0)
+
+    run(main())
+
+
+def test_a_stream_is_given_64_kib_so_that_little_is_kept_for_a_slow_reader() -> None:
+    async def main() -> None:
+        with waiting_data() as (ours, _, data):
+            reader, writer = await runtime.open_connection(sock=ours, limit=1000)
+            for _ in range(10):
+                await runtime.sleep(0)
+            assert 0 < reader._end.unread.size <= 2000 + 64 * 1024
+            assert await reader.readexactly(len(data)) == data
+            writer.close()
+            await writer.wait_closed()
+
+    runtime.run(main())
+
+
+@pytest.mark.parametrize("size", [64 * 1024, 64 * 1024 + 1, AT_ONCE, AT_ONCE + 1])
+def test_sock_recv_gives_as_much_as_it_was_asked_for(size: int) -> None:
+    async def main() -> None:
+        with waiting_data() as (ours, _, data):
+            loop = runtime.get_running_loop()
+            assert await loop.sock_recv(ours, size) == data[:size]
+            rest = len(data) - size
+            while rest > 0:
+                rest -= len(await loop.sock_recv(ours, size))
+            assert rest == 0
+
+    runtime.run(main())
