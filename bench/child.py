@@ -46,9 +46,10 @@ def run_case(api: Api, run: Run, body: Body, prepared: Prepared = contextlib.nul
             gc.collect()
             before = usage()
             started = time.perf_counter()
-            await body(api, count)
-            seconds = time.perf_counter() - started
-            say({"seconds": seconds / count, **asdict(usage().since(before, count))})
+            waited = await body(api, count) or 0.0
+            seconds = time.perf_counter() - started - waited
+            used = usage().since(before, count)
+            say({"seconds": seconds / count, "waited": waited / count, **asdict(used)})
 
     for line in sys.stdin:
         run(main(int(line)))

@@ -79,7 +79,8 @@ class CountProbe(Probe):
         """Find the count that takes ``seconds``; the runs on the way warm the interpreter up."""
         count = grain = self._grain
         while True:
-            cost = float(self._process.ask(str(count))["seconds"])
+            measured = self._process.ask(str(count))
+            cost = float(measured["seconds"] + measured["waited"])
             self._count = max(grain, int(seconds / cost) // grain * grain)
             if self._count <= 4 * count:
                 return
@@ -88,7 +89,10 @@ class CountProbe(Probe):
     def measure(self, seconds: float) -> Sample:
         """Run the case as often as takes ``seconds``: the same count each time."""
         measured = self._process.ask(str(self._count))
-        return Sample(measured.pop("seconds"), Usage(**measured))
+        seconds = measured.pop("seconds")
+        if measured.pop("waited"):
+            return Sample(seconds)  # The CPU time is that of waiting, too.
+        return Sample(seconds, Usage(**measured))
 
 
 class SchedulerProbe(CountProbe):

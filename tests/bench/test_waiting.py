@@ -1,0 +1,125 @@
+"""Cases in which time has to pass: it isn't counted, but a run takes as long with it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from bench import apis
+from bench.cases.scheduler import SCHEDULER_CASES, SOON
+from bench.child import run_case
+from bench.probes import CountProbe
+
+pytestmark = pytest.mark.once
+
+WAITED = 0.05
+
+
+async def wait(api: apis.Api, count: int) -> float:
+    started = time.perf_counter()
+    while (now := time.perf_counter()) < started + WAITED * count:
+        pass
+    return now - started
+
+
+async def do_not_wait(api: apis.Api, count: int) -> None:
+    """As most cases: nothing to tell."""
+
+
+def said_of(
+    body: Callable[[apis.Api, int], Coroutine[Any, Any, float | None]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> dict[str, float]:
+    """Return what a child says of two operations."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("2\n"))
+    api, run = apis.load("asyncio")
+    run_case(api, run, body)
+    said: dict[str, float] = json.loads(capsys.readouterr().out)
+    return said
+
+
+def test_what_was_waited_is_said_apart(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = said_of(wait, monkeypatch, capsys)
+    assert said["waited"] >= WAITED
+    assert 0 < said["seconds"] < said["waited"]
+    assert said_of(do_not_wait, monkeypatch, capsys)["waited"] == 0
+
+
+class Asked:
+    """In place of a process: says what an operation takes, and keeps the counts."""
+
+    def __init__(self, waited: float) -> None:
+        self.waited = waited
+        self.counts: list[int] = []
+
+    def ask(self, line: str) -> dict[str, float]:
+        self.counts.append(int(line))
+        usage = {"user": 1e-3 + self.waited, "kernel": 0.0, "faults": 0.0}
+        return {"seconds": 1e-3, "waited": self.waited, **usage}
+
+
+class ProbeOf(CountProbe):
+    """A probe without a process."""
+
+    def __init__(self, asked: Asked) -> None:
+        super().__init__(1)
+        self._process: Any = asked
+
+
+def test_a_run_takes_as_long_as_it_should_with_what_is_waited() -> None:
+    asked = Asked(waited=9e-3)
+    with ProbeOf(asked) as probe:
+        probe.warm_up(1.0)
+        sample = probe.measure(1.0)
+    assert asked.counts[-1] == 100
+    assert sample.cost == 1e-3
+    assert sample.used is None  # It would be that of waiting, too.
+
+
+def test_where_nothing_is_waited_for_the_cpu_time_is_told() -> None:
+    with ProbeOf(asked := Asked(waited=0.0)) as probe:
+        probe.warm_up(1.0)
+        sample = probe.measure(1.0)
+    assert asked.counts[-1] == 1000
+    assert sample.used is not None
+    assert sample.used.user == 1e-3
+
+
+@pytest.mark.parametrize(("name", "together"), [("timers_1", 1), ("timers_1k", 1000)])
+def test_timers_are_set_for_the_future_in_an_order_that_is_not_theirs(
+    name: str, together: int
+) -> None:
+    loop = asyncio.new_event_loop()
+    started = loop.time()
+    fired: list[float] = []
+    whens: list[float] = []
+    set_timer = loop.call_at
+
+    def call_at(when: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
+        def fire() -> None:
+            fired.append(when)
+            callback()
+
+        whens.append(when)
+        return set_timer(when, fire)
+
+    loop.call_at = call_at  # type: ignore[method-assign, assignment]
+    api, _ = apis.load("asyncio")
+    try:
+        waited = loop.run_until_complete(SCHEDULER_CASES[name].body(api, together))
+    finally:
+        loop.close()
+    assert waited
+    assert min(whens) >= started + SOON
+    assert fired == sorted(whens)
+    assert (fired == whens) == (together == 1)
