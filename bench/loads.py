@@ -138,6 +138,12 @@ class ServerProbe(Probe):
 class EchoProbe(ServerProbe):
     """Loads a server from another core."""
 
+    LEAST = 150e-6
+    """Seconds of a run for each connection, so that each has some ten messages in it.
+
+    With very many, a shorter run measures how each is touched for the first time.
+    """
+
     def __init__(self, entry: Entry, load: Load) -> None:
         super().__init__()
         self._load = load
@@ -148,8 +154,8 @@ class EchoProbe(ServerProbe):
         self.measure(seconds / 3)
 
     def measure(self, seconds: float) -> Sample:
-        """Load the server for ``seconds``."""
-        counted, used = self._serving.load(seconds)
+        """Load the server for ``seconds``; longer when there are very many connections."""
+        counted, used = self._serving.load(max(seconds, self.LEAST * self._load.connections))
         more = {"p50": counted["p50"], "p99": counted["p99"]}
         if self._load.rate:
             return Sample(counted["p99"], used, {name: counted[name] for name in QUANTILES})

@@ -1,4 +1,4 @@
-"""Cases in which time has to pass: it isn't counted, but a run takes as long with it."""
+"""How long a run takes: with time that has to pass, and with very many connections."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ import pytest
 from bench import apis
 from bench.cases.scheduler import SCHEDULER_CASES, SOON
 from bench.child import run_case
+from bench.lines import Usage
+from bench.loads import EchoProbe, Load
 from bench.probes import CountProbe
 
 pytestmark = pytest.mark.once
@@ -93,6 +95,32 @@ def test_where_nothing_is_waited_for_the_cpu_time_is_told() -> None:
     assert asked.counts[-1] == 1000
     assert sample.used is not None
     assert sample.used.user == 1e-3
+
+
+class Served:
+    """In place of a server under load: keeps for how long it was."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def load(self, seconds: float) -> tuple[dict[str, float], Usage]:
+        self.seconds.append(seconds)
+        counted = {"p50": 1.0, "p99": 1.0, "seconds": seconds, "requests": 1.0}
+        return counted, Usage(1.0, 1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("connections", "seconds"), [(1, 0.3), (1000, 0.3), (2000, 0.3), (4000, 0.6), (10_000, 1.5)]
+)
+def test_very_many_connections_are_loaded_for_longer(
+    monkeypatch: pytest.MonkeyPatch, connections: int, seconds: float
+) -> None:
+    served = Served()
+    monkeypatch.setattr(EchoProbe, "serve", lambda *_: served)
+    entry: Any = None
+    with EchoProbe(entry, Load("streams", 1024, connections)) as probe:
+        probe.measure(0.3)
+    assert served.seconds == [pytest.approx(seconds)]
 
 
 @pytest.mark.parametrize(("name", "together"), [("timers_1", 1), ("timers_1k", 1000)])
