@@ -46,10 +46,14 @@ def run_case(api: Api, run: Run, body: Body, prepared: Prepared = contextlib.nul
             gc.collect()
             before = usage()
             started = time.perf_counter()
-            waited = await body(api, count) or 0.0
-            seconds = time.perf_counter() - started - waited
+            waited = await body(api, count)
+            seconds = time.perf_counter() - started
             used = usage().since(before, count)
-            say({"seconds": seconds / count, "waited": waited / count, **asdict(used)})
+            if waited is None:
+                say({"seconds": seconds / count, **asdict(used)})
+            else:
+                # The CPU time is that of waiting, too.
+                say({"seconds": (seconds - waited) / count, "waited": waited / count})
 
     for line in sys.stdin:
         run(main(int(line)))

@@ -80,7 +80,7 @@ class CountProbe(Probe):
         count = grain = self._grain
         while True:
             measured = self._process.ask(str(count))
-            cost = float(measured["seconds"] + measured["waited"])
+            cost = float(measured["seconds"] + measured.get("waited", 0.0))
             self._count = max(grain, int(seconds / cost) // grain * grain)
             if self._count <= 4 * count:
                 return
@@ -90,9 +90,7 @@ class CountProbe(Probe):
         """Run the case as often as takes ``seconds``: the same count each time."""
         measured = self._process.ask(str(self._count))
         seconds = measured.pop("seconds")
-        if measured.pop("waited"):
-            return Sample(seconds)  # The CPU time is that of waiting, too.
-        return Sample(seconds, Usage(**measured))
+        return Sample(seconds, None if "waited" in measured else Usage(**measured))
 
 
 class SchedulerProbe(CountProbe):
