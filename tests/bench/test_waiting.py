@@ -124,10 +124,7 @@ def test_very_many_connections_are_loaded_for_longer(
     assert served.seconds == [pytest.approx(seconds)]
 
 
-@pytest.mark.parametrize(("name", "together"), [("timers_1", 1), ("timers_1k", 1000)])
-def test_timers_are_set_for_the_future_in_an_order_that_is_not_theirs(
-    name: str, together: int
-) -> None:
+def test_timers_are_set_for_the_future_in_an_order_that_is_not_theirs() -> None:
     loop = asyncio.new_event_loop()
     started = loop.time()
     fired: list[float] = []
@@ -145,10 +142,10 @@ def test_timers_are_set_for_the_future_in_an_order_that_is_not_theirs(
     loop.call_at = call_at  # type: ignore[method-assign, assignment]
     api, _ = apis.load("asyncio")
     try:
-        waited = loop.run_until_complete(SCHEDULER_CASES[name].body(api, together))
+        waited = loop.run_until_complete(SCHEDULER_CASES["timers_1k"].body(api, 1000))
     finally:
         loop.close()
     assert waited
     assert min(whens) >= started + SOON
     assert fired == sorted(whens)
-    assert (fired == whens) == (together == 1)
+    assert fired != whens

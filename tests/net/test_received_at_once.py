@@ -6,12 +6,16 @@ import asyncio
 import contextlib
 import os
 import socket
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 import runtime
 from tests.net.transport_tools import LOOPS, Run
+from tests.support import build
+from tests.support.certificates import Certificates
+from tests.support.programs import run_program
 
 AT_ONCE = 256 * 1024
 """What asyncio's loops receive at once, in bytes."""
@@ -100,3 +104,48 @@ def test_sock_recv_gives_as_much_as_it_was_asked_for(size: int) -> None:
             assert rest == 0
 
     runtime.run(main())
+
+
+ECHOES = """
+import resource, ssl, sys
+import runtime
+
+MESSAGES = 500
+authority, certificate = sys.argv[1:]
+
+
+async def echo(reader, writer):
+    while data := await reader.read(1000):
+        writer.write(data)
+    writer.close()
+
+
+async def main():
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    server = await runtime.start_server(echo, "127.0.0.1", 0, ssl=context)
+    reader, writer = await runtime.open_connection(
+        *server.sockets[0].getsockname(), ssl=ssl.create_default_context(cafile=authority)
+    )
+    for number in range(2 * MESSAGES):
+        if number == MESSAGES:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        writer.write(b"x" * 100)
+        await reader.readexactly(100)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / MESSAGES)
+    writer.close()
+    server.close()
+
+
+runtime.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what is told of is glibc's allocator")
+@pytest.mark.skipif(build.leaf_kind() == "address", reason="the sanitizer has its own allocator")
+def test_room_for_256_kib_costs_no_page_faults_for_a_small_message(
+    certificates: Certificates,
+) -> None:
+    done = run_program("-c", ECHOES, certificates.authority, certificates.server)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 0.5

@@ -23,6 +23,8 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+from runtime.kernel import leaf
+from runtime.kernel.allocator import have_large_blocks_kept
 from runtime.kernel.core import LoopCore
 from runtime.kernel.future import FutureCore, finish_future
 from runtime.kernel.native import trait
@@ -36,10 +38,16 @@ class Upper:
     def __init__(self) -> None:
         # Whether an end that TLS did not announce is a failure: ``lost`` is then told of it.
         self.minds_truncation = True
-        # Whether the bottom is to receive as much at once as others can wait for.
+        # Set by ``take_large``.
         self.takes_large = False
         # Whether the bottom may receive straight into what ``get_buffer`` gives.
         self.wants_buffer = False
+
+    def take_large(self) -> None:
+        """Have as much received at once as others can wait for."""
+        self.takes_large = True
+        if not leaf.has_leaf:
+            have_large_blocks_kept()  # Without the leaf, what is received is allocated in such.
 
     def connected(self) -> None:
         """Take note that bytes can be sent from now on."""

@@ -18,8 +18,6 @@ import asyncio
 from contextvars import Context
 from typing import Any, Final
 
-from runtime.kernel import leaf
-from runtime.kernel.allocator import have_large_blocks_kept
 from runtime.kernel.core import LoopCore
 from runtime.net.layers import Lower, Top
 
@@ -47,9 +45,7 @@ class ProtocolEnd(Top):
         # It is told by the eof_received that does not come. With an error in connection_lost,
         # asyncio's StreamReader would raise it before what it holds was read.
         self.minds_truncation = False
-        self.takes_large = True
-        if not leaf.has_leaf:
-            have_large_blocks_kept()  # What is received is allocated in such.
+        self.take_large()
         # Every event needs these two: they lie side by side.
         self._context = context
         self._data_received: Any = None

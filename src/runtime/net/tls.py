@@ -88,7 +88,7 @@ class TLSLayer(Upper, Lower):
     ) -> None:
         Upper.__init__(self)
         # A message of 64 KiB is more than that when it is encrypted.
-        self.takes_large = True
+        self.take_large()
         self._loop = loop
         self._lower = lower
         self._upper: Upper | None = upper
