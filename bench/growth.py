@@ -46,10 +46,7 @@ GROWTHS = (
     Growth(
         "timers",
         "timers that are pending",
-        (
-            *((1, "timers_1"), (1000, "timers_1k")),
-            *((100_000, "timers_100k"), (1_000_000, "timers_1m")),
-        ),
+        ((1000, "timers_1k"), (100_000, "timers_100k"), (1_000_000, "timers_1m")),
     ),
     Growth(
         "stream connections",

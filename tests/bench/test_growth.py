@@ -29,9 +29,9 @@ def test_growths_name_cases_that_exist_from_the_smallest_size_on() -> None:
 
 def test_what_was_measured_at_three_sizes_is_fitted() -> None:
     medians = {
-        "timers_1": {"ours": 1.0, "theirs": 1.0},
         "timers_1k": {"ours": 1000.0, "theirs": 1.0},
-        "timers_100k": {"ours": 100_000.0},
+        "timers_100k": {"ours": 100_000.0, "theirs": 1.0},
+        "timers_1m": {"ours": 1_000_000.0},
         "switch": {"ours": 1.0},
     }
     (fit,) = fits(medians)
