@@ -22,8 +22,8 @@ AT_ONCE = 256 * 1024
 
 
 @contextlib.contextmanager
-def waiting_data() -> Iterator[tuple[socket.socket, socket.socket, bytes]]:
-    """Two connected sockets, and what waits in the first to be received, over 256 KiB of it."""
+def waiting_data() -> Iterator[tuple[socket.socket, bytes]]:
+    """Give a connected socket, and what waits in it to be received, over 256 KiB."""
     ours, peer = socket.socketpair()
     with ours, peer:
         ours.setblocking(False)
@@ -36,20 +36,20 @@ def waiting_data() -> Iterator[tuple[socket.socket, socket.socket, bytes]]:
                 data += part[: peer.send(part)]
         if len(data) <= AT_ONCE:
             pytest.skip(f"this system keeps only {len(data)} bytes for a socket")
-        yield ours, peer, data
+        yield ours, data
 
 
 class Chunks(asyncio.Protocol):
-    """Keeps what it is given, apart; in the first call it counts what else happens meanwhile."""
+    """Keeps what it is given, apart, and in which turn of the loop that was."""
 
     def __init__(self) -> None:
         self.chunks: list[bytes] = []
-        self.turns_between: list[int] = []
+        self.turns: list[int] = []
         self.turn = 0
 
     def data_received(self, data: bytes) -> None:
         self.chunks.append(data)
-        self.turns_between.append(self.turn)
+        self.turns.append(self.turn)
 
     def count(self) -> None:
         """Count the loop's turns."""
@@ -60,7 +60,7 @@ class Chunks(asyncio.Protocol):
 @pytest.mark.parametrize("run", LOOPS, indirect=True)
 def test_a_protocol_is_given_256_kib_and_then_others_have_their_turn(run: Run) -> None:
     async def main() -> None:
-        with waiting_data() as (ours, _, data):
+        with waiting_data() as (ours, data):
             protocol = Chunks()
             transport, _ = await asyncio.get_running_loop().create_connection(
                 lambda: protocol, sock=ours
@@ -71,7 +71,7 @@ def test_a_protocol_is_given_256_kib_and_then_others_have_their_turn(run: Run) -
                     await asyncio.sleep(0)
             assert len(protocol.chunks[0]) == AT_ONCE
             assert b"".join(protocol.chunks) == data
-            assert len(set(protocol.turns_between)) == len(protocol.chunks) > 1
+            assert len(set(protocol.turns)) == len(protocol.chunks) > 1
             transport.close()
             await asyncio.sleep(0)
 
@@ -80,7 +80,7 @@ def test_a_protocol_is_given_256_kib_and_then_others_have_their_turn(run: Run) -
 
 def test_a_stream_is_given_64_kib_so_that_little_is_kept_for_a_slow_reader() -> None:
     async def main() -> None:
-        with waiting_data() as (ours, _, data):
+        with waiting_data() as (ours, data):
             reader, writer = await runtime.open_connection(sock=ours, limit=1000)
             for _ in range(10):
                 await runtime.sleep(0)
@@ -95,7 +95,7 @@ def test_a_stream_is_given_64_kib_so_that_little_is_kept_for_a_slow_reader() -> 
 @pytest.mark.parametrize("size", [64 * 1024, 64 * 1024 + 1, AT_ONCE, AT_ONCE + 1])
 def test_sock_recv_gives_as_much_as_it_was_asked_for(size: int) -> None:
     async def main() -> None:
-        with waiting_data() as (ours, _, data):
+        with waiting_data() as (ours, data):
             loop = runtime.get_running_loop()
             assert await loop.sock_recv(ours, size) == data[:size]
             rest = len(data) - size

@@ -80,33 +80,31 @@ receive(int fd, size_t size, int is_socket)
 }
 
 static PyObject *
-leaf_recv(PyObject *Py_UNUSED(module), PyObject *argument)
+receive_from(PyObject *argument, size_t size, int is_socket)
 {
     int fd;
 
     if (leaf_descriptor_of(argument, &fd) < 0)
         return NULL;
-    return receive(fd, RECEIVE_SIZE, 1);
+    return receive(fd, size, is_socket);
+}
+
+static PyObject *
+leaf_recv(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+    return receive_from(argument, RECEIVE_SIZE, 1);
 }
 
 static PyObject *
 leaf_recv_large(PyObject *Py_UNUSED(module), PyObject *argument)
 {
-    int fd;
-
-    if (leaf_descriptor_of(argument, &fd) < 0)
-        return NULL;
-    return receive(fd, LARGE_RECEIVE_SIZE, 1);
+    return receive_from(argument, LARGE_RECEIVE_SIZE, 1);
 }
 
 static PyObject *
 leaf_read(PyObject *Py_UNUSED(module), PyObject *argument)
 {
-    int fd;
-
-    if (leaf_descriptor_of(argument, &fd) < 0)
-        return NULL;
-    return receive(fd, RECEIVE_SIZE, 0);
+    return receive_from(argument, RECEIVE_SIZE, 0);
 }
 
 static PyObject *
