@@ -15,7 +15,7 @@ ECOSYSTEM := build/ecosystem
 # Options for what the target runs: make run ARGS="--connections 500", make test ARGS="-- -k queue"
 ARGS ?=
 
-.PHONY: help run test test-all-pythons conformance ecosystem lint format bench bench-quick coverage \
+.PHONY: help run test test-all-pythons test-newest-pythons conformance ecosystem lint format bench bench-quick coverage \
 	docs build clean
 
 help: ## show this list
@@ -29,6 +29,9 @@ test: build ## run the whole test suite, interpreted and compiled
 
 test-all-pythons: build ## run it on every other CPython from 3.11 on that is installed
 	$(BIN)/python -m tests.pythons $(ARGS)
+
+test-newest-pythons: ## run it on CPython 3.14 and 3.15, in a Debian root of their own
+	tests/in_debian_sid.sh python3.15 -m tests.pythons --all $(ARGS)
 
 conformance: build ## run the standard library's own tests of asyncio on the loop
 	$(BIN)/python -m tests.conformance.every_python $(ARGS)

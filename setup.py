@@ -11,6 +11,8 @@ Environment variables:
     compiles the C leaf and leaves the modules interpreted. For development and tests.
 ``RUNTIME_LEAF_SANITIZE=address``
     builds the leaf with AddressSanitizer, which must then be preloaded. For tests.
+``RUNTIME_UNKNOWN_PYTHON=1``
+    installs it on a Python that is newer than any it was tested on.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from setuptools.command.build_py import build_py
 # when it is never awaited), when it defines a class that users subclass, subscript or refer to
 # weakly (a compiled class can do none of these), or when nothing in it runs often.
 COMPILED = (
+    "src/runtime/kernel/seconds.py",
     "src/runtime/kernel/handles.py",
     "src/runtime/kernel/timers.py",
     "src/runtime/kernel/backlog.py",
@@ -93,6 +96,26 @@ def warn(what: str, why: object) -> None:
     for line in lines:
         print(f"WARNING (runtime): {line}", file=sys.stderr, flush=True)
 
+
+OLDEST = (3, 11)
+# The newest Python that the test suite ran on.
+NEWEST = (3, 15)
+
+
+def check_interpreter(version: tuple[int, ...] = sys.version_info[:2]) -> None:
+    """End the installation with a message when this Python is too old, or not known yet."""
+    running = ".".join(map(str, version))
+    if version < OLDEST:
+        sys.exit(f"runtime needs Python {'.'.join(map(str, OLDEST))} or newer; this is {running}.")
+    if version > NEWEST and not wanted("RUNTIME_UNKNOWN_PYTHON"):
+        sys.exit(
+            f"This version of runtime was tested up to Python {'.'.join(map(str, NEWEST))}; this "
+            f"is {running}. Look for a newer version of runtime, or set RUNTIME_UNKNOWN_PYTHON=1 "
+            "to install it all the same."
+        )
+
+
+check_interpreter()
 
 PLATFORM_COMPILES = sys.implementation.name == "cpython" and sys.platform != "win32"
 PURE = wanted("RUNTIME_PURE") or not PLATFORM_COMPILES

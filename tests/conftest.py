@@ -7,11 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import build
+from tests.support import build, limits
 from tests.support.certificates import certificates
 from tests.support.leaks import finalizers_run, no_collector, no_leaks, pytest_sessionfinish
+from tests.support.limits import pytest_configure
 
-__all__ = ["certificates", "finalizers_run", "no_collector", "no_leaks", "pytest_sessionfinish"]
+__all__ = [
+    "certificates",
+    "finalizers_run",
+    "no_collector",
+    "no_leaks",
+    "pytest_configure",
+    "pytest_sessionfinish",
+]
 
 ECOSYSTEM = Path(__file__).parent / "ecosystem"
 
@@ -42,7 +50,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is run on asyncio itself: it shows that the scenario is right, on any build."""
+    """Set limits; mark the tests that run on asyncio itself, which are the same on any build."""
+    limits.pytest_collection_modifyitems(items)
     for item in items:
         callspec = getattr(item, "callspec", None)
         if callspec is not None and "asyncio" in callspec.id.split("-"):

@@ -33,9 +33,11 @@ import hashlib
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -69,6 +71,9 @@ class Pass:
         """Whether it can only be run where there is a C compiler."""
         return self.compiled or self.leaf != "0"
 
+
+LONGEST_PASS = 2400.0
+"""Seconds after which a pass is ended, whatever it does: a run that hangs is a failure."""
 
 PASSES = (
     Pass("interpreted", compiled=False, leaf="0", arguments=FIRST),
@@ -186,16 +191,31 @@ def run(
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
+        watch = threading.Timer(LONGEST_PASS, end, [process])
+        watch.start()
         summary = ""
-        if at_once:
-            for line in shown(process):
-                summary = line.strip() or summary
-        else:
-            assert process.stdout is not None
-            output = process.stdout.read().decode(errors="replace")
-            print(f"{heading}\n{output}", flush=True)
-            summary = output.strip().rpartition("\n")[2]
+        try:
+            if at_once:
+                for line in shown(process):
+                    summary = line.strip() or summary
+            else:
+                assert process.stdout is not None
+                output = process.stdout.read().decode(errors="replace")
+                print(f"{heading}\n{output}", flush=True)
+                summary = output.strip().rpartition("\n")[2]
+            process.wait()
+        finally:
+            watch.cancel()
     return Result(one.name, process.returncode, summary, time.monotonic() - started)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process that takes too long: faulthandler then shows the stacks of its threads."""
+    process.send_signal(signal.SIGABRT)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def shown(process: subprocess.Popen[bytes]) -> Iterator[str]:

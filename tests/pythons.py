@@ -2,20 +2,26 @@
 
 For each, beside the one that runs this: a virtual environment in ``build/pythons``, into which the
 package is installed as a user would (compiled, if that can be), and two passes over the tests,
-interpreted and as installed, both as the shorter passes of ``make test`` are.
+interpreted and as installed, both as the shorter passes of ``make test`` are. Two of them run side
+by side. With ``--all`` the Python that runs this is tested as well.
+
+``make test-newest-pythons`` runs this for 3.14 and 3.15 in a Debian root of their own:
+``tests/in_debian_sid.sh``.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.matrix import COMPILER, ROOT, SHORT, Pass, Result, report, run
 
-VERSIONS = ("3.11", "3.12", "3.13", "3.14")
+VERSIONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
 FOLDER = ROOT / "build" / "pythons"
 
 
@@ -49,24 +55,43 @@ def install(python: str, version: str) -> str:
     return installed
 
 
-def test(version: str) -> list[Result]:
-    """Run both passes on one version."""
+def passes_on(version: str) -> list[tuple[Pass, str]]:
+    """Install the package on one version; return the passes to run, with the interpreter of each.
+
+    There are none where the version is not installed.
+    """
     python = find(version)
     if python is None:
-        return [Result(version, 0, "left out: it is not installed here")]
+        return []
     FOLDER.mkdir(parents=True, exist_ok=True)
     installed = install(python, version)
-    compiled = shutil.which(COMPILER) is not None
-    passes = [Pass(f"{version}, interpreted", compiled=False, leaf="0", arguments=SHORT)]
-    if compiled:
-        passes.append(Pass(f"{version}, compiled", compiled=True, leaf="1", arguments=SHORT))
-    return [run(one, sys.argv[1:], installed) for one in passes]
+    interpreted = Pass(f"{version}, interpreted", compiled=False, leaf="0", arguments=SHORT)
+    compiled = Pass(f"{version}, compiled", compiled=True, leaf="1", arguments=SHORT)
+    chosen = (interpreted, compiled) if shutil.which(COMPILER) else (interpreted,)
+    return [(one, installed) for one in chosen]
 
 
 def main() -> int:
-    """Test every version but the running one; return the exit status."""
+    """Test every version that was asked for; return the exit status."""
+    parser = argparse.ArgumentParser(description="Run the test suite on other CPythons.")
+    parser.add_argument("--all", action="store_true", help="test the Python that runs this as well")
+    parser.add_argument("pytest", nargs="*", help="arguments of pytest, after --")
+    options = parser.parse_args()
     own = "{}.{}".format(*sys.version_info[:2])
-    return report([result for version in VERSIONS if version != own for result in test(version)])
+    results: list[Result] = []
+    chosen: list[tuple[Pass, str]] = []
+    for version in VERSIONS:
+        if version != own or options.all:
+            found = passes_on(version)
+            chosen += found
+            if not found:
+                results.append(Result(version, 0, "left out: it is not installed here"))
+    jobs = min(2, os.cpu_count() or 1)
+    with ThreadPoolExecutor(jobs) as pool:
+        results += pool.map(
+            lambda each: run(each[0], options.pytest, each[1], at_once=jobs == 1), chosen
+        )
+    return report(results)
 
 
 if __name__ == "__main__":

@@ -182,7 +182,7 @@ def test_a_corrupted_record(connect: Connect) -> None:
     with connect(behave) as sock:
         sock.do_handshake()
         assert sock.recv(100) == b"good"
-        with pytest.raises(ssl.SSLError, match="(?i)bad record mac"):
+        with pytest.raises(ssl.SSLError, match="(?i)bad record mac|record layer failure"):
             sock.recv(100)
 
 
@@ -195,7 +195,7 @@ def test_an_overlong_record(connect: Connect) -> None:
     with connect(behave) as sock:
         sock.do_handshake()
         assert sock.recv(100) == b"good"
-        with pytest.raises(ssl.SSLError, match="(?i)length too long"):
+        with pytest.raises(ssl.SSLError, match="(?i)length too long|record layer failure"):
             sock.recv(100)
 
 

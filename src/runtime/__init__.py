@@ -8,10 +8,18 @@ imported when they are first used: they are most of the package, and not every p
 from __future__ import annotations
 
 import importlib
+from pathlib import Path as _Path
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import TYPE_CHECKING
 
 from runtime.kernel import future as _future
+from runtime.kernel.call_graph import (
+    FrameCallGraphEntry,
+    FutureCallGraph,
+    capture_call_graph,
+    format_call_graph,
+    print_call_graph,
+)
 from runtime.kernel.deadlock import DeadlockError
 from runtime.kernel.eager import create_eager_task_factory, eager_task_factory
 from runtime.kernel.errors import (
@@ -27,6 +35,7 @@ from runtime.kernel.errors import (
     TimeoutError,
 )
 from runtime.kernel.handles import Handle
+from runtime.kernel.installation import warn_of_foreign_libraries as _warn_of_foreign_libraries
 from runtime.kernel.interop import (
     create_task,
     ensure_future,
@@ -114,6 +123,9 @@ __version__ = "0.1.0"
 compiled: bool = not str(_future.__file__).endswith(".py")
 """Whether the kernel runs as compiled code, or interpreted."""
 
+if not compiled:
+    _warn_of_foreign_libraries(_Path(__file__).parent)
+
 __all__ = [
     "ALL_COMPLETED",
     "DEVNULL",
@@ -130,7 +142,9 @@ __all__ = [
     "DeadlockError",
     "Event",
     "EventLoopPolicy",
+    "FrameCallGraphEntry",
     "Future",
+    "FutureCallGraph",
     "Handle",
     "IncompleteReadError",
     "InvalidStateError",
@@ -159,6 +173,7 @@ __all__ = [
     "__version__",
     "all_tasks",
     "as_completed",
+    "capture_call_graph",
     "compiled",
     "create_eager_task_factory",
     "create_subprocess_exec",
@@ -167,6 +182,7 @@ __all__ = [
     "current_task",
     "eager_task_factory",
     "ensure_future",
+    "format_call_graph",
     "gather",
     "get_running_loop",
     "install",
@@ -175,6 +191,7 @@ __all__ = [
     "open_connection",
     "open_datagram",
     "open_unix_connection",
+    "print_call_graph",
     "recv_fds",
     "run",
     "run_coroutine_threadsafe",

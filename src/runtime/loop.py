@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast
 
 from runtime.kernel import running
 from runtime.kernel.handles import Handle
+from runtime.kernel.seconds import Seconds
 from runtime.kernel.timers import TimerHandle
 from runtime.kernel.types import Future, Task
 from runtime.net.network_loop import NetworkLoop
@@ -43,6 +44,7 @@ class Loop(NetworkLoop, SystemLoop, asyncio.AbstractEventLoop):  # type: ignore[
             context: Context | None = None,
             eager_start: bool | None = None,
             daemon: bool | None = None,
+            **options: Any,
         ) -> Task[T]:
             """Run a coroutine concurrently; return its task."""
 
@@ -69,7 +71,7 @@ class Loop(NetworkLoop, SystemLoop, asyncio.AbstractEventLoop):  # type: ignore[
 
         def call_later(  # type: ignore[override]
             self,
-            delay: float,
+            delay: Seconds,
             callback: Callable[[*Ts], object],
             *args: *Ts,
             context: Context | None = None,
@@ -78,7 +80,7 @@ class Loop(NetworkLoop, SystemLoop, asyncio.AbstractEventLoop):  # type: ignore[
 
         def call_at(  # type: ignore[override]
             self,
-            when: float,
+            when: Seconds,
             callback: Callable[[*Ts], object],
             *args: *Ts,
             context: Context | None = None,
@@ -126,7 +128,7 @@ class Loop(NetworkLoop, SystemLoop, asyncio.AbstractEventLoop):  # type: ignore[
                     }
                 )
 
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+    async def shutdown_default_executor(self, timeout: Seconds | None = None) -> None:
         """Wait for the default executor's threads to end, at most ``timeout`` seconds.
 
         It takes no more work. After the timeout a RuntimeWarning is issued, and the threads are

@@ -53,4 +53,15 @@ def install() -> None:
             "This version of asyncio has no event loop policies: use runtime.run(), or "
             "asyncio.run(main(), loop_factory=runtime.Loop)."
         )
-    set_policy(EventLoopPolicy())
+    with warnings.catch_warnings():
+        if sys.version_info >= (3, 14):
+            warnings.warn(
+                "runtime.install() sets an event loop policy, which Python 3.14 deprecates and "
+                "3.16 removes: use runtime.run(), or asyncio.run(main(), "
+                "loop_factory=runtime.Loop).",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            # asyncio's own warning would name this line, not the caller's.
+            warnings.simplefilter("ignore", DeprecationWarning)
+        set_policy(EventLoopPolicy())

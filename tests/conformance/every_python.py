@@ -15,14 +15,13 @@ from tests.matrix import ROOT
 from tests.pythons import VERSIONS, find
 
 SOURCES = {"PYTHONPATH": str(ROOT / "src"), "RUNTIME_NO_LEAF": "1"}
-CONFORMING = tuple(version for version in VERSIONS if version <= "3.13")
 
 
 def runs() -> list[tuple[str, str, dict[str, str]]]:
     """Return each run: its name, the interpreter, and what is added to the environment."""
     own = "{}.{}".format(*sys.version_info[:2])
     found = []
-    for version in CONFORMING:
+    for version in VERSIONS:
         python = sys.executable if version == own else find(version)
         if python is None:
             print(f"{version}: it is not installed here: left out.")

@@ -172,7 +172,7 @@ def test_task_factories(loop: runtime.Loop) -> None:
         assert await task == 1
 
     loop.run_until_complete(main())
-    assert calls == [{}, {"eager_start": True}]
+    assert calls == [{}, {"name": "named", "eager_start": True}]
 
 
 def test_executors(loop: runtime.Loop) -> None:

@@ -36,6 +36,25 @@ def test_several_hosts_and_dual_stack() -> None:
     runtime.run(main())
 
 
+def test_serve_forever_closes_the_connections_when_it_is_cancelled() -> None:
+    """A client that stays connected does not keep it from ending, as up to asyncio 3.14.6."""
+
+    async def main() -> None:
+        server = await runtime.start_server(echo, "127.0.0.1", 0)
+        address = server.sockets[0].getsockname()
+        task = runtime.create_task(server.serve_forever())
+        reader, writer = await runtime.open_connection(*address)
+        writer.write(b"hello\n")
+        assert await reader.readline() == b"hello\n"
+        task.cancel()
+        with pytest.raises(runtime.CancelledError):
+            await task
+        assert await reader.read() == b""
+        writer.close()
+
+    runtime.run(main())
+
+
 def test_start_serving_later() -> None:
     async def main() -> None:
         server = await runtime.start_server(echo, "127.0.0.1", 0, start_serving=False)

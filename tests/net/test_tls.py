@@ -103,6 +103,33 @@ def test_the_host_is_the_name_by_default(certificates: Certificates) -> None:
     runtime.run(main())
 
 
+@pytest.mark.parametrize("name", [None, ""])
+def test_a_context_that_checks_the_name_is_given_one(
+    certificates: Certificates, name: str | None
+) -> None:
+    """Before Python 3.14.8 the ssl module connected without a check."""
+
+    async def main() -> None:
+        server_side, client_side = contexts(certificates)
+        assert client_side.check_hostname
+        loop = runtime.get_running_loop()
+        async with serving(ssl=server_side) as (_, port):
+            transport, protocol = await loop.create_connection(asyncio.Protocol, "127.0.0.1", port)
+            reader, writer = await runtime.open_connection("127.0.0.1", port)
+            for upgrade in (
+                loop.start_tls(transport, protocol, client_side, server_hostname=name),
+                writer.start_tls(client_side, server_hostname=name),
+                runtime.open_connection("127.0.0.1", port, ssl=client_side, server_hostname=""),
+            ):
+                with pytest.raises(ValueError, match="check_hostname requires server_hostname"):
+                    await upgrade
+            transport.abort()
+            writer.abort()
+            assert await reader.read() == b""
+
+    runtime.run(main())
+
+
 @pytest.mark.parametrize(
     ("ours", "chosen"), [(["h2", "http/1.1"], "h2"), (["http/1.1"], "http/1.1"), (["x"], None)]
 )

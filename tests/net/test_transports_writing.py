@@ -134,13 +134,20 @@ def test_a_view_that_is_not_contiguous_is_sent(
 
 
 @pytest.mark.parametrize("bad", ["text", 7, None, [b"x"], object()], ids=repr)
-def test_what_is_not_bytes_like_is_refused(run: Run, bad: Any) -> None:
+def test_what_is_not_bytes_like_is_refused(
+    run: Run, request: pytest.FixtureRequest, bad: Any
+) -> None:
+    # From 3.14 asyncio's writelines() leaves out anything that is false, whatever its type. In 3.15
+    # it keeps what came before the wrong one.
+    differs = on_asyncio(request) and sys.version_info >= (3, 14)
+
     async def main() -> None:
         async with talking() as (transport, _, peer):
             with pytest.raises(TypeError):
                 transport.write(bad)
-            with pytest.raises(TypeError):
-                transport.writelines([b"never sent", bad])
+            if not differs:
+                with pytest.raises(TypeError):
+                    transport.writelines([b"never sent", bad])
             with pytest.raises(TypeError):
                 transport.writelines(7)
             assert not transport.is_closing()
@@ -150,7 +157,11 @@ def test_what_is_not_bytes_like_is_refused(run: Run, bad: Any) -> None:
     run(main())
 
 
-def test_a_buffer_is_the_caller_s_again_when_write_calls_back_or_has_raised(run: Run) -> None:
+def test_a_buffer_is_the_caller_s_again_when_write_calls_back_or_has_raised(
+    run: Run, request: pytest.FixtureRequest
+) -> None:
+    if on_asyncio(request) and sys.version_info >= (3, 12):
+        pytest.skip("asyncio keeps a view of the buffer: it cannot be resized meanwhile")
     buffer = bytearray(10 * MEBIBYTE)
 
     class Emptying(Recorder):

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-TIMEOUT = 120.0
-"""Seconds after which a program that hangs fails its test."""
+TIMEOUT = 100.0
+"""Seconds after which a program that hangs fails its test, which has a little longer."""
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import inspect
 
 import pytest
@@ -89,5 +88,5 @@ async def test_a_sleep_that_was_cancelled_before_it_began_does_not_begin() -> No
 async def test_sleep_is_a_real_coroutine() -> None:
     coro = sleep(0)
     assert inspect.iscoroutine(coro)
-    assert asyncio.iscoroutinefunction(sleep) or inspect.iscoroutinefunction(sleep)
+    assert inspect.iscoroutinefunction(sleep)
     await coro

@@ -215,6 +215,35 @@ def test_no_descriptor_left_for_a_pidfd(monkeypatch: pytest.MonkeyPatch) -> None
     assert run(runtime.new_event_loop, exit_status("exit 6")) == 6
 
 
+def test_a_stop_that_waitid_tells_of_is_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS, where it does although only ends are asked for: python/cpython#158287."""
+    if not hasattr(os, "waitid"):
+        pytest.skip("there is no waitid")
+    monkeypatch.setattr(child, "pidfds_work", lambda: False)
+    real = os.waitid
+    stopped = threading.Event()
+
+    def with_stops(kind: int, pid: int, options: int) -> os.waitid_result | None:
+        if options == os.WEXITED | os.WNOWAIT:
+            options |= os.WSTOPPED
+        info = real(kind, pid, options)
+        if info is not None and info.si_code == os.CLD_STOPPED:
+            stopped.set()
+        return info
+
+    monkeypatch.setattr(os, "waitid", with_stops)
+
+    async def main() -> int:
+        transport, protocol = await shell("kill -STOP $$; exit 7", **QUIET)
+        await asyncio.to_thread(stopped.wait)
+        transport.send_signal(signal.SIGCONT)
+        await protocol.until_called("lost")
+        returncode: int = transport.get_returncode()
+        return returncode
+
+    assert run(runtime.new_event_loop, main()) == 7
+
+
 @pytest.mark.parametrize("failing", ["pidfd_open", "waitid"])
 def test_pidfds_are_not_used_where_they_do_not_work(
     failing: str, monkeypatch: pytest.MonkeyPatch

@@ -263,7 +263,7 @@ def test_what_is_left_behind_fails_the_test(tmp_path: Path) -> None:
     assert re.search(r"task forgotten: forget\(\) running at .*test_it\.py", output)
     assert "waits for <Alarm" in output
     assert output.count("LookupError('nobody asks')") >= 2
-    assert "ZeroDivisionError('integer division or modulo by zero')" in output
+    assert "ZeroDivisionError('" in output
     assert len(re.findall(r"descriptor \d+ -> /dev/null", output)) == 2
     assert "task of the fixture" in output
     assert output.count("task forgotten") == 1

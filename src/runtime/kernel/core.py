@@ -20,15 +20,14 @@ import concurrent.futures
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from contextvars import Context
 from selectors import BaseSelector
 from typing import Any, Final
 
-from runtime.kernel import descriptors, watchdog
+from runtime.kernel import descriptors, external_tools, watchdog
 from runtime.kernel.alarm import Alarm
 from runtime.kernel.asyncgens import AsyncGenerators
-from runtime.kernel.daemons import daemon_context
 from runtime.kernel.executor import DefaultExecutor, submit
+from runtime.kernel.external_tools import TaskCopies
 from runtime.kernel.future import init_future
 from runtime.kernel.handles import Handle, Runnable
 from runtime.kernel.idle import checked_wait, is_idle
@@ -36,10 +35,11 @@ from runtime.kernel.native import mypyc_attr
 from runtime.kernel.registry import running_loops, show_tasks_of
 from runtime.kernel.reports import check_callback
 from runtime.kernel.scheduler import Scheduler
+from runtime.kernel.seconds import Seconds, seconds
 from runtime.kernel.task import TaskCore, init_task, leave_task, step
+from runtime.kernel.task_factory import TaskFactory, call_factory, take_options
 from runtime.kernel.types import Future, Task, await_it
 
-TaskFactory = Callable[..., Any]
 FileDescriptor = descriptors.FileDescriptor
 
 # A call of the class would parse its arguments three times over: the instance is made bare, and
@@ -74,6 +74,7 @@ class LoopCore(Scheduler):
 
     __slots__ = (
         "_asyncgens",
+        "_copies",
         "_executor",
         "_slow_watch",
         "_stopping",
@@ -83,6 +84,7 @@ class LoopCore(Scheduler):
         "turns",
         "until_idle",
         "waiting",
+        "watched",
     )
 
     def __init__(
@@ -101,7 +103,13 @@ class LoopCore(Scheduler):
         self.until_idle = False
         self.threads_before: list[threading.Thread] = []
         self.reports_deadlocks = False  # Debug mode does in any case.
+        # Copies of the tasks for tools outside the process; None without them, as usual.
+        self._copies: TaskCopies | None = None
+        if external_tools.wanted_by_environment():
+            self._copies = TaskCopies(self)
         self.debug = watchdog.debug_by_default()
+        # Whether turns are run by the function for debug mode and for the copies.
+        self.watched = self.debug or self._copies is not None
         show_tasks_of(self)
 
     # -- Futures and tasks -------------------------------------------------------------------------
@@ -118,31 +126,27 @@ class LoopCore(Scheduler):
         return Alarm(self, self._clock() + delay)
 
     def create_task(
-        self,
-        coro: Coroutine[Any, Any, Any] | Generator[Any, Any, Any],
-        *,
-        name: object = None,
-        context: Context | None = None,
-        eager_start: bool | None = None,
-        daemon: bool | None = None,
+        self, coro: Coroutine[Any, Any, Any] | Generator[Any, Any, Any], **options: Any
     ) -> Task[Any]:
         """Run a coroutine concurrently; return its task.
 
-        ``name`` is for reports; ``context`` is what it runs in, by default a copy of the current
-        one; with ``eager_start`` the first step runs at once. A ``daemon`` keeps no run that is to
-        end when it is idle: see ``runtime.create_task``. Raises RuntimeError on a closed loop.
+        The options are those of ``runtime.create_task``. A task factory is given all of them but
+        ``daemon``, as they are; without one, unknown options are a TypeError. Raises RuntimeError
+        on a closed loop.
         """
-        if daemon is not None:
-            context = daemon_context(context, daemon)
         if self._refusal is not None or self.debug:
             self._check_new_task(coro)
         factory = self._task_factory
-        if factory is None:
-            task = _bare_task(Task)
-            init_task(task, coro, self, name, context, bool(eager_start))
-            return task
-        made: Task[Any] = self._make_task(factory, coro, name, context, eager_start)
-        return made
+        if factory is not None:
+            made: Task[Any] = call_factory(factory, self, coro, options)
+            return made
+        task = _bare_task(Task)
+        if options:
+            name, context, eager_start = take_options(options)
+            init_task(task, coro, self, name, context, eager_start)
+        else:
+            init_task(task, coro, self, None, None, False)
+        return task
 
     def _check_new_task(self, coro: Any) -> None:
         try:
@@ -154,28 +158,13 @@ class LoopCore(Scheduler):
                 coro.close()
             raise
 
-    def _make_task(
-        self,
-        factory: TaskFactory,
-        coro: object,
-        name: object,
-        context: Context | None,
-        eager_start: bool | None,
-    ) -> Any:
-        options: dict[str, Any] = {}
-        if context is not None:
-            options["context"] = context
-        if eager_start is not None:
-            options["eager_start"] = eager_start
-        task: Any = factory(self, coro, **options)
-        if name is not None:
-            task.set_name(name)
-        return task
-
     def set_task_factory(self, factory: TaskFactory | None) -> None:
-        """Have ``factory(loop, coro, context=...)`` make the tasks of ``create_task``.
+        """Have ``factory(loop, coro, **options)`` make the tasks of ``create_task``.
 
-        None restores the default. Raises TypeError for what cannot be called.
+        ``options`` are the keywords that ``create_task`` was given: ``name``, ``context``,
+        ``eager_start``, and any others. A factory whose signature has no ``name`` is called without
+        it, and the task is named afterwards, as asyncio did up to Python 3.13. None restores the
+        default. Raises TypeError for what cannot be called.
         """
         if factory is not None and not callable(factory):
             raise TypeError(f"A task factory must be a callable or None, not {factory!r}.")
@@ -204,7 +193,9 @@ class LoopCore(Scheduler):
             # loop is stopped or debug mode was turned on or off.
             while True:
                 if self.debug:
-                    watchdog.with_origins_noted(_run_turns_in_debug_mode, self)
+                    watchdog.with_origins_noted(_run_watched_turns, self)
+                elif self.watched:
+                    _run_watched_turns(self)
                 else:
                     _run_turns(self)
                 if self._stopping:
@@ -284,6 +275,28 @@ class LoopCore(Scheduler):
     def set_debug(self, enabled: bool) -> None:
         """Turn debug mode on or off: creation sites, thread checks, slow-callback reports."""
         self.debug = bool(enabled)
+        self.watched = self.debug or self._copies is not None
+
+    def get_external_inspection(self) -> bool:
+        """Return whether tools that read the memory of the process see the loop's tasks."""
+        return self._copies is not None
+
+    def set_external_inspection(self, enabled: bool) -> None:
+        """Show the loop's tasks to tools that read the memory of the process, or no longer.
+
+        That are ``python -m asyncio ps`` and ``pstree``, and the sampling profiler's
+        ``--async-aware`` mode, of Python 3.14 and later: they find our tasks by copies of them,
+        which are brought up to date each time that the loop is about to wait, at a cost that grows
+        with the number of tasks. The environment variable ``RUNTIME_ASYNCIO_TOOLS=1`` has all new
+        loops show theirs. Before 3.14 there are no such tools, and nothing happens. To be called in
+        the loop's thread.
+        """
+        if bool(enabled) and external_tools.AVAILABLE and self._copies is None:
+            self._copies = TaskCopies(self)
+        elif not enabled and self._copies is not None:
+            self._copies.clear()
+            self._copies = None
+        self.watched = self.debug or self._copies is not None
 
     # -- Descriptors -------------------------------------------------------------------------------
 
@@ -342,7 +355,7 @@ class LoopCore(Scheduler):
         """Begin to shut the default executor down: see ``DefaultExecutor.begin_shutdown``."""
         return self._executor.begin_shutdown(self)
 
-    def watch_slow_callbacks(self, threshold: float | None = 0.1) -> None:
+    def watch_slow_callbacks(self, threshold: Seconds | None = 0.1) -> None:
         """Warn, with the line that is being run, when one turn takes over ``threshold`` seconds.
 
         A thread watches, so that it costs the loop next to nothing, unlike debug mode. None ends
@@ -353,7 +366,8 @@ class LoopCore(Scheduler):
             self._slow_watch = None
         if threshold is not None:
             self.check_open()
-            self._slow_watch = watchdog.SlowCallbackWatch(self, threshold)
+            number = seconds(threshold, "watch_slow_callbacks()")
+            self._slow_watch = watchdog.SlowCallbackWatch(self, number)
 
     # -- Ending ------------------------------------------------------------------------------------
 
@@ -380,6 +394,7 @@ class LoopCore(Scheduler):
         if self._refusal is not None:
             return
         self.watch_slow_callbacks(None)
+        self.set_external_inspection(False)
         self._executor.close()
         for task in self.tasks:
             self._report_pending(task)
@@ -433,37 +448,43 @@ def _run_turns(loop: LoopCore) -> None:
             if isinstance(runnable, TaskCore):
                 step(runnable)
             elif isinstance(runnable, Handle):
-                if loop.task_entered:
+                if loop.current is not None:
                     leave_task(loop)
                 runnable.run()
             else:
                 runnable.run()
         runnable = None  # It may have ended: the loop is not to keep it until the next turn.
-        if loop.task_entered:
+        if loop.current is not None:
             leave_task(loop)
-        if loop._stopping or loop.debug:
+        if loop._stopping or loop.watched:
             return
 
 
-def _run_turns_in_debug_mode(loop: LoopCore) -> None:
-    """As ``_run_turns``, with an eye on the time that everything takes."""
+def _run_watched_turns(loop: LoopCore) -> None:
+    """As ``_run_turns``, for debug mode, which times every step, and for external inspection."""
     runnable: Runnable | None
-    while loop.debug:
+    debug = loop.debug
+    while loop.watched and loop.debug is debug:
+        copies = loop._copies
+        if copies is not None:
+            copies.refresh()
         _collect(loop)
         for _ in range(len(loop.ready)):
             runnable = loop.ready.popleft()
-            if loop.task_entered:
+            if loop.current is not None:
                 leave_task(loop)
             started = loop._clock()
-            if isinstance(runnable, TaskCore):
+            if not isinstance(runnable, TaskCore):
+                runnable.run()
+            elif copies is None:
                 step(runnable)  # Its own run() has a frame that would hold it: see step().
             else:
-                runnable.run()
+                copies.run(runnable, step)
             elapsed = loop._clock() - started
-            if elapsed >= loop.slow_callback_duration:
+            if debug and elapsed >= loop.slow_callback_duration:
                 watchdog.report_slow(runnable, elapsed)
         runnable = None
-        if loop.task_entered:
+        if loop.current is not None:
             leave_task(loop)
         if loop._stopping:
             return

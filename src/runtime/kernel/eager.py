@@ -6,7 +6,6 @@ Source: "Eager Task Factory" in the standard library's documentation of asyncio.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from contextvars import Context
 from typing import Any, Protocol
 
 from runtime.kernel.scheduler import Scheduler
@@ -21,9 +20,8 @@ class TaskFactory(Protocol):
         loop: Any,
         coro: Coroutine[Any, Any, Any],
         *,
-        name: object = None,
-        context: Context | None = None,
         eager_start: bool | None = True,
+        **options: Any,
     ) -> Any:
         """Return a new task of ``loop`` that runs ``coro``."""
 
@@ -31,8 +29,9 @@ class TaskFactory(Protocol):
 def create_eager_task_factory(custom_task_constructor: Callable[..., Any]) -> TaskFactory:
     """Return a task factory that makes eager tasks with ``custom_task_constructor``.
 
-    That is ``Task``, a subclass, or whatever takes its arguments: a coroutine, and ``loop``,
-    ``name``, ``context`` and ``eager_start`` by name. Raises TypeError for what cannot be called.
+    That is ``Task``, a subclass, or anything that takes its arguments: a coroutine, and ``loop``,
+    ``eager_start`` and the keywords of ``create_task`` by name. Raises TypeError if it cannot be
+    called.
     """
     if not callable(custom_task_constructor):
         raise TypeError(f"A task constructor is a callable, not {custom_task_constructor!r}.")
@@ -41,13 +40,10 @@ def create_eager_task_factory(custom_task_constructor: Callable[..., Any]) -> Ta
         loop: Scheduler,
         coro: Coroutine[Any, Any, Any],
         *,
-        name: object = None,
-        context: Context | None = None,
         eager_start: bool | None = True,
+        **options: Any,
     ) -> Any:
-        return custom_task_constructor(
-            coro, loop=loop, name=name, context=context, eager_start=eager_start
-        )
+        return custom_task_constructor(coro, loop=loop, eager_start=eager_start, **options)
 
     return factory
 
@@ -56,9 +52,8 @@ def eager_task_factory(
     loop: Scheduler,
     coro: Coroutine[Any, Any, Any],
     *,
-    name: object = None,
-    context: Context | None = None,
     eager_start: bool | None = True,
+    **options: Any,
 ) -> Task[Any]:
     """Make a task that runs its first step at once, for ``Loop.set_task_factory``.
 
@@ -75,4 +70,4 @@ def eager_task_factory(
     >>> runtime.run(main())
     True
     """
-    return Task(coro, loop=loop, name=name, context=context, eager_start=bool(eager_start))
+    return Task(coro, loop=loop, eager_start=bool(eager_start), **options)

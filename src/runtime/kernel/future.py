@@ -26,6 +26,7 @@ from collections.abc import Callable, Generator
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
+from runtime.kernel.awaited_by import waiters_behind
 from runtime.kernel.describe import creation_stack, describe_callback
 from runtime.kernel.errors import CancelledError, InvalidStateError
 from runtime.kernel.failure import Failure
@@ -72,6 +73,7 @@ class FutureCore(Runnable):
     _source_traceback: traceback.StackSummary | None
 
     def __init__(self, *, loop: Scheduler | None = None) -> None:
+        refuse_second_init(self)
         if loop is None:
             loop = running_scheduler(type(self).__name__)
         init_future(self, loop)
@@ -245,19 +247,10 @@ class FutureCore(Runnable):
     def _asyncio_awaited_by(self) -> set[Any] | None:
         """The tasks and futures that wait for this one, under asyncio's name for them.
 
-        The call graph of Python 3.14 asks for it. Nothing is kept for that: it is found in the
-        subscribers.
+        The call graph of Python 3.14 asks for it. Nothing is kept for that: the subscribers tell.
         """
-        waiting: set[Any] = set()
-        for subscriber in (self._waiter, *(self._subscribers or ())):
-            owner = subscriber
-            if isinstance(subscriber, tuple):
-                owner = getattr(subscriber[0], "__self__", None)
-            who: Any = getattr(owner, "on_behalf_of", None)
-            if who is not None:
-                waiting.add(who())
-        waiting.discard(None)
-        return waiting or None
+        found = waiters_behind([self._waiter, *(self._subscribers or ())])
+        return set(found) or None
 
     @property
     def _callbacks(self) -> list[Any] | None:
@@ -286,6 +279,12 @@ class FutureCore(Runnable):
             frame = self._source_traceback[-1]
             words.append(f"created at {frame.filename}:{frame.lineno}")
         return words
+
+
+def refuse_second_init(self: FutureCore) -> None:
+    """Raise RuntimeError when ``__init__`` is called again: it would lose who waits."""
+    if getattr(self, "_loop", None) is not None:
+        raise RuntimeError(f"{type(self).__name__} object is already initialized")
 
 
 def init_future(self: FutureCore, loop: Scheduler) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -124,3 +125,38 @@ class Handle(Runnable):
             frame = self.source_traceback[-1]
             where = f" created at {frame.filename}:{frame.lineno}"
         return f"<{name} {describe_callback(self._callback, self._args)}{where}>"
+
+
+class ThreadsafeHandle(Handle):
+    """A handle that can be cancelled in another thread than the loop's.
+
+    When ``cancel`` returns there, the callback is not running and will not run; if it has begun,
+    ``cancel`` waits for its end. In the loop's own thread ``cancel`` does not wait.
+    """
+
+    __slots__ = ("_running",)
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        loop: Reporter,
+        context: Context,
+    ) -> None:
+        Handle.__init__(self, callback, args, loop, context)
+        self._running = threading.RLock()
+
+    def run(self) -> None:
+        """Call the callback in its context, unless it was cancelled."""
+        with self._running:
+            Handle.run(self)
+
+    def cancelled(self) -> bool:
+        """Return whether the handle was cancelled; in another thread, once it does not run."""
+        with self._running:
+            return Handle.cancelled(self)
+
+    def cancel(self) -> None:
+        """Keep the callback from running, or wait for its end, and let go of it."""
+        with self._running:
+            Handle.cancel(self)

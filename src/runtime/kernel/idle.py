@@ -25,8 +25,8 @@ from runtime.kernel.handles import Runnable
 from runtime.kernel.poller import Watcher
 from runtime.kernel.scheduler import Scheduler
 
-_RUNNERS = ("asyncio.runners", "runtime.runner")
-"""Where the handlers of Ctrl-C come from that only ever cancel the main task."""
+_RUNNERS = ("asyncio.runners", "runtime.runner", "unittest.signals", "pytest_timeout")
+"""Modules whose signal handlers only ever end what runs: a task, a test, a test run."""
 
 
 LOOK_AGAIN = 0.05

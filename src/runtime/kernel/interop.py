@@ -7,7 +7,7 @@ import concurrent.futures
 from collections.abc import Awaitable, Coroutine, Generator
 from contextvars import Context
 from threading import get_ident
-from typing import Any, TypeGuard, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar, overload
 
 from runtime.kernel.chain import follow_concurrent, follow_task
 from runtime.kernel.core import LoopCore
@@ -24,37 +24,50 @@ def isfuture(obj: object) -> TypeGuard[Future[Any]]:
     return asyncio.isfuture(obj)
 
 
-def create_task(
-    coro: Coroutine[Any, Any, T] | Generator[Any, Any, T],
-    *,
-    name: object = None,
-    context: Context | None = None,
-    eager_start: bool | None = None,
-    daemon: bool | None = None,
-) -> Task[T]:
-    """Run a coroutine concurrently in the running loop; return its task.
+if TYPE_CHECKING:
 
-    The loop keeps the task until it ends, so that nobody need hold it. ``name`` is for reports,
-    ``context`` what it runs in, by default a copy of the current one; with ``eager_start`` the
-    first step runs at once. Raises RuntimeError when no loop is running.
+    def create_task(
+        coro: Coroutine[Any, Any, T] | Generator[Any, Any, T],
+        *,
+        name: object = None,
+        context: Context | None = None,
+        eager_start: bool | None = None,
+        daemon: bool | None = None,
+        **options: Any,
+    ) -> Task[T]:
+        """Run a coroutine concurrently in the running loop; return its task."""
 
-    A ``daemon`` works in the background: it does not keep ``run(..., until="idle")`` going, and is
-    cancelled at its end. Whether a task is one, is by default as with the task that creates it;
-    timers and callbacks that a daemon sets are the daemon's, too. It runs in a copy of ``context``.
-    """
-    running = running_loops.get(get_ident())
-    if running is None:
-        if hasattr(coro, "close"):
-            coro.close()
-        return get_running_loop().create_task(coro)  # It raises, and says why.
-    task: Task[T]
-    if name is None and context is None and eager_start is None and daemon is None:
-        task = running.create_task(coro)
-    else:
-        task = running.create_task(
-            coro, name=name, context=context, eager_start=eager_start, daemon=daemon
-        )
-    return task
+else:
+
+    def create_task(coro, **options):
+        """Run a coroutine concurrently in the running loop; return its task.
+
+        The loop keeps the task until it ends, so that nothing else need hold it. The options are:
+
+        - ``name``: a name for reports.
+        - ``context``: the ``contextvars.Context`` that it runs in, by default a copy of the current
+          one.
+        - ``eager_start``: whether its first step runs at once, before this returns. Started in a
+          context that is entered already, or in another thread than the loop's, it cannot begin:
+          RuntimeError.
+        - ``daemon``: whether it works in the background. A daemon does not keep
+          ``run(..., until="idle")`` going, and is cancelled at its end. By default a task is a
+          daemon if the task that creates it is one; timers and callbacks that a daemon sets are the
+          daemon's, too. It runs in a copy of ``context``.
+
+        A task factory of the loop is given all of them but ``daemon``, and any others, as they are.
+        Without a factory, others are a TypeError. Raises RuntimeError when no loop is running.
+
+        Source: the standard library's documentation of ``asyncio.create_task``.
+        """
+        running = running_loops.get(get_ident())
+        if running is None:
+            if hasattr(coro, "close"):
+                coro.close()
+            return get_running_loop().create_task(coro)  # It raises, and says why.
+        if options:
+            return running.create_task(coro, **options)
+        return running.create_task(coro)
 
 
 @overload

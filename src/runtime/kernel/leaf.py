@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import os
 import select
+import warnings
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
+
+from runtime.kernel.installation import REINSTALL
 
 if TYPE_CHECKING:
     import socket
@@ -207,8 +210,15 @@ if TYPE_CHECKING or os.environ.get("RUNTIME_NO_LEAF"):
     Room = PythonRoom
 else:
     try:
-        from runtime.kernel import _leaf
-    except ImportError:
+        # This form of the statement tells a module that is not there from one that is broken.
+        import runtime.kernel._leaf as _leaf
+    except ImportError as error:
+        if not isinstance(error, ModuleNotFoundError):
+            warnings.warn(
+                f"runtime goes on without its accelerator: {error}. {REINSTALL}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         has_leaf = False
         step = python_step
         recv = python_recv

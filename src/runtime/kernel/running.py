@@ -6,6 +6,7 @@ import asyncio
 from threading import get_ident
 from typing import Any
 
+from runtime.kernel import registry
 from runtime.kernel.core import LoopCore
 from runtime.kernel.registry import running_loops
 from runtime.kernel.types import Task
@@ -27,7 +28,7 @@ def get_running_loop() -> LoopCore:
 
 def current_task(loop: LoopCore | None = None) -> Task[Any] | None:
     """Return the task that runs in ``loop``, by default the running loop; None in a callback."""
-    task: Any = asyncio.current_task(loop if loop is not None else get_running_loop())  # type: ignore[arg-type]
+    task: Any = registry.current_task(loop if loop is not None else get_running_loop())  # type: ignore[arg-type]
     return task  # type: ignore[no-any-return]
 
 

@@ -22,9 +22,10 @@ from typing import Any, Final, NoReturn
 from runtime.kernel import leaf, reports
 from runtime.kernel.daemons import OutsideWork
 from runtime.kernel.describe import creation_stack
-from runtime.kernel.handles import Handle, Runnable
+from runtime.kernel.handles import Handle, Runnable, ThreadsafeHandle
 from runtime.kernel.native import mypyc_attr
 from runtime.kernel.poller import READ, Poller, Watcher
+from runtime.kernel.seconds import Seconds, seconds
 from runtime.kernel.timers import TimerHandle, TimerHeap
 from runtime.kernel.watchdog import run_signal_handlers
 
@@ -63,6 +64,7 @@ class Scheduler:
         "_wake_pending",
         "_wake_receiver",
         "_wake_sender",
+        "current",
         "debug",
         "outside",
         "poller",
@@ -70,7 +72,6 @@ class Scheduler:
         "ready_append",
         "signal_handlers",
         "slow_callback_duration",
-        "task_entered",
         "tasks",
         "thread_id",
         "timers",
@@ -85,8 +86,8 @@ class Scheduler:
         self.tasks: set[Any] = set()
         # What goes on in threads and processes, and will wake the loop when it has ended.
         self.outside: set[OutsideWork] = set()
-        # Whether asyncio's registry names a current task of this loop.
-        self.task_entered = False
+        # The task that runs now; None in a callback.
+        self.current: Any = None
         self.timers = TimerHeap()
         self.poller = Poller(selector, self._report_watcher)
         # The thread that runs the loop; 0 while nobody does.
@@ -131,30 +132,28 @@ class Scheduler:
 
     def call_later(
         self,
-        delay: float,
+        delay: Seconds,
         callback: Callable[..., object],
         *args: Any,
         context: Context | None = None,
     ) -> TimerHandle:
         """Call ``callback(*args)`` after ``delay`` seconds; otherwise as ``call_soon``.
 
-        Callbacks with the same deadline run in the order in which they were scheduled.
+        The delay is any real number: TypeError for anything else, ValueError for NaN. Callbacks
+        with the same deadline run in the order in which they were scheduled.
         """
-        if delay is None:
-            raise TypeError("call_later() takes a delay in seconds, not None.")
-        return self._call_at(self._clock() + delay, callback, args, context, "call_later")
+        when = self._clock() + seconds(delay, "call_later()")
+        return self._call_at(when, callback, args, context, "call_later")
 
     def call_at(
         self,
-        when: float,
+        when: Seconds,
         callback: Callable[..., object],
         *args: Any,
         context: Context | None = None,
     ) -> TimerHandle:
         """Call ``callback(*args)`` at ``when``, in seconds on the clock of ``time()``."""
-        if when is None:
-            raise TypeError("call_at() takes a moment in seconds, not None.")
-        return self._call_at(when, callback, args, context, "call_at")
+        return self._call_at(seconds(when, "call_at()"), callback, args, context, "call_at")
 
     def _call_at(
         self,
@@ -164,8 +163,6 @@ class Scheduler:
         context: Context | None,
         method: str,
     ) -> TimerHandle:
-        if when != when:
-            raise ValueError(f"{method}() takes a number of seconds, not NaN.")
         if self._refusal is not None:
             raise RuntimeError(self._refusal)
         if context is None:
@@ -182,10 +179,16 @@ class Scheduler:
     def call_soon_threadsafe(
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Handle:
-        """As ``call_soon``, from any thread, and from a signal handler: the loop is woken."""
+        """As ``call_soon``, from any thread, and from a signal handler: the loop is woken.
+
+        The handle can be cancelled in any thread: in another one than the loop's, ``cancel()``
+        waits for a callback that has begun.
+        """
         if not _callable(callback) or self.debug:
             reports.check_callback(callback, "call_soon_threadsafe")
-        handle = Handle(callback, args, self, context if context is not None else copy_context())
+        if context is None:
+            context = copy_context()
+        handle = ThreadsafeHandle(callback, args, self, context)
         if self.debug:
             handle.source_traceback = creation_stack()
         self.ready_append(handle)

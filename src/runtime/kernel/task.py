@@ -29,7 +29,7 @@ from types import CoroutineType, FrameType, GeneratorType
 from typing import Any, Final, TextIO
 
 from runtime.kernel import leaf, stacks
-from runtime.kernel.describe import describe_coroutine
+from runtime.kernel.describe import coroutine_frame, describe_coroutine
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.failure import Failure
 from runtime.kernel.future import (
@@ -38,16 +38,19 @@ from runtime.kernel.future import (
     fail_future,
     finish_future,
     init_future,
+    refuse_second_init,
     subscribe,
 )
 from runtime.kernel.native import mypyc_attr
-from runtime.kernel.registry import current_tasks, swap_current_task
+from runtime.kernel.registry import current_tasks, swap_current_task, writes_thread_state
 from runtime.kernel.scheduler import Scheduler, running_scheduler
 
 _run_to_suspension: Final[Callable[[Any, Context], object]] = leaf.step
 _next_number: Final = itertools.count(1).__next__
+_Context: Final = Context
 _copy_context: Final = copy_context
 _current_tasks: Final = current_tasks
+_writes_thread_state: Final = writes_thread_state
 _CoroutineType: Final = CoroutineType
 _CO_ITERABLE_COROUTINE: Final = 0x100
 # asyncio took generators for coroutines until Python 3.12.
@@ -89,11 +92,12 @@ class TaskCore(FutureCore):
         loop: Scheduler | None = None,
         name: object = None,
         context: Context | None = None,
-        eager_start: bool = False,
+        eager_start: Any = False,
     ) -> None:
+        refuse_second_init(self)
         if loop is None:
             loop = running_scheduler(type(self).__name__)
-        init_task(self, coro, loop, name, context, eager_start)
+        init_task(self, coro, loop, name, context, bool(eager_start))
 
     def run(self) -> None:
         """Run the coroutine up to its next suspension. The loop calls this."""
@@ -240,11 +244,17 @@ def init_task(
     """Initialise a bare task: what ``__init__`` does, as a function that is called directly."""
     if type(coro) is not _CoroutineType:
         _check_coroutine(coro)
+    if context is None:
+        context = _copy_context()
+    elif not isinstance(context, _Context):
+        raise TypeError(f"a contextvars.Context was expected, got {context!r}")
+    if eager_start and loop.thread_id:
+        loop.check_thread()
     init_future(self, loop)
     self._coro = coro
     self._name = _next_number() if name is None else str(name)
-    self._context = context if context is not None else _copy_context()
-    # What the task waits for: our future, or somebody else's.
+    self._context = context
+    # The future that the task waits for: one of ours, or one of asyncio's.
     self._awaited = None
     self._foreign = None
     # What the next step throws into the coroutine, unless that is a CancelledError.
@@ -283,11 +293,11 @@ def step(task: TaskCore) -> None:
         task._must_cancel = False
         if not isinstance(error, CancelledError):
             error = task._make_cancelled_error()
+    loop.current = task
     if _current_tasks is not None:
         _current_tasks[loop] = task
-    else:
+    elif _writes_thread_state:
         swap_current_task(loop, task)
-    loop.task_entered = True
     try:
         if error is None:
             outcome = _run_to_suspension(task._coro, task._context)
@@ -402,21 +412,26 @@ def _refuse(task: TaskCore, text: str) -> None:
 def _start_eagerly(task: TaskCore) -> None:
     """Run the first step at once, inside whatever is running."""
     loop = task._loop
-    entered = loop.task_entered
-    previous = swap_current_task(loop, None)
+    outer = loop.current
+    # Also where asyncio has its own notes: the outer task may be one of asyncio's.
+    noted = swap_current_task(loop, None)
+    loop.current = None
     try:
         step(task)
     finally:
-        swap_current_task(loop, previous)
-        loop.task_entered = entered
+        swap_current_task(loop, noted)
+        loop.current = outer
     if not task._pending:
+        if task._failed and coroutine_frame(task._coro) is not None:
+            # The coroutine never began: its context is entered already. The caller can tell why.
+            raise task._reason()
         task._coro = None
 
 
 def leave_task(loop: Scheduler) -> None:
     """Note that no task of ``loop`` runs: a callback is about to, or the turn is over."""
-    loop.task_entered = False
+    loop.current = None
     if _current_tasks is not None:
         _current_tasks.pop(loop, None)
-    else:
+    elif _writes_thread_state:
         swap_current_task(loop, None)

@@ -131,7 +131,7 @@ class Task(TaskCore, Future[T_co]):  # type: ignore[type-var]  # nobody sets its
             loop: Scheduler | None = None,
             name: object = None,
             context: Context | None = None,
-            eager_start: bool = False,
+            eager_start: bool | None = False,
         ) -> None: ...
 
         def get_coro(self) -> Coroutine[Any, Any, T_co] | None:

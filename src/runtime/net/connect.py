@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from runtime.kernel.core import LoopCore
+from runtime.kernel.seconds import Seconds, seconds
 from runtime.net.happy_eyeballs import Attempt, interleaved, race
 from runtime.net.names import AddressInfo, resolve
 from runtime.net.plain_sockets import check_stream_socket, check_unix_socket
@@ -28,7 +29,7 @@ async def connected_socket(
     proto: int,
     flags: int,
     local_addr: tuple[str, int] | None,
-    happy_eyeballs_delay: float | None,
+    happy_eyeballs_delay: Seconds | None,
     interleave: int | None,
     all_errors: bool,
 ) -> socket.socket:
@@ -81,7 +82,7 @@ async def connect_tcp(
     proto: int = 0,
     flags: int = 0,
     local_addr: tuple[str, int] | None = None,
-    happy_eyeballs_delay: float | None = None,
+    happy_eyeballs_delay: Seconds | None = None,
     interleave: int | None = None,
     all_errors: bool = False,
 ) -> socket.socket:
@@ -114,7 +115,7 @@ async def connect_tcp(
     ]
     try:
         if happy_eyeballs_delay is not None:
-            sock = await race(loop, attempts, happy_eyeballs_delay)
+            sock = await race(loop, attempts, seconds(happy_eyeballs_delay, "happy_eyeballs_delay"))
         else:
             sock = await _first_of(attempts)
         if sock is not None:

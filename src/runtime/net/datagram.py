@@ -235,7 +235,7 @@ async def datagram_socket(
 
 def _check_given(loop: LoopCore, sock: socket.socket, options: dict[str, Any]) -> None:
     if sock.type == socket.SOCK_STREAM:
-        raise ValueError(f"A UDP Socket was expected, got {sock!r}, not for datagrams")
+        raise ValueError(f"A datagram socket was expected, got {sock!r}")
     given = ", ".join(f"{name}={value}" for name, value in options.items() if value)
     if given:
         raise ValueError(

@@ -13,6 +13,7 @@ from contextvars import copy_context
 from typing import Any, TypeVar
 
 from runtime.kernel.core import LoopCore
+from runtime.kernel.seconds import Seconds
 from runtime.net.connect import connected_socket, connected_unix_socket
 from runtime.net.establishing import established
 from runtime.net.layers import Top
@@ -41,9 +42,9 @@ async def create_connection(
     sock: socket.socket | None = None,
     local_addr: tuple[str, int] | None = None,
     server_hostname: str | None = None,
-    ssl_handshake_timeout: float | None = None,
-    ssl_shutdown_timeout: float | None = None,
-    happy_eyeballs_delay: float | None = None,
+    ssl_handshake_timeout: Seconds | None = None,
+    ssl_shutdown_timeout: Seconds | None = None,
+    happy_eyeballs_delay: Seconds | None = None,
     interleave: int | None = None,
     all_errors: bool = False,
 ) -> tuple[Transport, P]:
@@ -77,8 +78,8 @@ async def create_unix_connection(
     ssl: ssl_module.SSLContext | bool | None = None,
     sock: socket.socket | None = None,
     server_hostname: str | None = None,
-    ssl_handshake_timeout: float | None = None,
-    ssl_shutdown_timeout: float | None = None,
+    ssl_handshake_timeout: Seconds | None = None,
+    ssl_shutdown_timeout: Seconds | None = None,
 ) -> tuple[Transport, P]:
     """Connect to a Unix socket. See ``Loop.create_unix_connection``."""
     if ssl and server_hostname is None:
@@ -117,8 +118,8 @@ async def connect_accepted_socket(
     sock: socket.socket,
     *,
     ssl: ssl_module.SSLContext | None = None,
-    ssl_handshake_timeout: float | None = None,
-    ssl_shutdown_timeout: float | None = None,
+    ssl_handshake_timeout: Seconds | None = None,
+    ssl_shutdown_timeout: Seconds | None = None,
 ) -> tuple[Transport, P]:
     """Make a connection of a socket that others accepted. See ``Loop.connect_accepted_socket``."""
     check_stream_socket(sock)
@@ -135,8 +136,8 @@ async def start_tls(
     *,
     server_side: bool = False,
     server_hostname: str | None = None,
-    ssl_handshake_timeout: float | None = None,
-    ssl_shutdown_timeout: float | None = None,
+    ssl_handshake_timeout: Seconds | None = None,
+    ssl_shutdown_timeout: Seconds | None = None,
 ) -> Transport:
     """Go on with TLS on the connection of ``transport``. See ``Loop.start_tls``."""
     tls = upgrade_tls(
@@ -146,6 +147,7 @@ async def start_tls(
         raise TypeError(f"{transport!r} has a reader and a writer: use the writer's start_tls().")
     if not isinstance(transport, Transport):
         raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+    tls.require_name()
     end, lower = transport.end, transport.lower
     if lower.is_closing():
         raise ConnectionResetError(f"{transport!r} is closed; it cannot go on with TLS.")
@@ -205,8 +207,8 @@ async def create_server(
     reuse_address: bool | None = None,
     reuse_port: bool | None = None,
     keep_alive: bool | None = None,
-    ssl_handshake_timeout: float | None = None,
-    ssl_shutdown_timeout: float | None = None,
+    ssl_handshake_timeout: Seconds | None = None,
+    ssl_shutdown_timeout: Seconds | None = None,
     start_serving: bool = True,
 ) -> Server:
     """Listen, and give every client a protocol. See ``Loop.create_server``."""
@@ -235,8 +237,8 @@ async def create_unix_server(
     sock: socket.socket | None = None,
     backlog: int = BACKLOG,
     ssl: ssl_module.SSLContext | None = None,
-    ssl_handshake_timeout: float | None = None,
-    ssl_shutdown_timeout: float | None = None,
+    ssl_handshake_timeout: Seconds | None = None,
+    ssl_shutdown_timeout: Seconds | None = None,
     start_serving: bool = True,
     cleanup_socket: bool = True,
 ) -> Server:

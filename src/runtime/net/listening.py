@@ -129,7 +129,7 @@ def _bind(
         sock.setblocking(False)
         if reuse_address:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
+        if reuse_port and family in (socket.AF_INET, socket.AF_INET6):  # Others have no ports.
             if not hasattr(socket, "SO_REUSEPORT"):
                 raise ValueError("reuse_port is not supported by this system")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runtime.kernel.core import LoopCore
+from runtime.kernel.seconds import Seconds
 from runtime.net import names, sockets
 
 if TYPE_CHECKING:
@@ -42,9 +43,9 @@ class NetworkLoop(LoopCore):
         sock: socket.socket | None = None,
         local_addr: tuple[str, int] | None = None,
         server_hostname: str | None = None,
-        ssl_handshake_timeout: float | None = None,
-        ssl_shutdown_timeout: float | None = None,
-        happy_eyeballs_delay: float | None = None,
+        ssl_handshake_timeout: Seconds | None = None,
+        ssl_shutdown_timeout: Seconds | None = None,
+        happy_eyeballs_delay: Seconds | None = None,
         interleave: int | None = None,
         all_errors: bool = False,
     ) -> tuple[Transport, P]:
@@ -92,8 +93,8 @@ class NetworkLoop(LoopCore):
         reuse_address: bool | None = None,
         reuse_port: bool | None = None,
         keep_alive: bool | None = None,
-        ssl_handshake_timeout: float | None = None,
-        ssl_shutdown_timeout: float | None = None,
+        ssl_handshake_timeout: Seconds | None = None,
+        ssl_shutdown_timeout: Seconds | None = None,
         start_serving: bool = True,
     ) -> Server:
         """Listen on ``host`` and ``port``; every client gets a ``protocol_factory()``.
@@ -131,8 +132,8 @@ class NetworkLoop(LoopCore):
         ssl: ssl.SSLContext | bool | None = None,
         sock: socket.socket | None = None,
         server_hostname: str | None = None,
-        ssl_handshake_timeout: float | None = None,
-        ssl_shutdown_timeout: float | None = None,
+        ssl_handshake_timeout: Seconds | None = None,
+        ssl_shutdown_timeout: Seconds | None = None,
     ) -> tuple[Transport, P]:
         """Connect to the Unix socket at ``path``; as ``create_connection`` otherwise.
 
@@ -159,8 +160,8 @@ class NetworkLoop(LoopCore):
         sock: socket.socket | None = None,
         backlog: int = 100,
         ssl: ssl.SSLContext | None = None,
-        ssl_handshake_timeout: float | None = None,
-        ssl_shutdown_timeout: float | None = None,
+        ssl_handshake_timeout: Seconds | None = None,
+        ssl_shutdown_timeout: Seconds | None = None,
         start_serving: bool = True,
         cleanup_socket: bool = True,
     ) -> Server:
@@ -191,8 +192,8 @@ class NetworkLoop(LoopCore):
         sock: socket.socket,
         *,
         ssl: ssl.SSLContext | None = None,
-        ssl_handshake_timeout: float | None = None,
-        ssl_shutdown_timeout: float | None = None,
+        ssl_handshake_timeout: Seconds | None = None,
+        ssl_shutdown_timeout: Seconds | None = None,
     ) -> tuple[Transport, P]:
         """Make a server's side of a connection of a socket that was accepted elsewhere.
 
@@ -217,8 +218,8 @@ class NetworkLoop(LoopCore):
         *,
         server_side: bool = False,
         server_hostname: str | None = None,
-        ssl_handshake_timeout: float | None = None,
-        ssl_shutdown_timeout: float | None = None,
+        ssl_handshake_timeout: Seconds | None = None,
+        ssl_shutdown_timeout: Seconds | None = None,
     ) -> Transport:
         """Go on with TLS on the connection of ``transport``; return the transport that encrypts.
 

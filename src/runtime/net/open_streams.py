@@ -15,6 +15,7 @@ from typing import Any
 
 from runtime.kernel.core import LoopCore
 from runtime.kernel.running import get_running_loop
+from runtime.kernel.seconds import Seconds
 from runtime.kernel.types import await_it
 from runtime.net.connect import connected_socket, connected_unix_socket
 from runtime.net.establishing import established
@@ -50,10 +51,10 @@ async def open_connection(
     sock: socket.socket | None = None,
     local_addr: tuple[str, int] | None = None,
     server_hostname: str | None = None,
-    ssl_handshake_timeout: float | None = None,
-    ssl_shutdown_timeout: float | None = None,
+    ssl_handshake_timeout: Seconds | None = None,
+    ssl_shutdown_timeout: Seconds | None = None,
     ssl_session: ssl_module.SSLSession | None = None,
-    happy_eyeballs_delay: float | None = None,
+    happy_eyeballs_delay: Seconds | None = None,
     interleave: int | None = None,
     all_errors: bool = False,
 ) -> tuple[StreamReader, StreamWriter]:
@@ -103,8 +104,8 @@ async def open_unix_connection(
     sock: socket.socket | None = None,
     ssl: ssl_module.SSLContext | bool | None = None,
     server_hostname: str | None = None,
-    ssl_handshake_timeout: float | None = None,
-    ssl_shutdown_timeout: float | None = None,
+    ssl_handshake_timeout: Seconds | None = None,
+    ssl_shutdown_timeout: Seconds | None = None,
     ssl_session: ssl_module.SSLSession | None = None,
 ) -> tuple[StreamReader, StreamWriter]:
     """Connect to the Unix socket at ``path`` and return the streams of the connection.
@@ -161,8 +162,8 @@ async def start_server(
     reuse_address: bool | None = None,
     reuse_port: bool | None = None,
     keep_alive: bool | None = None,
-    ssl_handshake_timeout: float | None = None,
-    ssl_shutdown_timeout: float | None = None,
+    ssl_handshake_timeout: Seconds | None = None,
+    ssl_shutdown_timeout: Seconds | None = None,
     start_serving: bool = True,
 ) -> Server:
     """Listen on ``host`` and ``port``; call ``client_connected_cb(reader, writer)`` for clients.
@@ -204,8 +205,8 @@ async def start_unix_server(
     sock: socket.socket | None = None,
     backlog: int = BACKLOG,
     ssl: ssl_module.SSLContext | None = None,
-    ssl_handshake_timeout: float | None = None,
-    ssl_shutdown_timeout: float | None = None,
+    ssl_handshake_timeout: Seconds | None = None,
+    ssl_shutdown_timeout: Seconds | None = None,
     start_serving: bool = True,
     cleanup_socket: bool = True,
 ) -> Server:
@@ -229,8 +230,8 @@ def _check_server(
     callback: object,
     limit: int,
     context: ssl_module.SSLContext | None,
-    handshake_timeout: float | None,
-    shutdown_timeout: float | None,
+    handshake_timeout: Seconds | None,
+    shutdown_timeout: Seconds | None,
 ) -> TLSOptions | None:
     if not callable(callback):
         raise TypeError(f"client_connected_cb must be callable, not {callback!r}.")

@@ -164,8 +164,7 @@ async def send_file(
             raise ConnectionError(errno.ENOTCONN, "socket is not connected") from error
         raise
     finally:
-        if position > offset:
-            _move_to(file, source, position)
+        _move_to(file, source, position)
     return position - offset
 
 

@@ -22,6 +22,7 @@ from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.poller import READ, Watcher
 from runtime.kernel.running import current_task
+from runtime.kernel.seconds import Seconds, seconds
 from runtime.kernel.types import Future
 from runtime.net.plain_sockets import set_no_delay
 from runtime.net.unix import SocketFile
@@ -272,6 +273,7 @@ class Server(asyncio.AbstractServer):
             await self._serving_forever
         except CancelledError:
             self.close()
+            self.close_clients()
             await self.wait_closed()
             raise
         finally:
@@ -306,7 +308,7 @@ class Server(asyncio.AbstractServer):
         for client in list(self._clients):
             client.abort()
 
-    async def shutdown(self, timeout: float | None = None) -> None:
+    async def shutdown(self, timeout: Seconds | None = None) -> None:
         """End in good order: accept no more, let what there is come to its end.
 
         That is the connections, and the tasks of the callbacks of ``start_server``. After
@@ -317,11 +319,12 @@ class Server(asyncio.AbstractServer):
         time-out. The task that calls it is not waited for. Cancelled, it leaves connections and
         tasks as they are.
         """
+        limit = None if timeout is None else max(seconds(timeout, "shutdown()"), 0.0)
         self.close()
         caller = current_task()
         self._shutting_down.add(caller)
         try:
-            if await self._ended_within(timeout):
+            if await self._ended_within(limit):
                 return
             self.close_clients()
             if await self._ended_within(_LAST_GRACE):
@@ -344,7 +347,7 @@ class Server(asyncio.AbstractServer):
         self._shutdown_waiters.append(waiter)
         expiry = None
         if timeout is not None:
-            expiry = self._loop.call_later(max(timeout, 0), _finish, waiter)
+            expiry = self._loop.call_later(timeout, _finish, waiter)
         try:
             await waiter
         finally:

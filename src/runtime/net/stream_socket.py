@@ -207,8 +207,9 @@ class StreamSocket(Watcher, Lower):
             return
         try:
             self._loop.poller.watch(self, events)
-        except OSError as error:
-            # Others closed the descriptor, and its number is not in use again.
+        except Exception as error:
+            # Others closed the descriptor, and its number is not in use again; or the selector, of
+            # whatever class it is, watches no more.
             self.fail(error.with_traceback(None))
 
     # -- Writing -----------------------------------------------------------------------------------

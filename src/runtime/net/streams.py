@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import IncompleteReadError, LimitOverrunError
+from runtime.kernel.seconds import Seconds
 from runtime.net.establishing import established
 from runtime.net.layers import lost
 from runtime.net.plain_sockets import set_no_delay
@@ -297,8 +298,8 @@ class StreamWriter:
         sslcontext: ssl.SSLContext,
         *,
         server_hostname: str | None = None,
-        ssl_handshake_timeout: float | None = None,
-        ssl_shutdown_timeout: float | None = None,
+        ssl_handshake_timeout: Seconds | None = None,
+        ssl_shutdown_timeout: Seconds | None = None,
         server_side: bool | None = None,
     ) -> None:
         """Go on with TLS on this connection, for the reader and the writer, after the handshake.
@@ -317,7 +318,7 @@ class StreamWriter:
             server_hostname,
             ssl_handshake_timeout,
             ssl_shutdown_timeout,
-        )
+        ).require_name()
         if end.closing:
             raise ConnectionResetError("The connection is closed; it cannot go on with TLS.")
         if end.held:

@@ -6,6 +6,7 @@ import ssl
 from typing import Final, NamedTuple
 
 from runtime.kernel.core import LoopCore
+from runtime.kernel.seconds import Seconds, seconds
 from runtime.net.layers import Lower, Upper
 from runtime.net.tls import TLSLayer
 
@@ -22,6 +23,18 @@ class TLSOptions(NamedTuple):
     handshake_timeout: float
     shutdown_timeout: float
     session: ssl.SSLSession | None = None
+
+    def require_name(self) -> TLSOptions:
+        """Raise ValueError if a client is to check the server's name and was given none.
+
+        Before Python 3.14.8 the ssl module connects without a check.
+        """
+        if self.context.check_hostname and not self.server_side and self.server_hostname is None:
+            raise ValueError(
+                "check_hostname requires server_hostname: name the server, or set "
+                "check_hostname = False in the SSLContext."
+            )
+        return self
 
     def layer(self, loop: LoopCore, lower: Lower, upper: Upper) -> TLSLayer:
         """Return a new layer between ``lower`` and ``upper``."""
@@ -42,8 +55,8 @@ def client_tls(
     context: ssl.SSLContext | bool | None,
     server_hostname: str | None,
     host: str | bytes | None,
-    handshake_timeout: float | None,
-    shutdown_timeout: float | None,
+    handshake_timeout: Seconds | None,
+    shutdown_timeout: Seconds | None,
     session: ssl.SSLSession | None = None,
 ) -> TLSOptions | None:
     """Return the options of a client, or None without TLS.
@@ -66,15 +79,15 @@ def client_tls(
         context = ssl.create_default_context()
         if not server_hostname:
             context.check_hostname = False
-    return _options(
-        context, False, server_hostname or None, handshake_timeout, shutdown_timeout, session
-    )
+    name = server_hostname or None
+    options = _options(context, False, name, handshake_timeout, shutdown_timeout, session)
+    return options.require_name()
 
 
 def server_tls(
     context: ssl.SSLContext | None,
-    handshake_timeout: float | None,
-    shutdown_timeout: float | None,
+    handshake_timeout: Seconds | None,
+    shutdown_timeout: Seconds | None,
 ) -> TLSOptions | None:
     """Return the options of a server, or None without TLS.
 
@@ -92,15 +105,15 @@ def upgrade_tls(
     context: ssl.SSLContext,
     server_side: bool,
     server_hostname: str | None,
-    handshake_timeout: float | None,
-    shutdown_timeout: float | None,
+    handshake_timeout: Seconds | None,
+    shutdown_timeout: Seconds | None,
 ) -> TLSOptions:
     """Return the options for TLS on a connection that exists. A server has no use for a name."""
     name = None if server_side else server_hostname or None
     return _options(context, server_side, name, handshake_timeout, shutdown_timeout, None)
 
 
-def _refuse_timeouts(handshake: float | None, shutdown: float | None) -> None:
+def _refuse_timeouts(handshake: Seconds | None, shutdown: Seconds | None) -> None:
     if handshake is not None:
         raise ValueError("ssl_handshake_timeout is only meaningful with ssl")
     if shutdown is not None:
@@ -111,26 +124,24 @@ def _options(
     context: ssl.SSLContext,
     server_side: bool,
     server_hostname: str | None,
-    handshake_timeout: float | None,
-    shutdown_timeout: float | None,
+    handshake_timeout: Seconds | None,
+    shutdown_timeout: Seconds | None,
     session: ssl.SSLSession | None,
 ) -> TLSOptions:
     if not isinstance(context, ssl.SSLContext):
         raise TypeError(
             f"sslcontext is expected to be an instance of ssl.SSLContext, got {context!r}"
         )
-    if handshake_timeout is None:
-        handshake_timeout = HANDSHAKE_TIMEOUT
-    elif handshake_timeout <= 0:
-        raise ValueError(
-            f"ssl_handshake_timeout should be a positive number, got {handshake_timeout}"
-        )
-    if shutdown_timeout is None:
-        shutdown_timeout = SHUTDOWN_TIMEOUT
-    elif shutdown_timeout <= 0:
-        raise ValueError(
-            f"ssl_shutdown_timeout should be a positive number, got {shutdown_timeout}"
-        )
-    return TLSOptions(
-        context, server_side, server_hostname, handshake_timeout, shutdown_timeout, session
-    )
+    handshake = _positive(handshake_timeout, HANDSHAKE_TIMEOUT, "ssl_handshake_timeout")
+    shutdown = _positive(shutdown_timeout, SHUTDOWN_TIMEOUT, "ssl_shutdown_timeout")
+    return TLSOptions(context, server_side, server_hostname, handshake, shutdown, session)
+
+
+def _positive(timeout: Seconds | None, default: float, name: str) -> float:
+    """Return a timeout in seconds. Raises ValueError unless it is positive."""
+    if timeout is None:
+        return default
+    number = seconds(timeout, name)
+    if number <= 0:
+        raise ValueError(f"{name} should be a positive number, got {timeout}")
+    return number

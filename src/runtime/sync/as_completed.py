@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any, Generic, TypeVar
 
 from runtime.kernel.describe import describe_several
-from runtime.kernel.errors import CancelledError
 from runtime.kernel.handles import Handle
 from runtime.kernel.interop import ensure_future
 from runtime.kernel.running import get_running_loop
+from runtime.kernel.seconds import Seconds
 from runtime.kernel.types import Future
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ class AsCompleted(Generic[T]):
     time-out. ``_left`` is how many are still to be handed out.
     """
 
-    def __init__(self, aws: Iterable[Awaitable[T]], timeout: float | None) -> None:
+    def __init__(self, aws: Iterable[Awaitable[T]], timeout: Seconds | None) -> None:
         loop = get_running_loop()
         self._loop = loop
         self._pending: set[Future[T]] = {ensure_future(aw, loop=loop) for aw in set(aws)}
@@ -38,6 +38,13 @@ class AsCompleted(Generic[T]):
 
     def __repr__(self) -> str:
         return f"<AsCompleted of {describe_several(self._pending)}>"
+
+    def on_behalf_of(self) -> Any:
+        """Return the first of the tasks that wait for the next end; None when none does."""
+        for getter in self._getters:
+            for task in getter._asyncio_awaited_by or ():
+                return task
+        return None
 
     def _on_done(self, future: Future[T]) -> None:
         if future not in self._pending:
@@ -69,6 +76,7 @@ class AsCompleted(Generic[T]):
             try:
                 await getter
             except BaseException:
+                self._left += 1  # This step has taken nothing: another one may.
                 if not getter.cancelled() and self._done:
                     self._wake_one()  # It was meant for us: pass it on.
                 raise
@@ -96,14 +104,10 @@ class AsCompleted(Generic[T]):
         if not self._left:
             raise StopAsyncIteration
         self._left -= 1
-        try:
-            return await self._next_done()
-        except CancelledError:
-            self._left += 1  # What it would have been handed is for the next one.
-            raise
+        return await self._next_done()
 
 
-def as_completed(fs: Iterable[Awaitable[T]], *, timeout: float | None = None) -> AsCompleted[T]:
+def as_completed(fs: Iterable[Awaitable[T]], *, timeout: Seconds | None = None) -> AsCompleted[T]:
     """Iterate over awaitables as they end; they all run at once.
 
     ``async for`` yields the very tasks and futures that were given (coroutines become tasks);
@@ -111,9 +115,7 @@ def as_completed(fs: Iterable[Awaitable[T]], *, timeout: float | None = None) ->
     After ``timeout`` seconds TimeoutError is raised for what has not ended; nothing is cancelled.
     Raises TypeError for a single future.
 
-    ``async for`` is cancellation safe: the next step yields what the cancelled one would have. The
-    coroutines of ``for`` are not: a cancelled one has used its turn up, and the last of the futures
-    to end is not handed out. The futures themselves go on in either case.
+    Cancellation safe: the next step yields what the cancelled one would have. The futures go on.
 
     Source: the standard library's documentation of ``asyncio.as_completed``.
 

@@ -135,8 +135,9 @@ class _ChildEnd(Runnable):
         return "gather()"
 
     def on_behalf_of(self) -> Any:
-        """Return the gathering."""
-        return self._gathering
+        """Return the gathering; None once it has ended, as it does when another child fails."""
+        gathering = self._gathering
+        return gathering if gathering._pending else None
 
 
 def loop_for(first: Any) -> LoopCore:

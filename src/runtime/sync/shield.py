@@ -23,6 +23,10 @@ class _Shield:
         inner.add_done_callback(self._on_inner_done)
         outer.add_done_callback(self._on_outer_done)
 
+    def on_behalf_of(self) -> Future[Any]:
+        """Return the future that stands between the inner one and the task that waits."""
+        return self._outer
+
     def _on_inner_done(self, inner: Future[Any]) -> None:
         outer = self._outer
         if outer.done():

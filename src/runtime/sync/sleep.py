@@ -7,6 +7,7 @@ from types import coroutine
 from typing import Any, TypeVar, overload
 
 from runtime.kernel.running import get_running_loop
+from runtime.kernel.seconds import Seconds, seconds
 
 T = TypeVar("T")
 
@@ -18,18 +19,21 @@ def yield_to_others() -> Generator[None, None, None]:
 
 
 @overload
-async def sleep(delay: float) -> None: ...
+async def sleep(delay: Seconds) -> None: ...
 @overload
-async def sleep(delay: float, result: T) -> T: ...
-async def sleep(delay: float, result: Any = None) -> Any:
+async def sleep(delay: Seconds, result: T) -> T: ...
+async def sleep(delay: Any, result: Any = None) -> Any:
     """Suspend for ``delay`` seconds and return ``result``; zero or less lets others run once.
 
-    Raises ValueError when ``delay`` is not a number. Cancellation safe.
+    The delay is any real number: TypeError for anything else, ValueError for NaN. Cancellation
+    safe.
     """
-    if delay <= 0:
+    try:
+        at_once = delay <= 0
+    except (TypeError, ArithmeticError):
+        at_once = seconds(delay, "sleep()") <= 0
+    if at_once:
         await yield_to_others()
-        return result
-    if delay != delay:
-        raise ValueError(f"sleep() takes a number of seconds, not {delay!r}.")
-    await get_running_loop().alarm(delay)
+    else:
+        await get_running_loop().alarm(seconds(delay, "sleep()"))
     return result

@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import Coroutine, Generator
 from contextvars import Context
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import CancelledError
@@ -48,6 +48,7 @@ class TaskGroup:
 
     def __init__(self) -> None:
         self._entered = False
+        self._cancel_on_entry = False
         self._exiting = False
         self._aborting = False
         self._loop: LoopCore | None = None
@@ -72,6 +73,8 @@ class TaskGroup:
         self._loop = get_running_loop()
         self._parent = parent
         self._entered = True
+        if self._cancel_on_entry:
+            self.cancel()
         return self
 
     async def __aexit__(
@@ -79,9 +82,9 @@ class TaskGroup:
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
-    ) -> None:
+    ) -> bool | None:
         try:
-            await self._end(exc)
+            return await self._end(exc)
         finally:
             # What is raised has this frame in its traceback: leave no way from here back to it.
             del exc, traceback
@@ -89,7 +92,8 @@ class TaskGroup:
             self._errors = []
             self._base_error = None
 
-    async def _end(self, exc: BaseException | None) -> None:
+    async def _end(self, exc: BaseException | None) -> bool:
+        """Wait for the tasks; raise what there is to raise, or return whether ``exc`` ends here."""
         self._exiting = True
         parent = self._parent
         assert parent is not None
@@ -99,11 +103,13 @@ class TaskGroup:
         cancellation: BaseException | None = exc if isinstance(exc, CancelledError) else None
         if exc is not None and not self._aborting:
             self._abort()
+        latest: BaseException | None = None
         while self._tasks:
             self._all_done = self._loop.create_future()
             try:
                 await self._all_done
             except CancelledError as error:
+                latest = error
                 if not self._aborting:
                     # The parent was cancelled from outside while it waited for us.
                     cancellation = error
@@ -113,9 +119,13 @@ class TaskGroup:
             if self._base_error is not None:
                 self._report_suppressed(self._base_error)
                 raise self._base_error
-            if self._parent_cancelled and parent.uncancel() == 0:
-                # The group's own request was the only one.
-                cancellation = None
+            if self._parent_cancelled:
+                if parent.uncancel() == 0:
+                    # The group's own request was the only one.
+                    cancellation = None
+                elif cancellation is None:
+                    # The other request came from outside while the group was being aborted.
+                    cancellation = latest
             if cancellation is not None and not self._errors:
                 raise cancellation
             if exc is not None and not isinstance(exc, CancelledError):
@@ -126,24 +136,37 @@ class TaskGroup:
                     parent.uncancel()
                     parent.cancel()
                 if isinstance(exc, GeneratorExit) and len(self._errors) == 1:
-                    return  # It goes on: aclose() of an asynchronous generator waits for it.
+                    return False  # aclose() of an asynchronous generator waits for it.
                 raise BaseExceptionGroup("unhandled errors in a TaskGroup", self._errors) from None
+            return True
         finally:
-            del exc, cancellation, parent
+            del exc, cancellation, latest, parent
 
-    def create_task(
-        self,
-        coro: Coroutine[Any, Any, T] | Generator[Any, Any, T],
-        *,
-        name: object = None,
-        context: Context | None = None,
-        eager_start: bool | None = None,
-    ) -> Task[T]:
-        """Run a coroutine as a task of the group; return the task.
+    if TYPE_CHECKING:
 
-        Raises RuntimeError, and closes the coroutine, when the group was not entered, is over, or
-        is being aborted.
-        """
+        def create_task(
+            self,
+            coro: Coroutine[Any, Any, T] | Generator[Any, Any, T],
+            *,
+            name: object = None,
+            context: Context | None = None,
+            eager_start: bool | None = None,
+            daemon: bool | None = None,
+            **options: Any,
+        ) -> Task[T]:
+            """Run a coroutine as a task of the group; return the task."""
+
+    else:
+
+        def create_task(self, coro, **options):
+            """Run a coroutine as a task of the group; return the task.
+
+            The options are those of ``runtime.create_task``. Raises RuntimeError, and closes the
+            coroutine, when the group was not entered, is over, or is being aborted.
+            """
+            return self._add(coro, options)
+
+    def _add(self, coro: Any, options: dict[str, Any]) -> Task[Any]:
         problem = None
         if not self._entered:
             problem = "has not been entered"
@@ -155,18 +178,35 @@ class TaskGroup:
             if asyncio.iscoroutine(coro):
                 coro.close()
             raise RuntimeError(f"TaskGroup {self!r} {problem}")
-        task: Task[T] = self._loop.create_task(
-            coro, name=name, context=context, eager_start=eager_start
-        )
+        task = self._loop.create_task(coro, **options)
         self._tasks.add(task)
         # Through the loop even if it was started eagerly, and has ended: a failure that was noticed
         # here would cancel the caller, which may be the first step of another task, too early.
         task.add_done_callback(self._on_task_done)
+        if self._aborting and not task.done():
+            # Started eagerly, it has cancelled the group that did not know of it yet.
+            task.cancel()
         try:
             return task
         finally:
             # An exception that the task raises later must not find itself through this frame.
             del task
+
+    def cancel(self) -> None:
+        """Cancel the tasks of the group and its body, and leave the group without an exception.
+
+        Before the group is entered, it takes effect on entry. Once the group is left, or is being
+        aborted already, it does nothing. What the tasks raise in answer is raised as usual, and a
+        cancellation that comes from outside the group is still raised as CancelledError.
+
+        Source: ``asyncio.TaskGroup.cancel``, new in Python 3.15.
+        """
+        if not self._entered:
+            self._cancel_on_entry = True
+        elif self._parent is not None and not self._aborting and (self._tasks or not self._exiting):
+            self._abort()
+            self._parent_cancelled = True
+            self._parent.cancel()
 
     @staticmethod
     def _is_fatal(exc: BaseException | None) -> bool:

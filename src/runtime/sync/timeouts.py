@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import enum
 from types import TracebackType
-from typing import Any, final
+from typing import Any
 
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.handles import Handle
 from runtime.kernel.running import current_task, get_running_loop
+from runtime.kernel.seconds import Seconds, seconds
 from runtime.kernel.types import Task
 
 
@@ -31,7 +32,6 @@ class _State(enum.Enum):
     EXITED = "finished"
 
 
-@final
 class Timeout:
     """An asynchronous context manager that cancels its body at a moment.
 
@@ -44,9 +44,9 @@ class Timeout:
 
     __slots__ = ("__weakref__", "_cancelling", "_handle", "_state", "_task", "_when")
 
-    def __init__(self, when: float | None) -> None:
+    def __init__(self, when: Seconds | None) -> None:
         self._state = _State.CREATED
-        self._when = when
+        self._when = None if when is None else seconds(when, "timeout_at()")
         self._task: Task[Any] | None = None
         self._handle: Handle | None = None
         self._cancelling = 0
@@ -55,7 +55,7 @@ class Timeout:
         """Return the deadline, on the loop's clock; None when there is none."""
         return self._when
 
-    def reschedule(self, when: float | None) -> None:
+    def reschedule(self, when: Seconds | None) -> None:
         """Move the deadline; None removes it. One in the past expires in the next turn.
 
         Raises RuntimeError when the time-out was not entered, has expired, or is over.
@@ -64,6 +64,9 @@ class Timeout:
             if self._state is _State.CREATED:
                 raise RuntimeError("Timeout has not been entered")
             raise RuntimeError(f"Cannot change state of {self._state.value} Timeout")
+        self._set(None if when is None else seconds(when, "reschedule()"))
+
+    def _set(self, when: float | None) -> None:
         self._when = when
         if self._handle is not None:
             self._handle.cancel()
@@ -95,7 +98,7 @@ class Timeout:
         self._state = _State.ACTIVE
         self._task = task
         self._cancelling = task.cancelling()
-        self.reschedule(self._when)
+        self._set(self._when)
         return self
 
     async def __aexit__(
@@ -148,7 +151,7 @@ def _insert_timeout_errors(exc: BaseException) -> None:
         current = current.__context__
 
 
-def timeout(delay: float | None) -> Timeout:
+def timeout(delay: Seconds | None) -> Timeout:
     """Return a ``Timeout`` that expires ``delay`` seconds from now; None: never.
 
     The body is cancelled, and TimeoutError raised in place of its CancelledError.
@@ -163,9 +166,11 @@ def timeout(delay: float | None) -> Timeout:
     >>> runtime.run(main())
     'too slow'
     """
-    return Timeout(get_running_loop().time() + delay if delay is not None else None)
+    if delay is None:
+        return Timeout(None)
+    return Timeout(get_running_loop().time() + seconds(delay, "timeout()"))
 
 
-def timeout_at(when: float | None) -> Timeout:
+def timeout_at(when: Seconds | None) -> Timeout:
     """Return a ``Timeout`` that expires at ``when``, on the loop's clock; None: never."""
     return Timeout(when)

@@ -15,6 +15,7 @@ from runtime.kernel.describe import describe_several
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.interop import ensure_future
 from runtime.kernel.running import get_running_loop
+from runtime.kernel.seconds import Seconds, seconds
 from runtime.kernel.types import Future
 from runtime.sync.timeouts import timeout as timeout_after
 
@@ -40,6 +41,10 @@ class _Countdown:
     def __repr__(self) -> str:
         return f"<{self._return_when} of {describe_several(self.futures)}>"
 
+    def on_behalf_of(self) -> Any:
+        """Return the task that waits; None once it goes on."""
+        return next(iter(self.waiter._asyncio_awaited_by or ()), None)
+
     def on_done(self, future: Future[Any]) -> None:
         self._left -= 1
         if (
@@ -59,7 +64,7 @@ class _Countdown:
 
 
 async def wait(
-    fs: Iterable[F], *, timeout: float | None = None, return_when: str = ALL_COMPLETED
+    fs: Iterable[F], *, timeout: Seconds | None = None, return_when: str = ALL_COMPLETED
 ) -> tuple[set[F], set[F]]:
     """Wait for futures or tasks; return the set of those that are done and the set of the others.
 
@@ -102,7 +107,7 @@ def _is_enough(futures: set[Any], pending: int, return_when: str) -> bool:
     return False
 
 
-async def _wait_for_any(loop: LoopCore, countdown: _Countdown, timeout: float | None) -> None:
+async def _wait_for_any(loop: LoopCore, countdown: _Countdown, timeout: Seconds | None) -> None:
     on_done = countdown.on_done
     expiry = loop.call_later(timeout, countdown.finish) if timeout is not None else None
     for future in countdown.futures:
@@ -116,7 +121,7 @@ async def _wait_for_any(loop: LoopCore, countdown: _Countdown, timeout: float | 
             future.remove_done_callback(on_done)
 
 
-async def wait_for(aw: Awaitable[T], timeout: float | None) -> T:
+async def wait_for(aw: Awaitable[T], timeout: Seconds | None) -> T:
     """Await ``aw`` for at most ``timeout`` seconds; None waits without limit.
 
     After that it is cancelled, its clean-up is waited for, and TimeoutError raised. With a timeout
@@ -125,7 +130,7 @@ async def wait_for(aw: Awaitable[T], timeout: float | None) -> T:
 
     Not cancellation safe: ``aw`` is cancelled too, and its result is lost; ``shield()`` keeps it.
     """
-    if timeout is not None and timeout <= 0:
+    if timeout is not None and seconds(timeout, "wait_for()") <= 0:
         future = ensure_future(aw)
         if future.done():
             return future.result()

@@ -56,6 +56,15 @@ def pidfds_work() -> bool:
     return False
 
 
+_PEEK: Final = getattr(os, "WEXITED", 0) | getattr(os, "WNOWAIT", 0) | os.WNOHANG
+"""Options of ``waitid`` that ask for an end and leave the status where it is."""
+
+
+def _is_stop(info: os.waitid_result | None) -> bool:
+    """Return whether ``waitid`` tells of a stop, as macOS does although only ends are asked for."""
+    return info is not None and info.si_code in (os.CLD_STOPPED, os.CLD_CONTINUED, os.CLD_TRAPPED)
+
+
 class Child:
     """A process that was started with ``subprocess.Popen``, until its exit status is taken.
 
@@ -127,7 +136,9 @@ class Child:
         # Somebody else may have taken the status: ``_take_status`` will find that out.
         with contextlib.suppress(ChildProcessError):
             if hasattr(os, "waitid"):
-                os.waitid(os.P_PID, self.popen.pid, os.WEXITED | os.WNOWAIT)
+                pid = self.popen.pid
+                while _is_stop(os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)):
+                    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WCONTINUED | os.WNOHANG)
                 return
             with self._lock:  # The status can't be left for later here.
                 if self.popen.returncode is None:
@@ -192,8 +203,22 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             if self.pidfd >= 0:
                 signal.pidfd_send_signal(self.pidfd, number)
-            elif self.popen.returncode is None:
+            elif self._is_ours():
                 os.kill(self.popen.pid, number)
+
+    def _is_ours(self) -> bool:
+        """Return whether the pid still means the child, and it runs.
+
+        The status may have been taken elsewhere, so that another process can have the pid by now.
+        """
+        if self.popen.returncode is not None:
+            return False
+        if not hasattr(os, "waitid"):
+            return self.status_now() is None
+        try:
+            return os.waitid(os.P_PID, self.popen.pid, _PEEK) is None
+        except ChildProcessError:
+            return False
 
     # -- Ending ------------------------------------------------------------------------------------
 

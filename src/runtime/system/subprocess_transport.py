@@ -266,7 +266,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         if self._loop.debug:
             _logger.warning("Close running child process: kill %r", self)
         try:
-            child.popen.kill()
+            child.send_signal(signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             pass  # It runs for another user: the closed pipes are all that it is told.
 

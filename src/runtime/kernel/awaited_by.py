@@ -1,0 +1,99 @@
+"""The tasks and futures that wait for a future, found in its subscribers when a call graph asks.
+
+asyncio, from Python 3.14, has each future keep a set of those that await it. Here nothing is kept:
+each subscriber that a future will queue or call when it is done can tell on whose behalf it waits.
+For the callbacks of asyncio's own ``wait()``, ``gather()``, ``shield()``, ``as_completed()`` and
+``TaskGroup``, the task stands where these functions themselves keep it.
+"""
+
+from __future__ import annotations
+
+from asyncio import isfuture
+from collections.abc import Iterable
+from functools import partial
+from types import FunctionType
+from typing import Any
+
+_VARIABLE = "cur_task"
+"""The variable in which asyncio's functions have the task that called them."""
+
+_ATTRIBUTES = ("_cur_task", "_parent_task")
+"""The attributes in which asyncio's objects have the task that made them."""
+
+
+_WAKE_UPS = frozenset({"task_wakeup", "__wakeup"})
+"""The names of the methods by which a future wakes an ``asyncio.Task``, in C and in Python."""
+
+
+def waiters_of(future: Any) -> list[Any]:
+    """Return the tasks and futures that wait for ``future``, which may be one of asyncio's."""
+    found = list(getattr(future, "_asyncio_awaited_by", None) or ())
+    callbacks = getattr(future, "_callbacks", None) or ()
+    found += [each for each in waiters_behind(callbacks) if each not in found]
+    return found
+
+
+def waiters_behind(subscribers: Iterable[Any]) -> list[Any]:
+    """Return the tasks and futures that the subscribers of a future work for, each once.
+
+    A subscriber is a runnable, a pair of a callback and its context, or None.
+    """
+    found: list[Any] = []
+    for subscriber in subscribers:
+        waiter = _waiter_behind(subscriber)
+        if waiter is not None and waiter not in found:
+            found.append(waiter)
+    return found
+
+
+def _waiter_behind(subscriber: Any) -> Any:
+    callback = subscriber[0] if isinstance(subscriber, tuple) else subscriber
+    owner = getattr(callback, "__self__", callback)
+    if getattr(callback, "__name__", "") in _WAKE_UPS:
+        return owner
+    tell = getattr(owner, "on_behalf_of", None)
+    if tell is not None:
+        return tell()
+    if isinstance(callback, partial):
+        return _behind_partial(callback)
+    if isinstance(callback, FunctionType):
+        return None if _is_over(callback) else _variable_of(callback, _VARIABLE)
+    for attribute in _ATTRIBUTES:
+        task = getattr(owner, attribute, None)
+        if task is not None:
+            return task
+    return None
+
+
+def _behind_partial(callback: partial[Any]) -> Any:
+    """Return the task that waits in asyncio's ``wait_for`` for what it has cancelled."""
+    if _is_asyncio_s(callback.func) and callback.args and isfuture(callback.args[0]):
+        return next(iter(waiters_of(callback.args[0])), None)
+    return None
+
+
+def _is_over(function: FunctionType) -> bool:
+    """Return whether a callback of asyncio's ``gather`` has outlived it: another child failed."""
+    outer = _variable_of(function, "outer")
+    return isfuture(outer) and bool(outer.done())
+
+
+def _is_asyncio_s(function: Any) -> bool:
+    return str(getattr(function, "__module__", "")).startswith("asyncio.")
+
+
+def _variable_of(function: FunctionType, name: str) -> Any:
+    """Return what a nested function of asyncio's has in a cell or in a default; None without it."""
+    code = function.__code__
+    if not _is_asyncio_s(function):
+        return None
+    if name in code.co_freevars:
+        assert function.__closure__ is not None
+        try:
+            return function.__closure__[code.co_freevars.index(name)].cell_contents
+        except ValueError:
+            return None  # The cell is empty as yet.
+    parameters = code.co_varnames[: code.co_argcount]
+    if name in parameters and function.__defaults__:
+        return function.__defaults__[parameters.index(name) - code.co_argcount]
+    return None

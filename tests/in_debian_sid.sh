@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# tests/in_debian_sid.sh COMMAND...: run a command where CPython 3.14 and 3.15 are installed.
+#
+# That is a Debian unstable root of its own, with the current folder visible in it under the same
+# path. The first call makes it, which takes a minute or two and needs root on Debian; where that is
+# not given, or fails, this says so and exits with 0, unless RUNTIME_REQUIRE_SID=1 is set. The root
+# is kept in RUNTIME_SID_ROOT, by default /var/cache/runtime-sid, for later calls.
+#
+#   tests/in_debian_sid.sh python3.15 -m tests.pythons
+set -euo pipefail
+
+root=${RUNTIME_SID_ROOT:-/var/cache/runtime-sid}
+versions="3.14 3.15"
+
+left_out() {
+  echo "tests/in_debian_sid.sh: left out: $1" >&2
+  [ "${RUNTIME_REQUIRE_SID:-0}" = 0 ] && exit 0
+  exit 1
+}
+
+make_root() {
+  command -v debootstrap > /dev/null || {
+    apt-get update -q && apt-get install -y -q --no-install-recommends debootstrap
+  } || return 1
+  local packages=ca-certificates,g++,gcc,git,make,openssl,procps version
+  for version in $versions; do
+    packages+=,python$version,python$version-dev,python$version-venv,libpython$version-testsuite
+  done
+  local mirror
+  mirror=$(sed -nE 's/^(URIs:|deb( \[[^]]*\])?) *(https?:[^ ]*).*/\3/p' \
+    /etc/apt/sources.list /etc/apt/sources.list.d/* 2> /dev/null | head -n 1)
+  rm -rf --one-file-system "$root.new"
+  debootstrap --variant=minbase --include="$packages" sid "$root.new" "$mirror" || return 1
+  # The commands inside reach the package registries as those outside do.
+  local path
+  for path in /etc/resolv.conf /etc/pip.conf /etc/xdg/pip "$HOME/.config/pip" /etc/ssl/certs \
+    /usr/local/share/ca-certificates; do
+    [ -e "$path" ] || continue
+    mkdir -p "$root.new$(dirname "$path")"
+    cp -RL --remove-destination "$path" "$root.new$(dirname "$path")/" 2> /dev/null || true
+  done
+  mv "$root.new" "$root"
+}
+
+if [ -z "${RUNTIME_IN_SID_NAMESPACE:-}" ]; then
+  [ "$(uname -s)" = Linux ] || left_out "this is not Linux"
+  grep -qx 'ID=debian' /etc/os-release 2> /dev/null || left_out "this is not Debian"
+  [ "$(id -u)" = 0 ] || left_out "it needs root"
+  # A mount namespace of its own: nothing stays mounted when the command has ended.
+  unshare --mount --propagation private true 2> /dev/null || left_out "unshare is not permitted"
+  RUNTIME_IN_SID_NAMESPACE=1 exec unshare --mount --propagation private "$0" "$@"
+fi
+
+[ -d "$root" ] || make_root >&2 || left_out "the root could not be made, see above"
+
+here=$(pwd -P)
+mkdir -p "$root$here"
+for folder in /proc /sys /dev; do
+  mount --rbind "$folder" "$root$folder"
+done
+mount --bind "$here" "$root$here"
+unset RUNTIME_IN_SID_NAMESPACE
+# shellcheck disable=SC2016 # These are the arguments of the inner shell.
+exec chroot "$root" /bin/bash -c 'cd "$0" && exec "$@"' "$here" "$@"

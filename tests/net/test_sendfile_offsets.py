@@ -1,0 +1,337 @@
+"""Which part of a file is sent, and where the file is positioned then, in each way of sending.
+
+The part begins at ``offset``, also when that is 0, wherever the file was positioned before. It ends
+after ``count`` bytes, or at the file's end. The position is then behind the last byte sent.
+
+Source: python/cpython#150107 and the standard library's documentation of ``loop.sendfile``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import runtime
+from tests.net.transport_tools import LOCAL, PATIENCE, Recorder, collect_reports
+from tests.support.asyncio_reference import FIXED, MakeLoop, run, unless_faulty
+from tests.support.certificates import NAME, Certificates, client_context, server_context
+
+CONTENT = bytes(range(251)) * 1_200
+"""Longer than one read of the fallback, and of a length that no power of two divides."""
+
+SIZE = len(CONTENT)
+
+Send = Callable[..., Coroutine[Any, Any, int]]
+"""Called with a file, an offset and a count; returns how many bytes were sent."""
+
+
+@dataclass(frozen=True)
+class Channel:
+    """The way to a server on TCP or on a Unix socket, perhaps with TLS."""
+
+    loop: Any
+    address: Any
+    tls: dict[str, Any]
+
+    @property
+    def is_unix(self) -> bool:
+        return isinstance(self.address, str)
+
+    async def transport(self) -> Any:
+        if self.is_unix:
+            return (
+                await self.loop.create_unix_connection(asyncio.Protocol, self.address, **self.tls)
+            )[0]
+        return (await self.loop.create_connection(asyncio.Protocol, *self.address, **self.tls))[0]
+
+    async def writer(self, module: Any) -> Any:
+        if self.is_unix:
+            return (await module.open_unix_connection(self.address, **self.tls))[1]
+        return (await module.open_connection(*self.address, **self.tls))[1]
+
+
+async def by_transport(channel: Channel, *request: Any) -> int:
+    transport = await channel.transport()
+    try:
+        sent: int = await channel.loop.sendfile(transport, *request)
+    finally:
+        transport.close()
+    return sent
+
+
+async def by_writer(channel: Channel, *request: Any) -> int:
+    writer = await channel.writer(runtime)
+    try:
+        sent: int = await writer.sendfile(*request)
+    finally:
+        writer.close()
+        await writer.wait_closed()
+    return sent
+
+
+async def by_transport_of_writer(channel: Channel, *request: Any) -> int:
+    writer = await channel.writer(runtime)
+    try:
+        sent: int = await channel.loop.sendfile(writer.transport, *request)
+    finally:
+        writer.close()
+        await writer.wait_closed()
+    return sent
+
+
+async def by_transport_of_asyncio_s_writer(channel: Channel, *request: Any) -> int:
+    writer = await channel.writer(asyncio)
+    try:
+        sent: int = await channel.loop.sendfile(writer.transport, *request)
+    finally:
+        writer.close()
+        await writer.wait_closed()
+    return sent
+
+
+async def by_socket(channel: Channel, *request: Any) -> int:
+    with socket.socket(socket.AF_UNIX if channel.is_unix else socket.AF_INET) as sock:
+        sock.setblocking(False)
+        await channel.loop.sock_connect(sock, channel.address)
+        sent: int = await channel.loop.sock_sendfile(sock, *request)
+        return sent
+
+
+OURS = [
+    by_transport,
+    by_writer,
+    by_transport_of_writer,
+    by_transport_of_asyncio_s_writer,
+    by_socket,
+]
+
+
+def ways(*of_asyncio: Send, works: bool = FIXED) -> pytest.MarkDecorator:
+    """Run a test with ``make_loop``, ``send`` and ``kind``: a raw socket has no TLS."""
+    cases = []
+    for kind in ("tcp", "unix", "tls"):
+        for send in OURS:
+            if send is by_socket and kind == "tls":
+                continue
+            name = f"{send.__name__}-{kind}"
+            cases.append(pytest.param(runtime.new_event_loop, send, kind, id=name))
+            if send in of_asyncio:
+                loop = asyncio.SelectorEventLoop
+                cases.append(unless_faulty(loop, send, kind, name=f"asyncio-{name}", works=works))
+    return pytest.mark.parametrize(("make_loop", "send", "kind"), cases)
+
+
+each_file = pytest.mark.parametrize("opened", ["buffered", "unbuffered", "read", "in memory"])
+
+
+def out_of_step(make_loop: MakeLoop, opened: str) -> bool:
+    """Return whether the position cannot be told.
+
+    When the system has sent a file, asyncio moves the descriptor, but not the file object, which
+    counts from its buffer.
+    """
+    return make_loop is asyncio.SelectorEventLoop and opened == "buffered"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "content"
+    path.write_bytes(CONTENT)
+    return path
+
+
+def open_file(opened: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Open the content; without ``os.sendfile`` when it is to be "read"."""
+    if opened == "read":
+        monkeypatch.delattr(os, "sendfile", raising=False)
+    elif not hasattr(os, "sendfile"):
+        pytest.skip("this system has no sendfile")
+    if opened == "in memory":
+        return io.BytesIO(CONTENT)
+    return path.open("rb", buffering=0 if opened == "unbuffered" else -1)
+
+
+async def sent_through(
+    send: Send, kind: str, certificates: Certificates, *request: Any
+) -> tuple[int, bytes]:
+    """Send to a server of ``kind``; return the call's result and the bytes that have arrived."""
+    loop = asyncio.get_running_loop()
+    served: list[Recorder] = []
+
+    def factory() -> Recorder:
+        served.append(Recorder())
+        return served[-1]
+
+    tls: dict[str, Any] = {}
+    server: Any
+    with tempfile.TemporaryDirectory() as folder:
+        if kind == "unix":
+            server = await loop.create_unix_server(factory, str(Path(folder, "socket")))
+        else:
+            context = server_context(certificates) if kind == "tls" else None
+            server = await loop.create_server(factory, *LOCAL, ssl=context)
+        if kind == "tls":
+            tls = {"ssl": client_context(certificates), "server_hostname": NAME}
+        try:
+            channel = Channel(loop, server.sockets[0].getsockname(), tls)
+            async with asyncio.timeout(PATIENCE):
+                sent = await send(channel, *request)
+            while not served:
+                await asyncio.sleep(0)
+            await served[0].until_lost()
+        finally:
+            server.close()
+    return sent, bytes(served[0].received)
+
+
+PARTS = [
+    (0, None),
+    (0, 1),
+    (0, SIZE),
+    (0, SIZE + 1),
+    (7, None),
+    (7, SIZE - 7),
+    (7, SIZE),
+    (SIZE - 1, 1),
+    (SIZE - 1, None),
+]
+"""Offsets and counts."""
+
+
+@ways(by_transport, by_socket)
+@each_file
+def test_the_part_that_is_asked_for_is_sent(
+    make_loop: MakeLoop,
+    send: Send,
+    kind: str,
+    opened: str,
+    path: Path,
+    certificates: Certificates,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        reports = collect_reports()
+        with open_file(opened, path, monkeypatch) as file:
+            for offset, count in PARTS:
+                file.seek(100)
+                expected = CONTENT[offset:][:count]
+                outcome = await sent_through(send, kind, certificates, file, offset, count)
+                assert outcome == (len(expected), expected)
+                if not out_of_step(make_loop, opened):
+                    assert file.tell() == offset + len(expected)
+                    assert file.read(10) == CONTENT[offset:][len(expected) :][:10]
+        assert reports == []
+
+    run(make_loop, main())
+
+
+@ways(by_transport, by_socket)
+@each_file
+def test_the_default_offset_is_the_beginning(
+    make_loop: MakeLoop,
+    send: Send,
+    kind: str,
+    opened: str,
+    path: Path,
+    certificates: Certificates,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        with open_file(opened, path, monkeypatch) as file:
+            for move, size in (("read", 1000), ("seek", 1000), ("seek", SIZE)):
+                getattr(file, move)(size)
+                assert await sent_through(send, kind, certificates, file) == (SIZE, CONTENT)
+                if not out_of_step(make_loop, opened):
+                    assert file.tell() == SIZE
+
+    run(make_loop, main())
+
+
+@ways(by_transport, by_socket)
+@pytest.mark.parametrize("opened", ["unbuffered", "read", "in memory"])
+def test_behind_the_end_there_is_nothing_to_send(
+    make_loop: MakeLoop,
+    send: Send,
+    kind: str,
+    opened: str,
+    path: Path,
+    certificates: Certificates,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        with open_file(opened, path, monkeypatch) as file:
+            for offset in (SIZE, SIZE + 1000):
+                file.seek(100)
+                assert await sent_through(send, kind, certificates, file, offset) == (0, b"")
+                assert file.tell() == offset
+
+    run(make_loop, main())
+
+
+@ways(by_transport, by_socket)
+@each_file
+def test_a_file_may_be_sent_part_by_part(
+    make_loop: MakeLoop,
+    send: Send,
+    kind: str,
+    opened: str,
+    path: Path,
+    certificates: Certificates,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        with open_file(opened, path, monkeypatch) as file:
+            received = b""
+            while len(received) < SIZE:
+                sent, part = await sent_through(
+                    send, kind, certificates, file, file.tell(), SIZE // 3 + 1
+                )
+                assert sent == len(part)
+                received += part
+            assert received == CONTENT
+            again = await sent_through(send, kind, certificates, file, 0, 10)
+            assert again == (10, CONTENT[:10])
+            assert file.tell() == 10
+
+    run(make_loop, main())
+
+
+BAD: list[tuple[Any, Any, type[Exception]]] = [
+    (-1, None, ValueError),
+    ("1", None, TypeError),
+    (1.0, None, TypeError),
+    (0, 0, ValueError),
+    (0, -1, ValueError),
+    (0, "1", TypeError),
+    (0, 1.0, TypeError),
+]
+
+
+@ways(by_socket, works=True)
+def test_bad_offsets_and_counts_are_refused(
+    make_loop: MakeLoop,
+    send: Send,
+    kind: str,
+    path: Path,
+    certificates: Certificates,
+) -> None:
+    """Where asyncio's ``sendfile`` reads the file, it checks nothing."""
+
+    async def main() -> None:
+        with path.open("rb", buffering=0) as file:
+            file.seek(100)
+            for offset, count, error in BAD:
+                with pytest.raises(error, match="integer"):
+                    await sent_through(send, kind, certificates, file, offset, count)
+                assert file.tell() == 100
+
+    run(make_loop, main())

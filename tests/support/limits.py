@@ -1,0 +1,58 @@
+"""The limit of time that each test has, and the stacks that a test shows which exceeds it.
+
+pytest-timeout interrupts a test that takes longer than its limit, and shows the stacks of the other
+threads. What a test of a runtime waits for is rather in its tasks, so they are shown as well. A
+test that not even a signal can interrupt ends the whole run: ``faulthandler_exit_on_timeout`` in
+pyproject.toml, and the limit of a pass in ``tests/matrix.py``.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from runtime.kernel.registry import running_loops
+
+SLOW = 600.0
+"""Seconds that a test has which is marked as slow, or which builds the package."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give slow tests, and those that build, their own limit; pyproject.toml has the usual one."""
+    for item in items:
+        takes_long = item.get_closest_marker("slow") or item.get_closest_marker("build")
+        if takes_long and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(SLOW))
+
+
+def stacks_of_tasks() -> str:
+    """Return the stacks of all tasks of the loops that run, in whatever thread."""
+    text = io.StringIO()
+    for thread, loop in list(running_loops.items()):
+        print(f"Tasks of {loop!r} in thread {thread}:", file=text)
+        for task in list(loop.tasks):
+            print(f"{task!r}", file=text)
+            task.print_stack(file=text)
+    return text.getvalue()
+
+
+def with_stacks_of_tasks(dump_stacks: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Have pytest-timeout's ``dump_stacks`` show the stacks of tasks as well."""
+
+    def dump_all(terminal: Any) -> None:
+        dump_stacks(terminal)
+        terminal.sep("~", title="Tasks")
+        terminal.write(stacks_of_tasks())
+
+    return dump_all
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Complete the report of pytest-timeout."""
+    plugin: Any = config.pluginmanager.get_plugin("timeout")
+    if plugin is None:
+        raise pytest.UsageError("pytest-timeout is not installed: a hang would not be a failure.")
+    plugin.dump_stacks = with_stacks_of_tasks(plugin.dump_stacks)

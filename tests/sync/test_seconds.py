@@ -1,0 +1,158 @@
+"""Delays and timeouts are any real number, and nothing else; alike in both builds."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+import runtime
+from tests.sync.tools import never
+
+
+class Index:
+    def __index__(self) -> int:
+        return 0
+
+
+class Real(float):
+    pass
+
+
+NUMBERS: list[Any] = [0, False, 0.001, Decimal("0.001"), Fraction(1, 1000), Real(0.001), Index()]
+NO_NUMBERS: list[Any] = ["0.1", b"1", [1], object(), 1j]
+NANS: list[Any] = [float("nan"), Decimal("nan")]
+
+
+def loop() -> runtime.Loop:
+    return runtime.get_running_loop()
+
+
+async def call_later(delay: Any) -> None:
+    called = loop().create_future()
+    loop().call_later(delay, called.set_result, None)
+    await called
+
+
+async def call_at(delay: Any) -> None:
+    called = loop().create_future()
+    handle = loop().call_at(delay, called.set_result, None)
+    assert type(handle.when()) is float
+    await called
+
+
+async def timeout(delay: Any) -> None:
+    with pytest.raises(TimeoutError):
+        async with runtime.timeout(delay):
+            await never()
+
+
+async def timeout_at(when: Any) -> None:
+    with pytest.raises(TimeoutError):
+        async with runtime.timeout_at(when):
+            await never()
+
+
+async def reschedule(when: Any) -> None:
+    with pytest.raises(TimeoutError):
+        async with runtime.timeout(None) as limit:
+            limit.reschedule(when)
+            await never()
+
+
+async def wait_for(delay: Any) -> None:
+    with pytest.raises(TimeoutError):
+        await runtime.wait_for(runtime.create_task(never()), delay)
+
+
+async def wait(delay: Any) -> None:
+    task = runtime.create_task(never())
+    try:
+        done, pending = await runtime.wait([task], timeout=delay)
+        assert (done, pending) == (set(), {task})
+    finally:
+        task.cancel()
+
+
+async def as_completed(delay: Any) -> None:
+    task = runtime.create_task(never())
+    try:
+        with pytest.raises(TimeoutError):
+            async for _ in runtime.as_completed([task], timeout=delay):
+                pass
+    finally:
+        task.cancel()
+
+
+async def shut_server_down(delay: Any) -> None:
+    async def handle(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await runtime.start_server(handle, "127.0.0.1", 0)
+    reader, writer = await runtime.open_connection(*server.sockets[0].getsockname())
+    try:
+        await server.shutdown(delay)
+        assert await reader.read() == b""
+    finally:
+        writer.close()
+        server.close()
+        await server.wait_closed()
+
+
+async def sleep(delay: Any) -> None:
+    assert await runtime.sleep(delay, "result") == "result"
+
+
+TAKERS: list[Callable[[Any], Awaitable[None]]] = [
+    sleep,
+    call_later,
+    call_at,
+    timeout,
+    timeout_at,
+    reschedule,
+    wait_for,
+    wait,
+    as_completed,
+    shut_server_down,
+]
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=repr)
+@pytest.mark.parametrize("take", TAKERS)
+def test_any_real_number(take: Callable[[Any], Any], number: Any) -> None:
+    runtime.run(take(number))
+
+
+@pytest.mark.parametrize("bad", NO_NUMBERS, ids=repr)
+@pytest.mark.parametrize("take", TAKERS)
+def test_nothing_else(take: Callable[[Any], Any], bad: Any) -> None:
+    with pytest.raises(TypeError, match="takes a number of seconds, not"):
+        runtime.run(take(bad))
+
+
+@pytest.mark.parametrize("nan", NANS, ids=repr)
+@pytest.mark.parametrize("take", TAKERS)
+def test_no_nan(take: Callable[[Any], Any], nan: Any) -> None:
+    with pytest.raises(ValueError, match="takes a number of seconds, not NaN"):
+        runtime.run(take(nan))
+
+
+def test_call_later_and_call_at_take_no_none() -> None:
+    event_loop = runtime.new_event_loop()
+    for call in (event_loop.call_later, event_loop.call_at):
+        with pytest.raises(TypeError, match="takes a number of seconds, not None"):
+            call(None, print)  # type: ignore[arg-type]
+    event_loop.close()
+
+
+def test_a_threshold_for_slow_callbacks() -> None:
+    event_loop = runtime.new_event_loop()
+    event_loop.watch_slow_callbacks(Decimal(60))
+    event_loop.watch_slow_callbacks(None)
+    with pytest.raises(TypeError, match="takes a number of seconds"):
+        event_loop.watch_slow_callbacks("1")  # type: ignore[arg-type]
+    event_loop.close()
