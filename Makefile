@@ -2,7 +2,8 @@
 # compiler is used where there is one. PYTHON chooses the interpreter: make test PYTHON=python3.13
 
 PYTHON ?= python3
-VENV := .venv
+# Another one for another system root: see tests/in_debian_sid.sh.
+VENV ?= .venv
 BIN := $(VENV)/bin
 # Which Python that is: the environment is made anew when it is another than it was made with.
 INTERPRETER := $(shell $(PYTHON) -c 'import sys; print(*sys.version_info[:3], sys.base_prefix)')
@@ -11,7 +12,7 @@ SOURCES := setup.py pyproject.toml \
 	$(sort $(shell find src -name '*.py' -o -name '*.[ch]' -o -name py.typed))
 LOG := build/install.log
 # The libraries of `make ecosystem` have an environment of their own: some bring plugins for pytest.
-ECOSYSTEM := build/ecosystem
+ECOSYSTEM ?= build/ecosystem
 # Options for what the target runs: make run ARGS="--connections 500", make test ARGS="-- -k queue"
 ARGS ?=
 
@@ -96,7 +97,7 @@ $(VENV)/build.stamp: $(VENV)/tools.stamp $(SOURCES)
 	@$(BIN)/python -m pip install --verbose --disable-pip-version-check --no-deps \
 		--no-build-isolation --force-reinstall . > $(LOG) 2>&1 || { cat $(LOG); exit 1; }
 	@grep -E '^ *(WARNING \(runtime\)|src/.*: error: )' $(LOG) | awk '!seen[$$0]++'
-	@cd build && ../$(BIN)/python -m runtime
+	@cd build && $(abspath $(BIN))/python -m runtime
 	@echo '$(SOURCES)' > $@
 
 ifneq ($(SOURCES),$(shell cat $(VENV)/build.stamp 2>/dev/null))
@@ -117,7 +118,7 @@ endif
 $(ECOSYSTEM)/build.stamp: $(ECOSYSTEM)/tools.stamp $(SOURCES)
 	$(ECOSYSTEM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
 		--force-reinstall .
-	@cd build && ecosystem/bin/python -m runtime
+	@cd build && $(abspath $(ECOSYSTEM))/bin/python -m runtime
 	@echo '$(SOURCES)' > $@
 
 ifneq ($(SOURCES),$(shell cat $(ECOSYSTEM)/build.stamp 2>/dev/null))

@@ -6,7 +6,10 @@
 # not given, or fails, this says so and exits with 0, unless RUNTIME_REQUIRE_SID=1 is set. The root
 # is kept in RUNTIME_SID_ROOT, by default /var/cache/runtime-sid, for later calls.
 #
-#   tests/in_debian_sid.sh python3.15 -m tests.pythons
+#   tests/in_debian_sid.sh python3.15 -m tests.pythons --all
+#   tests/in_debian_sid.sh make test PYTHON=python3.15 VENV=build/venv-3.15
+#
+# A virtual environment that is made inside works inside only: give it a folder of its own, as above.
 set -euo pipefail
 
 root=${RUNTIME_SID_ROOT:-/var/cache/runtime-sid}
@@ -39,6 +42,8 @@ make_root() {
     mkdir -p "$root.new$(dirname "$path")"
     cp -RL --remove-destination "$path" "$root.new$(dirname "$path")/" 2> /dev/null || true
   done
+  # A mirror may lag behind, and what is installed later must fit what is there.
+  echo 'Acquire::Check-Valid-Until "false";' > "$root.new/etc/apt/apt.conf.d/mirror"
   mv "$root.new" "$root"
 }
 

@@ -164,7 +164,8 @@ async def send_file(
             raise ConnectionError(errno.ENOTCONN, "socket is not connected") from error
         raise
     finally:
-        _move_to(file, source, position)
+        if position > offset or is_seekable(file):
+            _move_to(file, source, position)
     return position - offset
 
 

@@ -77,6 +77,7 @@ class AsCompleted(Generic[T]):
                 await getter
             except BaseException:
                 self._left += 1  # This step has taken nothing: another one may.
+                getter.cancel()
                 if not getter.cancelled() and self._done:
                     self._wake_one()  # It was meant for us: pass it on.
                 raise
