@@ -304,17 +304,17 @@ def step(task: TaskCore) -> None:
         else:
             outcome = _throw_into(task._coro, task._context, error)
     except CancelledError as cancelled:
-        loop.tasks.discard(task)
+        _end(loop, task)
         cancel_future(task, None, _without_kernel(cancelled))
         task = _NOBODY  # The frame of the coroutine has this one, which must not have the task.
         return
     except (KeyboardInterrupt, SystemExit) as fatal:
-        loop.tasks.discard(task)
+        _end(loop, task)
         fail_future(task, _without_kernel(fatal))
         task = _NOBODY
         raise
     except BaseException as failure:
-        loop.tasks.discard(task)
+        _end(loop, task)
         fail_future(task, _without_kernel(failure))
         task = _NOBODY
         return
@@ -332,7 +332,7 @@ def step(task: TaskCore) -> None:
         else:
             _await_other(task, outcome)
     elif type(outcome) is tuple:
-        loop.tasks.discard(task)
+        _end(loop, task)
         if task._must_cancel:
             # Cancelled in its last step: it had no await left to raise at.
             task._must_cancel = False
@@ -341,6 +341,17 @@ def step(task: TaskCore) -> None:
             finish_future(task, outcome[0])
     else:
         _await_other(task, outcome)
+
+
+def _end(loop: Scheduler, task: TaskCore) -> None:
+    """Let the loop forget a task that has ended.
+
+    It must not stay the current one, for that could be the last reference to it. Compiled code lets
+    go of the old value of an attribute before it stores the new one; so the task's finalizers, such
+    as the report of an exception that was never retrieved, would find a current task that is gone.
+    """
+    loop.tasks.discard(task)
+    loop.current = None
 
 
 def _without_kernel(error: BaseException) -> BaseException:
