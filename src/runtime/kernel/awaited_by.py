@@ -61,7 +61,8 @@ def _waiter_behind(subscriber: Any) -> Any:
     for attribute in _ATTRIBUTES:
         task = getattr(owner, attribute, None)
         if task is not None:
-            return task
+            # An iterator of as_completed() may be left behind by a task that has ended.
+            return None if task.done() else task
     return None
 
 

@@ -249,8 +249,9 @@ class FutureCore(Runnable):
 
         The call graph of Python 3.14 asks for it. Nothing is kept for that: the subscribers tell.
         """
-        found = waiters_behind([self._waiter, *(self._subscribers or ())])
-        return set(found) or None
+        found = set(waiters_behind([self._waiter, *(self._subscribers or ())]))
+        found.discard(self)  # The future that shield() returns is told of its own end.
+        return found or None
 
     @property
     def _callbacks(self) -> list[Any] | None:

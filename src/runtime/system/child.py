@@ -213,10 +213,14 @@ class Child:
         """
         if self.popen.returncode is not None:
             return False
-        if not hasattr(os, "waitid"):
-            return self.status_now() is None
         try:
-            return os.waitid(os.P_PID, self.popen.pid, _PEEK) is None
+            if hasattr(os, "waitid"):
+                return os.waitid(os.P_PID, self.popen.pid, _PEEK) is None
+            # The thread that waits holds the lock. If the status is taken here, it finds it noted.
+            pid, status = os.waitpid(self.popen.pid, os.WNOHANG)
+            if pid:
+                self.popen.returncode = os.waitstatus_to_exitcode(status)
+            return pid == 0
         except ChildProcessError:
             return False
 
