@@ -18,6 +18,7 @@ Environment variables:
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -148,11 +149,30 @@ def translate() -> None:
         debug_level="0",  # as for LEAF
         group_name=GROUP,
     )
+    mend(next(Path(part) for one in translated for part in one.sources if "__native_" in str(part)))
     complete = {extension.name: extension for extension in translated}
     for extension in NATIVE:
         vars(extension).update(vars(complete[extension.name]))
         # mypyc makes warnings errors; a compiler that warns of more must not cost the build.
         extension.extra_compile_args.append("-Wno-error")
+
+
+def mend(source: Path) -> None:
+    """Mend, in what mypyc has written, the loaders of the modules.
+
+    mypyc gives each module a ``__loader__`` of its own making. Since the library lies inside the
+    package, its path is wrong, and it is not ``__spec__.loader``, of which Python 3.15 warns for
+    every frame of a traceback. Without one, the import system puts its own there.
+
+    Raises RuntimeError when there is nothing to mend: this mypyc is another one.
+    """
+    text = source.read_text()
+    pattern = r"(rv = CPyImport_SetDunderAttrs\((\w+),[^;]*\);)\n"
+    without = r'\1\n    if (rv == 0) rv = PyObject_SetAttrString(\2, "__loader__", Py_None);\n'
+    mended, count = re.subn(pattern, without, text)
+    if count != len(COMPILED):
+        raise RuntimeError(f"{source} sets the attributes of {count} modules, not {len(COMPILED)}")
+    source.write_text(mended)
 
 
 class BuildPackage(build_py):

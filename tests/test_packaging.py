@@ -133,6 +133,14 @@ def test_modules_are_compiled_all_or_none() -> None:
     assert suffixes == dict.fromkeys(suffixes, expected)
 
 
+def test_every_module_has_the_loader_of_its_spec() -> None:
+    """Python 3.15 warns of another one in every traceback that passes through the module."""
+    for name in compiled_modules():
+        module = importlib.import_module(name)
+        assert module.__spec__ is not None
+        assert module.__loader__ is module.__spec__.loader
+
+
 def test_no_other_module_is_compiled() -> None:
     libraries = {path.name.partition(".")[0] for path in build.FOLDER.rglob("*.so")} - {"_leaf"}
     modules = {name.rpartition(".")[2] for name in compiled_modules()}
