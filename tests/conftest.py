@@ -21,6 +21,9 @@ __all__ = [
     "pytest_sessionfinish",
 ]
 
+_REFERENCE = {"asyncio", "new_asyncio_loop"}
+"""Parts of the ids of tests that run on asyncio itself."""
+
 ECOSYSTEM = Path(__file__).parent / "ecosystem"
 
 
@@ -54,5 +57,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     limits.pytest_collection_modifyitems(items)
     for item in items:
         callspec = getattr(item, "callspec", None)
-        if callspec is not None and "asyncio" in callspec.id.split("-"):
+        if callspec is not None and _REFERENCE & set(callspec.id.split("-")):
             item.add_marker("yardstick")
