@@ -1,4 +1,4 @@
-"""What is installed, held against the interpreter that runs it: a mismatch gets a clear message."""
+"""Checks of the installed package against the interpreter: a mismatch gets a clear message."""
 
 from __future__ import annotations
 
