@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,19 @@ def no_leaks() -> Iterator[None]:
         pytest.fail(f"left behind by the test: {', '.join(found)}", pytrace=False)
 
 
+@cache
+def make_hypothesis_generator() -> None:
+    """Have hypothesis make its random numbers' generator before anything is frozen.
+
+    It warns where it finds no reference to the generator that it has just made, and the collector
+    does not look for references in what is frozen, which the holder of that one would be.
+    """
+    if "hypothesis" in sys.modules:
+        from hypothesis import given, strategies
+
+        given(strategies.none())(lambda nothing: None)()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def finalizers_run() -> Iterator[None]:
     """Collect garbage at the end of a module, so that its finalizers run with its tests.
@@ -100,6 +114,7 @@ def finalizers_run() -> Iterator[None]:
     What was there before the module is left alone, until ``pytest_sessionfinish``: a suite comes to
     a million objects, and the collector, or ``gc.get_objects()``, would go through them each time.
     """
+    make_hypothesis_generator()
     gc.freeze()
     yield
     gc.collect()
