@@ -23,6 +23,9 @@ PEERS = ("asyncio", "uvloop", "rloop", "trio", "curio")
 AHEAD = """\
 Where a peer was ahead. Within the spread means that it was behind in a quarter of the rounds."""
 MARKS = f"{BEGIN}\n{END}\n{GRID_BEGIN}\n{GRID_END}\n"
+SUMMARY_BEGIN = "<!-- CPython {version}: begin -->"
+"""Where a page has one table for all cases on a Python that is not the one of its other figures."""
+SUMMARY_END = "<!-- CPython {version}: end -->"
 COMPARISONS = (("runtime-compiled", "uvloop"), ("runtime-pure", "asyncio"))
 """What the grid is about: whose figures are held against whose."""
 
@@ -111,16 +114,29 @@ def _grid_rows(record: Record, ours: str, peer: str) -> Iterator[str]:
             yield _row([server, f"{size:,}", *map(_factor, factors)])
 
 
+def summary(record: Record) -> str:
+    """Return the figures of a report without headings: one table, and the losses."""
+    cases = list(record.cases.values())
+    lines = [*_introduction(record), "", *_table(record, cases), "", AHEAD, ""]
+    lines += list(losses(record)) or ["- none"]
+    if any(case.warnings for case in cases):
+        lines += ["", "Left out, and reasons for doubt:", "", *_doubts(record)]
+    return "\n".join(lines)
+
+
+def _introduction(record: Record) -> Iterator[str]:
+    yield f"{_origin(record, COMMAND)} Medians of one operation; a factor"
+    yield "is the median of the rounds' own; above 1 means that `runtime` was faster, or smaller."
+    yield ""
+    yield "| contender | version |"
+    yield "| --- | --- |"
+    for name, version in record.versions.items():
+        yield _row([name, version])
+
+
 def figures(record: Record) -> str:
     """Return the part of the page that is made of a report."""
-    lines = [
-        f"{_origin(record, COMMAND)} Medians of one operation; a factor",
-        "is the median of the rounds' own; above 1 means that `runtime` was faster, or smaller.",
-        "",
-        "| contender | version |",
-        "| --- | --- |",
-        *(_row([name, version]) for name, version in record.versions.items()),
-    ]
+    lines = [*_introduction(record)]
     for heading in HEADINGS:
         cases = [case for case in record.cases.values() if subject(case.name) == heading]
         if cases:
@@ -186,9 +202,15 @@ def lacks(page: str) -> list[str]:
 def replaced(page: str, record: Record) -> str:
     """Return a page with new figures between its marks: those that the report has.
 
-    Raises ValueError when it has no marks.
+    A page that has marks for the Python that was measured gets a summary there. Raises ValueError
+    when it has no marks.
     """
     own = {name: case for name, case in record.cases.items() if name in CASES}
+    version = record.machine["python"].removeprefix("CPython ").rpartition(".")[0]
+    begin = SUMMARY_BEGIN.format(version=version)
+    if begin in page:
+        text = summary(dataclasses.replace(record, cases=own))
+        return _with(page, begin, text, SUMMARY_END.format(version=version))
     if own.keys() - GRID.keys():
         text = figures(dataclasses.replace(record, cases=own))
         page = _with(page, BEGIN, text, END)

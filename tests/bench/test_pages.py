@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -128,6 +129,20 @@ def test_what_a_page_s_figures_lack_is_named(record: Record) -> None:
 
 def test_the_page_in_the_documentation_lacks_nothing() -> None:
     assert markdown.lacks((ROOT / "docs" / "performance.md").read_text()) == []
+
+
+def test_a_python_with_marks_of_its_own_gets_a_summary(record: Record) -> None:
+    before = markdown.replaced(markdown.MARKS, record)
+    machine = {**record.machine, "python": "CPython 3.13.1"}
+    record = dataclasses.replace(record, machine=machine)
+    page = f"{before}<!-- CPython 3.13: begin -->\nold\n<!-- CPython 3.13: end -->\nafter\n"
+    text = markdown.replaced(page, record)
+    assert text.startswith(before)
+    assert text.endswith("\n<!-- CPython 3.13: end -->\nafter\n")
+    assert "old" not in text
+    new = text.removeprefix(before)
+    assert "- `switch_1k`, runtime-compiled: 0.67x uvloop" in new
+    assert all(f"| `{case}` |" in new for case in record.cases)
 
 
 def test_a_page_without_marks_is_refused(record: Record) -> None:
