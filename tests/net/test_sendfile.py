@@ -317,8 +317,10 @@ def test_bad_requests(path: Path) -> None:
             with pytest.raises(TypeError, match="offset must be"):
                 await loop.sock_sendfile(one, file, wrong)
             one.setblocking(True)
+            loop.set_debug(True)
             with pytest.raises(ValueError, match="non-blocking"):
                 await loop.sock_sendfile(one, file)
+            loop.set_debug(False)
             with socket.socket(type=socket.SOCK_DGRAM) as datagrams:
                 datagrams.setblocking(False)
                 with pytest.raises(ValueError, match="SOCK_STREAM"):

@@ -130,7 +130,7 @@ def test_a_refused_connection() -> None:
     runtime.run(main())
 
 
-def test_a_blocking_socket_is_refused() -> None:
+def test_a_blocking_socket_is_refused_in_debug_mode() -> None:
     async def main() -> None:
         loop = runtime.get_running_loop()
         with socket.socket() as sock:
@@ -148,7 +148,7 @@ def test_a_blocking_socket_is_refused() -> None:
                 with pytest.raises(ValueError, match="non-blocking"):
                     await call
 
-    runtime.run(main())
+    runtime.run(main(), debug=True)
 
 
 def test_cancelled_while_waiting() -> None:
@@ -305,5 +305,29 @@ def test_large_sendall_to_a_thread() -> None:
             with one:
                 await loop.sock_sendall(one, b"x" * 10_000_000)
             assert await receiving == b"x" * 10_000_000
+
+    runtime.run(main())
+
+
+def test_a_scope_in_the_name_stays() -> None:
+    """What the caller gives as numbers goes before it, unless that is 0."""
+    connected_to: list[Any] = []
+
+    class Connecting(socket.socket):
+        def connect(self, address: Any, /) -> None:
+            connected_to.append(address)
+
+    name, number = socket.if_nameindex()[0][1], socket.if_nameindex()[0][0]
+
+    async def main() -> None:
+        loop = runtime.get_running_loop()
+        with Connecting(socket.AF_INET6) as sock:
+            sock.setblocking(False)
+            for given in ((), (0,), (0, 0), (7, 0), (0, 9), (7, 9)):
+                await loop.sock_connect(sock, (f"fe80::1%{name}", 80, *given))
+            await loop.sock_connect(sock, ("fe80::1", 80, 7, 9))
+        assert [address[1] for address in connected_to] == [80] * 7
+        scoped = [(0, number)] * 3 + [(7, number), (0, 9), (7, 9), (7, 9)]
+        assert [address[2:] for address in connected_to] == scoped
 
     runtime.run(main())

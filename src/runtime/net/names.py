@@ -111,6 +111,16 @@ def literal_address(
     return None
 
 
+def _check_port(port: object) -> None:
+    """Raise OverflowError for a number that is no port: the system would take it modulo 65536."""
+    try:
+        number = int(port) if isinstance(port, (int, str, bytes)) else 0
+    except ValueError:
+        return  # The name of a service.
+    if not 0 <= number <= 65535:
+        raise OverflowError(f"port must be 0-65535, not {port!r}")
+
+
 async def resolve(
     loop: LoopCore,
     host: str | bytes | None,
@@ -121,10 +131,12 @@ async def resolve(
     proto: int = 0,
     flags: int = 0,
 ) -> list[AddressInfo]:
-    """Return the addresses of a host, at least one; raises OSError when there is none.
+    """Return the addresses of a host, at least one.
 
-    What is not a literal address goes through the loop's ``getaddrinfo``.
+    What is not a literal address goes through the loop's ``getaddrinfo``. Raises OSError when there
+    is none, OverflowError for a port that there cannot be.
     """
+    _check_port(port)
     literal = literal_address(host, port, family, kind, proto)
     if literal is not None:
         return [literal]

@@ -19,7 +19,7 @@ from runtime.kernel.core import LoopCore
 from runtime.kernel.descriptors import writable
 from runtime.kernel.errors import SendfileNotAvailableError
 from runtime.net.layers import Lower, Top
-from runtime.net.socket_calls import check_socket
+from runtime.net.socket_calls import never_waiting
 from runtime.net.sockets import sock_sendall
 from runtime.net.stream_socket import StreamSocket
 
@@ -45,19 +45,19 @@ async def sock_sendfile(
     ``file.tell()`` tells. Where ``os.sendfile`` cannot serve, the file is read, in threads, and
     sent; or, without ``fallback``, SendfileNotAvailableError is raised.
     """
-    check_socket(sock, "sock_sendfile")
-    check_request(file, offset, count)
-    if sock.type != socket.SOCK_STREAM:
-        raise ValueError(f"only SOCK_STREAM type sockets are supported, not {sock!r}")
-    try:
-        fd = sock.fileno()
-        room = functools.partial(writable, loop, fd)
-        return await send_file(fd, file, offset, count, room)
-    except SendfileNotAvailableError:
-        if not fallback:
-            raise
-    send = functools.partial(sock_sendall, loop, sock)
-    return await send_by_reading(loop, send, file, offset, count)
+    with never_waiting(loop, sock, "sock_sendfile"):
+        check_request(file, offset, count)
+        if sock.type != socket.SOCK_STREAM:
+            raise ValueError(f"only SOCK_STREAM type sockets are supported, not {sock!r}")
+        try:
+            fd = sock.fileno()
+            room = functools.partial(writable, loop, fd)
+            return await send_file(fd, file, offset, count, room)
+        except SendfileNotAvailableError:
+            if not fallback:
+                raise
+        send = functools.partial(sock_sendall, loop, sock)
+        return await send_by_reading(loop, send, file, offset, count)
 
 
 def check_request(file: Any, offset: object, count: object) -> None:

@@ -6,8 +6,10 @@ descriptor; a subclass, whose methods may do something else, through its methods
 
 from __future__ import annotations
 
+import contextlib
+import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from runtime.kernel import leaf
@@ -30,15 +32,48 @@ def check_socket(sock: Any, operation: str) -> None:
         raise TypeError(f"{operation}() takes a plain socket, not the TLS socket {sock!r}.")
 
 
+def waits_itself(loop: LoopCore, sock: Any, operation: str) -> bool:
+    """Return whether the calls of ``sock`` wait themselves: it is blocking, or has a time-out.
+
+    Raises ValueError for such a socket in debug mode, as asyncio does, and TypeError for a TLS
+    socket.
+    """
+    if sock.gettimeout() == 0 or loop.debug:
+        check_socket(sock, operation)
+        return False
+    return True
+
+
+def _is_ready(sock: Any, event: int) -> bool:
+    poll = select.poll()
+    poll.register(sock.fileno(), event)
+    return bool(poll.poll(0))
+
+
+@contextlib.contextmanager
+def never_waiting(loop: LoopCore, sock: socket.socket, operation: str) -> Iterator[None]:
+    """Have a socket non-blocking for a while. Raises what ``waits_itself`` raises."""
+    if not waits_itself(loop, sock, operation):
+        yield
+        return
+    timeout = sock.gettimeout()
+    sock.setblocking(False)
+    try:
+        yield
+    finally:
+        if sock.fileno() >= 0:
+            sock.settimeout(timeout)
+
+
 def receive(loop: LoopCore, sock: Any, size: Any) -> bytes | Readiness:
     """Receive up to ``size`` bytes, ``b""`` at the end; or return what to await before another try.
 
-    Raises what ``check_socket`` raises, and OSError.
+    Raises what ``waits_itself`` raises, and OSError.
     """
     if type(sock) is not _Socket or type(size) is not int or not 0 < size <= _MOST:
         return _receive_by_method(loop, sock, size)
     if sock.gettimeout() != 0:
-        check_socket(sock, "sock_recv")
+        return _receive_by_method(loop, sock, size)
     fd: int = sock.fileno()
     if fd < 0:
         return _receive_by_method(loop, sock, size)
@@ -59,7 +94,8 @@ def receive(loop: LoopCore, sock: Any, size: Any) -> bytes | Readiness:
 
 
 def _receive_by_method(loop: LoopCore, sock: Any, size: Any) -> bytes | Readiness:
-    check_socket(sock, "sock_recv")
+    if waits_itself(loop, sock, "sock_recv") and not _is_ready(sock, select.POLLIN):
+        return readable(loop, sock.fileno())
     try:
         data: bytes = sock.recv(size)
     except (BlockingIOError, InterruptedError):
@@ -67,23 +103,31 @@ def _receive_by_method(loop: LoopCore, sock: Any, size: Any) -> bytes | Readines
     return data
 
 
-def send(sock: Any, data: Any) -> memoryview | None:
+def send(loop: LoopCore, sock: Any, data: Any) -> memoryview | None:
     """Send what the socket takes of ``data``; return the rest, None when there is none.
 
-    Raises what ``check_socket`` raises, and OSError.
+    Raises what ``waits_itself`` raises, and OSError.
     """
     size = len(data) if type(data) is bytes else memoryview(data).nbytes
-    if sock.gettimeout() != 0:
-        check_socket(sock, "sock_sendall")
     fd: int = sock.fileno()
-    if type(sock) is _Socket and size and fd >= 0:
+    if type(sock) is _Socket and size and fd >= 0 and sock.gettimeout() == 0:
         sent = _send(fd, data)
     else:
-        check_socket(sock, "sock_sendall")
-        try:
-            sent = sock.send(data)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
+        sent = _send_by_method(loop, sock, data)
     if sent == size:
         return None
     return memoryview(data).cast("B")[sent:]
+
+
+def _send_by_method(loop: LoopCore, sock: Any, data: Any) -> int:
+    waits = waits_itself(loop, sock, "sock_sendall")
+    try:
+        if waits:
+            sent: int = (
+                sock.send(data, socket.MSG_DONTWAIT) if _is_ready(sock, select.POLLOUT) else 0
+            )
+        else:
+            sent = sock.send(data)
+    except (BlockingIOError, InterruptedError):
+        return 0
+    return sent

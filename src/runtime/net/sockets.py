@@ -1,7 +1,8 @@
 """The ``sock_*`` operations: non-blocking sockets of the user's own, awaited.
 
-Each tries the socket at once, and waits only when it must. A socket must be non-blocking, as
-asyncio demands in debug mode; here a blocking one is refused always, for it would stop the loop.
+Each tries the socket at once, and waits only when it must. A socket should be non-blocking: in
+debug mode another is refused, as by asyncio. Without, such a one is read and written only when the
+system says that it is ready, so that the loop waits for no call of it.
 
 Source: "Working with socket objects directly" in the standard library's documentation of asyncio.
 """
@@ -16,7 +17,7 @@ from typing import Any, Final
 from runtime.kernel.core import LoopCore
 from runtime.kernel.descriptors import Readiness, readable, writable
 from runtime.net.names import resolve
-from runtime.net.socket_calls import check_socket, receive, send
+from runtime.net.socket_calls import never_waiting, receive, send, waits_itself
 
 Buffer = bytes | bytearray | memoryview
 
@@ -36,7 +37,8 @@ async def sock_recv(loop: LoopCore, sock: socket.socket, nbytes: int) -> bytes:
 
 async def sock_recv_into(loop: LoopCore, sock: socket.socket, buf: Any) -> int:
     """Receive into a writable buffer; return the number of bytes. Cancellation safe."""
-    check_socket(sock, "sock_recv_into")
+    if waits_itself(loop, sock, "sock_recv_into"):
+        await readable(loop, sock.fileno())
     while True:
         try:
             return sock.recv_into(buf)
@@ -46,7 +48,8 @@ async def sock_recv_into(loop: LoopCore, sock: socket.socket, buf: Any) -> int:
 
 async def sock_recvfrom(loop: LoopCore, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
     """Receive one datagram of up to ``bufsize`` bytes, and its sender. Cancellation safe."""
-    check_socket(sock, "sock_recvfrom")
+    if waits_itself(loop, sock, "sock_recvfrom"):
+        await readable(loop, sock.fileno())
     while True:
         try:
             return sock.recvfrom(bufsize)
@@ -58,7 +61,8 @@ async def sock_recvfrom_into(
     loop: LoopCore, sock: socket.socket, buf: Any, nbytes: int = 0
 ) -> tuple[int, Any]:
     """Receive one datagram into a buffer; return its size and its sender. Cancellation safe."""
-    check_socket(sock, "sock_recvfrom_into")
+    if waits_itself(loop, sock, "sock_recvfrom_into"):
+        await readable(loop, sock.fileno())
     if not nbytes:
         nbytes = memoryview(buf).nbytes
     while True:
@@ -73,15 +77,16 @@ async def sock_sendall(loop: LoopCore, sock: socket.socket, data: Buffer) -> Non
 
     Not cancellation safe: after a cancellation nobody knows how much was sent.
     """
-    rest = send(sock, data)
+    rest = send(loop, sock, data)
     while rest is not None:
         await writable(loop, sock.fileno())
-        rest = send(sock, rest)
+        rest = send(loop, sock, rest)
 
 
 async def sock_sendto(loop: LoopCore, sock: socket.socket, data: Buffer, address: Any) -> int:
     """Send one datagram to ``address``; return the number of bytes sent. Cancellation safe."""
-    check_socket(sock, "sock_sendto")
+    if waits_itself(loop, sock, "sock_sendto"):
+        await writable(loop, sock.fileno())
     while True:
         try:
             return sock.sendto(data, address)
@@ -94,17 +99,31 @@ async def sock_connect(loop: LoopCore, sock: socket.socket, address: Any) -> Non
 
     Not cancellation safe: the attempt goes on in the system; close the socket.
     """
-    check_socket(sock, "sock_connect")
-    if sock.family in (socket.AF_INET, socket.AF_INET6):
-        host, port = address[:2]
-        found = await resolve(
-            loop, host, port, family=sock.family, kind=sock.type, proto=sock.proto
-        )
-        # What the caller said of flow and scope stays.
-        address = (*found[0][4][:2], *address[2:]) if len(address) > 2 else found[0][4]
-    if sock.family == getattr(socket, "AF_UNIX", None):
-        await _connect_unix(loop, sock, address)
-        return
+    with never_waiting(loop, sock, "sock_connect"):
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            host, port = address[:2]
+            found = await resolve(
+                loop, host, port, family=sock.family, kind=sock.type, proto=sock.proto
+            )
+            address = _with_given(found[0][4], address[2:])
+        if sock.family == getattr(socket, "AF_UNIX", None):
+            await _connect_unix(loop, sock, address)
+        else:
+            await _connect(loop, sock, address)
+
+
+def _with_given(resolved: tuple[Any, ...], given: tuple[int, ...]) -> tuple[Any, ...]:
+    """Return an address with the flow and the scope that the caller gave, unless these are 0.
+
+    A scope may come from the name too, as in ``fe80::1%eth0``.
+    """
+    numbers = list(resolved[2:])
+    for place, number in enumerate(given[: len(numbers)]):
+        numbers[place] = number or numbers[place]
+    return (*resolved[:2], *numbers)
+
+
+async def _connect(loop: LoopCore, sock: socket.socket, address: Any) -> None:
     try:
         sock.connect(address)
         return
@@ -145,7 +164,8 @@ async def sock_accept(loop: LoopCore, sock: socket.socket) -> tuple[socket.socke
 
     Cancellation safe.
     """
-    check_socket(sock, "sock_accept")
+    if waits_itself(loop, sock, "sock_accept"):
+        await readable(loop, sock.fileno())
     while True:
         try:
             connection, address = sock.accept()
