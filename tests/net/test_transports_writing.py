@@ -47,7 +47,7 @@ async def receive(peer: socket.socket, size: int) -> bytes:
 async def receive_between_turns(peer: socket.socket) -> bytes:
     """Receive until the end, never while the loop writes: what it writes fills the socket."""
     peer.setblocking(False)
-    parts = []
+    parts: list[bytes] = []
     while True:
         await asyncio.sleep(0)
         with contextlib.suppress(BlockingIOError):
