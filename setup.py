@@ -17,6 +17,7 @@ Environment variables:
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
@@ -74,6 +75,9 @@ MYPY = "mypy>=2.4,<2.5"
 
 # The compiled modules share one library, which lies inside the package under this name.
 GROUP = "runtime._compiled"
+
+# How the text of a signature ends, as Python reads it from what documents a function in C.
+SIGNATURE_END = r"\n--\n\n"
 
 
 def wanted(variable: str) -> bool:
@@ -149,7 +153,11 @@ def translate() -> None:
         debug_level="0",  # as for LEAF
         group_name=GROUP,
     )
-    mend(next(Path(part) for one in translated for part in one.sources if "__native_" in str(part)))
+    library = next(
+        Path(part) for one in translated for part in one.sources if "__native_" in str(part)
+    )
+    mend(library)
+    document(library)
     complete = {extension.name: extension for extension in translated}
     for extension in NATIVE:
         vars(extension).update(vars(complete[extension.name]))
@@ -173,6 +181,68 @@ def mend(source: Path) -> None:
     if count != len(COMPILED):
         raise RuntimeError(f"{source} sets the attributes of {count} modules, not {len(COMPILED)}")
     source.write_text(mended)
+
+
+Edits = dict[int, tuple[int, str]]
+"""What replaces parts of a text: by where a part begins, where it ends, and the replacement."""
+
+
+def document(source: Path) -> None:
+    """Put the docstrings into what mypyc has written, which has the signatures only.
+
+    Raises RuntimeError when a public one has no place there: this mypyc is another one.
+    """
+    text = source.read_text()
+    edits: Edits = {}
+    for path in COMPILED:
+        module = Path(path).stem
+        for node in ast.parse(Path(path).read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                _document_class(text, edits, module, node)
+            elif isinstance(node, ast.FunctionDef):
+                _document(text, edits, f"(PyCFunction)CPyPy_{module}___{node.name},", node)
+    parts = []
+    done = 0
+    for begin, (end, replacement) in sorted(edits.items()):
+        parts += [text[done:begin], replacement]
+        done = end
+    source.write_text("".join([*parts, text[done:]]))
+
+
+def _document_class(text: str, edits: Edits, module: str, node: ast.ClassDef) -> None:
+    prefix = f"{module}___{node.name}"
+    _document(text, edits, f"PyTypeObject CPyType_{prefix}_template_ = {{", node)
+    for method in node.body:
+        if isinstance(method, ast.FunctionDef):
+            decorators = [one.id for one in method.decorator_list if isinstance(one, ast.Name)]
+            if "property" in decorators:
+                _document(text, edits, f"(getter){prefix}_get_{method.name},", method)
+            else:
+                _document(text, edits, f"(PyCFunction)CPyPy_{prefix}___{method.name},", method)
+
+
+def _document(text: str, edits: Edits, marker: str, node: ast.ClassDef | ast.FunctionDef) -> None:
+    """Add the docstring of what comes after ``marker`` in the C."""
+    docstring = ast.get_docstring(node)
+    if docstring is None:
+        return
+    escaped = docstring.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    begin = text.find(marker)
+    end = text.find("}", begin)
+    signature = text.rfind(SIGNATURE_END, begin, end)
+    if signature >= 0:
+        place = signature + len(SIGNATURE_END)
+        edit = place, escaped
+    else:
+        # A property has a NULL for its documentation, and another for a closure. A class without
+        # a signature has PyDoc_STR(NULL), where another macro of the same name does no harm.
+        last = text.rfind("NULL", begin, end)
+        place = text.rfind("NULL", begin, last) if marker.startswith("(getter)") else last
+        edit = place + len("NULL"), f'PyDoc_STR("{escaped}")'
+    if begin >= 0 and place >= 0:
+        edits[place] = edit
+    elif not node.name.startswith("_"):
+        raise RuntimeError(f"There is no place for the docstring of {marker}")
 
 
 class BuildPackage(build_py):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -204,3 +205,48 @@ def test_cancelled_while_a_thread_resolves(monkeypatch: pytest.MonkeyPatch) -> N
         go_on.set()
 
     runtime.run(main())
+
+
+OPENERS: dict[str, Callable[[Any], Awaitable[object]]] = {
+    "open_connection": lambda host: runtime.open_connection(host, 80),
+    "start_server": lambda host: runtime.start_server(lambda *_: None, host, 0),
+    "open_datagram": lambda host: runtime.open_datagram(remote_addr=(host, 80)),
+}
+
+
+@pytest.mark.parametrize("opener", OPENERS)
+@pytest.mark.parametrize("host", ["a..b", "x" * 70 + ".example", ".", b"a..b"])
+def test_an_odd_host_name_is_one_that_nobody_has(
+    loop: runtime.Loop, opener: str, host: str | bytes
+) -> None:
+    with pytest.raises(socket.gaierror, match=re.escape(repr(host))) as caught:
+        loop.run_until_complete(OPENERS[opener](host))
+    assert caught.value.errno == socket.EAI_NONAME
+
+
+@pytest.mark.parametrize("opener", OPENERS)
+def test_a_failed_look_up_names_the_host(loop: runtime.Loop, opener: str) -> None:
+    async def nobody(*_: object, **__: object) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    loop.getaddrinfo = nobody  # type: ignore[method-assign]
+    with pytest.raises(socket.gaierror, match="not known: host 'example.org'") as caught:
+        loop.run_until_complete(OPENERS[opener]("example.org"))
+    assert caught.value.args == (socket.EAI_NONAME, "Name or service not known")
+
+
+def test_an_unknown_service_is_named(loop: runtime.Loop) -> None:
+    with pytest.raises(socket.gaierror, match="host '127.0.0.1', port 'no-such-service'"):
+        loop.run_until_complete(runtime.open_connection("127.0.0.1", "no-such-service"))
+
+
+def test_an_occupied_address_is_told_in_asyncio_s_words(loop: runtime.Loop) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        host, port = taken.getsockname()
+        words = (
+            rf"error while attempting to bind on address \('{host}', {port}\): .*address already in"
+        )
+        with pytest.raises(OSError, match=words):
+            loop.run_until_complete(runtime.start_server(lambda *_: None, host, port))
+        with pytest.raises(OSError, match=words):
+            loop.run_until_complete(runtime.open_connection(host, port, local_addr=(host, port)))

@@ -13,7 +13,7 @@ from typing import Any
 from runtime.kernel.core import LoopCore
 from runtime.kernel.seconds import Seconds, seconds
 from runtime.net.happy_eyeballs import Attempt, interleaved, race
-from runtime.net.names import AddressInfo, resolve
+from runtime.net.names import AddressInfo, binding_failed, resolve
 from runtime.net.plain_sockets import check_stream_socket, check_unix_socket
 from runtime.net.sockets import sock_connect
 from runtime.net.unix import connect_unix
@@ -180,8 +180,7 @@ def _bind_local(
         try:
             sock.bind(address)
         except OSError as error:
-            text = f"error while attempting to bind on address {address!r}: {error.strerror}"
-            errors.append(OSError(error.errno, text))
+            errors.append(OSError(error.errno, binding_failed(address, error)))
         else:
             return True
     if not matching:

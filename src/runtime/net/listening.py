@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from runtime.kernel.core import LoopCore
-from runtime.net.names import AddressInfo, resolve
+from runtime.net.names import AddressInfo, binding_failed, resolve
 from runtime.net.plain_sockets import check_stream_socket, check_unix_socket, note_use
 from runtime.net.server import Server
 from runtime.net.unix import bind_unix, socket_file
@@ -146,7 +146,7 @@ def _bind(
                 return None  # IPv6 is compiled in, but off on this host.
             raise OSError(
                 error.errno,
-                f"error while attempting to bind on address {address!r}: {error.strerror}",
+                binding_failed(address, error),
             ) from None
     except BaseException:
         sock.close()

@@ -121,6 +121,16 @@ def _check_port(port: object) -> None:
         raise OverflowError(f"port must be 0-65535, not {port!r}")
 
 
+def _target(host: object, port: object) -> str:
+    return f"host {host!r}" if isinstance(port, int) else f"host {host!r}, port {port!r}"
+
+
+def binding_failed(address: object, error: OSError) -> str:
+    """Return what is said of a socket that could not be bound, in asyncio's words."""
+    reason = (error.strerror or str(error)).lower()
+    return f"error while attempting to bind on address {address!r}: {reason}"
+
+
 async def resolve(
     loop: LoopCore,
     host: str | bytes | None,
@@ -133,16 +143,25 @@ async def resolve(
 ) -> list[AddressInfo]:
     """Return the addresses of a host, at least one.
 
-    What is not a literal address goes through the loop's ``getaddrinfo``. Raises OSError when there
-    is none, OverflowError for a port that there cannot be.
+    What is not a literal address goes through the loop's ``getaddrinfo``. Raises OSError, which
+    names the host, when there is none, OverflowError for a port that there cannot be.
     """
     _check_port(port)
-    literal = literal_address(host, port, family, kind, proto)
-    if literal is not None:
-        return [literal]
-    found = await cast(_Resolving, loop).getaddrinfo(
-        host, port, family=family, type=kind, proto=proto, flags=flags
-    )
+    try:
+        literal = literal_address(host, port, family, kind, proto)
+        if literal is not None:
+            return [literal]
+        found = await cast(_Resolving, loop).getaddrinfo(
+            host, port, family=family, type=kind, proto=proto, flags=flags
+        )
+    except UnicodeError as error:
+        # For who looks a host up it is no other case than that of a name that nobody has.
+        raise socket.gaierror(
+            socket.EAI_NONAME, f"{host!r} cannot be the name of a host: {error}"
+        ) from error
+    except socket.gaierror as error:
+        error.strerror = f"{error.strerror}: {_target(host, port)}"
+        raise
     if not found:
         raise OSError(f"getaddrinfo({host!r}) found no address")
     return list(found)
