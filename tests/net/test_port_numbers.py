@@ -77,7 +77,10 @@ def test_a_text_that_is_no_port(name: str, port: str) -> None:
 
 
 async def awaited(call: Call, port: object) -> None:
-    await call(port)
+    opened = await call(port)
+    if isinstance(opened, asyncio.AbstractServer):
+        opened.close()
+        await opened.wait_closed()
 
 
 @pytest.mark.parametrize("name", NAMES)
