@@ -412,9 +412,6 @@ def test_more_addresses_than_are_remembered() -> None:
 def test_bad_arguments_of_the_leafs_datagrams() -> None:
     one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with one, two:
-        two.send(b"x")
-        with pytest.raises(ValueError, match="AF_INET or AF_INET6"):
-            built.recvfrom(one)
         calls: list[Callable[[], object]] = [
             lambda: built.sendto(one, b"x"),
             lambda: built.sendto(7, b"x", None),

@@ -7,9 +7,11 @@
 #include <errno.h>
 #include <limits.h>
 #include <netinet/in.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 /* The addresses that datagrams came from lately. Making a Python address of the system's, and the
@@ -28,6 +30,15 @@ union internet_address {
     struct sockaddr_in6 six;
 };
 
+/* What the system writes an address to. A descriptor's number may mean a socket of another family
+ * than the socket object says, so there is room for every family; `local` is a Unix socket's path. */
+union any_address {
+    struct sockaddr any;
+    struct sockaddr_storage storage;
+    struct sockaddr_un local;
+    union internet_address internet;
+};
+
 static struct sender {
     PyObject *tuple;
     socklen_t size;
@@ -36,6 +47,19 @@ static struct sender {
 
 static unsigned short place_of[1 << TUPLE_BITS];
 
+/* Return whether the `size` bytes at `address` are a complete address of the Internet: those are
+ * remembered, and no other is looked into. */
+static int
+is_internet_address(const union any_address *address, socklen_t size)
+{
+    if (size == sizeof(struct sockaddr_in))
+        return address->any.sa_family == AF_INET;
+    if (size == sizeof(struct sockaddr_in6))
+        return address->any.sa_family == AF_INET6;
+    return 0;
+}
+
+/* The size is that of an address of the Internet. */
 static unsigned short
 place_of_address(const union internet_address *address, socklen_t size)
 {
@@ -55,46 +79,80 @@ place_of_tuple(PyObject *tuple)
     return &place_of[(uint64_t)(uintptr_t)tuple * 0x9e3779b97f4a7c15u >> (64 - TUPLE_BITS)];
 }
 
+/* An address of another family, as the socket module gives it: None for none, the path of a Unix
+ * socket, else the number of the family and the first bytes. `size` is what the system says, which
+ * may be more than there was room for. */
+static PyObject *
+make_foreign_address(const union any_address *address, socklen_t size)
+{
+    const size_t start = offsetof(struct sockaddr_un, sun_path);
+    union any_address known;
+
+    if (size == 0)
+        Py_RETURN_NONE;
+    if (size > sizeof known)
+        size = sizeof known;
+    memset(&known, 0, sizeof known);
+    memcpy(&known, address, size);
+    if (known.any.sa_family == AF_UNIX) {
+        const char *path = (const char *)&known + start;
+        size_t length = size > start ? size - start : 0;
+
+#ifdef __linux__
+        if (length > 0 && path[0] == '\0')  /* The name of a socket that no file stands for. */
+            return PyBytes_FromStringAndSize(path, (Py_ssize_t)length);
+#endif
+        return PyUnicode_DecodeFSDefaultAndSize(path, (Py_ssize_t)strnlen(path, length));
+    }
+    return Py_BuildValue("(iy#)", (int)known.any.sa_family, known.any.sa_data,
+                         (Py_ssize_t)sizeof known.any.sa_data);
+}
+
 /* The address as the socket module gives it: a host and a port, and of IPv6 the flow and the scope. */
 static PyObject *
-make_address(const union internet_address *address)
+make_address(const union any_address *address, socklen_t size)
 {
+    const union internet_address *known = &address->internet;
     char host[INET6_ADDRSTRLEN];
 
-    if (address->any.sa_family == AF_INET) {
-        inet_ntop(AF_INET, &address->four.sin_addr, host, sizeof host);
-        return Py_BuildValue("(si)", host, ntohs(address->four.sin_port));
+    if (!is_internet_address(address, size))
+        return make_foreign_address(address, size);
+    if (known->any.sa_family == AF_INET) {
+        inet_ntop(AF_INET, &known->four.sin_addr, host, sizeof host);
+        return Py_BuildValue("(si)", host, ntohs(known->four.sin_port));
     }
-    if (address->any.sa_family == AF_INET6) {
-        inet_ntop(AF_INET6, &address->six.sin6_addr, host, sizeof host);
-        return Py_BuildValue("(siII)", host, ntohs(address->six.sin6_port),
-                             ntohl(address->six.sin6_flowinfo), address->six.sin6_scope_id);
-    }
-    PyErr_SetString(PyExc_ValueError, "recvfrom() takes a socket of AF_INET or AF_INET6");
-    return NULL;
+    inet_ntop(AF_INET6, &known->six.sin6_addr, host, sizeof host);
+    return Py_BuildValue("(siII)", host, ntohs(known->six.sin6_port),
+                         ntohl(known->six.sin6_flowinfo), known->six.sin6_scope_id);
 }
 
 static PyObject *
-address_of_sender(const union internet_address *address, socklen_t size)
+address_of_sender(const union any_address *address, socklen_t size)
 {
-    unsigned short place = place_of_address(address, size);
-    struct sender *sender = &senders[place];
+    unsigned short place;
+    struct sender *sender;
     PyObject *tuple, *forgotten;
 
+    if (!is_internet_address(address, size))
+        return make_foreign_address(address, size);
+    place = place_of_address(&address->internet, size);
+    sender = &senders[place];
     if (sender->tuple != NULL && sender->size == size &&
-        memcmp(&sender->address, address, size) == 0) {
+        memcmp(&sender->address, &address->internet, size) == 0) {
         *place_of_tuple(sender->tuple) = place;
         Py_INCREF(sender->tuple);
         return sender->tuple;
     }
-    tuple = make_address(address);
+    /* Objects are made here, so that the collector may run a finalizer which receives as well: the
+     * place is looked at again afterwards. */
+    tuple = make_address(address, size);
     if (tuple == NULL)
         return NULL;
     forgotten = sender->tuple;
     Py_INCREF(tuple);
     sender->tuple = tuple;
     sender->size = size;
-    sender->address = *address;
+    memcpy(&sender->address, &address->internet, size);
     *place_of_tuple(tuple) = place;
     Py_XDECREF(forgotten);
     return tuple;
@@ -134,7 +192,7 @@ descriptor_of_socket(PyObject *sock, int *fd)
 PyObject *
 leaf_recvfrom(PyObject *Py_UNUSED(module), PyObject *sock)
 {
-    union internet_address address;
+    union any_address address;
     socklen_t size;
     ssize_t received;
     enum verdict verdict;
@@ -218,7 +276,7 @@ leaf_sendto(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs
 PyObject *
 leaf_accept(PyObject *Py_UNUSED(module), PyObject *argument)
 {
-    union internet_address address;
+    union any_address address;
     socklen_t size;
     enum verdict verdict;
     PyObject *peer, *pair;
@@ -235,7 +293,7 @@ leaf_accept(PyObject *Py_UNUSED(module), PyObject *argument)
         return NULL;
     if (accepted < 0)
         Py_RETURN_NONE;
-    peer = make_address(&address);
+    peer = make_address(&address, size);
     pair = peer != NULL ? Py_BuildValue("(iN)", accepted, peer) : NULL;
     if (pair == NULL)
         close(accepted);
