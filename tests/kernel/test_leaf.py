@@ -244,6 +244,8 @@ def test_bad_arguments_of_the_leaf() -> None:
     for wrong in (-1, 2**40):
         with pytest.raises(ValueError, match="file descriptor"):
             built.recv(wrong)
+    with pytest.raises(ValueError, match="NaN"):
+        built.epoll_wait(0)(float("nan"))
     with pytest.raises(OverflowError):
         built.recv(2**80)
     modify = built.epoll_modify(0)

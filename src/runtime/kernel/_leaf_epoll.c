@@ -18,32 +18,45 @@
  * a loop that is never idle starves no other thread. */
 #define POLLS_PER_RELEASE 64
 
+static int
+wait_milliseconds(int fd, struct epoll_event *events, double seconds)
+{
+    return epoll_wait(fd, events, MAX_EVENTS, seconds < 0 ? -1 : (int)ceil(seconds * 1e3));
+}
+
 /* Wait up to `seconds`; negative: no limit. A kernel that has epoll_pwait2 (Linux 5.11) waits to the
  * nanosecond; an older one to the next millisecond. */
 static int
 wait_for_events(int fd, struct epoll_event *events, double seconds)
 {
 #ifdef SYS_epoll_pwait2
-    static int missing;
+    /* Loops in several threads read and write this without the GIL. */
+    static int refused;
 
-    if (seconds > 0 && !missing) {
+    if (seconds > 0 && !__atomic_load_n(&refused, __ATOMIC_RELAXED)) {
         struct {
             long long tv_sec;
             long long tv_nsec;
         } limit;
-        int count;
+        int count, reason;
 
         limit.tv_sec = (long long)seconds;
         limit.tv_nsec = (long long)ceil((seconds - (double)limit.tv_sec) * 1e9);
         if (limit.tv_nsec > 999999999)
             limit.tv_nsec = 999999999;
         count = (int)syscall(SYS_epoll_pwait2, fd, events, MAX_EVENTS, &limit, NULL, 0);
-        if (count >= 0 || errno != ENOSYS)
+        if (count >= 0 || errno == EINTR)
             return count;
-        missing = 1;
+        /* The kernel has no such call, or the filter of a sandbox refuses it, for which there are
+         * several errors in use. The old call tells whether it is the descriptor that is wrong. */
+        reason = errno;
+        count = wait_milliseconds(fd, events, seconds);
+        if (count >= 0 || errno != reason)
+            __atomic_store_n(&refused, 1, __ATOMIC_RELAXED);
+        return count;
     }
 #endif
-    return epoll_wait(fd, events, MAX_EVENTS, seconds < 0 ? -1 : (int)ceil(seconds * 1e3));
+    return wait_milliseconds(fd, events, seconds);
 }
 
 static PyObject *
@@ -79,12 +92,17 @@ wait_on_epoll(PyObject *self, PyObject *timeout)
     seconds = PyFloat_AsDouble(timeout);
     if (seconds == -1.0 && PyErr_Occurred())
         return NULL;
+    if (isnan(seconds)) {
+        PyErr_SetString(PyExc_ValueError, "a timeout must be a number of seconds, not NaN");
+        return NULL;
+    }
     if (seconds > MAX_WAIT)
         seconds = MAX_WAIT;
     if (seconds == 0.0 && ++polls % POLLS_PER_RELEASE != 0) {
-        count = epoll_wait(fd, events, MAX_EVENTS, 0);
-        if (count >= 0 && PyErr_CheckSignals() < 0)
+        /* Before there are events, which would be lost if a signal's handler raised. */
+        if (PyErr_CheckSignals() < 0)
             return NULL;
+        count = epoll_wait(fd, events, MAX_EVENTS, 0);
     }
     else {
         Py_BEGIN_ALLOW_THREADS
@@ -96,6 +114,7 @@ wait_on_epoll(PyObject *self, PyObject *timeout)
             return PyErr_CheckSignals() < 0 ? NULL : PyList_New(0);
         return PyErr_SetFromErrno(PyExc_OSError);
     }
+    /* If memory runs out here, the poller arms again what was taken: see Poller.poll(). */
     list = PyList_New(count);
     for (i = 0; list != NULL && i < count; i++) {
         PyObject *pair = event_pair(&events[i]);
@@ -110,6 +129,20 @@ wait_on_epoll(PyObject *self, PyObject *timeout)
 static PyMethodDef wait_on_epoll_def = {
     "wait", wait_on_epoll, METH_O, "Wait for events, up to so many seconds; negative: no limit."};
 
+/* Make a function whose `self` is a descriptor: an int, so that reading it runs no Python code. */
+static PyObject *
+function_of(PyMethodDef *definition, int fd)
+{
+    PyObject *number = PyLong_FromLong(fd);
+    PyObject *function;
+
+    if (number == NULL)
+        return NULL;
+    function = PyCFunction_New(definition, number);
+    Py_DECREF(number);
+    return function;
+}
+
 PyObject *
 leaf_epoll_wait(PyObject *Py_UNUSED(module), PyObject *argument)
 {
@@ -117,7 +150,7 @@ leaf_epoll_wait(PyObject *Py_UNUSED(module), PyObject *argument)
 
     if (leaf_descriptor_of(argument, &fd) < 0)
         return NULL;
-    return PyCFunction_New(&wait_on_epoll_def, argument);
+    return function_of(&wait_on_epoll_def, fd);
 }
 
 /* The function that epoll_modify() makes: `self` is the epoll descriptor. The call returns at once,
@@ -147,14 +180,8 @@ PyObject *
 leaf_epoll_modify(PyObject *Py_UNUSED(module), PyObject *argument)
 {
     int fd = PyObject_AsFileDescriptor(argument);
-    PyObject *number, *function;
 
-    number = fd >= 0 ? PyLong_FromLong(fd) : NULL;
-    if (number == NULL)
-        return NULL;
-    function = PyCFunction_New(&modify_in_epoll_def, number);
-    Py_DECREF(number);
-    return function;
+    return fd >= 0 ? function_of(&modify_in_epoll_def, fd) : NULL;
 }
 
 #endif /* __linux__ */

@@ -1,0 +1,77 @@
+"""Waits where the filter of a sandbox refuses ``epoll_pwait2``.
+
+Each container runtime has had a time in which its filter did not know the call, and refused it with
+an error of its own choice.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+import pytest
+
+from tests.support.programs import run_code
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="a filter of system calls is Linux's"
+)
+
+CODE = """
+import ctypes, struct, runtime
+
+class Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
+
+def refuse(number, error):
+    # seccomp(2): compare the number of the system call; return an error, or allow it.
+    steps = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x50000 | error),
+             (0x06, 0, 0, 0x7FFF0000)]
+    program = Program(len(steps), b"".join(struct.pack("HBBI", *step) for step in steps))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, ctypes.byref(program), 0, 0):
+        raise SystemExit("no filters here")
+
+async def main():
+    loop = runtime.get_running_loop()
+    for _ in range(3):
+        before = loop.time()
+        await runtime.sleep(0.002)
+        assert loop.time() - before >= 0.002
+    print("slept")
+
+refuse(441, {error})
+runtime.run(main())
+"""
+
+
+@pytest.mark.parametrize("name", ["ENOSYS", "EPERM", "EACCES", "EINVAL", "EFAULT"])
+def test_a_refusal_of_any_kind(name: str) -> None:
+    ended = run_code(CODE.replace("{error}", str(getattr(errno, name))))
+    if "no filters here" in ended.stderr:
+        pytest.skip("this system has no filters of system calls")
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("slept\n", "", 0)
+
+
+@pytest.mark.skipif(not hasattr(errno, "EBADF"), reason="POSIX only")
+def test_a_wrong_descriptor_is_no_refusal() -> None:
+    """The error of a closed descriptor is told, and finer waits go on elsewhere."""
+    code = """
+import os, select
+from runtime.kernel import leaf
+with select.epoll() as epoll, select.epoll() as closed:
+    wait, wrong = leaf.epoll_wait(epoll.fileno()), leaf.epoll_wait(closed.fileno())
+    leaf.release(wrong)
+    if leaf.has_leaf:
+        closed.close()
+    try:
+        wrong(0.001)
+    except (OSError, ValueError) as error:
+        print(type(error).__name__)
+    print(wait(0.001))
+    leaf.release(wait)
+"""
+    ended = run_code(code)
+    assert ended.stderr == ""
+    assert ended.stdout.split("\n")[0] in ("OSError", "ValueError")
+    assert ended.stdout.endswith("[]\n")
