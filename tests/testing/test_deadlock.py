@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import io
 import signal
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any, NoReturn
 
 import pytest
@@ -119,6 +120,35 @@ async def wait_for_a_future_of_asyncio() -> None:
     await asyncio.Future(loop=loop)
 
 
+async def wait_in_a_generator() -> None:
+    async def generate() -> AsyncGenerator[None, None]:
+        await runtime.Event().wait()
+        yield
+
+    async for _ in generate():
+        pass
+
+
+async def wait_for_the_end_of_a_generator() -> None:
+    async def generate() -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await runtime.Event().wait()
+
+    generator = generate()
+    await anext(generator, None)
+    await generator.aclose()
+
+
+async def wait_behind_a_method_await() -> None:
+    class Awaitable:
+        def __await__(self) -> Generator[Any, Any, None]:
+            return wait_for_an_event().__await__()
+
+    await Awaitable()
+
+
 WAITS: list[tuple[Callable[[], Awaitable[None]], str]] = [
     (wait_for_a_future, "<Future pending"),
     (wait_for_a_lock, "Lock.__aenter__()"),
@@ -138,6 +168,9 @@ WAITS: list[tuple[Callable[[], Awaitable[None]], str]] = [
     (cancel_what_never_cleans_up, "<ALL_COMPLETED of stubborn>, in wait_for()"),
     (suspend, "arm_nothing() at"),
     (shield, "<Future pending"),
+    (wait_in_a_generator, "[unset, waiters:1]>, in Event.wait()"),
+    (wait_for_the_end_of_a_generator, "[unset, waiters:1]>, in Event.wait()"),
+    (wait_behind_a_method_await, "[unset, waiters:1]>, in Event.wait()"),
     (wait_with_asyncio, "in Event.wait()"),
     (wait_for_a_future_of_asyncio, "<Future pending"),
 ]
@@ -164,6 +197,41 @@ def test_it_says_where_a_task_waits_and_on_what(
     assert first < int(line.rpartition(":")[2]) <= last
     waits_for = next(line for line in own if "waits for" in line)
     assert words in waits_for
+
+
+def test_the_line_in_an_asynchronous_generator_is_told() -> None:
+    """So it is in whatever else shows where a task is: its repr, its stack, its call graph."""
+
+    async def generate() -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await runtime.Event().wait()
+
+    shown: list[str] = []
+
+    async def main() -> None:
+        generator = generate()
+        await anext(generator)
+        closing: Any = generator.aclose()
+        task = runtime.create_task(closing, name="closing")
+        await runtime.sleep(0)
+        printed = io.StringIO()
+        task.print_stack(file=printed)
+        shown.extend([repr(task), printed.getvalue(), runtime.format_call_graph(task)])
+        await runtime.Event().wait()
+
+    with pytest.raises(runtime.DeadlockError) as caught:
+        run(main())
+    line = generate.__code__.co_firstlineno + 4
+    in_repr, in_stack, in_graph = shown
+    assert f"generate() running at {__file__}:{line}" in in_repr
+    assert f'"{__file__}", line {line}, in generate' in in_stack
+    assert f"'{__file__}', line {line}, in async generator" in in_graph
+    report = str(caught.value).partition("  closing: ")[2]
+    assert f"generate() running at {__file__}:{line}" in report.partition("\n")[0]
+    assert f"in {generate.__qualname__}() at {__file__}:{line}" in report
+    assert "Event object at" in report
 
 
 def test_every_task_is_listed() -> None:

@@ -16,6 +16,7 @@ from types import CodeType, FrameType
 from typing import Any, TextIO
 
 from runtime.kernel.awaited_by import waiters_of
+from runtime.kernel.describe import unwrapped
 from runtime.kernel.registry import current_task
 
 _ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
@@ -93,6 +94,7 @@ def _graph_of(future: Any, limit: int | None, path: tuple[Any, ...]) -> FutureCa
     coro = future.get_coro() if limit != 0 and hasattr(future, "get_coro") else None
     frames: list[FrameType] = []
     while coro is not None:
+        coro = unwrapped(coro)
         for frame_name, next_name in (("cr_frame", "cr_await"), ("ag_frame", "ag_await")):
             if hasattr(coro, next_name):
                 frame = getattr(coro, frame_name, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import reprlib
 import sys
 import traceback
@@ -21,6 +22,19 @@ _MOST_NAMES: Final = 10
 
 _KERNEL_PREFIX: Final = "runtime.kernel"
 
+_WRAPPERS: Final = frozenset(
+    {
+        "anext_awaitable",
+        "async_generator_asend",
+        "async_generator_athrow",
+        "coroutine_wrapper",
+    }
+)
+"""The interpreter's types of what drives a coroutine or an asynchronous generator for an ``await``.
+
+They have no attribute for it; the garbage collector knows it, as the first object that they hold.
+"""
+
 
 def describe_callback(callback: Callable[..., object], args: tuple[Any, ...] = ()) -> str:
     """Return a callback as ``name(args) at file:line``."""
@@ -38,8 +52,20 @@ def describe_callback(callback: Callable[..., object], args: tuple[Any, ...] = (
     return f"{name}({arguments}){where}"
 
 
+def unwrapped(awaitable: object) -> object:
+    """Return the coroutine or asynchronous generator behind ``anext()``, ``aclose()`` and the like.
+
+    These, and ``__await__()`` of a coroutine, make objects that do not tell. Anything else is
+    returned as it is.
+    """
+    while type(awaitable).__name__ in _WRAPPERS and (held := gc.get_referents(awaitable)):
+        awaitable = held[0]
+    return awaitable
+
+
 def coroutine_frame(coro: object) -> FrameType | None:
     """Return the frame of a suspended coroutine or generator; None when there is none."""
+    coro = unwrapped(coro)
     for attribute in ("cr_frame", "gi_frame", "ag_frame"):
         frame = getattr(coro, attribute, None)
         if isinstance(frame, FrameType):
@@ -49,9 +75,10 @@ def coroutine_frame(coro: object) -> FrameType | None:
 
 def describe_coroutine(coro: object) -> str:
     """Return a coroutine as ``name() running at file:line``."""
+    coro = unwrapped(coro)
     name = getattr(coro, "__qualname__", None) or getattr(coro, "__name__", None) or repr(coro)
-    code = getattr(coro, "cr_code", None) or getattr(coro, "gi_code", None)
-    running = getattr(coro, "cr_running", False) or getattr(coro, "gi_running", False)
+    code = _attribute(coro, "cr_code", "gi_code", "ag_code")
+    running = _attribute(coro, "cr_running", "gi_running", "ag_running")
     frame = coroutine_frame(coro)
     if not isinstance(code, CodeType):
         return f"{name}()" + (" running" if running else "")
@@ -77,16 +104,19 @@ def await_frames(coro: object) -> list[FrameType]:
     """
     frames: list[FrameType] = []
     for _ in range(_CHAIN_LIMIT):
+        coro = unwrapped(coro)
         frame = coroutine_frame(coro)
         if frame is None:
             break
         if not _is_kernel_frame(frame):
             frames.append(frame)
-        inner: object = None
-        for attribute in ("cr_await", "gi_yieldfrom", "ag_await"):
-            inner = inner or getattr(coro, attribute, None)
-        coro = inner
+        coro = _attribute(coro, "cr_await", "gi_yieldfrom", "ag_await")
     return frames
+
+
+def _attribute(coro: object, *names: str) -> object:
+    """Return the attribute that a coroutine, or a generator of either kind, has of ``names``."""
+    return next((found for name in names if (found := getattr(coro, name, None)) is not None), None)
 
 
 def creation_stack() -> traceback.StackSummary:
