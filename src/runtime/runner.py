@@ -21,6 +21,7 @@ from typing import Any, Literal, TypeVar
 from runtime.kernel.deadlock import deadlock_of
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.idle import ordinary_tasks
+from runtime.kernel.signal_handlers import get_handler, set_handler
 from runtime.kernel.types import Future, Task, await_it
 from runtime.loop import Loop, new_event_loop
 
@@ -130,8 +131,8 @@ class Runner:
                 raise KeyboardInterrupt() from None
             raise
         finally:
-            if handler is not None and signal.getsignal(signal.SIGINT) is handler:
-                signal.signal(signal.SIGINT, signal.default_int_handler)
+            if handler is not None and get_handler(signal.SIGINT) is handler:
+                set_handler(signal.SIGINT, signal.default_int_handler)
 
     def _lazy_init(self) -> Loop:
         if self._state is _State.CLOSED:
@@ -144,26 +145,44 @@ class Runner:
             self._state = _State.INITIALIZED
         return self._loop
 
-    def _install_interrupt_handler(self, task: Task[Any]) -> Callable[..., None] | None:
+    def _install_interrupt_handler(self, task: Task[Any]) -> _OnInterrupt | None:
         if (
             threading.current_thread() is not threading.main_thread()
-            or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+            or get_handler(signal.SIGINT) is not signal.default_int_handler
         ):
             return None
-        handler = functools.partial(self._on_interrupt, task=task)
+        handler = _OnInterrupt(self, task)
         try:
-            signal.signal(signal.SIGINT, handler)
+            set_handler(signal.SIGINT, handler)
         except ValueError:  # A subinterpreter has a main thread, but no signals.
             return None
         return handler
 
-    def _on_interrupt(self, number: int, frame: FrameType | None, *, task: Task[Any]) -> None:
+    def on_interrupt(self, task: Task[Any]) -> None:
+        """Handle Ctrl-C while ``task`` is the main task."""
         self._interrupts += 1
         if self._interrupts == 1 and not task.done():
             task.cancel()
             task.get_loop().wake()
             return
         raise KeyboardInterrupt()
+
+
+class _OnInterrupt:
+    """The handler of SIGINT while a runner runs a main task.
+
+    It is an object whose ``repr`` looks at nothing: ``signal.getsignal`` takes that of the handler
+    on some versions of Python, also where the program asks for it.
+    """
+
+    __slots__ = ("_runner", "_task")
+
+    def __init__(self, runner: Runner, task: Task[Any]) -> None:
+        self._runner = runner
+        self._task = task
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self._runner.on_interrupt(self._task)
 
 
 def run(

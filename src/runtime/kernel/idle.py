@@ -24,6 +24,7 @@ from runtime.kernel.future import FutureCore
 from runtime.kernel.handles import Runnable
 from runtime.kernel.poller import Watcher
 from runtime.kernel.scheduler import Scheduler
+from runtime.kernel.signal_handlers import get_handler
 
 _RUNNERS = ("asyncio.runners", "runtime.runner", "unittest.signals", "pytest_timeout")
 """Modules whose signal handlers only ever end what runs: a task, a test, a test run."""
@@ -123,7 +124,7 @@ def _handles_signals() -> bool:
     Only what Ctrl-C does by default, or does in a runner, is known to come to an end by itself.
     """
     for number in signal.valid_signals():
-        handler: Any = signal.getsignal(number)
+        handler: Any = get_handler(number)
         if callable(handler) and handler is not signal.default_int_handler:
             if isinstance(handler, functools.partial):
                 handler = handler.func

@@ -26,6 +26,7 @@ from runtime.kernel.core import LoopCore
 from runtime.kernel.describe import creation_stack
 from runtime.kernel.handles import Handle
 from runtime.kernel.reports import check_callback
+from runtime.kernel.signal_handlers import get_handler, set_handler
 
 
 class _Delivery:
@@ -44,7 +45,7 @@ class _Delivery:
         if loop is None or installed is None:
             # The loop was closed in another thread, which could not put the default back; or this
             # is the child of a fork, where there is no loop to tell. So it acts as it would have.
-            signal.signal(number, _default_of(number))
+            set_handler(number, _default_of(number))
             signal.raise_signal(number)
             return
         loop.ready_append(installed.handle)
@@ -127,19 +128,19 @@ def _name(sig: int) -> str:
 
 
 def _default_of(sig: int) -> Any:
-    return signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL
+    return signal.default_int_handler if sig == signal.SIGINT else int(signal.SIG_DFL)
 
 
 def _put_back(sig: int, installed: _Installed) -> None:
     # Whoever has installed another handler since wants that one.
-    if signal.getsignal(sig) is installed.delivery:
+    if get_handler(sig) is installed.delivery:
         _install(sig, _default_of(sig))
 
 
 def _install(sig: int, handler: Any) -> None:
-    """Call ``signal.signal``; raise RuntimeError where it cannot be."""
+    """Install a handler; raise RuntimeError where it cannot be."""
     try:
-        signal.signal(sig, handler)
+        set_handler(sig, handler)
     except ValueError as error:
         raise RuntimeError(
             f"{_name(sig)} cannot be handled from here: {error}. Add and remove "

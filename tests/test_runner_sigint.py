@@ -1,0 +1,120 @@
+"""The handler of SIGINT around a run: installed, removed, and looked at by nobody meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import pytest
+
+import runtime
+import runtime.testing
+
+
+class Unprintable(Exception):
+    def __repr__(self) -> NoReturn:
+        raise ZeroDivisionError("from __repr__")
+
+    __str__ = __repr__
+
+
+class UnprintableHandler:
+    """A handler of the program's own, as `functools.partial` makes them of unprintable objects."""
+
+    def __call__(self, *args: object) -> None: ...
+
+    def __repr__(self) -> NoReturn:
+        raise ZeroDivisionError("from __repr__")
+
+
+@pytest.fixture(autouse=True)
+def default_handler() -> Iterator[None]:
+    """Check that SIGINT is handled after the test as it was before."""
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    yield
+    after = signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert after is signal.default_int_handler
+
+
+@pytest.fixture
+def unprintable_handler() -> Iterator[Any]:
+    # Not signal.signal(), which takes the repr of the handler before on Python 3.11.
+    from runtime.kernel.signal_handlers import get_handler, set_handler
+
+    handler = UnprintableHandler()
+    before = get_handler(signal.SIGUSR1)
+    set_handler(signal.SIGUSR1, handler)
+    yield handler
+    assert get_handler(signal.SIGUSR1) is handler
+    set_handler(signal.SIGUSR1, before)
+
+
+def test_an_exception_that_cannot_be_printed_is_what_is_raised() -> None:
+    async def main() -> None:
+        raise Unprintable
+
+    for _ in range(2):
+        with pytest.raises(Unprintable):
+            runtime.run(main())
+
+
+def test_a_result_that_cannot_be_printed_is_what_is_returned() -> None:
+    async def main() -> Unprintable:
+        return Unprintable()
+
+    assert type(runtime.run(main())) is Unprintable
+    with runtime.Runner() as runner:
+        assert type(runner.run(main())) is Unprintable
+
+
+def test_the_program_may_ask_for_the_handler_meanwhile() -> None:
+    async def main() -> None:
+        # A future that the main task waits for is part of the repr of the task.
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future.set_exception(Unprintable())
+        with pytest.raises(Unprintable):
+            await future
+        handler = signal.getsignal(signal.SIGINT)
+        assert handler is not signal.default_int_handler
+        assert "Task" not in repr(handler)
+
+    runtime.run(main())
+
+
+def test_a_handler_of_the_programs_own_that_cannot_be_printed() -> None:
+    from runtime.kernel.signal_handlers import set_handler
+
+    handler = UnprintableHandler()
+    set_handler(signal.SIGINT, handler)
+    try:
+        assert runtime.run(runtime.sleep(0, 1)) == 1
+    finally:
+        set_handler(signal.SIGINT, signal.default_int_handler)
+
+
+def test_debug_mode_looks_at_no_handler(unprintable_handler: Any) -> None:
+    async def main() -> int:
+        loop = runtime.get_running_loop()
+        # Nothing but the thread can wake the loop, which is when handlers are looked at.
+        future = loop.create_future()
+        threading.Timer(0.01, loop.call_soon_threadsafe, (future.set_result, 1)).start()
+        result: int = await future
+        return result
+
+    assert runtime.run(main(), debug=True) == 1
+
+
+def test_signal_handlers_of_a_loop_beside_one(unprintable_handler: Any) -> None:
+    from runtime.kernel.signal_handlers import get_handler, set_handler
+
+    async def main() -> None:
+        loop = runtime.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, print)
+        set_handler(signal.SIGUSR1, unprintable_handler)
+        loop.remove_signal_handler(signal.SIGUSR1)
+        assert get_handler(signal.SIGUSR1) is unprintable_handler
+
+    runtime.run(main())
