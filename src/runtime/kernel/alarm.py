@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from runtime.kernel.describe import described
 from runtime.kernel.future import FutureCore, cancel_future, finish_future, init_future
 from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.timers import TimerHeap
@@ -47,4 +48,4 @@ class Alarm(FutureCore):
         return done
 
     def __repr__(self) -> str:
-        return f"<Alarm {' '.join(self.describe_state())}>"
+        return described("Alarm", self.describe_state, self.describe_briefly)

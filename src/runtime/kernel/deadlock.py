@@ -6,7 +6,10 @@ from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
-from runtime.kernel.describe import await_frames, describe_coroutine
+from runtime.kernel.describe import await_frames, describe_coroutine, safe_repr
+
+_LONGEST = 1000
+"""Characters at most that tell what a task waits for."""
 
 _LIBRARIES = ("runtime.", "asyncio.")
 _SUBJECTS = ("self", "resume", "countdown")
@@ -54,7 +57,7 @@ def describe_wait(task: Any) -> list[str]:
     if awaited is None:
         lines.append("  waits for its turn")
     elif not called:
-        lines.append(f"  waits for {_shown(awaited)}")
+        lines.append(f"  waits for {safe_repr(awaited, _LONGEST)}")
     else:
         subjects = [_subject_of(frame) for frame in called]
         subject = next((each for each in subjects if each is not None), None)
@@ -64,7 +67,8 @@ def describe_wait(task: Any) -> list[str]:
             for frame, each in zip(called, subjects, strict=True)
             if each is subject
         ][-1]
-        lines.append(f"  waits for {_shown(awaited if subject is None else subject)}, in {name}()")
+        shown = safe_repr(awaited if subject is None else subject, _LONGEST)
+        lines.append(f"  waits for {shown}, in {name}()")
     return lines
 
 
@@ -75,11 +79,3 @@ def _subject_of(frame: FrameType) -> object:
             subject: object = frame.f_locals[name]
             return subject
     return None
-
-
-def _shown(subject: object) -> str:
-    """Return its ``repr``; an object whose own one fails must not keep the report from coming."""
-    try:
-        return repr(subject)
-    except Exception:
-        return object.__repr__(subject)

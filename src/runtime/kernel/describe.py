@@ -1,4 +1,11 @@
-"""How callbacks, coroutines, futures and tasks are shown in ``repr()`` and in error messages."""
+"""How callbacks, coroutines, futures and tasks are shown in ``repr()`` and in error messages.
+
+Futures, tasks, handles and queues refer to one another, and to objects of the program that refer to
+them: a callback's argument may be the set of the tasks that have that callback. If each were shown
+with all that it refers to, the text would grow exponentially, or without end. So only the outermost
+one is shown in full; within it, the others are shown briefly, and refer to nothing. What belongs to
+the program is cut to a bounded length, and a ``__repr__`` that raises harms nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +13,7 @@ import functools
 import gc
 import reprlib
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable
 from types import CodeType, FrameType
@@ -34,22 +42,112 @@ _WRAPPERS: Final = frozenset(
 
 They have no attribute for it; the garbage collector knows it, as the first object that they hold.
 """
+_LONGEST: Final = 1000
+"""Characters of a ``repr`` of ours at most. A longer one loses its middle."""
+
+_LONGEST_PART: Final = 300
+"""Characters at most of the part of a ``repr`` that is an object of the program."""
+
+
+class _Showing(threading.local):
+    """Whether the ``repr`` of an object of ours is being made in this thread."""
+
+    active = False
+
+
+_showing: Final = _Showing()
+
+_values: Final = reprlib.Repr()
+_values.maxlevel = 3
+_values.maxstring = 200
+_values.maxother = 80
+
+
+def described(
+    name: str, in_full: Callable[[], list[str]], in_brief: Callable[[], list[str]]
+) -> str:
+    """Return ``<name word word>``, the ``repr`` of an object of ours, of a bounded length.
+
+    ``in_full`` gives the words. Within the ``repr`` of another object ``in_brief`` does; these must
+    not refer to any object of the program, which could refer back to this one.
+    """
+    if _showing.active:
+        words = in_brief()
+    else:
+        _showing.active = True
+        try:
+            words = in_full()
+        finally:
+            _showing.active = False
+    return _shortened(f"<{' '.join([name, *words])}>", _LONGEST)
+
+
+def safe_repr(value: object, limit: int | None = _LONGEST_PART) -> str:
+    """Return the ``repr`` of an object of the program, at most so many characters of it."""
+    try:
+        text = repr(value)
+    except Exception as error:
+        return _unshown(value, error)
+    return text if limit is None else _shortened(text, limit)
+
+
+def shown(value: object) -> str:
+    """As ``safe_repr``; of a large container only some elements, at little cost."""
+    try:
+        return _shortened(_values.repr(value), _LONGEST_PART)
+    except Exception as error:
+        return _unshown(value, error)
+
+
+def shown_error(error: BaseException) -> str:
+    """As ``shown``, for an exception: the ``repr`` that most have shows all of their arguments."""
+    if type(error).__repr__ is not BaseException.__repr__:
+        return safe_repr(error)
+    return _shortened(f"{type(error).__name__}({', '.join(map(shown, error.args))})", _LONGEST_PART)
+
+
+def _unshown(value: object, error: Exception) -> str:
+    return f"{object.__repr__(value)[:-1]}, whose repr() raised {type(error).__name__}>"
+
+
+def _shortened(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    half = (limit - 3) // 2
+    return f"{text[:half]}...{text[-half:]}"
 
 
 def describe_callback(callback: Callable[..., object], args: tuple[Any, ...] = ()) -> str:
     """Return a callback as ``name(args) at file:line``."""
-    arguments = ", ".join([reprlib.repr(argument) for argument in args])
+    arguments = ", ".join(map(shown, args))
     inner: Any = callback
     while isinstance(inner, functools.partial):
-        bound = [reprlib.repr(argument) for argument in inner.args]
-        bound += [f"{key}={reprlib.repr(value)}" for key, value in inner.keywords.items()]
+        bound = [shown(argument) for argument in inner.args]
+        bound += [f"{key}={shown(value)}" for key, value in inner.keywords.items()]
         arguments = f"{', '.join(bound)})({arguments}"
         inner = inner.func
-    inner = getattr(inner, "__wrapped__", inner)
-    name = getattr(inner, "__qualname__", None) or getattr(inner, "__name__", None) or repr(inner)
-    code = getattr(inner, "__code__", None)
+    return _name_and_place(inner, f"({arguments})")
+
+
+def describe_callback_briefly(callback: Callable[..., object]) -> str:
+    """Return a callback as ``name at file:line``, without anything that it refers to."""
+    inner: Any = callback
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    return _name_and_place(inner, "")
+
+
+def _name_and_place(function: Any, arguments: str) -> str:
+    try:
+        function = getattr(function, "__wrapped__", function)
+        name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
+        code = getattr(function, "__code__", None)
+    except Exception:
+        name = code = None
+    if not isinstance(name, str):
+        name = safe_repr(function) if arguments else f"<{type(function).__name__} object>"
     where = f" at {code.co_filename}:{code.co_firstlineno}" if isinstance(code, CodeType) else ""
-    return f"{name}({arguments}){where}"
+    return f"{name}{arguments}{where}"
 
 
 def unwrapped(awaitable: object) -> object:
@@ -76,7 +174,9 @@ def coroutine_frame(coro: object) -> FrameType | None:
 def describe_coroutine(coro: object) -> str:
     """Return a coroutine as ``name() running at file:line``."""
     coro = unwrapped(coro)
-    name = getattr(coro, "__qualname__", None) or getattr(coro, "__name__", None) or repr(coro)
+    name = getattr(coro, "__qualname__", None) or getattr(coro, "__name__", None)
+    if not name:
+        name = f"<{type(coro).__name__} without a name>"
     code = _attribute(coro, "cr_code", "gi_code", "ag_code")
     running = _attribute(coro, "cr_running", "gi_running", "ag_running")
     frame = coroutine_frame(coro)
@@ -90,7 +190,7 @@ def describe_coroutine(coro: object) -> str:
 def describe_several(futures: Iterable[object]) -> str:
     """Return the names of tasks, and other futures as they are; of many only the first."""
     names = sorted(
-        str(future.get_name()) if hasattr(future, "get_name") else repr(future)
+        str(future.get_name()) if hasattr(future, "get_name") else safe_repr(future)
         for future in futures
     )
     more = len(names) - _MOST_NAMES

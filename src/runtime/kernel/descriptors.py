@@ -17,6 +17,7 @@ from collections.abc import Callable, Generator
 from contextvars import copy_context
 from typing import Any
 
+from runtime.kernel.describe import described
 from runtime.kernel.future import (
     FutureCore,
     fail_future,
@@ -48,7 +49,8 @@ class Readiness(FutureCore):
         return _await_readiness(self)
 
     def __repr__(self) -> str:
-        return f"<Readiness of {self._watcher!r} {' '.join(self.describe_state())}>"
+        name = f"Readiness of {self._watcher!r}"
+        return described(name, self.describe_state, self.describe_briefly)
 
 
 def _await_readiness(readiness: Readiness | None) -> Generator[Any, None, Any]:

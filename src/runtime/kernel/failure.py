@@ -14,7 +14,7 @@ from contextvars import Context
 from types import TracebackType
 from typing import Any
 
-from runtime.kernel.describe import describe_coroutine
+from runtime.kernel.describe import describe_coroutine, described, shown_error
 from runtime.kernel.handles import Reporter
 
 
@@ -55,13 +55,17 @@ class Departed:
         """Return False."""
         return False
 
+    def _describe(self) -> list[str]:
+        return [*self._describe_briefly(), f"exception={shown_error(self._failure.exception)}"]
+
+    def _describe_briefly(self) -> list[str]:
+        coro = self._failure.coro
+        if coro is None:
+            return ["finished"]
+        return ["finished", f"name={self.get_name()!r} coro=<{describe_coroutine(coro)}>"]
+
     def __repr__(self) -> str:
-        failure = self._failure
-        words = [failure.kind, "finished"]
-        if failure.coro is not None:
-            words.append(f"name={self.get_name()!r} coro=<{describe_coroutine(failure.coro)}>")
-        words.append(f"exception={failure.exception!r}")
-        return f"<{' '.join(words)}>"
+        return described(self._failure.kind, self._describe, self._describe_briefly)
 
 
 class Failure:

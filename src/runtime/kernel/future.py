@@ -21,13 +21,12 @@ coroutine ended with.
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Callable, Generator
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.kernel.awaited_by import waiters_behind
-from runtime.kernel.describe import creation_stack, describe_callback
+from runtime.kernel.describe import creation_stack, describe_callback, shown, shown_error
 from runtime.kernel.errors import CancelledError, InvalidStateError
 from runtime.kernel.failure import Failure
 from runtime.kernel.handles import Handle, Runnable
@@ -265,9 +264,9 @@ class FutureCore(Runnable):
         if not self._pending and not self._cancelled:
             failure = self._failure()
             if failure is not None:
-                words.append(f"exception={failure.exception!r}")
+                words.append(f"exception={shown_error(failure.exception)}")
             else:
-                words.append(f"result={reprlib.repr(self._result)}")
+                words.append(f"result={shown(self._result)}")
         subscribers: list[str] = []
         if self._waiter is not None:
             subscribers.append(_describe_subscriber(self._waiter))
@@ -280,6 +279,10 @@ class FutureCore(Runnable):
             frame = self._source_traceback[-1]
             words.append(f"created at {frame.filename}:{frame.lineno}")
         return words
+
+    def describe_briefly(self) -> list[str]:
+        """Return the words of the ``repr`` within that of another object, which refer to none."""
+        return [self._state.lower()]
 
 
 def refuse_second_init(self: FutureCore) -> None:

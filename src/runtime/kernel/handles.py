@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from runtime.kernel.describe import describe_callback
+from runtime.kernel.describe import describe_callback, describe_callback_briefly, described
 from runtime.kernel.native import mypyc_attr
 
 if TYPE_CHECKING:
@@ -116,15 +116,23 @@ class Handle(Runnable):
         """Return the context that the callback runs in."""
         return self._context
 
-    def __repr__(self) -> str:
-        name = type(self).__name__
+    def describe_state(self) -> list[str]:
+        """Return the words of the ``repr``, in order."""
         if self._callback is None:
-            return f"<{name} cancelled>"
-        where = ""
+            return ["cancelled"]
+        words = [describe_callback(self._callback, self._args)]
         if self.source_traceback:
             frame = self.source_traceback[-1]
-            where = f" created at {frame.filename}:{frame.lineno}"
-        return f"<{name} {describe_callback(self._callback, self._args)}{where}>"
+            words.append(f"created at {frame.filename}:{frame.lineno}")
+        return words
+
+    def describe_briefly(self) -> list[str]:
+        """Return the words of the ``repr`` within that of another object."""
+        callback = self._callback
+        return ["cancelled" if callback is None else describe_callback_briefly(callback)]
+
+    def __repr__(self) -> str:
+        return described(type(self).__name__, self.describe_state, self.describe_briefly)
 
 
 class ThreadsafeHandle(Handle):

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Final, Protocol
 
+from runtime.kernel.describe import safe_repr
+
 _logger: Final = logging.getLogger("asyncio")
 
 
@@ -126,12 +128,5 @@ def log_exception_context(context: dict[str, Any]) -> None:
             stack = "".join(traceback.format_list(value)).rstrip()
             lines.append(f"{key.replace('_', ' ')} (most recent call last):\n{stack}")
         else:
-            lines.append(f"{key}: {_safe_repr(value)}")
+            lines.append(f"{key}: {safe_repr(value, None)}")
     _logger.error("\n".join(lines), exc_info=context.get("exception"))
-
-
-def _safe_repr(value: object) -> str:
-    try:
-        return repr(value)
-    except Exception as error:
-        return f"<{type(value).__name__}, whose repr() raised {type(error).__name__}>"

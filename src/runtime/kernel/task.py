@@ -29,7 +29,7 @@ from types import CoroutineType, FrameType, GeneratorType
 from typing import Any, Final, TextIO
 
 from runtime.kernel import leaf, stacks
-from runtime.kernel.describe import coroutine_frame, describe_coroutine
+from runtime.kernel.describe import coroutine_frame, describe_coroutine, safe_repr
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.failure import Failure
 from runtime.kernel.future import (
@@ -217,16 +217,21 @@ class TaskCore(FutureCore):
 
     def describe_state(self) -> list[str]:
         """Return the words of the ``repr``, in order."""
-        words = FutureCore.describe_state(self)
+        words = self.describe_briefly()
+        if self._awaited is not None:
+            words.append(f"wait_for={safe_repr(self._awaited)}")
+        elif self._foreign is not None:
+            words.append(f"wait_for={safe_repr(self._foreign)}")
+        return [*words, *FutureCore.describe_state(self)[1:]]
+
+    def describe_briefly(self) -> list[str]:
+        """Return the words of the ``repr`` within that of another object, which refer to none."""
+        words = FutureCore.describe_briefly(self)
         if self._pending and (self._must_cancel or self._cancel_requests):
             words[0] = "cancelling"
-        words.insert(1, f"name={self.get_name()!r}")
+        words.append(f"name={safe_repr(self.get_name())}")
         if self._coro is not None:
-            words.insert(2, f"coro=<{describe_coroutine(self._coro)}>")
-        if self._awaited is not None:
-            words.insert(3, f"wait_for={self._awaited!r}")
-        elif self._foreign is not None:
-            words.insert(3, f"wait_for={self._foreign!r}")
+            words.append(f"coro=<{describe_coroutine(self._coro)}>")
         return words
 
 
@@ -385,11 +390,11 @@ def _await_other(task: TaskCore, outcome: object) -> None:
         if isinstance(outcome, list) and len(outcome) == 1 and isinstance(outcome[0], tuple):
             outcome = outcome[0]
         if isinstance(outcome, GeneratorType):
-            text = f"{task!r} yielded the generator {outcome!r}: use 'yield from' to run it."
+            text = f"{task!r} yielded {safe_repr(outcome)}: use 'yield from' to run the generator."
         else:
             text = (
-                f"{task!r} yielded {outcome!r}: a coroutine that a task runs can only yield "
-                "a future that it awaits, or None."
+                f"{task!r} yielded {safe_repr(outcome)}: a coroutine that a task runs can only "
+                "yield a future that it awaits, or None."
             )
         _refuse(task, text)
         return
@@ -399,11 +404,14 @@ def _await_other(task: TaskCore, outcome: object) -> None:
     if (future._loop if get_loop is None else get_loop()) is not task._loop:
         _refuse(
             task,
-            f"Task {task!r} got Future {future!r} attached to a different loop: "
+            f"Task {task!r} got Future {safe_repr(future)} attached to a different loop: "
             "run_coroutine_threadsafe() and wrap_future() reach across loops.",
         )
     elif not blocking:
-        _refuse(task, f"{task!r} yielded {future!r} itself: use 'await' or 'yield from' instead.")
+        _refuse(
+            task,
+            f"{task!r} yielded {safe_repr(future)} itself: use 'await' or 'yield from' instead.",
+        )
     elif future is task:
         _refuse(task, f"Task cannot await on itself, which would never end: {task!r}")
     else:

@@ -98,8 +98,13 @@ class TimerHandle(Handle):
         """Note that it is no longer in the timer heap: it is due."""
         self._heap = None
 
-    def __repr__(self) -> str:
-        return f"{Handle.__repr__(self)[:-1]} when={self._when}>"
+    def describe_state(self) -> list[str]:
+        """Return the words of the ``repr``, in order."""
+        return [*Handle.describe_state(self), f"when={self._when}"]
+
+    def describe_briefly(self) -> list[str]:
+        """Return the words of the ``repr`` within that of another object."""
+        return [*Handle.describe_briefly(self), f"when={self._when}"]
 
 
 def _before(timed: Runnable) -> float:

@@ -13,6 +13,7 @@ from contextvars import Context
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+from runtime.kernel.describe import described
 from runtime.kernel.future import FutureCore
 from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.task import TaskCore
@@ -92,7 +93,7 @@ class Future(FutureCore, _Subscriptable[T]):
             failure.retrieved = True
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {' '.join(self.describe_state())}>"
+        return described(type(self).__name__, self.describe_state, self.describe_briefly)
 
 
 class Task(TaskCore, Future[T_co]):  # type: ignore[type-var]  # nobody sets its result

@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol
 
 from runtime.kernel import leaf
 from runtime.kernel.core import LoopCore
+from runtime.kernel.describe import safe_repr
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.poller import READ, Watcher
 from runtime.kernel.running import current_task
@@ -397,7 +398,7 @@ class Server(asyncio.AbstractServer):
         await self.wait_closed()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} sockets={self.sockets!r}>"
+        return f"<{type(self).__name__} sockets={safe_repr(self.sockets)}>"
 
 
 def _finish(waiter: Future[None]) -> None:

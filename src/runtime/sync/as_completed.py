@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any, Generic, TypeVar
 
-from runtime.kernel.describe import describe_several
+from runtime.kernel.describe import describe_several, described
 from runtime.kernel.handles import Handle
 from runtime.kernel.interop import ensure_future
 from runtime.kernel.running import get_running_loop
@@ -37,7 +37,13 @@ class AsCompleted(Generic[T]):
             self._expiry = loop.call_later(timeout, self._on_timeout)
 
     def __repr__(self) -> str:
-        return f"<AsCompleted of {describe_several(self._pending)}>"
+        return described("AsCompleted", self._describe, self._describe_briefly)
+
+    def _describe(self) -> list[str]:
+        return [f"of {describe_several(self._pending)}"]
+
+    def _describe_briefly(self) -> list[str]:
+        return [f"of {len(self._pending)}"]
 
     def on_behalf_of(self) -> Any:
         """Return the first of the tasks that wait for the next end; None when none does."""

@@ -71,6 +71,13 @@ class GatheringCore(FutureCore):
             words.insert(1, f"unfinished={self._unfinished}{names}")
         return words
 
+    def describe_briefly(self) -> list[str]:
+        """Return the words of the ``repr`` within that of another object, which refer to none."""
+        words = FutureCore.describe_briefly(self)
+        if self._pending:
+            words.append(f"unfinished={self._unfinished}")
+        return words
+
     def child_ended(self, child: Any) -> None:
         """Take note that ``child`` is done, however it ended."""
         self._unfinished -= 1

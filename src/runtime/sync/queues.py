@@ -19,6 +19,7 @@ from threading import get_ident
 from typing import Any, Generic, TypeVar
 
 from runtime.kernel.core import LoopCore
+from runtime.kernel.describe import described, shown
 from runtime.kernel.errors import QueueEmpty, QueueFull, QueueShutDown
 from runtime.kernel.types import Future
 from runtime.sync.binding import bind
@@ -240,15 +241,20 @@ class Queue(Generic[T]):
         _wake_all(self._putters)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} at {id(self):#x} {self._describe()}>"
+        name = f"{type(self).__name__} at {id(self):#x}"
+        return described(name, self._describe, self._describe_briefly)
 
     def __str__(self) -> str:
-        return f"<{type(self).__name__} {self._describe()}>"
+        return described(type(self).__name__, self._describe, self._describe_briefly)
 
-    def _describe(self) -> str:
-        words = [f"maxsize={self._maxsize!r}"]
+    def _describe(self) -> list[str]:
+        words = self._describe_briefly()
         if self._items:
-            words.append(f"items={list(self._items)!r}")
+            words.insert(1, f"items={shown(list(self._items))}")
+        return words
+
+    def _describe_briefly(self) -> list[str]:
+        words = [f"maxsize={self._maxsize!r}"]
         if self._getters:
             words.append(f"getters={len(self._getters)}")
         if self._putters:
@@ -257,7 +263,7 @@ class Queue(Generic[T]):
             words.append(f"unfinished={self._unfinished}")
         if self._is_shutdown:
             words.append("shutdown")
-        return " ".join(words)
+        return words
 
 
 class PriorityQueue(Queue[T]):

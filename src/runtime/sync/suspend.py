@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar, overload
 
 from runtime.kernel.core import LoopCore
-from runtime.kernel.describe import describe_callback
+from runtime.kernel.describe import describe_callback, describe_callback_briefly, described
 from runtime.kernel.errors import CancelledError, InvalidStateError
 from runtime.kernel.running import current_task, get_running_loop
 from runtime.kernel.types import Future
@@ -115,9 +115,17 @@ class Resume(Generic[T]):
         return None if first is _GIVEN_UP else first
 
     def __repr__(self) -> str:
+        return described(f"Resume {self._state()}", self._describe, self._describe_briefly)
+
+    def _state(self) -> str:
         first = self._settled.get(None)
-        state = "waiting" if first is None else "given up" if first is _GIVEN_UP else "used"
-        return f"<Resume {state} arm={describe_callback(self._arm)}>"
+        return "waiting" if first is None else "given up" if first is _GIVEN_UP else "used"
+
+    def _describe(self) -> list[str]:
+        return [f"arm={describe_callback(self._arm)}"]
+
+    def _describe_briefly(self) -> list[str]:
+        return [f"arm={describe_callback_briefly(self._arm)}"]
 
 
 def _check_error(error: object) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any, Final, TypeVar
 
 from runtime.kernel.core import LoopCore
-from runtime.kernel.describe import describe_several
+from runtime.kernel.describe import describe_several, described
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.interop import ensure_future
 from runtime.kernel.running import get_running_loop
@@ -39,7 +39,13 @@ class _Countdown:
         self._return_when = return_when
 
     def __repr__(self) -> str:
-        return f"<{self._return_when} of {describe_several(self.futures)}>"
+        return described(self._return_when, self._describe, self._describe_briefly)
+
+    def _describe(self) -> list[str]:
+        return [f"of {describe_several(self.futures)}"]
+
+    def _describe_briefly(self) -> list[str]:
+        return [f"of {len(self.futures)}"]
 
     def on_behalf_of(self) -> Any:
         """Return the task that waits; None once it goes on."""

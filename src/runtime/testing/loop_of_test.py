@@ -23,6 +23,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from runtime.kernel.describe import safe_repr
 from runtime.loop import Loop
 from runtime.runner import Runner
 from runtime.sync.sleep import sleep
@@ -109,7 +110,7 @@ class LoopOfTest:
         self.turn()
         reports, self._reports = self._reports, []
         return [
-            f"{report.get('message')}: {report['exception']!r}"
+            f"{report.get('message')}: {safe_repr(report['exception'])}"
             if "exception" in report
             else str(report.get("message"))
             for report in reports
