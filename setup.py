@@ -7,6 +7,8 @@ Environment variables:
 
 ``RUNTIME_PURE=1``
     compiles nothing; neither mypy nor a compiler is asked for.
+``RUNTIME_REQUIRE_COMPILED=1``
+    ends the installation with an error where something that was to be compiled cannot be.
 ``RUNTIME_LEAF_ONLY=1``
     compiles the C leaf and leaves the modules interpreted. For development and tests.
 ``RUNTIME_LEAF_SANITIZE=address``
@@ -27,6 +29,7 @@ import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
@@ -92,11 +95,16 @@ def has_compiler() -> bool:
 
 
 def warn(what: str, why: object) -> None:
-    """Say on stderr what was not compiled, and that the installation works all the same."""
+    """Say on stderr what was not compiled, and that the installation works all the same.
+
+    Raises SystemExit when it must be compiled.
+    """
+    if wanted("RUNTIME_REQUIRE_COMPILED"):
+        sys.exit(f"runtime: {what} not compiled, and RUNTIME_REQUIRE_COMPILED is set: {why}")
     lines = (
         f"{what} not compiled: {why}",
         "What was not compiled is installed in pure Python: everything works, but slower.",
-        "RUNTIME_PURE=1 asks for that, without this warning.",
+        "RUNTIME_PURE=1 asks for that, without this; RUNTIME_REQUIRE_COMPILED=1 makes it an error.",
     )
     for line in lines:
         print(f"WARNING (runtime): {line}", file=sys.stderr, flush=True)
@@ -299,6 +307,18 @@ class BuildExtensions(build_ext):
         return extensions
 
 
+class BuildWheel(bdist_wheel):
+    """Builds a wheel for any platform where nothing was compiled, though it was to be."""
+
+    def run(self) -> None:
+        """Build the package, see what came of it, and make the wheel."""
+        self.run_command("build")
+        if not self.get_finalized_command("build_ext").extensions:
+            self.distribution.ext_modules = []
+            self.root_is_pure = True
+        super().run()
+
+
 def sanitize(extension: Extension, sanitizer: str) -> None:
     """Have ``extension`` built with one of the compiler's sanitizers."""
     flags = [f"-fsanitize={sanitizer}", "-fno-omit-frame-pointer"]
@@ -308,6 +328,12 @@ def sanitize(extension: Extension, sanitizer: str) -> None:
 
 if os.environ.get("RUNTIME_LEAF_SANITIZE"):
     sanitize(LEAF, os.environ["RUNTIME_LEAF_SANITIZE"])
+
+if PURE and wanted("RUNTIME_REQUIRE_COMPILED"):
+    sys.exit(
+        "runtime: RUNTIME_REQUIRE_COMPILED is set, and so is RUNTIME_PURE, or this platform is one "
+        "for which nothing is compiled."
+    )
 
 if not PURE and not has_compiler():
     warn("the kernel's modules and the C leaf were", "no C compiler was found")
@@ -319,5 +345,9 @@ setup(
     # The front end takes it for a requirement of this build; see [build-system] in pyproject.toml.
     setup_requires=[MYPY] if NATIVE[0] in EXTENSIONS else [],
     ext_modules=EXTENSIONS,
-    cmdclass={"build_ext": BuildExtensions, "build_py": BuildPackage},
+    cmdclass={
+        "bdist_wheel": BuildWheel,
+        "build_ext": BuildExtensions,
+        "build_py": BuildPackage,
+    },
 )

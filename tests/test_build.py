@@ -58,35 +58,44 @@ def compiler_script(tree: Path, special: str = "") -> str:
     return str(script)
 
 
+INHERITED = {
+    name: value
+    for name, value in os.environ.items()
+    if name not in {"PYTHONPATH", "LD_PRELOAD", "PYTHONMALLOC", "CC"}
+    and not name.startswith("RUNTIME_")
+}
+
+
+def pip(
+    tree: Path, command: str, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Have pip build what is in ``tree``, without fetching anything."""
+    if "CC" not in environment:
+        environment["CC"] = compiler_script(tree)
+    options = ("--verbose", "--no-index", "--no-deps", "--no-build-isolation")
+    return subprocess.run(
+        [sys.executable, "-m", "pip", command, *options, *arguments, "."],
+        cwd=tree,
+        env=INHERITED | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 class Installed:
     """What an installation of ``tree`` came to."""
 
     def __init__(self, tree: Path, **environment: str) -> None:
         target = tree / "installed"
         shutil.rmtree(target, ignore_errors=True)
-        if "CC" not in environment:
-            environment["CC"] = compiler_script(tree)
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if name not in {"PYTHONPATH", "LD_PRELOAD", "PYTHONMALLOC", "CC"}
-            and not name.startswith("RUNTIME_")
-        }
-        options = ("--verbose", "--no-index", "--no-deps", "--no-build-isolation", "--target")
-        done = subprocess.run(
-            [sys.executable, "-m", "pip", "install", *options, str(target), "."],
-            cwd=tree,
-            env=inherited | environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = pip(tree, "install", "--target", str(target), **environment)
         self.log = done.stdout + done.stderr
         assert done.returncode == 0, self.log
         described = subprocess.run(
             [sys.executable, "-c", DESCRIBE],
             cwd=target,
-            env=inherited | {"PYTHONPATH": str(target)},
+            env=INHERITED | {"PYTHONPATH": str(target)},
             capture_output=True,
             text=True,
             check=False,
@@ -157,3 +166,40 @@ def test_a_library_that_fails_halfway_takes_the_others_with_it(tree: Path) -> No
     built = Installed(tree, CC=compiler)
     assert (built.compiled, built.leaf, built.libraries) == (False, True, {"_leaf"})
     assert "WARNING (runtime): the kernel's modules were not compiled" in built.log
+
+
+@pytest.mark.parametrize(
+    ("environment", "reason"),
+    [
+        ({"CC": "/bin/false"}, "the kernel's modules were not compiled"),
+        ({"CC": "no-such-compiler"}, "no C compiler was found"),
+        ({"RUNTIME_PURE": "1"}, "so is RUNTIME_PURE"),
+    ],
+)
+def test_it_can_be_asked_for_that_it_is_compiled(
+    tree: Path, environment: dict[str, str], reason: str
+) -> None:
+    target = tree / "installed"
+    done = pip(
+        tree, "install", "--target", str(target), RUNTIME_REQUIRE_COMPILED="1", **environment
+    )
+    assert done.returncode != 0
+    assert reason in done.stdout + done.stderr
+    assert "RUNTIME_REQUIRE_COMPILED is set" in done.stdout + done.stderr
+    assert not target.exists()
+
+
+def test_the_wheel_of_a_failed_build_is_one_for_any_platform(tree: Path) -> None:
+    done = pip(tree, "wheel", "--wheel-dir", "wheels", CC="/bin/false")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [wheel.name.split("-", 2)[2] for wheel in (tree / "wheels").iterdir()] == [
+        "py3-none-any.whl"
+    ]
+
+
+def test_the_wheel_of_what_was_compiled_is_one_for_its_platform(tree: Path) -> None:
+    done = pip(tree, "wheel", "--wheel-dir", "wheels", RUNTIME_LEAF_ONLY="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = (tree / "wheels").iterdir()
+    assert f"-cp3{sys.version_info[1]}-" in wheel.name
+    assert "none-any" not in wheel.name
