@@ -37,17 +37,27 @@ Redirection = int | IO[Any] | None
 class _StreamPipe:
     """One pipe of a process, as the streams see it."""
 
-    __slots__ = ("end", "lower")
+    __slots__ = ("_failure", "end", "lower")
 
     def __init__(self, loop: Loop, transport: asyncio.BaseTransport, limit: int, fd: int) -> None:
         reader, writer = (None, transport) if fd == 0 else (transport, None)
         self.end = StreamEnd(loop, limit)
         self.lower = TransportLower(reader, writer)
         self.end.stand_on(self.lower)
+        self._failure: Exception | None = None
+
+    def received(self, data: bytes) -> None:
+        try:
+            self.end.received(data)
+        except Exception as error:
+            # What came is lost: a reader must not go on as if it were not.
+            self._failure = error
+            self.lower.fail(error)
+            raise
 
     def lose(self, error: BaseException | None) -> None:
         self.lower.is_over = True
-        self.end.lost(error)
+        self.end.lost(error or self._failure)
 
 
 class _StreamProtocol(asyncio.SubprocessProtocol):
@@ -80,7 +90,7 @@ class _StreamProtocol(asyncio.SubprocessProtocol):
         return pipe.end
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
-        self._pipes[fd].end.received(data)
+        self._pipes[fd].received(data)
 
     def pause_writing(self) -> None:
         self._pipes[0].end.hold_writing()

@@ -82,6 +82,9 @@ class Watcher:
     def on_fired(self, readable: bool, writable: bool) -> None:
         """Handle the one event that ``arm`` had watched; an error or a hang-up is both."""
 
+    def on_failed(self, error: BaseException) -> None:
+        """Handle that one of the methods above raised ``error``, which was reported."""
+
     def on_lost(self) -> None:
         """Handle that the descriptor was closed, and perhaps used again, by somebody else."""
 
@@ -330,6 +333,7 @@ class Poller:
                 raise
             except BaseException as error:
                 self._report("Exception while handling an event", error, watcher)
+                watcher.on_failed(error)
 
     def _select(self, timeout: float) -> list[tuple[int, int]]:
         """Wait through the selector's own interface, and give its events in epoll's form."""

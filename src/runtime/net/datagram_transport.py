@@ -443,10 +443,10 @@ class DatagramCore(Watcher):
             return
         self._stop()
         self._sock = None
-        sock.close()
         self._protocol = None
         self._transport = None
         self._context = None
+        sock.close()  # Last, for it may fail.
 
     def _notify(self, method: str, args: tuple[Any, ...], context: Context | None) -> None:
         """Call a method of the protocol, in ``context`` unless that is None."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 
 from runtime.kernel.core import LoopCore
 from runtime.kernel.types import Future
-from runtime.net.layers import Top
+from runtime.net.layers import Top, copied
 
 
 async def established(loop: LoopCore, top: Top, start: Callable[[], object]) -> None:
@@ -29,8 +28,12 @@ async def established(loop: LoopCore, top: Top, start: Callable[[], object]) -> 
             finish(error)
 
     def on_lost(top: Top) -> None:
-        # A copy, for the original stays with the connection, which the frames know that it passes.
-        finish(copy.copy(top.error) or ConnectionAbortedError("The connection was aborted."))
+        error = top.error
+        if error is None:
+            finish(ConnectionAbortedError("The connection was aborted."))
+        else:
+            # The original stays with the connection, which is known to the frames that raise it.
+            finish(copied(error) or error)
         if on_lost_before is not None:
             on_lost_before(top)
 

@@ -159,14 +159,22 @@ def lost(error: BaseException) -> BaseException:
 
     Each gets its own: an exception that is raised twice carries two tracebacks.
     """
-    again: BaseException
-    if isinstance(error, OSError):
-        # With the attributes that only some have: those of ssl.SSLError.
-        again = copy.copy(error)
-    else:
+    again = copied(error) if isinstance(error, OSError) else None
+    if again is None:
         again = ConnectionResetError("Connection lost")
     again.__cause__ = error
     return again
+
+
+def copied(error: BaseException) -> BaseException | None:
+    """Return a copy of ``error``, with attributes that only some have: those of ssl.SSLError.
+
+    Returns None when its class cannot be copied, as one whose constructor takes other arguments.
+    """
+    try:
+        return copy.copy(error)
+    except Exception:
+        return None
 
 
 def view_of(data: Any) -> memoryview:

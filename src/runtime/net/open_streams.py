@@ -272,7 +272,11 @@ class _StreamAcceptor:
         end.call_when_lost(self._detach)
         if self._tls is None:
             end.lower.start()
-            self._call(reader, writer, end)
+            try:
+                self._call(reader, writer, end)
+            except BaseException:
+                end.abort()
+                raise
         else:
             end.call_when_connected(functools.partial(self._call, reader, writer, end))
             end.lower.start()

@@ -140,10 +140,17 @@ class StreamEnd(Top):
     def give_room_up(self) -> None:
         """Have what was received so far unread, for whoever reads next."""
         room = self._room
-        if room is not None:
-            self.wants_buffer = False
-            self._room = None
-            self.unread.append(room.take(self._room_filled))
+        if room is None:
+            return
+        self.wants_buffer = False
+        self._room = None
+        filled = self._room_filled
+        try:
+            received = room.take(filled)
+        except BufferError:
+            # Something still has a view of the room, and could change the bytes through it.
+            received = bytes(room.view(0, filled))
+        self.unread.append(received)
 
     def ended(self) -> bool:
         self.eof = True
@@ -163,13 +170,15 @@ class StreamEnd(Top):
         self.closing = True
         self.error = error
         self.eof = True
-        self._wake_reader()
-        if self._drain_waiters is not None:
-            self.wake_drainers(error or ConnectionAbortedError("The connection was aborted."))
-        waiter = self.closed_waiter
-        if waiter is not None and not waiter.done():
-            finish_future(waiter, None)
-        self.pass_on_lost()
+        try:
+            self._wake_reader()
+            if self._drain_waiters is not None:
+                self.wake_drainers(error or ConnectionAbortedError("The connection was aborted."))
+        finally:
+            waiter = self.closed_waiter
+            if waiter is not None and not waiter.done():
+                finish_future(waiter, None)
+            self.pass_on_lost()
 
     # -- Reading -----------------------------------------------------------------------------------
 
@@ -178,12 +187,14 @@ class StreamEnd(Top):
         return self._reader is not None and not self._reader.done()
 
     def _wake_reader(self) -> None:
-        if self._room is not None:
-            self.give_room_up()
-        self._wanted = 0
-        reader = self._reader
-        if reader is not None and not reader.done():
-            finish_future(reader, None)
+        try:
+            if self._room is not None:
+                self.give_room_up()
+        finally:
+            self._wanted = 0
+            reader = self._reader
+            if reader is not None and not reader.done():
+                finish_future(reader, None)
 
     def readable(self, reader_name: str, wanted: int = 0) -> FutureCore:
         """Return what to await until there is more to read, the end, or a failure.

@@ -128,7 +128,11 @@ class StreamSocket(Watcher, Lower):
         self._reading = True
         upper = self._upper
         if upper is not None:
-            upper.connected()
+            try:
+                upper.connected()
+            except BaseException:
+                self.fail(None)
+                raise
         if not self.closing:
             self._watch()
 
@@ -168,9 +172,11 @@ class StreamSocket(Watcher, Lower):
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
+            buffer = None
             self.fail(error.with_traceback(None))
             return
         except Exception as error:
+            buffer = None
             upper.refused_buffer(error)
             return
         buffer = None  # Whoever it belongs to may be about to give it away.
@@ -422,6 +428,10 @@ class StreamSocket(Watcher, Lower):
     def fail(self, error: BaseException | None) -> None:
         self._close(error)
 
+    def on_failed(self, error: BaseException) -> None:
+        # What was received may be lost with it: a reader must not go on as if it were not.
+        self.fail(error)
+
     def on_lost(self) -> None:
         sock = self._sock
         if sock is not None and sock.fileno() == self.fd:
@@ -451,16 +461,26 @@ class StreamSocket(Watcher, Lower):
         self._reading = False
         self._backlog = None
         self.unsent = 0
-        self._wake_writable()
-        self._loop.poller.watch(self, 0)
-        if sock.fileno() == self.fd:
-            if self._same_file():
-                self._learn_sockname()
-                sock.close()
-            else:
-                sock.detach()
-        if upper is not None:
-            upper.lost(error)
+        try:
+            self._wake_writable()
+            self._loop.poller.watch(self, 0)
+            self._give_socket_back(sock)
+        except OSError as failure:
+            # Others closed the descriptor, or the system could not.
+            if error is None:
+                error = failure.with_traceback(None)
+        finally:
+            if upper is not None:
+                upper.lost(error)
+
+    def _give_socket_back(self, sock: socket.socket) -> None:
+        if sock.fileno() != self.fd:
+            return
+        if self._same_file():
+            self._learn_sockname()
+            sock.close()
+        else:
+            sock.detach()
 
     # -- What is known of it -----------------------------------------------------------------------
 

@@ -150,7 +150,8 @@ class TLSLayer(Upper, Lower):
         except ssl.SSLWantReadError:
             self._flush()
             return
-        except (ssl.SSLError, ValueError) as error:
+        except Exception as error:
+            # OpenSSL, the check of a certificate, or a callback of the context, which is Python.
             self._flush()  # The alert that says why.
             self.fail(error.with_traceback(None))
             return
@@ -212,7 +213,7 @@ class TLSLayer(Upper, Lower):
                 data = self._ssl.read(RECORD)
             except ssl.SSLWantReadError:
                 break
-            except ssl.SSLError as error:
+            except Exception as error:
                 self._cannot_read(error)
                 return
             if data:
@@ -243,11 +244,13 @@ class TLSLayer(Upper, Lower):
             size = ssl_object.read(RECORD, buffer)
         except ssl.SSLWantReadError:
             return False
-        except ssl.SSLError as error:
-            return self._cannot_read(error)
         except (TypeError, BufferError) as error:
+            buffer = None
             upper.refused_buffer(error)
             return False
+        except Exception as error:
+            buffer = None  # It may be given away now.
+            return self._cannot_read(error)
         self._leftover = True
         buffer = None  # Whoever it belongs to may be about to give it away.
         if size:
@@ -256,7 +259,7 @@ class TLSLayer(Upper, Lower):
             self._end_by_notice(upper)
         return True
 
-    def _cannot_read(self, error: ssl.SSLError) -> bool:
+    def _cannot_read(self, error: Exception) -> bool:
         if isinstance(error, ssl.SSLEOFError):
             # The peer ended the connection, and did not say so: bytes may be missing.
             self._truncated = True
@@ -298,7 +301,14 @@ class TLSLayer(Upper, Lower):
             if not self._input_ended:
                 self._lower.resume_reading()
             # Not from in here, which may be called by whoever is being given something.
-            self._loop.call_soon(self._read)
+            self._loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        try:
+            self._read()
+        except Exception as error:
+            self.fail(error)
+            raise
 
     # -- Writing -----------------------------------------------------------------------------------
 
@@ -344,7 +354,7 @@ class TLSLayer(Upper, Lower):
             self._flush()
             self._hold()
             return False
-        except ssl.SSLError as error:
+        except Exception as error:
             self._encrypting = False
             self._flush()
             self.fail(error.with_traceback(None))
@@ -473,19 +483,21 @@ class TLSLayer(Upper, Lower):
             self._lower.fail(error)
 
     def lost(self, error: BaseException | None) -> None:
-        self._cancel_timer()
-        if not self._is_made and error is not None and self._loop.debug:
-            # Of a server nobody else would be told; and anybody may cause it: only here.
-            _logger.debug("%r: SSL handshake failed: %r", self, error)
-        self._state = _CLOSED
         upper = self._upper
         self._upper = None
-        self._plain.clear()
-        if self._error is not None and (upper is None or upper.minds_truncation):
-            error = self._error
-        self._error = None
-        if upper is not None:
-            upper.lost(error)
+        try:
+            self._cancel_timer()
+            if not self._is_made and error is not None and self._loop.debug:
+                # Of a server nobody else would be told; and anybody may cause it: only here.
+                _logger.debug("%r: SSL handshake failed: %r", self, error)
+        finally:
+            self._state = _CLOSED
+            self._plain.clear()
+            if self._error is not None and (upper is None or upper.minds_truncation):
+                error = self._error
+            self._error = None
+            if upper is not None:
+                upper.lost(error)
 
     # -- What is known of it -----------------------------------------------------------------------
 

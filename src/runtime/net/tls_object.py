@@ -21,7 +21,7 @@ def discard(connection: ssl.SSLObject) -> bool:
             pass
     except ssl.SSLWantReadError:
         return False
-    except ssl.SSLError:
+    except Exception:
         pass  # The end without a close_notify, or nonsense: there is no use in more of it.
     return True
 
@@ -30,7 +30,7 @@ def say_goodbye(connection: ssl.SSLObject) -> None:
     """Make the close_notify, which is to be sent. Nothing that has come may be unread."""
     try:
         connection.unwrap()
-    except ssl.SSLError:
+    except Exception:
         pass  # The peer's answer cannot have come yet.
 
 

@@ -189,8 +189,9 @@ class PipeEnd(Watcher):
             return
         self.closing = True
         self.ended = True
-        self.update_watch()
+        # First, for a selector of the program's own may fail at what comes next.
         self.call_soon(self._lose_connection, error)
+        self.update_watch()
 
     def _lose_connection(self, error: BaseException | None) -> None:
         try:
