@@ -174,21 +174,66 @@ def translate() -> None:
 
 
 def mend(source: Path) -> None:
-    """Mend, in what mypyc has written, the loaders of the modules.
+    """Mend what mypyc has written in two respects; the functions below say which.
+
+    Raises RuntimeError when one of them is not what it was: this mypyc is another one.
+    """
+    text = source.read_text()
+    for repair in (with_loaders, with_stores_that_exchange):
+        try:
+            text = repair(text)
+        except ValueError as error:
+            raise RuntimeError(f"{source} is not what mypyc {MYPY} writes: {error}") from None
+    source.write_text(text)
+
+
+def with_loaders(text: str) -> str:
+    """Leave the loaders of the modules to the import system.
 
     mypyc gives each module a ``__loader__`` of its own making. Since the library lies inside the
     package, its path is wrong, and it is not ``__spec__.loader``, of which Python 3.15 warns for
     every frame of a traceback. Without one, the import system puts its own there.
-
-    Raises RuntimeError when there is nothing to mend: this mypyc is another one.
     """
-    text = source.read_text()
     pattern = r"(rv = CPyImport_SetDunderAttrs\((\w+),[^;]*\);)\n"
     without = r'\1\n    if (rv == 0) rv = PyObject_SetAttrString(\2, "__loader__", Py_None);\n'
-    mended, count = re.subn(pattern, without, text)
+    text, count = re.subn(pattern, without, text)
     if count != len(COMPILED):
-        raise RuntimeError(f"{source} sets the attributes of {count} modules, not {len(COMPILED)}")
-    source.write_text(mended)
+        raise ValueError(f"it sets the attributes of {count} modules, not {len(COMPILED)}")
+    return text
+
+
+def with_stores_that_exchange(text: str) -> str:
+    """Have a store into an attribute release the old object after the new one is in place.
+
+    mypyc releases it first. A finalizer that runs then, and comes back to the attribute, finds an
+    object that is gone, and may release it once more. Integers need no such care: to release one
+    runs nothing.
+    """
+    slot = r"(?:\(\(\w+ \*\)\w+\)|self)->\w+"
+    pattern = (
+        rf"( *)(?:if \({slot} != NULL\) \{{\n *)?CPy_DECREF\(({slot})\);\n"
+        rf"(?: *\}}\n)? *({slot}) = (\w+);\n"
+    )
+
+    def exchange(store: re.Match[str]) -> str:
+        indent, released, target, value = store.groups()
+        if released != target:
+            raise ValueError(f"it releases {released} and stores into {target}")
+        lines = (
+            "{",
+            f"    PyObject *replaced = {target};",
+            f"    {target} = {value};",
+            "    CPy_XDECREF(replaced);",
+            "}",
+        )
+        return "".join(f"{indent}{line}\n" for line in lines)
+
+    text, count = re.subn(pattern, exchange, text)
+    left = re.findall(r"\bCPy_\w*DECREF\([^;\n]*->[^;\n]*\);", text, re.IGNORECASE)
+    if left or not count:
+        raise ValueError(f"after {count} stores into attributes, this is left: {left[:3]}")
+    print(f"mended {count} stores into attributes", flush=True)
+    return text
 
 
 Edits = dict[int, tuple[int, str]]

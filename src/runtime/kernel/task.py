@@ -351,9 +351,8 @@ def step(task: TaskCore) -> None:
 def _end(loop: Scheduler, task: TaskCore) -> None:
     """Let the loop forget a task that has ended.
 
-    It must not stay the current one, for that could be the last reference to it. Compiled code lets
-    go of the old value of an attribute before it stores the new one; so the task's finalizers, such
-    as the report of an exception that was never retrieved, would find a current task that is gone.
+    It is not the current one any more: what runs from here on, such as the report of an exception
+    that was never retrieved, is no part of it. The loop's could also be the last reference to it.
     """
     loop.tasks.discard(task)
     loop.current = None
