@@ -230,7 +230,9 @@ def test_closing_with_much_unread(certificates: Certificates) -> None:
             server[1].write(b"the answer")
             server[1].close()
             assert await client[0].read() == b"the answer"
-            await close(client[1])
+            # Nor is so much read for nobody: what the client has not sent by then is refused.
+            with contextlib.suppress(ConnectionError):
+                await close(client[1])
             await server[1].wait_closed()
 
     runtime.run(main())

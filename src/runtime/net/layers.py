@@ -236,6 +236,13 @@ class Lower:
         """Return how many bytes were written and not sent yet."""
         raise NotImplementedError
 
+    def undelivered_size(self) -> int:
+        """Return how many bytes were written and have not reached the peer's system yet.
+
+        Where the system does not tell, what was sent counts as delivered.
+        """
+        raise NotImplementedError
+
     def set_water_marks(self, high: int | None, low: int | None) -> None:
         """Set the unsent bytes above which writing is held, and those at which it is resumed.
 

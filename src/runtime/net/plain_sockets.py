@@ -6,10 +6,19 @@ import contextlib
 import os
 import socket
 import ssl
+import struct
+import sys
 import weakref
 from typing import Any, Final
 
 from runtime.kernel.core import LoopCore
+
+if sys.platform != "win32":
+    import fcntl
+    import termios
+
+_SO_NWRITE: Final = 0x1024
+"""The option of macOS that tells how much is in the send buffer; Python has no name for it."""
 
 _InUse = weakref.WeakKeyDictionary[socket.socket, weakref.ref[Any]]
 _in_use: Final[_InUse] = weakref.WeakKeyDictionary()
@@ -69,6 +78,26 @@ def set_no_delay(sock: socket.socket) -> None:
         # It fails when the peer is gone already; the first read will tell.
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def undelivered_size(sock: socket.socket) -> int:
+    """Return how many sent bytes the peer's system has not acknowledged; 0 where nobody can tell.
+
+    On a Unix socket what was sent is with the peer at once.
+    """
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return 0
+    try:
+        if sys.platform == "linux":
+            answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+        elif sys.platform == "darwin":
+            answer = sock.getsockopt(socket.SOL_SOCKET, _SO_NWRITE, 4)
+        else:
+            return 0
+    except OSError:
+        return 0  # The connection is broken: nothing will be delivered any more.
+    size: int = struct.unpack("i", answer)[0]
+    return size
 
 
 def failure_behind(sock: socket.socket, error: OSError) -> OSError:

@@ -42,7 +42,7 @@ from runtime.kernel.core import LoopCore
 from runtime.kernel.future import FutureCore, finish_future
 from runtime.kernel.poller import READ, WRITE, Watcher, file_of
 from runtime.net.layers import Lower, Upper, copy_of, joined, view_of
-from runtime.net.plain_sockets import failure_behind, note_use
+from runtime.net.plain_sockets import failure_behind, note_use, undelivered_size
 
 _IOV_MAX: Final = 64
 _JOIN_MOST: Final = 64 * 1024
@@ -378,6 +378,10 @@ class StreamSocket(Watcher, Lower):
 
     def unsent_size(self) -> int:
         return self.unsent
+
+    def undelivered_size(self) -> int:
+        sock = self._sock
+        return 0 if sock is None else self.unsent + undelivered_size(sock)
 
     def set_water_marks(self, high: int | None, low: int | None) -> None:
         self._high_water, self._low_water = water_marks_of(high, low)

@@ -270,7 +270,8 @@ class StreamWriter:
         """Close the connection once everything written was sent. ``wait_closed()`` tells when.
 
         With TLS it also waits for the peer's answer, until the peer has neither read nor answered
-        for ``ssl_shutdown_timeout`` seconds.
+        for ``ssl_shutdown_timeout`` seconds. A peer that has what was written, and goes on sending,
+        is not waited for.
         """
         self._end.close()
 

@@ -12,6 +12,13 @@ Why CLOSING waits for the peer: a socket that is closed with unread bytes in it 
 destroys what was written and not read. FLUSHING lasts only while OpenSSL cannot encrypt what was
 written, because a renegotiation (TLS 1.2) waits for the peer.
 
+A peer that goes on sending is not to be listened to for as long as it likes. Since ``close()`` the
+layer drops as many bytes as were delivered to the peer meanwhile, and ``_DROP_MOST`` more. Then it
+reads nothing for ``_DROP_PAUSE`` seconds. If everything that was written has reached the peer's
+system by then, the connection is closed: the peer had time to read what is there. If not, more is
+dropped, ``_DROP_MOST`` bytes for each pause, until the time-out: the peer may be one that does not
+read before it has written.
+
 Between the layer and OpenSSL are two memory BIOs. Whatever OpenSSL puts into the outgoing one, in
 the course of reading too (alerts, key updates), is sent at once: see ``_flush``.
 
@@ -37,6 +44,12 @@ _CLOSED: Final = 4
 
 _FLUSH_AT: Final = 16 * RECORD  # Bytes encrypted before they are sent: in the processor's cache.
 
+_DROP_MOST: Final = 64 * 1024
+"""Bytes that are dropped after ``close()`` beyond what is delivered meanwhile."""
+
+_DROP_PAUSE: Final = 0.1
+"""Seconds without reading: more than a peer takes to read what its system has for it."""
+
 _WARN_AFTER: Final = 5
 _logger: Final = logging.getLogger("asyncio")
 
@@ -48,6 +61,8 @@ class TLSLayer(Upper, Lower):
     """
 
     __slots__ = (
+        "_drop_pause",
+        "_dropped",
         "_encrypting",
         "_error",
         "_handshake_timeout",
@@ -69,6 +84,7 @@ class TLSLayer(Upper, Lower):
         "_state",
         "_timer",
         "_truncated",
+        "_undelivered",
         "_unsent_before",
         "_upper",
         "_writes_lost",
@@ -122,6 +138,11 @@ class TLSLayer(Upper, Lower):
         self._writes_lost = 0
         # What was unsent when the shutdown's time was last looked at, in bytes.
         self._unsent_before = 0
+        # How many bytes more than were delivered have been dropped since ``close()``; what was
+        # undelivered when that was last looked at; and the timer of a pause.
+        self._dropped = 0
+        self._undelivered = 0
+        self._drop_pause: Any = None
         self._error: BaseException | None = None
 
     def set_upper(self, upper: Upper) -> None:
@@ -181,6 +202,10 @@ class TLSLayer(Upper, Lower):
         if timer is not None:
             self._timer = None
             timer.cancel()
+        timer = self._drop_pause
+        if timer is not None:
+            self._drop_pause = None
+            timer.cancel()
 
     # -- Reading -----------------------------------------------------------------------------------
 
@@ -194,7 +219,10 @@ class TLSLayer(Upper, Lower):
         elif state == _HANDSHAKE:
             self._handshake()
         elif state != _CLOSED:
+            self._dropped += len(data)
             self._drop_input()
+            if self._dropped >= _DROP_MOST:
+                self._pause_dropping()
 
     def _read(self) -> None:
         """Hand over what can be decrypted, unless reading is paused."""
@@ -291,12 +319,12 @@ class TLSLayer(Upper, Lower):
         return False
 
     def pause_reading(self) -> None:
-        if not self._paused:
+        if not self._paused and self._state < _FLUSHING:
             self._paused = True
             self._lower.pause_reading()
 
     def resume_reading(self) -> None:
-        if self._paused:
+        if self._paused and self._state < _FLUSHING:
             self._paused = False
             if not self._input_ended:
                 self._lower.resume_reading()
@@ -402,6 +430,9 @@ class TLSLayer(Upper, Lower):
     def unsent_size(self) -> int:
         return self._plain_size + self._lower.unsent_size()
 
+    def undelivered_size(self) -> int:
+        return self._plain_size + self._lower.undelivered_size()
+
     def set_water_marks(self, high: int | None, low: int | None) -> None:
         self._lower.set_water_marks(high, low)
 
@@ -429,7 +460,9 @@ class TLSLayer(Upper, Lower):
         if self._state != _OPEN:
             return
         self._state = _FLUSHING
+        self.takes_large = False
         self._unsent_before = self.unsent_size()
+        self._undelivered = self.undelivered_size()
         self._timer = self._loop.call_later(self._shutdown_timeout, self._shutdown_is_late)
         if not self._input_ended:
             self._lower.resume_reading()
@@ -461,6 +494,28 @@ class TLSLayer(Upper, Lower):
             self.fail(ConnectionResetError(f"The peer ended a TLS renegotiation: {lost}."))
         elif is_over:
             self._lower.close()
+
+    def _pause_dropping(self) -> None:
+        """Read nothing for a while: the peer goes on sending what nobody wants."""
+        if self._state == _CLOSED or self._drop_pause is not None or not self._drops_too_much():
+            return
+        self._lower.pause_reading()
+        self._drop_pause = self._loop.call_later(_DROP_PAUSE, self._end_drop_pause)
+
+    def _end_drop_pause(self) -> None:
+        self._drop_pause = None
+        if self._drops_too_much():
+            if self._state == _CLOSING and not self._undelivered:
+                self._lower.close()
+                return
+            self._dropped = 0
+        self._lower.resume_reading()
+
+    def _drops_too_much(self) -> bool:
+        undelivered = self.undelivered_size()
+        self._dropped -= self._undelivered - undelivered
+        self._undelivered = undelivered
+        return self._dropped >= _DROP_MOST
 
     def _discard(self) -> bool:
         """Drop what has come. Return whether no more can."""

@@ -53,6 +53,10 @@ class TransportLower(Lower):
         size: int = self._writer.get_write_buffer_size()
         return size
 
+    def undelivered_size(self) -> int:
+        """Return what is unsent: what a pipe took, it keeps for its reader."""
+        return self.unsent_size()
+
     def set_water_marks(self, high: int | None, low: int | None) -> None:
         """Set those of the writing transport."""
         self._writer.set_write_buffer_limits(high, low)
