@@ -165,9 +165,10 @@ async def create_datagram_endpoint(
             made.close()
         raise
     waiter: Future[None] = loop.create_future()
-    core.begin(transport, waiter)
+    core.introduce(transport, waiter)
     try:
         await waiter
+        core.start_receiving()
     except BaseException:
         transport.close()
         raise

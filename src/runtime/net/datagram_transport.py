@@ -25,7 +25,7 @@ from typing import Any, Final, Protocol
 from runtime.kernel import leaf
 from runtime.kernel.backlog import HIGH_WATER, LOW_WATER, water_marks_of
 from runtime.kernel.core import LoopCore
-from runtime.kernel.future import FutureCore, fail_future, finish_future
+from runtime.kernel.future import FutureCore, finish_future
 from runtime.kernel.poller import READ, WRITE, Watcher
 from runtime.net.datagram_batch import MOST, BatchSize
 
@@ -140,23 +140,28 @@ class DatagramCore(Watcher):
         self._reading = True
         self._watch()
 
-    def begin(self, transport: object, waiter: FutureCore) -> None:
-        """Introduce ``transport`` to the protocol in the next turn; then start, and tell waiter."""
-        self._transport = transport
-        self._loop.call_soon(self._begin, waiter, context=self._context)
+    def introduce(self, transport: object, waiter: FutureCore) -> None:
+        """Introduce ``transport`` to the protocol in the next turn; then finish ``waiter``.
 
-    def _begin(self, waiter: FutureCore) -> None:
+        Whoever awaits that is to call ``start_receiving``: no datagram comes before.
+        """
+        self._transport = transport
+        self._loop.call_soon(self._introduce, waiter, context=self._context)
+
+    def _introduce(self, waiter: FutureCore) -> None:
         self._notify("connection_made", (self._transport,), None)
-        if not self.closing:
-            try:
-                self.start()
-            except Exception as error:  # A selector of the program's own may raise anything.
-                self._end(error)
-                if not waiter.done():
-                    fail_future(waiter, error)
-                return
         if not waiter.done():
             finish_future(waiter, None)
+
+    def start_receiving(self) -> None:
+        """Begin to receive, unless closed. Raises what the selector does, and has then ended."""
+        if self.closing:
+            return
+        try:
+            self.start()
+        except Exception as error:  # A selector of the program's own may raise anything.
+            self._end(error)
+            raise
 
     @property
     def sock(self) -> socket.socket | None:

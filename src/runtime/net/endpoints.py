@@ -19,6 +19,7 @@ from runtime.net.establishing import established
 from runtime.net.layers import Top
 from runtime.net.listening import BACKLOG, tcp_server, unix_server
 from runtime.net.plain_sockets import check_stream_socket, peername, set_no_delay
+from runtime.net.protocol_end import ProtocolEnd
 from runtime.net.sendfile import send_file_through
 from runtime.net.server import Server
 from runtime.net.stream_transport import StreamTransport
@@ -108,8 +109,18 @@ async def _connection_on(
     except BaseException:
         sock.close()
         raise
-    await established(loop, made.end, made.lower.start)
+    await _established(loop, made.end, made.lower.start)
     return made.transport, protocol
+
+
+async def _established(loop: LoopCore, end: ProtocolEnd, start: Callable[[], object]) -> None:
+    """Wait until the connection is there; nothing is received before the caller goes on.
+
+    Many clients finish setting up their protocol after the ``await``. What a peer sends first must
+    not come before that, even if it comes along with the end of the TLS handshake.
+    """
+    await established(loop, end, start, end.hold_reading)
+    end.release_reading()
 
 
 async def connect_accepted_socket(
@@ -162,7 +173,7 @@ async def start_tls(
     lower.pause_reading()
     lower.set_upper(layer)
     early = _unread_of(protocol)
-    await established(loop, end, lambda: layer.take_over(early))
+    await _established(loop, end, lambda: layer.take_over(early))
     return upgraded
 
 

@@ -9,17 +9,27 @@ from runtime.kernel.types import Future
 from runtime.net.layers import Top, copied
 
 
-async def established(loop: LoopCore, top: Top, start: Callable[[], object]) -> None:
+async def established(
+    loop: LoopCore,
+    top: Top,
+    start: Callable[[], object],
+    on_connected: Callable[[], object] | None = None,
+) -> None:
     """Call ``start()`` in the next turn, and wait until ``top`` is told that it is connected.
 
-    Raises what ``start`` raised, or the TLS handshake failed with. Cancelled, it aborts the
-    connection.
+    ``on_connected()`` is called at that moment; the task that waits runs later. Raises what
+    ``start`` raised, or the TLS handshake failed with. Cancelled, it aborts the connection.
     """
     waiter: Future[BaseException | None] = loop.create_future()
 
     def finish(error: BaseException | None) -> None:
         if not waiter.done():
             waiter.set_result(error)
+
+    def connected() -> None:
+        finish(None)
+        if on_connected is not None:
+            on_connected()
 
     def begin() -> None:
         try:
@@ -38,7 +48,7 @@ async def established(loop: LoopCore, top: Top, start: Callable[[], object]) -> 
             on_lost_before(top)
 
     on_lost_before = top.call_when_lost(on_lost)
-    top.call_when_connected(lambda: finish(None))
+    top.call_when_connected(connected)
     starting = loop.call_soon(begin)
     try:
         error = await waiter

@@ -91,6 +91,16 @@ class ProtocolEnd(Top):
                 self._failed(error, "connection_made")
         self.pass_on_connected()
 
+    def hold_reading(self) -> None:
+        """Have nothing received until ``release_reading``."""
+        if self.lower is not None and not self.lower.is_closing():
+            self.lower.pause_reading()
+
+    def release_reading(self) -> None:
+        """Have everything received from now on, unless the protocol has paused its transport."""
+        if self.lower is not None and self.transport is not None and self.transport.is_reading():
+            self.lower.resume_reading()
+
     def received(self, data: bytes) -> None:
         if self.wants_buffer:
             self._copy_to_buffers(data)

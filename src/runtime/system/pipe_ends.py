@@ -27,7 +27,7 @@ from contextvars import Context, copy_context
 from typing import Any, Final, Protocol
 
 from runtime.kernel.core import LoopCore
-from runtime.kernel.future import FutureCore, fail_future
+from runtime.kernel.future import FutureCore, finish_future
 from runtime.kernel.poller import Watcher
 
 _logger: Final = logging.getLogger("asyncio")
@@ -73,32 +73,24 @@ class PipeEnd(Watcher):
         # What is watched instead of ``number`` while another end watches that; -1 for nothing.
         self._duplicate = -1
 
-    def start_silently(self, transport: Any) -> None:
-        """Begin at once, without a ``connection_made``."""
+    def introduce(self, transport: Any, waiter: FutureCore) -> None:
+        """Schedule ``connection_made(transport)``, and ``waiter`` to be finished after that.
+
+        Whoever awaits the waiter is to call ``begin``: the protocol is told nothing more before.
+        """
+        self.transport = transport
+        self.call_soon(self.protocol.connection_made, transport)
+        self.call_soon(_finish, waiter)
+
+    def begin(self, transport: Any) -> None:
+        """Watch the pipe from now on. Raises what a selector of the program's own does."""
         self.transport = transport
         if not self.ended:
             self.update_watch()
 
-    def start(self, transport: Any, waiter: FutureCore) -> None:
-        """Schedule ``connection_made(transport)``; then begin, and finish ``waiter``."""
-        self.transport = transport
-        self.call_soon(self.protocol.connection_made, transport)
-        self.call_soon(self._begin, waiter)
-
     def call_soon(self, callback: Callable[..., object], *args: Any) -> None:
         """Schedule a callback in the context that this end was made in."""
         self.loop.call_soon(callback, *args, context=self.context)
-
-    def _begin(self, waiter: FutureCore) -> None:
-        if not self.ended:
-            try:
-                self.update_watch()
-            except Exception as error:
-                # A selector of the program's own refuses: that is told to whoever connects.
-                if not waiter.done():
-                    fail_future(waiter, error)
-        if not waiter.done():
-            waiter.set_result(None)
 
     # -- Watching ----------------------------------------------------------------------------------
 
@@ -219,3 +211,8 @@ class PipeEnd(Watcher):
     def __repr__(self) -> str:
         state = "closed" if self.pipe is None else "closing" if self.closing else "open"
         return f"<{type(self).__name__} {state} fd={self.number}>"
+
+
+def _finish(waiter: FutureCore) -> None:
+    if not waiter.done():
+        finish_future(waiter, None)

@@ -215,9 +215,10 @@ async def _started(
     loop: LoopCore, end: ReadEnd | WriteEnd, transport: ReadPipeTransport | WritePipeTransport
 ) -> None:
     waiter: Future[None] = loop.create_future()
-    end.start(transport, waiter)
+    end.introduce(transport, waiter)
     try:
         await waiter
+        end.begin(transport)
     except BaseException:
         transport.close()
         raise

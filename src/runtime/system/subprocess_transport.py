@@ -116,35 +116,31 @@ class SubprocessTransport(asyncio.SubprocessTransport):
             if pipe is not None:
                 self._pipes[fd] = _ProcessPipe(loop, self, fd, pipe)
 
-    def start(self) -> Future[None]:
-        """Have the protocol told, and everything watched, from the next turn on.
+    def introduce(self) -> Future[None]:
+        """Have the protocol told of the process in the next turn; return what to await until then.
 
-        Returns what to await until then.
+        Whoever awaits it is to call ``watch_pipes`` and ``watch_end``: the protocol is told nothing
+        more before.
         """
         waiter: Future[None] = self._loop.create_future()
-        self._loop.call_soon(self._begin, waiter, context=self._context)
+        self._loop.call_soon(self._introduce, waiter, context=self._context)
         return waiter
 
-    def _begin(self, waiter: Future[None]) -> None:
+    def _introduce(self, waiter: Future[None]) -> None:
         try:
             self._protocol.connection_made(self)
         finally:  # What it raises is reported, and the process goes on.
-            self._watch(waiter)
-
-    def _watch(self, waiter: Future[None]) -> None:
-        refusal = None
-        try:
-            for pipe in self._pipes.values():
-                pipe.end.start_silently(pipe.transport)
-        except Exception as error:
-            # A selector of the program's own refuses: that is told to whoever starts the process.
-            refusal = error
-        self._child.watch(self._loop, self._on_exit)
-        if not waiter.done():
-            if refusal is None:
+            if not waiter.done():
                 waiter.set_result(None)
-            else:
-                waiter.set_exception(refusal)
+
+    def watch_pipes(self) -> None:
+        """Begin to read and to write. Raises what a selector of the program's own does."""
+        for pipe in self._pipes.values():
+            pipe.end.begin(pipe.transport)
+
+    def watch_end(self) -> None:
+        """Notice the end of the process from now on."""
+        self._child.watch(self._loop, self._on_exit)
 
     # -- What is known of it -----------------------------------------------------------------------
 

@@ -88,7 +88,11 @@ async def _start(
         _logger.debug("process %r created: pid %s", program, popen.pid)
     transport = SubprocessTransport(loop, protocol, popen)
     try:
-        await transport.start()
+        try:
+            await transport.introduce()
+            transport.watch_pipes()
+        finally:
+            transport.watch_end()
     except BaseException:
         transport.close()
         await transport.wait_exited()
