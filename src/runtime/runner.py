@@ -21,6 +21,7 @@ from typing import Any, Literal, TypeVar
 from runtime.kernel.deadlock import deadlock_of
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.idle import ordinary_tasks
+from runtime.kernel.mistakes import instead_of_awaiting
 from runtime.kernel.signal_handlers import get_handler, set_handler
 from runtime.kernel.types import Future, Task, await_it
 from runtime.loop import Loop, new_event_loop
@@ -109,7 +110,10 @@ class Runner:
                 "run() cannot be called from a running event loop: await the coroutine instead."
             )
         if not asyncio.iscoroutine(coro) and not hasattr(coro, "__await__"):
-            raise TypeError(f"run() needs a coroutine or another awaitable, not {coro!r}.")
+            raise TypeError(
+                f"run() needs a coroutine or another awaitable, not {coro!r}"
+                + instead_of_awaiting(coro)
+            )
         main: Coroutine[Any, Any, T] = coro if asyncio.iscoroutine(coro) else await_it(coro)
         try:
             loop = self._lazy_init()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar, overload
 
 from runtime.kernel.chain import follow_concurrent, follow_task
 from runtime.kernel.core import LoopCore
+from runtime.kernel.mistakes import instead_of_awaiting
 from runtime.kernel.registry import running_loops
 from runtime.kernel.running import get_running_loop
 from runtime.kernel.types import Future, Task, await_it
@@ -87,7 +88,10 @@ def ensure_future(coro_or_future: Any, *, loop: LoopCore | None = None) -> Any:
     coro = coro_or_future
     if not asyncio.iscoroutine(coro_or_future):
         if not hasattr(coro_or_future, "__await__"):
-            raise TypeError(f"A future, a coroutine or an awaitable is required, not {coro!r}.")
+            raise TypeError(
+                f"A future, a coroutine or an awaitable is required, not {coro!r}"
+                + instead_of_awaiting(coro)
+            )
         coro = await_it(coro_or_future)
     if loop is None:
         return create_task(coro)
@@ -119,7 +123,9 @@ def run_coroutine_threadsafe(
     Cancelling that future cancels the task. Raises TypeError for what is not a coroutine.
     """
     if not asyncio.iscoroutine(coro):
-        raise TypeError(f"run_coroutine_threadsafe() takes a coroutine, not {coro!r}.")
+        raise TypeError(
+            f"run_coroutine_threadsafe() takes a coroutine, not {coro!r}{instead_of_awaiting(coro)}"
+        )
     theirs: concurrent.futures.Future[T] = concurrent.futures.Future()
 
     def start() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final, SupportsFloat, TypeAlias
 
+from runtime.kernel.mistakes import instead_of_seconds
+
 Seconds: TypeAlias = SupportsFloat
 """A real number: an ``int``, a ``float``, a ``Decimal``, a ``Fraction``, a scalar of numpy."""
 
@@ -23,7 +25,8 @@ def seconds(value: Any, caller: str) -> float:
     elif hasattr(value, "__float__") or hasattr(value, "__index__"):
         number = _float(value)
     else:
-        raise TypeError(f"{caller} takes a number of seconds, not {value!r}.")
+        advice = instead_of_seconds(value)
+        raise TypeError(f"{caller} takes a number of seconds, not {value!r}{advice}")
     if number != number:
         raise ValueError(f"{caller} takes a number of seconds, not NaN.")
     return number

@@ -41,6 +41,7 @@ from runtime.kernel.future import (
     refuse_second_init,
     subscribe,
 )
+from runtime.kernel.mistakes import instead_of_awaiting
 from runtime.kernel.native import mypyc_attr
 from runtime.kernel.registry import current_tasks, swap_current_task, writes_thread_state
 from runtime.kernel.scheduler import Scheduler, running_scheduler
@@ -282,7 +283,7 @@ def _check_coroutine(coro: object) -> None:
             return
     elif isinstance(coro, Coroutine):
         return
-    raise TypeError(f"a coroutine was expected, got {coro!r}")
+    raise TypeError(f"a coroutine was expected, got {coro!r}{instead_of_awaiting(coro)}")
 
 
 def step(task: TaskCore) -> None:

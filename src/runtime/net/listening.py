@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from runtime.kernel.core import LoopCore
-from runtime.net.names import AddressInfo, binding_failed, resolve
+from runtime.net.names import AddressInfo, binding_failed, check_host, resolve
 from runtime.net.plain_sockets import check_stream_socket, check_unix_socket, note_use
 from runtime.net.server import Server
 from runtime.net.unix import bind_unix, socket_file
@@ -88,6 +88,7 @@ async def _bind_tcp(
     keep_alive: bool | None,
 ) -> list[socket.socket]:
     """Return bound, non-blocking sockets for every address of ``host``; all interfaces for None."""
+    _check_hosts(host)
     hosts: Iterable[str | bytes | None]
     if host is None or host == "":
         hosts = [None]
@@ -115,6 +116,11 @@ async def _bind_tcp(
             sock.close()
         raise
     return sockets
+
+
+def _check_hosts(host: object) -> None:
+    if not isinstance(host, Iterable):
+        check_host(host)
 
 
 def _bind(

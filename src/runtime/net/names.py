@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from types import NoneType
 from typing import Any, Final, Protocol, cast
 
 from runtime.kernel.core import LoopCore
@@ -111,6 +112,13 @@ def literal_address(
     return None
 
 
+def check_host(host: object) -> None:
+    """Raise TypeError for what cannot be the name of a host."""
+    if not isinstance(host, (str, bytes, NoneType)):
+        advice = ": the host comes before the port." if isinstance(host, int) else "."
+        raise TypeError(f"A host is a str, bytes or None, not {host!r}{advice}")
+
+
 def _check_port(port: object) -> None:
     """Raise OverflowError for a number that is no port: the system would take it modulo 65536."""
     try:
@@ -146,6 +154,7 @@ async def resolve(
     What is not a literal address goes through the loop's ``getaddrinfo``. Raises OSError, which
     names the host, when there is none, OverflowError for a port that there cannot be.
     """
+    check_host(host)
     _check_port(port)
     try:
         literal = literal_address(host, port, family, kind, proto)

@@ -24,6 +24,7 @@ from types import TracebackType
 
 from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import BrokenBarrierError
+from runtime.kernel.mistakes import OnlyAsynchronous
 from runtime.kernel.types import Future
 from runtime.sync.binding import bind
 
@@ -35,7 +36,7 @@ class _State(enum.Enum):
     BROKEN = "broken"
 
 
-class Barrier:
+class Barrier(OnlyAsynchronous):
     """A point that ``parties`` tasks must reach before any of them goes on; then it starts anew.
 
     In an ``async with`` statement entering it waits, and gives the index that ``wait`` returns.

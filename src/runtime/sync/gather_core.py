@@ -171,7 +171,7 @@ def start_gathering(
     gathering._return_exceptions = return_exceptions
     gathering._cancel_requested = False
     done: list[Any] = []
-    distinct = len(set(aws)) == len(aws)
+    distinct = _are_distinct(aws)
     started: dict[Any, Any] = {}
     try:
         for awaitable in aws:
@@ -195,6 +195,14 @@ def start_gathering(
         raise
     for child in done:
         gathering.child_ended(child)
+
+
+def _are_distinct(aws: Sequence[Any]) -> bool:
+    """Return whether none is given twice; nothing can tell of what has no hash."""
+    try:
+        return len(set(aws)) == len(aws)
+    except TypeError:
+        return True
 
 
 def _start(loop: LoopCore, awaitable: Any) -> Any:

@@ -19,6 +19,7 @@ from typing import Literal, TypeVar
 
 from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import CancelledError
+from runtime.kernel.mistakes import OnlyAsynchronous
 from runtime.kernel.types import Future
 from runtime.sync.binding import bind
 
@@ -27,7 +28,7 @@ T = TypeVar("T")
 _Waiters = deque[Future[None]]
 
 
-class Lock:
+class Lock(OnlyAsynchronous):
     """A lock that one task holds at a time. Use it in an ``async with`` statement.
 
     ::
@@ -175,7 +176,7 @@ class Event:
         return _describe(self, "set" if self._set else "unset", self._waiters)
 
 
-class Condition:
+class Condition(OnlyAsynchronous):
     """A lock, and a queue of tasks that wait for something to change that the lock protects.
 
     ``lock`` is the ``Lock`` to use, by default one of its own. Use the condition itself in an
@@ -296,7 +297,7 @@ async def _acquire_at_last(lock: Lock) -> None:
             del cancellation  # Its traceback refers to this frame.
 
 
-class Semaphore:
+class Semaphore(OnlyAsynchronous):
     """A number of permits: ``acquire`` takes one, or waits for one; ``release`` adds one.
 
     ``value`` is the number of permits at first. Use it in an ``async with`` statement.

@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import CancelledError
+from runtime.kernel.mistakes import OnlyAsynchronous
 from runtime.kernel.running import current_task, get_running_loop
 from runtime.kernel.types import Future, Task
 
 T = TypeVar("T")
 
 
-class TaskGroup:
+class TaskGroup(OnlyAsynchronous):
     """An asynchronous context manager that waits for the tasks created in it.
 
     When one of them, or the body, fails, the others are cancelled and awaited, and everything that

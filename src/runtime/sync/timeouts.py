@@ -19,6 +19,7 @@ from typing import Any
 
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.handles import Handle
+from runtime.kernel.mistakes import OnlyAsynchronous
 from runtime.kernel.running import current_task, get_running_loop
 from runtime.kernel.seconds import Seconds, seconds
 from runtime.kernel.types import Task
@@ -32,7 +33,7 @@ class _State(enum.Enum):
     EXITED = "finished"
 
 
-class Timeout:
+class Timeout(OnlyAsynchronous):
     """An asynchronous context manager that cancels its body at a moment.
 
     ``when`` is on the clock of ``loop.time()``, in seconds; None means never. Made by ``timeout()``

@@ -14,6 +14,7 @@ from runtime.kernel.core import LoopCore
 from runtime.kernel.describe import describe_several, described
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.interop import ensure_future
+from runtime.kernel.mistakes import instead_of_awaiting
 from runtime.kernel.running import get_running_loop
 from runtime.kernel.seconds import Seconds, seconds
 from runtime.kernel.types import Future
@@ -136,6 +137,7 @@ async def wait_for(aw: Awaitable[T], timeout: Seconds | None) -> T:
 
     Not cancellation safe: ``aw`` is cancelled too, and its result is lost; ``shield()`` keeps it.
     """
+    _check_awaitable(aw)
     if timeout is not None and seconds(timeout, "wait_for()") <= 0:
         future = ensure_future(aw)
         if future.done():
@@ -148,6 +150,11 @@ async def wait_for(aw: Awaitable[T], timeout: Seconds | None) -> T:
             raise TimeoutError from error
     async with timeout_after(timeout):
         return await aw
+
+
+def _check_awaitable(aw: object) -> None:
+    if not hasattr(aw, "__await__") and not asyncio.iscoroutine(aw):
+        raise TypeError(f"wait_for() takes an awaitable, not {aw!r}{instead_of_awaiting(aw)}")
 
 
 async def _cancel_and_wait(future: Future[Any], countdown: _Countdown) -> None:

@@ -1,0 +1,341 @@
+"""What is usually mistaken for something else: the message says what to write instead."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+import runtime
+
+Mistake = Callable[[], Awaitable[object]]
+
+MISTAKES: dict[str, tuple[Mistake, type[Exception], str]] = {}
+
+
+def mistake(error: type[Exception], advice: str) -> Callable[[Mistake], Mistake]:
+    """Have a function tested: it makes a mistake, and is given some advice."""
+
+    def add(function: Mistake) -> Mistake:
+        MISTAKES[function.__name__] = function, error, advice
+        return function
+
+    return add
+
+
+async def answer() -> int:
+    return 42
+
+
+def ordinary() -> Any: ...
+
+
+async def numbers() -> Any:
+    yield 1
+
+
+wrong: Any = runtime
+"""The package without its types: a type checker would find these mistakes."""
+
+
+@mistake(TypeError, r"gather\(\*them\)")
+async def a_list_for_gather() -> None:
+    await wrong.gather([wrong.create_task(answer())])
+
+
+@mistake(TypeError, r"call the coroutine function, as in answer\(\)")
+async def a_coroutine_function_for_gather() -> None:
+    await wrong.gather(answer)
+
+
+@mistake(TypeError, "ordinary is an ordinary function. 'async def' makes")
+async def an_ordinary_function_for_gather() -> None:
+    await wrong.gather(ordinary)
+
+
+@mistake(TypeError, "has returned nothing")
+async def what_an_ordinary_function_returned_for_gather() -> None:
+    await wrong.gather(ordinary())
+
+
+@mistake(TypeError, r"a coroutine was expected, got .*: call .*, as in answer\(\)")
+async def a_coroutine_function_for_create_task() -> None:
+    wrong.create_task(answer)
+
+
+@mistake(TypeError, r"a coroutine was expected, got .*: call .*, as in answer\(\)")
+async def a_partial_for_create_task() -> None:
+    wrong.create_task(functools.partial(answer))
+
+
+@mistake(TypeError, "a coroutine was expected, got .*: ordinary is an ordinary function")
+async def an_ordinary_function_for_create_task() -> None:
+    wrong.create_task(ordinary)
+
+
+@mistake(TypeError, "a coroutine was expected, got None: what was called here has returned nothing")
+async def what_an_ordinary_function_returned_for_create_task() -> None:
+    wrong.create_task(ordinary())
+
+
+@mistake(TypeError, "a coroutine was expected, got .*: it is a future already; await it")
+async def a_task_for_create_task() -> None:
+    task = wrong.create_task(answer())
+    await task
+    wrong.create_task(task)
+
+
+@mistake(TypeError, "go through an asynchronous generator with 'async for'")
+async def an_asynchronous_generator_for_create_task() -> None:
+    wrong.create_task(numbers())
+
+
+@mistake(TypeError, r"call the coroutine function, as in answer\(\)")
+async def a_coroutine_function_for_wait_for() -> None:
+    await wrong.wait_for(answer, 1)
+
+
+@mistake(TypeError, r"wait_for\(\) takes an awaitable, not 5\.")
+async def a_number_for_wait_for() -> None:
+    await wrong.wait_for(5, 1)
+
+
+@mistake(TypeError, r"call the coroutine function, as in answer\(\)")
+async def a_coroutine_function_for_shield() -> None:
+    await wrong.shield(answer)
+
+
+@mistake(TypeError, r"call the coroutine function, as in answer\(\)")
+async def a_coroutine_function_for_another_thread_s_loop() -> None:
+    wrong.run_coroutine_threadsafe(answer, wrong.get_running_loop())
+
+
+@mistake(TypeError, "make tasks of coroutines with create_task")
+async def coroutines_for_wait() -> None:
+    coro = answer()
+    try:
+        await wrong.wait([coro])
+    finally:
+        coro.close()
+
+
+@mistake(TypeError, r"wait\(\) takes a collection of futures, not one Task")
+async def one_task_for_wait() -> None:
+    task = wrong.create_task(answer())
+    await task
+    await wrong.wait(task)
+
+
+@mistake(TypeError, r"as_completed\(\) takes an iterable of futures")
+async def one_task_for_as_completed() -> None:
+    task = wrong.create_task(answer())
+    await task
+    for each in wrong.as_completed(task):
+        await each
+
+
+@mistake(ValueError, "at least one future: the collection is empty")
+async def nothing_for_wait() -> None:
+    await wrong.wait([])
+
+
+@mistake(TypeError, r"sleep\(\) takes a number of seconds, not None\.")
+async def sleeping_for_none() -> None:
+    await wrong.sleep(None)
+
+
+@mistake(TypeError, r"sleep\(\) takes a number of seconds, not '1': make a number of it with float")
+async def sleeping_for_a_text() -> None:
+    await wrong.sleep("1")
+
+
+@mistake(TypeError, r"sleep\(\) takes .*: take its total_seconds\(\)")
+async def sleeping_for_a_timedelta() -> None:
+    await wrong.sleep(timedelta(seconds=1))
+
+
+@mistake(ValueError, r"sleep\(\) takes a number of seconds, not NaN")
+async def sleeping_for_no_number() -> None:
+    await wrong.sleep(float("nan"))
+
+
+@mistake(TypeError, r"timeout\(\) takes .*: make a number of it with float\(\)")
+async def a_text_for_a_timeout() -> None:
+    wrong.timeout("1")
+
+
+@mistake(TypeError, r"timeout\(\) takes .*: take its total_seconds\(\)")
+async def a_timedelta_for_a_timeout() -> None:
+    wrong.timeout(timedelta(seconds=1))
+
+
+@mistake(TypeError, r"call_later\(\) takes .*: make a number of it with float\(\)")
+async def a_text_for_call_later() -> None:
+    wrong.get_running_loop().call_later("1", ordinary)
+
+
+@mistake(TypeError, r"call_later\(\) takes a number of seconds, not <function ordinary")
+async def the_arguments_of_call_later_swapped() -> None:
+    wrong.get_running_loop().call_later(ordinary, 1)
+
+
+@mistake(TypeError, r"call_soon\(\) takes a callable object, not None")
+async def what_a_function_returned_for_call_soon() -> None:
+    wrong.get_running_loop().call_soon(ordinary())
+
+
+@mistake(TypeError, r"coroutines cannot be used with call_soon\(\).*create_task\(\)")
+async def a_coroutine_for_call_soon() -> None:
+    coro = answer()
+    try:
+        wrong.get_running_loop().call_soon(coro)
+    finally:
+        coro.close()
+
+
+@mistake(TypeError, r"coroutines cannot be used with add_signal_handler\(\).*create_task\(\)")
+async def a_coroutine_function_for_a_signal() -> None:
+    wrong.get_running_loop().add_signal_handler(15, answer)
+
+
+@mistake(TypeError, "write 'async with'")
+async def with_for_a_timeout() -> None:
+    with wrong.timeout(1):
+        pass
+
+
+@mistake(TypeError, "write 'async with'")
+async def with_for_a_group() -> None:
+    with wrong.TaskGroup():
+        pass
+
+
+@mistake(TypeError, "write 'async with'")
+async def with_for_a_lock() -> None:
+    with wrong.Lock():
+        pass
+
+
+@mistake(TypeError, "write 'async with'")
+async def with_for_a_semaphore() -> None:
+    with wrong.Semaphore():
+        pass
+
+
+@mistake(TypeError, "write 'async with'")
+async def with_for_a_condition() -> None:
+    with wrong.Condition():
+        pass
+
+
+@mistake(RuntimeError, "has not been entered")
+async def a_group_that_was_not_entered() -> None:
+    coro = answer()
+    try:
+        wrong.TaskGroup().create_task(coro)
+    finally:
+        coro.close()
+
+
+@mistake(RuntimeError, "await the coroutine instead")
+async def running_within_a_run() -> None:
+    wrong.run(answer())
+
+
+@mistake(TypeError, "not 8080: the host comes before the port")
+async def a_port_for_the_host_of_a_server() -> None:
+    await wrong.start_server(ordinary, 8080)
+
+
+@mistake(TypeError, "client_connected_cb must be callable, not '127.0.0.1'")
+async def a_server_without_a_handler() -> None:
+    await wrong.start_server("127.0.0.1", 0)
+
+
+@mistake(TypeError, "not 8080: the host comes before the port")
+async def a_port_for_the_host_of_a_connection() -> None:
+    await wrong.open_connection(8080, "127.0.0.1")
+
+
+@mistake(OverflowError, "port must be 0-65535, not 70000")
+async def a_number_that_is_no_port() -> None:
+    await wrong.open_connection("127.0.0.1", 70000)
+
+
+@mistake(RuntimeError, "is not acquired: it cannot be released")
+async def releasing_a_free_lock() -> None:
+    wrong.Lock().release()
+
+
+@mistake(ValueError, "must be >= 0, not -1")
+async def a_semaphore_below_zero() -> None:
+    wrong.Semaphore(-1)
+
+
+@mistake(runtime.QueueEmpty, r"'await get\(\)' waits until there is an item")
+async def taking_from_an_empty_queue() -> None:
+    wrong.Queue[int]().get_nowait()
+
+
+@mistake(runtime.InvalidStateError, "is not set yet; await it first")
+async def asking_a_pending_future() -> None:
+    wrong.get_running_loop().create_future().result()
+
+
+@mistake(runtime.InvalidStateError, "is done already; it takes no result")
+async def a_second_result() -> None:
+    future = wrong.get_running_loop().create_future()
+    future.set_result(1)
+    future.set_result(2)
+
+
+@mistake(TypeError, r"set_exception\(\) takes an exception, an instance or a class, not 'text'")
+async def a_text_for_an_exception() -> None:
+    wrong.get_running_loop().create_future().set_exception("text")
+
+
+@mistake(TypeError, r"not \['ls', '-l'\]: convert it")
+async def a_list_for_a_program() -> None:
+    await wrong.create_subprocess_exec(["ls", "-l"])
+
+
+@mistake(ValueError, r"cmd must be a string, not \['ls', '-l'\]")
+async def a_list_for_the_shell() -> None:
+    await wrong.create_subprocess_shell(["ls", "-l"])
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_the_message_says_what_to_write(name: str) -> None:
+    function, error, advice = MISTAKES[name]
+    with pytest.raises(error, match=advice):
+        runtime.run(function())
+
+
+@pytest.mark.parametrize(
+    ("main", "advice"),
+    [
+        (answer, r"call the coroutine function, as in answer\(\)"),
+        (ordinary, "ordinary is an ordinary function"),
+        (None, "what was called here has returned nothing"),
+        (numbers, "'async for'"),
+    ],
+)
+def test_what_cannot_be_run(main: Any, advice: str) -> None:
+    with pytest.raises(TypeError, match=advice):
+        runtime.run(main)
+
+
+def test_awaitables_without_a_hash_can_be_gathered() -> None:
+    class Unhashable(list[int]):
+        def __await__(self) -> Any:
+            yield from asyncio.sleep(0).__await__()
+            return sum(self)
+
+    async def main() -> list[int]:
+        return list(await runtime.gather(Unhashable([1, 2]), Unhashable([3])))
+
+    assert runtime.run(main()) == [3, 3]
