@@ -339,3 +339,18 @@ def test_awaitables_without_a_hash_can_be_gathered() -> None:
         return list(await runtime.gather(Unhashable([1, 2]), Unhashable([3])))
 
     assert runtime.run(main()) == [3, 3]
+
+
+def test_a_notebook_is_told_of_threads() -> None:
+    """The loop that runs there is asyncio's."""
+
+    async def main() -> int:
+        with pytest.raises(
+            RuntimeError, match=r"await asyncio\.to_thread\(runtime\.run, main\(\)\)"
+        ):
+            runtime.run(answer())
+        with pytest.raises(RuntimeError, match="to_thread"):
+            runtime.Runner().run(answer())
+        return await asyncio.to_thread(runtime.run, answer())
+
+    assert asyncio.run(main()) == 42

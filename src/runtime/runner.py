@@ -104,11 +104,7 @@ class Runner:
         if until not in ("done", "idle"):
             _close_coroutine(coro)
             raise ValueError(f'until is "done" or "idle", not {until!r}.')
-        if asyncio._get_running_loop() is not None:
-            _close_coroutine(coro)
-            raise RuntimeError(
-                "run() cannot be called from a running event loop: await the coroutine instead."
-            )
+        _refuse_within_a_run("run()", coro)
         if not asyncio.iscoroutine(coro) and not hasattr(coro, "__await__"):
             raise TypeError(
                 f"run() needs a coroutine or another awaitable, not {coro!r}"
@@ -215,11 +211,7 @@ def run(
     >>> run(main())
     42
     """
-    if asyncio._get_running_loop() is not None:
-        _close_coroutine(main)
-        raise RuntimeError(
-            "runtime.run() cannot be called from a running event loop: await the coroutine instead."
-        )
+    _refuse_within_a_run("runtime.run()", main)
     runner = Runner(debug=debug, loop_factory=loop_factory)
     try:
         # The loop is made in there, so that the coroutine is closed when that fails.
@@ -246,6 +238,21 @@ def _run_until_idle(loop: Loop, task: Task[T]) -> T:
 def _stop_after_failure(loop: Loop, task: Task[Any]) -> None:
     if task.cancelled() or task.exception() is not None:
         loop.stop()
+
+
+def _refuse_within_a_run(function: str, main: object) -> None:
+    """Raise RuntimeError, and close the coroutine, where an event loop runs in this thread."""
+    running = asyncio._get_running_loop()
+    if running is None:
+        return
+    _close_coroutine(main)
+    advice = "await the coroutine instead."
+    if not isinstance(running, Loop):
+        advice = (
+            f"{running!r} runs here, as in a notebook. Run it in a thread: "
+            "await asyncio.to_thread(runtime.run, main())."
+        )
+    raise RuntimeError(f"{function} cannot be called from a running event loop: {advice}")
 
 
 def _close_coroutine(coro: object) -> None:
