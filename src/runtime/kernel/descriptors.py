@@ -119,16 +119,17 @@ class DescriptorWatcher(Watcher):
     def _wake_reading(self) -> None:
         waiting = self.reading
         if waiting is not None:
-            self.reading = None
+            # In this order: an interrupt between the two must not leave the task without its event.
             if not waiting.done():
                 finish_future(waiting, None)
+            self.reading = None
 
     def _wake_writing(self) -> None:
         waiting = self.writing
         if waiting is not None:
-            self.writing = None
             if not waiting.done():
                 finish_future(waiting, None)
+            self.writing = None
 
     def watch_for_the_rest(self) -> None:
         """Go on watching for those who still wait; the descriptor may be closed by now."""

@@ -25,7 +25,9 @@ Invariants:
 - An event reaches the watcher that was registered when the selector reported it, or nobody: a
   watcher that was removed meanwhile is gone from ``_watchers``, and one that was registered
   meanwhile (on a descriptor that was closed and used again) carries the number of a later round.
-- Whatever a watcher raises, the others get their events.
+- Whatever a watcher raises, the others get their events: at once, or, when the exception leaves the
+  loop (KeyboardInterrupt, SystemExit), when it runs again. Most registrations report again by
+  themselves; what was armed for one event, and may have had it, is armed again.
 """
 
 from __future__ import annotations
@@ -80,7 +82,10 @@ class Watcher:
         """Handle that a write would not block."""
 
     def on_fired(self, readable: bool, writable: bool) -> None:
-        """Handle the one event that ``arm`` had watched; an error or a hang-up is both."""
+        """Handle the one event that ``arm`` had watched; an error or a hang-up is both.
+
+        Neither readable nor writable: the event was lost, and is to be watched again.
+        """
 
     def on_failed(self, error: BaseException) -> None:
         """Handle that one of the methods above raised ``error``, which was reported."""
@@ -304,36 +309,51 @@ class Poller:
 
     def poll(self, timeout: float) -> None:
         """Wait up to ``timeout`` seconds for events (negative: no limit) and hand them over."""
-        wait = self._epoll_wait
-        events = wait(timeout) if wait is not None else self._select(timeout)
-        if not events:
-            self._quiet_polls = self._quiet_polls + 1 if timeout == 0.0 else 0
-            return
-        self._quiet_polls = 0
-        self._round += 1
-        watchers = self._watchers
-        for fd, mask in events:
-            watcher = watchers.get(fd)
-            if watcher is None or watcher.registered_in == self._round:
-                continue
-            try:
-                if watcher.once:
-                    watcher.events = 0
-                    if self._epoll is None:
-                        self._forget_key(fd)
-                    watcher.on_fired(mask != _EPOLLOUT, mask != _EPOLLIN)
+        try:
+            wait = self._epoll_wait
+            events = wait(timeout) if wait is not None else self._select(timeout)
+            if not events:
+                self._quiet_polls = self._quiet_polls + 1 if timeout == 0.0 else 0
+                return
+            self._quiet_polls = 0
+            self._round += 1
+            watchers = self._watchers
+            for fd, mask in events:
+                watcher = watchers.get(fd)
+                if watcher is None or watcher.registered_in == self._round:
                     continue
-                if mask != _EPOLLOUT and watcher.events & READ:
-                    watcher.on_readable()
-                    if mask == _EPOLLIN or watchers.get(fd) is not watcher:
+                try:
+                    if watcher.once:
+                        if self._epoll is None:
+                            self._forget_key(fd)
+                        watcher.events = 0
+                        watcher.on_fired(mask != _EPOLLOUT, mask != _EPOLLIN)
                         continue
-                if mask != _EPOLLIN and watcher.events & WRITE:
-                    watcher.on_writable()
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as error:
-                self._report("Exception while handling an event", error, watcher)
-                watcher.on_failed(error)
+                    if mask != _EPOLLOUT and watcher.events & READ:
+                        watcher.on_readable()
+                        if mask == _EPOLLIN or watchers.get(fd) is not watcher:
+                            continue
+                    if mask != _EPOLLIN and watcher.events & WRITE:
+                        watcher.on_writable()
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:
+                    self._report("Exception while handling an event", error, watcher)
+                    watcher.on_failed(error)
+        except BaseException:
+            # The handler of a signal, or a lack of memory, may also raise between the system's
+            # answer and ours, so that nobody knows which events there were.
+            self._arm_again()
+            raise
+
+    def _arm_again(self) -> None:
+        """Have every watcher that was armed for one event armed again, if it still waits."""
+        for watcher in list(self._watchers.values()):
+            if watcher.once:
+                try:
+                    watcher.on_fired(False, False)
+                except Exception as error:
+                    self._report("Exception while handling an event", error, watcher)
 
     def _select(self, timeout: float) -> list[tuple[int, int]]:
         """Wait through the selector's own interface, and give its events in epoll's form."""

@@ -189,8 +189,13 @@ class StreamSocket(Watcher, Lower):
         self._reading = False
         self._input_ended = True
         self._watch()
-        if not upper.ended():
-            self.close()
+        goes_on = False
+        try:
+            goes_on = upper.ended()
+        finally:
+            # Also on KeyboardInterrupt: the end is announced once.
+            if not goes_on:
+                self.close()
 
     def pause_reading(self) -> None:
         if self._reading:
@@ -315,8 +320,7 @@ class StreamSocket(Watcher, Lower):
         if sock is None or (self._guarded and not self._still_ours()):
             return
         if not backlog:
-            self._wake_writable()
-            self._watch()
+            self._finish_sending()
             return
         try:
             if len(backlog) == 1:
@@ -338,6 +342,10 @@ class StreamSocket(Watcher, Lower):
         # Who was just told may have written more, or closed.
         if self.unsent or self._sock is None:
             return
+        self._finish_sending()
+
+    def _finish_sending(self) -> None:
+        """Do what had to wait until everything was sent."""
         self._backlog = None
         if self.closing:
             self._close(None)

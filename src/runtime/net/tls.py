@@ -226,6 +226,15 @@ class TLSLayer(Upper, Lower):
 
     def _read(self) -> None:
         """Hand over what can be decrypted, unless reading is paused."""
+        try:
+            self._read_records()
+        except (KeyboardInterrupt, SystemExit):
+            # No event will come for the records that were received and not handed over.
+            if not self._loop.is_closed():
+                self._loop.call_soon(self._read_on)
+            raise
+
+    def _read_records(self) -> None:
         incoming = self._incoming
         while self._state == _OPEN and not self._paused and not self._peer_closed:
             upper = self._upper
@@ -301,8 +310,13 @@ class TLSLayer(Upper, Lower):
 
     def _end_by_notice(self, upper: Upper) -> None:
         self._peer_closed = True
-        if not upper.ended():
-            self.close()
+        goes_on = False
+        try:
+            goes_on = upper.ended()
+        finally:
+            # Also on KeyboardInterrupt: the end is announced once.
+            if not goes_on:
+                self.close()
 
     def ended(self) -> bool:
         self._input_ended = True

@@ -1,0 +1,234 @@
+"""An exception that leaves the loop out of a batch of events: none of the others is lost.
+
+The system reports events together. Some of the descriptors are watched for one event only, and are
+disarmed by then; so where KeyboardInterrupt, SystemExit or the exception of a signal's handler
+leaves the batch, the rest must be handed over, or armed again, when the loop next runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import select
+import selectors
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import runtime
+from runtime.kernel import leaf
+
+LOOPS: dict[str, Callable[[], Any]] = {
+    "default": runtime.new_event_loop,
+    "select": lambda: runtime.Loop(selectors.SelectSelector()),
+    "asyncio": asyncio.new_event_loop,
+}
+if hasattr(selectors, "PollSelector"):
+    LOOPS["poll"] = lambda: runtime.Loop(selectors.PollSelector())
+
+
+@pytest.fixture(params=list(LOOPS))
+def loop(request: pytest.FixtureRequest) -> Iterator[Any]:
+    one = LOOPS[request.param]()
+    yield one
+    one.close()
+
+
+class Receivers:
+    """Tasks that each wait for a byte, and one descriptor in their middle, which does not wait."""
+
+    def __init__(self, loop: Any, count: int = 20) -> None:
+        self.loop = loop
+        self.pairs = [socket.socketpair() for _ in range(count)]
+        self.middle, self.trigger = socket.socketpair()
+        for sock in (self.middle, *(pair[0] for pair in self.pairs)):
+            sock.setblocking(False)
+        self.tasks = [loop.create_task(loop.sock_recv(one, 10)) for one, _ in self.pairs]
+        loop.run_until_complete(asyncio.sleep(0))
+
+    def send(self) -> None:
+        """Make everything ready, in order."""
+        half = len(self.pairs) // 2
+        others = [pair[1] for pair in self.pairs]
+        for sock in (*others[:half], self.trigger, *others[half:]):
+            sock.send(b"x")
+
+    def run(self) -> None:
+        """Run until every task has its byte."""
+        every = asyncio.wait(self.tasks, timeout=30)
+        self.loop.run_until_complete(self.loop.create_task(every))
+        assert [task.done() and task.result() for task in self.tasks] == [b"x"] * len(self.tasks)
+
+    def close(self) -> None:
+        for sock in (self.middle, self.trigger, *(sock for pair in self.pairs for sock in pair)):
+            sock.close()
+
+
+@pytest.fixture
+def receivers(loop: Any) -> Iterator[Receivers]:
+    one = Receivers(loop)
+    yield one
+    one.close()
+
+
+class Interrupted(asyncio.Protocol):
+    """Raises when something is received."""
+
+    error: type[BaseException] = KeyboardInterrupt
+
+    def data_received(self, data: bytes) -> None:
+        raise self.error
+
+
+class InterruptedBuffer(asyncio.BufferedProtocol):
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return bytearray(100)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        raise KeyboardInterrupt
+
+
+class Exiting(Interrupted):
+    error = SystemExit
+
+
+@pytest.mark.parametrize("protocol", [Interrupted, InterruptedBuffer, Exiting])
+def test_tasks_whose_events_were_in_the_batch_of_a_connection(
+    loop: Any, receivers: Receivers, protocol: Any
+) -> None:
+    connect = loop.create_connection(protocol, sock=receivers.middle)
+    transport, _ = loop.run_until_complete(connect)
+    loop.call_soon(receivers.send)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        loop.run_until_complete(asyncio.sleep(30))
+    receivers.run()
+    transport.close()
+    loop.run_until_complete(asyncio.sleep(0))
+
+
+def test_tasks_whose_events_were_in_the_batch_of_a_pipe(loop: Any, receivers: Receivers) -> None:
+    sock = receivers.middle
+    transport, _ = loop.run_until_complete(loop.connect_read_pipe(Interrupted, sock))
+    loop.call_soon(receivers.send)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(asyncio.sleep(30))
+    receivers.run()
+    transport.close()
+    loop.run_until_complete(asyncio.sleep(0))
+
+
+def test_tasks_whose_events_were_in_the_batch_of_a_report(loop: Any, receivers: Receivers) -> None:
+    """An exception handler may raise KeyboardInterrupt as well."""
+
+    class Fails(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            raise ZeroDivisionError
+
+    def on_report(_: Any, context: dict[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    connect = loop.create_connection(Fails, sock=receivers.middle)
+    transport, _ = loop.run_until_complete(connect)
+    loop.set_exception_handler(on_report)
+    loop.call_soon(receivers.send)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(asyncio.sleep(30))
+    loop.set_exception_handler(None)
+    receivers.run()
+    transport.abort()
+    loop.run_until_complete(asyncio.sleep(0))
+
+
+def test_several_in_a_row(loop: Any, receivers: Receivers) -> None:
+    """Each interrupt leaves the batch anew; the task is armed again each time."""
+    more = [socket.socketpair() for _ in range(3)]
+    transports = []
+    for one, _ in more:
+        one.setblocking(False)
+        connect = loop.create_connection(Interrupted, sock=one)
+        transports.append(loop.run_until_complete(connect)[0])
+
+    def send() -> None:
+        for _, other in more:
+            other.send(b"x")
+        receivers.send()
+
+    loop.call_soon(send)
+    for _ in more:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(asyncio.sleep(30))
+    receivers.run()
+    for transport in transports:
+        transport.abort()
+    loop.run_until_complete(asyncio.sleep(0))
+    for _, other in more:
+        other.close()
+
+
+# -- Signals ---------------------------------------------------------------------------------------
+
+
+class Handled(KeyboardInterrupt):
+    """What the handler of the signal raises."""
+
+
+@pytest.fixture
+def raising_handler() -> Iterator[None]:
+    def handle(number: int, frame: Any) -> None:
+        raise Handled
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_the_handler_of_a_signal_that_came_just_before_the_poll(
+    loop: Any, receivers: Receivers, raising_handler: None, busy: bool
+) -> None:
+    """The C library's function does not look for signals: that is left to the loop."""
+    send_signal = ctypes.CDLL(None)["raise"]
+    loop.call_soon(receivers.send)
+    loop.call_soon(send_signal, int(signal.SIGUSR1))
+    if busy:
+        loop.call_soon(loop.call_soon, int)  # So that the next poll does not wait.
+    with pytest.raises(Handled):
+        loop.run_until_complete(asyncio.sleep(30))
+    receivers.run()
+
+
+# -- The wait itself -------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="this system has no epoll")
+def test_events_that_a_wait_took_and_could_not_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For want of memory, for one: epoll has disarmed what fired."""
+    fail = False
+    original = leaf.epoll_wait
+
+    def epoll_wait(fd: int) -> Any:
+        wait = original(fd)
+
+        def failing(timeout: float) -> Any:
+            nonlocal fail
+            found = wait(timeout)
+            if fail and found:
+                fail = False
+                raise MemoryError
+            return found
+
+        return failing
+
+    monkeypatch.setattr(leaf, "epoll_wait", epoll_wait)
+    loop = runtime.new_event_loop()
+    receivers = Receivers(loop)
+    receivers.send()
+    fail = True
+    with pytest.raises(MemoryError):
+        loop.run_until_complete(asyncio.sleep(30))
+    receivers.run()
+    receivers.close()
+    loop.close()
