@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
@@ -60,6 +61,8 @@ def _stop_loop_of(future: Any) -> None:
 _stop_when_done: Final[Callable[[Any], object]] = getattr(
     asyncio.base_events, "_run_until_complete_cb", _stop_loop_of
 )
+
+_is_finalizing: Final = sys.is_finalizing
 
 _CLOSED = "Event loop is closed"
 _FORKED = (
@@ -396,8 +399,10 @@ class LoopCore(Scheduler):
         self.watch_slow_callbacks(None)
         self.set_external_inspection(False)
         self._executor.close()
-        for task in self.tasks:
-            self._report_pending(task)
+        # At the end of the interpreter it is a finalizer that closes the loop, and has said so.
+        if not _is_finalizing():
+            for task in self.tasks:
+                self._report_pending(task)
         self.tasks.clear()
         self.outside.clear()
         self.refuse_work(_CLOSED)

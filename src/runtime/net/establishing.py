@@ -54,6 +54,8 @@ async def established(
         error = await waiter
     except BaseException:
         starting.cancel()
+        # Nobody waits any more, and a closed loop could wake nobody: this may be a finalizer.
+        top.call_when_lost(on_lost_before)
         top.abort()
         raise
     top.call_when_lost(on_lost_before)

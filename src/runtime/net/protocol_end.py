@@ -200,21 +200,29 @@ class ProtocolEnd(Top):
         self.error = error
         if self._drain_waiters is not None:
             self.wake_drainers(error or ConnectionAbortedError("The connection was aborted."))
-        self._loop.call_soon(self._tell_lost, error, context=self._context)
+        if self._loop.is_closed():
+            # No turn comes any more: a finalizer ended the connection, or the program itself.
+            self._let_go()
+        else:
+            self._loop.call_soon(self._tell_lost, error, context=self._context)
 
     def _tell_lost(self, error: BaseException | None) -> None:
-        """Call ``connection_lost``, and let go of everything: nothing is left that is circular."""
+        """Call ``connection_lost``, and let go of everything."""
         protocol = self.protocol
         try:
             if self._is_made:
                 protocol.connection_lost(error)
         finally:
-            self.protocol = None
-            self.transport = None
-            self._data_received = None
-            self._get_buffer = None
-            self._buffer_updated = None
-            self.pass_on_lost()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Let go of everything: nothing is left that is circular."""
+        self.protocol = None
+        self.transport = None
+        self._data_received = None
+        self._get_buffer = None
+        self._buffer_updated = None
+        self.pass_on_lost()
 
     # -- For the server ----------------------------------------------------------------------------
 
