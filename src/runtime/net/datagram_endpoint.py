@@ -168,8 +168,13 @@ class DatagramEndpoint(OnlyAsynchronous):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
-        await self.wait_closed()
+        if exc_type is None:
+            self.close()
+        else:
+            # A peer that takes nothing is not to keep the exception from the program.
+            self.abort()
+        if exc_type is not GeneratorExit:  # A coroutine that is being closed may not wait.
+            await self.wait_closed()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {len(self._queue)} waiting {self._core.state()}>"

@@ -153,6 +153,10 @@ class Top(Upper):
         """Close now; what was not sent is dropped."""
         raise NotImplementedError
 
+    def peername(self) -> object:
+        """Return the peer's address, or None."""
+        raise NotImplementedError
+
 
 def lost(error: BaseException) -> BaseException:
     """Return the exception for one more of those that a connection's failure is told to.

@@ -168,8 +168,10 @@ async def start_server(
 ) -> Server:
     """Listen on ``host`` and ``port``; call ``client_connected_cb(reader, writer)`` for clients.
 
-    A coroutine that the callback returns is run as a task. What it raises is reported to the loop's
-    exception handler, and the connection is closed. ``limit`` is in bytes, ``backlog`` in
+    A coroutine that the callback returns is run as a task. At its end the connection is closed, if
+    that was not done before: what was written is sent first. To let a connection outlive the
+    callback, make this a plain function. What either raises is reported to the loop's exception
+    handler, and the connection is closed. ``limit`` is in bytes, ``backlog`` in
     connections. ``sock`` is a bound socket to use instead. With ``ssl``, a context that has a
     certificate, the callback is called after the handshake; a connection whose handshake fails is
     closed, and is logged in debug mode only. Raises OSError when the address cannot be bound,
@@ -296,13 +298,14 @@ class _StreamAcceptor:
             outcome = await_it(outcome)
         task = self._loop.create_task(outcome, context=context)
         self._server.attach_handler(task)
-        task.add_done_callback(functools.partial(self._on_done, end))
+        # With the writer, so that the connection does not count as dropped before it is closed.
+        task.add_done_callback(functools.partial(self._on_done, writer, end))
 
-    def _on_done(self, end: StreamEnd, task: Any) -> None:
+    def _on_done(self, _writer: StreamWriter, end: StreamEnd, task: Any) -> None:
         self._server.detach_handler(task)
-        if task.cancelled():
+        if task.cancelled() or task.exception() is None:
             end.close()
-        elif task.exception() is not None:
+        else:
             self._report(end, task.exception())
 
     def _report(self, end: StreamEnd, error: BaseException) -> None:

@@ -236,6 +236,10 @@ class ProtocolEnd(Top):
         if self.lower is not None:
             self.lower.fail(None)
 
+    def peername(self) -> object:
+        """Return the peer's address, or None."""
+        return None if self.lower is None else self.lower.info("peername")
+
     def _failed(self, error: BaseException, method: str) -> None:
         self._report(error, f"Fatal error: protocol.{method}() call failed.")
         if self.lower is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import socket
 import sys
@@ -35,6 +36,14 @@ _REST: Final = 1.0
 _LAST_GRACE: Final = 1.0
 """Seconds that ``shutdown`` gives connections that it has closed, and handlers it has cancelled."""
 
+_SHUTDOWN_TIMEOUT: Final = 1.0
+_REPORT_AFTER: Final = 5.0
+"""Seconds of waiting for connections after which is logged which they are."""
+
+_NAMED_MOST: Final = 5
+
+_logger: Final = logging.getLogger("asyncio")
+
 _NON_BLOCKING_STREAM: Final[int] = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
 _INHERITS_NO_DELAY: Final = sys.platform == "linux"
 
@@ -49,6 +58,9 @@ class Closable(Protocol):
 
     def abort(self) -> None:
         """Close now."""
+
+    def peername(self) -> object:
+        """Return the peer's address, or None."""
 
 
 Accept = Callable[[socket.socket, Any], object]
@@ -171,8 +183,10 @@ class _Listener(Watcher):
 class Server(asyncio.AbstractServer):
     """Listening sockets and the connections that they accepted.
 
-    As an asynchronous context manager it is closed, and waited for, at the end. Source:
-    ``asyncio.Server`` in the standard library's documentation.
+    As an asynchronous context manager it is closed at the end of the block, and its connections are
+    waited for, however long they take. When the block is left by an exception or a cancellation, it
+    ends with ``shutdown(shutdown_timeout)``. Source: ``asyncio.Server`` in the standard library's
+    documentation.
     """
 
     def __init__(
@@ -195,9 +209,12 @@ class Server(asyncio.AbstractServer):
         # be among them.
         self._handlers: set[Any] = set()
         self._shutting_down: set[Any] = set()
+        self._shutdown_timeout: float | None = _SHUTDOWN_TIMEOUT
         self._closed_waiters: list[Future[None]] = []
         self._shutdown_waiters: list[Future[None]] = []
         self._serving_forever: Future[None] | None = None
+        # The timer after which is logged what is waited for.
+        self._report_timer: Any = None
 
     # -- For whoever makes the connections ---------------------------------------------------------
 
@@ -244,6 +261,19 @@ class Server(asyncio.AbstractServer):
         """Return whether the server accepts connections."""
         return self._serving
 
+    @property
+    def shutdown_timeout(self) -> float | None:
+        """The ``timeout`` of the ``shutdown`` that an exception or a cancellation begins.
+
+        In seconds, 1 by default; None to wait until the last connection has ended. It is for the
+        end of ``async with server``, and for ``serve_forever()``.
+        """
+        return self._shutdown_timeout
+
+    @shutdown_timeout.setter
+    def shutdown_timeout(self, timeout: Seconds | None) -> None:
+        self._shutdown_timeout = _limit_of(timeout, "shutdown_timeout")
+
     def begin(self) -> None:
         """Listen and accept from now on. Raises RuntimeError when the server is closed."""
         if self._serving:
@@ -262,9 +292,10 @@ class Server(asyncio.AbstractServer):
         self.begin()
 
     async def serve_forever(self) -> None:
-        """Accept connections until cancelled, and then close the server.
+        """Accept connections until cancelled, and then shut the server down.
 
-        Raises RuntimeError when it is closed, or when another task is in this method.
+        That is ``shutdown(shutdown_timeout)``; another cancellation interrupts it. Raises
+        RuntimeError when the server is closed, or when another task is in this method.
         """
         if self._serving_forever is not None:
             raise RuntimeError(f"server {self!r} is already being awaited on serve_forever()")
@@ -273,9 +304,7 @@ class Server(asyncio.AbstractServer):
         try:
             await self._serving_forever
         except CancelledError:
-            self.close()
-            self.close_clients()
-            await self.wait_closed()
+            await self.shutdown(self._shutdown_timeout)
             raise
         finally:
             self._serving_forever = None
@@ -320,7 +349,7 @@ class Server(asyncio.AbstractServer):
         time-out. The task that calls it is not waited for. Cancelled, it leaves connections and
         tasks as they are.
         """
-        limit = None if timeout is None else max(seconds(timeout, "shutdown()"), 0.0)
+        limit = _limit_of(timeout, "shutdown()")
         self.close()
         caller = current_task()
         self._shutting_down.add(caller)
@@ -349,6 +378,8 @@ class Server(asyncio.AbstractServer):
         expiry = None
         if timeout is not None:
             expiry = self._loop.call_later(timeout, _finish, waiter)
+        else:
+            self._report_later()
         try:
             await waiter
         finally:
@@ -356,6 +387,7 @@ class Server(asyncio.AbstractServer):
                 expiry.cancel()
             if waiter in self._shutdown_waiters:
                 self._shutdown_waiters.remove(waiter)
+            self._stop_report()
         return self._is_over()
 
     def _is_over(self) -> bool:
@@ -377,11 +409,42 @@ class Server(asyncio.AbstractServer):
             return
         waiter: Future[None] = self._loop.create_future()
         self._closed_waiters.append(waiter)
+        if not self._sockets:
+            self._report_later()
         try:
             await waiter
         finally:
             if waiter in self._closed_waiters:
                 self._closed_waiters.remove(waiter)
+            self._stop_report()
+
+    def _report_later(self) -> None:
+        """Log for whom the closed server waits, if that takes long."""
+        if self._report_timer is None:
+            self._report_timer = self._loop.call_later(_REPORT_AFTER, self._report_waiting)
+
+    def _stop_report(self) -> None:
+        if self._report_timer is not None and not (self._closed_waiters or self._shutdown_waiters):
+            self._report_timer.cancel()
+            self._report_timer = None
+
+    def _report_waiting(self) -> None:
+        self._report_timer = None
+        clients = [client.peername() for client in self._clients]
+        handlers = self._handlers - self._shutting_down
+        if clients:
+            # A client on a Unix socket has no name, usually.
+            names = ", ".join(str(name or "a nameless peer") for name in clients[:_NAMED_MOST])
+            if len(clients) > _NAMED_MOST:
+                names += f" and {len(clients) - _NAMED_MOST} more"
+            what = f"{_counted(len(clients), 'connection')} from {names}"
+        else:
+            what = f"{_counted(len(handlers), 'handler')}: {list(handlers)[:_NAMED_MOST]}"
+        _logger.warning(
+            "A server that was closed is waiting for %s. Close what is open at either end, or end "
+            "the wait by Server.shutdown(timeout).",
+            what,
+        )
 
     def _wake_if_over(self) -> None:
         if self._sockets or self._clients:
@@ -395,10 +458,28 @@ class Server(asyncio.AbstractServer):
 
     async def __aexit__(self, *exc: object) -> None:
         self.close()
-        await self.wait_closed()
+        if exc[0] is GeneratorExit:
+            # The coroutine is being closed: it may not wait.
+            self.abort_clients()
+        elif exc[0] is not None:
+            await self.shutdown(self._shutdown_timeout)
+        else:
+            try:
+                await self.wait_closed()
+            except CancelledError:
+                await self.shutdown(self._shutdown_timeout)
+                raise
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} sockets={safe_repr(self.sockets)}>"
+
+
+def _limit_of(timeout: Seconds | None, name: str) -> float | None:
+    return None if timeout is None else max(seconds(timeout, name), 0.0)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _finish(waiter: Future[None]) -> None:

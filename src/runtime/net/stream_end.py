@@ -329,6 +329,10 @@ class StreamEnd(Top):
         if self._lower is not None:
             self._lower.fail(None)
 
+    def peername(self) -> object:
+        """Return the peer's address, or None."""
+        return None if self._lower is None else self._lower.info("peername")
+
     def closed_future(self) -> FutureCore:
         """Return what to await until the connection is closed."""
         waiter = self.closed_waiter
