@@ -6,8 +6,10 @@
                                  pause_writing, resume_writing                  (through call_soon)
                                  eof_received, once
 
-The protocol's methods run in the context that the connection was made in, as asyncio's do. What
-one of them raises is reported to the loop's exception handler, and ends the connection.
+The protocol's methods are looked up anew for each event, as asyncio does: protocols assign to them,
+``self.data_received = parser.feed``. They run in the context that the connection was made in, as
+asyncio's do. What one of them raises is reported to the loop's exception handler, and ends the
+connection.
 
 Source: "Transports and Protocols" in the standard library's documentation of asyncio.
 """
@@ -28,10 +30,7 @@ class ProtocolEnd(Top):
     """Tells ``protocol`` of one connection, which it knows by its ``transport``."""
 
     __slots__ = (
-        "_buffer_updated",
         "_context",
-        "_data_received",
-        "_get_buffer",
         "_is_made",
         "_loop",
         "keeps_half_open",
@@ -48,31 +47,19 @@ class ProtocolEnd(Top):
         self.take_large()
         # Every event needs these two: they lie side by side.
         self._context = context
-        self._data_received: Any = None
+        self.protocol: Any = None
         self._loop = loop
         self._is_made = False
         # Whether the connection may go on in one direction when the peer has ended the other.
         self.keeps_half_open = True
         self.lower: Lower | None = None
         self.transport: Any = None
-        self._get_buffer: Any = None
-        self._buffer_updated: Any = None
-        self.protocol: Any = None
         self.set_protocol(protocol)
 
     def set_protocol(self, protocol: Any) -> None:
         """Tell ``protocol`` from now on, and no other."""
         self.protocol = protocol
         self.wants_buffer = isinstance(protocol, asyncio.BufferedProtocol)
-        # Looked up once, and not for every event.
-        if self.wants_buffer:
-            self._data_received = None
-            self._get_buffer = protocol.get_buffer
-            self._buffer_updated = protocol.buffer_updated
-        else:
-            self._data_received = getattr(protocol, "data_received", None)
-            self._get_buffer = None
-            self._buffer_updated = None
 
     def was_made(self) -> None:
         """Take note that the protocol was told already: it stays with an upgraded connection."""
@@ -106,7 +93,7 @@ class ProtocolEnd(Top):
             self._copy_to_buffers(data)
             return
         try:
-            _run_in(self._context, self._data_received, data)
+            _run_in(self._context, self.protocol.data_received, data)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -117,7 +104,7 @@ class ProtocolEnd(Top):
 
     def buffer_updated(self, size: int) -> None:
         try:
-            _run_in(self._context, self._buffer_updated, size)
+            _run_in(self._context, self.protocol.buffer_updated, size)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -131,9 +118,9 @@ class ProtocolEnd(Top):
 
         None when it gave none, or when it was replaced in the course of asking.
         """
-        get_buffer = self._get_buffer
+        protocol = self.protocol
         try:
-            buffer = _run_in(self._context, get_buffer, size)
+            buffer = _run_in(self._context, protocol.get_buffer, size)
             if not len(buffer):
                 raise RuntimeError("get_buffer() returned an empty buffer")
         except (SystemExit, KeyboardInterrupt):
@@ -141,15 +128,15 @@ class ProtocolEnd(Top):
         except BaseException as error:
             self._failed(error, "get_buffer")
             return None
-        return buffer if self._get_buffer is get_buffer else None
+        return buffer if self.protocol is protocol else None
 
     def _copy_to_buffers(self, data: bytes) -> None:
         """Hand over bytes that are here already, in as many buffers as it takes."""
         rest = memoryview(data)
         while rest and self.wants_buffer:
-            get_buffer = self._get_buffer
+            protocol = self.protocol
             buffer = self._buffer_for(len(rest))
-            if self._get_buffer is not get_buffer:
+            if self.protocol is not protocol:
                 continue
             if buffer is None:
                 return
@@ -219,9 +206,6 @@ class ProtocolEnd(Top):
         """Let go of everything: nothing is left that is circular."""
         self.protocol = None
         self.transport = None
-        self._data_received = None
-        self._get_buffer = None
-        self._buffer_updated = None
         self.pass_on_lost()
 
     # -- For the server ----------------------------------------------------------------------------
