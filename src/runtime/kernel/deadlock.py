@@ -46,13 +46,16 @@ def describe_wait(task: Any) -> list[str]:
     """
     frames = await_frames(task.get_coro())
     called: list[FrameType] = []
-    while frames and str(frames[-1].f_globals.get("__name__", "")).startswith(_LIBRARIES):
+    while frames and _is_of_a_library(frames[-1]):
         called.append(frames.pop())
-    lines = [f"{task.get_name()}: {describe_coroutine(task.get_coro())}"]
-    lines += [
-        f"  in {frame.f_code.co_qualname}() at {frame.f_code.co_filename}:{frame.f_lineno}"
-        for frame in frames
-    ]
+    running = describe_coroutine(task.get_coro())
+    if frames and _is_of_a_library(frames[0]):
+        # It drives a part of the program, such as a fixture: it is that part.
+        while _is_of_a_library(frames[0]):
+            frames.pop(0)
+        running = f"{frames[0].f_code.co_name}() running at {_place_of(frames[0])}"
+    lines = [f"{task.get_name()}: {running}"]
+    lines += [f"  in {frame.f_code.co_qualname}() at {_place_of(frame)}" for frame in frames]
     awaited = task.waits_for() if hasattr(task, "waits_for") else getattr(task, "_fut_waiter", None)
     if awaited is None:
         lines.append("  waits for its turn")
@@ -70,6 +73,14 @@ def describe_wait(task: Any) -> list[str]:
         shown = safe_repr(awaited if subject is None else subject, _LONGEST)
         lines.append(f"  waits for {shown}, in {name}()")
     return lines
+
+
+def _is_of_a_library(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).startswith(_LIBRARIES)
+
+
+def _place_of(frame: FrameType) -> str:
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 def _subject_of(frame: FrameType) -> object:

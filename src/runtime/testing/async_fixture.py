@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Any, Generic, TypeVar
 
+from runtime.kernel.errors import CancelledError
 from runtime.kernel.running import current_task, get_running_loop
 from runtime.kernel.types import Future, Task
 from runtime.sync.locks import Event
@@ -29,10 +30,12 @@ class AsyncFixture(Generic[T]):
 
     def set_up(self) -> T:
         """Run it up to its ``yield``; return what it yields."""
+        __tracebackhide__ = True
         return self._scope.set_up(self._set_up())
 
     def tear_down(self) -> None:
         """Run the rest of it."""
+        __tracebackhide__ = True
         self._scope.run(self._tear_down())
 
     async def _set_up(self) -> T:
@@ -44,8 +47,15 @@ class AsyncFixture(Generic[T]):
         self._task = loop.create_task(
             self._drive(value), context=here.get_context(), name=f"fixture {self._name}"
         )
+        self._scope.fixtures.add(self._task)
         either: list[Future[Any]] = [self._task, value]
-        await wait(either, return_when=FIRST_COMPLETED)
+        try:
+            await wait(either, return_when=FIRST_COMPLETED)
+        except CancelledError:
+            # The loop was left under it. The fixture ends as well, and tells where it was.
+            self._task.cancel()
+            await self._task
+            raise
         if not value.done():
             await self._task
         return value.result()

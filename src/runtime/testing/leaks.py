@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from runtime.kernel.daemons import is_daemon
 from runtime.kernel.deadlock import describe_wait
+
+_ANY_HOST = ("0.0.0.0", "::")
+"""The addresses of a socket that listens on all interfaces."""
 
 
 @dataclass
@@ -68,6 +72,46 @@ def open_descriptors() -> set[int]:
             continue  # It was that of the listing.
         found.add(int(name))
     return found
+
+
+def accepted_by(listening: Iterable[int], descriptors: Iterable[int]) -> set[int]:
+    """Return those of ``descriptors`` that are connections which one of ``listening`` accepted."""
+    addresses = [address for fd in listening if (address := _address_of(fd, listens=True))]
+    if not addresses:
+        return set()
+    return {
+        fd
+        for fd in descriptors
+        if (address := _address_of(fd, listens=False))
+        and any(_is_covered(address, listener) for listener in addresses)
+    }
+
+
+def _address_of(descriptor: int, *, listens: bool) -> tuple[int, Any] | None:
+    """Return family and address of a stream socket that listens, or does not; else None."""
+    try:
+        sock = socket.socket(fileno=descriptor)
+    except OSError:
+        return None
+    try:
+        if sock.type != socket.SOCK_STREAM:
+            return None
+        if bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)) is not listens:
+            return None
+        name = sock.getsockname()
+    except OSError:
+        return None
+    finally:
+        sock.detach()
+    return (sock.family, name) if name else None
+
+
+def _is_covered(address: tuple[int, Any], listener: tuple[int, Any]) -> bool:
+    """Return whether a connection with a local address may come from a listener."""
+    (family, name), (its_family, its_name) = address, listener
+    if family != its_family or not isinstance(name, tuple):
+        return address == listener
+    return bool(name[1] == its_name[1] and its_name[0] in (name[0], *_ANY_HOST))
 
 
 @functools.cache

@@ -200,6 +200,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
 
     @functools.wraps(inner)
     def run(*args: Any, **kwargs: Any) -> None:
+        __tracebackhide__ = True
         left.extend(scope.run_test(inner(*args, **kwargs), defer=defer))
 
     if made is None:
@@ -230,11 +231,13 @@ def pytest_fixture_setup(
     item = getattr(request, "_pyfuncitem", request.node)
     if not is_asynchronous(fixturedef) or not _is_ours(item):
         return (yield)
+    __tracebackhide__ = True
     function = fixturedef.func
     bound = _bound(function, request.instance)
 
     @functools.wraps(function)
     def set_up(**arguments: Any) -> Any:
+        __tracebackhide__ = True
         _check_that_it_was_named(fixturedef.argname, request.node, item)
         scope = _scope_of(request.node, item)
         if not inspect.isasyncgenfunction(function):
