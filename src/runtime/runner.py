@@ -23,6 +23,7 @@ from runtime.kernel.errors import CancelledError
 from runtime.kernel.idle import ordinary_tasks
 from runtime.kernel.mistakes import instead_of_awaiting
 from runtime.kernel.signal_handlers import get_handler, set_handler
+from runtime.kernel.task import cancel_all
 from runtime.kernel.types import Future, Task, await_it
 from runtime.loop import Loop, new_event_loop
 
@@ -265,8 +266,7 @@ def _cancel_remaining_tasks(loop: Loop) -> None:
     tasks = asyncio.all_tasks(loop)
     if not tasks:
         return
-    for task in tasks:
-        task.cancel()
+    cancel_all(loop, tasks)
     loop.run_until_complete(_settle(loop, tasks))
     for task in tasks:
         if task.cancelled():

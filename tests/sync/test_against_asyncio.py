@@ -133,6 +133,31 @@ async def gather_cancelled_by_itself(lib: Any, log: Log) -> None:
 
 
 @scenario()
+async def tasks_that_wait_for_others_are_cancelled_in_order(lib: Any, log: Log) -> None:
+    async def wait_for(name: str, *others: Any) -> None:
+        try:
+            await (lib.gather(*others) if len(others) != 1 else others[0])
+        except lib.CancelledError as error:
+            log.add(name, "cancelled with", error.args)
+            raise
+
+    def task(name: str, *others: Any) -> Any:
+        return lib.create_task(wait_for(name, *others))
+
+    def leaf(name: str) -> Any:
+        return task(name, lib.get_running_loop().create_future())
+
+    shared = leaf("shared")
+    left = task("left", task("left inner", leaf("a"), leaf("b")), shared)
+    right = task("right", leaf("c"), task("right inner", shared, leaf("d")))
+    root = task("root", left, leaf("e"), right, shared)
+    await turns(lib, 4)
+    log.add(root.cancel("message"))
+    log.add(*[each.cancelling() for each in (root, left, right)])
+    await follow(lib, log, 8, left=left, right=right, shared=shared, root=root)
+
+
+@scenario()
 async def gather_cancelled_with_its_task(lib: Any, log: Log) -> None:
     children = [lib.create_task(lib.sleep(3600)), lib.create_task(stubborn(lib, 1))]
 

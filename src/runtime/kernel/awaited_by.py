@@ -39,23 +39,29 @@ def waiters_behind(subscribers: Iterable[Any]) -> list[Any]:
     A subscriber is a runnable, a pair of a callback and its context, or None.
     """
     found: list[Any] = []
-    for subscriber in subscribers:
-        waiter = _waiter_behind(subscriber)
+    linked: list[Any] = []
+    to_ask = [*subscribers]
+    for subscriber in to_ask:
+        callback = subscriber[0] if isinstance(subscriber, tuple) else subscriber
+        if isinstance(callback, partial):
+            future = _linked_future(callback)
+            if future is not None and all(future is not before for before in linked):
+                linked.append(future)
+                to_ask += _subscribers_of(future)
+            continue
+        waiter = _waiter_behind(callback)
         if waiter is not None and waiter not in found:
             found.append(waiter)
     return found
 
 
-def _waiter_behind(subscriber: Any) -> Any:
-    callback = subscriber[0] if isinstance(subscriber, tuple) else subscriber
+def _waiter_behind(callback: Any) -> Any:
     owner = getattr(callback, "__self__", callback)
     if getattr(callback, "__name__", "") in _WAKE_UPS:
         return owner
     tell = getattr(owner, "on_behalf_of", None)
     if tell is not None:
         return tell()
-    if isinstance(callback, partial):
-        return _behind_partial(callback)
     if isinstance(callback, FunctionType):
         return None if _is_over(callback) else _variable_of(callback, _VARIABLE)
     for attribute in _ATTRIBUTES:
@@ -66,11 +72,16 @@ def _waiter_behind(subscriber: Any) -> Any:
     return None
 
 
-def _behind_partial(callback: partial[Any]) -> Any:
-    """Return the task that waits in asyncio's ``wait_for`` for what it has cancelled."""
+def _linked_future(callback: partial[Any]) -> Any:
+    """Return the future that the task awaits in asyncio's ``wait_for`` for what it cancelled."""
     if _is_asyncio_s(callback.func) and callback.args and isfuture(callback.args[0]):
-        return next(iter(waiters_of(callback.args[0])), None)
+        return callback.args[0]
     return None
+
+
+def _subscribers_of(future: Any) -> list[Any]:
+    own = getattr(future, "subscribers", None)
+    return [*own()] if own is not None else [*(getattr(future, "_callbacks", None) or ())]
 
 
 def _is_over(function: FunctionType) -> bool:

@@ -16,7 +16,7 @@ from types import CodeType, FrameType
 from typing import Any, TextIO
 
 from runtime.kernel.awaited_by import waiters_of
-from runtime.kernel.describe import unwrapped
+from runtime.kernel.describe import described, shown, unwrapped
 from runtime.kernel.registry import current_task
 
 _ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
@@ -34,13 +34,22 @@ class FrameCallGraphEntry:
     frame: FrameType
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class FutureCallGraph:
     """A future or a task, its stack with the innermost frame first, and the ones that await it."""
 
     future: asyncio.Future[Any]
     call_stack: tuple[FrameCallGraphEntry, ...]
     awaited_by: tuple[FutureCallGraph, ...]
+
+    def __repr__(self) -> str:
+        return described(type(self).__name__, self._describe, self._describe_briefly)
+
+    def _describe(self) -> list[str]:
+        return [f"of {self.future!r}", f"awaited_by={shown(self.awaited_by)}"]
+
+    def _describe_briefly(self) -> list[str]:
+        return [f"of {self.future!r}"]
 
 
 def capture_call_graph(
@@ -66,15 +75,14 @@ def capture_call_graph(
     if not asyncio.isfuture(future):
         raise TypeError(f"capture_call_graph() takes a future or a task, not {future!r}.")
     if future is not running:
-        return _graph_of(future, limit, ())
-    stack = _running_stack(depth + 1) if limit != 0 else []
-    return FutureCallGraph(future, _shortened(stack, limit), _awaited_by(future, limit, (future,)))
+        return _graph_of(future, _suspended_stack(future, limit), limit)
+    return _graph_of(future, _running_stack(depth + 1) if limit != 0 else [], limit)
 
 
 def format_call_graph(future: Any = None, /, *, depth: int = 1, limit: int | None = None) -> str:
     """Return the call graph as text, a line for each frame; arguments as ``capture_call_graph``."""
     graph = capture_call_graph(future, depth=depth + 1, limit=limit)
-    return "" if graph is None else "\n".join(_lines(graph, ""))
+    return "" if graph is None else "\n".join(_lines(graph))
 
 
 def print_call_graph(
@@ -89,8 +97,40 @@ def print_call_graph(
     print(format_call_graph(future, depth=depth + 1, limit=limit), file=file)
 
 
-def _graph_of(future: Any, limit: int | None, path: tuple[Any, ...]) -> FutureCallGraph:
-    """Return the graph of a future that does not run; ``path`` are those it was reached through."""
+class _Unfinished:
+    """A future whose graph is being made: those that await it come first."""
+
+    __slots__ = ("awaited_by", "future", "stack", "waiters")
+
+    def __init__(self, future: Any, stack: list[FrameType]) -> None:
+        self.future = future
+        self.stack = stack
+        self.waiters = iter(waiters_of(future))
+        self.awaited_by: list[FutureCallGraph] = []
+
+
+def _graph_of(future: Any, stack: list[FrameType], limit: int | None) -> FutureCallGraph:
+    """Return the graph of a future that has ``stack``."""
+    path = [_Unfinished(future, stack)]
+    on_path = {id(future)}
+    while True:
+        last = path[-1]
+        waiter = next(last.waiters, None)
+        if waiter is None:
+            path.pop()
+            on_path.discard(id(last.future))
+            frames = _shortened(last.stack, limit)
+            graph = FutureCallGraph(last.future, frames, tuple(last.awaited_by))
+            if not path:
+                return graph
+            path[-1].awaited_by.append(graph)
+        elif id(waiter) not in on_path:
+            path.append(_Unfinished(waiter, _suspended_stack(waiter, limit)))
+            on_path.add(id(waiter))
+
+
+def _suspended_stack(future: Any, limit: int | None) -> list[FrameType]:
+    """Return the frames of a task that does not run, the innermost first; none of a future."""
     coro = future.get_coro() if limit != 0 and hasattr(future, "get_coro") else None
     frames: list[FrameType] = []
     while coro is not None:
@@ -105,19 +145,7 @@ def _graph_of(future: Any, limit: int | None, path: tuple[Any, ...]) -> FutureCa
         else:
             break
     frames.reverse()
-    return FutureCallGraph(
-        future, _shortened(frames, limit), _awaited_by(future, limit, (*path, future))
-    )
-
-
-def _awaited_by(
-    future: Any, limit: int | None, path: tuple[Any, ...]
-) -> tuple[FutureCallGraph, ...]:
-    return tuple(
-        _graph_of(waiter, limit, path)
-        for waiter in waiters_of(future)
-        if all(waiter is not before for before in path)
-    )
+    return frames
 
 
 def _running_stack(depth: int) -> list[FrameType]:
@@ -143,7 +171,18 @@ def _shortened(frames: list[FrameType], limit: int | None) -> tuple[FrameCallGra
     return tuple(map(FrameCallGraphEntry, frames))
 
 
-def _lines(graph: FutureCallGraph, indent: str) -> list[str]:
+def _lines(graph: FutureCallGraph) -> list[str]:
+    lines: list[str] = []
+    to_show = [(graph, "")]
+    while to_show:
+        each, indent = to_show.pop()
+        lines += _lines_of(each, indent)
+        to_show += [(waiter, indent + "    ") for waiter in reversed(each.awaited_by)]
+    return lines
+
+
+def _lines_of(graph: FutureCallGraph, indent: str) -> list[str]:
+    """Return the lines of one future, without those of the ones that await it."""
     future: Any = graph.future
     name = f"name={future.get_name()!r}, " if hasattr(future, "get_name") else ""
     kind = "Task" if name else "Future"
@@ -160,6 +199,4 @@ def _lines(graph: FutureCallGraph, indent: str) -> list[str]:
         )
     if graph.awaited_by:
         lines.append(f"{indent}  + Awaited by:")
-    for waiter in graph.awaited_by:
-        lines += _lines(waiter, indent + "    ")
     return lines

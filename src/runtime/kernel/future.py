@@ -172,7 +172,7 @@ class FutureCore(Runnable):
     def subscribers(self) -> list[Any]:
         """Return who is to be told when it is done: runnables, and (callback, context) pairs."""
         first = [self._waiter] if self._waiter is not None else []
-        return [*first, *(self._callbacks or ())]
+        return [*first, *(self._subscribers or ())]
 
     def _wake_subscribers(self) -> None:
         waiter = self._waiter
@@ -372,6 +372,21 @@ def subscribe(future: FutureCore, runnable: Runnable) -> None:
         future._waiter = runnable
     else:
         future._subscribers = [runnable]
+
+
+def unsubscribe(future: FutureCore, runnable: Runnable) -> None:
+    """Take one ``subscribe`` of a pending future back."""
+    if future._waiter is runnable:
+        future._waiter = None
+        return
+    subscribers = future._subscribers
+    if subscribers is not None:
+        for index, subscriber in enumerate(subscribers):
+            if subscriber is runnable:
+                del subscribers[index]
+                break
+        if not subscribers:
+            future._subscribers = None
 
 
 def rearm_future(future: FutureCore) -> bool:

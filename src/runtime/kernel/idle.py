@@ -112,10 +112,25 @@ def _watches_for_daemons(watcher: Watcher) -> bool:
 
 def _only_daemons_wait(future: FutureCore) -> bool:
     """Return whether all that is to run when ``future`` is done is the daemons'."""
-    return all(
-        _is_daemons(subscriber) if isinstance(subscriber, Runnable) else is_daemon(subscriber[1])
-        for subscriber in future.subscribers()
-    )
+    # A future may wait for another one, as gather()'s does, for as many as there are in a row.
+    waited_for = [future]
+    known = {future}
+    for each in waited_for:
+        for subscriber in each.subscribers():
+            if isinstance(subscriber, tuple):
+                if not is_daemon(subscriber[1]):
+                    return False
+            elif hasattr(subscriber, "get_context"):
+                if not is_daemon(subscriber.get_context()):
+                    return False
+            else:
+                behalf: object = subscriber.on_behalf_of()
+                if not isinstance(behalf, FutureCore):
+                    return False
+                if behalf not in known:
+                    known.add(behalf)
+                    waited_for.append(behalf)
+    return True
 
 
 def _handles_signals() -> bool:

@@ -64,6 +64,7 @@ class Scheduler:
         "_wake_pending",
         "_wake_receiver",
         "_wake_sender",
+        "cancelling",
         "current",
         "debug",
         "outside",
@@ -88,6 +89,8 @@ class Scheduler:
         self.outside: set[OutsideWork] = set()
         # The task that runs now; None in a callback.
         self.current: Any = None
+        # While a cancellation is passed on to what tasks wait for: the tasks that it has come to.
+        self.cancelling: list[Any] | None = None
         self.timers = TimerHeap()
         self.poller = Poller(selector, self._report_watcher)
         # The thread that runs the loop; 0 while nobody does.

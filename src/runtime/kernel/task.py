@@ -17,13 +17,18 @@ Invariants: a task that is not done is in exactly one of these places: in the re
 or subscribed to one future (``_awaited`` if it is ours, ``_foreign`` if it is asyncio's). So it is
 never stepped twice for one wake-up. ``cancel()`` while WAITING cancels the future, which queues the
 task; otherwise it sets ``_must_cancel``, and the next step begins by raising CancelledError.
+
+What a task waits for may be another task, or a gathering of tasks, which wait in turn: a request to
+cancel is passed on to the last of them. That is a walk, not a recursion: the chain may be longer
+than the stack allows, and it may be a cycle. No task of a cycle would ever be queued; so the one
+that the request comes back to leaves its wait, and raises CancelledError there.
 """
 
 from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextvars import Context, copy_context
 from types import CoroutineType, FrameType, GeneratorType
 from typing import Any, Final, TextIO
@@ -40,6 +45,7 @@ from runtime.kernel.future import (
     init_future,
     refuse_second_init,
     subscribe,
+    unsubscribe,
 )
 from runtime.kernel.mistakes import instead_of_awaiting
 from runtime.kernel.native import mypyc_attr
@@ -136,13 +142,11 @@ class TaskCore(FutureCore):
         if not self._pending:
             return cancel_future(self, msg)
         self._cancel_requests += 1
-        if self._awaited is not None:
-            if self._awaited.cancel(msg=msg):
-                return True
-        elif self._foreign is not None and self._foreign.cancel(msg=msg):
-            return True
-        self._must_cancel = True
-        self._cancel_message = msg
+        cancelling = self._loop.cancelling
+        if cancelling is not None:
+            cancelling.append((self, msg))
+        else:
+            _begin_cancelling(self, msg)
         return True
 
     def cancelling(self) -> int:
@@ -234,6 +238,121 @@ class TaskCore(FutureCore):
         if self._coro is not None:
             words.append(f"coro=<{describe_coroutine(self._coro)}>")
         return words
+
+
+def _begin_cancelling(task: TaskCore, msg: Any) -> None:
+    """Pass a request to cancel ``task`` on to what it waits for, and so on."""
+    loop = task._loop
+    reached: list[Any] = []
+    loop.cancelling = reached
+    try:
+        try:
+            _pass_on(task, msg)
+        finally:
+            if reached:
+                _pass_on_along(reached, [(task, None, True)], {task}, {task})
+    finally:
+        loop.cancelling = None
+    # The handler of a signal may have asked for another one in the last moment.
+    for each, message in reached:
+        _begin_cancelling(each, message)
+
+
+def cancel_all(loop: Scheduler, tasks: Iterable[Any]) -> None:
+    """Cancel tasks of ``loop``. Those that wait for one another have it passed on once.
+
+    What the ``cancel()`` of a program's class raises keeps none from being cancelled, and is raised
+    in the end.
+    """
+    reached: list[Any] = []
+    seen: set[TaskCore] = set()
+    error: BaseException | None = None
+    loop.cancelling = reached
+    try:
+        for task in tasks:
+            try:
+                task.cancel()
+                _pass_on_along(reached, [], set(), seen)
+            except BaseException as raised:
+                error = raised
+    finally:
+        loop.cancelling = None
+    for each, message in reached:
+        _begin_cancelling(each, message)
+    try:
+        if error is not None:
+            raise error
+    finally:
+        del error
+
+
+def _pass_on(task: TaskCore, msg: Any) -> None:
+    """Cancel what ``task`` waits for; if that cannot be, have its next step raise CancelledError.
+
+    What ``cancel()`` of that comes to of other tasks is only noted, in ``Scheduler.cancelling``.
+    """
+    if task._awaited is not None:
+        if task._awaited.cancel(msg=msg):
+            return
+    elif task._foreign is not None and task._foreign.cancel(msg=msg):
+        return
+    task._must_cancel = True
+    task._cancel_message = msg
+
+
+def _pass_on_along(
+    reached: list[Any], to_do: list[Any], on_the_way: set[TaskCore], seen: set[TaskCore]
+) -> None:
+    """Pass a request on from the tasks in ``reached``, in the order of a recursion.
+
+    ``to_do`` holds what comes next last: a task and its message; or a task that the request is
+    through with, which is not on the way to the next ones any more. What it comes to a second time,
+    by another way, was asked already. What the ``cancel()`` of a program's class raises is raised
+    in the end.
+    """
+    error: BaseException | None = None
+    while True:
+        while reached:
+            each, message = reached.pop()
+            to_do.append((each, message, False))
+        if not to_do:
+            break
+        task: TaskCore
+        task, msg, is_through = to_do.pop()
+        if is_through:
+            on_the_way.discard(task)
+        elif task in on_the_way:
+            _leave_cycle(task, msg)
+        elif task not in seen and task._pending:
+            seen.add(task)
+            on_the_way.add(task)
+            to_do.append((task, None, True))
+            try:
+                _pass_on(task, msg)
+            except BaseException as raised:
+                error = raised
+    try:
+        if error is not None:
+            raise error
+    finally:
+        del error
+
+
+def _leave_cycle(task: TaskCore, msg: Any) -> None:
+    """Have a task raise CancelledError that waits, in the end, for itself."""
+    task._cancel_requests -= 1  # It is the same request.
+    awaited = task._awaited
+    foreign = task._foreign
+    task._must_cancel = True
+    task._cancel_message = msg
+    if awaited is not None and not awaited.done():
+        task._awaited = None
+        unsubscribe(awaited, task)
+        task._loop.ready_append(task)
+    elif foreign is not None and not foreign.done():
+        task._foreign = None
+        foreign.remove_done_callback(task._on_foreign_done)
+        task._loop.ready_append(task)
 
 
 _NOBODY: Final[TaskCore] = TaskCore.__new__(TaskCore)

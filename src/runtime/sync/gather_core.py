@@ -54,13 +54,27 @@ class GatheringCore(FutureCore):
         """
         if not self._pending:
             return False
-        cancelled = False
-        for child in self._children:
-            if child.cancel(msg=msg):
-                cancelled = True
-        if cancelled:
-            self._cancel_requested = True
-        return cancelled
+        # Those that are gatherings themselves are walked through, for they may be many in a row.
+        around: list[_Walk] = []
+        walk = _Walk(self)
+        while True:
+            child = walk.next_child()
+            if isinstance(child, GatheringCore) and type(child).cancel is GatheringCore.cancel:
+                if child._pending:
+                    around.append(walk)
+                    walk = _Walk(child)
+            elif child is not None:
+                if child.cancel(msg=msg):
+                    walk.cancelled = True
+            else:
+                cancelled = walk.cancelled
+                if cancelled:
+                    walk.gathering._cancel_requested = True
+                if not around:
+                    return cancelled
+                walk = around.pop()
+                if cancelled:
+                    walk.cancelled = True
 
     def describe_state(self) -> list[str]:
         """Return the words of the ``repr``, in order."""
@@ -116,6 +130,27 @@ class GatheringCore(FutureCore):
             fail_future(self, CancelledError() if error is None else error)
         else:
             finish_future(self, results)
+
+
+class _Walk:
+    """The place in a gathering's children that a cancellation has come to."""
+
+    __slots__ = ("_children", "_next", "cancelled", "gathering")
+
+    def __init__(self, gathering: GatheringCore) -> None:
+        self.gathering = gathering
+        # Whether there was anything to cancel.
+        self.cancelled = False
+        # These very ones: the gathering gets another list when it ends.
+        self._children = gathering._children
+        self._next = 0
+
+    def next_child(self) -> Any:
+        """Return the next child; None after the last."""
+        if self._next == len(self._children):
+            return None
+        self._next += 1
+        return self._children[self._next - 1]
 
 
 class _ChildEnd(Runnable):

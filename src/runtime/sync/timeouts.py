@@ -141,7 +141,9 @@ class Timeout(OnlyAsynchronous):
 def _insert_timeout_errors(exc: BaseException) -> None:
     """Put a TimeoutError between an exception of the body and the cancellation it comes from."""
     current = exc
-    while current.__context__ is not None:
+    passed: set[int] = set()  # Of a program's exceptions, one may be its own context in the end.
+    while current.__context__ is not None and id(current) not in passed:
+        passed.add(id(current))
         if isinstance(current.__context__, CancelledError):
             cause = TimeoutError()
             cause.__context__ = cause.__cause__ = current.__context__

@@ -32,6 +32,8 @@ from runtime.kernel.awaited_by import waiters_of
 from runtime.kernel.deadlock import DeadlockError
 from runtime.kernel.describe import safe_repr
 from runtime.kernel.errors import CancelledError
+from runtime.kernel.running import get_running_loop
+from runtime.kernel.task import cancel_all
 from runtime.loop import Loop
 from runtime.runner import Runner
 from runtime.sync.sleep import sleep
@@ -353,8 +355,7 @@ class Scope:
 
 async def _cancel(tasks: Iterable[Any]) -> None:
     """Cancel tasks, and wait until they have ended."""
-    for task in tasks:
-        task.cancel()
+    cancel_all(get_running_loop(), tasks)
     await wait(tasks)
 
 
