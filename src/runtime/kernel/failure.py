@@ -15,7 +15,19 @@ from types import TracebackType
 from typing import Any
 
 from runtime.kernel.describe import describe_coroutine, described, shown_error
+from runtime.kernel.errors import CancelledError
 from runtime.kernel.handles import Reporter
+
+
+def is_cancellation(exception: object) -> bool:
+    """Return whether an exception is a CancelledError, or a group of nothing else."""
+    found = [exception]
+    for each in found:
+        if isinstance(each, BaseExceptionGroup):
+            found += each.exceptions
+        elif not isinstance(each, CancelledError):
+            return False
+    return True
 
 
 class Departed:
@@ -96,7 +108,8 @@ class Failure:
         coro: object = None,
         context: Context | None = None,
     ) -> None:
-        self.retrieved = False
+        # Nothing has failed where all there is are cancellations, such as gather()'s.
+        self.retrieved = is_cancellation(exception)
         self.exception = exception
         # As it was when the future failed: each time it is raised adds to the exception's own.
         self.traceback: TracebackType | None = exception.__traceback__

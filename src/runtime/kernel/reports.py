@@ -10,8 +10,12 @@ from contextvars import Context
 from typing import Any, Final, Protocol
 
 from runtime.kernel.describe import safe_repr
+from runtime.kernel.failure import is_cancellation
 
 _logger: Final = logging.getLogger("asyncio")
+
+_UNRETRIEVED: Final = "exception was never retrieved"
+"""How a message of asyncio's futures ends that is about an exception for which nobody has asked."""
 
 
 class HasFileno(Protocol):
@@ -63,8 +67,13 @@ def hand_over(
 ) -> None:
     """Give ``context`` to ``handler``, or to the loop's default; survive what they raise.
 
-    A handler of the user's runs in the context of the task or the callback that it is about.
+    A handler of the user's runs in the context of the task or the callback that it is about. A
+    future of asyncio's reports a CancelledError that nobody retrieved, as its ``gather()`` ends
+    with when it is cancelled: that is no failure, and goes no further.
     """
+    message = context.get("message")
+    if str(message).endswith(_UNRETRIEVED) and is_cancellation(context.get("exception")):
+        return
     if handler is None:
         try:
             loop.default_exception_handler(context)
