@@ -5,25 +5,33 @@ A future, a timer handle, its arguments and its context would be four objects; t
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from runtime.kernel.describe import described
 from runtime.kernel.future import FutureCore, cancel_future, finish_future, init_future
 from runtime.kernel.scheduler import Scheduler
+from runtime.kernel.seconds import NEVER
 from runtime.kernel.timers import TimerHeap
+
+_NEVER: Final[float] = NEVER
 
 
 class Alarm(FutureCore):
-    """A future of ``loop`` that is finished, with None, when ``when`` comes on the loop's clock."""
+    """A future of ``loop`` that is finished, with None, when ``when`` comes on the loop's clock.
+
+    An infinite ``when`` never comes.
+    """
 
     __slots__ = ("_heap", "_when")
 
     def __init__(self, loop: Scheduler, when: float) -> None:
         init_future(self, loop)
-        # The heap that the alarm waits in; None once it is due or cancelled.
-        self._heap: TimerHeap | None = loop.timers
+        # The heap that the alarm waits in; None once it is due or cancelled, and when it is never.
+        self._heap: TimerHeap | None = None
         self._when = when
-        loop.timers.push(self)
+        if when != _NEVER:
+            self._heap = loop.timers
+            loop.timers.push(self)
 
     def due(self) -> float:
         """Return when the alarm goes off, on the loop's clock, in seconds."""

@@ -25,7 +25,7 @@ from runtime.kernel.describe import creation_stack
 from runtime.kernel.handles import Handle, Runnable, ThreadsafeHandle
 from runtime.kernel.native import mypyc_attr
 from runtime.kernel.poller import READ, Poller, Watcher
-from runtime.kernel.seconds import Seconds, seconds
+from runtime.kernel.seconds import NEVER, Seconds, seconds
 from runtime.kernel.timers import TimerHandle, TimerHeap
 from runtime.kernel.watchdog import run_signal_handlers
 
@@ -33,6 +33,7 @@ ExceptionHandler = Callable[[Any, dict[str, Any]], object]
 
 _send: Final[Callable[[socket.socket, Any, Any], int]] = leaf.sendto
 _receive: Final[Callable[[int], bytes | None]] = leaf.recv
+_NEVER: Final[float] = NEVER
 _callable: Final = callable
 _FunctionType: Final = FunctionType
 _MethodType: Final = MethodType
@@ -142,8 +143,9 @@ class Scheduler:
     ) -> TimerHandle:
         """Call ``callback(*args)`` after ``delay`` seconds; otherwise as ``call_soon``.
 
-        The delay is any real number: TypeError for anything else, ValueError for NaN. Callbacks
-        with the same deadline run in the order in which they were scheduled.
+        The delay is any real number: TypeError for anything else, ValueError for NaN. After an
+        infinite one the callback is never called. Callbacks with the same deadline run in the order
+        in which they were scheduled.
         """
         when = self._clock() + seconds(delay, "call_later()")
         return self._call_at(when, callback, args, context, "call_later")
@@ -170,13 +172,15 @@ class Scheduler:
             raise RuntimeError(self._refusal)
         if context is None:
             context = _copy_context()
-        handle = TimerHandle(when, callback, args, self, context, self.timers)
+        timers = None if when == _NEVER else self.timers
+        handle = TimerHandle(when, callback, args, self, context, timers)
         if self.debug:
             self.check_thread()
             handle.source_traceback = creation_stack()
         if not _callable(callback) or self.debug:
             reports.check_callback(callback, method)
-        self.timers.push(handle)
+        if timers is not None:
+            timers.push(handle)
         return handle
 
     def call_soon_threadsafe(

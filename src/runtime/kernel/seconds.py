@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final, SupportsFloat, TypeAlias
 
 from runtime.kernel.mistakes import instead_of_seconds
 
 Seconds: TypeAlias = SupportsFloat
 """A real number: an ``int``, a ``float``, a ``Decimal``, a ``Fraction``, a scalar of numpy."""
+
+NEVER: Final = math.inf
+"""The moment that never comes: a timer that is set for it is not kept."""
 
 _float: Final = float
 

@@ -19,6 +19,8 @@ Invariants: what is ordered was set before what is in the heap, and that before 
 Cancelled handles stay where they are until they are the majority, and are then swept out in one
 go: setting and cancelling a timer costs O(log n) at most, whatever the order.
 
+What is set for an infinite moment waits nowhere, since it never comes: see ``seconds.NEVER``.
+
 The garbage collector may run wherever something is allocated, and whatever finalizers it calls may
 set timers and cancel them. So while timers are ``moving`` from one place to another, what is set
 waits in a new ``fresh``, and what is cancelled is only counted.
@@ -70,12 +72,12 @@ class TimerHandle(Handle):
         args: tuple[Any, ...],
         loop: Reporter,
         context: Context,
-        heap: TimerHeap,
+        heap: TimerHeap | None,
     ) -> None:
         Handle.__init__(self, callback, args, loop, context)
         self._when = when
-        # Where the handle waits; None once it is due or cancelled.
-        self._heap: TimerHeap | None = heap
+        # Where the handle waits; None once it is due or cancelled, and when it is never due.
+        self._heap = heap
 
     def when(self) -> float:
         """Return when the callback is due, on the clock of ``loop.time()``, in seconds."""

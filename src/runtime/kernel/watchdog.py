@@ -75,7 +75,7 @@ class SlowCallbackWatch:
         loop = self._loop
         turns = -1
         reported = False
-        while not self._ended.wait(self._threshold):
+        while not self._ended.wait(min(self._threshold, threading.TIMEOUT_MAX)):
             thread_id = loop.thread_id
             if loop.waiting or not thread_id or loop.turns != turns:
                 turns = loop.turns

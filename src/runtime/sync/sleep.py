@@ -25,8 +25,8 @@ async def sleep(delay: Seconds, result: T) -> T: ...
 async def sleep(delay: Any, result: Any = None) -> Any:
     """Suspend for ``delay`` seconds and return ``result``; zero or less lets others run once.
 
-    The delay is any real number: TypeError for anything else, ValueError for NaN. Cancellation
-    safe.
+    The delay is any real number: TypeError for anything else, ValueError for NaN. An infinite sleep
+    ends only by being cancelled. Cancellation safe.
     """
     try:
         at_once = delay <= 0

@@ -155,7 +155,7 @@ def _insert_timeout_errors(exc: BaseException) -> None:
 
 
 def timeout(delay: Seconds | None) -> Timeout:
-    """Return a ``Timeout`` that expires ``delay`` seconds from now; None: never.
+    """Return a ``Timeout`` that expires ``delay`` seconds from now; None or infinite: never.
 
     The body is cancelled, and TimeoutError raised in place of its CancelledError.
 

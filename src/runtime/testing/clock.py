@@ -23,6 +23,7 @@ have it waited for.
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, cast
@@ -57,7 +58,10 @@ class VirtualClock:
     one waits for a process, the clock stands still, however long that takes. Of threads that the
     program starts by itself it knows nothing: what they send to the loop may come after a jump.
 
-    Raises ValueError for another ``real_io``, and for a ``patience`` that is negative.
+    An infinite sleep or timeout never ends: the clock does not jump there.
+
+    Raises ValueError for another ``real_io``, for a ``patience`` that is negative, and for a
+    ``start`` that is not finite.
     """
 
     def __init__(
@@ -71,6 +75,8 @@ class VirtualClock:
             raise ValueError(f'real_io is "refuse" or "wait", not {real_io!r}.')
         if patience is not None and not patience >= 0:
             raise ValueError(f"patience is a number of seconds, or None, not {patience!r}.")
+        if not math.isfinite(start):
+            raise ValueError(f"start is a finite number of seconds, not {start!r}.")
         self._now = float(start)
         self._real_io = real_io
         self._patience = patience
@@ -139,7 +145,7 @@ class _JumpingSelector(selectors.BaseSelector):
         if not (loop.timers.heap or loop.timers.ordered):
             return self._selector.select(timeout)
         if len(self._selector.get_map()) > 1:
-            events = self._selector.select(self._patience)
+            events = self._selector.select(None if self._patience == math.inf else self._patience)
         if not events:
             self._jump(loop.timers.next_due())
         return events
