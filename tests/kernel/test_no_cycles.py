@@ -271,6 +271,8 @@ def test_a_cancelled_task_goes_at_once(scenario: Callable[[], Awaitable[None]]) 
         await runtime.sleep(0.02)
         task.cancel()
         await runtime.wait([task])
+        if not task.cancelled():
+            assert isinstance(task.exception(), TimeoutError)  # Or it would be reported, and kept.
         del task
         await runtime.sleep(0)
         await runtime.sleep(0.01)

@@ -13,6 +13,8 @@ import functools
 from typing import Any
 
 from runtime.kernel.daemons import OutsideWork
+from runtime.kernel.failure import Failure
+from runtime.kernel.future import FutureCore
 from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.types import Future
 
@@ -29,10 +31,44 @@ def follow_concurrent(
     return ours
 
 
-def follow_task(task: Future[Any], future: concurrent.futures.Future[Any]) -> None:
+def follow_task(task: Future[Any], future: TaskFuture) -> None:
     """Have the concurrent ``future`` follow ``task``; cancelling either cancels the other."""
     future.add_done_callback(functools.partial(_cancel_task, task))
     task.add_done_callback(functools.partial(_finish_concurrent, future))
+
+
+class TaskFuture(concurrent.futures.Future[Any]):
+    """The concurrent future that follows a task.
+
+    An exception that nobody retrieves from it is reported to the loop, as the task's would be.
+    """
+
+    _failure: Failure | None = None
+
+    def fail(self, error: BaseException, failure: Failure) -> None:
+        """Finish with the exception of the task, which reports itself unless it is retrieved."""
+        self._failure = failure
+        self.set_exception(error)
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Return the result of the task, or raise its exception; wait for ``timeout`` seconds."""
+        try:
+            return super().result(timeout)
+        finally:
+            self._retrieve()
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return the exception of the task, or None; wait for ``timeout`` seconds."""
+        try:
+            return super().exception(timeout)
+        finally:
+            self._retrieve()
+
+    def _retrieve(self) -> None:
+        failure = self._failure
+        if failure is not None and self.done():
+            failure.retrieved = True
+            self._failure = None
 
 
 class FollowingFuture(Future[Any]):
@@ -54,14 +90,18 @@ class FollowingFuture(Future[Any]):
             loop.outside.add(work)
 
     def cancel(self, msg: Any = None) -> bool:
-        """Cancel the future, and what it follows."""
-        if not self.done():
-            loop = self.get_loop()
-            if loop.is_closed():
-                self._cancel_theirs()
-            else:
-                # As a callback of the future, the first: whatever it raises is reported.
-                loop.call_soon(self._cancel_theirs)
+        """Cancel the future, and what it follows.
+
+        Done already, it does nothing: an exception is reported unless somebody retrieves it.
+        """
+        if self.done():
+            return False
+        loop = self.get_loop()
+        if loop.is_closed():
+            self._cancel_theirs()
+        else:
+            # As a callback of the future, the first: whatever it raises is reported.
+            loop.call_soon(self._cancel_theirs)
         return super().cancel(msg)
 
     def _cancel_theirs(self) -> None:
@@ -96,19 +136,19 @@ class FollowingFuture(Future[Any]):
             self.set_exception(_as_loop_exception(error))
 
 
-def _finish_concurrent(theirs: concurrent.futures.Future[Any], task: Future[Any]) -> None:
+def _finish_concurrent(theirs: TaskFuture, task: Any) -> None:
     """Tell whoever waits in a thread. For the loop's thread, once the task is done."""
     if task.cancelled():
         theirs.cancel()
     if not theirs.set_running_or_notify_cancel():
-        if not task.cancelled():
-            task.exception()  # Whoever cancelled theirs does not want to know.
-        return
-    error = task.exception()
+        return  # What a task raises that was cancelled by theirs is reported as the task's own.
+    error: BaseException | None = task.exception()
     if error is None:
         theirs.set_result(task.result())
+    elif isinstance(error, (SystemExit, KeyboardInterrupt)) or not isinstance(task, FutureCore):
+        theirs.set_exception(error)  # The first two end the run as well.
     else:
-        theirs.set_exception(error)
+        theirs.fail(error, task.make_failure(error))
 
 
 def _cancel_task(task: Future[Any], theirs: concurrent.futures.Future[Any]) -> None:

@@ -438,6 +438,16 @@ def cancel_future(future: FutureCore, msg: Any, error: BaseException | None = No
     return True
 
 
+def has_failed(future: Any) -> bool:
+    """Return whether a future, which may be one of asyncio's, is done and has an exception.
+
+    Of one of ours the exception does not count as retrieved by that.
+    """
+    if isinstance(future, FutureCore):
+        return future._failed and not future._cancelled
+    return future.done() and not future.cancelled() and future.exception() is not None
+
+
 def failure_of(future: FutureCore) -> BaseException | None:
     """Return what awaiting a finished future raises, or None when it has a result."""
     return future._reason() if future._failed else None

@@ -9,7 +9,7 @@ from contextvars import Context
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar, overload
 
-from runtime.kernel.chain import follow_concurrent, follow_task
+from runtime.kernel.chain import TaskFuture, follow_concurrent, follow_task
 from runtime.kernel.core import LoopCore
 from runtime.kernel.mistakes import instead_of_awaiting
 from runtime.kernel.registry import running_loops
@@ -120,13 +120,14 @@ def run_coroutine_threadsafe(
 ) -> concurrent.futures.Future[T]:
     """Run a coroutine in ``loop`` from another thread; return a concurrent future of its result.
 
-    Cancelling that future cancels the task. Raises TypeError for what is not a coroutine.
+    Cancelling that future cancels the task. An exception that nobody retrieves from it is reported
+    to the loop's exception handler. Raises TypeError for what is not a coroutine.
     """
     if not asyncio.iscoroutine(coro):
         raise TypeError(
             f"run_coroutine_threadsafe() takes a coroutine, not {coro!r}{instead_of_awaiting(coro)}"
         )
-    theirs: concurrent.futures.Future[T] = concurrent.futures.Future()
+    theirs = TaskFuture()
 
     def start() -> None:
         try:

@@ -137,10 +137,11 @@ class TaskCore(FutureCore):
         """Ask for a CancelledError to be raised in the coroutine, where it is suspended.
 
         The coroutine may clean up, delay or refuse; each request adds to ``cancelling()``. ``msg``
-        goes into the exception. Returns False, and does nothing, when the task is done.
+        goes into the exception. Returns False, and does nothing, when the task is done: what it
+        raised is still reported if nobody retrieves it.
         """
         if not self._pending:
-            return cancel_future(self, msg)
+            return False
         self._cancel_requests += 1
         cancelling = self._loop.cancelling
         if cancelling is not None:

@@ -6,10 +6,28 @@ from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from runtime.kernel.core import LoopCore
+from runtime.kernel.describe import described
 from runtime.kernel.interop import ensure_future
 from runtime.kernel.types import Future
 
 T = TypeVar("T")
+
+
+class _Outer(Future[Any]):
+    """The future that is awaited.
+
+    To cancel it when it is done changes nothing: its exception, which was the inner one's, is
+    reported unless somebody retrieves it.
+    """
+
+    __slots__ = ()
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Cancel the future, unless it is done."""
+        return not self.done() and super().cancel(msg)
+
+    def __repr__(self) -> str:
+        return described("Future", self.describe_state, self.describe_briefly)
 
 
 class _Shield:
@@ -62,6 +80,6 @@ def shield(aw: Awaitable[T]) -> Future[T]:
     if inner.done():
         return inner
     loop: LoopCore = inner.get_loop()
-    outer: Future[T] = loop.create_future()
+    outer: Future[T] = _Outer(loop=loop)
     _Shield(inner, outer)
     return outer

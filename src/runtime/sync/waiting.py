@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 from runtime.kernel.core import LoopCore
 from runtime.kernel.describe import describe_several, described
 from runtime.kernel.errors import CancelledError
+from runtime.kernel.future import has_failed
 from runtime.kernel.interop import ensure_future
 from runtime.kernel.mistakes import instead_of_awaiting
 from runtime.kernel.running import get_running_loop
@@ -57,11 +58,7 @@ class _Countdown:
         if (
             self._left <= 0
             or self._return_when == FIRST_COMPLETED
-            or (
-                self._return_when == FIRST_EXCEPTION
-                and not future.cancelled()
-                and future.exception() is not None
-            )
+            or (self._return_when == FIRST_EXCEPTION and has_failed(future))
         ):
             self.finish()
 
@@ -107,10 +104,7 @@ def _is_enough(futures: set[Any], pending: int, return_when: str) -> bool:
     if return_when == FIRST_COMPLETED:
         return pending < len(futures)
     if return_when == FIRST_EXCEPTION:
-        return any(
-            future.done() and not future.cancelled() and future.exception() is not None
-            for future in futures
-        )
+        return any(map(has_failed, futures))
     return False
 
 
