@@ -61,17 +61,23 @@ async def tcp_server(
 def unix_server(
     loop: LoopCore, path: Any, sock: socket.socket | None, backlog: int, cleanup_socket: bool
 ) -> Server:
-    """Return a server on ``sock``, checked, or on a new socket at ``path``."""
+    """Return a server on ``sock``, checked, or on a new socket at ``path``.
+
+    With ``cleanup_socket`` the server removes the file of the new socket. The file of a given
+    socket belongs to its maker, such as a service manager that passes the same socket again.
+    """
+    file = None
     if path is not None:
         if sock is not None:
             raise ValueError("path and sock can not be specified at the same time")
         sock = bind_unix(path)
+        if cleanup_socket:
+            file = socket_file(sock)
     elif sock is None:
         raise ValueError("path was not specified, and no sock specified")
     else:
         check_unix_socket(sock)
         sock.setblocking(False)
-    file = socket_file(sock) if cleanup_socket else None
     note_use(loop, sock)
     return Server(loop, [sock], backlog, file)
 

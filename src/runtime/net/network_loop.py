@@ -167,7 +167,8 @@ class NetworkLoop(LoopCore):
     ) -> Server:
         """Listen on the Unix socket at ``path``; as ``create_server`` otherwise.
 
-        The file is removed when the server is closed, unless ``cleanup_socket`` is False.
+        The file is removed when the server is closed, unless ``cleanup_socket`` is False. That of
+        a socket given as ``sock`` is left to whoever made it.
 
         Source: the standard library's documentation of ``loop.create_unix_server``.
         """

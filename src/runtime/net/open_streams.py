@@ -215,7 +215,8 @@ async def start_unix_server(
     """Listen on the Unix socket at ``path``, as ``start_server`` does on TCP.
 
     ``path`` is a path, or on Linux an abstract name, which begins with a NUL. The file is removed
-    when the server is closed, unless ``cleanup_socket`` is False, or another one has its name.
+    when the server is closed, unless ``cleanup_socket`` is False, or another one has its name. The
+    file of a socket given as ``sock`` is left to whoever made it.
     """
     tls = _check_server(
         client_connected_cb, limit, ssl, ssl_handshake_timeout, ssl_shutdown_timeout

@@ -123,13 +123,16 @@ class SocketFile:
 
 
 def socket_file(sock: socket.socket) -> SocketFile | None:
-    """Return the file of a bound Unix socket; None where there is none, as for abstract names."""
+    """Return the file of a bound Unix socket; None where there is none, as for abstract names.
+
+    None also for a file that cannot be looked at: it could not be told from another one later.
+    """
     path: str | bytes = sock.getsockname()
     if not path or is_abstract(path):
         return None
     try:
         return SocketFile(path, _identity_of(path))
-    except FileNotFoundError:
+    except OSError:
         return None
 
 
