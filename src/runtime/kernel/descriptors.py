@@ -13,6 +13,7 @@ is found when its number comes up again.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Generator
 from contextvars import copy_context
 from typing import Any
@@ -155,6 +156,20 @@ class DescriptorWatcher(Watcher):
                     ),
                 )
         self.reading = self.writing = None
+
+    def on_closed(self) -> None:
+        """As ``on_lost``; report it if there are callbacks, which nobody else would miss."""
+        has_callbacks = self.reader is not None or self.writer is not None
+        self.on_lost()
+        if has_callbacks:
+            self._loop.call_exception_handler(
+                {
+                    "message": f"File descriptor {self.fd} was closed while it was watched: its "
+                    "callbacks are not called any more. Call remove_reader() and remove_writer() "
+                    "before closing it",
+                    "exception": OSError(errno.EBADF, os.strerror(errno.EBADF)),
+                }
+            )
 
     def give_up(self, readiness: Readiness) -> None:
         """End a wait before its event."""

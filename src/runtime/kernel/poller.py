@@ -18,6 +18,14 @@ or handed to another process: what is disarmed reports nothing. A registration t
 watching instead would report for ever once another descriptor kept its file open, and could not be
 removed.
 
+What ``watch`` registers can be left behind in that way: the descriptor is closed under the poller,
+while a duplicate of it, perhaps in another process, keeps the file open. epoll then reports the
+file under the old number, and refuses to remove it, for the number means nothing any more, or
+another file. The loop would spin. So one batch of events in ``_CHECK_EVERY`` is examined before it
+is handed over. A watcher whose number no longer means the same file is told that it lost it. When
+an event comes from a registration that nobody can remove, a new epoll takes the place of the old
+one, under the same descriptor, without that registration.
+
 Invariants:
 
 - A descriptor has at most one watcher, and exactly ``watcher.events`` is watched on it.
@@ -53,6 +61,20 @@ _EPOLLOUT: Final = 4
 _EPOLLONESHOT: Final = 1 << 30
 
 _of_daemon: Final = of_daemon.get
+
+_CHECK_EVERY: Final = 256
+"""Batches of events from one check for stale registrations to the next.
+
+A check costs a system call for each event of a batch; a stale registration, which reports in every
+batch, is noticed within milliseconds.
+"""
+
+_STRIKES: Final = 4
+"""Checks in a row that must find an event of a file that is not ready, to take it for stale.
+
+Another process that has the same socket may have taken what there was, as those of a server do that
+all accept from one.
+"""
 
 _QUIET_POLLS: Final = 32
 _SKIPS: Final = 7
@@ -93,11 +115,16 @@ class Watcher:
     def on_lost(self) -> None:
         """Handle that the descriptor was closed, and perhaps used again, by somebody else."""
 
+    def on_closed(self) -> None:
+        """As ``on_lost``, at an event: it is known that the descriptor was closed under a watch."""
+        self.on_lost()
+
 
 class Poller:
     """The watchers of one loop and the selector that they are registered with."""
 
     __slots__ = (
+        "_check_in",
         "_epoll",
         "_epoll_modify",
         "_epoll_wait",
@@ -107,6 +134,7 @@ class Poller:
         "_round",
         "_selector",
         "_skips",
+        "_strikes",
         "_watchers",
     )
 
@@ -128,12 +156,26 @@ class Poller:
         self._epoll_modify: leaf.Modify | None = None
         # For ``arm`` without epoll: the file that a number meant when it was registered.
         self._files: dict[int, tuple[int, int] | None] = {}
-        given: Any = self._selector
-        if type(given) is getattr(selectors, "EpollSelector", None):
-            self._epoll_wait = leaf.epoll_wait(given.fileno())
-            # A duplicate, for the object closes its descriptor.
-            self._epoll = select.epoll.fromfd(os.dup(given.fileno()))
-            self._epoll_modify = leaf.epoll_modify(self._epoll)
+        # The round in which events are checked next, and what the last checks suspected.
+        self._check_in = _CHECK_EVERY
+        self._strikes: dict[int, int] = {}
+        if type(self._selector) is getattr(selectors, "EpollSelector", None):
+            self._open_epoll()
+
+    def _open_epoll(self) -> None:
+        number: int = self._selector.fileno()
+        self._epoll_wait = leaf.epoll_wait(number)
+        # A duplicate, for the object closes its descriptor.
+        self._epoll = select.epoll.fromfd(os.dup(number))
+        self._epoll_modify = leaf.epoll_modify(self._epoll)
+
+    def _close_epoll(self) -> None:
+        if self._epoll is not None:
+            self._epoll.close()
+            self._epoll = self._epoll_modify = None
+        if self._epoll_wait is not None:
+            leaf.release(self._epoll_wait)
+            self._epoll_wait = None
 
     @property
     def selector(self) -> selectors.BaseSelector:
@@ -317,6 +359,8 @@ class Poller:
                 return
             self._quiet_polls = 0
             self._round += 1
+            if self._round >= self._check_in:
+                self._check(events)
             watchers = self._watchers
             for fd, mask in events:
                 watcher = watchers.get(fd)
@@ -355,6 +399,84 @@ class Poller:
                 except Exception as error:
                     self._report("Exception while handling an event", error, watcher)
 
+    # -- Stale registrations -----------------------------------------------------------------------
+
+    def _check(self, events: list[tuple[int, int]]) -> None:
+        """Find the events of registrations that nobody can remove, and get rid of these."""
+        self._check_in = self._round + _CHECK_EVERY
+        lost = []
+        is_stale = False
+        for fd, _ in events:
+            watcher = self._watchers.get(fd)
+            if watcher is None:
+                # Nobody watches; unless the program registered it with the selector by itself.
+                is_stale = is_stale or self._is_unknown(fd)
+            elif not watcher.once and not self._means_the_same(watcher):
+                lost.append(watcher)
+        if self._epoll is not None and (self._strike(events) or is_stale or lost):
+            lost += self._renew_epoll()
+        for watcher in lost:
+            if self._watchers.get(watcher.fd) is watcher:
+                self._drop_closed_one(watcher)
+
+    def _drop_closed_one(self, watcher: Watcher) -> None:
+        self._unregister(watcher)
+        try:
+            watcher.on_closed()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._report("Exception while handling a closed descriptor", error, watcher)
+
+    def _is_unknown(self, fd: int) -> bool:
+        return self._epoll is not None and fd not in self._selector.get_map()
+
+    def _means_the_same(self, watcher: Watcher) -> bool:
+        if self._epoll_modify is not None:
+            return self.still_holds(watcher)
+        return file_of(watcher.fd) is not None
+
+    def _strike(self, events: list[tuple[int, int]]) -> bool:
+        """Return whether a descriptor was reported again and again without being ready.
+
+        Its number belongs to another file than the one that epoll reports.
+        """
+        poll = select.poll()
+        watched = [fd for fd, _ in events if fd in self._watchers and not self._watchers[fd].once]
+        for fd in watched:
+            poll.register(fd, _epoll_mask(self._watchers[fd].events))
+        ready = {fd for fd, _ in poll.poll(0)}
+        before = self._strikes
+        self._strikes = {fd: before.get(fd, 0) + 1 for fd in watched if fd not in ready}
+        if self._strikes:
+            self._check_in = self._round + 1
+        return any(count >= _STRIKES for count in self._strikes.values())
+
+    def _renew_epoll(self) -> list[Watcher]:
+        """Put a new epoll in the place of the selector's, with what is watched and nothing else.
+
+        The selector keeps its descriptor, and does not notice. Returns the watchers whose
+        descriptors turn out to be closed.
+        """
+        lost = []
+        self._strikes = {}
+        new = select.epoll()
+        try:
+            for fd, key in self._selector.get_map().items():
+                if not _registers(new, fd, _epoll_mask(key.events)) and fd in self._watchers:
+                    lost.append(self._watchers[fd])
+            for fd, watcher in self._watchers.items():
+                # One that is disarmed is registered when it is armed again.
+                armed = watcher.once and watcher.events
+                if armed and not _registers(new, fd, _EPOLLONESHOT | _epoll_mask(watcher.events)):
+                    lost.append(watcher)
+            self._close_epoll()
+            os.dup2(new.fileno(), self._selector.fileno(), inheritable=False)
+        finally:
+            new.close()
+        self._open_epoll()
+        return lost
+
     def _select(self, timeout: float) -> list[tuple[int, int]]:
         """Wait through the selector's own interface, and give its events in epoll's form."""
         try:
@@ -386,17 +508,20 @@ class Poller:
             watcher.events = 0
             watcher.once = False
         self._watchers.clear()
-        if self._epoll is not None:
-            self._epoll.close()
-            self._epoll = self._epoll_modify = None
-        if self._epoll_wait is not None:
-            leaf.release(self._epoll_wait)
-            self._epoll_wait = None
+        self._close_epoll()
         self._selector.close()
 
 
 def _epoll_mask(events: int) -> int:
     return (_EPOLLIN if events & READ else 0) | (_EPOLLOUT if events & WRITE else 0)
+
+
+def _registers(epoll: Any, fd: int, mask: int) -> bool:
+    try:
+        epoll.register(fd, mask)
+    except OSError:
+        return False
+    return True
 
 
 def file_of(fd: int) -> tuple[int, int] | None:

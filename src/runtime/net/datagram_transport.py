@@ -15,6 +15,7 @@ interpreted: ``runtime.net.datagram``.
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 from collections import deque
@@ -200,7 +201,9 @@ class DatagramCore(Watcher):
             try:
                 datagram = self._receive(sock)
             except OSError as error:
-                if self._still_ours():
+                if error.errno == errno.EBADF:
+                    self.on_lost()
+                elif self._still_ours():
                     self._notify("error_received", (error,), self._context)
                 return
             if datagram is None:

@@ -90,15 +90,21 @@ class _Listener(Watcher):
         self._loop.poller.watch(self, READ)
 
     def on_readable(self) -> None:
+        if self.sock.fileno() != self.fd:
+            self._stop()
+            return
         for _ in range(self._batch):
             try:
                 accepted = self._take()
             except ConnectionAbortedError:
                 continue
             except OSError as error:
-                if error.errno not in _OUT_OF_RESOURCES:
+                if error.errno == errno.EBADF:
+                    self._stop()
+                elif error.errno in _OUT_OF_RESOURCES:
+                    self._rest(error)
+                else:
                     raise
-                self._rest(error)
                 return
             if accepted is None:
                 self._batch = 1
@@ -161,7 +167,14 @@ class _Listener(Watcher):
         self._resumption = None
         self._loop.poller.watch(self, READ)
 
+    def _stop(self) -> None:
+        self._loop.poller.watch(self, 0)
+        self.on_lost()
+
     def on_lost(self) -> None:
+        if self.sock.fileno() == self.fd:
+            # The number was closed behind the socket object's back, and may be another file's.
+            self.sock.detach()
         self._loop.call_exception_handler(
             {
                 "message": "A listening socket was closed by others than its server",
