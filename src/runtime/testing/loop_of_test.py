@@ -38,6 +38,7 @@ from runtime.loop import Loop
 from runtime.runner import Runner
 from runtime.sync.sleep import sleep
 from runtime.sync.waiting import wait
+from runtime.testing.forgotten import ForgottenAwaits, excuse_what_is_there
 from runtime.testing.leaks import Open, accepted_by, what_is_open
 from runtime.testing.places import from_the_program, place_of_wait, without_our_tasks
 from runtime.testing.running import new_event_loop
@@ -64,6 +65,7 @@ class LoopOfTest:
     def __init__(self, *, debug: bool | None = None, **options: Any) -> None:
         self._reports: list[dict[str, Any]] = []
         self._scopes: list[Scope] = []
+        self._forgotten = ForgottenAwaits()
         self._runner = Runner(
             debug=debug, loop_factory=functools.partial(new_event_loop, **options)
         )
@@ -133,7 +135,8 @@ class LoopOfTest:
         """
         __tracebackhide__ = True
         try:
-            return self._runner.run(awaitable, context=context or self._context)
+            with self._forgotten.noticed():
+                return self._runner.run(awaitable, context=context or self._context)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
@@ -213,15 +216,22 @@ class LoopOfTest:
 
     def take_failures(self) -> list[str]:
         """Describe what was reported to the loop since the last time, and forget it."""
-        gc.collect(1)  # A failed future that is part of a circle reports when it is collected.
-        self.turn()
+        with self._forgotten.noticed():
+            # A failed future that is part of a cycle reports when it is collected.
+            gc.collect(1)
+            self.turn()
         reports, self._reports = self._reports, []
         return [
             f"{report.get('message')}: {safe_repr(report['exception'])}"
             if "exception" in report
             else str(report.get("message"))
             for report in reports
-        ]
+        ] + self._forgotten.take()
+
+    def forget_failures(self) -> None:
+        """Forget what was reported so far, and whatever a test that failed has yet to let go of."""
+        self.take_failures()
+        excuse_what_is_there()
 
 
 class Scope:
@@ -280,7 +290,7 @@ class Scope:
             if isinstance(error, DeadlockError):
                 # It may hold what the fixtures need in order to be torn down.
                 self._loop.cancel(left.tasks)
-            self._loop.take_failures()
+            self._loop.forget_failures()
             raise
         finally:
             self._context.run(_scope.set, self)
