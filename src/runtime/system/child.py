@@ -21,6 +21,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Final
 
 from runtime.kernel.core import LoopCore
@@ -246,13 +247,25 @@ class Child:
 class _Wait(OutsideWork):
     """Who waits for the end of a child; a thread may be told to tell it."""
 
-    __slots__ = ("__weakref__", "_child", "_loop", "on_end")
+    __slots__ = ("__weakref__", "_child", "_loop", "context", "on_end")
 
     def __init__(self, child: Child, loop: LoopCore, on_end: Callable[[int], object]) -> None:
         super().__init__()
+        # What the process was started in.
+        self.context = copy_context()
         self._child = child
         self._loop = loop
         self.on_end = on_end
+
+    @property
+    def popen(self) -> subprocess.Popen[bytes]:
+        """The process, for reports."""
+        return self._child.popen
+
+    @property
+    def pidfd(self) -> int:
+        """The descriptor by which the loop learns of the end; -1 when a thread waits."""
+        return self._child.pidfd
 
     def hold(self) -> None:
         """Stay alive until the end, or that of the loop."""
@@ -276,13 +289,13 @@ class _Wait(OutsideWork):
 class _EndWatcher(Watcher):
     """Watches a pidfd, which can be read once its process has ended."""
 
-    __slots__ = ("_child", "_loop", "_wait")
+    __slots__ = ("_child", "_loop", "wait")
 
     def __init__(self, child: Child, loop: LoopCore, wait: _Wait) -> None:
         Watcher.__init__(self, child.pidfd)
         self._child = child
         self._loop = loop
-        self._wait = wait
+        self.wait = wait
 
     def end(self) -> None:
         if self.events:
@@ -292,9 +305,9 @@ class _EndWatcher(Watcher):
         returncode = self._child.status_at_end()
         if returncode is not None:
             self._child.close_pidfd()
-            self._wait.on_end(returncode)
+            self.wait.on_end(returncode)
 
     def on_lost(self) -> None:
         """Wait in a thread instead: somebody closed the pidfd, and its number is another file's."""
         self._child.forget_pidfd()
-        self._child.wait_in_thread(self._wait)
+        self._child.wait_in_thread(self.wait)

@@ -1,14 +1,17 @@
-"""What is open in a test: the tasks of its loop, and the descriptors of the process."""
+"""What is open in a test: tasks and child processes of its loop, and this process's descriptors."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import os
+import shlex
 import socket
+import subprocess
 from collections.abc import Iterable, Iterator
+from contextvars import Context
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from runtime.kernel.daemons import is_daemon
 from runtime.kernel.deadlock import describe_wait
@@ -17,37 +20,73 @@ _ANY_HOST = ("0.0.0.0", "::")
 """The addresses of a socket that listens on all interfaces."""
 
 
+_LONGEST_COMMAND = 200
+"""Characters of the command of a process that are shown."""
+
+
+class Child(Protocol):
+    """A child process that a loop waits for. ``context`` is what it was started in."""
+
+    daemon: bool
+    context: Context
+
+    @property
+    def popen(self) -> subprocess.Popen[bytes]:
+        """The process."""
+
+    @property
+    def pidfd(self) -> int:
+        """The descriptor by which its end is noticed; -1 if a thread waits for it."""
+
+
 @dataclass
 class Open:
-    """Tasks that have not ended, and descriptors that are open."""
+    """Tasks that have not ended, processes that a loop waits for, descriptors that are open."""
 
     tasks: set[Any] = field(default_factory=set)
+    processes: set[Child] = field(default_factory=set)
     descriptors: set[int] = field(default_factory=set)
 
     def __bool__(self) -> bool:
-        return bool(self.tasks or self.descriptors)
+        return bool(self.tasks or self.processes or self.descriptors)
 
     def __sub__(self, other: Open) -> Open:
-        return Open(self.tasks - other.tasks, self.descriptors - other.descriptors)
+        return Open(
+            self.tasks - other.tasks,
+            self.processes - other.processes,
+            self.descriptors - other.descriptors,
+        )
 
     def __or__(self, other: Open) -> Open:
-        return Open(self.tasks | other.tasks, self.descriptors | other.descriptors)
+        return Open(
+            self.tasks | other.tasks,
+            self.processes | other.processes,
+            self.descriptors | other.descriptors,
+        )
 
     def without_daemons(self) -> Open:
-        """Return all of it but the tasks that nobody need wait for."""
+        """Return all of it but tasks and processes that nobody need wait for."""
         tasks = {
             task
             for task in self.tasks
             if not (hasattr(task, "get_context") and is_daemon(task.get_context()))
         }
-        return Open(tasks, self.descriptors)
+        daemons = {process for process in self.processes if process.daemon}
+        return Open(
+            tasks, self.processes - daemons, self.descriptors - descriptors_of(daemons).keys()
+        )
 
     def describe(self) -> Iterator[str]:
-        """Say of each task where it waits, and of each descriptor what it leads to."""
+        """Say of each task where it waits, and of each descriptor what it leads to.
+
+        The descriptors of a process are told with it.
+        """
         for task in sorted(self.tasks, key=_name_of):
             first, *rest = describe_wait(task)
             yield "\n".join(["task " + first, *rest])
-        for descriptor in sorted(self.descriptors):
+        for process in sorted(self.processes, key=lambda process: process.popen.pid):
+            yield _describe_process(process)
+        for descriptor in sorted(self.descriptors - descriptors_of(self.processes).keys()):
             try:
                 target = f" -> {os.readlink(f'{_descriptor_folder()}/{descriptor}')}"
             except OSError:
@@ -56,9 +95,43 @@ class Open:
 
 
 def what_is_open(loop: Any) -> Open:
-    """Return the tasks of a loop, none when it is closed, and the descriptors of the process."""
-    tasks: set[Any] = set() if loop.is_closed() else asyncio.all_tasks(loop)
-    return Open(tasks, open_descriptors())
+    """Return what a loop has to do with, nothing if it is closed, and the process's descriptors."""
+    if loop.is_closed():
+        return Open(descriptors=open_descriptors())
+    # A process is waited for by a watcher of its pidfd, or by a thread.
+    waits = [getattr(watcher, "wait", None) for watcher in loop.poller.watchers()]
+    processes = {wait for wait in (*waits, *loop.outside) if hasattr(wait, "popen")}
+    return Open(asyncio.all_tasks(loop), processes, open_descriptors())
+
+
+def descriptors_of(processes: Iterable[Child]) -> dict[int, str]:
+    """Return the descriptors that are there for the sake of processes, and what each is."""
+    found: dict[int, str] = {}
+    for process in processes:
+        found[process.pidfd] = "pidfd"
+        popen = process.popen
+        for name, pipe in (
+            ("stdin", popen.stdin),
+            ("stdout", popen.stdout),
+            ("stderr", popen.stderr),
+        ):
+            if pipe is not None and not pipe.closed:
+                found[pipe.fileno()] = name
+    found.pop(-1, None)
+    return found
+
+
+def _describe_process(process: Child) -> str:
+    arguments: Any = process.popen.args
+    if isinstance(arguments, (str, bytes, os.PathLike)):
+        command = os.fsdecode(arguments)
+    else:
+        command = shlex.join(map(os.fsdecode, arguments))
+    if len(command) > _LONGEST_COMMAND:
+        command = command[:_LONGEST_COMMAND] + " ..."
+    line = f"process {process.popen.pid} has not ended: {command}"
+    parts = [f"{number} ({what})" for number, what in sorted(descriptors_of([process]).items())]
+    return f"{line}\n  with descriptors {', '.join(parts)}" if parts else line
 
 
 def open_descriptors() -> set[int]:

@@ -25,6 +25,7 @@ import functools
 import gc
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -39,7 +40,7 @@ from runtime.runner import Runner
 from runtime.sync.sleep import sleep
 from runtime.sync.waiting import wait
 from runtime.testing.forgotten import ForgottenAwaits, excuse_what_is_there
-from runtime.testing.leaks import Open, accepted_by, what_is_open
+from runtime.testing.leaks import Open, accepted_by, descriptors_of, what_is_open
 from runtime.testing.places import from_the_program, place_of_wait, without_our_tasks
 from runtime.testing.running import new_event_loop
 
@@ -122,7 +123,10 @@ class LoopOfTest:
         for scope in self._scopes:
             if future in scope.fixtures:
                 return scope
-        context = future.get_context() if hasattr(future, "get_context") else None
+        return self.scope_in(future.get_context() if hasattr(future, "get_context") else None)
+
+    def scope_in(self, context: object) -> Scope | None:
+        """Return the scope of the fixture that began something in ``context``."""
         owner = context.get(_scope) if isinstance(context, contextvars.Context) else None
         return owner if owner in self._scopes else None
 
@@ -308,8 +312,9 @@ class Scope:
         loop = self._loop
         if loop.is_the_loops_own(self):
             # Descriptors may well be those of tasks which are about to be cancelled.
-            left = self._left(lambda: Open(self._of_scope().tasks))
+            left = self._left(lambda: replace(self._of_scope(), descriptors=set()))
             found = [*left.describe(), *loop.take_failures()]
+            self._told.descriptors.update(descriptors_of(left.processes))
             found += loop.cancel(loop.what_is_open().tasks)
             loop.end(self)
             left = self._left(self._of_scope)
@@ -330,17 +335,25 @@ class Scope:
 
     def _of_test(self, before: Open) -> Open:
         """Return what the test opened, rather than a fixture of this scope or another."""
-        new = self._loop.what_is_open() - before
-        tasks = {task for task in new.tasks if self._loop.scope_of(task) is None}
-        return Open(tasks, new.descriptors - accepted_by(before.descriptors, new.descriptors))
+        return self._new_of((None,), before)
 
     def _of_scope(self, *, also_told: bool = False) -> Open:
         """Return what is open of this scope, ``also_told`` with what was told already."""
-        before = self._others
-        new = self._loop.what_is_open() - before
-        tasks = {task for task in new.tasks if self._loop.scope_of(task) in (self, None)}
-        ours = Open(tasks, new.descriptors - accepted_by(before.descriptors, new.descriptors))
+        ours = self._new_of((self, None), self._others)
         return ours if also_told else ours - self._told
+
+    def _new_of(self, owners: tuple[Scope | None, ...], before: Open) -> Open:
+        """Return what is open now, was not ``before``, and is that of one of ``owners``."""
+        loop = self._loop
+        new = loop.what_is_open() - before
+        processes = {each for each in new.processes if loop.scope_in(each.context) in owners}
+        of_others = accepted_by(before.descriptors, new.descriptors)
+        of_others.update(descriptors_of(new.processes - processes))
+        return Open(
+            {task for task in new.tasks if loop.scope_of(task) in owners},
+            processes,
+            new.descriptors - of_others,
+        )
 
     def _left(self, what: Callable[[], Open]) -> Open:
         """Return what is left of something; after giving it the time to go."""
@@ -352,7 +365,7 @@ class Scope:
             if not left():
                 return Open()
             self._loop.turn()
-        self._wait_while(lambda: bool(left().descriptors))
+        self._wait_while(lambda: bool(left().descriptors or left().processes))
         return left()
 
     def _wait_while(self, condition: Callable[[], bool]) -> None:

@@ -161,7 +161,7 @@ def _fail_for(node: Node, left: list[str]) -> None:
         return
     where = "" if isinstance(node, pytest.Item) else f" at the end of {_name_of(node)}"
     # An exception never is to stay.
-    is_open = any(line.startswith(("task ", "descriptor ")) for line in left)
+    is_open = any(line.startswith(("task ", "process ", "descriptor ")) for line in left)
     if is_open and isinstance(node, pytest.Item) and owner_of(node) is not node:
         left.append(
             f"(The loop goes on until the end of {_name_of(owner_of(node))}. For what is to stay "
