@@ -5,6 +5,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <netinet/in.h>
 #include <stddef.h>
@@ -272,6 +273,33 @@ leaf_sendto(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs
 
 #ifdef SOCK_NONBLOCK
 
+/* Accept a connection whose descriptor does not block and is close-on-exec; -1 with errno set. */
+static int
+accept_one(int fd, union any_address *address, socklen_t *size)
+{
+    int accepted, flags;
+
+    *size = sizeof *address;
+    accepted = accept4(fd, &address->any, size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (accepted >= 0 || (errno != ENOSYS && errno != EPERM))
+        return accepted;
+    /* The filter of a sandbox may not know the call. (Or a firewall forbids the connection.) */
+    *size = sizeof *address;
+    accepted = accept(fd, &address->any, size);
+    if (accepted >= 0) {
+        flags = fcntl(accepted, F_GETFL);
+        if (flags < 0 || fcntl(accepted, F_SETFL, flags | O_NONBLOCK) < 0 ||
+            fcntl(accepted, F_SETFD, FD_CLOEXEC) < 0) {
+            int reason = errno;
+
+            close(accepted);
+            errno = reason;
+            return -1;
+        }
+    }
+    return accepted;
+}
+
 /* Accept a connection of the Internet: (descriptor, address), or None. */
 PyObject *
 leaf_accept(PyObject *Py_UNUSED(module), PyObject *argument)
@@ -285,8 +313,7 @@ leaf_accept(PyObject *Py_UNUSED(module), PyObject *argument)
     if (leaf_descriptor_of(argument, &fd) < 0)
         return NULL;
     do {
-        size = sizeof address;
-        accepted = accept4(fd, &address.any, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        accepted = accept_one(fd, &address, &size);
         verdict = accepted < 0 ? leaf_judge_errno() : NOT_NOW;
     } while (verdict == TRY_AGAIN);
     if (verdict == FAILED)

@@ -129,6 +129,7 @@ class Poller:
         "_epoll_modify",
         "_epoll_wait",
         "_files",
+        "_is_own",
         "_quiet_polls",
         "_report",
         "_round",
@@ -143,6 +144,7 @@ class Poller:
         selector: selectors.BaseSelector | None,
         report: Callable[[str, BaseException, object], object],
     ) -> None:
+        self._is_own = selector is None
         self._selector: Any = selector if selector is not None else selectors.DefaultSelector()
         self._report = report
         self._watchers: dict[int, Watcher] = {}
@@ -160,7 +162,11 @@ class Poller:
         self._check_in = _CHECK_EVERY
         self._strikes: dict[int, int] = {}
         if type(self._selector) is getattr(selectors, "EpollSelector", None):
-            self._open_epoll()
+            try:
+                self._open_epoll()
+            except BaseException:
+                self.abandon()
+                raise
 
     def _open_epoll(self) -> None:
         number: int = self._selector.fileno()
@@ -502,14 +508,23 @@ class Poller:
                 found = True
         return found
 
+    def abandon(self) -> None:
+        """Close what was opened, for want of a loop. A selector of the caller's stays open."""
+        self._release()
+        if self._is_own:
+            self._selector.close()
+
     def close(self) -> None:
         """Drop every watcher and close the selector."""
+        self._release()
+        self._selector.close()
+
+    def _release(self) -> None:
         for watcher in self._watchers.values():
             watcher.events = 0
             watcher.once = False
         self._watchers.clear()
         self._close_epoll()
-        self._selector.close()
 
 
 def _epoll_mask(events: int) -> int:

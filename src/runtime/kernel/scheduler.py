@@ -80,6 +80,9 @@ class Scheduler:
     )
 
     def __init__(self, selector: BaseSelector | None, clock: Callable[[], float]) -> None:
+        # Why the loop takes no more work; None while it does. A finalizer takes a loop that could
+        # not be made, for want of descriptors for instance, for one that is closed.
+        self._refusal: str | None = "This event loop could not be made"
         self.ready: deque[Runnable] = deque()
         # How everything gets into the ready queue. Closing the loop puts a function that raises
         # here, so that the hot path need not ask whether the loop is closed.
@@ -102,13 +105,22 @@ class Scheduler:
         self.signal_handlers: dict[int, Any] = {}
         self._clock = clock
         self._exception_handler: ExceptionHandler | None = None
-        # Why the loop takes no more work; None while it does.
-        self._refusal: str | None = None
         self._wake_pending = False
-        self._wake_receiver, self._wake_sender = socket.socketpair()
+        try:
+            self._wake_receiver, self._wake_sender = socket.socketpair()
+        except BaseException:
+            self.poller.abandon()
+            raise
         self._wake_receiver.setblocking(False)
         self._wake_sender.setblocking(False)
-        self.poller.watch(_WakeWatcher(self, self._wake_receiver.fileno()), READ)
+        try:
+            self.poller.watch(_WakeWatcher(self, self._wake_receiver.fileno()), READ)
+        except BaseException:
+            self.poller.abandon()
+            self._wake_receiver.close()
+            self._wake_sender.close()
+            raise
+        self._refusal = None
 
     # -- Callbacks ---------------------------------------------------------------------------------
 

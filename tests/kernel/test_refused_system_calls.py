@@ -1,4 +1,4 @@
-"""Waits where the filter of a sandbox refuses ``epoll_pwait2``.
+"""Waits and servers where the filter of a sandbox refuses ``epoll_pwait2`` or ``accept4``.
 
 Each container runtime has had a time in which its filter did not know the call, and refused it with
 an error of its own choice.
@@ -7,6 +7,7 @@ an error of its own choice.
 from __future__ import annotations
 
 import errno
+import platform
 import sys
 
 import pytest
@@ -32,6 +33,10 @@ def refuse(number, error):
     if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, ctypes.byref(program), 0, 0):
         raise SystemExit("no filters here")
 
+async def handle(reader, writer):
+    writer.write(await reader.read())
+    writer.close()
+
 async def main():
     loop = runtime.get_running_loop()
     for _ in range(3):
@@ -39,21 +44,36 @@ async def main():
         await runtime.sleep(0.002)
         assert loop.time() - before >= 0.002
     print("slept")
+    async with await runtime.start_server(handle, "127.0.0.1", 0) as server:
+        reader, writer = await runtime.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"answered")
+        writer.write_eof()
+        print((await reader.read()).decode())
+        writer.close()
 
-refuse(441, {error})
+refuse({number}, {error})
 runtime.run(main())
 """
 
 
-@pytest.mark.parametrize("name", ["ENOSYS", "EPERM", "EACCES", "EINVAL", "EFAULT"])
-def test_a_refusal_of_any_kind(name: str) -> None:
-    ended = run_code(CODE.replace("{error}", str(getattr(errno, name))))
+def run_without(number: int, name: str) -> None:
+    code = CODE.replace("{number}", str(number)).replace("{error}", str(getattr(errno, name)))
+    ended = run_code(code)
     if "no filters here" in ended.stderr:
         pytest.skip("this system has no filters of system calls")
-    assert (ended.stdout, ended.stderr, ended.returncode) == ("slept\n", "", 0)
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("slept\nanswered\n", "", 0)
 
 
-@pytest.mark.skipif(not hasattr(errno, "EBADF"), reason="POSIX only")
+@pytest.mark.parametrize("name", ["ENOSYS", "EPERM", "EACCES", "EINVAL", "EFAULT"])
+def test_waits_without_epoll_pwait2(name: str) -> None:
+    run_without(441, name)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the call has another number elsewhere")
+def test_a_server_without_accept4() -> None:
+    run_without(288, "ENOSYS")
+
+
 def test_a_wrong_descriptor_is_no_refusal() -> None:
     """The error of a closed descriptor is told, and finer waits go on elsewhere."""
     code = """
