@@ -283,11 +283,11 @@ class NetworkLoop(LoopCore):
         """Send ``file``, open in binary mode, through ``transport``: of a stream, or a protocol's.
 
         From ``offset``, at most ``count`` bytes, after what was written before. Where the system
-        cannot send the file itself (with TLS, or when it is not a regular file) it is read in
-        threads; or, without ``fallback``, SendfileNotAvailableError is raised. Returns how many
-        bytes were sent; the file's position is behind them. Raises RuntimeError for a transport
-        that is closing, or that files cannot be sent through. Not cancellation safe: a part may
-        have been sent; ``file.tell()`` says how much.
+        cannot send the file itself (with TLS, or when it is not a plain file, as ``open()`` makes
+        it) it is read in threads; or, without ``fallback``, SendfileNotAvailableError is raised.
+        Returns how many bytes were sent; the file's position is behind them. Raises RuntimeError
+        for a transport that is closing, or that files cannot be sent through. Not cancellation
+        safe: a part may have been sent; ``file.tell()`` says how much.
 
         Source: the standard library's documentation of ``loop.sendfile``.
         """

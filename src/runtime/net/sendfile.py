@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import io
 import os
 import socket
 from collections.abc import Awaitable, Callable
@@ -25,6 +26,9 @@ from runtime.net.stream_socket import StreamSocket
 
 READ_SIZE: Final = 256 * 1024
 """Bytes that are read at a time where the system cannot send the file itself."""
+
+_BINARY: Final = (io.RawIOBase, io.BufferedIOBase)
+_BUFFERED: Final = (io.BufferedReader, io.BufferedRandom)
 
 # What one call may be asked for on any system.
 _MOST: Final = 1 << 30
@@ -62,7 +66,10 @@ async def sock_sendfile(
 
 def check_request(file: Any, offset: object, count: object) -> None:
     """Raise ValueError or TypeError unless a part of ``file`` can be sent like this."""
-    if "b" not in getattr(file, "mode", "b"):
+    mode = getattr(file, "mode", "b")
+    # The mode of what reads from an archive is its own: gzip's is a number, zipfile's has no "b".
+    is_binary = not isinstance(mode, str) or "b" in mode or isinstance(file, _BINARY)
+    if not is_binary or isinstance(file, io.TextIOBase):
         raise ValueError("file should be opened in binary mode")
     if count is not None:
         if not isinstance(count, int):
@@ -172,12 +179,33 @@ async def send_file(
 def _source(file: Any) -> int:
     if not hasattr(os, "sendfile"):
         raise SendfileNotAvailableError("os.sendfile() is not available on this system")
+    plain = _plain(file)
+    if plain is None:
+        raise SendfileNotAvailableError(
+            f"{file!r} is not a regular file, or reads something else than its descriptor does"
+        )
     try:
-        source: int = file.fileno()
+        if isinstance(plain, io.BufferedRandom):
+            plain.flush()  # The system knows nothing of what is still in the buffer.
+        source: int = plain.fileno()
         os.fstat(source)
     except (AttributeError, OSError) as error:
         raise SendfileNotAvailableError(f"{file!r} is not a regular file") from error
     return source
+
+
+def _plain(file: Any) -> Any:
+    """Return the file if reading from it gives the very bytes that its descriptor does, else None.
+
+    That is known of plain files only. Other objects have the descriptor of the file that they read
+    from, and make something of it: those of gzip, for instance.
+    """
+    if type(file).__module__ == "tempfile":
+        file = getattr(file, "file", file)  # Around a plain file, for the sake of deleting it.
+    raw = file.raw if type(file) in _BUFFERED else file
+    if type(raw) is io.FileIO:
+        return file
+    return None if hasattr(file, "read") or hasattr(file, "readinto") else file
 
 
 def _send_part(fd: int, source: int, position: int, most: int) -> int:
