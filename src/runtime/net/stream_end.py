@@ -256,26 +256,22 @@ class StreamEnd(Top):
             self._go_on()
         return data
 
-    def take_until(self, separators: tuple[bytes, ...], limit: int, scanned: int) -> bytes | None:
+    def take_until(self, separators: tuple[bytes, ...], limit: int) -> bytes | None:
         """Remove and return what comes up to and with the separator that ends first.
 
-        None when there is none yet; the first ``scanned`` bytes are known to hold none. Raises
-        LimitOverrunError when more than ``limit`` bytes come before it: they stay to be read.
+        None when there is none yet. Raises LimitOverrunError when more than ``limit`` bytes come
+        before it: they stay to be read.
         """
         unread = self.unread
-        # What may be the beginning of a separator still counts for nothing.
-        searched = unread.size
-        start = stop = 0
-        for separator in separators:
-            found = unread.find(separator, scanned)
-            if found >= 0 and (stop == 0 or found + len(separator) < stop):
-                start = found
-                stop = found + len(separator)
-            searched = min(searched, unread.size + 1 - len(separator))
+        start, stop = unread.find(separators)
         if stop:
             if start > limit:
                 raise LimitOverrunError("Separator is found, but chunk is longer than limit", start)
             return self.take(stop)
+        if unread.size <= limit:
+            return None
+        # What may be the beginning of a separator still counts for nothing.
+        searched = unread.size + 1 - max([len(separator) for separator in separators])
         if searched > limit:
             raise LimitOverrunError("Separator is not found, and chunk exceed the limit", searched)
         return None

@@ -98,20 +98,16 @@ class StreamReader:
         safe.
         """
         end = self._end
-        scanned = 0
         try:
-            line = end.take_until(_LINE_END, self._limit, scanned)
+            line = end.take_until(_LINE_END, self._limit)
             while line is None:
                 if end.eof:
                     return end.take_rest()
-                scanned = end.unread.size
                 await end.readable("readline")
-                line = end.take_until(_LINE_END, self._limit, scanned)
+                line = end.take_until(_LINE_END, self._limit)
         except LimitOverrunError as error:
-            if end.unread.find(b"\n", error.consumed) == error.consumed:
-                end.take(error.consumed + 1)
-            else:
-                end.take(end.unread.size)
+            _, stop = end.unread.find(_LINE_END)
+            end.take(stop or end.unread.size)
             raise ValueError(error.args[0]) from None
         return line
 
@@ -122,20 +118,14 @@ class StreamReader:
         is more than the limit before the separator: it stays to be read. ValueError for an empty
         separator. Cancellation safe.
         """
-        separators = separator if isinstance(separator, tuple) else (separator,)
-        if not separators:
-            raise ValueError("Separator should contain at least one element")
-        if not all(separators):
-            raise ValueError("Separator should be at least one-byte string")
+        separators = _separators_of(separator)
         end = self._end
-        scanned = 0
-        data = end.take_until(separators, self._limit, scanned)
+        data = end.take_until(separators, self._limit)
         while data is None:
             if end.eof:
                 raise IncompleteReadError(end.take_rest(), None)
-            scanned = end.unread.size
             await end.readable("readuntil")
-            data = end.take_until(separators, self._limit, scanned)
+            data = end.take_until(separators, self._limit)
         return data
 
     async def readexactly(self, n: int) -> bytes:
@@ -183,6 +173,19 @@ class StreamReader:
         if self._limit != DEFAULT_LIMIT:
             words.append(f"limit={self._limit}")
         return f"<{type(self).__name__} {' '.join(words)} {end!r}>"
+
+
+def _separators_of(separator: Any) -> tuple[bytes, ...]:
+    separators: tuple[Any, ...] = separator if isinstance(separator, tuple) else (separator,)
+    if not separators:
+        raise ValueError("Separator should contain at least one element")
+    for each in separators:
+        if not isinstance(each, bytes):
+            # What can change is copied: the search goes on later, where it stopped.
+            return _separators_of(tuple([memoryview(each).tobytes() for each in separators]))
+        if not each:
+            raise ValueError("Separator should be at least one-byte string")
+    return separators
 
 
 class StreamWriter:
