@@ -221,3 +221,36 @@ async def test_next(tidy):
 """
     output = check(tmp_path, tests, {"failed": 1, "passed": 1})
     assert "number=11" in output
+
+
+def test_idle_threads_of_the_loop_of_wider_fixtures_wake_nobody(tmp_path: Path) -> None:
+    tests = """
+import threading
+
+@pytest.fixture(scope="session")
+async def wide():
+    await runtime.to_thread(int)
+    yield
+
+async def test_wide(wide):
+    pass
+
+async def test_of_its_own():
+    await runtime.Event().wait()
+
+async def test_that_has_threads_too():
+    await runtime.to_thread(int)
+    await runtime.Event().wait()
+
+async def test_that_is_woken_by_another_thread():
+    loop = runtime.get_running_loop()
+    future = loop.create_future()
+    threading.Timer(0.05, loop.call_soon_threadsafe, (future.set_result, 1)).start()
+    assert await future == 1
+
+async def test_wide_again(wide):
+    await runtime.Event().wait()
+"""
+    output = check(tmp_path, tests, {"failed": 3, "passed": 2}, "--timeout=60")
+    assert output.count("\nE  ") >= 3
+    assert "Timeout" not in output

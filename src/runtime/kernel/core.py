@@ -82,6 +82,7 @@ class LoopCore(Scheduler):
         "_slow_watch",
         "_stopping",
         "_task_factory",
+        "idle_threads",
         "reports_deadlocks",
         "threads_before",
         "turns",
@@ -105,6 +106,8 @@ class LoopCore(Scheduler):
         # Whether to end when nothing can run any more, and the threads that were there before.
         self.until_idle = False
         self.threads_before: list[threading.Thread] = []
+        # Threads of other loops, of which nothing is to be expected while this one runs.
+        self.idle_threads: list[threading.Thread] = []
         self.reports_deadlocks = False  # Debug mode does in any case.
         # Copies of the tasks for tools outside the process; None without them, as usual.
         self._copies: TaskCopies | None = None
@@ -255,7 +258,7 @@ class LoopCore(Scheduler):
 
     def own_threads(self) -> list[threading.Thread]:
         """Return the threads of the loop's own, of which nothing is to be expected while idle."""
-        threads = self._executor.threads()
+        threads = [*self._executor.threads(), *self.idle_threads]
         return threads if self._slow_watch is None else [*threads, self._slow_watch.thread]
 
     def _task_of(self, awaitable: Any) -> Any:

@@ -23,7 +23,9 @@ import asyncio
 import contextvars
 import functools
 import gc
+import threading
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import replace
 from types import TracebackType
@@ -57,6 +59,10 @@ _scope: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("scope", d
 """The scope of which a fixture is being set up or torn down; None in a test itself."""
 
 
+_loops: weakref.WeakSet[LoopOfTest] = weakref.WeakSet()
+"""All that there are: while one runs, the others don't."""
+
+
 class LoopOfTest:
     """A loop and the scopes that are on it. ``options`` are those of ``new_event_loop``.
 
@@ -72,6 +78,7 @@ class LoopOfTest:
         )
         self._loop: Loop = self._runner.get_loop()
         self._context = contextvars.copy_context()
+        _loops.add(self)
         self._loop.set_exception_handler(self._take_note)
 
     def _take_note(self, loop: Loop, context: dict[str, Any]) -> None:
@@ -109,6 +116,14 @@ class LoopOfTest:
         """Return the scopes within this one, and around it."""
         return [each for each in self._scopes if each is not scope]
 
+    def idle_threads(self) -> list[threading.Thread]:
+        """Return the threads of the loop, if none of them works for it."""
+        loop = self._loop
+        if loop.is_closed() or loop.outside:
+            return []
+        loop.idle_threads = []
+        return loop.own_threads()
+
     def scope_of(self, task: Any) -> Scope | None:
         """Return the scope of the fixture that began a task, or waits for it; None if none does."""
         reached = [task]
@@ -138,6 +153,8 @@ class LoopOfTest:
         test is over before its fixtures are torn down.
         """
         __tracebackhide__ = True
+        others = [each for each in _loops if each is not self]
+        self._loop.idle_threads = [thread for each in others for thread in each.idle_threads()]
         try:
             with self._forgotten.noticed():
                 return self._runner.run(awaitable, context=context or self._context)
