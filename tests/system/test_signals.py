@@ -314,6 +314,33 @@ def test_a_handler_installed_by_others_is_left_alone() -> None:
     signal.signal(signal.SIGUSR1, signal.SIG_DFL)
 
 
+def test_a_handler_installed_by_others_does_not_silence_the_loop_s(make_loop: Loop) -> None:
+    """Both are called, once for each signal: so it is with a server that handles it for a while."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        calls: list[str] = []
+        loop.add_signal_handler(signal.SIGUSR1, calls.append, "loop")
+        send(signal.SIGUSR1)
+        await turns(3)
+        assert calls == ["loop"]
+        installed = signal.signal(signal.SIGUSR1, lambda *_: calls.append("other"))
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            if number == signal.SIGUSR2:
+                signal.signal(number, lambda *_: None)
+            send(number)
+            await turns(3)
+        assert sorted(calls) == ["loop", "loop", "other"]
+        signal.signal(signal.SIGUSR1, installed)
+        send(signal.SIGUSR1)
+        await turns(3)
+        assert sorted(calls) == ["loop", "loop", "loop", "other"]
+        loop.remove_signal_handler(signal.SIGUSR1)
+        signal.signal(signal.SIGUSR2, signal.SIG_DFL)
+
+    run(make_loop, main())
+
+
 def test_of_two_loops_the_last_one_to_ask_is_told() -> None:
     calls: list[str] = []
     first, second = runtime.new_event_loop(), runtime.new_event_loop()

@@ -249,11 +249,19 @@ class Scheduler:
         """
         try:
             fd = self._wake_receiver.fileno()
-            while len(_receive(fd) or b"") == leaf.RECEIVE_SIZE:
-                pass
+            # The interpreter writes the number of each signal, wake() writes zeros.
+            data = arrived = _receive(fd) or b""
+            while len(data) == leaf.RECEIVE_SIZE:
+                data = _receive(fd) or b""
+                arrived += data
             run_signal_handlers()
+            if self.signal_handlers:
+                self.signals_arrived(arrived)
         finally:
             self._wake_pending = False
+
+    def signals_arrived(self, numbers: bytes) -> None:
+        """Call what handles signals of which the interpreter calls another handler by now."""
 
     # -- Reports -----------------------------------------------------------------------------------
 

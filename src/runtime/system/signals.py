@@ -81,6 +81,19 @@ def add(loop: LoopCore, sig: int, callback: Callable[..., object], args: tuple[A
         raise
 
 
+def deliver_overridden(loop: LoopCore, numbers: bytes) -> None:
+    """Call the handlers of signals for which the program has installed its own since.
+
+    Both are called, as asyncio does: a server may install a handler for a while without knowing
+    that there is a loop which has one.
+    """
+    for number in set(numbers):
+        installed = loop.signal_handlers.get(number)
+        # Of two loops, the last to ask is told.
+        if installed is not None and not isinstance(get_handler(number), _Delivery):
+            loop.ready_append(installed.handle)
+
+
 def remove(loop: LoopCore, sig: int) -> bool:
     """Put the default handling of ``sig`` back; return whether ``loop`` handled it."""
     _check_number(sig)
