@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast
 
 from runtime.kernel import running
 from runtime.kernel.handles import Handle
+from runtime.kernel.outside import unknown_threads
 from runtime.kernel.seconds import Seconds
 from runtime.kernel.timers import TimerHandle
 from runtime.kernel.types import Future, Task
@@ -94,10 +95,12 @@ class Loop(NetworkLoop, SystemLoop, asyncio.AbstractEventLoop):  # type: ignore[
 
         Something can run as long as something is ready, a timer is set, a descriptor or a signal is
         watched, a call runs in an executor, or a thread lives that was started meanwhile and is no
-        daemon. What only daemon tasks have to do with does not count, unless there are tasks that
-        are none, and that a daemon may yet wake. What still waits then is left as it is.
+        daemon, or is a C library's and may wake a task. What only daemon tasks have to do with does
+        not count, unless there are tasks that are none, and that a daemon may yet wake. What still
+        waits then is left as it is.
         """
         self.threads_before = threading.enumerate()
+        self.unknown_before = unknown_threads() or set()
         self.until_idle = True
         try:
             self.run_forever()
@@ -105,6 +108,7 @@ class Loop(NetworkLoop, SystemLoop, asyncio.AbstractEventLoop):  # type: ignore[
         finally:
             self.until_idle = False
             self.threads_before = []
+            self.unknown_before = set()
 
     # -- Ending ------------------------------------------------------------------------------------
 

@@ -104,6 +104,10 @@ class FollowingFuture(Future[Any]):
             loop.call_soon(self._cancel_theirs)
         return super().cancel(msg)
 
+    def is_finished_through(self) -> object:
+        """Return what a thread has to hold to finish this; None when it has ended."""
+        return None if self.done() else self._theirs
+
     def _cancel_theirs(self) -> None:
         if self._theirs is not None:
             self._theirs.cancel()

@@ -86,6 +86,7 @@ class LoopCore(Scheduler):
         "reports_deadlocks",
         "threads_before",
         "turns",
+        "unknown_before",
         "until_idle",
         "waiting",
         "watched",
@@ -108,7 +109,9 @@ class LoopCore(Scheduler):
         self.threads_before: list[threading.Thread] = []
         # Threads of other loops, of which nothing is to be expected while this one runs.
         self.idle_threads: list[threading.Thread] = []
-        self.reports_deadlocks = False  # Debug mode does in any case.
+        # The native identifiers of those that ``threading`` does not know.
+        self.unknown_before: set[int] = set()
+        self.reports_deadlocks: bool | None = None  # None: in debug mode.
         # Copies of the tasks for tools outside the process; None without them, as usual.
         self._copies: TaskCopies | None = None
         if external_tools.wanted_by_environment():
@@ -282,6 +285,14 @@ class LoopCore(Scheduler):
         """Turn debug mode on or off: creation sites, thread checks, slow-callback reports."""
         self.debug = bool(enabled)
         self.watched = self.debug or self._copies is not None
+
+    def set_deadlock_reports(self, enabled: bool | None) -> None:
+        """Have a run in which no task can ever run again end with DeadlockError, or go on waiting.
+
+        None, as at first: in debug mode only. Turn it off where a thread of a C library wakes the
+        loop, and the report comes all the same.
+        """
+        self.reports_deadlocks = None if enabled is None else bool(enabled)
 
     def get_external_inspection(self) -> bool:
         """Return whether tools that read the memory of the process see the loop's tasks."""
@@ -503,14 +514,20 @@ def _collect(loop: LoopCore) -> None:
     timers = loop.timers
     if timers.fresh:
         timers.merge()
-    if loop.until_idle and is_idle(loop, loop.own_threads(), loop.threads_before):
+    if loop.until_idle and is_idle(
+        loop, loop.own_threads(), loop.threads_before, loop.unknown_before
+    ):
         loop.until_idle = False
         loop._stopping = True
     if loop.ready or loop._stopping:
         loop.poller.poll_when_busy()
     else:
         timeout = timers.wait_time(loop._clock()) if timers.heap or timers.ordered else -1.0
-        if loop.until_idle or (timeout < 0 and (loop.debug or loop.reports_deadlocks)):
+        if loop.until_idle or (
+            timeout < 0
+            and (loop.debug or loop.reports_deadlocks)
+            and loop.reports_deadlocks is not False
+        ):
             timeout = checked_wait(loop, loop.own_threads(), timeout, not loop.until_idle)
         loop.waiting = True
         try:

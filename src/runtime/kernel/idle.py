@@ -14,7 +14,7 @@ import asyncio
 import functools
 import signal
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from runtime.kernel.daemons import is_daemon
@@ -22,6 +22,7 @@ from runtime.kernel.deadlock import deadlock_of
 from runtime.kernel.descriptors import DescriptorWatcher
 from runtime.kernel.future import FutureCore
 from runtime.kernel.handles import Runnable
+from runtime.kernel.outside import may_be_woken, unknown_threads
 from runtime.kernel.poller import Watcher
 from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.signal_handlers import get_handler
@@ -41,23 +42,33 @@ def checked_wait(
 
     A negative number is without limit. With ``deadlocks``, DeadlockError is raised when there is no
     limit, there are tasks, and nothing can wake any of them: any thread could, but for
-    ``own_threads``.
+    ``own_threads``, and those of C libraries as long as the loop was not handed out to them.
     """
-    others = set(threading.enumerate()) - {threading.current_thread(), *own_threads}
+    others = bool(set(threading.enumerate()) - {threading.current_thread(), *own_threads})
     if timeout < 0 and deadlocks:
         if loop.outside or not loop.poller.idle() or loop.signal_handlers or _handles_signals():
             return timeout
         if not others and ordinary_tasks(loop):
-            raise deadlock_of(_tasks_of(loop))
+            if not may_be_woken(loop):
+                raise deadlock_of(_tasks_of(loop))
+            others = True
+    if not deadlocks and not others:
+        # They may be what is_idle() took for a reason to go on.
+        others = bool(unknown_threads())
     return LOOK_AGAIN if others and not 0 <= timeout <= LOOK_AGAIN else timeout
 
 
 def is_idle(
-    loop: Scheduler, own_threads: Iterable[threading.Thread], before: Iterable[threading.Thread]
+    loop: Scheduler,
+    own_threads: Iterable[threading.Thread],
+    before: Iterable[threading.Thread],
+    unknown_before: Collection[int],
 ) -> bool:
     """Return whether a loop has nothing to do any more, but for what its daemons would.
 
-    Threads that are alive count unless they are daemons, or were there ``before``.
+    Threads that are alive count unless they are daemons, or were there ``before``. So do threads
+    that ``threading`` does not know, if they can wake a task that is no daemon, unless they are
+    among ``unknown_before``, by their native identifiers.
     """
     ready = loop.ready
     if ready and not (_is_daemons(ready[0]) and all(map(_is_daemons, list(ready)))):
@@ -77,7 +88,12 @@ def is_idle(
         return False
     # What is left is the daemons'. They could still wake a task that is none, if there is one.
     return not ordinary_tasks(loop) or not (
-        ready or timers or len(watchers) > 1 or handlers or loop.outside
+        ready
+        or timers
+        or len(watchers) > 1
+        or handlers
+        or loop.outside
+        or may_be_woken(loop, unknown_before)
     )
 
 

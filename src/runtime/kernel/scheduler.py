@@ -68,6 +68,7 @@ class Scheduler:
         "cancelling",
         "current",
         "debug",
+        "handed_out",
         "outside",
         "poller",
         "ready",
@@ -91,6 +92,8 @@ class Scheduler:
         self.tasks: set[Any] = set()
         # What goes on in threads and processes, and will wake the loop when it has ended.
         self.outside: set[OutsideWork] = set()
+        # Whether threads were found to know the loop that may wake it: see ``kernel.outside``.
+        self.handed_out = False
         # The task that runs now; None in a callback.
         self.current: Any = None
         # While a cancellation is passed on to what tasks wait for: the tasks that it has come to.

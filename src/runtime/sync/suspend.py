@@ -114,6 +114,10 @@ class Resume(Generic[T]):
         first = self._settled.setdefault(None, _GIVEN_UP)
         return None if first is _GIVEN_UP else first
 
+    def is_finished_through(self) -> object:
+        """Return what a thread has to hold to end the wait; None when it has ended."""
+        return None if self._settled else self
+
     def __repr__(self) -> str:
         return described(f"Resume {self._state()}", self._describe, self._describe_briefly)
 

@@ -29,7 +29,7 @@ def new_event_loop(
         loop = Loop()
     else:
         raise ValueError(f'clock is a VirtualClock, "virtual" or "real", not {clock!r}.')
-    loop.reports_deadlocks = True
+    loop.set_deadlock_reports(True)
     return loop
 
 
@@ -49,8 +49,8 @@ def run(
     timeouts and ``call_later`` take no time, and come in the exact order of their deadlines;
     asyncio's functions do, too.
 
-    Raises DeadlockError when no task can ever run again, in debug mode or not; and otherwise what
-    ``runtime.run`` raises.
+    Raises DeadlockError when no task can ever run again, in debug mode or not, unless the test says
+    ``loop.set_deadlock_reports(False)``; and otherwise what ``runtime.run`` raises.
 
     >>> import runtime
     >>> async def main():
