@@ -54,7 +54,7 @@ from runtime.sync.gather import gather
 from runtime.sync.locks import BoundedSemaphore, Condition, Event, Lock, Semaphore
 from runtime.sync.queues import LifoQueue, PriorityQueue, Queue
 from runtime.sync.shield import shield
-from runtime.sync.sleep import sleep
+from runtime.sync.sleep import sleep, sleep_forever
 from runtime.sync.suspend import Resume, suspend
 from runtime.sync.taskgroup import TaskGroup
 from runtime.sync.timeouts import Timeout, timeout, timeout_at
@@ -198,6 +198,7 @@ __all__ = [
     "send_fds",
     "shield",
     "sleep",
+    "sleep_forever",
     "start_server",
     "start_unix_server",
     "suspend",

@@ -5,6 +5,7 @@ import inspect
 import pytest
 
 import runtime
+import runtime.testing
 from runtime.sync.sleep import sleep
 from tests.sync.tools import assert_cancelled, in_loop, turns
 
@@ -90,3 +91,15 @@ async def test_sleep_is_a_real_coroutine() -> None:
     assert inspect.iscoroutine(coro)
     assert inspect.iscoroutinefunction(sleep)
     await coro
+
+
+def test_sleeping_forever_ends_with_a_cancellation() -> None:
+    async def main() -> bool:
+        task = runtime.create_task(runtime.sleep_forever())
+        await runtime.sleep(100_000_000)
+        assert not task.done()
+        task.cancel()
+        await runtime.wait([task])
+        return task.cancelled()
+
+    assert runtime.testing.run(main())

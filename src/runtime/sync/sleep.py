@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from types import coroutine
-from typing import Any, TypeVar, overload
+from typing import Any, NoReturn, TypeVar, overload
 
 from runtime.kernel.running import get_running_loop
-from runtime.kernel.seconds import Seconds, seconds
+from runtime.kernel.seconds import NEVER, Seconds, seconds
 
 T = TypeVar("T")
 
@@ -37,3 +37,22 @@ async def sleep(delay: Any, result: Any = None) -> Any:
     else:
         await get_running_loop().alarm(seconds(delay, "sleep()"))
     return result
+
+
+async def sleep_forever() -> NoReturn:
+    """Suspend until cancelled. Cancellation safe.
+
+    Where deadlocks are reported, in debug mode and in tests, that this is all that is left to do is
+    one, unless a signal, a timer or a thread can still have it cancelled.
+
+    >>> import runtime
+    >>> async def main():
+    ...     async with runtime.timeout(0.01):
+    ...         await sleep_forever()
+    >>> runtime.run(main())
+    Traceback (most recent call last):
+    ...
+    TimeoutError
+    """
+    await get_running_loop().alarm(NEVER)
+    raise AssertionError("An alarm that never comes has come.")
