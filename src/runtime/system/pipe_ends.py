@@ -29,6 +29,7 @@ from typing import Any, Final, Protocol
 from runtime.kernel.core import LoopCore
 from runtime.kernel.future import FutureCore, finish_future
 from runtime.kernel.poller import Watcher
+from runtime.system.non_blocking import NonBlocking
 
 _logger: Final = logging.getLogger("asyncio")
 
@@ -48,6 +49,7 @@ class PipeEnd(Watcher):
 
     __slots__ = (
         "_duplicate",
+        "_non_blocking",
         "closing",
         "context",
         "ended",
@@ -72,6 +74,11 @@ class PipeEnd(Watcher):
         self.context: Context = copy_context()
         # What is watched instead of ``number`` while another end watches that; -1 for nothing.
         self._duplicate = -1
+        self._non_blocking: NonBlocking | None = None
+
+    def make_non_blocking(self) -> None:
+        """Make the pipe non-blocking until the end. Others may have the open file, too."""
+        self._non_blocking = NonBlocking(self.number)
 
     def introduce(self, transport: Any, waiter: FutureCore) -> None:
         """Schedule ``connection_made(transport)``, and ``waiter`` to be finished after that.
@@ -183,6 +190,7 @@ class PipeEnd(Watcher):
         self.ended = True
         # First, for a selector of the program's own may fail at what comes next.
         self.call_soon(self._lose_connection, error)
+        self._restore_mode()
         self.update_watch()
 
     def _lose_connection(self, error: BaseException | None) -> None:
@@ -206,7 +214,13 @@ class PipeEnd(Watcher):
         if self._duplicate >= 0:
             os.close(self._duplicate)
             self._duplicate = -1
+        self._restore_mode()
         pipe.close()
+
+    def _restore_mode(self) -> None:
+        if self._non_blocking is not None:
+            self._non_blocking.end()
+            self._non_blocking = None
 
     def __repr__(self) -> str:
         state = "closed" if self.pipe is None else "closing" if self.closing else "open"

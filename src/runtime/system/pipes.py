@@ -164,7 +164,7 @@ def _close_dropped(transport: object, end: ReadEnd | WriteEnd) -> None:
 
 
 def _check_pipe(pipe: Pipe) -> int:
-    """Return the file type bits of a pipe, once it is non-blocking.
+    """Return the file type bits of a pipe.
 
     Raises ValueError for a regular file, a directory and the like, and for a pipe that is closed.
     """
@@ -179,7 +179,6 @@ def _check_pipe(pipe: Pipe) -> int:
             f"Pipe transport is only for pipes, sockets and character devices, not for {pipe!r}: "
             "read and write other files in a thread."
         )
-    os.set_blocking(fd, False)
     return mode
 
 
@@ -215,6 +214,7 @@ async def _started(
     loop: LoopCore, end: ReadEnd | WriteEnd, transport: ReadPipeTransport | WritePipeTransport
 ) -> None:
     waiter: Future[None] = loop.create_future()
+    end.make_non_blocking()
     end.introduce(transport, waiter)
     try:
         await waiter

@@ -37,8 +37,9 @@ class SystemLoop(LoopCore):
         """Read from ``pipe`` and give what arrives to the protocol that the factory makes.
 
         ``pipe`` is an open file or socket: a pipe, a FIFO, a socket or a character device. It is
-        made non-blocking, and is closed with the transport. Returns the transport and the protocol.
-        Raises ValueError for any other kind of file. Cancellation safe: the pipe is then closed.
+        made non-blocking, and is closed with the transport; others that have the same open file
+        find it then as it was before. Returns the transport and the protocol. Raises ValueError for
+        any other kind of file. Cancellation safe: the pipe is then closed.
         """
         from runtime.system import pipes
 
@@ -50,9 +51,12 @@ class SystemLoop(LoopCore):
         """Write to ``pipe`` through a transport, with the flow control of the protocol.
 
         ``pipe`` is an open file or socket: a pipe, a FIFO, a socket or a character device. It is
-        made non-blocking, and is closed with the transport, or when its reader is gone. Returns the
-        transport and the protocol. Raises ValueError for any other kind of file. Cancellation safe:
-        the pipe is then closed.
+        made non-blocking, and is closed with the transport, or when its reader is gone; others that
+        have the same open file find it then as it was before. Until then it does not block for them
+        either: of a large ``print`` to the same terminal or pipe a part may be lost. Where that
+        matters, give ``open("/dev/stdout", "wb", buffering=0)``, which on Linux is an open file of
+        its own, instead of ``sys.stdout``. Returns the transport and the protocol. Raises
+        ValueError for any other kind of file. Cancellation safe: the pipe is then closed.
         """
         from runtime.system import pipes
 
