@@ -414,13 +414,14 @@ class LoopCore(Scheduler):
         self.set_external_inspection(False)
         self._executor.close()
         # At the end of the interpreter it is a finalizer that closes the loop, and has said so.
-        if not _is_finalizing():
-            for task in self.tasks:
-                self._report_pending(task)
+        pending = [] if _is_finalizing() else list(self.tasks)
         self.tasks.clear()
         self.outside.clear()
         self.refuse_work(_CLOSED)
         self.release()
+        # Last: an exception handler may raise, and may ask the loop for more.
+        for task in pending:
+            self._report_pending(task)
 
     def _report_pending(self, task: TaskCore) -> None:
         if task._log_destroy_pending:

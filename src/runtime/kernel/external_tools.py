@@ -97,7 +97,7 @@ class TaskCopies:
             return
         self._fresh_until = now + _LONGEST_STALE
         tasks = self._loop.tasks
-        for ended in [task for task in self._copies if task not in tasks]:
+        for ended in [task for task in list(self._copies) if task not in tasks]:
             del self._copies[ended]
         for task in list(tasks):
             copy = self._copies.get(task) or self._add(task)
@@ -112,9 +112,9 @@ class TaskCopies:
 
     def clear(self) -> None:
         """Let go of all copies."""
-        for awaited, waiter in self._edges:
+        edges, self._edges = self._edges, set()
+        for awaited, waiter in edges:
             _discard_edge(awaited, waiter)
-        self._edges.clear()
         self._copies.clear()
 
     def _add(self, task: Any) -> TaskCopy | None:
@@ -130,7 +130,7 @@ class TaskCopies:
 
     def _edges_now(self) -> Iterator[tuple[Any, Any]]:
         """Give pairs of a task and one that waits for it, both as they are in asyncio's list."""
-        for task, copy in self._copies.items():
+        for task, copy in list(self._copies.items()):
             for waiter in _waiting_tasks(task):
                 yield copy, self._copies.get(waiter, waiter)
             awaited = task.waits_for()

@@ -255,7 +255,7 @@ class FutureCore(Runnable):
     @property
     def _callbacks(self) -> list[Any] | None:
         """The callbacks and their contexts, as asyncio has them; anyio seeks the main task so."""
-        entries = [entry for entry in self._subscribers or () if isinstance(entry, tuple)]
+        entries = [entry for entry in list(self._subscribers or ()) if isinstance(entry, tuple)]
         return entries or None
 
     def describe_state(self) -> list[str]:
@@ -267,14 +267,16 @@ class FutureCore(Runnable):
                 words.append(f"exception={shown_error(failure.exception)}")
             else:
                 words.append(f"result={shown(self._result)}")
-        subscribers: list[str] = []
-        if self._waiter is not None:
-            subscribers.append(_describe_subscriber(self._waiter))
-        subscribers += [_describe_subscriber(subscriber) for subscriber in self._subscribers or ()]
-        if len(subscribers) > 3:
-            subscribers[1:-1] = [f"<{len(subscribers) - 2} more>"]
-        if subscribers:
-            words.append(f"cb=[{', '.join(subscribers)}]")
+        # A copy of the list: what is shown is the program's, and may add to it.
+        subscribers = self.subscribers()
+        more = len(subscribers) - 2 if len(subscribers) > 3 else 0
+        if more:
+            subscribers[1:-1] = []
+        shown_ones = [_describe_subscriber(subscriber) for subscriber in subscribers]
+        if more:
+            shown_ones.insert(1, f"<{more} more>")
+        if shown_ones:
+            words.append(f"cb=[{', '.join(shown_ones)}]")
         if self._source_traceback:
             frame = self._source_traceback[-1]
             words.append(f"created at {frame.filename}:{frame.lineno}")

@@ -75,12 +75,12 @@ def is_idle(
         return False
     timers = loop.timers.pending()
     watchers = loop.poller.watchers()
-    handlers = [installed.handle for installed in loop.signal_handlers.values()]
+    handlers = [installed.handle for installed in list(loop.signal_handlers.values())]
     if not (
         all(map(_is_daemons, timers))
         and all(map(_watches_for_daemons, watchers))
         and all(map(_is_daemons, handlers))
-        and all(work.daemon for work in loop.outside)
+        and all(work.daemon for work in list(loop.outside))
     ):
         return False
     others = set(threading.enumerate()) - {threading.current_thread(), *own_threads, *before}

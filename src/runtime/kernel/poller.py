@@ -195,7 +195,7 @@ class Poller:
 
     def watchers(self) -> list[Watcher]:
         """Return every watcher that something is watched for."""
-        return [watcher for watcher in self._watchers.values() if watcher.events]
+        return [watcher for watcher in list(self._watchers.values()) if watcher.events]
 
     def idle(self) -> bool:
         """Return whether nothing is watched but the loop's own wake-up socket."""
@@ -503,6 +503,8 @@ class Poller:
             try:
                 os.fstat(watcher.fd)
             except OSError:
+                if self._watchers.get(watcher.fd) is not watcher:
+                    continue  # Another one that lost its descriptor took it back.
                 self._unregister(watcher)
                 watcher.on_lost()
                 found = True
@@ -520,10 +522,11 @@ class Poller:
         self._selector.close()
 
     def _release(self) -> None:
-        for watcher in self._watchers.values():
+        watchers = list(self._watchers.values())
+        self._watchers.clear()
+        for watcher in watchers:
             watcher.events = 0
             watcher.once = False
-        self._watchers.clear()
         self._close_epoll()
 
 

@@ -29,6 +29,7 @@ and ``Modules/_remote_debugging`` of CPython 3.14.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import os
@@ -151,19 +152,26 @@ else:
 # -- All tasks -------------------------------------------------------------------------------------
 
 
+def _every_loop() -> list[Any]:
+    """Return the loops that live: others may come and go meanwhile, in any thread."""
+    while True:
+        with contextlib.suppress(RuntimeError):
+            return list(_loops)
+
+
 class _EveryTask(weakref.WeakSet[Any]):
     """asyncio's set of tasks, which also shows those that our loops hold."""
 
     def __iter__(self) -> Iterator[Any]:
         # Each list is made in one step: another thread may be adding tasks.
-        ours = [list(loop.tasks) for loop in list(_loops)]
+        ours = [list(loop.tasks) for loop in _every_loop()]
         return itertools.chain(super().__iter__(), *ours)
 
     def __len__(self) -> int:
-        return super().__len__() + sum(len(loop.tasks) for loop in list(_loops))
+        return super().__len__() + sum(len(loop.tasks) for loop in _every_loop())
 
     def __contains__(self, item: object) -> bool:
-        return super().__contains__(item) or any(item in loop.tasks for loop in list(_loops))
+        return super().__contains__(item) or any(item in loop.tasks for loop in _every_loop())
 
 
 def _registered_tasks() -> list[weakref.WeakSet[Any]]:
@@ -198,7 +206,7 @@ _show_our_tasks()
 
 def _note_fork() -> None:
     running_loops.clear()
-    for loop in list(_loops):
+    for loop in _every_loop():
         loop.forked()
 
 

@@ -138,7 +138,7 @@ class TimerHeap:
 
     def pending(self) -> list[Runnable]:
         """Return those that are not cancelled, in no particular order."""
-        held = [*self.ordered, *(entry[2] for entry in self.heap), *self.fresh]
+        held = [*self.ordered, *(entry[2] for entry in list(self.heap)), *self.fresh]
         return [timed for timed in held if not timed.cancelled()]
 
     def merge(self) -> None:

@@ -328,12 +328,13 @@ class Server(asyncio.AbstractServer):
             return
         if self._file is not None:
             self._file.remove()
-        for listener in self._listeners or ():
-            listener.close()
-        for sock in self._sockets:
-            sock.close()
+        listeners, self._listeners = self._listeners, None
+        sockets = list(self._sockets)
         self._sockets.clear()
-        self._listeners = None
+        for listener in listeners or ():
+            listener.close()
+        for sock in sockets:
+            sock.close()
         self._accept = None  # It knows the server: a circle.
         self._serving = False
         waiting = self._serving_forever

@@ -47,7 +47,7 @@ class AsCompleted(Generic[T]):
 
     def on_behalf_of(self) -> Any:
         """Return the first of the tasks that wait for the next end; None when none does."""
-        for getter in self._getters:
+        for getter in list(self._getters):
             for task in getter._asyncio_awaited_by or ():
                 return task
         return None

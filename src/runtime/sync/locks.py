@@ -258,7 +258,7 @@ class Condition(OnlyAsynchronous):
         self.notify(len(self._waiters))
 
     def _wake(self, n: int) -> None:
-        for waiter in self._waiters:
+        for waiter in list(self._waiters):
             if n <= 0:
                 return
             if not waiter.done():

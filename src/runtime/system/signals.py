@@ -118,7 +118,7 @@ def remove_all(loop: LoopCore) -> None:
             source=loop,
         )
     else:
-        for sig, installed in loop.signal_handlers.items():
+        for sig, installed in list(loop.signal_handlers.items()):
             try:
                 _put_back(sig, installed)
             except RuntimeError:

@@ -135,7 +135,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
 
     def watch_pipes(self) -> None:
         """Begin to read and to write. Raises what a selector of the program's own does."""
-        for pipe in self._pipes.values():
+        for pipe in list(self._pipes.values()):
             pipe.end.begin(pipe.transport)
 
     def watch_end(self) -> None:
@@ -191,7 +191,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         self._returncode = returncode
         if self._loop.debug:
             _logger.info("%r exited with return code %r", self, returncode)
-        for pipe in self._pipes.values():
+        for pipe in list(self._pipes.values()):
             pipe.end.catch_up()
         self._loop.call_soon(self._protocol.process_exited, context=self._context)
         if not all(pipe.end.ended for pipe in self._pipes.values()):
@@ -251,7 +251,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         if self._closed:
             return
         self._closed = True
-        for pipe in self._pipes.values():
+        for pipe in list(self._pipes.values()):
             pipe.end.close()
         self._kill_if_running()
 
