@@ -10,7 +10,6 @@ import asyncio
 import concurrent.futures.thread
 import contextlib
 import gc
-import sys
 import threading
 import time
 import weakref
@@ -107,6 +106,24 @@ async def an_eager_task(watch: Watch) -> None:
     await runtime.Task(fail(watch), loop=loop, eager_start=True)
 
 
+async def eager_tasks_within_one_another(watch: Watch) -> None:
+    async def start(depth: int) -> None:
+        if depth:
+            await runtime.create_task(start(depth - 1), eager_start=True)
+        await fail(watch)
+
+    await runtime.create_task(start(3), eager_start=True)
+
+
+async def an_eager_task_of_a_function(watch: Watch) -> None:
+    def start() -> runtime.Task[None]:
+        task = runtime.create_task(fail(watch), eager_start=True)
+        assert task.done()
+        return task
+
+    await start()
+
+
 async def gathered(watch: Watch) -> None:
     await runtime.gather(fail(watch), runtime.sleep(0))
 
@@ -186,20 +203,25 @@ SCENARIOS = [
     in_a_group,
     in_a_thread,
     a_cancelled_task,
+    an_eager_task,
+    eager_tasks_within_one_another,
+    an_eager_task_of_a_function,
 ]
-if sys.version_info < (3, 12):
-    # From 3.12 on, the frame of a coroutine has those of its callers, of which some have the task.
-    SCENARIOS.append(an_eager_task)
 
 
+@pytest.mark.parametrize("eager", [False, True])
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
-def test_an_exception_goes_with_what_failed(scenario: Callable[[Watch], Awaitable[None]]) -> None:
+def test_an_exception_goes_with_what_failed(
+    scenario: Callable[[Watch], Awaitable[None]], eager: bool
+) -> None:
     watched: list[weakref.ref[Local]] = []
 
     def watch(local: Local) -> None:
         watched.append(weakref.ref(local))
 
     async def main() -> None:
+        if eager:
+            runtime.get_running_loop().set_task_factory(runtime.eager_task_factory)
         try:
             await scenario(watch)
         except (Failed, ExceptionGroup):

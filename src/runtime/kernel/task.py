@@ -30,7 +30,7 @@ import itertools
 import sys
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextvars import Context, copy_context
-from types import CoroutineType, FrameType, GeneratorType
+from types import CoroutineType, FrameType, FunctionType, GeneratorType
 from typing import Any, Final, TextIO
 
 from runtime.kernel import leaf, stacks
@@ -556,7 +556,10 @@ def _start_eagerly(task: TaskCore) -> None:
     noted = swap_current_task(loop, None)
     loop.current = None
     try:
-        step(task)
+        if _KEEPS_CALLERS:
+            _step_apart(task)
+        else:
+            step(task)
     finally:
         swap_current_task(loop, noted)
         loop.current = outer
@@ -565,6 +568,38 @@ def _start_eagerly(task: TaskCore) -> None:
             # The coroutine never began: its context is entered already. The caller can tell why.
             raise task._reason()
         task._coro = None
+
+
+_KEEPS_CALLERS: Final = sys.version_info >= (3, 12) and type(step) is FunctionType
+"""Whether the frame of a coroutine that failed holds the frames of its callers."""
+
+_apart: Final[list[Generator[None, TaskCore, None]]] = []
+"""Generators of ``_steps`` that do not run: as many as eager starts were within one another."""
+
+
+def _step_apart(task: TaskCore) -> None:
+    """Run a step so that what fails in it does not hold the frames of whoever makes the task.
+
+    Their variables have the task, which has the exception, whose traceback has the frame of the
+    coroutine: from Python 3.12 on that keeps the frames that called it, and all would be a cycle.
+    """
+    try:
+        steps = _apart.pop()
+    except IndexError:
+        steps = _steps()
+        next(steps)
+    steps.send(task)
+    _apart.append(steps)
+
+
+def _steps() -> Generator[None, TaskCore, None]:
+    """Run a step of each task that is sent. The frame never ends: so it holds no caller."""
+    while True:
+        task = yield
+        try:
+            step(task)
+        finally:
+            task = _NOBODY
 
 
 def leave_task(loop: Scheduler) -> None:
