@@ -73,6 +73,26 @@ thread.join()
 """
 )
 AROUND = {
+    "await asyncio.to_thread(runtime.run, main())": """
+import asyncio, runtime
+async def main():
+    print("in a thread")
+async def cell():
+    <fragment>
+asyncio.run(cell())
+""",
+    'reader, writer = await runtime.open_connection("127.0.0.1", 8080)': """
+import runtime, socket
+listener = socket.create_server(("127.0.0.1", 0))
+real_create_connection = runtime.open_connection
+async def open_connection(host, port):
+    return await real_create_connection(host, listener.getsockname()[1])
+runtime.open_connection = open_connection
+async def cell():
+    <fragment>
+    writer.close()
+runtime.run(cell())
+""",
     "context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)": CERTIFICATES
     + """
 <fragment>
