@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable
 from types import CodeType, FrameType
 from typing import Any, Final
 
+from runtime.kernel.watchdog import with_origins_noted
+
 _TRACEBACK_DEPTH: Final = 10
 """Frames that debug mode keeps of the place where something was created."""
 
@@ -29,6 +31,12 @@ _MOST_NAMES: Final = 10
 """Futures that are waited for at once, of which a report names no more than this."""
 
 _KERNEL_PREFIX: Final = "runtime.kernel"
+
+_loop_runner: Final = with_origins_noted.__code__
+"""In debug mode, its frame calls the loop."""
+
+_LIBRARIES: Final = ("runtime.", "asyncio.")
+"""What the names of modules begin with that are no part of the program."""
 
 _WRAPPERS: Final = frozenset(
     {
@@ -142,6 +150,9 @@ def _name_and_place(function: Any, arguments: str) -> str:
         function = getattr(function, "__wrapped__", function)
         name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
         code = getattr(function, "__code__", None)
+        if code is None and not isinstance(function, type):
+            # An object that can be called: its class has the method.
+            code = getattr(type(function).__call__, "__code__", None)
     except Exception:
         name = code = None
     if not isinstance(name, str):
@@ -220,11 +231,24 @@ def _attribute(coro: object, *names: str) -> object:
 
 
 def creation_stack() -> traceback.StackSummary:
-    """Return the last frames of the caller's stack, without the kernel's own, for debug mode."""
+    """Return the last frames of the caller's stack, for debug mode; the innermost comes last.
+
+    That is where the program called: frames of libraries below it are left out. What the loop
+    called, and not the program, keeps those; of the kernel there are none in any case.
+    """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and _is_kernel_frame(frame):
         frame = frame.f_back
-    return traceback.StackSummary.extract(_walk(frame), limit=_TRACEBACK_DEPTH, lookup_lines=False)
+    caller = frame
+    while caller is not None and is_of_a_library(caller):
+        caller = None if caller.f_code is _loop_runner else caller.f_back
+    frames = _walk(frame if caller is None else caller)
+    return traceback.StackSummary.extract(frames, limit=_TRACEBACK_DEPTH, lookup_lines=False)
+
+
+def is_of_a_library(frame: FrameType) -> bool:
+    """Return whether a frame is this package's, or asyncio's, and not the program's."""
+    return str(frame.f_globals.get("__name__", "")).startswith(_LIBRARIES)
 
 
 def _is_kernel_frame(frame: FrameType) -> bool:

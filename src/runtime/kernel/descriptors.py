@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator
 from contextvars import copy_context
 from typing import Any
 
-from runtime.kernel.describe import described
+from runtime.kernel.describe import creation_stack, described
 from runtime.kernel.future import (
     FutureCore,
     fail_future,
@@ -299,7 +299,7 @@ def add_reader(
     watcher = _watcher_for_callback(loop, fd)
     if _is_pending(watcher.reading):
         raise _taken(watcher.fd)
-    handle = Handle(callback, args, loop, copy_context())
+    handle = _handle(loop, callback, args)
     if watcher.reader is not None:
         # It may have been left behind by a descriptor that was closed, and is in use again.
         watcher.reader.cancel()
@@ -318,7 +318,7 @@ def add_writer(
     watcher = _watcher_for_callback(loop, fd)
     if _is_pending(watcher.writing):
         raise _taken(watcher.fd)
-    handle = Handle(callback, args, loop, copy_context())
+    handle = _handle(loop, callback, args)
     if watcher.writer is not None:
         # It may have been left behind by a descriptor that was closed, and is in use again.
         watcher.writer.cancel()
@@ -326,6 +326,13 @@ def add_writer(
     else:
         loop.poller.watch(watcher, watcher.events | WRITE)
     watcher.writer = handle
+    return handle
+
+
+def _handle(loop: Scheduler, callback: Callable[..., object], args: tuple[Any, ...]) -> Handle:
+    handle = Handle(callback, args, loop, copy_context())
+    if loop.debug:
+        handle.source_traceback = creation_stack()
     return handle
 
 

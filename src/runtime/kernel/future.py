@@ -190,7 +190,10 @@ class FutureCore(Runnable):
 
     def _call_soon(self, fn: Callback, context: Context) -> None:
         loop = self._loop
-        loop.ready_append(Handle(fn, (self,), loop, context))
+        handle = Handle(fn, (self,), loop, context)
+        if self._source_traceback is not None:
+            handle.source_traceback = creation_stack()
+        loop.ready_append(handle)
 
     def add_done_callback(self, fn: Callback, *, context: Context | None = None) -> None:
         """Call ``fn(future)`` through ``call_soon`` once the future is done.

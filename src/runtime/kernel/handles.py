@@ -105,8 +105,17 @@ class Handle(Runnable):
 
     def cancel(self) -> None:
         """Keep the callback from running, if it has not run yet, and let go of it."""
+        self._args = () if self.source_traceback is None else self.last_words()
         self._callback = None
-        self._args = ()
+
+    def last_words(self) -> tuple[str, ...]:
+        """Return what debug mode shows of a cancelled handle, to be kept as its arguments.
+
+        A callback may cancel its own handle, and be reported for being slow.
+        """
+        if self._callback is None:
+            return self._args
+        return (" ".join(Handle.describe_state(self)),)
 
     def cancelled(self) -> bool:
         """Return whether the handle was cancelled."""
@@ -119,7 +128,7 @@ class Handle(Runnable):
     def describe_state(self) -> list[str]:
         """Return the words of the ``repr``, in order."""
         if self._callback is None:
-            return ["cancelled"]
+            return ["cancelled", *self._args]
         words = [describe_callback(self._callback, self._args)]
         if self.source_traceback:
             frame = self.source_traceback[-1]

@@ -85,8 +85,8 @@ class TimerHandle(Handle):
 
     def cancel(self) -> None:
         """Keep the callback from running, if it has not run yet, and let go of it."""
+        self._args = () if self.source_traceback is None else self.last_words()
         self._callback = None
-        self._args = ()
         heap = self._heap
         if heap is not None:
             self._heap = None
