@@ -174,12 +174,19 @@ def translate() -> None:
 
 
 def mend(source: Path) -> None:
-    """Mend what mypyc has written in three respects; the functions below say which.
+    """Mend what mypyc has written in five respects; the functions below say which.
 
     Raises RuntimeError when one of them is not what it was: this mypyc is another one.
     """
     text = source.read_text()
-    for repair in (with_loaders, with_lasting_globals, with_stores_that_exchange):
+    repairs = (
+        with_loaders,
+        with_files,
+        with_lasting_globals,
+        with_stores_that_exchange,
+        with_paths_of_sources,
+    )
+    for repair in repairs:
         try:
             text = repair(text)
         except ValueError as error:
@@ -200,6 +207,52 @@ def with_loaders(text: str) -> str:
     if count != len(COMPILED):
         raise ValueError(f"it sets the attributes of {count} modules, not {len(COMPILED)}")
     return text
+
+
+FILE_BESIDE_PACKAGE = r"""
+/* Return the path of a library as if it lay beside the package that it lies in. */
+static PyObject *file_beside_package(PyObject *library)
+{
+    PyObject *file = PyObject_GetAttrString(library, "__file__");
+    if (file == NULL || !PyUnicode_Check(file))
+        return file;
+    Py_ssize_t size = PyUnicode_GetLength(file);
+    Py_ssize_t name = PyUnicode_FindChar(file, '/', 0, size, -1);
+    Py_ssize_t folder = name > 0 ? PyUnicode_FindChar(file, '/', 0, name, -1) : -1;
+    if (folder < 0)
+        return file;
+    PyObject *above = PyUnicode_Substring(file, 0, folder);
+    PyObject *last = PyUnicode_Substring(file, name, size);
+    PyObject *moved = above != NULL && last != NULL ? PyUnicode_Concat(above, last) : NULL;
+    Py_XDECREF(above);
+    Py_XDECREF(last);
+    Py_DECREF(file);
+    return moved;
+}
+"""
+
+
+def with_files(text: str) -> str:
+    """Have the modules that others import directly, in C, know their files.
+
+    mypyc appends the whole name of the module to the folder of the library, which it takes to lie
+    beside the package, and not in it.
+    """
+    text, count = re.subn(
+        r'PyObject_GetAttrString\(shared_lib, "__file__"\)', "file_beside_package(shared_lib)", text
+    )
+    if count != len(COMPILED):
+        raise ValueError(f"it sets the files of {count} modules, not {len(COMPILED)}")
+    return after_includes(text, FILE_BESIDE_PACKAGE)
+
+
+def after_includes(text: str, addition: str) -> str:
+    """Return the C with something more behind its includes."""
+    includes = list(re.finditer(r"^#include .*\n", text, re.MULTILINE))
+    if not includes:
+        raise ValueError("it includes nothing")
+    place = includes[-1].end()
+    return text[:place] + addition + text[place:]
 
 
 def with_lasting_globals(text: str) -> str:
@@ -248,6 +301,61 @@ def with_stores_that_exchange(text: str) -> str:
         raise ValueError(f"after {count} stores into attributes, this is left: {left[:3]}")
     print(f"mended {count} stores into attributes", flush=True)
     return text
+
+
+PATHS_OF_SOURCES = r"""
+/* Return the path of the source of a module: it lies beside the module. Else return `path`. */
+static const char *path_of_source(const char *path, PyObject *globals)
+{
+    PyObject *type, *value, *traceback;
+    const char *name = strrchr(path, '/');
+    const char *found = NULL;
+
+    if (globals == NULL || name == NULL)
+        return path;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *source = PyDict_GetItemString(globals, "__source__");
+    if (source == NULL) {
+        PyObject *module = PyDict_GetItemString(globals, "__file__");
+        if (module != NULL && PyUnicode_Check(module)) {
+            Py_ssize_t size = PyUnicode_GetLength(module);
+            Py_ssize_t end = PyUnicode_FindChar(module, '/', 0, size, -1);
+            PyObject *folder = end >= 0 ? PyUnicode_Substring(module, 0, end) : NULL;
+            source = folder != NULL ? PyUnicode_FromFormat("%U%s", folder, name) : NULL;
+            Py_XDECREF(folder);
+        }
+        if (source != NULL) {
+            /* The module keeps it, so that the text lasts. */
+            int kept = PyDict_SetItemString(globals, "__source__", source);
+            Py_DECREF(source);
+            if (kept < 0)
+                source = NULL;
+        }
+    }
+    if (source != NULL && PyUnicode_Check(source))
+        found = PyUnicode_AsUTF8(source);
+    PyErr_Restore(type, value, traceback);
+    return found != NULL ? found : path;
+}
+
+#define CPy_AddTraceback(path, function, line, globals) \
+    CPy_AddTraceback(path_of_source(path, globals), function, line, globals)
+#define CPy_TypeErrorTraceback(path, function, line, globals, expected, value) \
+    CPy_TypeErrorTraceback(path_of_source(path, globals), function, line, globals, expected, value)
+#define CPy_AttributeError(path, function, type, name, line, globals) \
+    CPy_AttributeError(path_of_source(path, globals), function, type, name, line, globals)
+"""
+
+
+def with_paths_of_sources(text: str) -> str:
+    """Have the frames of compiled functions name their source where it is installed.
+
+    mypyc names it as it is called in the build, "src/runtime/...". Where the package is used there
+    is no such file, and tracebacks have no lines of code. The right path is all that they need.
+    """
+    if 'CPy_AddTraceback("src/runtime/' not in text:
+        raise ValueError("it adds no frames to tracebacks")
+    return after_includes(text, PATHS_OF_SOURCES)
 
 
 Edits = dict[int, tuple[int, str]]
