@@ -480,6 +480,7 @@ class BuildWheel(bdist_wheel):
     def run(self) -> None:
         """Build the package, see what came of it, and make the wheel."""
         self.run_command("build")
+        self.skip_build = True  # Or all of it would be compiled once more.
         if not self.get_finalized_command("build_ext").extensions:
             self.distribution.ext_modules = []
             self.root_is_pure = True
