@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections import deque
 from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any, Generic, TypeVar
 
+from runtime.kernel.core import LoopCore
 from runtime.kernel.describe import describe_several, described
 from runtime.kernel.handles import Handle
 from runtime.kernel.interop import ensure_future
@@ -16,78 +19,113 @@ from runtime.kernel.types import Future
 T = TypeVar("T")
 
 
-class AsCompleted(Generic[T]):
-    """Both kinds of iterator over the futures of one ``as_completed``.
+class _Ends(Generic[T]):
+    """What the futures of one ``as_completed`` tell of their ends.
 
-    Invariant: ``_done`` holds what has ended and was not handed out; None in it stands for the
-    time-out. ``_left`` is how many are still to be handed out.
+    The futures hold this, and not the iterator, so that they do not keep one that was left behind.
+    Invariant: ``done`` holds what has ended and was not handed out; None in it stands for the
+    time-out.
     """
 
-    def __init__(self, aws: Iterable[Awaitable[T]], timeout: Seconds | None) -> None:
-        loop = get_running_loop()
-        self._loop = loop
-        self._pending: set[Future[T]] = {ensure_future(aw, loop=loop) for aw in set(aws)}
-        self._left = len(self._pending)
-        self._done: deque[Future[T] | None] = deque()
-        self._getters: deque[Future[None]] = deque()
-        self._expiry: Handle | None = None
-        for future in self._pending:
+    def __init__(self, loop: LoopCore, aws: Iterable[Awaitable[T]]) -> None:
+        self.loop = loop
+        self.pending: set[Future[T]] = {ensure_future(aw, loop=loop) for aw in set(aws)}
+        self.done: deque[Future[T] | None] = deque()
+        self.getters: deque[Future[None]] = deque()
+        self.expiry: Handle | None = None
+        for future in list(self.pending):
             future.add_done_callback(self._on_done)
-        if self._pending and timeout is not None:
-            self._expiry = loop.call_later(timeout, self._on_timeout)
-
-    def __repr__(self) -> str:
-        return described("AsCompleted", self._describe, self._describe_briefly)
-
-    def _describe(self) -> list[str]:
-        return [f"of {describe_several(self._pending)}"]
-
-    def _describe_briefly(self) -> list[str]:
-        return [f"of {len(self._pending)}"]
 
     def on_behalf_of(self) -> Any:
         """Return the first of the tasks that wait for the next end; None when none does."""
-        for getter in list(self._getters):
+        for getter in list(self.getters):
             for task in getter._asyncio_awaited_by or ():
                 return task
         return None
 
     def _on_done(self, future: Future[T]) -> None:
-        if future not in self._pending:
+        if future not in self.pending:
             return
-        self._pending.remove(future)
-        self._done.append(future)
-        self._wake_one()
-        if not self._pending and self._expiry is not None:
-            self._expiry.cancel()
+        self.pending.remove(future)
+        self.done.append(future)
+        self.wake_one()
+        if not self.pending and self.expiry is not None:
+            self.expiry.cancel()
 
-    def _on_timeout(self) -> None:
-        for future in self._pending:
+    def on_timeout(self) -> None:
+        """Have TimeoutError raised for each future that has not ended."""
+        for _ in range(self.leave()):
+            self.done.append(None)
+            self.wake_one()
+
+    def leave(self) -> int:
+        """Take the callbacks back, and let the futures be; return how many had not ended."""
+        pending, self.pending = self.pending, set()
+        for future in pending:
             future.remove_done_callback(self._on_done)
-            self._done.append(None)
-            self._wake_one()
-        self._pending.clear()
+        if self.expiry is not None:
+            self.expiry.cancel()
+        return len(pending)
 
-    def _wake_one(self) -> None:
-        while self._getters:
-            getter = self._getters.popleft()
+    def wake_one(self) -> None:
+        """Wake the first task that waits for the next end, if there is one."""
+        while self.getters:
+            getter = self.getters.popleft()
             if not getter.done():
                 getter.set_result(None)
                 return
 
+
+class AsCompleted(Generic[T]):
+    """Both kinds of iterator over the futures of one ``as_completed``.
+
+    Invariant: ``_left`` is how many futures are still to be handed out.
+    """
+
+    def __init__(self, aws: Iterable[Awaitable[T]], timeout: Seconds | None) -> None:
+        loop = get_running_loop()
+        self._ends: _Ends[T] = _Ends(loop, aws)
+        self._left = len(self._ends.pending)
+        if self._left and timeout is not None:
+            self._ends.expiry = loop.call_later(timeout, self._ends.on_timeout)
+
+    def __del__(self) -> None:
+        ends: _Ends[T] | None = getattr(self, "_ends", None)
+        if ends is None or not ends.pending:
+            return
+        loop = ends.loop
+        if loop.thread_id == threading.get_ident():
+            # Not at once: the garbage collector may call this while a future is at work.
+            loop.call_soon(ends.leave)
+        elif loop.thread_id:
+            with contextlib.suppress(RuntimeError):  # It may be closed by now.
+                loop.call_soon_threadsafe(ends.leave)
+        else:
+            ends.leave()
+
+    def __repr__(self) -> str:
+        return described("AsCompleted", self._describe, self._describe_briefly)
+
+    def _describe(self) -> list[str]:
+        return [f"of {describe_several(list(self._ends.pending))}"]
+
+    def _describe_briefly(self) -> list[str]:
+        return [f"of {len(self._ends.pending)}"]
+
     async def _next_done(self) -> Future[T]:
-        while not self._done:
-            getter: Future[None] = self._loop.create_future()
-            self._getters.append(getter)
+        ends = self._ends
+        while not ends.done:
+            getter: Future[None] = ends.loop.create_future()
+            ends.getters.append(getter)
             try:
                 await getter
             except BaseException:
                 self._left += 1  # This step has taken nothing: another one may.
                 getter.cancel()
-                if not getter.cancelled() and self._done:
-                    self._wake_one()  # It was meant for us: pass it on.
+                if not getter.cancelled() and ends.done:
+                    ends.wake_one()  # It was meant for us: pass it on.
                 raise
-        future = self._done.popleft()
+        future = ends.done.popleft()
         if future is None:
             raise TimeoutError
         return future
@@ -122,7 +160,8 @@ def as_completed(fs: Iterable[Awaitable[T]], *, timeout: Seconds | None = None) 
     After ``timeout`` seconds TimeoutError is raised for what has not ended; nothing is cancelled.
     Raises TypeError for a single future.
 
-    Cancellation safe: the next step yields what the cancelled one would have. The futures go on.
+    Cancellation safe: the next step yields what the cancelled one would have. The futures go on;
+    they keep nothing of an iteration that was left before its end.
 
     Source: the standard library's documentation of ``asyncio.as_completed``.
 

@@ -6,7 +6,8 @@ and the typed function, are in ``gather.py``.
 Invariants: each distinct child is subscribed to once, and reported in a turn of the loop after the
 one that it ended in, in the order of the ends. ``_unfinished`` is the number of distinct children
 that were not reported yet. While the gathering is pending ``_children`` has one entry for each
-argument; after that nothing, so that a gathering that ended keeps no child alive.
+argument; after that nothing, so that a gathering that ended keeps no child alive. Nor does a child
+keep a gathering that ended before it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from runtime.kernel.future import (
     finish_future,
     init_future,
     subscribe,
+    unsubscribe,
 )
 from runtime.kernel.handles import Runnable
 from runtime.kernel.interop import ensure_future
@@ -103,8 +105,12 @@ class GatheringCore(FutureCore):
         if not self._return_exceptions:
             error = _error_of(child)
             if error is not None:
+                children = self._children
                 self._children = []
                 fail_future(self, error)
+                for other in children:
+                    if isinstance(other, FutureCore) and other._pending:
+                        _leave(self, other)
                 return
         if self._unfinished == 0:
             self._finish()
@@ -180,6 +186,36 @@ class _ChildEnd(Runnable):
         """Return the gathering; None once it has ended, as it does when another child fails."""
         gathering = self._gathering
         return gathering if gathering._pending else None
+
+
+class _Silence(Runnable):
+    """Queued when a child ends whose gathering has ended before: nobody is to hear of it."""
+
+    __slots__ = ("_child",)
+
+    def __init__(self, child: FutureCore) -> None:
+        self._child = child
+
+    def run(self) -> None:
+        """Count the child's exception as retrieved."""
+        if not self._child._cancelled:
+            self._child.exception()
+
+    def short_name(self) -> str:
+        """Return what a child shows of who waited for it."""
+        return "gather() that has ended"
+
+
+def _leave(gathering: GatheringCore, child: FutureCore) -> None:
+    """Let go of a child: one that outlives many gatherings is to keep nothing of each of them."""
+    is_silent = False
+    for subscriber in child.subscribers():
+        if isinstance(subscriber, _ChildEnd) and subscriber._gathering is gathering:
+            unsubscribe(child, subscriber)
+        elif isinstance(subscriber, _Silence):
+            is_silent = True
+    if not is_silent:
+        subscribe(child, _Silence(child))
 
 
 def loop_for(first: Any) -> LoopCore:

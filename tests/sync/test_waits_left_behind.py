@@ -1,0 +1,166 @@
+"""A future that lives for long lets go of what waited for it and was left behind."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+import runtime
+from tests.sync.tools import collect_reports, fail, in_loop, never, turns
+
+Wait = Callable[[Any], Awaitable[None]]
+
+
+async def async_for(future: Any) -> None:
+    async for _ in runtime.as_completed([future, turns(1)]):
+        break
+
+
+async def plain_for(future: Any) -> None:
+    for step in runtime.as_completed([future, turns(1)]):
+        await step
+        break
+
+
+async def not_begun(future: Any) -> None:
+    runtime.as_completed([future], timeout=3600)
+
+
+async def cancelled(future: Any) -> None:
+    async def wait() -> None:
+        async for _ in runtime.as_completed([future], timeout=3600):
+            pass
+
+    task = runtime.create_task(wait())
+    await turns(2)
+    task.cancel()
+    await turns(2)
+
+
+async def timed_out(future: Any) -> None:
+    with pytest.raises(TimeoutError):
+        async for _ in runtime.as_completed([future], timeout=0):
+            pass
+
+
+async def in_a_thread(future: Any) -> None:
+    """Drop the iteration where another thread does."""
+    held = [runtime.as_completed([future])]
+    await runtime.to_thread(held.clear)
+
+
+async def in_a_cycle(future: Any) -> None:
+    iteration: Any = runtime.as_completed([future])
+    iteration.itself = iteration
+    del iteration
+    gc.collect()
+
+
+async def gathered(future: Any) -> None:
+    with pytest.raises(ZeroDivisionError):
+        await runtime.gather(future, fail(ZeroDivisionError()))
+
+
+async def gathered_twice_over(future: Any) -> None:
+    with pytest.raises(ZeroDivisionError):
+        await runtime.gather(future, fail(ZeroDivisionError()), future)
+
+
+async def shielded(future: Any) -> None:
+    task = runtime.create_task(runtime.wait_for(runtime.shield(future), 3600))
+    await turns(2)
+    task.cancel()
+    await turns(2)
+
+
+async def waited_for(future: Any) -> None:
+    await runtime.wait([future, runtime.create_task(turns(1))], return_when="FIRST_COMPLETED")
+
+
+WAITS: list[Wait] = [
+    async_for,
+    plain_for,
+    not_begun,
+    cancelled,
+    timed_out,
+    in_a_thread,
+    in_a_cycle,
+    gathered,
+    gathered_twice_over,
+    shielded,
+    waited_for,
+]
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_a_future_keeps_no_more_of_many_than_of_one(wait: Wait) -> None:
+    async def main() -> None:
+        loop = runtime.get_running_loop()
+        future = loop.create_future()
+        for _ in range(20):
+            await wait(future)
+        await turns(4)
+        assert len(future.subscribers()) <= 2
+        assert loop.timers.pending() == []
+        future.set_result(None)
+        await turns(3)
+
+    runtime.run(main())
+
+
+@pytest.mark.parametrize("end", ["fails", "is cancelled"])
+def test_what_outlives_a_gathering_still_ends_in_silence(end: str) -> None:
+    async def main() -> None:
+        reports = collect_reports()
+        future = runtime.get_running_loop().create_future()
+        for _ in range(3):
+            await gathered(future)
+        if end == "fails":
+            future.set_exception(ValueError())
+        else:
+            future.cancel()
+        await turns(3)
+        del future
+        gc.collect()
+        assert reports == []
+
+    runtime.run(main())
+
+
+@in_loop
+async def test_a_gathering_that_failed_goes_before_its_children() -> None:
+    future = runtime.get_running_loop().create_future()
+    gathering = runtime.gather(future, fail(ZeroDivisionError()))
+    gone = weakref.ref(gathering)
+    await turns(4)
+    assert isinstance(gathering.exception(), ZeroDivisionError)
+    del gathering
+    gc.collect()
+    assert gone() is None
+    assert "gather() that has ended" in repr(future)
+
+
+def test_an_iteration_that_outlives_its_loop_is_let_go() -> None:
+    async def main() -> Any:
+        return runtime.as_completed([runtime.create_task(never())])
+
+    left = runtime.run(main())
+    del left
+    gc.collect()
+
+
+def test_an_iteration_may_be_dropped_while_the_loop_does_not_run() -> None:
+    async def begin() -> Any:
+        return runtime.as_completed([future])
+
+    loop = runtime.new_event_loop()
+    future = loop.create_future()
+    iteration = loop.run_until_complete(begin())
+    assert len(future.subscribers()) == 1
+    del iteration
+    assert future.subscribers() == []
+    loop.close()
