@@ -38,6 +38,10 @@ _callable: Final = callable
 _FunctionType: Final = FunctionType
 _MethodType: Final = MethodType
 _copy_context: Final = copy_context
+_get_ident: Final = threading.get_ident
+
+_CROWDED: Final = 256
+"""Entries of the ready queue from which on calls of other threads wait for a later turn."""
 
 
 class _WakeWatcher(Watcher):
@@ -69,6 +73,7 @@ class Scheduler:
         "current",
         "debug",
         "handed_out",
+        "inbound",
         "outside",
         "poller",
         "ready",
@@ -88,6 +93,8 @@ class Scheduler:
         # How everything gets into the ready queue. Closing the loop puts a function that raises
         # here, so that the hot path need not ask whether the loop is closed.
         self.ready_append: Callable[[Runnable], object] = self.ready.append
+        # What other threads have queued beyond ``_CROWDED``: it waits for a later turn.
+        self.inbound: deque[Runnable] = deque()
         # Every task that has not ended: the loop keeps them alive.
         self.tasks: set[Any] = set()
         # What goes on in threads and processes, and will wake the loop when it has ended.
@@ -204,7 +211,9 @@ class Scheduler:
         """As ``call_soon``, from any thread, and from a signal handler: the loop is woken.
 
         The handle can be cancelled in any thread: in another one than the loop's, ``cancel()``
-        waits for a callback that has begun.
+        waits for a callback that has begun. Callbacks of one thread run in the order of its calls;
+        of very many only some run in one turn of the loop, so that timers and descriptors are not
+        kept waiting by threads that call faster than the loop can.
         """
         if not _callable(callback) or self.debug:
             reports.check_callback(callback, "call_soon_threadsafe")
@@ -213,9 +222,29 @@ class Scheduler:
         handle = ThreadsafeHandle(callback, args, self, context)
         if self.debug:
             handle.source_traceback = creation_stack()
-        self.ready_append(handle)
+        if (self.inbound or len(self.ready) >= _CROWDED) and self._is_to_wait():
+            self.inbound.append(handle)
+        else:
+            self.ready_append(handle)
         self.wake()
         return handle
+
+    def _is_to_wait(self) -> bool:
+        """Return whether a call of this thread waits in ``inbound``; the loop's own never do."""
+        if self.thread_id == 0:
+            return bool(self.inbound)
+        return self.thread_id != _get_ident()
+
+    def take_inbound(self) -> None:
+        """Move some of what other threads have queued to the ready queue.
+
+        Each goes from ``inbound`` only when it is in the ready queue: what its thread queues after
+        it cannot come first. To be called while there is some, at the beginning of a turn.
+        """
+        inbound = self.inbound
+        for _ in range(min(len(inbound), _CROWDED)):
+            self.ready_append(inbound[0])
+            inbound.popleft()
 
     def time(self) -> float:
         """Return the current time on the loop's clock, in seconds from an arbitrary start."""
@@ -324,6 +353,7 @@ class Scheduler:
         self._refusal = reason
         self.ready_append = self._refuse
         self.ready.clear()
+        self.inbound.clear()
         self.timers.clear()
 
     def _refuse(self, runnable: Runnable) -> NoReturn:
