@@ -49,7 +49,7 @@ class Future(FutureCore, _Subscriptable[T]):
     """
 
     if not TYPE_CHECKING:  # where mypy would take Task's two bases for incompatible
-        __slots__ = ("__weakref__",)
+        __slots__ = ("__dict__", "__weakref__")
 
         @property
         def __class__(self):

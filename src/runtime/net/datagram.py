@@ -41,7 +41,7 @@ class DatagramTransport(asyncio.DatagramTransport, asyncio.Transport):
     What it does is done by a ``DatagramCore``: ``sendto`` is that one's very method.
     """
 
-    __slots__ = ("__weakref__", "_core", "sendto")
+    __slots__ = ("__dict__", "__weakref__", "_core", "sendto")
 
     if TYPE_CHECKING:
 

@@ -26,7 +26,7 @@ class Transport(asyncio.Transport):
     Source: "Transports" in the standard library's documentation of asyncio.
     """
 
-    __slots__ = ("__weakref__", "_is_paused", "_socket", "end", "lower", "write")
+    __slots__ = ("__dict__", "__weakref__", "_is_paused", "_socket", "end", "lower", "write")
 
     # A slot over the inherited method: each instance has the bound method of its lower part.
     write: Callable[[Buffer], None]  # type: ignore[assignment]
