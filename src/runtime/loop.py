@@ -6,18 +6,25 @@ import asyncio
 import concurrent.futures
 import threading
 import warnings
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast
+from selectors import BaseSelector
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple, cast
 
 from runtime.kernel import running
 from runtime.kernel.handles import Handle
 from runtime.kernel.outside import unknown_threads
+from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.seconds import Seconds
 from runtime.kernel.timers import TimerHandle
 from runtime.kernel.types import Future, Task
 from runtime.net.network_loop import NetworkLoop
 from runtime.system.system_loop import SystemLoop
+
+_CLOCK: Final[Any] = vars(Scheduler)["time"]
+"""The attribute of every loop that holds its clock, unless a class overrides it."""
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -29,6 +36,15 @@ class Loop(NetworkLoop, SystemLoop, asyncio.AbstractEventLoop):  # type: ignore[
     ``selector`` is a ``selectors.BaseSelector``, by default a new ``DefaultSelector``; ``clock``
     returns seconds, and is ``time.monotonic`` by default.
     """
+
+    def __init__(
+        self, selector: BaseSelector | None = None, clock: Callable[[], float] = monotonic
+    ) -> None:
+        super().__init__(selector, clock)
+        if type(self).time is not _CLOCK:
+            # The interpreted layers below have assigned it to what is not their attribute then.
+            vars(self).pop("time", None)
+            _CLOCK.__set__(self, _OverriddenTime(self, clock))
 
     # -- Types -------------------------------------------------------------------------------------
 
@@ -64,6 +80,12 @@ class Loop(NetworkLoop, SystemLoop, asyncio.AbstractEventLoop):  # type: ignore[
             self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
         ) -> Handle:
             """Call ``callback(*args)`` in the next turn of the loop."""
+
+        def time(self) -> float:
+            """Return the time on the loop's clock, in seconds from an arbitrary start.
+
+            A test may override it, or assign another function: the timers follow.
+            """
 
         def call_soon_threadsafe(  # type: ignore[override]
             self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
@@ -169,6 +191,21 @@ class Loop(NetworkLoop, SystemLoop, asyncio.AbstractEventLoop):  # type: ignore[
             )
             if not self.is_running():
                 self.close()
+
+
+class _OverriddenTime:
+    """The clock of a loop whose class has a method ``time`` of its own."""
+
+    def __init__(self, loop: Loop, clock: Callable[[], float]) -> None:
+        self._loop = weakref.ref(loop)
+        self._clock = clock
+
+    def __call__(self) -> float:
+        loop = self._loop()
+        # The class may have been patched, and put back since.
+        if loop is None or type(loop).time is _CLOCK:
+            return self._clock()
+        return loop.time()
 
 
 def new_event_loop() -> Loop:

@@ -132,7 +132,7 @@ class LoopCore(Scheduler):
     def alarm(self, delay: float) -> Alarm:
         """Return a future that is done, with None, after ``delay`` seconds, to be awaited once."""
         self.check_open()
-        return Alarm(self, self._clock() + delay)
+        return Alarm(self, self.time() + delay)
 
     def create_task(
         self, coro: Coroutine[Any, Any, Any] | Generator[Any, Any, Any], **options: Any
@@ -493,14 +493,14 @@ def _run_watched_turns(loop: LoopCore) -> None:
             runnable = loop.ready.popleft()
             if loop.current is not None:
                 leave_task(loop)
-            started = loop._clock()
+            started = loop.time()
             if not isinstance(runnable, TaskCore):
                 runnable.run()
             elif copies is None:
                 step(runnable)  # Its own run() has a frame that would hold it: see step().
             else:
                 copies.run(runnable, step)
-            elapsed = loop._clock() - started
+            elapsed = loop.time() - started
             if debug and elapsed >= loop.slow_callback_duration:
                 watchdog.report_slow(runnable, elapsed)
         runnable = None
@@ -525,7 +525,7 @@ def _collect(loop: LoopCore) -> None:
     if loop.ready or loop._stopping:
         loop.poller.poll_when_busy()
     else:
-        timeout = timers.wait_time(loop._clock()) if timers.heap or timers.ordered else -1.0
+        timeout = timers.wait_time(loop.time()) if timers.heap or timers.ordered else -1.0
         if loop.until_idle or (
             timeout < 0
             and (loop.debug or loop.reports_deadlocks)
@@ -540,4 +540,4 @@ def _collect(loop: LoopCore) -> None:
             loop.waiting = False
     loop.turns += 1
     if timers.heap or timers.ordered:
-        timers.pop_due(loop._clock(), loop.ready_append)
+        timers.pop_due(loop.time(), loop.ready_append)

@@ -63,7 +63,6 @@ class Scheduler:
     """The ready queue, the timers and the poller of one loop, and how exceptions are reported."""
 
     __slots__ = (
-        "_clock",
         "_exception_handler",
         "_refusal",
         "_wake_pending",
@@ -82,8 +81,12 @@ class Scheduler:
         "slow_callback_duration",
         "tasks",
         "thread_id",
+        "time",
         "timers",
     )
+
+    # So that the clock of a test can be taken away again: the one before is put back then.
+    __deletable__ = ("time",)
 
     def __init__(self, selector: BaseSelector | None, clock: Callable[[], float]) -> None:
         # Why the loop takes no more work; None while it does. A finalizer takes a loop that could
@@ -113,7 +116,8 @@ class Scheduler:
         self.slow_callback_duration = 0.1
         # What ``runtime.system.signals`` has installed, by the number of the signal.
         self.signal_handlers: dict[int, Any] = {}
-        self._clock = clock
+        # Returns the time, in seconds from an arbitrary start. A test may put another clock here.
+        self.time: Callable[[], float] = clock
         self._exception_handler: ExceptionHandler | None = None
         self._wake_pending = False
         try:
@@ -169,7 +173,7 @@ class Scheduler:
         infinite one the callback is never called. Callbacks with the same deadline run in the order
         in which they were scheduled.
         """
-        when = self._clock() + seconds(delay, "call_later()")
+        when = self.time() + seconds(delay, "call_later()")
         return self._call_at(when, callback, args, context, "call_later")
 
     def call_at(
@@ -245,10 +249,6 @@ class Scheduler:
         for _ in range(min(len(inbound), _CROWDED)):
             self.ready_append(inbound[0])
             inbound.popleft()
-
-    def time(self) -> float:
-        """Return the current time on the loop's clock, in seconds from an arbitrary start."""
-        return self._clock()
 
     # -- Waking up ---------------------------------------------------------------------------------
 
