@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import errno
+import functools
 import importlib
 import os
 import select
@@ -25,6 +26,7 @@ except ImportError:
 IMPLEMENTATIONS = {
     "twin": types.SimpleNamespace(
         step=leaf.python_step,
+        call=leaf.python_call,
         recv=leaf.python_recv,
         recv_large=leaf.python_recv_large,
         read=leaf.python_read,
@@ -120,6 +122,48 @@ def test_step_in_a_context_that_is_entered(implementation: Any) -> None:
     with pytest.raises(RuntimeError, match="already entered"):
         context.run(implementation.step, coro, context)
     coro.close()
+
+
+def test_call(implementation: Any) -> None:
+    """The method is looked up on the object first, then on its class; it runs in the context."""
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="outside")
+
+    class Owner:
+        def method(self, argument: str) -> tuple[Owner, str, str]:
+            return self, argument, variable.get()
+
+        @staticmethod
+        def alone(argument: str) -> str:
+            return argument
+
+    context = contextvars.copy_context()
+    context.run(variable.set, "inside")
+    owner: Any = Owner()
+    assert implementation.call(context, "method", owner, "x") == (owner, "x", "inside")
+    assert implementation.call(context, "alone", owner, "x") == "x"
+    for assigned in (str.upper, functools.partial(str.split, "axb"), Owner.alone):
+        owner.method = assigned
+        assert implementation.call(context, "method", owner, "x") == assigned("x")
+    assert variable.get() == "outside"
+
+
+def test_call_of_what_is_not_there_or_fails(implementation: Any) -> None:
+    context = contextvars.copy_context()
+    with pytest.raises(AttributeError, match="nothing"):
+        implementation.call(context, "nothing", object(), 1)
+    with pytest.raises(ValueError, match="not in list"):
+        implementation.call(context, "remove", [], 1)
+    with pytest.raises(TypeError):
+        implementation.call(context, "__len__", [], 1)
+    context.run(lambda: None)  # It was left.
+
+
+def test_call_in_a_context_that_is_entered(implementation: Any) -> None:
+    context = contextvars.copy_context()
+    found: list[int] = []
+    with pytest.raises(RuntimeError, match="already entered"):
+        context.run(implementation.call, context, "append", found, 1)
+    assert found == []
 
 
 def test_recv_some(implementation: Any, pair: tuple[socket.socket, socket.socket]) -> None:

@@ -59,6 +59,22 @@ leaf_step(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
     return outcome;
 }
 
+static PyObject *
+leaf_call(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *result;
+
+    if (leaf_check_count("call", nargs, 4) < 0 || PyContext_Enter(args[0]) < 0)
+        return NULL;
+    /* The object stands before its argument, as a method's arguments do. */
+    result = PyObject_VectorcallMethod(args[1], args + 2, 2, NULL);
+    if (PyContext_Exit(args[0]) < 0) {
+        Py_XDECREF(result);
+        return NULL;
+    }
+    return result;
+}
+
 /* The descriptor does not block, so the GIL is kept: giving it up costs more than the call, and the
  * buffer is everybody's. recv() is what a socket has: read() asks more of the kernel first. */
 static PyObject *
@@ -163,6 +179,7 @@ leaf_write(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 
 static PyMethodDef leaf_methods[] = {
     {"step", (PyCFunction)(void (*)(void))leaf_step, METH_FASTCALL, "See leaf.python_step."},
+    {"call", (PyCFunction)(void (*)(void))leaf_call, METH_FASTCALL, "See leaf.python_call."},
     {"recv", leaf_recv, METH_O, "See leaf.python_recv."},
     {"recv_large", leaf_recv_large, METH_O, "See leaf.python_recv_large."},
     {"read", leaf_read, METH_O, "See leaf.python_read."},

@@ -17,13 +17,16 @@ Source: "Transports and Protocols" in the standard library's documentation of as
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Final
 
+from runtime.kernel import leaf
 from runtime.kernel.core import LoopCore
 from runtime.net.layers import Lower, Top
 
 _run_in: Final = Context.run
+_call: Final[Callable[[Context, str, object, object], Any]] = leaf.call
 
 
 class ProtocolEnd(Top):
@@ -93,7 +96,7 @@ class ProtocolEnd(Top):
             self._copy_to_buffers(data)
             return
         try:
-            _run_in(self._context, self.protocol.data_received, data)
+            _call(self._context, "data_received", self.protocol, data)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -104,7 +107,7 @@ class ProtocolEnd(Top):
 
     def buffer_updated(self, size: int) -> None:
         try:
-            _run_in(self._context, self.protocol.buffer_updated, size)
+            _call(self._context, "buffer_updated", self.protocol, size)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -120,7 +123,7 @@ class ProtocolEnd(Top):
         """
         protocol = self.protocol
         try:
-            buffer = _run_in(self._context, protocol.get_buffer, size)
+            buffer = _call(self._context, "get_buffer", protocol, size)
             if not len(buffer):
                 raise RuntimeError("get_buffer() returned an empty buffer")
         except (SystemExit, KeyboardInterrupt):
