@@ -157,7 +157,8 @@ class Loop(NetworkLoop, SystemLoop, asyncio.AbstractEventLoop):  # type: ignore[
     async def shutdown_default_executor(self, timeout: Seconds | None = None) -> None:
         """Wait for the default executor's threads to end, at most ``timeout`` seconds.
 
-        It takes no more work. After the timeout a RuntimeWarning is issued, and the threads are
+        It takes no more work, and neither does the pool for look-ups of names, whose threads are
+        waited for as well. After the timeout a RuntimeWarning is issued, and the threads are
         left to themselves.
         """
         shutdown = self.begin_executor_shutdown()

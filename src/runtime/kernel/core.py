@@ -27,7 +27,7 @@ from typing import Any, Final
 from runtime.kernel import descriptors, external_tools, watchdog
 from runtime.kernel.alarm import Alarm
 from runtime.kernel.asyncgens import AsyncGenerators
-from runtime.kernel.executor import DefaultExecutor, submit
+from runtime.kernel.executor import DefaultExecutor, LookupThreads, begin_shutdown, submit
 from runtime.kernel.external_tools import TaskCopies
 from runtime.kernel.future import init_future
 from runtime.kernel.handles import Handle, Runnable
@@ -79,6 +79,7 @@ class LoopCore(Scheduler):
         "_asyncgens",
         "_copies",
         "_executor",
+        "_lookup_threads",
         "_slow_watch",
         "_stopping",
         "_task_factory",
@@ -100,6 +101,7 @@ class LoopCore(Scheduler):
         self._task_factory: TaskFactory | None = None
         self._asyncgens: AsyncGenerators | None = None
         self._executor = DefaultExecutor()
+        self._lookup_threads = LookupThreads()
         # For the slow-callback watch: how many turns were begun, and whether the loop waits.
         self.turns = 0
         self.waiting = False
@@ -261,7 +263,8 @@ class LoopCore(Scheduler):
 
     def own_threads(self) -> list[threading.Thread]:
         """Return the threads of the loop's own, of which nothing is to be expected while idle."""
-        threads = [*self._executor.threads(), *self.idle_threads]
+        pools = self._executor.threads() + self._lookup_threads.threads()
+        threads = [*pools, *self.idle_threads]
         return threads if self._slow_watch is None else [*threads, self._slow_watch.thread]
 
     def _task_of(self, awaitable: Any) -> Any:
@@ -368,9 +371,14 @@ class LoopCore(Scheduler):
         """Have ``run_in_executor(None, ...)`` use ``executor``, a ThreadPoolExecutor."""
         self._executor.replace(executor)
 
+    def look_up(self, func: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Call ``func(*args)``, which looks a name up, in a thread of the pool for that."""
+        self.check_open()
+        return submit(self, self._lookup_threads.get(), func, args)
+
     def begin_executor_shutdown(self) -> tuple[threading.Thread, Future[Any]] | None:
-        """Begin to shut the default executor down: see ``DefaultExecutor.begin_shutdown``."""
-        return self._executor.begin_shutdown(self)
+        """Begin to shut both pools of threads down: see ``executor.begin_shutdown``."""
+        return begin_shutdown(self, (self._executor, self._lookup_threads))
 
     def watch_slow_callbacks(self, threshold: Seconds | None = 0.1) -> None:
         """Warn, with the line that is being run, when one turn takes over ``threshold`` seconds.
@@ -413,6 +421,7 @@ class LoopCore(Scheduler):
         self.watch_slow_callbacks(None)
         self.set_external_inspection(False)
         self._executor.close()
+        self._lookup_threads.close()
         # At the end of the interpreter it is a finalizer that closes the loop, and has said so.
         pending = [] if _is_finalizing() else list(self.tasks)
         self.tasks.clear()

@@ -1,26 +1,68 @@
-"""The loop's default executor: threads for calls that block."""
+"""The threads of a loop: its default executor for calls that block, and a pool for look-ups."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 from runtime.kernel.chain import follow_concurrent
 from runtime.kernel.daemons import OutsideWork
 from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.types import Future
 
+LOOKUP_THREADS: Final = 16
+"""Threads of a loop that look names up at the same time. Each is started when it is needed."""
 
-class DefaultExecutor:
-    """The executor of one loop, made when it is first needed."""
+
+class LoopExecutor:
+    """A pool of threads that belongs to one loop, made when it is first needed.
+
+    ``max_workers`` is how many threads there are at most; None leaves that to the standard library.
+    """
+
+    def __init__(self, described: str, prefix: str, max_workers: int | None = None) -> None:
+        self._described = described
+        self._prefix = prefix
+        self._max_workers = max_workers
+        self._executor: concurrent.futures.ThreadPoolExecutor | None = None
+        self._shut_down = False
+
+    def get(self) -> concurrent.futures.ThreadPoolExecutor:
+        """Return the pool. Raises RuntimeError once it was shut down."""
+        if self._shut_down:
+            raise RuntimeError(f"{self._described} was shut down; it runs nothing more.")
+        if self._executor is None:
+            self._executor = concurrent.futures.ThreadPoolExecutor(
+                self._max_workers, thread_name_prefix=self._prefix
+            )
+        return self._executor
+
+    def threads(self) -> list[threading.Thread]:
+        """Return the threads of the pool."""
+        return list(getattr(self._executor, "_threads", ()))
+
+    def refuse_work(self) -> concurrent.futures.ThreadPoolExecutor | None:
+        """Take no more work; return the pool, if there ever was one."""
+        self._shut_down = True
+        return self._executor
+
+    def close(self) -> None:
+        """Let go of the pool; its threads end when they have nothing left to do."""
+        executor = self.refuse_work()
+        self._executor = None
+        if executor is not None:
+            executor.shutdown(wait=False)
+
+
+class DefaultExecutor(LoopExecutor):
+    """The executor of ``run_in_executor(None, ...)``, which the program may replace."""
 
     def __init__(self) -> None:
-        self._executor: concurrent.futures.ThreadPoolExecutor | None = None
+        super().__init__("The loop's default executor", "runtime")
         # The one that the program gave, whose threads may be at work for others.
         self._given: concurrent.futures.ThreadPoolExecutor | None = None
-        self._shut_down = False
 
     def replace(self, executor: concurrent.futures.ThreadPoolExecutor) -> None:
         """Use ``executor`` from now on. Raises TypeError unless it is a ThreadPoolExecutor."""
@@ -31,52 +73,47 @@ class DefaultExecutor:
             )
         self._executor = self._given = executor
 
-    def get(self) -> concurrent.futures.ThreadPoolExecutor:
-        """Return the executor. Raises RuntimeError once it was shut down."""
-        if self._shut_down:
-            raise RuntimeError("The loop's default executor was shut down; it runs nothing more.")
-        if self._executor is None:
-            self._executor = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="runtime")
-        return self._executor
-
     def threads(self) -> list[threading.Thread]:
         """Return the threads of an executor that was made here."""
-        if self._executor is None or self._executor is self._given:
-            return []
-        return list(getattr(self._executor, "_threads", ()))
+        return [] if self._executor is self._given else super().threads()
 
-    def close(self) -> None:
-        """Let go of the executor; its threads end when they have nothing left to do."""
-        self._shut_down = True
-        executor = self._executor
-        self._executor = None
-        if executor is not None:
-            executor.shutdown(wait=False)
 
-    def begin_shutdown(self, loop: Scheduler) -> tuple[threading.Thread, Future[Any]] | None:
-        """Refuse further work, and wait for the threads in a thread of its own.
+class LookupThreads(LoopExecutor):
+    """Threads of their own for look-ups of names.
 
-        Returns that thread, and a future of ``loop`` that is done when it is about to end; None
-        when there never was an executor.
-        """
-        self._shut_down = True
-        executor = self._executor
-        if executor is None:
-            return None
-        done: Future[Any] = Future(loop=loop)
-        work = OutsideWork()
-        loop.outside.add(work)
+    In the default executor they would wait behind everything that the program has running there.
+    """
 
-        def wait() -> None:
-            try:
+    def __init__(self) -> None:
+        super().__init__("The loop's pool for look-ups of names", "runtime-lookup", LOOKUP_THREADS)
+
+
+def begin_shutdown(
+    loop: Scheduler, pools: Iterable[LoopExecutor]
+) -> tuple[threading.Thread, Future[Any]] | None:
+    """Have ``pools`` refuse further work, and wait for their threads in a thread of its own.
+
+    Returns that thread, and a future of ``loop`` that is done when it is about to end; None when
+    there never was an executor.
+    """
+    executors = [executor for pool in pools if (executor := pool.refuse_work()) is not None]
+    if not executors:
+        return None
+    done: Future[Any] = Future(loop=loop)
+    work = OutsideWork()
+    loop.outside.add(work)
+
+    def wait() -> None:
+        try:
+            for executor in executors:
                 executor.shutdown(wait=True)
-            finally:
-                if not loop.is_closed():
-                    loop.call_soon_threadsafe(_finish, loop, work, done)
+        finally:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_finish, loop, work, done)
 
-        thread = threading.Thread(target=wait, name="runtime executor shutdown")
-        thread.start()
-        return thread, done
+    thread = threading.Thread(target=wait, name="runtime executor shutdown")
+    thread.start()
+    return thread, done
 
 
 def _finish(loop: Scheduler, work: OutsideWork, done: Future[Any]) -> None:

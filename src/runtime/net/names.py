@@ -40,9 +40,8 @@ async def getaddrinfo(
         except OSError:
             pass
     look_up = _timed_getaddrinfo if loop.debug else _getaddrinfo
-    found: list[AddressInfo] = await loop.run_in_executor(
-        None, look_up, loop, (host, port, family, kind, proto, flags)
-    )
+    request = (host, port, family, kind, proto, flags)
+    found: list[AddressInfo] = await loop.look_up(look_up, loop, request)
     return found
 
 
@@ -77,7 +76,7 @@ async def getnameinfo(loop: LoopCore, sockaddr: Any, flags: int) -> tuple[str, s
     """Return what ``socket.getnameinfo`` does: at once when only numbers are asked for."""
     if flags & _NUMERIC_NAME == _NUMERIC_NAME:
         return socket.getnameinfo(sockaddr, flags)
-    found: tuple[str, str] = await loop.run_in_executor(None, socket.getnameinfo, sockaddr, flags)
+    found: tuple[str, str] = await loop.look_up(socket.getnameinfo, sockaddr, flags)
     return found
 
 

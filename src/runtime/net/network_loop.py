@@ -258,7 +258,7 @@ class NetworkLoop(LoopCore):
     ) -> list[Any]:
         """Return the addresses of a host, as ``socket.getaddrinfo`` does; raise what it raises.
 
-        Names are resolved in a thread of the default executor; a host that is an IP address needs
+        Names are resolved in a thread of the pool for that; a host that is an IP address needs
         none. Cancellation safe, but the thread goes on.
         """
         return await names.getaddrinfo(self, host, port, family, type, proto, flags)
