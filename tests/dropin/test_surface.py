@@ -77,6 +77,10 @@ def parameters(function: Any) -> set[str]:
 @pytest.mark.parametrize("name", public(asyncio.AbstractEventLoop))
 def test_a_method_of_the_loop_takes_the_same_arguments_by_name(name: str) -> None:
     ours = getattr(runtime.Loop, name)
+    if name == "time":
+        # An attribute that holds the clock, so that the timers follow what a test assigns to it.
+        assert inspect.isdatadescriptor(ours)
+        return
     try:
         inspect.signature(ours)
     except ValueError:
