@@ -44,7 +44,9 @@ def test_everything_at_once(folder: Path, place: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", list(alive_at_exit.KINDS))
-@pytest.mark.parametrize("place", list(alive_at_exit.PLACES))
+@pytest.mark.parametrize(
+    "place", ["in_a_global", "in_the_current_loop", "in_a_finalizer_in_another_module"]
+)
 def test_one_kind_alone(folder: Path, place: str, kind: str) -> None:
     assert_quiet(kind, place, folder)
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import runtime
 
-FOLDER = Path(sys.argv[3])
+FOLDER = Path(sys.argv[-1])
 
 
 # -- What is made ----------------------------------------------------------------------------------
@@ -186,6 +186,7 @@ KINDS: dict[str, Callable[[Any], Awaitable[list[Any]]]] = {
 
 async def everything(loop: Any) -> list[Any]:
     """Make what the first argument names, or all of it."""
+    loop.slow_callback_duration = 60.0  # Debug mode is to have nothing to say.
     names = list(KINDS) if sys.argv[1] == "all" else [sys.argv[1]]
     return [await KINDS[name](loop) for name in names]
 
@@ -217,6 +218,7 @@ def in_another_module() -> None:
 
 
 def in_a_type() -> None:
+    gc.disable()
     list_type = type("Kept", (list,), {})
     list_type.kept = made()  # type: ignore[attr-defined]
 
@@ -326,6 +328,7 @@ def run_by_atexit() -> None:
         for task in asyncio.all_tasks(loop):
             task.cancel()
         loop.run_until_complete(runtime.sleep(0.01))
+        loop.set_exception_handler(lambda loop, context: None)  # As in in_a_closed_loop().
         loop.close()
         print(end="" if things else "nothing was kept")
 

@@ -259,7 +259,8 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         child = self._child
         if self._returncode is not None or child.status_now() is not None:
             return
-        if self._loop.debug:
+        # A finalizer, which finds the loop closed, has warned already.
+        if self._loop.debug and not self._loop.is_closed():
             _logger.warning("Close running child process: kill %r", self)
         try:
             child.send_signal(signal.SIGKILL)
