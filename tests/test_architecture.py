@@ -33,8 +33,16 @@ LAYERS = {
         "runtime.loop",
     },
     "runtime.policy": {"runtime.loop"},
+    "runtime.interrupts": {"runtime.kernel"},
+    "runtime.ending": {"runtime.kernel", "runtime.loop"},
     "runtime.testing": {"runtime.kernel", "runtime.sync", "runtime.loop", "runtime.runner"},
-    "runtime.runner": {"runtime.kernel", "runtime.system", "runtime.loop"},
+    "runtime.runner": {
+        "runtime.kernel",
+        "runtime.system",
+        "runtime.loop",
+        "runtime.interrupts",
+        "runtime.ending",
+    },
 }
 TOP = {"runtime", "runtime.__main__"}
 """These may import everything."""

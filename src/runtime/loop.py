@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import threading
 import warnings
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
+from operator import call
 from selectors import BaseSelector
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple, cast
@@ -27,6 +29,7 @@ _CLOCK: Final[Any] = vars(Scheduler)["time"]
 """The attribute of every loop that holds its clock, unless a class overrides it."""
 
 T = TypeVar("T")
+LoopT = TypeVar("LoopT", bound="Loop")
 Ts = TypeVarTuple("Ts")
 
 
@@ -40,11 +43,15 @@ class Loop(NetworkLoop, SystemLoop, asyncio.AbstractEventLoop):  # type: ignore[
     def __init__(
         self, selector: BaseSelector | None = None, clock: Callable[[], float] = monotonic
     ) -> None:
-        super().__init__(selector, clock)
-        if type(self).time is not _CLOCK:
-            # The interpreted layers below have assigned it to what is not their attribute then.
-            vars(self).pop("time", None)
-            _CLOCK.__set__(self, _OverriddenTime(self, clock))
+        try:
+            super().__init__(selector, clock)
+            if type(self).time is not _CLOCK:
+                # The interpreted layers below have assigned it to what is not their attribute then.
+                vars(self).pop("time", None)
+                _CLOCK.__set__(self, _OverriddenTime(self, clock))
+        except BaseException:
+            self.abandon()
+            raise
 
     # -- Types -------------------------------------------------------------------------------------
 
@@ -137,22 +144,65 @@ class Loop(NetworkLoop, SystemLoop, asyncio.AbstractEventLoop):  # type: ignore[
     async def shutdown_asyncgens(self) -> None:
         """Close the asynchronous generators that are not finished; warn about any started later.
 
-        What they raise is reported to the exception handler.
+        All are closed at the same time, also those that are started meanwhile, and those that were
+        dropped, and are being closed already. What they raise is reported to the exception handler.
         """
-        for generator in self.asyncgens_to_close():
-            try:
+        await self.close_asyncgens()
+        self.asyncgens().warn_from_now_on()
+
+    async def close_asyncgens(self) -> None:
+        """As ``shutdown_asyncgens``, but do not warn about any started later."""
+        asyncgens = self.asyncgens()
+        current = asyncio.current_task()
+        while True:
+            running: list[AsyncGenerator[Any, Any]] = []
+            for generator in asyncgens.take_all():
+                asyncgens.close_in_task(self._close_asyncgen(generator, running))
+            closing = asyncgens.closing() - {current}
+            if not closing:
+                return
+            await self._ended(closing)
+            for generator in running:
+                await self._close_asyncgen(generator, None)
+
+    async def _close_asyncgen(
+        self,
+        generator: AsyncGenerator[Any, Any],
+        running: list[AsyncGenerator[Any, Any]] | None,
+    ) -> None:
+        """Close a generator; add it to ``running`` instead if another closes it that iterates it.
+
+        The other one was started before, and so is closed before.
+        """
+        try:
+            if running is not None and generator.ag_running:  # type: ignore[attr-defined]
+                running.append(generator)
+            else:
                 await generator.aclose()
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as error:
-                self.call_exception_handler(
-                    {
-                        "message": "an error occurred during closing of asynchronous generator "
-                        f"{generator!r}",
-                        "exception": error,
-                        "asyncgen": generator,
-                    }
-                )
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.call_exception_handler(
+                {
+                    "message": "an error occurred during closing of asynchronous generator "
+                    f"{generator!r}",
+                    "exception": error,
+                    "asyncgen": generator,
+                }
+            )
+
+    async def _ended(self, tasks: set[Any]) -> None:
+        """Wait until tasks have ended, however; cancel them if the caller is cancelled."""
+        try:
+            for task in tasks:
+                if not task.done():
+                    ended = self.create_future()
+                    task.add_done_callback(functools.partial(_finish, ended))
+                    await ended
+        except asyncio.CancelledError:
+            for task in tasks:
+                task.cancel()
+            raise
 
     async def shutdown_default_executor(self, timeout: Seconds | None = None) -> None:
         """Wait for the default executor's threads to end, at most ``timeout`` seconds.
@@ -186,7 +236,11 @@ class Loop(NetworkLoop, SystemLoop, asyncio.AbstractEventLoop):  # type: ignore[
         thread.join()
 
     def __del__(self) -> None:
-        if not self.is_closed():
+        try:
+            closed = self.is_closed()
+        except AttributeError:
+            return  # The handler of a signal raised before it was initialised.
+        if not closed:
             warnings.warn(
                 f"unclosed event loop {self!r}", ResourceWarning, stacklevel=2, source=self
             )
@@ -209,9 +263,31 @@ class _OverriddenTime:
         return loop.time()
 
 
+def _finish(ended: Future[None], task: object) -> None:
+    if not ended.done():
+        ended.set_result(None)
+
+
 def new_event_loop() -> Loop:
     """Return a new event loop, which the caller closes."""
-    return Loop()
+    return made_by(Loop)
+
+
+def made_by(factory: Callable[[], LoopT]) -> LoopT:
+    """Return the loop that ``factory()`` returns, or close it, if the handler of a signal raises.
+
+    That can happen after any call. A loop that was made, and is not yet in the hands of the caller,
+    would keep its descriptors open until the collector comes by.
+    """
+    made: list[LoopT] = []
+    try:
+        # One call of C, from the call of the factory to the note of the loop that it made.
+        made.extend(map(call, (factory,)))
+        return made[0]
+    except BaseException:
+        for loop in made:
+            loop.close()
+        raise
 
 
 def get_running_loop() -> Loop:

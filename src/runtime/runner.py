@@ -12,25 +12,20 @@ import asyncio
 import contextvars
 import enum
 import functools
-import signal
-import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Literal, TypeVar
 
+from runtime.ending import EndOfRun
+from runtime.interrupts import InterruptHandler, with_interrupts_handled
 from runtime.kernel.deadlock import deadlock_of
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.idle import ordinary_tasks
 from runtime.kernel.mistakes import instead_of_awaiting
-from runtime.kernel.signal_handlers import get_handler, set_handler
-from runtime.kernel.task import cancel_all
-from runtime.kernel.types import Future, Task, await_it
-from runtime.loop import Loop, new_event_loop
+from runtime.kernel.types import Task, await_it
+from runtime.loop import Loop, made_by, new_event_loop
 
 T = TypeVar("T")
-
-_EXECUTOR_PATIENCE = 300.0
-"""Seconds that the end of a run waits for the threads of the default executor."""
 
 
 class _State(enum.Enum):
@@ -54,10 +49,15 @@ class Runner:
         self._loop_factory = loop_factory
         self._loop: Loop | None = None
         self._context: contextvars.Context | None = None
-        self._interrupts = 0
+        # A main task that went on after the second Ctrl-C.
+        self._refusing: Task[Any] | None = None
 
     def __enter__(self) -> Runner:
-        self._lazy_init()
+        try:
+            self._lazy_init()
+        except BaseException:
+            self._close_loop()
+            raise
         return self
 
     def __exit__(
@@ -70,18 +70,9 @@ class Runner:
 
     def close(self) -> None:
         """Cancel what still runs, wait for it, and close the loop. Closing twice is fine."""
-        loop = self._loop
-        if self._state is not _State.INITIALIZED or loop is None:
-            self._state = _State.CLOSED
-            return
-        try:
-            _cancel_remaining_tasks(loop)
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.run_until_complete(loop.shutdown_default_executor(_EXECUTOR_PATIENCE))
-        finally:
-            loop.close()
-            self._loop = None
-            self._state = _State.CLOSED
+        if self._loop is not None and self._loop.is_running():
+            raise RuntimeError("Runner.close() cannot be called while its event loop is running.")
+        with_interrupts_handled(self._close)
 
     def get_loop(self) -> Loop:
         """Return the loop."""
@@ -102,6 +93,31 @@ class Runner:
         still waits is left to the next run, or to ``close()``. Raises RuntimeError when a loop is
         running in this thread.
         """
+        work = functools.partial(self._run, coro=coro, context=context, until=until)
+        return with_interrupts_handled(work)
+
+    def _run_and_close(
+        self, interrupts: InterruptHandler, *, coro: Awaitable[T], until: Literal["done", "idle"]
+    ) -> T:
+        try:
+            try:
+                result = self._run(interrupts, coro=coro, context=None, until=until)
+            except BaseException as error:
+                self._close(interrupts, error)
+                raise
+            self._close(interrupts)
+            return result
+        finally:
+            self._close_loop()  # If the handler of another signal raised before _close() began.
+
+    def _run(
+        self,
+        interrupts: InterruptHandler,
+        *,
+        coro: Awaitable[T],
+        context: contextvars.Context | None,
+        until: Literal["done", "idle"],
+    ) -> T:
         if until not in ("done", "idle"):
             _close_coroutine(coro)
             raise ValueError(f'until is "done" or "idle", not {until!r}.')
@@ -118,72 +134,57 @@ class Runner:
             _close_coroutine(main)
             raise
         task = loop.create_task(main, context=context if context is not None else self._context)
-        self._interrupts = 0
-        handler = self._install_interrupt_handler(task)
         try:
+            interrupts.release(task)
             result: T
             if until == "idle":
                 result = _run_until_idle(loop, task)
             else:
                 result = loop.run_until_complete(task)
+            if interrupts.count > 0 and getattr(task, "_must_cancel", False):
+                raise KeyboardInterrupt()  # It came when the task had just ended.
             return result
         except CancelledError:
-            if self._interrupts > 0 and task.uncancel() == 0:
+            if interrupts.count > 0 and task.uncancel() == 0:
                 raise KeyboardInterrupt() from None
             raise
         finally:
-            if handler is not None and get_handler(signal.SIGINT) is handler:
-                set_handler(signal.SIGINT, signal.default_int_handler)
+            interrupts.held = True
+            if interrupts.count > 1 and not task.done():
+                self._refusing = task
+
+    def _close(self, interrupts: InterruptHandler, because: BaseException | None = None) -> None:
+        loop = self._loop
+        try:
+            if loop is not None:
+                count = interrupts.count
+                interrupts.release(None)
+                EndOfRun(loop, lambda: interrupts.count > count, because, self._refusing).run()
+        finally:
+            interrupts.held = True
+            try:
+                self._close_loop()
+            except BaseException:
+                self._close_loop()  # The handler of another signal may have raised.
+                raise
+
+    def _close_loop(self) -> None:
+        """Close the loop, without waiting for anything. Doing so again is fine."""
+        if self._loop is not None:
+            self._loop.close()
+            self._loop = None
+        self._state = _State.CLOSED
 
     def _lazy_init(self) -> Loop:
         if self._state is _State.CLOSED:
             raise RuntimeError("Runner is closed")
         if self._loop is None:
-            self._loop = (self._loop_factory or new_event_loop)()
+            self._context = contextvars.copy_context()
+            self._loop = made_by(self._loop_factory or new_event_loop)
+            self._state = _State.INITIALIZED
             if self._debug is not None:
                 self._loop.set_debug(self._debug)
-            self._context = contextvars.copy_context()
-            self._state = _State.INITIALIZED
         return self._loop
-
-    def _install_interrupt_handler(self, task: Task[Any]) -> _OnInterrupt | None:
-        if (
-            threading.current_thread() is not threading.main_thread()
-            or get_handler(signal.SIGINT) is not signal.default_int_handler
-        ):
-            return None
-        handler = _OnInterrupt(self, task)
-        try:
-            set_handler(signal.SIGINT, handler)
-        except ValueError:  # A subinterpreter has a main thread, but no signals.
-            return None
-        return handler
-
-    def on_interrupt(self, task: Task[Any]) -> None:
-        """Handle Ctrl-C while ``task`` is the main task."""
-        self._interrupts += 1
-        if self._interrupts == 1 and not task.done():
-            task.cancel()
-            task.get_loop().wake()
-            return
-        raise KeyboardInterrupt()
-
-
-class _OnInterrupt:
-    """The handler of SIGINT while a runner runs a main task.
-
-    It is an object whose ``repr`` looks at nothing: ``signal.getsignal`` takes that of the handler
-    on some versions of Python, also where the program asks for it.
-    """
-
-    __slots__ = ("_runner", "_task")
-
-    def __init__(self, runner: Runner, task: Task[Any]) -> None:
-        self._runner = runner
-        self._task = task
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        self._runner.on_interrupt(self._task)
 
 
 def run(
@@ -214,11 +215,8 @@ def run(
     """
     _refuse_within_a_run("runtime.run()", main)
     runner = Runner(debug=debug, loop_factory=loop_factory)
-    try:
-        # The loop is made in there, so that the coroutine is closed when that fails.
-        return runner.run(main, until=until)
-    finally:
-        runner.close()
+    work = functools.partial(runner._run_and_close, coro=main, until=until)
+    return with_interrupts_handled(work)
 
 
 def _run_until_idle(loop: Loop, task: Task[T]) -> T:
@@ -260,37 +258,3 @@ def _close_coroutine(coro: object) -> None:
     """Close a coroutine that will not be run: a warning that it never was would add nothing."""
     if asyncio.iscoroutine(coro):
         coro.close()
-
-
-def _cancel_remaining_tasks(loop: Loop) -> None:
-    tasks = asyncio.all_tasks(loop)
-    if not tasks:
-        return
-    cancel_all(loop, tasks)
-    loop.run_until_complete(_settle(loop, tasks))
-    for task in tasks:
-        if task.cancelled():
-            continue
-        error = task.exception()
-        if error is not None:
-            loop.call_exception_handler(
-                {
-                    "message": "unhandled exception during runtime.run() shutdown",
-                    "exception": error,
-                    "task": task,
-                }
-            )
-
-
-async def _settle(loop: Loop, tasks: set[Any]) -> None:
-    """Wait until every one of ``tasks`` has ended, however."""
-    for task in tasks:
-        if not task.done():
-            ended: Future[None] = loop.create_future()
-            task.add_done_callback(functools.partial(_end, ended))
-            await ended
-
-
-def _end(ended: Future[None], task: object) -> None:
-    if not ended.done():
-        ended.set_result(None)

@@ -279,7 +279,8 @@ def test_asynchronous_generators_are_closed(loop: runtime.Loop) -> None:
 
 
 def test_generators_of_a_loop_that_never_ran(loop: runtime.Loop) -> None:
-    assert loop.asyncgens_to_close() == []
+    assert not loop.asyncgens().anything_left()
+    loop.run_until_complete(loop.shutdown_asyncgens())
 
 
 def test_debug_mode_reports_slow_steps(

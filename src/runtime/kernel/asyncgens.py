@@ -5,57 +5,91 @@ Source: PEP 525, and ``loop.shutdown_asyncgens`` in the standard library's docum
 
 from __future__ import annotations
 
-import sys
 import warnings
 import weakref
-from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from collections.abc import AsyncGenerator
+from typing import Any, Protocol
 
-Hook = Callable[[AsyncGenerator[Any, Any]], object]
+
+class Host(Protocol):
+    """A loop, as far as its generators are concerned."""
+
+    def is_closed(self) -> bool:
+        """Return whether the loop was closed."""
+
+    def create_task(self, coro: Any) -> Any:
+        """Run a coroutine concurrently; return its task."""
+
+    def call_soon_threadsafe(self, callback: Any, *args: Any) -> object:
+        """Call ``callback(*args)`` in the loop's thread."""
 
 
 class AsyncGenerators:
-    """The asynchronous generators of one loop, and the interpreter's hooks that report them.
+    """The asynchronous generators of one loop, and the hooks by which the interpreter reports them.
 
-    ``finalize`` is called with a generator that was dropped before its end, from whatever thread
-    the garbage collector runs in.
+    The loop installs ``on_first_iteration`` and ``on_dropped`` while it runs. Generators are closed
+    in tasks of the loop's own: the end of a run waits for them, and does not cancel them, for that
+    would end the clean-up of a generator half-way.
     """
 
-    def __init__(self, loop_name: Callable[[], str], finalize: Hook) -> None:
-        self._loop_name = loop_name
-        self._finalize = finalize
-        self._alive: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()
+    def __init__(self, loop: Host) -> None:
+        self._loop = loop
+        self._closing: set[Any] = set()
+        # In the order of their first iteration.
+        self._alive: weakref.WeakKeyDictionary[AsyncGenerator[Any, Any], None] = (
+            weakref.WeakKeyDictionary()
+        )
         self._shut_down = False
-        self._outer: Any = None
 
-    def install(self) -> None:
-        """Have generators that this thread starts reported here."""
-        self._outer = sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(firstiter=self._on_first_iteration, finalizer=self._on_dropped)
-
-    def uninstall(self) -> None:
-        """Put back the hooks from before ``install``."""
-        sys.set_asyncgen_hooks(*self._outer)
-        self._outer = None
-
-    def _on_first_iteration(self, generator: AsyncGenerator[Any, Any]) -> None:
+    def on_first_iteration(self, generator: AsyncGenerator[Any, Any]) -> None:
+        """Take note of a generator whose first item is asked for."""
         if self._shut_down:
             warnings.warn(
-                f"asynchronous generator {generator!r} was started after {self._loop_name()} had "
+                f"asynchronous generator {generator!r} was started after {self._loop!r} had "
                 "shut its generators down: nobody will finish it",
                 ResourceWarning,
                 stacklevel=2,
                 source=self,
             )
-        self._alive.add(generator)
+        self._alive[generator] = None
 
-    def _on_dropped(self, generator: AsyncGenerator[Any, Any]) -> None:
-        self._alive.discard(generator)
-        self._finalize(generator)
+    def on_dropped(self, generator: AsyncGenerator[Any, Any]) -> None:
+        """Close a generator that was dropped before its end.
+
+        For whatever thread the garbage collector runs in.
+        """
+        self._alive.pop(generator, None)
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._close_dropped, generator)
+
+    def _close_dropped(self, generator: AsyncGenerator[Any, Any]) -> None:
+        self.close_in_task(generator.aclose())
+
+    def close_in_task(self, closing: Any) -> Any:
+        """Return a task of the loop's own that runs an awaitable which closes a generator."""
+        task = self._loop.create_task(closing)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        return task
+
+    def closing(self) -> set[Any]:
+        """Return the tasks in which generators are being closed."""
+        return {task for task in self._closing if not task.done()}
+
+    def just_closed(self) -> set[Any]:
+        """Return the tasks that have closed generators, and ended in this turn of the loop."""
+        return {task for task in self._closing if task.done()}
+
+    def anything_left(self) -> bool:
+        """Return whether a generator is not finished."""
+        return bool(self._alive) or bool(self.closing())
 
     def take_all(self) -> list[AsyncGenerator[Any, Any]]:
-        """Return those that are alive and forget them; warn about any that start later."""
-        self._shut_down = True
+        """Return those that are alive, in the order of their first iteration, and forget them."""
         alive = list(self._alive)
         self._alive.clear()
         return alive
+
+    def warn_from_now_on(self) -> None:
+        """Warn about generators that are started later."""
+        self._shut_down = True

@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from selectors import BaseSelector
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ from runtime.kernel.future import init_future
 from runtime.kernel.handles import Handle, Runnable
 from runtime.kernel.idle import checked_wait, is_idle
 from runtime.kernel.native import mypyc_attr
+from runtime.kernel.recovery import recover_tasks
 from runtime.kernel.registry import running_loops, show_tasks_of
 from runtime.kernel.reports import check_callback
 from runtime.kernel.scheduler import Scheduler
@@ -63,6 +65,8 @@ _stop_when_done: Final[Callable[[Any], object]] = getattr(
 )
 
 _is_finalizing: Final = sys.is_finalizing
+_set_running_loop: Final[Callable[[Any], object]] = asyncio._set_running_loop
+_set_asyncgen_hooks: Final[Callable[[Any, Any], object]] = sys.set_asyncgen_hooks
 
 _CLOSED = "Event loop is closed"
 _FORKED = (
@@ -80,9 +84,11 @@ class LoopCore(Scheduler):
         "_copies",
         "_executor",
         "_lookup_threads",
+        "_released",
         "_slow_watch",
         "_stopping",
         "_task_factory",
+        "ending",
         "idle_threads",
         "reports_deadlocks",
         "threads_before",
@@ -91,6 +97,7 @@ class LoopCore(Scheduler):
         "until_idle",
         "waiting",
         "watched",
+        "watching_threads",
     )
 
     def __init__(
@@ -98,6 +105,7 @@ class LoopCore(Scheduler):
     ) -> None:
         Scheduler.__init__(self, selector, clock)
         self._stopping = False
+        self._released = False
         self._task_factory: TaskFactory | None = None
         self._asyncgens: AsyncGenerators | None = None
         self._executor = DefaultExecutor()
@@ -113,6 +121,10 @@ class LoopCore(Scheduler):
         self.idle_threads: list[threading.Thread] = []
         # The native identifiers of those that ``threading`` does not know.
         self.unknown_before: set[int] = set()
+        # The tasks that the end of the run has cancelled.
+        self.ending: set[Any] = set()
+        # Threads that watch the loop, and never wake it.
+        self.watching_threads: list[threading.Thread] = []
         self.reports_deadlocks: bool | None = None  # None: in debug mode.
         # Copies of the tasks for tools outside the process; None without them, as usual.
         self._copies: TaskCopies | None = None
@@ -188,18 +200,30 @@ class LoopCore(Scheduler):
     # -- Running -----------------------------------------------------------------------------------
 
     def run_forever(self) -> None:
-        """Run until ``stop()`` is called."""
+        """Run until ``stop()`` is called.
+
+        Whenever the handler of a signal raises, the loop either runs or does not afterwards: no
+        part of what makes it the running one is left behind.
+        """
         self.check_open()
         self._check_not_running()
-        asyncgens = self._asyncgens
-        if asyncgens is None:
-            asyncgens = self._asyncgens = AsyncGenerators(self.__repr__, self._finish_dropped)
-        self.thread_id = threading.get_ident()
-        wakeup = watchdog.SignalWakeup(self.wakeup_fd())
-        asyncgens.install()
-        running_loops[self.thread_id] = self
-        asyncio._set_running_loop(self)  # type: ignore[arg-type]  # Loop adds AbstractEventLoop
+        asyncgens = self.asyncgens()
+        thread_id = threading.get_ident()
+        hooks = sys.get_asyncgen_hooks()
+        # The socket to which the interpreter wrote for signals before; none where it cannot.
+        wakeup_fds: list[int] = []
         try:
+            self.thread_id = thread_id
+            running_loops[thread_id] = self
+            _set_running_loop(self)
+            _set_asyncgen_hooks(asyncgens.on_first_iteration, asyncgens.on_dropped)
+            # An interrupted wake() may have claimed that a byte is on its way.
+            self.forget_wakeup()
+            try:
+                # One call of C: what is returned is noted before a handler of a signal can raise.
+                wakeup_fds.extend(map(watchdog.set_wakeup_fd, (self.wakeup_fd(),)))
+            except ValueError:
+                pass  # Not the main thread, or an interpreter without signals.
             # Each runs one turn at least, also when stop() was called before, and returns when the
             # loop is stopped or debug mode was turned on or off.
             while True:
@@ -215,14 +239,31 @@ class LoopCore(Scheduler):
         except IndexError:
             self.check_not_forked()
             raise
+        except BaseException:
+            recover_tasks(self)
+            raise
         finally:
+            # A handler of a signal may raise here as well, but only after a call of C, or when a
+            # function of Python begins. So nothing is called before the first of these blocks, and
+            # there is a block of its own for whatever must follow on a call.
             self._stopping = False
-            running_loops.pop(self.thread_id, None)
             self.thread_id = 0
-            leave_task(self)
-            asyncio._set_running_loop(None)
-            asyncgens.uninstall()
-            wakeup.restore()
+            if thread_id in running_loops:
+                del running_loops[thread_id]
+            try:
+                leave_task(self)
+            except BaseException:
+                leave_task(self)
+                raise
+            finally:
+                try:
+                    _set_running_loop(None)
+                finally:
+                    try:
+                        _set_asyncgen_hooks(*hooks)
+                    finally:
+                        if wakeup_fds:
+                            signal.set_wakeup_fd(wakeup_fds[0])
 
     def _check_not_running(self) -> None:
         if self.thread_id:
@@ -245,8 +286,8 @@ class LoopCore(Scheduler):
             future = self._task_of(future)
         elif future.get_loop() is not self:
             raise ValueError(f"{future!r} belongs to another event loop than {self!r}.")
-        future.add_done_callback(_stop_when_done)
         try:
+            future.add_done_callback(_stop_when_done)
             self.run_forever()
         except BaseException:
             if is_new_task and future.done() and not future.cancelled():
@@ -254,17 +295,28 @@ class LoopCore(Scheduler):
                 future.exception()
             raise
         finally:
-            future.remove_done_callback(_stop_when_done)
+            try:
+                self._take_stop_back(future)
+            except BaseException:
+                self._take_stop_back(future)  # The handler of a signal raised.
+                raise
         if not future.done():
             error = RuntimeError("Event loop stopped before Future completed.")
             error.add_note(f"It is {future!r}.")
             raise error
         return future.result()
 
+    def _take_stop_back(self, future: Any) -> None:
+        """Have the end of ``future`` not stop a later run: this one ended before it could."""
+        future.remove_done_callback(_stop_when_done)
+        for runnable in list(self.ready):
+            if isinstance(runnable, Handle) and runnable._callback is _stop_when_done:
+                runnable.cancel()
+
     def own_threads(self) -> list[threading.Thread]:
         """Return the threads of the loop's own, of which nothing is to be expected while idle."""
         pools = self._executor.threads() + self._lookup_threads.threads()
-        threads = [*pools, *self.idle_threads]
+        threads = [*pools, *self.idle_threads, *self.watching_threads]
         return threads if self._slow_watch is None else [*threads, self._slow_watch.thread]
 
     def _task_of(self, awaitable: Any) -> Any:
@@ -396,18 +448,12 @@ class LoopCore(Scheduler):
 
     # -- Ending ------------------------------------------------------------------------------------
 
-    def _finish_dropped(self, generator: AsyncGenerator[Any, Any]) -> None:
-        if self._refusal is None:
-            self.call_soon_threadsafe(self._start_closing, generator)
-
-    def _start_closing(self, generator: AsyncGenerator[Any, Any]) -> None:
-        self.create_task(generator.aclose())
-
-    def asyncgens_to_close(self) -> list[AsyncGenerator[Any, Any]]:
-        """Return the asynchronous generators that are not finished; warn about any later ones."""
-        if self._asyncgens is None:
-            self._asyncgens = AsyncGenerators(self.__repr__, self._finish_dropped)
-        return self._asyncgens.take_all()
+    def asyncgens(self) -> AsyncGenerators:
+        """Return what knows the asynchronous generators that the loop has started."""
+        asyncgens = self._asyncgens
+        if asyncgens is None:
+            asyncgens = self._asyncgens = AsyncGenerators(self)
+        return asyncgens
 
     def close(self) -> None:
         """Give back what the loop holds; what is still scheduled will not run.
@@ -416,21 +462,44 @@ class LoopCore(Scheduler):
         """
         if self.thread_id:
             raise RuntimeError("Cannot close a running event loop")
-        if self._refusal is not None:
+        if self._released:
             return
-        self.watch_slow_callbacks(None)
-        self.set_external_inspection(False)
-        self._executor.close()
-        self._lookup_threads.close()
         # At the end of the interpreter it is a finalizer that closes the loop, and has said so.
-        pending = [] if _is_finalizing() else list(self.tasks)
-        self.tasks.clear()
-        self.outside.clear()
-        self.refuse_work(_CLOSED)
-        self.release()
+        is_silent = _is_finalizing() or self._refusal is not None
+        pending = [] if is_silent else list(self.tasks)
+        try:
+            if self._refusal is None:
+                self.watch_slow_callbacks(None)
+                self.set_external_inspection(False)
+                self._executor.close()
+                self._lookup_threads.close()
+        finally:
+            try:
+                self._give_back()
+            except BaseException:
+                self._give_back()  # The handler of a signal raised.
+                raise
         # Last: an exception handler may raise, and may ask the loop for more.
         for task in pending:
             self._report_pending(task)
+
+    def _give_back(self) -> None:
+        self.tasks.clear()
+        self.outside.clear()
+        if self._refusal is None:
+            self.refuse_work(_CLOSED)
+        self.release()
+        self._released = True
+
+    def abandon(self) -> None:
+        """Give back what a loop holds whose initialisation was interrupted.
+
+        It is of no use to anybody, and part of a reference cycle: without this its descriptors
+        would stay open until the collector comes by.
+        """
+        self._refusal = _CLOSED
+        self.release(abandoned=True)
+        self._released = True
 
     def _report_pending(self, task: TaskCore) -> None:
         if task._log_destroy_pending:

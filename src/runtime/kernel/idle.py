@@ -27,7 +27,7 @@ from runtime.kernel.poller import Watcher
 from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.signal_handlers import get_handler
 
-_RUNNERS = ("asyncio.runners", "runtime.runner", "unittest.signals", "pytest_timeout")
+_RUNNERS = ("asyncio.runners", "runtime.interrupts", "unittest.signals", "pytest_timeout")
 """Modules whose signal handlers only ever end what runs: a task, a test, a test run."""
 
 

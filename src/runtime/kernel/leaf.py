@@ -173,7 +173,16 @@ def python_epoll_wait(epoll_fd: int) -> Wait:
     It is given seconds, and reports at most some 1,000 events a call. Signal handlers run while it
     waits. It holds a duplicate of the descriptor, and closes that when it is dropped.
     """
-    return select.epoll.fromfd(os.dup(epoll_fd)).poll
+    return duplicate_epoll(epoll_fd).poll
+
+
+def duplicate_epoll(epoll_fd: int) -> select.epoll:
+    """Return an object with a duplicate of the epoll descriptor ``epoll_fd``, which it closes.
+
+    The number of the duplicate is in no hands but those of the interpreter's own code: a handler
+    of a signal that raised between two steps of Python would leave it open for ever.
+    """
+    return next(map(select.epoll.fromfd, map(os.dup, (epoll_fd,))))
 
 
 def python_epoll_modify(epoll: select.epoll) -> Modify:

@@ -172,7 +172,7 @@ class Poller:
         number: int = self._selector.fileno()
         self._epoll_wait = leaf.epoll_wait(number)
         # A duplicate, for the object closes its descriptor.
-        self._epoll = select.epoll.fromfd(os.dup(number))
+        self._epoll = leaf.duplicate_epoll(number)
         self._epoll_modify = leaf.epoll_modify(self._epoll)
 
     def _close_epoll(self) -> None:

@@ -9,6 +9,7 @@ and ``wake``.
 
 from __future__ import annotations
 
+import _socket
 import asyncio
 import socket
 import threading
@@ -31,7 +32,7 @@ from runtime.kernel.watchdog import run_signal_handlers
 
 ExceptionHandler = Callable[[Any, dict[str, Any]], object]
 
-_send: Final[Callable[[socket.socket, Any, Any], int]] = leaf.sendto
+_send: Final[Callable[[Any, Any, Any], int]] = leaf.sendto
 _receive: Final[Callable[[int], bytes | None]] = leaf.recv
 _NEVER: Final[float] = NEVER
 _callable: Final = callable
@@ -42,6 +43,12 @@ _get_ident: Final = threading.get_ident
 
 _CROWDED: Final = 256
 """Entries of the ready queue from which on calls of other threads wait for a later turn."""
+
+# socket.socketpair() is several steps of Python, between two of which a handler of a signal can
+# raise: a descriptor would be left open. This is a single one.
+_socketpair: Final[Callable[[], tuple[_socket.socket, _socket.socket]]] = getattr(
+    _socket, "socketpair", socket.socketpair
+)
 
 
 class _WakeWatcher(Watcher):
@@ -120,20 +127,10 @@ class Scheduler:
         self.time: Callable[[], float] = clock
         self._exception_handler: ExceptionHandler | None = None
         self._wake_pending = False
-        try:
-            self._wake_receiver, self._wake_sender = socket.socketpair()
-        except BaseException:
-            self.poller.abandon()
-            raise
+        self._wake_receiver, self._wake_sender = _socketpair()
         self._wake_receiver.setblocking(False)
         self._wake_sender.setblocking(False)
-        try:
-            self.poller.watch(_WakeWatcher(self, self._wake_receiver.fileno()), READ)
-        except BaseException:
-            self.poller.abandon()
-            self._wake_receiver.close()
-            self._wake_sender.close()
-            raise
+        self.poller.watch(_WakeWatcher(self, self._wake_receiver.fileno()), READ)
         self._refusal = None
 
     # -- Callbacks ---------------------------------------------------------------------------------
@@ -270,6 +267,14 @@ class Scheduler:
             if self._refusal is None:
                 raise
 
+    def forget_wakeup(self) -> None:
+        """Have the next ``wake`` write a byte, whether or not one is on its way.
+
+        A ``wake`` into which the handler of a signal raised may not have written the byte that it
+        had announced.
+        """
+        self._wake_pending = False
+
     def wakeup_fd(self) -> int:
         """Return the descriptor for ``signal.set_wakeup_fd``."""
         return self._wake_sender.fileno()
@@ -359,11 +364,22 @@ class Scheduler:
     def _refuse(self, runnable: Runnable) -> NoReturn:
         raise RuntimeError(self._refusal)
 
-    def release(self) -> None:
-        """Give back the descriptors: the selector's and those of the wake-up sockets."""
-        self.poller.close()
-        self._wake_receiver.close()
-        self._wake_sender.close()
+    def release(self, *, abandoned: bool = False) -> None:
+        """Give back the descriptors: the selector's and those of the wake-up sockets.
+
+        Doing so again is fine, as it is for a loop that could not be made, which is ``abandoned``:
+        a selector of the caller's stays open then.
+        """
+        poller: Any = getattr(self, "poller", None)
+        if poller is not None:
+            if abandoned:
+                poller.abandon()
+            else:
+                poller.close()
+        for name in ("_wake_receiver", "_wake_sender"):
+            part: Any = getattr(self, name, None)
+            if part is not None:
+                part.close()
 
 
 def running_scheduler(needed_by: str) -> Scheduler:

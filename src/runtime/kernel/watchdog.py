@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import signal
@@ -39,8 +40,8 @@ def with_origins_noted(run: Callable[[T], None], loop: T) -> None:
     The interpreter says so of one that is never awaited.
     """
     depth = sys.get_coroutine_origin_tracking_depth()
-    sys.set_coroutine_origin_tracking_depth(_ORIGIN_DEPTH)
     try:
+        sys.set_coroutine_origin_tracking_depth(_ORIGIN_DEPTH)
         run(loop)
     finally:
         sys.set_coroutine_origin_tracking_depth(depth)
@@ -107,20 +108,12 @@ def run_signal_handlers() -> None:
     """
 
 
-class SignalWakeup:
-    """Has each signal write to the loop's wake-up socket while the loop runs in the main thread.
+set_wakeup_fd: Final[Callable[[int], int]] = functools.partial(
+    signal.set_wakeup_fd, warn_on_full_buffer=False
+)
+"""Has each signal write a byte to a socket, by which a loop is woken; returns the one before.
 
-    Without it a signal that arrives while another thread holds the interpreter, or just before the
-    loop falls asleep, would be handled when the loop next wakes by itself.
-    """
-
-    def __init__(self, fd: int) -> None:
-        self._previous: int | None = None
-        if threading.current_thread() is threading.main_thread():
-            self._previous = signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
-
-    def restore(self) -> None:
-        """Put back the descriptor from before."""
-        if self._previous is not None:
-            signal.set_wakeup_fd(self._previous)
-            self._previous = None
+Without it a signal that arrives while another thread holds the interpreter, or just before the loop
+falls asleep, would be handled when the loop next wakes by itself. Raises ValueError where there are
+no signals: outside the main thread of the main interpreter.
+"""

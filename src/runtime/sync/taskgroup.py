@@ -216,8 +216,15 @@ class TaskGroup(OnlyAsynchronous):
     def _abort(self) -> None:
         self._aborting = True
         for task in list(self._tasks):
-            if not task.done():
+            if not task.done() and not self._is_ending(task):
                 task.cancel()
+
+    def _is_ending(self, task: Future[Any]) -> bool:
+        """Return whether the end of the run has cancelled a task, as it does with all there are.
+
+        A second request would end the clean-up of the task at its next await.
+        """
+        return self._loop is not None and task in self._loop.ending
 
     def _report_suppressed(self, fatal: BaseException) -> None:
         """Report what the tasks raised, and will not be raised because ``fatal`` is."""
@@ -259,8 +266,9 @@ class TaskGroup(OnlyAsynchronous):
             return
         if not self._aborting and not self._parent_cancelled:
             self._abort()
-            self._parent_cancelled = True
-            parent.cancel()
+            if not self._is_ending(parent):
+                self._parent_cancelled = True
+                parent.cancel()
 
     def __repr__(self) -> str:
         words = []

@@ -1,0 +1,278 @@
+"""The end of a run: what still runs is cancelled and awaited, whatever it does.
+
+::
+
+    +--> tasks are left, or generators? --no--> end the default executor --> anything new? --no-->
+    |              | yes                                                           | yes
+    |    cancel the tasks, run the loop until they have ended                      |
+    |    close the generators, all at the same time                                |
+    +--------------+---------------------------------------------------------------+
+
+A task that ends may begin something: a ``finally`` block starts another, or an asynchronous
+generator is dropped. So this is repeated until nothing is left.
+
+An exception that ends a program, such as the SystemExit of ``sys.exit()`` in a task, leaves the
+loop. The loop is run again, and the exception raised in the end, unless another ended the run
+before. A task that does not end, although it was cancelled, holds the end of the run; after some
+seconds a thread says which one that is, and where it is. Ctrl-C ends the wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Collection
+from typing import Any, Final
+
+from runtime.kernel.deadlock import describe_wait
+from runtime.kernel.recovery import recover_tasks
+from runtime.kernel.task import cancel_all
+from runtime.loop import Loop
+
+EXECUTOR_PATIENCE: Final = 300.0
+"""Seconds that the end of a run waits for the threads of the default executor."""
+
+_ROUNDS: Final = 100
+"""How often what was begun by what ended is ended in turn."""
+
+_TURNS: Final = 16
+"""Turns of the loop in which tasks may end before a thread watches them."""
+
+_DEPTH: Final = 5
+"""Innermost functions of a thread that a report names."""
+
+_logger: Final = logging.getLogger("asyncio")
+
+
+class EndOfRun:
+    """The end of one run of ``loop``, which is left to be closed.
+
+    ``interrupted`` tells whether an exception that leaves the loop is Ctrl-C, which ends the wait
+    for what still runs. ``because`` is the exception by which the run ended, if it did;
+    ``refusing`` is a main task that went on although it was cancelled by Ctrl-C: after a second
+    one, it is cancelled again, and not waited for.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        interrupted: Callable[[], bool],
+        because: BaseException | None = None,
+        refusing: Any = None,
+    ) -> None:
+        self._loop = loop
+        self._interrupted = interrupted
+        self._because = because
+        self._refusing = refusing
+        # What is being waited for.
+        self._left: set[Any] = set()
+        # The first exception that left the loop, and whether it came from elsewhere than a task.
+        self._fatal: BaseException | None = None
+        self._from_outside = False
+        self._watch: EndWatch | None = None
+
+    def run(self) -> None:
+        """End all that still runs; raise what left the loop meanwhile, and ended no run yet."""
+        try:
+            self._end_everything()
+        finally:
+            self._loop.ending = set()
+            if self._watch is not None:
+                self._watch.stop()
+        fatal, self._fatal = self._fatal, None
+        try:
+            if fatal is not None and (self._because is None or self._from_outside):
+                raise fatal
+        finally:
+            del fatal  # Its traceback has this frame, which must not have it.
+
+    def _end_everything(self) -> None:
+        loop = self._loop
+        for _ in range(_ROUNDS):
+            tasks = self._unfinished()
+            if tasks or loop.asyncgens().anything_left():
+                to_cancel = tasks - loop.asyncgens().closing()
+                loop.ending = to_cancel
+                cancel_all(loop, to_cancel)
+                self._wait_for(tasks)
+                self._report_errors(to_cancel)
+                if loop.asyncgens().anything_left():
+                    self._run(loop.close_asyncgens())
+                continue
+            done = self._run(self._shut_down())
+            if done and not self._unfinished() and not loop.asyncgens().anything_left():
+                return
+        loop.call_exception_handler(
+            {
+                "message": "The run ends although tasks go on to start others, each time that all "
+                f"were cancelled ({_ROUNDS} times): {_names(self._unfinished())}"
+            }
+        )
+        self._run(self._shut_down())
+
+    def _unfinished(self) -> set[Any]:
+        """Return the tasks that have not ended, of whatever class."""
+        tasks: set[Any] = asyncio.all_tasks(self._loop)
+        if self._refusing is not None:
+            self._refusing.cancel()
+            tasks.discard(self._refusing)
+        return tasks
+
+    async def _shut_down(self) -> None:
+        await self._loop.shutdown_asyncgens()
+        await self._loop.shutdown_default_executor(EXECUTOR_PATIENCE)
+        if self._refusing is not None:
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
+
+    def _run(self, coro: Any) -> bool:
+        """Run a coroutine to its end; raise what it raises. Returns whether it was not cancelled.
+
+        Whoever cancels all tasks there are, cancels this one as well: it is to be run again.
+        """
+        task = self._loop.create_task(coro)
+        task._log_destroy_pending = False  # Of no interest when an interrupt ends all this.
+        self._wait_for({task})
+        if task.cancelled():
+            return False
+        task.result()
+        return True
+
+    def _wait_for(self, tasks: Collection[Any]) -> None:
+        """Run the loop until tasks have ended, however often it is stopped or left meanwhile."""
+        loop = self._loop
+        self._left = {task for task in tasks if not task.done()}
+        for task in self._left:
+            task.add_done_callback(self._on_end)
+        loop.call_soon(self._count_down, _TURNS)
+        while self._left:
+            try:
+                loop.run_forever()
+            except BaseException as error:
+                if self._ends_the_end(error, tasks):
+                    raise
+                recover_tasks(loop, self._left)
+                if self._from_outside:
+                    # What was interrupted may have been about to wake one that cleans up.
+                    for task in self._left:
+                        task.cancel()
+            # The callback of one of them may be what an exception has kept from being called.
+            self._left = {task for task in self._left if not task.done()}
+
+    def _on_end(self, task: Any) -> None:
+        self._left.discard(task)
+        if not self._left:
+            self._loop.stop()
+
+    def _count_down(self, turns: int) -> None:
+        """Have a thread watch what has not ended after some turns."""
+        if not self._left or self._watch is not None:
+            return
+        if turns:
+            self._loop.call_soon(self._count_down, turns - 1)
+        else:
+            self._watch = EndWatch(self._loop, lambda: list(self._left))
+
+    def _ends_the_end(self, error: BaseException, tasks: Collection[Any]) -> bool:
+        """Return whether an exception that left the loop ends this as well; note it if not.
+
+        That of a task has ended the task, and there is no reason not to wait for the others. The
+        same goes for the first that came from anywhere else, such as the handler of a signal.
+        """
+        outside = not any(
+            task.done() and not task.cancelled() and task.exception() is error
+            for task in (*tasks, *self._loop.asyncgens().just_closed())
+        )
+        if isinstance(error, Exception) or self._interrupted() or (outside and self._from_outside):
+            return True
+        if self._fatal is None or (outside and not self._from_outside):
+            self._fatal = error
+        self._from_outside = self._from_outside or outside
+        return False
+
+    def _report_errors(self, tasks: Collection[Any]) -> None:
+        for task in tasks:
+            if not task.done() or task.cancelled():
+                continue
+            error = task.exception()
+            raised = self._because or self._fatal
+            if error is not None and error is not raised:
+                self._loop.call_exception_handler(
+                    {
+                        "message": "unhandled exception during runtime.run() shutdown",
+                        "exception": error,
+                        "task": task,
+                    }
+                )
+
+
+class EndWatch:
+    """A thread that says, after some seconds, for which tasks the end of a run waits.
+
+    ``left`` returns them. It is a thread, and not a timer of the loop, because a task may keep the
+    loop from everything else, and because a timer would move a virtual clock, and hide a deadlock.
+    """
+
+    patience = 5.0
+    """Seconds until the first report. Each further one takes twice as long as the one before."""
+
+    def __init__(self, loop: Loop, left: Callable[[], list[Any]]) -> None:
+        self._loop = loop
+        self._left = left
+        # Held until the end. A plain lock, because an event can be left locked by an interrupt.
+        self._running = threading.Lock()
+        self._running.acquire()
+        self._thread: threading.Thread | None = threading.Thread(
+            target=self._report_repeatedly, name="runtime end of run", daemon=True
+        )
+        loop.watching_threads.append(self._thread)
+        try:
+            self._thread.start()
+        except RuntimeError:  # No thread can be started any more, or none that is a daemon.
+            self._thread = None
+
+    def stop(self) -> None:
+        """End the thread, and wait for it."""
+        self._running.release()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _report_repeatedly(self) -> None:
+        patience = passed = self.patience
+        while not self._running.acquire(timeout=patience) and not self._loop.is_closed():
+            _logger.warning("%s", self._report(passed))
+            patience *= 2
+            passed += patience
+
+    def _report(self, seconds: float) -> str:
+        tasks = self._left()
+        number = f"{len(tasks)} task{'' if len(tasks) == 1 else 's'}"
+        lines = [
+            f"The end of the run has taken {seconds:g} seconds so far, and waits for {number}:"
+        ]
+        for task in tasks:
+            lines += [f"  {line}" for line in _described(task)]
+        if (thread_id := self._loop.thread_id) and not self._loop.waiting:
+            lines.append("The loop is not waiting, but running:")
+            stack = traceback.format_stack(sys._current_frames().get(thread_id), _DEPTH)
+            lines.append("".join(stack).rstrip())
+        for thread in self._loop.own_threads():
+            if thread is not threading.current_thread() and thread.ident is not None:
+                frame = sys._current_frames().get(thread.ident)
+                lines.append(f"Thread {thread.name!r} of the loop's executor:")
+                lines.append("".join(traceback.format_stack(frame, _DEPTH)).rstrip())
+        return "\n".join(lines)
+
+
+def _described(task: Any) -> list[str]:
+    try:
+        return describe_wait(task)
+    except Exception as error:  # It goes on meanwhile, in another thread.
+        return [f"{task.get_name()}: {type(error).__name__} while it was looked at"]
+
+
+def _names(tasks: Collection[Any]) -> str:
+    return ", ".join(sorted(str(task.get_name()) for task in tasks))
