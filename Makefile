@@ -16,8 +16,8 @@ ECOSYSTEM ?= build/ecosystem
 # Options for what the target runs: make run ARGS="--connections 500", make test ARGS="-- -k queue"
 ARGS ?=
 
-.PHONY: help run test test-all-pythons test-newest-pythons conformance ecosystem lint format bench bench-quick coverage \
-	docs build clean
+.PHONY: help run test test-all-pythons test-newest-pythons conformance ecosystem sanitize fuzz lint \
+	format bench bench-quick coverage docs build clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 18
@@ -42,6 +42,12 @@ ecosystem: $(ECOSYSTEM)/build.stamp ## run asyncio's libraries on the loop, agai
 	RUNTIME_NO_LEAF=1 PYTHONPATH=src RUNTIME_EXPECT_COMPILED=0 RUNTIME_EXPECT_LEAF=0 \
 		$(ECOSYSTEM)/bin/python -m pytest tests/ecosystem $(ARGS)
 	$(ECOSYSTEM)/bin/python -m pytest tests/ecosystem -m "not yardstick" $(ARGS)
+
+sanitize: build ## run the tests of what is in C under AddressSanitizer and UBSan
+	$(BIN)/python -m tests.sanitize $(ARGS)
+
+fuzz: $(VENV)/tools.stamp ## fuzz the accelerator with libFuzzer: make fuzz ARGS="--seconds 3600"
+	$(BIN)/python -m tests.fuzz.run $(ARGS)
 
 lint: $(VENV)/tools.stamp ## check style (ruff) and types (mypy --strict)
 	$(BIN)/ruff check .

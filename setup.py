@@ -11,8 +11,9 @@ Environment variables:
     ends the installation with an error where something that was to be compiled cannot be.
 ``RUNTIME_LEAF_ONLY=1``
     compiles the C leaf and leaves the modules interpreted. For development and tests.
-``RUNTIME_LEAF_SANITIZE=address``
-    builds the leaf with AddressSanitizer, which must then be preloaded. For tests.
+``RUNTIME_SANITIZE=address,undefined``
+    builds what is compiled with these sanitizers; AddressSanitizer must then be preloaded. For
+    tests.
 ``RUNTIME_UNKNOWN_PYTHON=1``
     installs it on a Python that is newer than any it was tested on.
 """
@@ -144,6 +145,23 @@ def module_name(path: str) -> str:
 NATIVE = [Extension(name, sources=[]) for name in (f"{GROUP}__mypyc", *map(module_name, COMPILED))]
 
 
+SANITIZERS = os.environ.get("RUNTIME_SANITIZE", "")
+
+
+def sanitize(extension: Extension) -> None:
+    """Have ``extension`` built with the compiler's sanitizers that were asked for, if any."""
+    if not SANITIZERS:
+        return
+    flags = [f"-fsanitize={SANITIZERS}", "-fno-omit-frame-pointer"]
+    if "undefined" in SANITIZERS:
+        flags += ["-fsanitize=float-cast-overflow", "-fno-sanitize-recover=all"]
+    extension.extra_compile_args = [*extension.extra_compile_args, *flags, "-O1", "-g"]
+    extension.extra_link_args = [*extension.extra_link_args, *flags]
+
+
+sanitize(LEAF)
+
+
 def translate() -> None:
     """Translate the modules of COMPILED to C, and complete NATIVE with what comes out."""
     from mypyc.build import mypycify  # only there when something is to be compiled
@@ -171,6 +189,7 @@ def translate() -> None:
         vars(extension).update(vars(complete[extension.name]))
         # mypyc makes warnings errors; a compiler that warns of more must not cost the build.
         extension.extra_compile_args.append("-Wno-error")
+        sanitize(extension)
 
 
 def mend(source: Path) -> None:
@@ -486,16 +505,6 @@ class BuildWheel(bdist_wheel):
             self.root_is_pure = True
         super().run()
 
-
-def sanitize(extension: Extension, sanitizer: str) -> None:
-    """Have ``extension`` built with one of the compiler's sanitizers."""
-    flags = [f"-fsanitize={sanitizer}", "-fno-omit-frame-pointer"]
-    extension.extra_compile_args += [*flags, "-O1", "-g"]
-    extension.extra_link_args += flags
-
-
-if os.environ.get("RUNTIME_LEAF_SANITIZE"):
-    sanitize(LEAF, os.environ["RUNTIME_LEAF_SANITIZE"])
 
 if PURE and wanted("RUNTIME_REQUIRE_COMPILED"):
     sys.exit(

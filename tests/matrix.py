@@ -6,14 +6,15 @@
     ------------------ ----------- ------------------ ------------------------------------------
     interpreted        src         Python twin        slow
     compiled           installed   C                  build, once, yardstick
-    sanitized-leaf     variant     AddressSanitizer   build, once, yardstick, slow, variation
+    sanitized-leaf     variant     C, sanitized       build, once, yardstick, slow, variation
     interpreted-leaf   variant     C                  the same
     compiled-twin      installed   Python twin        the same
     compiled-dev       installed   C                  the same; and under python -X dev
 
 "Installed" is what pip put beside the interpreter that runs this; a "variant" is built by this
-program into ``build/variants``. Where there is no C compiler, the passes that need one are left
-out, and the end says so.
+program into ``build/variants``. "Sanitized" means AddressSanitizer and UBSan; ``tests.sanitize``
+has the compiled modules sanitized too. Where there is no C compiler, the passes that need one are
+left out, and the end says so.
 
 So what is the same on every build runs in the first pass: tests of the build (``build``), of the
 tests, the benchmarks and the sources (``once``), and those that hold asyncio itself against a
@@ -83,7 +84,7 @@ PASSES = (
         compiled=False,
         leaf="address",
         arguments=SHORT,
-        build={"RUNTIME_LEAF_ONLY": "1", "RUNTIME_LEAF_SANITIZE": "address"},
+        build={"RUNTIME_LEAF_ONLY": "1", "RUNTIME_SANITIZE": "address,undefined"},
     ),
     Pass(
         "interpreted-leaf",

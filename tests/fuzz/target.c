@@ -1,0 +1,46 @@
+/* The target of libFuzzer: an interpreter with the accelerator inside, which runs each input as a
+ * program (see programs.py). The accelerator is compiled with the fuzzer's instrumentation, so that
+ * programs which reach new places in it are kept and varied. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <signal.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+PyMODINIT_FUNC PyInit__leaf(void);
+
+static PyObject *run, *accelerator;
+
+int
+LLVMFuzzerInitialize(int *Py_UNUSED(argc), char ***Py_UNUSED(argv))
+{
+    PyObject *programs;
+
+    if (PyImport_AppendInittab("_leaf", PyInit__leaf) < 0)
+        abort();
+    Py_InitializeEx(0);
+    signal(SIGPIPE, SIG_IGN);  /* As the interpreter does when it is a program. */
+    accelerator = PyImport_ImportModule("_leaf");
+    programs = PyImport_ImportModule("tests.fuzz.programs");
+    run = programs != NULL ? PyObject_GetAttrString(programs, "run") : NULL;
+    if (accelerator == NULL || run == NULL) {
+        PyErr_Print();
+        abort();
+    }
+    return 0;
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    PyObject *result = PyObject_CallFunction(run, "Oy#", accelerator, (const char *)data,
+                                             (Py_ssize_t)size);
+
+    if (result == NULL) {
+        PyErr_Print();
+        abort();
+    }
+    Py_DECREF(result);
+    return 0;
+}
