@@ -15,10 +15,15 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 from typing import Final
 
 from runtime.kernel.poller import file_of
+
+if sys.platform != "win32":  # There are no such pipes.
+    # Here, for a finalizer that runs at the end of the interpreter can import nothing.
+    import fcntl
 
 _lock: Final = threading.RLock()
 """Reentrant: the garbage collector may drop a transport while another one is looked at."""
@@ -87,8 +92,6 @@ def _is_same_open_file(fd: int, other: int) -> bool:
 
     The flag means nothing to pipes, sockets and character devices: where writes go in the file.
     """
-    import fcntl  # Not on Windows, where there are no such pipes.
-
     flags = fcntl.fcntl(fd, fcntl.F_GETFL)
     before = fcntl.fcntl(other, fcntl.F_GETFL)
     if flags != before:
