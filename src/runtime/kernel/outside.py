@@ -28,6 +28,7 @@ from types import (
     FunctionType,
     GeneratorType,
     MethodType,
+    MethodWrapperType,
     ModuleType,
 )
 from typing import Any
@@ -44,6 +45,7 @@ _YOUNG = 0.2
 
 _OURS = ("runtime.", "asyncio.", "_asyncio.")
 _SUSPENDED = (FrameType, CoroutineType, GeneratorType, AsyncGeneratorType)
+_METHODS = (MethodType, BuiltinMethodType, MethodWrapperType)
 _DEPTH = 4
 """Containers within one another that are looked through: a cell is in a tuple of a function."""
 
@@ -128,7 +130,7 @@ def _holds_for_others(loop: Any, holder: Any, passed: set[int], depth: int) -> b
     kind = type(holder)
     if kind in _SUSPENDED:
         return False
-    if kind in (MethodType, BuiltinMethodType):
+    if kind in _METHODS:
         return bool(holder.__name__ == "call_soon_threadsafe")
     if kind is FunctionType:
         return not _is_ours(holder.__module__)
