@@ -229,25 +229,30 @@ def with_loaders(text: str) -> str:
 
 
 FILE_BESIDE_PACKAGE = r"""
-/* Return the path of a library as if it lay beside the package that it lies in. */
-static PyObject *file_beside_package(PyObject *library)
+/* Return the path of the library as if it lay beside the package that it lies in. */
+static PyObject *beside_package(PyObject *file)
 {
-    PyObject *file = PyObject_GetAttrString(library, "__file__");
-    if (file == NULL || !PyUnicode_Check(file))
-        return file;
-    Py_ssize_t size = PyUnicode_GetLength(file);
-    Py_ssize_t name = PyUnicode_FindChar(file, '/', 0, size, -1);
-    Py_ssize_t folder = name > 0 ? PyUnicode_FindChar(file, '/', 0, name, -1) : -1;
-    if (folder < 0)
-        return file;
-    PyObject *above = PyUnicode_Substring(file, 0, folder);
-    PyObject *last = PyUnicode_Substring(file, name, size);
-    PyObject *moved = above != NULL && last != NULL ? PyUnicode_Concat(above, last) : NULL;
-    Py_XDECREF(above);
-    Py_XDECREF(last);
-    Py_DECREF(file);
-    return moved;
+    static PyObject *moved = NULL;
+
+    if (moved == NULL && file != NULL && PyUnicode_Check(file)) {
+        Py_ssize_t size = PyUnicode_GetLength(file);
+        Py_ssize_t name = PyUnicode_FindChar(file, '/', 0, size, -1);
+        Py_ssize_t folder = name > 0 ? PyUnicode_FindChar(file, '/', 0, name, -1) : -1;
+        PyObject *above = folder >= 0 ? PyUnicode_Substring(file, 0, folder) : NULL;
+        PyObject *last = folder >= 0 ? PyUnicode_Substring(file, name, size) : NULL;
+        moved = above != NULL && last != NULL ? PyUnicode_Concat(above, last) : NULL;
+        Py_XDECREF(above);
+        Py_XDECREF(last);
+        if (moved == NULL)
+            PyErr_Clear();
+    }
+    return moved != NULL ? moved : file;
 }
+
+#define CPyImport_SetDunderAttrs(module, name, file, suffix, is_package) \
+    CPyImport_SetDunderAttrs(module, name, beside_package(file), suffix, is_package)
+#define CPyImport_ImportNative(a, b, c, d, e, f, g, file, suffix, is_package) \
+    CPyImport_ImportNative(a, b, c, d, e, f, g, beside_package(file), suffix, is_package)
 """
 
 
@@ -257,11 +262,8 @@ def with_files(text: str) -> str:
     mypyc appends the whole name of the module to the folder of the library, which it takes to lie
     beside the package, and not in it.
     """
-    text, count = re.subn(
-        r'PyObject_GetAttrString\(shared_lib, "__file__"\)', "file_beside_package(shared_lib)", text
-    )
-    if count != len(COMPILED):
-        raise ValueError(f"it sets the files of {count} modules, not {len(COMPILED)}")
+    if "CPyImport_ImportNative(" not in text:
+        raise ValueError("it imports its modules in another way")
     return after_includes(text, FILE_BESIDE_PACKAGE)
 
 
