@@ -85,10 +85,11 @@ class DatagramEndpoint(OnlyAsynchronous):
 
         ``address`` is where to, of the form that ``receive()`` gives; it may be left out when the
         endpoint was made with ``remote_addr``. What the socket does not take is kept: await
-        ``drain()`` so that it does not pile up. Raises OSError when the system refuses the
-        datagram: it is not sent then. Raises ConnectionAbortedError when the endpoint is closed,
-        TypeError unless ``data`` is bytes-like, ValueError when there is no address, or another
-        than the remote one.
+        ``drain()`` so that it does not pile up. So is a datagram to a host name, until a thread has
+        looked that up; what the look-up raises, ``receive()`` or ``drain()`` raises. Raises OSError
+        when the system refuses the datagram: it is not sent then. Raises ConnectionAbortedError
+        when the endpoint is closed, TypeError unless ``data`` is bytes-like, ValueError when there
+        is no address, or another than the remote one.
         """
         core = self._core
         if not core.closing:

@@ -29,6 +29,8 @@ from runtime.kernel.core import LoopCore
 from runtime.kernel.future import FutureCore, finish_future
 from runtime.kernel.poller import READ, WRITE, Watcher
 from runtime.net.datagram_batch import MOST, BatchSize
+from runtime.net.datagram_names import NamedDatagrams
+from runtime.net.names import needs_lookup
 
 Data = leaf.Data
 
@@ -37,6 +39,9 @@ _HEADER: Final = 8
 
 _WARN_AFTER: Final = 5
 _LARGEST: Final = 256 * 1024
+
+_IPV4: Final = int(socket.AF_INET)
+_IPV6: Final = int(socket.AF_INET6)
 
 _Receive = Callable[[socket.socket], tuple[bytes, Any] | None]
 _Send = Callable[[socket.socket, Data, Any], int]
@@ -64,9 +69,12 @@ class DatagramCore(Watcher):
         "_backlog",
         "_batch",
         "_context",
+        "_family",
         "_high_water",
+        "_literal",
         "_loop",
         "_low_water",
+        "_named",
         "_one_way",
         "_paused",
         "_protocol",
@@ -103,11 +111,12 @@ class DatagramCore(Watcher):
         # They use the socket, not its number, which may be another's by now. The leaf knows the
         # Internet's addresses only, and nothing of what a subclass of socket does differently.
         self._receive: _Receive = _receive_large
-        self._send: _Send = leaf.python_sendto
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
+        self._send: _Send | None = None
+        self._family = int(sock.family)
+        if self._family in (_IPV4, _IPV6):
             is_plain = type(sock) is socket.socket
             self._receive = leaf.recvfrom if is_plain else leaf.python_recvfrom
-            self._send = leaf.sendto if is_plain else leaf.python_sendto
+            self._send = leaf.sendto if is_plain and leaf.has_leaf else None
         # Addresses.
         self._sockname: Any = None
         self.peername: Any = None
@@ -130,6 +139,9 @@ class DatagramCore(Watcher):
         self._low_water = LOW_WATER
         self._paused = False
         self._sends_lost = 0
+        # Those whose host is being looked up, and the last host for which nobody had to be asked.
+        self._named: NamedDatagrams | None = None
+        self._literal: Any = None
         # Ending.
         self.closing = False
         self.ended = False
@@ -260,9 +272,10 @@ class DatagramCore(Watcher):
         """Send one datagram, at once or as soon as the socket takes it; ``b""`` is one too.
 
         ``addr`` is where to; without it, the address that the socket is connected to, or that the
-        endpoint was made for. What the system refuses is told to ``error_received``. Raises
-        TypeError unless ``data`` is bytes-like, ValueError when there is no address, or another
-        than the endpoint is bound to, and what ``socket.sendto`` raises for a malformed address.
+        endpoint was made for. A host name is looked up in a thread, and the datagram kept until
+        then. What the system or the look-up refuses is told to ``error_received``. Raises TypeError
+        unless ``data`` is bytes-like, ValueError when there is no address, or another than the
+        endpoint is bound to, and what ``socket.sendto`` raises for a malformed address.
         """
         try:
             self.transmit(data, addr)
@@ -289,26 +302,34 @@ class DatagramCore(Watcher):
                 _logger.warning("sendto() on a transport that is closed: %r", self)
             return
         if self._backlog:
-            self._keep(data, address)
+            if self._is_to_name(address):
+                self._look_up(data, address)
+            else:
+                self._keep(data, address)
             return
         try:
-            sent = self._try_to_send(data, address)
+            outcome = self._try_to_send(data, address)
         except OSError:
             if self._still_ours():
                 raise
             return
-        if not sent:
+        if outcome == 0:
             self._keep(data, address)
             self._watch()
+        elif outcome < 0:
+            self._look_up(data, address)
 
-    def _try_to_send(self, data: Data, address: Any) -> bool:
-        """Return whether the socket took it."""
+    def _try_to_send(self, data: Data, address: Any) -> int:
+        """Return 1 when the socket took it, 0 when not now, -1 when its host is to be looked up."""
         sock = self._sock
         assert sock is not None
-        outcome = self._send(sock, data, address)
-        if outcome < 0:
+        outcome = -1
+        send = self._send
+        if send is not None:
+            outcome = send(sock, data, address)
+        if outcome < 0 and not self._is_to_name(address):
             outcome = leaf.python_sendto(sock, data, address)
-        return outcome > 0
+        return outcome
 
     def _check_address(self, address: Any) -> None:
         """Raise ValueError unless ``address`` is where all datagrams go anyway."""
@@ -320,6 +341,61 @@ class DatagramCore(Watcher):
                 return
         bound_to = self.peername if self._remote is None else self._remote
         raise ValueError(f"Invalid address: must be None or {bound_to!r}, not {address!r}")
+
+    # -- Sending to host names ---------------------------------------------------------------------
+
+    def _is_to_name(self, address: Any) -> bool:
+        """Return whether the host of ``address`` is a name, to be looked up outside the loop."""
+        if self._family != _IPV4 and self._family != _IPV6:
+            return False
+        if not isinstance(address, tuple) or not address or address[0] == self._literal:
+            return False
+        if needs_lookup(self._family, address):
+            return True
+        self._literal = address[0]
+        return False
+
+    def _look_up(self, data: Data, address: tuple[Any, ...]) -> None:
+        """Keep a datagram until its host was looked up; the caller may change ``data``."""
+        kept = bytes(data)
+        named = self._named
+        if named is None:
+            assert self._sock is not None
+            named = self._named = NamedDatagrams(self._loop, self._sock, self, self._context)
+        named.add(kept, address)
+        self.unsent += len(kept) + _HEADER
+        self._pause_if_full()
+
+    def send_resolved(self, datagrams: list[bytes], address: Any) -> None:
+        """Send datagrams whose host was looked up, in order."""
+        for data in datagrams:
+            if self.ended:
+                return
+            self.unsent -= len(data) + _HEADER
+            try:
+                if self._backlog or self._try_to_send(data, address) <= 0:
+                    self._keep(data, address)
+            except OSError as error:
+                if not self._still_ours():
+                    return
+                self._notify("error_received", (error,), self._context)
+            except (TypeError, ValueError, OverflowError) as error:
+                self._report("sendto", error)
+        self._settle()
+
+    def drop_unresolved(self, datagrams: list[bytes], error: Exception) -> None:
+        """Drop datagrams whose host could not be looked up, and tell the protocol why."""
+        if self.ended:
+            return
+        for data in datagrams:
+            self.unsent -= len(data) + _HEADER
+        if isinstance(error, OSError):
+            self._notify("error_received", (error,), self._context)
+        else:
+            self._report("sendto", error)
+        self._settle()
+
+    # -- Sending what was kept ---------------------------------------------------------------------
 
     def _keep(self, data: Data, address: Any) -> None:
         """Keep a datagram until the socket takes it; the caller may change ``data`` meanwhile."""
@@ -343,7 +419,7 @@ class DatagramCore(Watcher):
                 break
             data, address = backlog[0]
             try:
-                if not self._try_to_send(data, address):
+                if self._try_to_send(data, address) == 0:
                     break
             except OSError as error:
                 if not self._still_ours():
@@ -356,14 +432,20 @@ class DatagramCore(Watcher):
                 self._report("sendto", error)
             else:
                 self._drop_first()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Resume the protocol, go on watching, or close, as far as less is unsent now."""
         if self._paused and self.unsent <= self._low_water and not self.ended:
             self._paused = False
             self._notify("resume_writing", (), self._context)
-        if not self._backlog and not self.ended:
-            if self.closing:
-                self._end(None)
-            else:
-                self._watch()
+        if self.closing and not self._has_unsent():
+            self._end(None)
+        else:
+            self._watch()
+
+    def _has_unsent(self) -> bool:
+        return bool(self._backlog) or (self._named is not None and self._named.any_waits())
 
     def _drop_first(self) -> None:
         if self._backlog:
@@ -390,7 +472,7 @@ class DatagramCore(Watcher):
             return
         self.closing = True
         self._reading = False
-        if self._backlog:
+        if self._has_unsent():
             self._watch()
         else:
             self._end(None)
@@ -436,6 +518,10 @@ class DatagramCore(Watcher):
         self._reading = False
         self._backlog = None
         self.unsent = 0
+        named = self._named
+        if named is not None:
+            self._named = None
+            named.drop()
         self._loop.poller.watch(self, 0)
 
     def _lose(self, error: BaseException | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 import socket
 from types import NoneType
 from typing import Any, Final, Protocol, cast
@@ -17,6 +18,9 @@ Port = str | bytes | int | None
 
 _NUMERIC: Final = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 _NUMERIC_NAME: Final = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+_LENGTHS: Final = {int(socket.AF_INET): (2,), int(socket.AF_INET6): (2, 3, 4)}
+"""How many parts an address has, by the families that know names."""
+
 _logger: Final = logging.getLogger("asyncio")
 
 
@@ -173,3 +177,52 @@ async def resolve(
     if not found:
         raise OSError(f"getaddrinfo({host!r}) found no address")
     return list(found)
+
+
+def needs_lookup(family: int, address: Any) -> bool:
+    """Return whether a socket of ``family`` would look up the host of ``address`` to send there.
+
+    What the socket refuses without that is False too. Raises OverflowError for a port that there
+    cannot be.
+    """
+    if not isinstance(address, tuple) or len(address) not in _LENGTHS.get(family, ()):
+        return False
+    host, port = address[:2]
+    if not hasattr(port, "__index__") or not _is_name(host):
+        return False
+    if not 0 <= operator.index(port) <= 65535:
+        raise OverflowError(f"port must be 0-65535, not {port!r}")
+    return True
+
+
+def _is_name(host: object) -> bool:
+    """Return whether ``host`` is something that the resolver has to be asked for."""
+    if not isinstance(host, (str, bytes, bytearray)):
+        return False
+    text = host if isinstance(host, str) else host.decode("latin-1")
+    # The socket module's own word for a broadcast, and what it refuses before it asks.
+    if text in ("", "<broadcast>") or "\0" in text:
+        return False
+    for family in _LENGTHS:
+        try:
+            socket.inet_pton(family, text)
+        except (OSError, ValueError):
+            continue
+        return False
+    try:
+        # The system knows more forms of numbers, and asks nobody about these.
+        socket.getaddrinfo(text, None, flags=socket.AI_NUMERICHOST)
+    except (OSError, ValueError):
+        return True
+    return False
+
+
+def with_given(resolved: tuple[Any, ...], given: tuple[int, ...]) -> tuple[Any, ...]:
+    """Return an address with the flow and the scope that the caller gave, unless these are 0.
+
+    A scope may come from the name too, as in ``fe80::1%eth0``.
+    """
+    numbers = list(resolved[2:])
+    for place, number in enumerate(given[: len(numbers)]):
+        numbers[place] = number or numbers[place]
+    return (*resolved[:2], *numbers)

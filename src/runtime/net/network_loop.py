@@ -322,7 +322,10 @@ class NetworkLoop(LoopCore):
         return sockets.sock_sendall(self, sock, data)
 
     def sock_sendto(self, sock: socket.socket, data: Any, address: Any) -> Coroutine[Any, Any, int]:
-        """Send one datagram; return the number of bytes sent. Cancellation safe."""
+        """Send one datagram; return the number of bytes sent. Cancellation safe.
+
+        A host name in the address is resolved in a thread.
+        """
         return sockets.sock_sendto(self, sock, data, address)
 
     def sock_connect(self, sock: socket.socket, address: Any) -> Coroutine[Any, Any, None]:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from runtime.kernel.core import LoopCore
 from runtime.kernel.descriptors import Readiness, readable, writable
-from runtime.net.names import resolve
+from runtime.net.names import needs_lookup, resolve, with_given
 from runtime.net.socket_calls import never_waiting, receive, send, waits_itself
 
 Buffer = bytes | bytearray | memoryview
@@ -84,9 +84,17 @@ async def sock_sendall(loop: LoopCore, sock: socket.socket, data: Buffer) -> Non
 
 
 async def sock_sendto(loop: LoopCore, sock: socket.socket, data: Buffer, address: Any) -> int:
-    """Send one datagram to ``address``; return the number of bytes sent. Cancellation safe."""
+    """Send one datagram to ``address``; return the number of bytes sent. Cancellation safe.
+
+    A host name in the address is resolved in a thread.
+    """
     if waits_itself(loop, sock, "sock_sendto"):
         await writable(loop, sock.fileno())
+    if needs_lookup(sock.family, address):
+        found = await resolve(
+            loop, address[0], address[1], family=sock.family, kind=sock.type, proto=sock.proto
+        )
+        address = with_given(found[0][4], address[2:])
     while True:
         try:
             return sock.sendto(data, address)
@@ -105,22 +113,11 @@ async def sock_connect(loop: LoopCore, sock: socket.socket, address: Any) -> Non
             found = await resolve(
                 loop, host, port, family=sock.family, kind=sock.type, proto=sock.proto
             )
-            address = _with_given(found[0][4], address[2:])
+            address = with_given(found[0][4], address[2:])
         if sock.family == getattr(socket, "AF_UNIX", None):
             await _connect_unix(loop, sock, address)
         else:
             await _connect(loop, sock, address)
-
-
-def _with_given(resolved: tuple[Any, ...], given: tuple[int, ...]) -> tuple[Any, ...]:
-    """Return an address with the flow and the scope that the caller gave, unless these are 0.
-
-    A scope may come from the name too, as in ``fe80::1%eth0``.
-    """
-    numbers = list(resolved[2:])
-    for place, number in enumerate(given[: len(numbers)]):
-        numbers[place] = number or numbers[place]
-    return (*resolved[:2], *numbers)
 
 
 async def _connect(loop: LoopCore, sock: socket.socket, address: Any) -> None:
