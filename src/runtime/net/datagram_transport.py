@@ -325,11 +325,18 @@ class DatagramCore(Watcher):
         assert sock is not None
         outcome = -1
         send = self._send
-        if send is not None:
+        if send is not None and (address is None or self._is_of_family(address)):
             outcome = send(sock, data, address)
         if outcome < 0 and not self._is_to_name(address):
             outcome = leaf.python_sendto(sock, data, address)
         return outcome
+
+    def _is_of_family(self, address: Any) -> bool:
+        """Return whether an address that the leaf may remember is one of the socket's family.
+
+        The system would send to an IPv4 address through an IPv6 socket; ``socket.sendto`` refuses.
+        """
+        return isinstance(address, tuple) and (len(address) == 2) == (self._family == _IPV4)
 
     def _check_address(self, address: Any) -> None:
         """Raise ValueError unless ``address`` is where all datagrams go anyway."""
