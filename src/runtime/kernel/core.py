@@ -376,12 +376,15 @@ class LoopCore(Scheduler):
         """Call ``callback(*args)`` whenever ``fd`` can be read, in place of an earlier reader.
 
         ``fd`` is a descriptor or an object with ``fileno()``. Returns the handle. Raises
-        RuntimeError when a task waits for the same, or a stream uses the descriptor.
+        RuntimeError when a task waits for the same, or a stream uses the descriptor, ValueError for
+        a closed object, and OSError for what cannot be watched, such as a regular file.
         """
         return descriptors.add_reader(self, fd, callback, args)
 
     def remove_reader(self, fd: FileDescriptor) -> bool:
         """Stop watching ``fd`` for reading. Returns whether it was being watched.
+
+        A socket or file object is known here also when it was closed meanwhile.
 
         Raises RuntimeError when a stream or a transport uses the descriptor.
         """
@@ -391,12 +394,15 @@ class LoopCore(Scheduler):
         """Call ``callback(*args)`` whenever ``fd`` can be written, in place of an earlier writer.
 
         ``fd`` is a descriptor or an object with ``fileno()``. Returns the handle. Raises
-        RuntimeError when a task waits for the same, or a stream uses the descriptor.
+        RuntimeError when a task waits for the same, or a stream uses the descriptor, ValueError for
+        a closed object, and OSError for what cannot be watched, such as a regular file.
         """
         return descriptors.add_writer(self, fd, callback, args)
 
     def remove_writer(self, fd: FileDescriptor) -> bool:
         """Stop watching ``fd`` for writing. Returns whether it was being watched.
+
+        A socket or file object is known here also when it was closed meanwhile.
 
         Raises RuntimeError when a stream or a transport uses the descriptor.
         """

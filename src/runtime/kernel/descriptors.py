@@ -78,7 +78,16 @@ def _await_readiness(readiness: Readiness | None) -> Generator[Any, None, Any]:
 class DescriptorWatcher(Watcher):
     """The callbacks and the tasks of one descriptor."""
 
-    __slots__ = ("_loop", "emptied_in", "reader", "reading", "writer", "writing")
+    __slots__ = (
+        "_loop",
+        "emptied_in",
+        "reader",
+        "reader_object",
+        "reading",
+        "writer",
+        "writer_object",
+        "writing",
+    )
 
     def __init__(self, fd: int, loop: Scheduler) -> None:
         Watcher.__init__(self, fd)
@@ -86,6 +95,9 @@ class DescriptorWatcher(Watcher):
         # Callbacks.
         self.reader: Handle | None = None
         self.writer: Handle | None = None
+        # What they were added for, by which they are removed when it is closed by then.
+        self.reader_object: Any = None
+        self.writer_object: Any = None
         # What tasks wait for.
         self.reading: Readiness | None = None
         self.writing: Readiness | None = None
@@ -145,6 +157,7 @@ class DescriptorWatcher(Watcher):
             if handle is not None:
                 handle.cancel()
         self.reader = self.writer = None
+        self.reader_object = self.writer_object = None
         for waiting in (self.reading, self.writing):
             if waiting is not None and not waiting.done():
                 fail_future(
@@ -307,6 +320,7 @@ def add_reader(
     else:
         loop.poller.watch(watcher, watcher.events | READ)
     watcher.reader = handle
+    watcher.reader_object = fd
     return handle
 
 
@@ -326,6 +340,7 @@ def add_writer(
     else:
         loop.poller.watch(watcher, watcher.events | WRITE)
     watcher.writer = handle
+    watcher.writer_object = fd
     return handle
 
 
@@ -347,12 +362,36 @@ def _watcher_for_callback(loop: Scheduler, fd: FileDescriptor) -> DescriptorWatc
 
 
 def _watcher_to_quit(loop: Scheduler, fd: FileDescriptor) -> DescriptorWatcher | None:
-    number = descriptor(fd)
+    try:
+        number = descriptor(fd)
+    except ValueError:
+        closed = _watcher_of_closed(loop, fd)
+        if closed is None:
+            raise
+        return closed
     watcher = loop.poller.watcher(number)
     if watcher is None or isinstance(watcher, DescriptorWatcher):
         return watcher
     _check_unused(loop, number, watcher)
     return None
+
+
+def _watcher_of_closed(loop: Scheduler, given: object) -> DescriptorWatcher | None:
+    """Return the watcher of a socket or file object that was closed since it was added."""
+    for watcher in loop.poller.watchers():
+        if isinstance(watcher, DescriptorWatcher) and (
+            watcher.reader_object is given or watcher.writer_object is given
+        ):
+            return watcher
+    return None
+
+
+def _is_closed(fd: FileDescriptor) -> bool:
+    try:
+        descriptor(fd)
+    except ValueError:
+        return True
+    return False
 
 
 def remove_reader(loop: Scheduler, fd: FileDescriptor) -> bool:
@@ -362,7 +401,9 @@ def remove_reader(loop: Scheduler, fd: FileDescriptor) -> bool:
         return False
     watcher.reader.cancel()
     watcher.reader = None
-    watcher.watch_for_the_rest()
+    watcher.reader_object = None
+    if watcher.writer is None or not _is_closed(fd):
+        watcher.watch_for_the_rest()
     return True
 
 
@@ -373,5 +414,7 @@ def remove_writer(loop: Scheduler, fd: FileDescriptor) -> bool:
         return False
     watcher.writer.cancel()
     watcher.writer = None
-    watcher.watch_for_the_rest()
+    watcher.writer_object = None
+    if watcher.reader is None or not _is_closed(fd):
+        watcher.watch_for_the_rest()
     return True

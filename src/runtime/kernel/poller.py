@@ -50,6 +50,7 @@ from typing import Any, Final
 from runtime.kernel import leaf
 from runtime.kernel.daemons import of_daemon
 from runtime.kernel.native import mypyc_attr
+from runtime.kernel.unwatchable import unwatchable
 
 READ: Final = 1
 WRITE: Final = 2
@@ -222,9 +223,9 @@ class Poller:
         self._take_over(fd)
         try:
             self._selector.register(fd, events)
-        except OSError:
+        except OSError as error:
             self._forget_key(fd)
-            raise
+            raise unwatchable(fd, error) from None
         watcher.events = events
         watcher.registered_in = self._round
         self._watchers[fd] = watcher
@@ -267,6 +268,8 @@ class Poller:
         except FileExistsError:
             # The file is back under the number that it had before another one took that.
             self._epoll.modify(watcher.fd, mask)
+        except OSError as error:
+            raise unwatchable(watcher.fd, error) from None
         self._note_armed(watcher)
 
     def _note_armed(self, watcher: Watcher) -> None:
@@ -281,11 +284,11 @@ class Poller:
             self._forget_key(fd)
         try:
             self._selector.register(fd, events)
-        except OSError:
+        except OSError as error:
             self._forget_key(fd)
             if watcher.once:
                 self._unregister(watcher)
-            raise
+            raise unwatchable(fd, error) from None
         self._files[fd] = file_of(fd)
         self._note_armed(watcher)
 

@@ -1,0 +1,35 @@
+"""What cannot be watched by a selector, said in words: what the descriptor is, and what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+_KINDS = {
+    stat.S_IFREG: "a regular file, which is always ready",
+    stat.S_IFDIR: "a directory",
+    stat.S_IFCHR: "a device that never has to be waited for",
+    stat.S_IFBLK: "a block device, which is always ready",
+}
+
+
+def unwatchable(fd: int, error: OSError) -> OSError:
+    """Return ``error``, which a selector raised for ``fd``, with what the descriptor is."""
+    reason = error.strerror or str(error)
+    if error.errno == errno.EBADF:
+        return OSError(
+            error.errno,
+            f"{reason}: file descriptor {fd} is not open. It was closed, or never opened",
+        )
+    if error.errno != errno.EPERM:
+        return error
+    try:
+        kind = _KINDS.get(stat.S_IFMT(os.fstat(fd).st_mode), "something that has no events")
+    except OSError:
+        return error
+    return OSError(
+        error.errno,
+        f"{reason}: file descriptor {fd} is {kind}, and cannot be watched. Read and write it "
+        "without waiting, or in a thread: see to_thread()",
+    )
