@@ -229,6 +229,9 @@ class EndWatch:
             target=self._report_repeatedly, name="runtime end of run", daemon=True
         )
         loop.watching_threads.append(self._thread)
+        if sys.is_finalizing():
+            self._thread = None  # It would never run, and start() would wait until it does.
+            return
         try:
             self._thread.start()
         except RuntimeError:  # No thread can be started any more, or none that is a daemon.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -94,10 +95,14 @@ def begin_shutdown(
     """Have ``pools`` refuse further work, and wait for their threads in a thread of its own.
 
     Returns that thread, and a future of ``loop`` that is done when it is about to end; None when
-    there never was an executor.
+    there never was an executor, and when the interpreter is about to end: no thread can be started
+    any more, or would ever run, and the interpreter itself has waited for the executor's.
     """
     executors = [executor for pool in pools if (executor := pool.refuse_work()) is not None]
     if not executors:
+        return None
+    if sys.is_finalizing():
+        _leave_to_themselves(executors)
         return None
     done: Future[Any] = Future(loop=loop)
     work = OutsideWork()
@@ -112,8 +117,19 @@ def begin_shutdown(
                 loop.call_soon_threadsafe(_finish, loop, work, done)
 
     thread = threading.Thread(target=wait, name="runtime executor shutdown")
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:
+        # Python 3.12 and later refuse; or the system has no more threads to give.
+        loop.outside.discard(work)
+        _leave_to_themselves(executors)
+        return None
     return thread, done
+
+
+def _leave_to_themselves(executors: Iterable[concurrent.futures.ThreadPoolExecutor]) -> None:
+    for executor in executors:
+        executor.shutdown(wait=False)
 
 
 def _finish(loop: Scheduler, work: OutsideWork, done: Future[Any]) -> None:

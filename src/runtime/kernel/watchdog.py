@@ -97,7 +97,8 @@ class SlowCallbackWatch:
     def stop(self) -> None:
         """End the watch, and wait for its thread."""
         self._ended.set()
-        self.thread.join()
+        if not sys.is_finalizing():  # Threads have been stopped by then, wherever they were.
+            self.thread.join()
 
 
 def run_signal_handlers() -> None:
