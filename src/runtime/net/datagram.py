@@ -19,6 +19,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from runtime.kernel.core import LoopCore
+from runtime.kernel.protocols import made_by
 from runtime.kernel.types import Future
 from runtime.net.datagram_transport import Data, DatagramCore, DatagramReceiver
 from runtime.net.names import resolve
@@ -157,7 +158,7 @@ async def create_datagram_endpoint(
         sock=sock,
     )
     try:
-        protocol = protocol_factory()
+        protocol = made_by(protocol_factory)
         core = DatagramCore(loop, made, cast(DatagramReceiver, protocol), target, copy_context())
         transport = DatagramTransport(core, made)
     except BaseException:

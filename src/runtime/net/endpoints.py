@@ -13,6 +13,7 @@ from contextvars import copy_context
 from typing import Any, TypeVar
 
 from runtime.kernel.core import LoopCore
+from runtime.kernel.protocols import check_factory, made_by
 from runtime.kernel.seconds import Seconds
 from runtime.net.connect import connected_socket, connected_unix_socket
 from runtime.net.establishing import established
@@ -102,7 +103,7 @@ async def _connection_on(
     """Make a connection of a connected socket; close the socket when that fails."""
     try:
         set_no_delay(sock)
-        protocol = protocol_factory()
+        protocol = made_by(protocol_factory)
         made = ProtocolConnection(
             loop, sock, peername(sock), protocol, copy_context(), tls, guarded=guarded
         )
@@ -223,6 +224,7 @@ async def create_server(
     start_serving: bool = True,
 ) -> Server:
     """Listen, and give every client a protocol. See ``Loop.create_server``."""
+    check_factory(protocol_factory)
     tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
     server = await tcp_server(
         loop,
@@ -254,6 +256,7 @@ async def create_unix_server(
     cleanup_socket: bool = True,
 ) -> Server:
     """Listen on a Unix socket. See ``Loop.create_unix_server``."""
+    check_factory(protocol_factory)
     tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
     server = unix_server(loop, path, sock, backlog, cleanup_socket)
     server.serve_with(_ProtocolAcceptor(loop, server, protocol_factory, tls).accept, start_serving)
@@ -281,7 +284,7 @@ class _ProtocolAcceptor:
     def accept(self, sock: socket.socket, address: Any) -> None:
         context = self._context.copy()
         try:
-            protocol = context.run(self._factory)
+            protocol = context.run(made_by, self._factory)
             made = ProtocolConnection(self._loop, sock, address, protocol, context, self._tls)
         except BaseException:
             sock.close()

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from runtime.kernel.core import LoopCore
+from runtime.kernel.protocols import made_by
 from runtime.kernel.types import Future
 from runtime.system.pipe_ends import Pipe
 from runtime.system.read_end import ReadEnd
@@ -186,7 +187,7 @@ async def connect_read_pipe(
     loop: LoopCore, protocol_factory: Callable[[], P], pipe: Any
 ) -> tuple[ReadPipeTransport, P]:
     """Read from ``pipe`` in the loop: see ``Loop.connect_read_pipe``."""
-    protocol = protocol_factory()
+    protocol = made_by(protocol_factory)
     _check_pipe(pipe)
     end = ReadEnd(loop, pipe, protocol)
     transport = ReadPipeTransport(end)
@@ -198,7 +199,7 @@ async def connect_write_pipe(
     loop: LoopCore, protocol_factory: Callable[[], P], pipe: Any
 ) -> tuple[WritePipeTransport, P]:
     """Write to ``pipe`` in the loop: see ``Loop.connect_write_pipe``."""
-    protocol = protocol_factory()
+    protocol = made_by(protocol_factory)
     mode = _check_pipe(pipe)
     # A terminal is read through the same device. AIX reports the write end of a pipe as readable.
     watch_reader = stat.S_ISSOCK(mode) or (

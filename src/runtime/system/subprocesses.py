@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from runtime.kernel.core import LoopCore
+from runtime.kernel.protocols import made_by
 from runtime.system.subprocess_transport import SubprocessTransport
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
@@ -81,7 +82,7 @@ async def _start(
 ) -> tuple[SubprocessTransport, P]:
     if os.name != "posix":
         raise NotImplementedError("Subprocesses in the event loop need a POSIX system.")
-    protocol = protocol_factory()
+    protocol = made_by(protocol_factory)
     popen = subprocess.Popen(command, shell=shell, bufsize=0, **options)
     if loop.debug:
         program = command if shell else command[0]  # Arguments may be long, and secret.
