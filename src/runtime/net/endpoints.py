@@ -135,7 +135,7 @@ async def connect_accepted_socket(
 ) -> tuple[Transport, P]:
     """Make a connection of a socket that others accepted. See ``Loop.connect_accepted_socket``."""
     check_stream_socket(sock)
-    tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+    tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout, listening=False)
     sock.setblocking(False)
     return await _connection_on(loop, sock, protocol_factory, tls, guarded=True)
 

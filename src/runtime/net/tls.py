@@ -34,7 +34,14 @@ from typing import Any, Final
 
 from runtime.kernel.core import LoopCore
 from runtime.net.layers import Lower, Upper, copy_of, joined, view_of
-from runtime.net.tls_object import RECORD, discard, extra_info, say_goodbye, truncated
+from runtime.net.tls_object import (
+    RECORD,
+    discard,
+    explain_handshake_error,
+    extra_info,
+    say_goodbye,
+    truncated,
+)
 
 _HANDSHAKE: Final = 0
 _OPEN: Final = 1
@@ -174,6 +181,7 @@ class TLSLayer(Upper, Lower):
         except Exception as error:
             # OpenSSL, the check of a certificate, or a callback of the context, which is Python.
             self._flush()  # The alert that says why.
+            explain_handshake_error(error)
             self.fail(error.with_traceback(None))
             return
         self._cancel_timer()

@@ -14,6 +14,10 @@ RECORD: Final = 16384
 """The most bytes that a record holds: a read of so many leaves nothing of it."""
 
 
+_NO_TLS: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST")
+"""What OpenSSL says of bytes that are no TLS record."""
+
+
 def discard(connection: ssl.SSLObject) -> bool:
     """Drop what has come. Return whether no more can."""
     try:
@@ -32,6 +36,14 @@ def say_goodbye(connection: ssl.SSLObject) -> None:
         connection.unwrap()
     except Exception:
         pass  # The peer's answer cannot have come yet.
+
+
+def explain_handshake_error(error: BaseException) -> None:
+    """Say in the words of an error that the peer speaks something else, where that is the case."""
+    if isinstance(error, ssl.SSLError) and error.reason in _NO_TLS:
+        text = f"{error.strerror}: the peer does not seem to speak TLS on this port"
+        error.strerror = text
+        error.args = (error.errno, text)  # Of which a copy is made.
 
 
 def truncated() -> TruncatedError:

@@ -9,6 +9,7 @@ from runtime.kernel.core import LoopCore
 from runtime.kernel.seconds import Seconds, seconds
 from runtime.net.layers import Lower, Upper
 from runtime.net.tls import TLSLayer
+from runtime.net.tls_certificate import warn_without_certificate
 
 HANDSHAKE_TIMEOUT: Final = 60.0
 SHUTDOWN_TIMEOUT: Final = 30.0
@@ -88,17 +89,23 @@ def server_tls(
     context: ssl.SSLContext | None,
     handshake_timeout: Seconds | None,
     shutdown_timeout: Seconds | None,
+    *,
+    listening: bool = True,
 ) -> TLSOptions | None:
     """Return the options of a server, or None without TLS.
 
-    Raises TypeError unless ``context`` is an SSLContext: a server needs a certificate.
+    Raises TypeError unless ``context`` is an SSLContext: a server needs a certificate. ValueError
+    for the context of a client. One that is ``listening`` is warned when there is no certificate.
     """
     if isinstance(context, bool):
         raise TypeError("ssl argument must be an SSLContext or None")
     if context is None:
         _refuse_timeouts(handshake_timeout, shutdown_timeout)
         return None
-    return _options(context, True, None, handshake_timeout, shutdown_timeout, None)
+    options = _options(context, True, None, handshake_timeout, shutdown_timeout, None)
+    if listening:
+        warn_without_certificate(context)
+    return options
 
 
 def upgrade_tls(
@@ -132,9 +139,24 @@ def _options(
         raise TypeError(
             f"sslcontext is expected to be an instance of ssl.SSLContext, got {context!r}"
         )
+    _check_side(context, server_side)
     handshake = _positive(handshake_timeout, HANDSHAKE_TIMEOUT, "ssl_handshake_timeout")
     shutdown = _positive(shutdown_timeout, SHUTDOWN_TIMEOUT, "ssl_shutdown_timeout")
     return TLSOptions(context, server_side, server_hostname, handshake, shutdown, session)
+
+
+def _check_side(context: ssl.SSLContext, server_side: bool) -> None:
+    """Raise ValueError for a context that is for the other side: every handshake would fail."""
+    if server_side and context.protocol == ssl.PROTOCOL_TLS_CLIENT:
+        raise ValueError(
+            f"{context!r} is for clients (PROTOCOL_TLS_CLIENT). A server needs one made with "
+            "ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), and its load_cert_chain()."
+        )
+    if not server_side and context.protocol == ssl.PROTOCOL_TLS_SERVER:
+        raise ValueError(
+            f"{context!r} is for servers (PROTOCOL_TLS_SERVER). A client needs one made with "
+            "ssl.create_default_context()."
+        )
 
 
 def _positive(timeout: Seconds | None, default: float, name: str) -> float:

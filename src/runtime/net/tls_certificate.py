@@ -1,0 +1,77 @@
+"""Whether a server's TLS context has a certificate, found out by a handshake that ends at once.
+
+The ``ssl`` module does not tell. A client that accepts whatever there is begins a handshake in
+memory, and the server either answers or has nothing to answer with.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import warnings
+from typing import Any, Final
+
+_NOTHING_TO_OFFER: Final = "NO_SHARED_CIPHER"
+
+_logger: Final = logging.getLogger("asyncio")
+
+
+def warn_without_certificate(context: ssl.SSLContext) -> None:
+    """Log a warning when no ordinary client could connect to a server with ``context``.
+
+    It is no error: clients may have a pre-shared key, and the certificate may be loaded later.
+    """
+    try:
+        if _is_observed(context):
+            return
+        refusal = _refusal(context)
+    except Exception:
+        return  # A context of the program's own may be made of anything.
+    if refusal == _NOTHING_TO_OFFER:
+        _logger.warning(
+            "%r has no certificate: TLS clients without a pre-shared key cannot connect to this "
+            "server (%s). Call its load_cert_chain().",
+            context,
+            refusal,
+        )
+
+
+def _is_observed(context: Any) -> bool:
+    """Return whether the program would notice the handshake, or choose a certificate in it."""
+    return (
+        context.sni_callback is not None
+        or context.keylog_filename is not None
+        or context._msg_callback is not None
+    )
+
+
+def _refusal(context: ssl.SSLContext) -> str | None:
+    """Return why ``context`` refuses every client; None when it does not, or needs to hear more."""
+    answers, questions = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = _anybody().wrap_bio(answers, questions)
+    try:
+        client.do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+    heard, said = ssl.MemoryBIO(), ssl.MemoryBIO()
+    heard.write(questions.read())
+    server = context.wrap_bio(heard, said, server_side=True)
+    try:
+        server.do_handshake()
+    except ssl.SSLWantReadError:
+        return None
+    except ssl.SSLError as error:
+        return error.reason
+    return None
+
+
+def _anybody() -> ssl.SSLContext:
+    """Return the context of a client that takes any version and any cipher."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    context.set_ciphers("ALL:COMPLEMENTOFALL:@SECLEVEL=0")
+    return context
