@@ -308,6 +308,60 @@ async def a_list_for_the_shell() -> None:
     await wrong.create_subprocess_shell(["ls", "-l"])
 
 
+async def streams(data: bytes) -> tuple[Any, Any, Any]:
+    """Return the streams of a connection, which has received ``data``, and its server."""
+
+    def send(reader: Any, writer: Any) -> None:
+        writer.write(data)
+        writer.close()
+
+    server = await wrong.start_server(send, "127.0.0.1", 0)
+    reader, writer = await wrong.open_connection(*server.sockets[0].getsockname())
+    return reader, writer, server
+
+
+async def with_streams(data: bytes, use: Callable[[Any, Any], Awaitable[object]]) -> None:
+    reader, writer, server = await streams(data)
+    try:
+        await use(reader, writer)
+    finally:
+        writer.close()
+        server.close()
+
+
+@mistake(TypeError, r"got '\\n': write b'\\n'")
+async def a_text_for_a_separator() -> None:
+    await with_streams(b"line\n", lambda reader, _: reader.readuntil("\n"))
+
+
+@mistake(TypeError, r"got '\\n': write b'\\n'")
+async def texts_for_separators() -> None:
+    await with_streams(b"line\n", lambda reader, _: reader.readuntil((b"\r\n", "\n")))
+
+
+@mistake(TypeError, r"a tuple of bytes, got \[b'\\n'\]")
+async def a_list_of_separators() -> None:
+    await with_streams(b"line\n", lambda reader, _: reader.readuntil([b"\n"]))
+
+
+@mistake(TypeError, "must be a bytes-like object.*not str")
+async def a_text_to_write() -> None:
+    async def use(_: Any, writer: Any) -> None:
+        writer.write("text")
+
+    await with_streams(b"", use)
+
+
+@mistake(ValueError, r"limit=65536, in bytes.*limit= of open_connection\(\), start_server\(\)")
+async def a_line_that_is_too_long() -> None:
+    await with_streams(bytes(100_000), lambda reader, _: reader.readline())
+
+
+@mistake(runtime.LimitOverrunError, r"limit=65536, in bytes.*limit= of open_connection\(\)")
+async def a_message_that_is_too_long() -> None:
+    await with_streams(bytes(100_000) + b"\n", lambda reader, _: reader.readuntil())
+
+
 @pytest.mark.parametrize("name", MISTAKES)
 def test_the_message_says_what_to_write(name: str) -> None:
     function, error, advice = MISTAKES[name]

@@ -158,7 +158,10 @@ def test_a_failing_callback_is_reported_and_its_connection_closed() -> None:
                 with connected(address) as sock:
                     assert await runtime.to_thread(receive_all, sock) == b""
         assert [str(error["exception"]) for error in errors] == ["later", "now"]
-        assert all("client_connected_cb" in error["message"] for error in errors)
+        for error, name in zip(errors, ("fail_later", "fail_now"), strict=True):
+            words = f"client_connected_cb {name}(), for the client ('127.0.0.1', "
+            assert words in error["message"]
+        assert "fail_later" in repr(errors[0]["task"])
 
     runtime.run(main())
 

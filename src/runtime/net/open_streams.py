@@ -14,6 +14,7 @@ from types import CoroutineType
 from typing import Any
 
 from runtime.kernel.core import LoopCore
+from runtime.kernel.mistakes import name_of
 from runtime.kernel.running import get_running_loop
 from runtime.kernel.seconds import Seconds
 from runtime.kernel.types import await_it
@@ -291,7 +292,7 @@ class _StreamAcceptor:
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
-            self._report(end, error)
+            self._report(end, error, None)
             return
         if outcome is None:
             return
@@ -307,14 +308,16 @@ class _StreamAcceptor:
         if task.cancelled() or task.exception() is None:
             end.close()
         else:
-            self._report(end, task.exception())
+            self._report(end, task.exception(), task)
 
-    def _report(self, end: StreamEnd, error: BaseException) -> None:
-        self._loop.call_exception_handler(
-            {
-                "message": "Unhandled exception in client_connected_cb",
-                "exception": error,
-                "transport": end,
-            }
-        )
+    def _report(self, end: StreamEnd, error: BaseException, task: Any) -> None:
+        context: dict[str, Any] = {
+            "message": f"Unhandled exception in client_connected_cb {name_of(self._callback)}(), "
+            f"for the client {end.peername()!r}",
+            "exception": error,
+            "transport": end,
+        }
+        if task is not None:
+            context["task"] = task
+        self._loop.call_exception_handler(context)
         end.close()

@@ -266,14 +266,14 @@ class StreamEnd(Top):
         start, stop = unread.find(separators)
         if stop:
             if start > limit:
-                raise LimitOverrunError("Separator is found, but chunk is longer than limit", start)
+                raise _overrun("Separator is found, but chunk is longer than limit", limit, start)
             return self.take(stop)
         if unread.size <= limit:
             return None
         # What may be the beginning of a separator still counts for nothing.
         searched = unread.size + 1 - max([len(separator) for separator in separators])
         if searched > limit:
-            raise LimitOverrunError("Separator is not found, and chunk exceed the limit", searched)
+            raise _overrun("Separator is not found, and chunk exceed the limit", limit, searched)
         return None
 
     def take_some(self, most: int) -> bytes | None:
@@ -340,3 +340,11 @@ class StreamEnd(Top):
 
     def __repr__(self) -> str:
         return repr(self._lower)
+
+
+def _overrun(words: str, limit: int, consumed: int) -> LimitOverrunError:
+    return LimitOverrunError(
+        f"{words}: limit={limit}, in bytes. It is raised where the stream is made, by the limit= "
+        "of open_connection(), start_server(), create_subprocess_exec()",
+        consumed,
+    )

@@ -182,10 +182,20 @@ def _separators_of(separator: Any) -> tuple[bytes, ...]:
     for each in separators:
         if not isinstance(each, bytes):
             # What can change is copied: the search goes on later, where it stopped.
-            return _separators_of(tuple([memoryview(each).tobytes() for each in separators]))
+            return _separators_of(tuple([_copied_separator(each) for each in separators]))
         if not each:
             raise ValueError("Separator should be at least one-byte string")
     return separators
+
+
+def _copied_separator(separator: Any) -> bytes:
+    try:
+        return memoryview(separator).tobytes()
+    except TypeError:
+        raise TypeError(
+            f"separator must be bytes or a tuple of bytes, got {separator!r}"
+            + (f": write {separator.encode()!r}." if isinstance(separator, str) else ".")
+        ) from None
 
 
 class StreamWriter:

@@ -29,6 +29,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, cast
 
 from runtime.loop import Loop
+from runtime.testing.descriptor_names import describe_descriptor
 
 RealIO = Literal["refuse", "wait"]
 
@@ -117,9 +118,11 @@ class _JumpingSelector(selectors.BaseSelector):
         if self._wakeup is None:
             self._wakeup = fileobj
         elif self._real_io == "refuse":
+            fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
             raise RealIOError(
-                f"{fileobj!r} cannot be watched: the virtual clock refuses real I/O, which takes "
-                'real time. Keep it out of the test, or have it waited for with real_io="wait".'
+                f"{describe_descriptor(fd)} cannot be watched: the virtual clock refuses real I/O, "
+                "which takes real time. Keep it out of the test, or have it waited for with "
+                'real_io="wait".'
             )
         return self._selector.register(fileobj, events, data)
 
