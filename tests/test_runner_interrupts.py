@@ -5,8 +5,8 @@ Each test interrupts a piece of code at every moment of it at which the handler 
 
 from __future__ import annotations
 
+import _thread
 import asyncio
-import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 
 import pytest
@@ -96,10 +96,8 @@ def test_running_a_loop_until_a_future_is_done(
         # Nothing of it is left that would stop a later run, or keep it from being woken.
         loop.call_soon(loop.stop)
         loop.run_forever()
-        thread = threading.Thread(target=loop.call_soon_threadsafe, args=(loop.stop,))
-        thread.start()
+        _thread.start_new_thread(loop.call_soon_threadsafe, (loop.stop,))
         loop.run_forever()
-        thread.join()
 
 
 def test_closing_a_loop_is_finished_by_closing_it_again() -> None:
