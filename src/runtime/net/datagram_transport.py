@@ -16,7 +16,6 @@ interpreted: ``runtime.net.datagram``.
 from __future__ import annotations
 
 import errno
-import logging
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from runtime.kernel import leaf
 from runtime.kernel.backlog import HIGH_WATER, LOW_WATER, water_marks_of
 from runtime.kernel.core import LoopCore
 from runtime.kernel.future import FutureCore, finish_future
+from runtime.kernel.lost_writes import warn_of_lost_write
 from runtime.kernel.poller import READ, WRITE, Watcher
 from runtime.net.datagram_batch import MOST, BatchSize
 from runtime.net.datagram_names import NamedDatagrams
@@ -37,7 +37,6 @@ Data = leaf.Data
 _HEADER: Final = 8
 """Bytes that a kept datagram counts for beyond its own, so that empty ones count for something."""
 
-_WARN_AFTER: Final = 5
 _LARGEST: Final = 256 * 1024
 
 _IPV4: Final = int(socket.AF_INET)
@@ -47,7 +46,6 @@ _Receive = Callable[[socket.socket], tuple[bytes, Any] | None]
 _Send = Callable[[socket.socket, Data, Any], int]
 
 _run_in: Final = Context.run
-_logger: Final = logging.getLogger("asyncio")
 
 
 class DatagramReceiver(Protocol):
@@ -298,8 +296,7 @@ class DatagramCore(Watcher):
             )
         if self.ended:
             self._sends_lost += 1
-            if self._sends_lost >= _WARN_AFTER:
-                _logger.warning("sendto() on a transport that is closed: %r", self)
+            warn_of_lost_write(self._sends_lost, "sendto() on a transport that is closed", self)
             return
         if self._backlog:
             if self._is_to_name(address):
@@ -579,7 +576,7 @@ class DatagramCore(Watcher):
         return f"{word} fd={self.fd} sockname={self.sockname()!r}{to} {self.unsent} bytes unsent"
 
     def __repr__(self) -> str:
-        return f"<DatagramCore {self.state()}>"
+        return f"<datagram endpoint {self.state()}>"
 
 
 def _receive_large(sock: socket.socket) -> tuple[bytes, Any] | None:

@@ -22,7 +22,6 @@ this module tell nothing, and would make a circle with whoever keeps the error.
 
 from __future__ import annotations
 
-import logging
 import socket
 from asyncio.trsock import TransportSocket
 from collections import deque
@@ -40,6 +39,7 @@ from runtime.kernel.backlog import (
 )
 from runtime.kernel.core import LoopCore
 from runtime.kernel.future import FutureCore, finish_future
+from runtime.kernel.lost_writes import warn_of_lost_write
 from runtime.kernel.poller import READ, WRITE, Watcher, file_of
 from runtime.net.layers import Lower, Upper, copy_of, joined, view_of
 from runtime.net.plain_sockets import failure_behind, note_use, undelivered_size
@@ -49,11 +49,9 @@ _JOIN_MOST: Final = 64 * 1024
 """Bytes up to which several parts are joined: cheaper than to hand them over one by one."""
 
 _AFTER_EOF: Final = "Cannot write after write_eof(): the end was announced already."
-_WARN_AFTER: Final = 5
 _recv: Final[Callable[[int], bytes | None]] = leaf.recv
 _recv_large: Final[Callable[[int], bytes | None]] = leaf.recv_large
 _send: Final[Callable[[int, Any], int]] = leaf.send
-_logger: Final = logging.getLogger("asyncio")
 
 
 class StreamSocket(Watcher, Lower):
@@ -311,8 +309,7 @@ class StreamSocket(Watcher, Lower):
 
     def _count_lost_write(self) -> None:
         self._writes_lost += 1
-        if self._writes_lost >= _WARN_AFTER:
-            _logger.warning("write() to a connection that is closed: %r", self)
+        warn_of_lost_write(self._writes_lost, "write() to a connection that is closed", self)
 
     def on_writable(self) -> None:
         sock = self._sock

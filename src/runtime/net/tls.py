@@ -33,6 +33,7 @@ from collections import deque
 from typing import Any, Final
 
 from runtime.kernel.core import LoopCore
+from runtime.kernel.lost_writes import warn_of_lost_write
 from runtime.net.layers import Lower, Upper, copy_of, joined, view_of
 from runtime.net.tls_object import (
     RECORD,
@@ -57,7 +58,6 @@ _DROP_MOST: Final = 64 * 1024
 _DROP_PAUSE: Final = 0.1
 """Seconds without reading: more than a peer takes to read what its system has for it."""
 
-_WARN_AFTER: Final = 5
 _logger: Final = logging.getLogger("asyncio")
 
 
@@ -370,8 +370,7 @@ class TLSLayer(Upper, Lower):
         kept = data if isinstance(data, bytes) else copy_of(data)
         if self._state >= _FLUSHING:
             self._writes_lost += 1
-            if self._writes_lost >= _WARN_AFTER:
-                _logger.warning("write() to a connection that is closed: %r", self)
+            warn_of_lost_write(self._writes_lost, "write() to a connection that is closed", self)
         elif kept:
             self._plain.append(kept)
             self._plain_size += len(kept)

@@ -224,7 +224,7 @@ class PipeEnd(Watcher):
 
     def __repr__(self) -> str:
         state = "closed" if self.pipe is None else "closing" if self.closing else "open"
-        return f"<{type(self).__name__} {state} fd={self.number}>"
+        return f"<pipe {state} fd={self.number}>"
 
 
 def _finish(waiter: FutureCore) -> None:

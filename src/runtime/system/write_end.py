@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import select
 from collections import deque
@@ -21,14 +20,13 @@ from runtime.kernel.backlog import (
     water_marks_of,
 )
 from runtime.kernel.core import LoopCore
+from runtime.kernel.lost_writes import warn_of_lost_write
 from runtime.kernel.poller import READ, WRITE
 from runtime.system.pipe_ends import Pipe, PipeEnd
 
 _IOV_MAX: Final = 1024
-_WARN_AFTER: Final = 5
 _run_in: Final = Context.run
 _send: Final[Callable[[int, Any], int]] = leaf.write
-_logger: Final = logging.getLogger("asyncio")
 
 
 class WriteEnd(PipeEnd):
@@ -128,8 +126,8 @@ class WriteEnd(PipeEnd):
         """Return whether anything written now can be sent; if not, count it, and warn."""
         if not self.closing:
             return True
-        if self._writes_lost >= _WARN_AFTER:
-            _logger.warning("write() to a pipe that is closed: %r", self.transport or self)
+        target = self.transport or self
+        warn_of_lost_write(self._writes_lost, "write() to a pipe that is closed", target)
         self._writes_lost += 1
         return False
 
