@@ -117,6 +117,10 @@ class DatagramTransport(asyncio.DatagramTransport, asyncio.Transport):
         """Drop what was kept; then call ``connection_lost(None)``."""
         self._core.abort()
 
+    def _force_close(self, exc: BaseException | None) -> None:
+        """Close now because of ``exc``, as asyncio's transports do under this name."""
+        self._core.fail(exc)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._core.state()}>"
 

@@ -485,6 +485,10 @@ class DatagramCore(Watcher):
         """Stop now; what was kept is dropped."""
         self._end(None)
 
+    def fail(self, error: BaseException | None) -> None:
+        """Stop now, and tell the protocol that it is because of ``error``."""
+        self._end(error)
+
     def on_lost(self) -> None:
         """Note that the descriptor was closed by somebody else, and has another owner by now."""
         sock = self._sock

@@ -70,6 +70,10 @@ class Transport(asyncio.Transport):
         """Close now; what was not sent is dropped."""
         self.lower.fail(None)
 
+    def _force_close(self, exc: BaseException | None) -> None:
+        """Close now because of ``exc``: asyncio's ``SSLProtocol`` calls it under this name."""
+        self.lower.fail(exc)
+
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Tell ``protocol``, and no other, of what happens from now on."""
         self.end.set_protocol(protocol)
