@@ -293,3 +293,23 @@ def test_warnings_of_writes_after_close(make_loop: Loop, caplog: pytest.LogCaptu
 
     caplog.set_level(logging.WARNING, "asyncio")
     run(make_loop, main())
+
+
+def test_it_is_a_transport_that_cannot_read(make_loop: Loop) -> None:
+    """``asyncio.StreamReader`` tries to pause any transport that it is given."""
+
+    async def main() -> None:
+        read_end, write_end = make_pipe()
+        with read_end:
+            writer, sent = await writing(write_end)
+            assert isinstance(writer, asyncio.Transport)
+            for method in (writer.pause_reading, writer.resume_reading, writer.is_reading):
+                with pytest.raises(NotImplementedError):
+                    method()
+            reader = asyncio.StreamReader(limit=1)
+            reader.set_transport(writer)
+            reader.feed_data(b"more than the limit")
+            writer.close()
+            await sent.until_called("lost")
+
+    run(make_loop, main())

@@ -70,8 +70,12 @@ class ReadPipeTransport(asyncio.ReadTransport):
         return _describe(self, self._end)
 
 
-class WritePipeTransport(asyncio.WriteTransport):
-    """A pipe that is written to. Made by ``connect_write_pipe``."""
+class WritePipeTransport(asyncio.Transport):
+    """A pipe that is written to. Made by ``connect_write_pipe``.
+
+    As in asyncio it has the methods for reading too, which raise NotImplementedError: code that
+    takes any transport tries these, and goes on without.
+    """
 
     def __init__(self, end: WriteEnd) -> None:
         super().__init__({"pipe": end.pipe})
