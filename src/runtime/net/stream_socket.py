@@ -59,6 +59,7 @@ class StreamSocket(Watcher, Lower):
 
     __slots__ = (
         "_backlog",
+        "_by_methods",
         "_eof_sent",
         "_eof_wanted",
         "_file",
@@ -99,6 +100,8 @@ class StreamSocket(Watcher, Lower):
         self._backlog: deque[Any] | None = None
         # Somebody else may close the socket object when it was given to us: look before each use.
         self._guarded = False
+        # Whether it is received and sent through the methods of the socket, which is a subclass's.
+        self._by_methods = False
         self.closing = False
         self._reading = False
         self._input_ended = False
@@ -117,6 +120,10 @@ class StreamSocket(Watcher, Lower):
         self._peername = peername
         # Asked for when it is wanted, when others are given the socket, or when it is closed.
         self._sockname: object = None
+        if type(sock) is not socket.socket:
+            # As one that others have, so that those of our own need not ask at each event.
+            self._by_methods = True
+            self.guard()
 
     def set_upper(self, upper: Upper) -> None:
         self._upper = upper
@@ -145,7 +152,7 @@ class StreamSocket(Watcher, Lower):
 
     def on_readable(self) -> None:
         upper = self._upper
-        if upper is None or (self._guarded and not self._still_ours()):
+        if upper is None or (self._guarded and not self._may_receive(upper)):
             return
         if upper.wants_buffer:
             self._receive_into(upper)
@@ -158,6 +165,30 @@ class StreamSocket(Watcher, Lower):
         if data:
             upper.received(data)
         elif data is not None:
+            self._end_of_input(upper)
+
+    def _may_receive(self, upper: Upper) -> bool:
+        """Return whether to receive from the descriptor: not what a method has received already."""
+        if not self._still_ours():
+            return False
+        if not self._by_methods or upper.wants_buffer:
+            return True
+        self._receive_by_method(upper)
+        return False
+
+    def _receive_by_method(self, upper: Upper) -> None:
+        sock = self._sock
+        assert sock is not None
+        try:
+            data = sock.recv(leaf.LARGE_RECEIVE_SIZE if upper.takes_large else leaf.RECEIVE_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self.fail(error.with_traceback(None))
+            return
+        if data:
+            upper.received(data)
+        else:
             self._end_of_input(upper)
 
     def _receive_into(self, upper: Upper) -> None:
@@ -242,12 +273,15 @@ class StreamSocket(Watcher, Lower):
             self._keep(data)
             self._hold()
             return
-        if self._guarded and not self._still_ours():
-            return
         if size == 0:
             return
         try:
-            sent = _send(self.fd, data)
+            if not self._guarded:
+                sent = _send(self.fd, data)
+            elif self._still_ours():
+                sent = self._send_by_method(data) if self._by_methods else _send(self.fd, data)
+            else:
+                return
         except OSError as error:
             self.fail(error.with_traceback(None))
             return
@@ -261,11 +295,20 @@ class StreamSocket(Watcher, Lower):
         self._watch()
         self._hold()
 
+    def _send_by_method(self, data: Any) -> int:
+        sock = self._sock
+        assert sock is not None
+        try:
+            return sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            return 0
+
     def write_many(self, parts: list[Any]) -> None:
         sizes = [memoryview(part).nbytes for part in parts]
         total = sum(sizes)
         sock = self._sock
-        if sock is None or self.unsent or self._refusal is not None or total <= _JOIN_MOST:
+        in_one = total <= _JOIN_MOST or self._by_methods
+        if sock is None or self.unsent or self._refusal is not None or in_one:
             self.write(parts[0] if len(parts) == 1 else joined(parts))
             return
         if self._guarded and not self._still_ours():
@@ -320,7 +363,9 @@ class StreamSocket(Watcher, Lower):
             self._finish_sending()
             return
         try:
-            if len(backlog) == 1:
+            if self._by_methods:
+                sent = self._send_by_method(backlog[0])
+            elif len(backlog) == 1:
                 sent = _send(self.fd, backlog[0])
             else:
                 sent = sock.sendmsg(next_chunks(backlog))
