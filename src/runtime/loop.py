@@ -22,6 +22,7 @@ from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.seconds import Seconds
 from runtime.kernel.timers import TimerHandle
 from runtime.kernel.types import Future, Task
+from runtime.kernel.uncopyable import Uncopyable
 from runtime.net.network_loop import NetworkLoop
 from runtime.system.system_loop import SystemLoop
 
@@ -33,7 +34,7 @@ LoopT = TypeVar("LoopT", bound="Loop")
 Ts = TypeVarTuple("Ts")
 
 
-class Loop(NetworkLoop, SystemLoop, asyncio.AbstractEventLoop):  # type: ignore[misc]
+class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # type: ignore[misc]
     """An event loop, which is also an ``asyncio.AbstractEventLoop``.
 
     ``selector`` is a ``selectors.BaseSelector``, by default a new ``DefaultSelector``; ``clock``

@@ -11,12 +11,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
 from types import GenericAlias
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 from runtime.kernel.describe import described
 from runtime.kernel.future import FutureCore
 from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.task import TaskCore
+from runtime.kernel.uncopyable import refuse_copy
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -91,6 +92,9 @@ class Future(FutureCore, _Subscriptable[T]):
         failure = self._failure()
         if failure is not None:
             failure.retrieved = True
+
+    def __reduce__(self) -> NoReturn:
+        refuse_copy(self)
 
     def __repr__(self) -> str:
         return described(type(self).__name__, self.describe_state, self.describe_briefly)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from runtime.kernel.core import LoopCore
 from runtime.kernel.protocols import made_by
 from runtime.kernel.types import Future
+from runtime.kernel.uncopyable import Uncopyable
 from runtime.net.datagram_transport import Data, DatagramCore, DatagramReceiver
 from runtime.net.names import resolve
 from runtime.net.sockets import sock_connect
@@ -36,7 +37,7 @@ _Candidate = tuple[int, int, Any, Any]
 _logger: Final = logging.getLogger("asyncio")
 
 
-class DatagramTransport(asyncio.DatagramTransport, asyncio.Transport):
+class DatagramTransport(Uncopyable, asyncio.DatagramTransport, asyncio.Transport):
     """The transport of a datagram endpoint. Made by ``loop.create_datagram_endpoint``.
 
     What it does is done by a ``DatagramCore``: ``sendto`` is that one's very method.

@@ -15,12 +15,13 @@ from typing import Any
 from runtime.kernel.core import LoopCore
 from runtime.kernel.mistakes import OnlyAsynchronous
 from runtime.kernel.running import get_running_loop
+from runtime.kernel.uncopyable import Uncopyable
 from runtime.net.datagram import Address, datagram_socket
 from runtime.net.datagram_queue import DatagramQueue
 from runtime.net.datagram_transport import Data, DatagramCore
 
 
-class DatagramEndpoint(OnlyAsynchronous):
+class DatagramEndpoint(OnlyAsynchronous, Uncopyable):
     """A datagram socket: an asynchronous iterator over ``(data, address)``.
 
     Made by ``open_datagram``. As an asynchronous context manager it is closed, and waited for, at

@@ -12,11 +12,12 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
+from runtime.kernel.uncopyable import Uncopyable
 from runtime.net.sockets import Buffer
 from runtime.net.stream_end import StreamEnd
 
 
-class StreamTransport(asyncio.Transport):
+class StreamTransport(Uncopyable, asyncio.Transport):
     """The connection of a ``StreamWriter``, with the methods of an asyncio transport.
 
     ``loop.sendfile`` takes it. ``loop.start_tls`` does not: use ``writer.start_tls()``, after which

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from runtime.kernel.core import LoopCore
+from runtime.kernel.uncopyable import Uncopyable
 from runtime.net.layers import Lower
 from runtime.net.protocol_end import ProtocolEnd
 from runtime.net.sockets import Buffer
@@ -18,7 +19,7 @@ from runtime.net.stream_socket import StreamSocket
 from runtime.net.tls_options import TLSOptions
 
 
-class Transport(asyncio.Transport):
+class Transport(Uncopyable, asyncio.Transport):
     """A connection, for a protocol. Made by ``loop.create_connection`` and its relatives.
 
     ``write`` is the very method of the part below, without a detour.

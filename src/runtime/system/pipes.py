@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from runtime.kernel.core import LoopCore
 from runtime.kernel.protocols import made_by
 from runtime.kernel.types import Future
+from runtime.kernel.uncopyable import Uncopyable
 from runtime.system.pipe_ends import Pipe
 from runtime.system.read_end import ReadEnd
 from runtime.system.write_end import WriteEnd
@@ -27,7 +28,7 @@ from runtime.system.write_end import WriteEnd
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 
-class ReadPipeTransport(asyncio.ReadTransport):
+class ReadPipeTransport(Uncopyable, asyncio.ReadTransport):
     """A pipe that is read from. Made by ``connect_read_pipe``."""
 
     def __init__(self, end: ReadEnd) -> None:
@@ -70,7 +71,7 @@ class ReadPipeTransport(asyncio.ReadTransport):
         return _describe(self, self._end)
 
 
-class WritePipeTransport(asyncio.Transport):
+class WritePipeTransport(Uncopyable, asyncio.Transport):
     """A pipe that is written to. Made by ``connect_write_pipe``.
 
     As in asyncio it has the methods for reading too, which raise NotImplementedError: code that

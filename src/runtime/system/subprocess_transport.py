@@ -31,6 +31,7 @@ from typing import Any, Final
 
 from runtime.kernel.core import LoopCore
 from runtime.kernel.types import Future
+from runtime.kernel.uncopyable import Uncopyable
 from runtime.system.child import Child
 from runtime.system.pipes import ReadPipeTransport, WritePipeTransport
 from runtime.system.read_end import ReadEnd
@@ -89,7 +90,7 @@ class _ProcessPipe(asyncio.Protocol):
             process.finish_if_over()
 
 
-class SubprocessTransport(asyncio.SubprocessTransport):
+class SubprocessTransport(Uncopyable, asyncio.SubprocessTransport):
     """A process that was started, and its pipes. Made by ``subprocess_exec``, ``subprocess_shell``.
 
     ``get_extra_info("subprocess")`` is the ``subprocess.Popen`` object.
