@@ -10,6 +10,7 @@ import asyncio
 import functools
 import inspect
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 
 def name_of(function: object) -> str:
@@ -53,11 +54,13 @@ class OnlyAsynchronous:
 
     __slots__ = ()
 
-    def __enter__(self) -> None:
-        raise TypeError(
-            f"'{type(self).__name__}' object does not support the context manager protocol: "
-            "write 'async with'."
-        )
+    if not TYPE_CHECKING:  # so that type checkers report the plain 'with'
 
-    def __exit__(self, *_: object) -> None:
-        raise AssertionError("It cannot have been entered.")
+        def __enter__(self) -> None:
+            raise TypeError(
+                f"'{type(self).__name__}' object does not support the context manager protocol: "
+                "write 'async with'."
+            )
+
+        def __exit__(self, *_: object) -> None:
+            raise AssertionError("It cannot have been entered.")
