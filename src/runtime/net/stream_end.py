@@ -9,6 +9,10 @@ first of them have come, there is *room* for all, and the layer below has it for
 
     unread ---- the first of many ----> room ---- full, the end, or nobody waits ----> unread
 
+What is there is read without waiting. So that the handler of one connection, whose peer has sent
+very many lines at once, does not keep the others waiting, it gets a *share* of each turn: after so
+many reads, or writes, in one turn the next one lets the others run first.
+
 Invariants: while there is room, nothing is unread elsewhere; it is given up, and what it holds is
 unread again, before a reader goes on.
 
@@ -35,6 +39,10 @@ _ROOM_MOST: Final = 16 * 1024 * 1024
 """Up to here: who announces more than he sends is not to cost more than that."""
 
 
+_SHARE: Final = 128
+"""Reads, and writes, after which it is looked whether they were all in one turn of the loop."""
+
+
 class StreamEnd(Top):
     """What a reader and a writer share. ``limit`` is the reader's limit, in bytes.
 
@@ -49,11 +57,16 @@ class StreamEnd(Top):
         "_reader",
         "_room",
         "_room_filled",
+        "_taken",
+        "_taken_in",
         "_wanted",
+        "_written",
+        "_written_in",
         "closed_waiter",
         "closing",
         "eof",
         "is_lost",
+        "must_wait",
         "server_side",
         "stopped",
         "unread",
@@ -77,6 +90,13 @@ class StreamEnd(Top):
         self._room: Any = None
         self._room_filled = 0
         self.eof = False
+        # Reads since that was last looked at, and the turn of the loop in which it was.
+        self._taken = 0
+        self._taken_in = -1
+        # Writing: the same, and whether ``drain`` has anything to do.
+        self._written = 0
+        self._written_in = -1
+        self.must_wait = False
         # Ending.
         self.closing = False
         self.is_lost = False
@@ -159,14 +179,17 @@ class StreamEnd(Top):
 
     def hold_writing(self) -> None:
         self.held = True
+        self.must_wait = True
 
     def resume_writing(self) -> None:
         self.held = False
+        self.must_wait = self.is_lost
         if self._drain_waiters is not None:
             self.wake_drainers(None)
 
     def lost(self, error: BaseException | None) -> None:
         self.is_lost = True
+        self.must_wait = True
         self.closing = True
         self.error = error
         self.eof = True
@@ -249,6 +272,19 @@ class StreamEnd(Top):
             self.lower.pause_reading()
             self.ended()
 
+    def has_had_its_share(self) -> bool:
+        """Return whether the others are to run before more is read in this turn."""
+        return self._taken > _SHARE and self._taken_in == self._loop.turns
+
+    def _may_take(self) -> bool:
+        """Return whether to go on reading, after many reads: in another turn they start anew."""
+        turn = self._loop.turns
+        if self._taken_in == turn:
+            return False
+        self._taken_in = turn
+        self._taken = 0
+        return True
+
     def take(self, most: int) -> bytes:
         """Remove and return up to ``most`` received bytes."""
         data = self.unread.take(most)
@@ -259,9 +295,12 @@ class StreamEnd(Top):
     def take_until(self, separators: tuple[bytes, ...], limit: int) -> bytes | None:
         """Remove and return what comes up to and with the separator that ends first.
 
-        None when there is none yet. Raises LimitOverrunError when more than ``limit`` bytes come
-        before it: they stay to be read.
+        None when there is none yet, or when the reader has had its share of this turn. Raises
+        LimitOverrunError when more than ``limit`` bytes come before it: they stay to be read.
         """
+        self._taken += 1
+        if self._taken > _SHARE and not self._may_take():
+            return None
         unread = self.unread
         start, stop = unread.find(separators)
         if stop:
@@ -279,13 +318,27 @@ class StreamEnd(Top):
     def take_some(self, most: int) -> bytes | None:
         """As ``take``; ``b""`` at the end, and None when there is nothing yet.
 
-        Raises what the connection failed with, once everything before that was taken.
+        None also when the reader has had its share of this turn. Raises what the connection failed
+        with, once everything before that was taken.
         """
+        self._taken += 1
+        if self._taken > _SHARE and not self._may_take():
+            return None
         if self.unread.size:
             return self.take(most)
         if most == 0:
             return b""
         return self.take_rest() if self.eof else None
+
+    def take_exactly(self, size: int) -> bytes | None:
+        """Remove and return ``size`` bytes; None when there are not as many yet.
+
+        None also when the reader has had its share of this turn.
+        """
+        self._taken += 1
+        if self._taken > _SHARE and not self._may_take():
+            return None
+        return self.take(size) if self.unread.size >= size else None
 
     def take_rest(self) -> bytes:
         """Remove and return everything, at the end.
@@ -302,7 +355,30 @@ class StreamEnd(Top):
         """Send ``data``, a bytes-like object: at once what can be sent, the rest later."""
         lower = self._lower
         assert lower is not None
+        self._written += 1
+        if self._written > _SHARE:
+            self._count_writes()
         lower.write(data)
+
+    def write_many(self, parts: list[Any]) -> None:
+        """Send several bytes-like objects, in order."""
+        self._written += 1
+        if self._written > _SHARE:
+            self._count_writes()
+        self.lower.write_many(parts)
+
+    def _count_writes(self) -> None:
+        """Have ``drain`` let the others run, if there were that many writes in this turn."""
+        turn = self._loop.turns
+        if self._written_in == turn:
+            self.must_wait = True
+        else:
+            self._written_in = turn
+            self._written = 0
+
+    def others_have_run(self) -> None:
+        """Take note that ``drain`` has let the others run."""
+        self.must_wait = self.held or self.is_lost
 
     # -- Ending ------------------------------------------------------------------------------------
 

@@ -13,7 +13,8 @@ import socket
 import ssl
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from types import coroutine
 from typing import Any, Final
 
 from runtime.kernel.core import LoopCore
@@ -33,6 +34,12 @@ DEFAULT_LIMIT: Final = 64 * 1024
 """Bytes: how long a line may be, and half of what may wait unread before the peer is held up."""
 
 _LINE_END: Final = (b"\n",)
+
+
+@coroutine
+def _let_others_run() -> Generator[None, None, None]:
+    """Let everything that is ready run once."""
+    yield
 
 
 class _Guard:
@@ -87,7 +94,10 @@ class StreamReader:
             return end.take_rest()
         data = end.take_some(n)
         while data is None:
-            await end.readable("read")
+            if end.has_had_its_share():
+                await _let_others_run()
+            else:
+                await end.readable("read")
             data = end.take_some(n)
         return data
 
@@ -101,9 +111,12 @@ class StreamReader:
         try:
             line = end.take_until(_LINE_END, self._limit)
             while line is None:
-                if end.eof:
+                if end.has_had_its_share():
+                    await _let_others_run()
+                elif end.eof:
                     return end.take_rest()
-                await end.readable("readline")
+                else:
+                    await end.readable("readline")
                 line = end.take_until(_LINE_END, self._limit)
         except LimitOverrunError as error:
             _, stop = end.unread.find(_LINE_END)
@@ -122,9 +135,12 @@ class StreamReader:
         end = self._end
         data = end.take_until(separators, self._limit)
         while data is None:
-            if end.eof:
+            if end.has_had_its_share():
+                await _let_others_run()
+            elif end.eof:
                 raise IncompleteReadError(end.take_rest(), None)
-            await end.readable("readuntil")
+            else:
+                await end.readable("readuntil")
             data = end.take_until(separators, self._limit)
         return data
 
@@ -137,12 +153,16 @@ class StreamReader:
         if n < 0:
             raise ValueError("readexactly size can not be less than zero")
         end = self._end
-        received = end.unread
-        while received.size < n:
-            if end.eof:
+        data = end.take_exactly(n)
+        while data is None:
+            if end.has_had_its_share():
+                await _let_others_run()
+            elif end.eof:
                 raise IncompleteReadError(end.take_rest(), n)
-            await end.readable("readexactly", n)
-        return end.take(n)
+            else:
+                await end.readable("readexactly", n)
+            data = end.take_exactly(n)
+        return data
 
     def at_eof(self) -> bool:
         """Return whether the end has come and everything before it was read."""
@@ -236,20 +256,26 @@ class StreamWriter:
         """Send several bytes-like objects, in order, in as few system calls as it takes."""
         parts = list(data)
         if parts:
-            self._end.lower.write_many(parts)
+            self._end.write_many(parts)
 
     async def drain(self) -> None:
         """Wait until the backlog is small: back-pressure.
 
-        Returns at once when it is. Raises OSError when the connection is lost: ConnectionError,
-        ``ssl.SSLError``, or what the system says. Cancellation safe.
+        When it is, it returns at once, and nobody else runs meanwhile; only after 128 writes in one
+        turn of the loop, or more, it lets the others run first. Raises OSError when the connection
+        is lost: ConnectionError, ``ssl.SSLError``, or what the system says. Cancellation safe.
         """
         end = self._end
+        if not end.must_wait:
+            return
         if end.is_lost:
             error = end.error
             raise lost(error) if error else ConnectionResetError("Connection lost")
         if end.held:
             await end.drained(self._loop)
+        else:
+            await _let_others_run()
+            end.others_have_run()
 
     async def sendfile(
         self, file: Any, offset: int = 0, count: int | None = None, *, fallback: bool = True
