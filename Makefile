@@ -16,8 +16,8 @@ ECOSYSTEM ?= build/ecosystem
 # Options for what the target runs: make run ARGS="--connections 500", make test ARGS="-- -k queue"
 ARGS ?=
 
-.PHONY: help run test test-all-pythons test-newest-pythons conformance ecosystem sanitize fuzz lint \
-	format bench bench-quick coverage docs build clean
+.PHONY: help run test test-all-pythons test-newest-pythons conformance ecosystem sanitize fuzz soak \
+	lint format bench bench-quick coverage docs build clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 18
@@ -48,6 +48,9 @@ sanitize: build ## run the tests of what is in C under AddressSanitizer and UBSa
 
 fuzz: $(VENV)/tools.stamp ## fuzz the accelerator with libFuzzer: make fuzz ARGS="--seconds 3600"
 	$(BIN)/python -m tests.fuzz.run $(ARGS)
+
+soak: build ## have connections break, for minutes, and leave nothing: make soak ARGS="--minutes 10"
+	$(BIN)/python -m tests.soak.run $(ARGS)
 
 lint: $(VENV)/tools.stamp ## check style (ruff) and types (mypy --strict)
 	$(BIN)/ruff check .
