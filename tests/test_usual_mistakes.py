@@ -339,7 +339,7 @@ async def texts_for_separators() -> None:
     await with_streams(b"line\n", lambda reader, _: reader.readuntil((b"\r\n", "\n")))
 
 
-@mistake(TypeError, r"a tuple of bytes, got \[b'\\n'\]")
+@mistake(TypeError, r"bytes-like object or a tuple of them, got \[b'\\n'\]")
 async def a_list_of_separators() -> None:
     await with_streams(b"line\n", lambda reader, _: reader.readuntil([b"\n"]))
 

@@ -213,7 +213,7 @@ def _copied_separator(separator: Any) -> bytes:
         return memoryview(separator).tobytes()
     except TypeError:
         raise TypeError(
-            f"separator must be bytes or a tuple of bytes, got {separator!r}"
+            f"separator must be a bytes-like object or a tuple of them, got {separator!r}"
             + (f": write {separator.encode()!r}." if isinstance(separator, str) else ".")
         ) from None
 
