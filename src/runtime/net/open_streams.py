@@ -27,6 +27,7 @@ from runtime.net.stream_end import StreamEnd
 from runtime.net.streams import (
     DEFAULT_LIMIT,
     StreamReader,
+    Streams,
     StreamWriter,
     make_streams,
 )
@@ -58,8 +59,10 @@ async def open_connection(
     happy_eyeballs_delay: Seconds | None = None,
     interleave: int | None = None,
     all_errors: bool = False,
-) -> tuple[StreamReader, StreamWriter]:
-    """Connect to ``host`` and ``port`` and return the streams of the connection.
+) -> Streams:
+    """Connect to ``host`` and ``port`` and return the streams of the connection: reader and writer.
+
+    The pair is an asynchronous context manager, which closes the connection.
 
     ``limit`` is in bytes: how long a line may be. ``sock`` is a connected socket to use instead.
 
@@ -108,7 +111,7 @@ async def open_unix_connection(
     ssl_handshake_timeout: Seconds | None = None,
     ssl_shutdown_timeout: Seconds | None = None,
     ssl_session: ssl_module.SSLSession | None = None,
-) -> tuple[StreamReader, StreamWriter]:
+) -> Streams:
     """Connect to the Unix socket at ``path`` and return the streams of the connection.
 
     ``path`` is a path, or on Linux an abstract name, which begins with a NUL. The rest is as for
@@ -133,7 +136,7 @@ async def _open(
     tls: TLSOptions | None,
     *,
     guarded: bool = False,
-) -> tuple[StreamReader, StreamWriter]:
+) -> Streams:
     """Make streams of a connected socket; close it when that fails."""
     try:
         # A given socket must be connected. One of ours was: a peer that left shows when it reads.
@@ -146,7 +149,7 @@ async def _open(
         end.lower.start()
     else:
         await established(loop, end, end.lower.start)
-    return reader, writer
+    return Streams((reader, writer))
 
 
 async def start_server(
@@ -215,9 +218,11 @@ async def start_unix_server(
 ) -> Server:
     """Listen on the Unix socket at ``path``, as ``start_server`` does on TCP.
 
-    ``path`` is a path, or on Linux an abstract name, which begins with a NUL. The file is removed
-    when the server is closed, unless ``cleanup_socket`` is False, or another one has its name. The
-    file of a socket given as ``sock`` is left to whoever made it.
+    ``path`` is a path, or on Linux an abstract name, which begins with a NUL. A socket that is
+    there already is replaced without a word, also one on which a server still listens: that gets no
+    new clients any more. The file is removed when the server is closed, unless ``cleanup_socket``
+    is False, or another one has its name. The file of a socket given as ``sock`` is left to whoever
+    made it.
     """
     tls = _check_server(
         client_connected_cb, limit, ssl, ssl_handshake_timeout, ssl_shutdown_timeout

@@ -14,11 +14,12 @@ import ssl
 import sys
 import warnings
 from collections.abc import Generator, Iterable
-from types import coroutine
-from typing import Any, Final
+from types import TracebackType, coroutine
+from typing import Any, Final, Self
 
 from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import IncompleteReadError, LimitOverrunError
+from runtime.kernel.mistakes import OnlyAsynchronous
 from runtime.kernel.seconds import Seconds
 from runtime.net.establishing import established
 from runtime.net.layers import lost
@@ -66,10 +67,47 @@ class _Guard:
             end.abort()
 
 
-class StreamReader:
+class _ClosedAtTheEnd(OnlyAsynchronous):
+    """What closes its connection at the end of an ``async with`` block, and waits for that.
+
+    When an exception leaves the block, the connection is aborted: a peer that takes nothing is not
+    to keep the exception from the program.
+    """
+
+    __slots__ = ()
+
+    _end: StreamEnd
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await _leave(self._end, exc_type)
+
+
+async def _leave(end: StreamEnd, exc_type: type[BaseException] | None) -> None:
+    if exc_type is None:
+        end.close()
+    else:
+        end.abort()
+    if exc_type is GeneratorExit:
+        return  # A coroutine that is being closed may not wait.
+    if not end.is_lost:
+        await end.closed_future()
+    if exc_type is None and end.error is not None:
+        raise lost(end.error)
+
+
+class StreamReader(_ClosedAtTheEnd):
     """The end of a connection that is read from: an asynchronous iterator over its lines.
 
-    Made by ``open_connection`` and ``start_server``. One task reads at a time.
+    Made by ``open_connection`` and ``start_server``. One task reads at a time. As an asynchronous
+    context manager it closes the connection, as the writer does.
     """
 
     __slots__ = ("__weakref__", "_end", "_guard", "_limit")
@@ -218,8 +256,12 @@ def _copied_separator(separator: Any) -> bytes:
         ) from None
 
 
-class StreamWriter:
-    """The end of a connection that is written to. Made by ``open_connection``, ``start_server``."""
+class StreamWriter(_ClosedAtTheEnd):
+    """The end of a connection that is written to. Made by ``open_connection``, ``start_server``.
+
+    ``async with writer:`` closes the connection at its end, once everything written was sent, and
+    waits for that; when an exception leaves the block, it aborts the connection.
+    """
 
     # The transport is made when it is asked for.
     __slots__ = ("__weakref__", "_end", "_guard", "_loop", "_transport")
@@ -311,6 +353,9 @@ class StreamWriter:
         With TLS it also waits for the peer's answer, until the peer has neither read nor answered
         for ``ssl_shutdown_timeout`` seconds. A peer that has what was written, and goes on sending,
         is not waited for.
+
+        A peer that never takes what was written keeps the connection open: ``abort()`` ends it, for
+        instance when a ``timeout()`` around ``wait_closed()`` has passed.
         """
         self._end.close()
 
@@ -395,6 +440,31 @@ class StreamWriter:
     def __repr__(self) -> str:
         unsent = self._end.lower.unsent_size()
         return f"<{type(self).__name__} {unsent} bytes unsent {self._end!r}>"
+
+
+class Streams(OnlyAsynchronous, tuple[StreamReader, StreamWriter]):
+    """A reader and a writer: a pair, and an asynchronous context manager that gives the pair.
+
+    ::
+
+        async with await runtime.open_connection(host, port) as (reader, writer):
+            ...
+
+    At its end the connection is closed, as by the writer's own block.
+    """
+
+    __slots__ = ()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self[1].__aexit__(exc_type, exc, traceback)
 
 
 def make_streams(

@@ -64,7 +64,10 @@ class Transport(Uncopyable, asyncio.Transport):
         return self.lower.is_closing()
 
     def close(self) -> None:
-        """Send what was written, then close. ``connection_lost`` tells when."""
+        """Send what was written, then close. ``connection_lost`` tells when.
+
+        A peer that never takes what was written keeps the connection open: ``abort()`` ends it.
+        """
         self.lower.close()
 
     def abort(self) -> None:

@@ -217,10 +217,13 @@ async def streams() -> None:
     writer.write(bytearray(b"x"))
     writer.writelines([b"x", memoryview(b"y")])
     assert_type(await writer.drain(), None)
-    assert_type(
-        await runtime.open_unix_connection("/socket"),
-        tuple[runtime.StreamReader, runtime.StreamWriter],
-    )
+    pair: tuple[runtime.StreamReader, runtime.StreamWriter]
+    pair = await runtime.open_unix_connection("/socket")
+    async with await runtime.open_connection("localhost", 80) as (reader, writer):
+        assert_type(reader, runtime.StreamReader)
+        assert_type(writer, runtime.StreamWriter)
+    async with pair[1] as writer:
+        assert_type(writer, runtime.StreamWriter)
 
 
 async def serve(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
