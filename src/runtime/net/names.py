@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import operator
 import socket
@@ -185,7 +186,7 @@ def needs_lookup(family: int, address: Any) -> bool:
     What the socket refuses without that is False too. Raises OverflowError for a port that there
     cannot be.
     """
-    if not isinstance(address, tuple) or len(address) not in _LENGTHS.get(family, ()):
+    if not may_name_host(address) or len(address) not in _LENGTHS.get(family, ()):
         return False
     host, port = address[:2]
     if not hasattr(port, "__index__") or not _is_name(host):
@@ -195,19 +196,39 @@ def needs_lookup(family: int, address: Any) -> bool:
     return True
 
 
+def may_name_host(address: object) -> bool:
+    """Return whether ``address`` has a host of which it is not known that it is a number.
+
+    This is fast where addresses are used again and again.
+    """
+    return isinstance(address, tuple) and bool(address) and not _is_known_number(address[0])
+
+
+def _is_known_number(host: object) -> bool:
+    return isinstance(host, str) and _is_number(host)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_number(host: str) -> bool:
+    """Return whether ``host`` is an IP address in its usual form."""
+    return any(map(functools.partial(_is_address, host), _LENGTHS))
+
+
+def _is_address(host: str, family: int) -> bool:
+    try:
+        socket.inet_pton(family, host)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def _is_name(host: object) -> bool:
     """Return whether ``host`` is something that the resolver has to be asked for."""
     if not isinstance(host, (str, bytes, bytearray)):
         return False
     text = host if isinstance(host, str) else host.decode("latin-1")
     # The socket module's own word for a broadcast, and what it refuses before it asks.
-    if text in ("", "<broadcast>") or "\0" in text:
-        return False
-    for family in _LENGTHS:
-        try:
-            socket.inet_pton(family, text)
-        except (OSError, ValueError):
-            continue
+    if text in ("", "<broadcast>") or "\0" in text or _is_number(text):
         return False
     try:
         # The system knows more forms of numbers, and asks nobody about these.

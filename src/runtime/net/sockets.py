@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from runtime.kernel.core import LoopCore
 from runtime.kernel.descriptors import Readiness, readable, writable
-from runtime.net.names import needs_lookup, resolve, with_given
+from runtime.net.names import may_name_host, needs_lookup, resolve, with_given
 from runtime.net.socket_calls import never_waiting, receive, send, waits_itself
 
 Buffer = bytes | bytearray | memoryview
@@ -90,7 +90,7 @@ async def sock_sendto(loop: LoopCore, sock: socket.socket, data: Buffer, address
     """
     if waits_itself(loop, sock, "sock_sendto"):
         await writable(loop, sock.fileno())
-    if needs_lookup(sock.family, address):
+    if may_name_host(address) and needs_lookup(sock.family, address):
         found = await resolve(
             loop, address[0], address[1], family=sock.family, kind=sock.type, proto=sock.proto
         )
