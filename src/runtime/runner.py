@@ -152,6 +152,7 @@ class Runner:
             interrupts.held = True
             if interrupts.count > 1 and not task.done():
                 self._refusing = task
+            del task  # It holds what it raised, whose traceback has this frame.
 
     def _close(self, interrupts: InterruptHandler, because: BaseException | None = None) -> None:
         loop = self._loop
@@ -228,7 +229,10 @@ def _run_until_idle(loop: Loop, task: Task[T]) -> T:
     finally:
         task.remove_done_callback(on_end)
     if task.done():
-        return task.result()
+        try:
+            return task.result()
+        finally:
+            del task, on_end  # The task holds what it raises, whose traceback has this frame.
     if idle:
         raise deadlock_of(ordinary_tasks(loop))
     raise RuntimeError(f"Event loop stopped before {task!r} completed.")

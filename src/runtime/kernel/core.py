@@ -304,7 +304,10 @@ class LoopCore(Scheduler):
             error = RuntimeError("Event loop stopped before Future completed.")
             error.add_note(f"It is {future!r}.")
             raise error
-        return future.result()
+        try:
+            return future.result()
+        finally:
+            del future  # It holds what it raises, whose traceback has this frame.
 
     def _take_stop_back(self, future: Any) -> None:
         """Have the end of ``future`` not stop a later run: this one ended before it could."""
@@ -492,6 +495,7 @@ class LoopCore(Scheduler):
     def _give_back(self) -> None:
         self.tasks.clear()
         self.outside.clear()
+        self._asyncgens = None
         if self._refusal is None:
             self.refuse_work(_CLOSED)
         self.release()

@@ -522,6 +522,7 @@ class Poller:
     def close(self) -> None:
         """Drop every watcher and close the selector."""
         self._release()
+        self._report = _report_to_nobody  # It referred to the loop: a reference cycle.
         self._selector.close()
 
     def _release(self) -> None:
@@ -531,6 +532,10 @@ class Poller:
             watcher.events = 0
             watcher.once = False
         self._close_epoll()
+
+
+def _report_to_nobody(message: str, error: BaseException, watcher: object) -> None:
+    pass  # A poller that is closed has no watchers.
 
 
 def _epoll_mask(events: int) -> int:

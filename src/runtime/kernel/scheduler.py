@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import _socket
 import asyncio
+import functools
 import socket
 import threading
 from collections import deque
@@ -356,13 +357,11 @@ class Scheduler:
     def refuse_work(self, reason: str) -> None:
         """Take no more work: every later attempt raises RuntimeError(reason)."""
         self._refusal = reason
-        self.ready_append = self._refuse
+        # It does not refer to the loop: a closed one is not to be part of a reference cycle.
+        self.ready_append = functools.partial(_refuse, reason)
         self.ready.clear()
         self.inbound.clear()
         self.timers.clear()
-
-    def _refuse(self, runnable: Runnable) -> NoReturn:
-        raise RuntimeError(self._refusal)
 
     def release(self, *, abandoned: bool = False) -> None:
         """Give back the descriptors: the selector's and those of the wake-up sockets.
@@ -380,6 +379,10 @@ class Scheduler:
             part: Any = getattr(self, name, None)
             if part is not None:
                 part.close()
+
+
+def _refuse(reason: str, runnable: Runnable) -> NoReturn:
+    raise RuntimeError(reason)
 
 
 def running_scheduler(needed_by: str) -> Scheduler:
