@@ -27,6 +27,7 @@ import shlex
 import shutil
 import sys
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -183,6 +184,7 @@ def translate() -> None:
         Path(part) for one in translated for part in one.sources if "__native_" in str(part)
     )
     mend(library)
+    mend_header(library.with_suffix(".h"))
     document(library)
     complete = {extension.name: extension for extension in translated}
     for extension in NATIVE:
@@ -193,18 +195,28 @@ def translate() -> None:
 
 
 def mend(source: Path) -> None:
-    """Mend what mypyc has written in five respects; the functions below say which.
+    """Mend what mypyc has written in six respects; the functions below say which.
 
     Raises RuntimeError when one of them is not what it was: this mypyc is another one.
     """
-    text = source.read_text()
     repairs = (
         with_loaders,
         with_files,
         with_lasting_globals,
         with_stores_that_exchange,
         with_paths_of_sources,
+        with_weak_references,
     )
+    _repair(source, repairs)
+
+
+def mend_header(source: Path) -> None:
+    """As ``mend``, for the header that declares the structures of the objects."""
+    _repair(source, (with_weak_reference_lists,))
+
+
+def _repair(source: Path, repairs: tuple[Callable[[str], str], ...]) -> None:
+    text = source.read_text()
     for repair in repairs:
         try:
             text = repair(text)
@@ -377,6 +389,46 @@ def with_paths_of_sources(text: str) -> str:
     if 'CPy_AddTraceback("src/runtime/' not in text:
         raise ValueError("it adds no frames to tracebacks")
     return after_includes(text, PATHS_OF_SOURCES)
+
+
+WEAKLY_REFERABLE = (
+    ("handles", "Handle"),
+    ("handles", "ThreadsafeHandle"),
+    ("timers", "TimerHandle"),
+)
+"""Compiled classes whose objects programs refer to weakly, and all that inherit from them."""
+
+
+def with_weak_reference_lists(text: str) -> str:
+    """Give the objects of some classes a place for their weak references, as Python's have.
+
+    It is at the same place in each: a class that inherits has the layout of its base.
+    """
+    for module, name in WEAKLY_REFERABLE:
+        first = "    PyObject_HEAD\n    CPyVTableItem *vtable;\n"
+        end = f"}} runtime___kernel___{module}___{name}Object;"
+        begin = text.rfind(first, 0, text.find(end))
+        place = begin + len(first)
+        if begin < 0 or "typedef" in text[place : text.find(end)]:
+            raise ValueError(f"its {name} is another one")
+        text = text[:place] + "    PyObject *weak_references;\n" + text[place:]
+    return text
+
+
+def with_weak_references(text: str) -> str:
+    """Have the objects of some classes take weak references, of which mypyc's classes have none."""
+    for module, name in WEAKLY_REFERABLE:
+        owner = f"{module}___{name}"
+        structure = f"runtime___kernel___{owner}Object"
+        size = f".tp_basicsize = sizeof({structure}),\n"
+        dealloc = rf"{owner}_dealloc\({structure} \*self\)\n *{{\n *PyObject_GC_UnTrack\(self\);\n"
+        clear = "if (self->weak_references != NULL) PyObject_ClearWeakRefs((PyObject *)self);\n"
+        text, count = re.subn(dealloc, rf"\g<0>{clear}", text)
+        if text.count(size) != 1 or count != 1:
+            raise ValueError(f"its {name} is another one")
+        offset = f".tp_weaklistoffset = offsetof({structure}, weak_references),\n"
+        text = text.replace(size, size + offset)
+    return text
 
 
 Edits = dict[int, tuple[int, str]]

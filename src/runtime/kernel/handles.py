@@ -59,7 +59,8 @@ class Handle(Runnable):
     Source: the standard library's documentation of ``asyncio.Handle``.
     """
 
-    __slots__ = ("_args", "_callback", "_context", "_loop", "source_traceback")
+    # Compiled classes have no weak references by themselves: setup.py adds them to the handles.
+    __slots__ = ("__weakref__", "_args", "_callback", "_context", "_loop", "source_traceback")
 
     def __init__(
         self,
