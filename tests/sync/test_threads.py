@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -57,3 +59,16 @@ async def test_a_call_that_has_started_goes_on_when_the_wait_is_cancelled() -> N
     assert not ended.is_set()
     go_on.set()
     assert await runtime.to_thread(ended.wait, 60)
+
+
+@pytest.mark.parametrize("make_loop", [runtime.Loop, asyncio.SelectorEventLoop])
+def test_the_threads_have_the_names_that_asyncio_gives_them(
+    make_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def main() -> list[str]:
+        names = [await asyncio.to_thread(lambda: threading.current_thread().name)]
+        loop = asyncio.get_running_loop()
+        return names + [await loop.run_in_executor(None, lambda: threading.current_thread().name)]
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        assert runner.run(main()) == ["asyncio_0", "asyncio_0"]

@@ -61,7 +61,8 @@ class DefaultExecutor(LoopExecutor):
     """The executor of ``run_in_executor(None, ...)``, which the program may replace."""
 
     def __init__(self) -> None:
-        super().__init__("The loop's default executor", "runtime")
+        # Its threads are called as asyncio's are: programs and tools know them by that.
+        super().__init__("The loop's default executor", "asyncio")
         # The one that the program gave, whose threads may be at work for others.
         self._given: concurrent.futures.ThreadPoolExecutor | None = None
 
