@@ -13,10 +13,11 @@ import os
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import IO, Any
 
+from runtime.kernel.sizes import Size
 from runtime.loop import Loop, get_running_loop
 from runtime.net.sockets import Buffer
 from runtime.net.stream_end import StreamEnd
-from runtime.net.streams import DEFAULT_LIMIT, StreamReader, StreamWriter
+from runtime.net.streams import DEFAULT_LIMIT, StreamReader, StreamWriter, stream_limit
 from runtime.net.transport_lower import TransportLower
 from runtime.sync.gather import gather
 from runtime.system.subprocess_transport import SubprocessTransport
@@ -220,7 +221,7 @@ async def create_subprocess_exec(
     stdin: Redirection = None,
     stdout: Redirection = None,
     stderr: Redirection = None,
-    limit: int = DEFAULT_LIMIT,
+    limit: Size = DEFAULT_LIMIT,
     **kwds: Any,
 ) -> Process:
     r"""Run ``program`` with ``args`` as a process.
@@ -255,7 +256,7 @@ async def create_subprocess_shell(
     stdin: Redirection = None,
     stdout: Redirection = None,
     stderr: Redirection = None,
-    limit: int = DEFAULT_LIMIT,
+    limit: Size = DEFAULT_LIMIT,
     **kwds: Any,
 ) -> Process:
     """Run ``cmd``, a command line for the system's shell; otherwise as ``create_subprocess_exec``.
@@ -270,8 +271,7 @@ async def create_subprocess_shell(
     return Process(transport, protocol)
 
 
-def _prepare(limit: int) -> tuple[Loop, _StreamProtocol]:
-    if limit <= 0:
-        raise ValueError(f"limit must be a positive number of bytes, not {limit!r}.")
+def _prepare(limit: Size) -> tuple[Loop, _StreamProtocol]:
+    most = stream_limit(limit)
     loop = get_running_loop()
-    return loop, _StreamProtocol(loop, limit)
+    return loop, _StreamProtocol(loop, most)

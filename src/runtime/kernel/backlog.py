@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Final
 
+from runtime.kernel.sizes import Size, limit_of
+
 HIGH_WATER: Final = 64 * 1024
 """Bytes not sent yet above which writers are to wait, unless they say otherwise."""
 
@@ -23,18 +25,23 @@ _BYTES_MOST: Final = 1 << 20
 """More than any socket or pipe takes at once."""
 
 
-def water_marks_of(high: int | None, low: int | None) -> tuple[int, int]:
+def water_marks_of(high: Size | None, low: Size | None) -> tuple[int, int]:
     """Return the high and the low mark, in bytes, for what a caller gave of them.
 
-    Raises ValueError unless ``high >= low >= 0``.
+    Raises ValueError unless ``high >= low >= 0``, and TypeError for what is no number.
     """
-    if high is None:
-        high = HIGH_WATER if low is None else 4 * low
-    if low is None:
-        low = high // 4
-    if not high >= low >= 0:
-        raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-    return high, low
+    if high is not None:
+        most = limit_of(high, "high")
+        least = most // 4 if low is None else limit_of(low, "low")
+    elif low is not None:
+        least = limit_of(low, "low")
+        most = 4 * least
+    else:
+        most = HIGH_WATER
+        least = LOW_WATER
+    if not most >= least >= 0:
+        raise ValueError(f"high ({most!r}) must be >= low ({least!r}) must be >= 0")
+    return most, least
 
 
 def keep(backlog: deque[Any], data: Any) -> None:

@@ -339,12 +339,12 @@ class LoopCore(Scheduler):
         """Return whether debug mode is on."""
         return self.debug
 
-    def set_debug(self, enabled: bool) -> None:
+    def set_debug(self, enabled: object) -> None:
         """Turn debug mode on or off: creation sites, thread checks, slow-callback reports."""
         self.debug = bool(enabled)
         self.watched = self.debug or self._copies is not None
 
-    def set_deadlock_reports(self, enabled: bool | None) -> None:
+    def set_deadlock_reports(self, enabled: object) -> None:
         """Have a run in which no task can ever run again end with DeadlockError, or go on waiting.
 
         None, as at first: in debug mode only. Turn it off where a thread of a C library wakes the
@@ -356,7 +356,7 @@ class LoopCore(Scheduler):
         """Return whether tools that read the memory of the process see the loop's tasks."""
         return self._copies is not None
 
-    def set_external_inspection(self, enabled: bool) -> None:
+    def set_external_inspection(self, enabled: object) -> None:
         """Show the loop's tasks to tools that read the memory of the process, or no longer.
 
         That are ``python -m asyncio ps`` and ``pstree``, and the sampling profiler's

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Context
 from typing import Any, Final, Protocol
 
@@ -63,7 +63,7 @@ def descriptor(fd: int | HasFileno) -> int:
 
 
 def hand_over(
-    loop: Any, handler: Callable[[Any, dict[str, Any]], object] | None, context: dict[str, Any]
+    loop: Any, handler: Callable[[Any, Any], object] | None, context: Mapping[str, Any]
 ) -> None:
     """Give ``context`` to ``handler``, or to the loop's default; survive what they raise.
 
@@ -109,7 +109,7 @@ def hand_over(
             )
 
 
-def _variables_of(context: dict[str, Any]) -> Context | None:
+def _variables_of(context: Mapping[str, Any]) -> Context | None:
     """Return the context of what an exception came from, unless it is entered already."""
     source: Any = context.get("task") or context.get("future") or context.get("handle")
     variables: object = source.get_context() if hasattr(source, "get_context") else None
@@ -126,7 +126,7 @@ def _nothing() -> None:
     """Find out whether a context can be entered."""
 
 
-def log_exception_context(context: dict[str, Any]) -> None:
+def log_exception_context(context: Mapping[str, Any]) -> None:
     """Log an exception handler's context as an error, one line for each of its entries."""
     lines = [context.get("message") or "Unhandled exception in event loop"]
     for key in sorted(context):

@@ -15,7 +15,7 @@ import functools
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
 from selectors import BaseSelector
 from types import FunctionType, MethodType
@@ -319,11 +319,11 @@ class Scheduler:
         """Return the exception handler that was set, or None."""
         return self._exception_handler
 
-    def default_exception_handler(self, context: dict[str, Any]) -> None:
+    def default_exception_handler(self, context: Mapping[str, Any]) -> None:
         """Log ``context`` as an error, with its exception, to the logger named ``asyncio``."""
         reports.log_exception_context(context)
 
-    def call_exception_handler(self, context: dict[str, Any]) -> None:
+    def call_exception_handler(self, context: Mapping[str, Any]) -> None:
         """Report what no caller can be told.
 
         ``context`` has a ``message`` and may have ``exception``, ``future``, ``task``, ``handle``,

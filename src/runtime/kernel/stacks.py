@@ -9,6 +9,7 @@ from types import FrameType, TracebackType
 from typing import Any, TextIO
 
 from runtime.kernel.describe import coroutine_frame
+from runtime.kernel.sizes import Size
 
 
 def coroutine_stack(coro: object, limit: int | None) -> list[FrameType]:
@@ -33,7 +34,7 @@ def exception_stack(error: BaseException | None, limit: int | None) -> list[Fram
 
 
 def print_task_stack(
-    task: Any, error: BaseException | None, limit: int | None, file: TextIO | None
+    task: Any, error: BaseException | None, limit: Size | None, file: TextIO | None
 ) -> None:
     """Print the stack of ``task`` in the form of a traceback, to ``file`` or to stderr."""
     out = file if file is not None else sys.stderr

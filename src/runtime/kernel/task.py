@@ -51,6 +51,7 @@ from runtime.kernel.mistakes import instead_of_awaiting
 from runtime.kernel.native import mypyc_attr
 from runtime.kernel.registry import current_tasks, swap_current_task, writes_thread_state
 from runtime.kernel.scheduler import Scheduler, running_scheduler
+from runtime.kernel.sizes import Size, limit_of
 
 _run_to_suspension: Final[Callable[[Any, Context], object]] = leaf.step
 _next_number: Final = itertools.count(1).__next__
@@ -181,16 +182,17 @@ class TaskCore(FutureCore):
         """Return the future that the task waits for, or None when it waits for none."""
         return self._awaited if self._awaited is not None else self._foreign
 
-    def get_stack(self, *, limit: int | None = None) -> list[FrameType]:
+    def get_stack(self, *, limit: Size | None = None) -> list[FrameType]:
         """Return the stack of the coroutine, or of the exception that it ended with.
 
         A suspended coroutine has one frame; the newest ``limit`` frames are returned. A traceback
         gives its oldest ``limit`` frames. Source: ``asyncio.Task.get_stack``.
         """
-        frames = stacks.coroutine_stack(self._coro, limit)
-        return frames or stacks.exception_stack(self._failed_with(), limit)
+        most = None if limit is None else limit_of(limit, "limit")
+        frames = stacks.coroutine_stack(self._coro, most)
+        return frames or stacks.exception_stack(self._failed_with(), most)
 
-    def print_stack(self, *, limit: int | None = None, file: TextIO | None = None) -> None:
+    def print_stack(self, *, limit: Size | None = None, file: TextIO | None = None) -> None:
         """Print what ``get_stack`` returns as a traceback, to ``file`` or to stderr."""
         stacks.print_task_stack(self, self._failed_with(), limit, file)
 

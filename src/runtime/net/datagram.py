@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from runtime.kernel.core import LoopCore
 from runtime.kernel.protocols import made_by
+from runtime.kernel.sizes import Size
 from runtime.kernel.types import Future
 from runtime.kernel.uncopyable import Uncopyable
 from runtime.net.datagram_transport import Data, DatagramCore, DatagramReceiver
@@ -87,7 +88,7 @@ class DatagramTransport(Uncopyable, asyncio.DatagramTransport, asyncio.Transport
         """Return the low and the high mark, in bytes."""
         return self._core.water_marks()
 
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+    def set_write_buffer_limits(self, high: Size | None = None, low: Size | None = None) -> None:
         """Set the unsent bytes that ``pause_writing`` and ``resume_writing`` are called at.
 
         Defaults: over 64 KiB, and a quarter. Raises ValueError unless ``high >= low >= 0``.

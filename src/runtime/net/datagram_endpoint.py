@@ -15,6 +15,7 @@ from typing import Any
 from runtime.kernel.core import LoopCore
 from runtime.kernel.mistakes import OnlyAsynchronous
 from runtime.kernel.running import get_running_loop
+from runtime.kernel.sizes import Size, limit_of
 from runtime.kernel.uncopyable import Uncopyable
 from runtime.net.datagram import Address, datagram_socket
 from runtime.net.datagram_queue import DatagramQueue
@@ -112,7 +113,7 @@ class DatagramEndpoint(OnlyAsynchronous, Uncopyable):
         if queue.closed:
             raise queue.over()
 
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+    def set_write_buffer_limits(self, high: Size | None = None, low: Size | None = None) -> None:
         """Set the unsent bytes above which ``drain()`` waits, and those at which it goes on.
 
         A datagram counts for 8 bytes more than it has. Defaults: 64 KiB and a quarter. Raises
@@ -198,7 +199,7 @@ async def open_datagram(
     reuse_port: bool | None = None,
     allow_broadcast: bool | None = None,
     sock: socket.socket | None = None,
-    queue_size: int = 256,
+    queue_size: Size = 256,
 ) -> DatagramEndpoint:
     """Open a datagram endpoint: bound to ``local_addr``, connected to ``remote_addr``, or both.
 
@@ -227,7 +228,8 @@ async def open_datagram(
     >>> runtime.run(main())
     b'PING'
     """
-    if queue_size < 1:
+    most = limit_of(queue_size, "queue_size")
+    if most < 1:
         raise ValueError(f"queue_size must be a positive number of datagrams, not {queue_size!r}.")
     loop = get_running_loop()
     made, target = await datagram_socket(
@@ -242,7 +244,7 @@ async def open_datagram(
         sock=sock,
     )
     try:
-        return _endpoint(loop, made, target, queue_size)
+        return _endpoint(loop, made, target, most)
     except BaseException:
         if sock is None:
             made.close()

@@ -28,6 +28,7 @@ from runtime.kernel.core import LoopCore
 from runtime.kernel.future import FutureCore, finish_future
 from runtime.kernel.lost_writes import warn_of_lost_write
 from runtime.kernel.poller import READ, WRITE, Watcher
+from runtime.kernel.sizes import Size
 from runtime.net.datagram_batch import MOST, BatchSize
 from runtime.net.datagram_names import NamedDatagrams
 from runtime.net.names import needs_lookup
@@ -456,7 +457,7 @@ class DatagramCore(Watcher):
             data, _ = self._backlog.popleft()
             self.unsent -= len(data) + _HEADER
 
-    def set_water_marks(self, high: int | None, low: int | None) -> None:
+    def set_water_marks(self, high: Size | None, low: Size | None) -> None:
         """Set the unsent bytes above which the protocol is paused, and those at which it goes on.
 
         Raises ValueError unless ``high >= low >= 0``.

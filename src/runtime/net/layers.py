@@ -28,6 +28,7 @@ from runtime.kernel.allocator import have_large_blocks_kept
 from runtime.kernel.core import LoopCore
 from runtime.kernel.future import FutureCore, finish_future
 from runtime.kernel.native import trait
+from runtime.kernel.sizes import Size
 
 
 class Upper:
@@ -247,7 +248,7 @@ class Lower:
         """
         raise NotImplementedError
 
-    def set_water_marks(self, high: int | None, low: int | None) -> None:
+    def set_water_marks(self, high: Size | None, low: Size | None) -> None:
         """Set the unsent bytes above which writing is held, and those at which it is resumed.
 
         Raises ValueError unless ``high >= low >= 0``.
@@ -290,6 +291,6 @@ class Lower:
         """Close now, because of ``error`` or of nothing; what was not sent is dropped."""
         raise NotImplementedError
 
-    def info(self, name: str) -> Any:
+    def info(self, name: object) -> Any:
         """Return what is known under a name of ``get_extra_info``, or None."""
         raise NotImplementedError

@@ -17,6 +17,7 @@ from runtime.kernel.core import LoopCore
 from runtime.kernel.mistakes import name_of
 from runtime.kernel.running import get_running_loop
 from runtime.kernel.seconds import Seconds
+from runtime.kernel.sizes import Size
 from runtime.kernel.types import await_it
 from runtime.net.connect import connected_socket, connected_unix_socket
 from runtime.net.establishing import established
@@ -30,22 +31,18 @@ from runtime.net.streams import (
     Streams,
     StreamWriter,
     make_streams,
+    stream_limit,
 )
 from runtime.net.tls_options import TLSOptions, client_tls, server_tls
 
 ClientConnected = Callable[[StreamReader, StreamWriter], Awaitable[None] | None]
 
 
-def _check_limit(limit: int) -> None:
-    if limit <= 0:
-        raise ValueError(f"limit must be a positive number of bytes, not {limit!r}.")
-
-
 async def open_connection(
     host: str | bytes | None = None,
     port: int | str | None = None,
     *,
-    limit: int = DEFAULT_LIMIT,
+    limit: Size = DEFAULT_LIMIT,
     ssl: ssl_module.SSLContext | bool | None = None,
     family: int = 0,
     proto: int = 0,
@@ -79,7 +76,7 @@ async def open_connection(
     Raises OSError when there is no connection to be had, ValueError for arguments that do not go
     together. Cancellation safe: a connection that was being made is given up.
     """
-    _check_limit(limit)
+    most = stream_limit(limit)
     tls = client_tls(
         ssl, server_hostname, host, ssl_handshake_timeout, ssl_shutdown_timeout, ssl_session
     )
@@ -98,13 +95,13 @@ async def open_connection(
         interleave=interleave,
         all_errors=all_errors,
     )
-    return await _open(loop, sock, limit, tls, guarded=given)
+    return await _open(loop, sock, most, tls, guarded=given)
 
 
 async def open_unix_connection(
     path: Any = None,
     *,
-    limit: int = DEFAULT_LIMIT,
+    limit: Size = DEFAULT_LIMIT,
     sock: socket.socket | None = None,
     ssl: ssl_module.SSLContext | bool | None = None,
     server_hostname: str | None = None,
@@ -117,7 +114,7 @@ async def open_unix_connection(
     ``path`` is a path, or on Linux an abstract name, which begins with a NUL. The rest is as for
     ``open_connection``. Cancellation safe: a connection that was being made is given up.
     """
-    _check_limit(limit)
+    most = stream_limit(limit)
     if ssl and server_hostname is None:
         raise ValueError("you have to pass server_hostname when using ssl")
     tls = client_tls(
@@ -126,7 +123,7 @@ async def open_unix_connection(
     loop = get_running_loop()
     given = sock is not None
     sock = await connected_unix_socket(loop, path, sock)
-    return await _open(loop, sock, limit, tls, guarded=given)
+    return await _open(loop, sock, most, tls, guarded=given)
 
 
 async def _open(
@@ -157,7 +154,7 @@ async def start_server(
     host: str | bytes | Sequence[str | bytes] | None = None,
     port: int | str | None = None,
     *,
-    limit: int = DEFAULT_LIMIT,
+    limit: Size = DEFAULT_LIMIT,
     family: int = 0,
     flags: int = socket.AI_PASSIVE,
     sock: socket.socket | None = None,
@@ -181,7 +178,7 @@ async def start_server(
     closed, and is logged in debug mode only. Raises OSError when the address cannot be bound,
     ValueError for arguments that do not go together.
     """
-    tls = _check_server(
+    most, tls = _check_server(
         client_connected_cb, limit, ssl, ssl_handshake_timeout, ssl_shutdown_timeout
     )
     loop = get_running_loop()
@@ -198,7 +195,7 @@ async def start_server(
         keep_alive=keep_alive,
     )
     server.serve_with(
-        _StreamAcceptor(loop, server, client_connected_cb, limit, tls).accept, start_serving
+        _StreamAcceptor(loop, server, client_connected_cb, most, tls).accept, start_serving
     )
     return server
 
@@ -207,7 +204,7 @@ async def start_unix_server(
     client_connected_cb: ClientConnected,
     path: Any = None,
     *,
-    limit: int = DEFAULT_LIMIT,
+    limit: Size = DEFAULT_LIMIT,
     sock: socket.socket | None = None,
     backlog: int = BACKLOG,
     ssl: ssl_module.SSLContext | None = None,
@@ -224,28 +221,28 @@ async def start_unix_server(
     is False, or another one has its name. The file of a socket given as ``sock`` is left to whoever
     made it.
     """
-    tls = _check_server(
+    most, tls = _check_server(
         client_connected_cb, limit, ssl, ssl_handshake_timeout, ssl_shutdown_timeout
     )
     loop = get_running_loop()
     server = unix_server(loop, path, sock, backlog, cleanup_socket)
     server.serve_with(
-        _StreamAcceptor(loop, server, client_connected_cb, limit, tls).accept, start_serving
+        _StreamAcceptor(loop, server, client_connected_cb, most, tls).accept, start_serving
     )
     return server
 
 
 def _check_server(
     callback: object,
-    limit: int,
+    limit: Size,
     context: ssl_module.SSLContext | None,
     handshake_timeout: Seconds | None,
     shutdown_timeout: Seconds | None,
-) -> TLSOptions | None:
+) -> tuple[int, TLSOptions | None]:
+    """Return the limit of the streams, and the options of TLS."""
     if not callable(callback):
         raise TypeError(f"client_connected_cb must be callable, not {callback!r}.")
-    _check_limit(limit)
-    return server_tls(context, handshake_timeout, shutdown_timeout)
+    return stream_limit(limit), server_tls(context, handshake_timeout, shutdown_timeout)
 
 
 class _StreamAcceptor:

@@ -29,6 +29,7 @@ from runtime.kernel.allocator import have_large_blocks_kept
 from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import LimitOverrunError
 from runtime.kernel.future import FutureCore, finish_future, rearm_future
+from runtime.kernel.sizes import count_of
 from runtime.net.layers import Lower, Top, lost
 from runtime.net.receive_buffer import ReceiveBuffer
 
@@ -315,26 +316,28 @@ class StreamEnd(Top):
             raise _overrun("Separator is not found, and chunk exceed the limit", limit, searched)
         return None
 
-    def take_some(self, most: int) -> bytes | None:
+    def take_some(self, most: Any) -> bytes | None:
         """As ``take``; ``b""`` at the end, and None when there is nothing yet.
 
         None also when the reader has had its share of this turn. Raises what the connection failed
         with, once everything before that was taken.
         """
+        size: int = most if isinstance(most, int) else count_of(most, "read()")
         self._taken += 1
         if self._taken > _SHARE and not self._may_take():
             return None
         if self.unread.size:
-            return self.take(most)
-        if most == 0:
+            return self.take(size)
+        if size == 0:
             return b""
         return self.take_rest() if self.eof else None
 
-    def take_exactly(self, size: int) -> bytes | None:
-        """Remove and return ``size`` bytes; None when there are not as many yet.
+    def take_exactly(self, wanted: Any) -> bytes | None:
+        """Remove and return ``wanted`` bytes; None when there are not as many yet.
 
         None also when the reader has had its share of this turn.
         """
+        size: int = wanted if isinstance(wanted, int) else count_of(wanted, "readexactly()")
         self._taken += 1
         if self._taken > _SHARE and not self._may_take():
             return None

@@ -41,6 +41,7 @@ from runtime.kernel.core import LoopCore
 from runtime.kernel.future import FutureCore, finish_future
 from runtime.kernel.lost_writes import warn_of_lost_write
 from runtime.kernel.poller import READ, WRITE, Watcher, file_of
+from runtime.kernel.sizes import Size
 from runtime.net.layers import Lower, Upper, copy_of, joined, view_of
 from runtime.net.plain_sockets import failure_behind, note_use, undelivered_size
 
@@ -433,7 +434,7 @@ class StreamSocket(Watcher, Lower):
         sock = self._sock
         return 0 if sock is None else self.unsent + undelivered_size(sock)
 
-    def set_water_marks(self, high: int | None, low: int | None) -> None:
+    def set_water_marks(self, high: Size | None, low: Size | None) -> None:
         self._high_water, self._low_water = water_marks_of(high, low)
         self._hold()
 
@@ -538,7 +539,7 @@ class StreamSocket(Watcher, Lower):
 
     # -- What is known of it -----------------------------------------------------------------------
 
-    def info(self, name: str) -> Any:
+    def info(self, name: object) -> Any:
         if name == "peername":
             return self._peername
         if name == "sockname":

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
+from runtime.kernel.sizes import Size
 from runtime.kernel.uncopyable import Uncopyable
 from runtime.net.sockets import Buffer
 from runtime.net.stream_end import StreamEnd
@@ -55,7 +56,7 @@ class StreamTransport(Uncopyable, asyncio.Transport):
         """Return whether one direction can be ended alone: with TCP it can, with TLS it cannot."""
         return self.end.lower.can_write_eof()
 
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+    def set_write_buffer_limits(self, high: Size | None = None, low: Size | None = None) -> None:
         """Set the unsent bytes above which ``drain()`` waits, and those at which it goes on.
 
         Defaults: 64 KiB and a quarter. Raises ValueError unless ``high >= low >= 0``.

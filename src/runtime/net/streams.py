@@ -21,6 +21,7 @@ from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import IncompleteReadError, LimitOverrunError
 from runtime.kernel.mistakes import OnlyAsynchronous
 from runtime.kernel.seconds import Seconds
+from runtime.kernel.sizes import Size, count_of, limit_of
 from runtime.net.establishing import established
 from runtime.net.layers import lost
 from runtime.net.plain_sockets import set_no_delay
@@ -41,6 +42,14 @@ _LINE_END: Final = (b"\n",)
 def _let_others_run() -> Generator[None, None, None]:
     """Let everything that is ready run once."""
     yield
+
+
+def stream_limit(limit: Size) -> int:
+    """Return the limit of a stream, in bytes. Raises ValueError unless it is positive."""
+    most = limit_of(limit, "limit")
+    if most <= 0:
+        raise ValueError(f"limit must be a positive number of bytes, not {limit!r}.")
+    return most
 
 
 class _Guard:
@@ -198,7 +207,7 @@ class StreamReader(_ClosedAtTheEnd):
             elif end.eof:
                 raise IncompleteReadError(end.take_rest(), n)
             else:
-                await end.readable("readexactly", n)
+                await end.readable("readexactly", count_of(n, "readexactly()"))
             data = end.take_exactly(n)
         return data
 
@@ -430,7 +439,7 @@ class StreamWriter(_ClosedAtTheEnd):
         found = self._end.lower.info(name)
         return default if found is None else found
 
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+    def set_write_buffer_limits(self, high: Size | None = None, low: Size | None = None) -> None:
         """Set the unsent bytes above which ``drain()`` waits, and those at which it goes on.
 
         Defaults: 64 KiB and a quarter. Raises ValueError unless ``high >= low >= 0``.

@@ -34,6 +34,7 @@ from typing import Any, Final
 
 from runtime.kernel.core import LoopCore
 from runtime.kernel.lost_writes import warn_of_lost_write
+from runtime.kernel.sizes import Size
 from runtime.net.layers import Lower, Upper, copy_of, joined, view_of
 from runtime.net.tls_object import (
     RECORD,
@@ -104,7 +105,7 @@ class TLSLayer(Upper, Lower):
         upper: Upper,
         context: ssl.SSLContext,
         server_side: bool,
-        server_hostname: str | None,
+        server_hostname: Any,  # Whatever the ssl module takes for a name.
         handshake_timeout: float,
         shutdown_timeout: float,
         session: ssl.SSLSession | None = None,
@@ -454,7 +455,7 @@ class TLSLayer(Upper, Lower):
     def undelivered_size(self) -> int:
         return self._plain_size + self._lower.undelivered_size()
 
-    def set_water_marks(self, high: int | None, low: int | None) -> None:
+    def set_water_marks(self, high: Size | None, low: Size | None) -> None:
         self._lower.set_water_marks(high, low)
 
     def water_marks(self) -> tuple[int, int]:
@@ -577,7 +578,7 @@ class TLSLayer(Upper, Lower):
 
     # -- What is known of it -----------------------------------------------------------------------
 
-    def info(self, name: str) -> Any:
+    def info(self, name: object) -> Any:
         if name == "truncated":
             return self._truncated
         found = extra_info(self._ssl, name)

@@ -54,7 +54,7 @@ def truncated() -> TruncatedError:
     )
 
 
-def extra_info(connection: ssl.SSLObject, name: str) -> Any:
+def extra_info(connection: ssl.SSLObject, name: object) -> Any:
     """Return what asyncio's transports know under ``name``; None when it is not known here."""
     if name == "ssl_object":
         return connection

@@ -20,7 +20,7 @@ class TLSOptions(NamedTuple):
 
     context: ssl.SSLContext
     server_side: bool
-    server_hostname: str | None
+    server_hostname: str | bytes | None
     handshake_timeout: float
     shutdown_timeout: float
     session: ssl.SSLSession | None = None
@@ -117,7 +117,7 @@ def upgrade_tls(
 ) -> TLSOptions:
     """Return the options for TLS on a connection that exists. A server has no use for a name."""
     name = None if server_side else server_hostname or None
-    return _options(context, server_side, name, handshake_timeout, shutdown_timeout, None)
+    return _options(context, bool(server_side), name, handshake_timeout, shutdown_timeout, None)
 
 
 def _refuse_timeouts(handshake: Seconds | None, shutdown: Seconds | None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
+from runtime.kernel.sizes import Size
 from runtime.net.layers import Lower, Upper
 
 
@@ -57,7 +58,7 @@ class TransportLower(Lower):
         """Return what is unsent: what a pipe took, it keeps for its reader."""
         return self.unsent_size()
 
-    def set_water_marks(self, high: int | None, low: int | None) -> None:
+    def set_water_marks(self, high: Size | None, low: Size | None) -> None:
         """Set those of the writing transport."""
         self._writer.set_write_buffer_limits(high, low)
 
@@ -111,7 +112,7 @@ class TransportLower(Lower):
         if self._writer is not None:
             self._writer.abort()
 
-    def info(self, name: str) -> Any:
+    def info(self, name: object) -> Any:
         """Return what one of the transports knows under this name."""
         for transport in (self._writer, self._reader):
             if transport is not None:

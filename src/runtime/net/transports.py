@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from runtime.kernel.core import LoopCore
+from runtime.kernel.sizes import Size
 from runtime.kernel.uncopyable import Uncopyable
 from runtime.net.layers import Lower
 from runtime.net.protocol_end import ProtocolEnd
@@ -119,7 +120,7 @@ class Transport(Uncopyable, asyncio.Transport):
         """Return whether one direction can be ended alone: with TCP it can, with TLS it cannot."""
         return self.lower.can_write_eof()
 
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+    def set_write_buffer_limits(self, high: Size | None = None, low: Size | None = None) -> None:
         """Set the unsent bytes above which ``pause_writing`` is called, and ``resume_writing``.
 
         Defaults: 64 KiB and a quarter. Raises ValueError unless ``high >= low >= 0``.

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from runtime.kernel.core import LoopCore
 from runtime.kernel.protocols import made_by
+from runtime.kernel.sizes import Size
 from runtime.kernel.types import Future
 from runtime.kernel.uncopyable import Uncopyable
 from runtime.system.pipe_ends import Pipe
@@ -123,7 +124,7 @@ class WritePipeTransport(Uncopyable, asyncio.Transport):
         """Return the low and the high mark, in bytes."""
         return self._end.water_marks()
 
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+    def set_write_buffer_limits(self, high: Size | None = None, low: Size | None = None) -> None:
         """Set the unsent bytes above which the protocol pauses, and those at which it goes on.
 
         Defaults: 64 KiB and a quarter. Raises ValueError unless ``high >= low >= 0``.

@@ -22,6 +22,7 @@ from runtime.kernel.backlog import (
 from runtime.kernel.core import LoopCore
 from runtime.kernel.lost_writes import warn_of_lost_write
 from runtime.kernel.poller import READ, WRITE
+from runtime.kernel.sizes import Size
 from runtime.system.pipe_ends import Pipe, PipeEnd
 
 _IOV_MAX: Final = 1024
@@ -184,7 +185,7 @@ class WriteEnd(PipeEnd):
         except BaseException as error:
             self.report("protocol.resume_writing() failed", error)
 
-    def set_water_marks(self, high: int | None, low: int | None) -> None:
+    def set_water_marks(self, high: Size | None, low: Size | None) -> None:
         """Set the unsent bytes above which the protocol pauses, and those at which it goes on.
 
         Raises ValueError unless ``high >= low >= 0``.
