@@ -68,7 +68,7 @@ def test_the_threads_have_the_names_that_asyncio_gives_them(
     async def main() -> list[str]:
         names = [await asyncio.to_thread(lambda: threading.current_thread().name)]
         loop = asyncio.get_running_loop()
-        return names + [await loop.run_in_executor(None, lambda: threading.current_thread().name)]
+        return [*names, await loop.run_in_executor(None, lambda: threading.current_thread().name)]
 
     with asyncio.Runner(loop_factory=make_loop) as runner:
         assert runner.run(main()) == ["asyncio_0", "asyncio_0"]
