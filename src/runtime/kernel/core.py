@@ -601,7 +601,7 @@ def _run_watched_turns(loop: LoopCore) -> None:
 def _collect(loop: LoopCore) -> None:
     """Wait for something to do, and put what is due, and what events make ready, in the queue."""
     timers = loop.timers
-    if loop.inbound:
+    if loop.has_inbound:
         loop.take_inbound()
     if timers.fresh:
         timers.merge()

@@ -80,6 +80,7 @@ class Scheduler:
         "current",
         "debug",
         "handed_out",
+        "has_inbound",
         "inbound",
         "outside",
         "poller",
@@ -106,6 +107,8 @@ class Scheduler:
         self.ready_append: Callable[[Runnable], object] = self.ready.append
         # What other threads have queued beyond ``_CROWDED``: it waits for a later turn.
         self.inbound: deque[Runnable] = deque()
+        # True while there is something in it: every turn asks, and a truth value is quicker asked.
+        self.has_inbound = False
         # Every task that has not ended: the loop keeps them alive.
         self.tasks: set[Any] = set()
         # What goes on in threads and processes, and will wake the loop when it has ended.
@@ -226,6 +229,7 @@ class Scheduler:
             handle.source_traceback = creation_stack()
         if (self.inbound or len(self.ready) >= _CROWDED) and self._is_to_wait():
             self.inbound.append(handle)
+            self.has_inbound = True
         else:
             self.ready_append(handle)
         self.wake()
@@ -247,6 +251,11 @@ class Scheduler:
         for _ in range(min(len(inbound), _CROWDED)):
             self.ready_append(inbound[0])
             inbound.popleft()
+        if not inbound:
+            self.has_inbound = False
+            # Another thread may have added something before that.
+            if inbound:
+                self.has_inbound = True
 
     # -- Waking up ---------------------------------------------------------------------------------
 
