@@ -338,35 +338,45 @@ def with_stores_that_exchange(text: str) -> str:
 
 PATHS_OF_SOURCES = r"""
 /* Return the path of the source of a module: it lies beside the module. Else return `path`. */
+/* What was found for each module, by its globals, which last: see with_lasting_globals(). */
+#define MOST_MODULES 256
+static struct {
+    PyObject *globals;
+    const char *path;
+} known_sources[MOST_MODULES];
+
 static const char *path_of_source(const char *path, PyObject *globals)
 {
     PyObject *type, *value, *traceback;
     const char *name = strrchr(path, '/');
     const char *found = NULL;
+    size_t place = ((size_t)globals >> 4) % MOST_MODULES;
+    size_t left = MOST_MODULES;
 
     if (globals == NULL || name == NULL)
         return path;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyObject *source = PyDict_GetItemString(globals, "__source__");
-    if (source == NULL) {
-        PyObject *module = PyDict_GetItemString(globals, "__file__");
-        if (module != NULL && PyUnicode_Check(module)) {
-            Py_ssize_t size = PyUnicode_GetLength(module);
-            Py_ssize_t end = PyUnicode_FindChar(module, '/', 0, size, -1);
-            PyObject *folder = end >= 0 ? PyUnicode_Substring(module, 0, end) : NULL;
-            source = folder != NULL ? PyUnicode_FromFormat("%U%s", folder, name) : NULL;
-            Py_XDECREF(folder);
-        }
-        if (source != NULL) {
-            /* The module keeps it, so that the text lasts. */
-            int kept = PyDict_SetItemString(globals, "__source__", source);
-            Py_DECREF(source);
-            if (kept < 0)
-                source = NULL;
-        }
+    for (; left > 0 && known_sources[place].globals != NULL; left--) {
+        if (known_sources[place].globals == globals)
+            return known_sources[place].path;
+        place = (place + 1) % MOST_MODULES;
     }
-    if (source != NULL && PyUnicode_Check(source))
-        found = PyUnicode_AsUTF8(source);
+    if (left == 0)
+        return path;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *module = PyDict_GetItemString(globals, "__file__");
+    if (module != NULL && PyUnicode_Check(module)) {
+        Py_ssize_t size = PyUnicode_GetLength(module);
+        Py_ssize_t end = PyUnicode_FindChar(module, '/', 0, size, -1);
+        PyObject *folder = end >= 0 ? PyUnicode_Substring(module, 0, end) : NULL;
+        /* Never released, so that the text lasts. */
+        PyObject *source = folder != NULL ? PyUnicode_FromFormat("%U%s", folder, name) : NULL;
+        Py_XDECREF(folder);
+        found = source != NULL ? PyUnicode_AsUTF8(source) : NULL;
+    }
+    if (found != NULL) {
+        known_sources[place].path = found;
+        known_sources[place].globals = globals;
+    }
     PyErr_Restore(type, value, traceback);
     return found != NULL ? found : path;
 }
