@@ -8,7 +8,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 from runtime.kernel.describe import described
-from runtime.kernel.future import FutureCore, cancel_future, finish_future, init_future
+from runtime.kernel.future import (
+    FutureCore,
+    cancel_future,
+    finish_future,
+    init_future,
+    plain_futures,
+)
 from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.seconds import NEVER
 from runtime.kernel.timers import TimerHeap
@@ -57,3 +63,6 @@ class Alarm(FutureCore):
 
     def __repr__(self) -> str:
         return described("Alarm", self.describe_state, self.describe_briefly)
+
+
+plain_futures.add(Alarm)

@@ -25,6 +25,7 @@ from runtime.kernel.future import (
     failure_of,
     finish_future,
     init_future,
+    plain_futures,
 )
 from runtime.kernel.handles import Handle
 from runtime.kernel.poller import READ, WRITE, Watcher
@@ -52,6 +53,9 @@ class Readiness(FutureCore):
     def __repr__(self) -> str:
         name = f"Readiness of {self._watcher!r}"
         return described(name, self.describe_state, self.describe_briefly)
+
+
+plain_futures.add(Readiness)
 
 
 def _await_readiness(readiness: Readiness | None) -> Generator[Any, None, Any]:

@@ -290,6 +290,10 @@ class FutureCore(Runnable):
         return [self._state.lower()]
 
 
+plain_futures: Final[set[type]] = {FutureCore}
+"""The classes of futures whose ``cancel()`` comes to no other future, and runs no foreign code."""
+
+
 def refuse_second_init(self: FutureCore) -> None:
     """Raise RuntimeError when ``__init__`` is called again: it would lose who waits."""
     if getattr(self, "_loop", None) is not None:

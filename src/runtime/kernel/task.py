@@ -43,6 +43,7 @@ from runtime.kernel.future import (
     fail_future,
     finish_future,
     init_future,
+    plain_futures,
     refuse_second_init,
     subscribe,
     unsubscribe,
@@ -59,6 +60,7 @@ _Context: Final = Context
 _copy_context: Final = copy_context
 _current_tasks: Final = current_tasks
 _writes_thread_state: Final = writes_thread_state
+_plain_futures: Final = plain_futures
 _CoroutineType: Final = CoroutineType
 _CO_ITERABLE_COROUTINE: Final = 0x100
 # asyncio took generators for coroutines until Python 3.12.
@@ -147,6 +149,8 @@ class TaskCore(FutureCore):
         cancelling = self._loop.cancelling
         if cancelling is not None:
             cancelling.append((self, msg))
+        elif type(self._awaited) in _plain_futures:
+            _pass_on(self, msg)  # It goes no further, as is usual.
         else:
             _begin_cancelling(self, msg)
         return True

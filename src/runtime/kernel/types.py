@@ -14,7 +14,7 @@ from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 from runtime.kernel.describe import described
-from runtime.kernel.future import FutureCore
+from runtime.kernel.future import FutureCore, plain_futures
 from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.task import TaskCore
 from runtime.kernel.uncopyable import refuse_copy
@@ -98,6 +98,9 @@ class Future(FutureCore, _Subscriptable[T]):
 
     def __repr__(self) -> str:
         return described(type(self).__name__, self.describe_state, self.describe_briefly)
+
+
+plain_futures.add(Future)
 
 
 class Task(TaskCore, Future[T_co]):  # type: ignore[type-var]  # nobody sets its result
