@@ -571,18 +571,9 @@ def _cleaned(text: str) -> str:
 
 def _afterwards(subject: Any) -> str:
     """Return what the call may have changed of its object."""
-    told = []
-    for question in (
-        "get_debug",
-        "get_write_buffer_limits",
-        "get_name",
-        "when",
-        "get_exception_handler",
-    ):
-        ask = getattr(subject, question, None)
-        if ask is not None:
-            told.append(f"{question}: {type(ask()).__name__} {ask()!r}")
-    return "; ".join(told)
+    questions = ("get_debug", "get_write_buffer_limits", "get_name", "get_exception_handler")
+    asked = [(name, getattr(subject, name, None)) for name in questions]
+    return "; ".join(f"{name}: {ask()!r}" for name, ask in asked if ask is not None)
 
 
 async def _outcome(scene: Scene, case: Case, index: int | None) -> str:
