@@ -99,6 +99,8 @@ class EndOfRun:
                 cancel_all(loop, to_cancel)
                 self._wait_for(tasks)
                 self._report_errors(to_cancel)
+                # What they raised has tracebacks, which may lead to this frame.
+                del tasks, to_cancel
                 if loop.asyncgens().anything_left():
                     self._run(loop.close_asyncgens())
                 continue
@@ -142,11 +144,14 @@ class EndOfRun:
         return True
 
     def _wait_for(self, tasks: Collection[Any]) -> None:
-        """Run the loop until tasks have ended, however often it is stopped or left meanwhile."""
+        """Run the loop until tasks have ended, however often it is stopped or left meanwhile.
+
+        No local variable holds a task afterwards: what a task raised has a traceback, which may
+        lead to this frame, and the loop would be part of a reference cycle.
+        """
         loop = self._loop
         self._left = {task for task in tasks if not task.done()}
-        for task in self._left:
-            task.add_done_callback(self._on_end)
+        self._call_back()
         loop.call_soon(self._count_down, _TURNS)
         while self._left:
             try:
@@ -157,10 +162,18 @@ class EndOfRun:
                 recover_tasks(loop, self._left)
                 if self._from_outside:
                     # What was interrupted may have been about to wake one that cleans up.
-                    for task in self._left:
-                        task.cancel()
+                    self._cancel_left()
             # The callback of one of them may be what an exception has kept from being called.
             self._left = {task for task in self._left if not task.done()}
+        del tasks
+
+    def _call_back(self) -> None:
+        for task in self._left:
+            task.add_done_callback(self._on_end)
+
+    def _cancel_left(self) -> None:
+        for task in self._left:
+            task.cancel()
 
     def _on_end(self, task: Any) -> None:
         self._left.discard(task)
