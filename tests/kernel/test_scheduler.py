@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -329,7 +329,7 @@ def test_a_failing_exception_handler(
     assert "whose repr() raised Failing" in caplog.text
 
     class Broken(runtime.Loop):
-        def default_exception_handler(self, context: dict[str, Any]) -> None:
+        def default_exception_handler(self, context: Mapping[str, Any]) -> None:
             raise Failing("in the default")
 
     broken = Broken()
