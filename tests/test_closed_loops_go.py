@@ -235,3 +235,22 @@ def test_a_closed_loop_refuses_work_as_before() -> None:
     with pytest.raises(RuntimeError, match="Event loop is closed"):
         future.set_result(None)
     assert "closed=True" in repr(loop)
+
+
+@pytest.mark.parametrize("until", ["done", "idle"])
+@pytest.mark.parametrize("kind", [ZeroDivisionError, SystemExit, KeyboardInterrupt])
+def test_what_ended_the_run_is_not_reported_as_well(
+    kind: type[BaseException], until: Literal["done", "idle"]
+) -> None:
+    reports: list[object] = []
+
+    async def main() -> None:
+        await runtime.sleep(0)
+        raise kind
+
+    with runtime.Runner() as runner:
+        runner.get_loop().set_exception_handler(lambda _, context: reports.append(context))
+        with contextlib.suppress(kind):
+            runner.run(main(), until=until)
+        gc.collect()
+        assert reports == []

@@ -148,6 +148,10 @@ class Runner:
             if interrupts.count > 0 and task.uncancel() == 0:
                 raise KeyboardInterrupt() from None
             raise
+        except BaseException:
+            if task.done() and not task.cancelled():
+                task.exception()  # The caller gets it: it is not one that nobody has retrieved.
+            raise
         finally:
             interrupts.held = True
             if interrupts.count > 1 and not task.done():
