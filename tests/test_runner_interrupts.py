@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import logging
+import sys
 from collections.abc import AsyncGenerator, Callable, Iterator
 
 import pytest
@@ -19,10 +21,19 @@ from tests.support.programs import run_program
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*was never awaited:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 INTERRUPTS = [raise_interrupted, press_ctrl_c]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Log nothing, and report nothing that cannot be raised: pytest keeps both until the end.
+
+    Tracebacks would keep the loops, and the more there are, the more moments each run has.
+    """
+    monkeypatch.setattr(logging.getLogger("asyncio"), "disabled", True)
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
 
 
 async def count() -> AsyncGenerator[int, None]:

@@ -33,7 +33,8 @@ class AsyncGenerators:
     """
 
     def __init__(self, loop: Host) -> None:
-        self._loop = loop
+        # Weakly: the loop holds this object, and generators do, which may live longer than it.
+        self._loop = weakref.ref(loop)
         self._closing: set[Any] = set()
         # In the order of their first iteration.
         self._alive: weakref.WeakKeyDictionary[AsyncGenerator[Any, Any], None] = (
@@ -45,7 +46,7 @@ class AsyncGenerators:
         """Take note of a generator whose first item is asked for."""
         if self._shut_down:
             warnings.warn(
-                f"asynchronous generator {generator!r} was started after {self._loop!r} had "
+                f"asynchronous generator {generator!r} was started after {self._loop()!r} had "
                 "shut its generators down: nobody will finish it",
                 ResourceWarning,
                 stacklevel=2,
@@ -59,15 +60,18 @@ class AsyncGenerators:
         For whatever thread the garbage collector runs in.
         """
         self._alive.pop(generator, None)
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._close_dropped, generator)
+        loop = self._loop()
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._close_dropped, generator)
 
     def _close_dropped(self, generator: AsyncGenerator[Any, Any]) -> None:
         self.close_in_task(generator.aclose())
 
     def close_in_task(self, closing: Any) -> Any:
         """Return a task of the loop's own that runs an awaitable which closes a generator."""
-        task = self._loop.create_task(closing)
+        loop = self._loop()
+        assert loop is not None  # It runs.
+        task = loop.create_task(closing)
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
         return task

@@ -495,7 +495,6 @@ class LoopCore(Scheduler):
     def _give_back(self) -> None:
         self.tasks.clear()
         self.outside.clear()
-        self._asyncgens = None
         if self._refusal is None:
             self.refuse_work(_CLOSED)
         self.release()

@@ -29,7 +29,6 @@ and ``Modules/_remote_debugging`` of CPython 3.14.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import itertools
 import os
@@ -58,7 +57,7 @@ running_loops: dict[int, Any] = {}
 Looking here is cheaper than asking asyncio, which up to 3.11 asks the system for the process.
 """
 
-_loops: weakref.WeakSet[Any] = weakref.WeakSet()
+_loops: set[weakref.ref[Any]] = set()
 
 current_tasks: dict[Any, Any] | None = None
 """asyncio's dictionary of the current task of each loop, up to Python 3.13."""
@@ -154,9 +153,7 @@ else:
 
 def _every_loop() -> list[Any]:
     """Return the loops that live: others may come and go meanwhile, in any thread."""
-    while True:
-        with contextlib.suppress(RuntimeError):
-            return list(_loops)
+    return [loop for reference in _loops.copy() if (loop := reference()) is not None]
 
 
 class _EveryTask(weakref.WeakSet[Any]):
@@ -187,7 +184,9 @@ def _registered_tasks() -> list[weakref.WeakSet[Any]]:
 
 def show_tasks_of(loop: HasTasks) -> None:
     """Let ``asyncio.all_tasks()`` see the tasks of ``loop`` for as long as the loop lives."""
-    _loops.add(loop)
+    # Not a WeakSet, which removes in Python: the handler of a signal that raised in there would
+    # have it keep what is dead for ever.
+    _loops.add(weakref.ref(loop, _loops.discard))
 
 
 def _show_our_tasks() -> None:
