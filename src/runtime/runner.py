@@ -150,7 +150,8 @@ class Runner:
             raise
         except BaseException:
             if task.done() and not task.cancelled():
-                task.exception()  # The caller gets it: it is not one that nobody has retrieved.
+                # The caller gets it. To ask for it would take the frames of the run from it.
+                task._log_traceback = False
             raise
         finally:
             interrupts.held = True
