@@ -1,126 +1,16 @@
-"""Interrupts while a run begins and ends: afterwards the loop runs, or it never did.
-
-Each test interrupts a piece of code at every moment of it at which the handler of a signal can run.
-"""
+"""Interrupts while a run begins and ends, in processes of their own."""
 
 from __future__ import annotations
 
-import _thread
-import asyncio
-import logging
-import sys
-from collections.abc import AsyncGenerator, Callable, Iterator
-
 import pytest
 
-import runtime
-from tests.support.interrupts import Interrupted, every_moment, press_ctrl_c, raise_interrupted
 from tests.support.programs import run_program
 
-# An interrupt between two steps drops what the first of them made, and tasks that never began.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*was never awaited:RuntimeWarning"),
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-]
 
-INTERRUPTS = [raise_interrupted, press_ctrl_c]
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Log nothing, and report nothing that cannot be raised: pytest keeps both until the end.
-
-    Tracebacks would keep the loops, and the more there are, the more moments each run has.
-    """
-    monkeypatch.setattr(logging.getLogger("asyncio"), "disabled", True)
-    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
-
-
-async def count() -> AsyncGenerator[int, None]:
-    try:
-        yield 1
-    finally:
-        await asyncio.sleep(0)
-
-
-async def main() -> int:
-    task = asyncio.ensure_future(asyncio.sleep(3600))
-    generator = count()
-    await anext(generator)
-    await asyncio.sleep(0)
-    return 1 + task.done()
-
-
-def run_it() -> None:
-    assert runtime.run(main()) == 1
-
-
-def with_a_runner() -> None:
-    with runtime.Runner() as runner:
-        assert runner.run(main()) == 1
-
-
-def until_idle() -> None:
-    assert runtime.run(asyncio.sleep(0, 1), until="idle") == 1
-
-
-@pytest.mark.parametrize("work", [run_it, with_a_runner, until_idle])
-@pytest.mark.parametrize("interrupt", INTERRUPTS)
-def test_a_run(work: Callable[[], None], interrupt: Callable[[], None]) -> None:
-    for _ in every_moment(interrupt, work, KeyboardInterrupt):
-        assert runtime.run(asyncio.sleep(0, "as if nothing had happened"))
-
-
-@pytest.mark.parametrize("interrupt", INTERRUPTS)
-def test_making_and_closing_a_loop(interrupt: Callable[[], None]) -> None:
-    def work() -> None:
-        loop = runtime.new_event_loop()
-        try:
-            assert not loop.is_running()
-        finally:
-            loop.close()
-
-    for _ in every_moment(interrupt, work, KeyboardInterrupt):
-        pass
-
-
-@pytest.fixture
-def loop() -> Iterator[runtime.Loop]:
-    loop = runtime.new_event_loop()
-    yield loop
-    loop.close()
-
-
-@pytest.mark.parametrize("interrupt", INTERRUPTS)
-def test_running_a_loop_until_a_future_is_done(
-    loop: runtime.Loop, interrupt: Callable[[], None]
-) -> None:
-    never = loop.create_future()
-
-    def work() -> None:
-        loop.call_soon(loop.stop)
-        with pytest.raises(RuntimeError, match="stopped before"):
-            loop.run_until_complete(never)
-
-    for _ in every_moment(interrupt, work, KeyboardInterrupt):
-        assert not loop.is_running()
-        # Nothing of it is left that would stop a later run, or keep it from being woken.
-        loop.call_soon(loop.stop)
-        loop.run_forever()
-        _thread.start_new_thread(loop.call_soon_threadsafe, (loop.stop,))
-        loop.run_forever()
-
-
-def test_closing_a_loop_is_finished_by_closing_it_again() -> None:
-    loops: list[runtime.Loop] = []
-
-    def work() -> None:
-        loop = runtime.new_event_loop()
-        loops[:] = [loop]
-        loop.close()
-
-    for _ in every_moment(raise_interrupted, work, Interrupted, settle=lambda: loops[0].close()):
-        assert loops[0].is_closed()
+def test_interrupts_at_every_moment() -> None:
+    done = run_program("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/runner_interrupts.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "11 passed" in done.stdout
 
 
 @pytest.mark.slow
