@@ -87,7 +87,8 @@ def test_an_asyncio_with_other_internals() -> None:
 )
 def test_an_interpreter_that_is_too_old_or_unknown(version: tuple[int, int], message: str) -> None:
     code = f"""
-import sys, setuptools.command.bdist_wheel, setuptools.command.build_ext, setuptools.command.build_py
+import setuptools.command.bdist_wheel, setuptools.command.build_ext
+import setuptools.command.build_py, sys
 sys.version_info = ({version[0]}, {version[1]}, 0, "final", 0)
 sys.argv = ["setup.py", "--name"]
 exec(compile(open("setup.py").read(), "setup.py", "exec"), {{"__name__": "__main__"}})
