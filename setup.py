@@ -185,7 +185,6 @@ def translate() -> None:
     )
     mend(library)
     mend_header(library.with_suffix(".h"))
-    document(library)
     complete = {extension.name: extension for extension in translated}
     for extension in NATIVE:
         vars(extension).update(vars(complete[extension.name]))
@@ -195,7 +194,7 @@ def translate() -> None:
 
 
 def mend(source: Path) -> None:
-    """Mend what mypyc has written in six respects; the functions below say which.
+    """Mend what mypyc has written in seven respects; the functions below say which.
 
     Raises RuntimeError when one of them is not what it was: this mypyc is another one.
     """
@@ -206,6 +205,7 @@ def mend(source: Path) -> None:
         with_stores_that_exchange,
         with_paths_of_sources,
         with_weak_references,
+        with_docstrings,
     )
     _repair(source, repairs)
 
@@ -337,7 +337,6 @@ def with_stores_that_exchange(text: str) -> str:
 
 
 PATHS_OF_SOURCES = r"""
-/* Return the path of the source of a module: it lies beside the module. Else return `path`. */
 /* What was found for each module, by its globals, which last: see with_lasting_globals(). */
 #define MOST_MODULES 256
 static struct {
@@ -345,6 +344,7 @@ static struct {
     const char *path;
 } known_sources[MOST_MODULES];
 
+/* Return the path of the source of a module: it lies beside the module. Else return `path`. */
 static const char *path_of_source(const char *path, PyObject *globals)
 {
     PyObject *type, *value, *traceback;
@@ -445,12 +445,8 @@ Edits = dict[int, tuple[int, str]]
 """What replaces parts of a text: by where a part begins, where it ends, and the replacement."""
 
 
-def document(source: Path) -> None:
-    """Put the docstrings into what mypyc has written, which has the signatures only.
-
-    Raises RuntimeError when a public one has no place there: this mypyc is another one.
-    """
-    text = source.read_text()
+def with_docstrings(text: str) -> str:
+    """Have the classes, functions and properties their docstrings; mypyc writes signatures only."""
     edits: Edits = {}
     for path in COMPILED:
         module = Path(path).stem
@@ -464,7 +460,7 @@ def document(source: Path) -> None:
     for begin, (end, replacement) in sorted(edits.items()):
         parts += [text[done:begin], replacement]
         done = end
-    source.write_text("".join([*parts, text[done:]]))
+    return "".join([*parts, text[done:]])
 
 
 def _document_class(text: str, edits: Edits, module: str, node: ast.ClassDef) -> None:
@@ -500,7 +496,7 @@ def _document(text: str, edits: Edits, marker: str, node: ast.ClassDef | ast.Fun
     if begin >= 0 and place >= 0:
         edits[place] = edit
     elif not node.name.startswith("_"):
-        raise RuntimeError(f"There is no place for the docstring of {marker}")
+        raise ValueError(f"there is no place for the docstring of {marker}")
 
 
 class BuildPackage(build_py):

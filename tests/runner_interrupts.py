@@ -11,12 +11,18 @@ import _thread
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 import runtime
-from tests.support.interrupts import Interrupted, every_moment, press_ctrl_c, raise_interrupted
+from tests.support.interrupts import (
+    Interrupted,
+    every_moment,
+    press_ctrl_c,
+    program,
+    raise_interrupted,
+)
 
 # An interrupt between two steps drops what the first of them made, and tasks that never began.
 pytestmark = [
@@ -37,19 +43,8 @@ def nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
 
 
-async def count() -> AsyncGenerator[int, None]:
-    try:
-        yield 1
-    finally:
-        await asyncio.sleep(0)
-
-
 async def main() -> int:
-    task = asyncio.ensure_future(asyncio.sleep(3600))
-    generator = count()
-    await anext(generator)
-    await asyncio.sleep(0)
-    return 1 + task.done()
+    return await program(0)
 
 
 def run_it() -> None:

@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from types import FrameType
 
 from runtime.kernel.registry import running_loops
@@ -34,6 +34,23 @@ def raise_interrupted() -> None:
 def press_ctrl_c() -> None:
     """Have SIGINT handled here and now, by whatever handler is installed."""
     signal.raise_signal(signal.SIGINT)
+
+
+async def count() -> AsyncGenerator[int, None]:
+    """Yield once; the end of a run has to close it."""
+    try:
+        yield 1
+    finally:
+        await asyncio.sleep(0)
+
+
+async def program(pause: float) -> int:
+    """Return 1, leaving a task and an asynchronous generator to the end of the run."""
+    task = asyncio.ensure_future(asyncio.sleep(3600))
+    generator = count()
+    await anext(generator)
+    await asyncio.sleep(pause)
+    return 1 + task.done()
 
 
 MOMENTS = ("call", "c_return", "c_exception")

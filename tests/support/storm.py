@@ -19,11 +19,11 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from types import FrameType
 
 import runtime
-from tests.support.interrupts import Interrupted, State
+from tests.support.interrupts import Interrupted, State, program
 
 _TOGETHER = 50
 """Runs after which the collector has to find what was dropped between two steps."""
@@ -32,19 +32,8 @@ _PATIENCE = 20.0
 """Seconds for one run, after which it hangs; and for threads of the executor to end."""
 
 
-async def count() -> AsyncGenerator[int, None]:
-    try:
-        yield 1
-    finally:
-        await asyncio.sleep(0)
-
-
 async def main() -> int:
-    task = asyncio.ensure_future(asyncio.sleep(3600))
-    generator = count()
-    await anext(generator)
-    await asyncio.sleep(0.0002)
-    return 1 + task.done()
+    return await program(0.0002)
 
 
 async def main_with_threads() -> int:

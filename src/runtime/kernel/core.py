@@ -615,8 +615,7 @@ def _collect(loop: LoopCore) -> None:
         timeout = timers.wait_time(loop.time()) if timers.heap or timers.ordered else -1.0
         if loop.until_idle or (
             timeout < 0
-            and (loop.debug or loop.reports_deadlocks)
-            and loop.reports_deadlocks is not False
+            and (loop.debug if loop.reports_deadlocks is None else loop.reports_deadlocks)
         ):
             timeout = checked_wait(loop, loop.own_threads(), timeout, not loop.until_idle)
         loop.waiting = True

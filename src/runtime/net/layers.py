@@ -225,6 +225,16 @@ class Lower:
         """Begin: tell the upper part that it is connected as soon as it is, and receive."""
         raise NotImplementedError
 
+    def announce_end(self, upper: Upper) -> None:
+        """Tell ``upper`` that the peer sends no more; close, unless it goes on to send."""
+        goes_on = False
+        try:
+            goes_on = upper.ended()
+        finally:
+            # Also on KeyboardInterrupt: the end is announced once.
+            if not goes_on:
+                self.close()
+
     def write(self, data: Any) -> None:
         """Send a bytes-like object: at once what can be sent, and the rest later, in order.
 

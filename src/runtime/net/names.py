@@ -102,17 +102,11 @@ def literal_address(
         return None
     text = host.decode("idna") if isinstance(host, bytes) else host
     if family in (socket.AF_UNSPEC, socket.AF_INET) and ":" not in text:
-        try:
-            socket.inet_pton(socket.AF_INET, text)
-        except (OSError, ValueError):
-            return None
-        return socket.AF_INET, kind, proto, "", (text, port)
+        is_ours = _is_address(text, socket.AF_INET)
+        return (socket.AF_INET, kind, proto, "", (text, port)) if is_ours else None
     if family in (socket.AF_UNSPEC, socket.AF_INET6) and "%" not in text:
-        try:
-            socket.inet_pton(socket.AF_INET6, text)
-        except (OSError, ValueError):
-            return None
-        return socket.AF_INET6, kind, proto, "", (text, port, 0, 0)
+        is_ours = _is_address(text, socket.AF_INET6)
+        return (socket.AF_INET6, kind, proto, "", (text, port, 0, 0)) if is_ours else None
     return None
 
 
@@ -124,11 +118,16 @@ def check_host(host: object) -> None:
 
 
 def _check_port(port: object) -> None:
-    """Raise OverflowError for a number that is no port: the system would take it modulo 65536."""
+    """As ``_check_number``, for a port as ``getaddrinfo`` takes it."""
     try:
         number = int(port) if isinstance(port, (int, str, bytes)) else 0
     except ValueError:
         return  # The name of a service.
+    _check_number(number, port)
+
+
+def _check_number(number: int, port: object) -> None:
+    """Raise OverflowError for a number that is no port: the system would take it modulo 65536."""
     if not 0 <= number <= 65535:
         raise OverflowError(f"port must be 0-65535, not {port!r}")
 
@@ -191,8 +190,7 @@ def needs_lookup(family: int, address: Any) -> bool:
     host, port = address[:2]
     if not hasattr(port, "__index__") or not _is_name(host):
         return False
-    if not 0 <= operator.index(port) <= 65535:
-        raise OverflowError(f"port must be 0-65535, not {port!r}")
+    _check_number(operator.index(port), port)
     return True
 
 

@@ -72,10 +72,8 @@ def receive(loop: LoopCore, sock: Any, size: Any) -> bytes | Readiness:
     """
     if type(sock) is not _Socket or type(size) is not int or not 0 < size <= _MOST:
         return _receive_by_method(loop, sock, size)
-    if sock.gettimeout() != 0:
-        return _receive_by_method(loop, sock, size)
     fd: int = sock.fileno()
-    if fd < 0:
+    if fd < 0 or sock.gettimeout() != 0:
         return _receive_by_method(loop, sock, size)
     watcher = loop.poller.watcher(fd)
     if not isinstance(watcher, DescriptorWatcher):

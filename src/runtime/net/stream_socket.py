@@ -219,13 +219,7 @@ class StreamSocket(Watcher, Lower):
         self._reading = False
         self._input_ended = True
         self._watch()
-        goes_on = False
-        try:
-            goes_on = upper.ended()
-        finally:
-            # Also on KeyboardInterrupt: the end is announced once.
-            if not goes_on:
-                self.close()
+        self.announce_end(upper)
 
     def pause_reading(self) -> None:
         if self._reading:

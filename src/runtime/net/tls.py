@@ -319,13 +319,7 @@ class TLSLayer(Upper, Lower):
 
     def _end_by_notice(self, upper: Upper) -> None:
         self._peer_closed = True
-        goes_on = False
-        try:
-            goes_on = upper.ended()
-        finally:
-            # Also on KeyboardInterrupt: the end is announced once.
-            if not goes_on:
-                self.close()
+        self.announce_end(upper)
 
     def ended(self) -> bool:
         self._input_ended = True
