@@ -191,13 +191,17 @@ def test_the_handler_of_a_signal_that_came_just_before_the_poll(
 ) -> None:
     """The C library's function does not look for signals: that is left to the loop."""
     send_signal = ctypes.CDLL(None)["raise"]
+    # It has begun when the signal comes: where Python code runs the callbacks, that is soon.
+    sleeper = loop.create_task(asyncio.sleep(30))
+    loop.run_until_complete(asyncio.sleep(0))
     loop.call_soon(receivers.send)
     loop.call_soon(send_signal, int(signal.SIGUSR1))
     if busy:
         loop.call_soon(loop.call_soon, int)  # So that the next poll does not wait.
     with pytest.raises(Handled):
-        loop.run_until_complete(asyncio.sleep(30))
+        loop.run_until_complete(sleeper)
     receivers.run()
+    sleeper.cancel()
 
 
 # -- The wait itself -------------------------------------------------------------------------------

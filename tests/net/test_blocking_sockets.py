@@ -76,7 +76,7 @@ def test_receiving_waits_beside_the_loop(
             found.append(await task)
         assert found == [b"abc", 3, (b"abc", None), (3, None)]
 
-    runtime.run(main())
+    runtime.run(main(), debug=False)
     assert one.gettimeout() == timeout
 
 
@@ -95,7 +95,7 @@ def test_sending_more_than_fits(
         await task
         assert received == DATA
 
-    runtime.run(main())
+    runtime.run(main(), debug=False)
     assert one.gettimeout() == timeout
 
 
@@ -114,7 +114,7 @@ def test_accepting_and_connecting(timeout: float | None) -> None:
                 assert connection.gettimeout() == 0
             assert client.gettimeout() == listener.gettimeout() == timeout
 
-    runtime.run(main())
+    runtime.run(main(), debug=False)
 
 
 def test_sending_a_file(
@@ -136,7 +136,7 @@ def test_sending_a_file(
         assert received == DATA
         assert one.gettimeout() == timeout
 
-    runtime.run(main())
+    runtime.run(main(), debug=False)
 
 
 def test_datagrams(timeout: float | None) -> None:
@@ -154,4 +154,4 @@ def test_datagrams(timeout: float | None) -> None:
             assert await loop.sock_sendto(one, b"ping", two.getsockname()) == 4
             assert await task == (b"ping", one.getsockname())
 
-    runtime.run(main())
+    runtime.run(main(), debug=False)
