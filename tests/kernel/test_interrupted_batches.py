@@ -168,6 +168,29 @@ def test_several_in_a_row(loop: Any, receivers: Receivers) -> None:
         other.close()
 
 
+def test_a_task_whose_coroutine_was_closed_ends_once_what_it_waits_for_does(loop: Any) -> None:
+    awaited = loop.create_future()
+
+    async def wait() -> None:
+        await awaited
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    task = loop.create_task(wait())
+    loop.run_until_complete(asyncio.sleep(0))
+    task.get_coro().close()
+    loop.call_soon(interrupt)
+    sleeper = loop.create_task(asyncio.sleep(30))
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(sleeper)
+    sleeper.cancel()
+    assert not task.done()
+    awaited.set_result(None)
+    with pytest.raises(RuntimeError, match="already awaited"):
+        loop.run_until_complete(task)
+
+
 # -- Signals ---------------------------------------------------------------------------------------
 
 

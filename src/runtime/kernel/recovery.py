@@ -29,12 +29,13 @@ def recover_tasks(loop: Scheduler, waited_for: Iterable[Any] = ()) -> None:
         if not isinstance(task, TaskCore) or task.done() or id(task) in queued:
             continue
         awaited = task.waits_for()
-        if getattr(task.get_coro(), "cr_frame", task) is None:
-            loop.tasks.discard(task)
-            cancel_future(task, None)  # Its coroutine has ended, and with what, is lost.
-        elif awaited is None:
-            task.cancel()
-            loop.ready_append(task)
+        if awaited is None:
+            if getattr(task.get_coro(), "cr_frame", task) is None:
+                loop.tasks.discard(task)
+                cancel_future(task, None)  # Its coroutine has ended, and with what, is lost.
+            else:
+                task.cancel()
+                loop.ready_append(task)
         elif not isinstance(awaited, FutureCore):
             continue
         elif awaited.done():

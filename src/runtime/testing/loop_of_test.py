@@ -412,10 +412,15 @@ async def _close(tasks: Collection[Any]) -> None:
                 break
             else:
                 break
+        # One that waits for a task that swallows its cancellation ends with that one.
+        task.add_done_callback(_retrieve)
         task.cancel()
     for _ in range(_TURNS):
         if not all(task.done() for task in tasks):
             await sleep(0)
-    for task in tasks:
-        if task.done() and not task.cancelled():
-            task.exception()  # That its coroutine was closed.
+
+
+def _retrieve(task: Any) -> None:
+    """Take the exception of a task whose coroutine was closed, which says no more than that."""
+    if not task.cancelled():
+        task.exception()
