@@ -40,28 +40,28 @@ from setuptools.command.build_py import build_py
 # when it is never awaited), when it defines a class that users subclass, subscript or refer to
 # weakly (a compiled class can do none of these), or when nothing in it runs often.
 COMPILED = (
-    "src/runtime/kernel/seconds.py",
+    "src/runtime/kernel/arguments/seconds.py",
     "src/runtime/kernel/handles.py",
     "src/runtime/kernel/timers.py",
-    "src/runtime/kernel/backlog.py",
+    "src/runtime/kernel/write_buffer.py",
     "src/runtime/kernel/poller.py",
     "src/runtime/kernel/scheduler.py",
     "src/runtime/kernel/future.py",
     "src/runtime/kernel/task.py",
-    "src/runtime/kernel/alarm.py",
+    "src/runtime/kernel/sleep_future.py",
     "src/runtime/kernel/descriptors.py",
     "src/runtime/kernel/core.py",
-    "src/runtime/net/layers.py",
-    "src/runtime/net/receive_buffer.py",
-    "src/runtime/net/stream_socket.py",
-    "src/runtime/net/stream_end.py",
-    "src/runtime/net/protocol_end.py",
-    "src/runtime/net/tls.py",
-    "src/runtime/net/transport_lower.py",
-    "src/runtime/net/datagram_batch.py",
-    "src/runtime/net/datagram_transport.py",
-    "src/runtime/net/datagram_queue.py",
-    "src/runtime/net/socket_calls.py",
+    "src/runtime/net/connection/layers.py",
+    "src/runtime/net/connection/receive_buffer.py",
+    "src/runtime/net/connection/stream_socket.py",
+    "src/runtime/net/connection/stream_adapter.py",
+    "src/runtime/net/connection/protocol_adapter.py",
+    "src/runtime/net/connection/tls.py",
+    "src/runtime/net/connection/transport_lower.py",
+    "src/runtime/net/datagrams/batch_size.py",
+    "src/runtime/net/datagrams/datagram_socket.py",
+    "src/runtime/net/datagrams/receive_queue.py",
+    "src/runtime/net/sockets/calls.py",
     "src/runtime/sync/gather_core.py",
     "src/runtime/system/pipe_ends.py",
     "src/runtime/system/read_end.py",
@@ -70,9 +70,12 @@ COMPILED = (
 
 # Without debugging information, which would hold the paths of the building machine.
 LEAF = Extension(
-    "runtime.kernel._leaf",
-    [f"src/runtime/kernel/_leaf{part}.c" for part in ("", "_epoll", "_internet", "_room")],
-    depends=["src/runtime/kernel/_leaf.h"],
+    "runtime.kernel.native._accelerator",
+    [
+        f"src/runtime/kernel/native/_accelerator{part}.c"
+        for part in ("", "_epoll", "_internet", "_room")
+    ],
+    depends=["src/runtime/kernel/native/_accelerator.h"],
     extra_compile_args=["-g0"],
 )
 
@@ -524,7 +527,7 @@ class BuildExtensions(build_ext):
         super().run()
 
     def build_extensions(self) -> None:
-        """Translate and build the modules, all or none of them, and the leaf."""
+        """Translate and build the modules, all or none of them, and the accelerator."""
         asked_for = self.extensions
         self.extensions = []
         if NATIVE[0] in asked_for:

@@ -117,10 +117,10 @@ def facts(name: str) -> dict[str, Any]:
     package: Any = importlib.import_module(package_name)
     found: dict[str, Any] = {"version": package.__version__}
     if package_name == "runtime":
-        leaf: Any = importlib.import_module("runtime.kernel.leaf")
+        accelerator: Any = importlib.import_module("runtime.kernel.native.accelerator")
         found |= {
             "compiled": bool(package.compiled),
-            "leaf": bool(leaf.has_leaf),
+            "leaf": bool(accelerator.has_leaf),
             "folder": str(Path(package.__file__).parent),
         }
     return found

@@ -128,10 +128,10 @@ def test_private_names_stay_in_their_module(module: str) -> None:
         if source.partition(".")[0] == "runtime" and name.startswith("_") and name != "_leaf"
         if not name.startswith("__")
     ]
-    # The leaf is the one private module: its twin, leaf.py, chooses between the two.
+    # The leaf is the one private module: its twin, accelerator.py, chooses between the two.
     assert not private
     leaf_users = [name for source, name, _ in imports(module) if "_leaf" in (name, source[-5:])]
-    assert not leaf_users or module == "runtime.kernel.leaf"
+    assert not leaf_users or module == "runtime.kernel.native.accelerator"
 
 
 @pytest.mark.parametrize("module", sorted(FILES))

@@ -27,13 +27,13 @@ pytestmark = [
 
 DESCRIBE = """
 import runtime
-from runtime.kernel import leaf
+from runtime.kernel.native import accelerator
 async def answer():
     return 42
 async def main():
     return await runtime.create_task(answer())
 assert runtime.run(main()) == 42
-print(runtime.compiled, leaf.has_leaf)
+print(runtime.compiled, accelerator.has_leaf)
 """
 
 
@@ -106,8 +106,8 @@ class Installed:
 
 
 def break_leaf(tree: Path) -> None:
-    leaf = tree / "src/runtime/kernel/_leaf.c"
-    leaf.write_text(leaf.read_text() + "\nthis is not C\n")
+    accelerator = tree / "src/runtime/kernel/native/_accelerator.c"
+    accelerator.write_text(accelerator.read_text() + "\nthis is not C\n")
 
 
 def break_types(tree: Path) -> None:

@@ -47,7 +47,7 @@ def test_a_pure_package_says_nothing(package: Path) -> None:
     "name",
     [
         "_compiled__mypyc.cpython-310-x86_64-linux-gnu.so",
-        "kernel/_leaf.cpython-399-x86_64-linux-gnu.so",
+        "kernel/native/_accelerator.cpython-399-x86_64-linux-gnu.so",
     ],
 )
 def test_what_was_compiled_for_another_interpreter(package: Path, name: str) -> None:

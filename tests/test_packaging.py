@@ -73,10 +73,11 @@ async def main():
     await runtime.sleep(0)
 
 runtime.run(main())
-print(*map(has, ["net.endpoints", "net.tls", "net.streams", "subprocess", "system.pipes"]))
+print(*map(has, ["net.setup.protocol_api", "net.connection.tls", "net.connection.streams"]))
+print(*map(has, ["subprocess", "system.pipes"]))
 assert {"open_connection", "Process"} <= set(dir(runtime)) - set(vars(runtime))
 from runtime import open_connection
-print(*map(has, ["net.tls", "net.streams", "subprocess"]))
+print(*map(has, ["net.connection.tls", "net.connection.streams", "subprocess"]))
 assert vars(runtime)["open_connection"] is runtime.open_connection is open_connection
 runtime.Process
 print(has("subprocess"))
@@ -97,7 +98,7 @@ def test_what_a_test_patches_is_not_kept() -> None:
     program = """
 from unittest import mock
 import runtime
-with mock.patch("runtime.net.open_streams.open_connection") as patched:
+with mock.patch("runtime.net.setup.stream_api.open_connection") as patched:
     assert runtime.open_connection is patched
 print(runtime.open_connection.__name__)
 with mock.patch("runtime.start_server") as patched:

@@ -42,7 +42,7 @@ def default_handler() -> Iterator[None]:
 @pytest.fixture
 def unprintable_handler() -> Iterator[Any]:
     # Not signal.signal(), which takes the repr of the handler before on Python 3.11.
-    from runtime.kernel.signal_handlers import get_handler, set_handler
+    from runtime.kernel.signals import get_handler, set_handler
 
     handler = UnprintableHandler()
     before = get_handler(signal.SIGUSR1)
@@ -85,7 +85,7 @@ def test_the_program_may_ask_for_the_handler_meanwhile() -> None:
 
 
 def test_a_handler_of_the_programs_own_that_cannot_be_printed() -> None:
-    from runtime.kernel.signal_handlers import set_handler
+    from runtime.kernel.signals import set_handler
 
     handler = UnprintableHandler()
     set_handler(signal.SIGINT, handler)
@@ -108,7 +108,7 @@ def test_debug_mode_looks_at_no_handler(unprintable_handler: Any) -> None:
 
 
 def test_signal_handlers_of_a_loop_beside_one(unprintable_handler: Any) -> None:
-    from runtime.kernel.signal_handlers import get_handler, set_handler
+    from runtime.kernel.signals import get_handler, set_handler
 
     async def main() -> None:
         loop = runtime.get_running_loop()

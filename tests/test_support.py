@@ -32,7 +32,7 @@ def test_it():
 """,
     "left behind by the test: the running loop": """
 import threading
-from runtime.kernel.registry import running_loops
+from runtime.kernel.compat.registry import running_loops
 def test_it():
     running_loops[threading.get_ident()] = object()
 """,

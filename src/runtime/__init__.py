@@ -13,15 +13,23 @@ from subprocess import DEVNULL, PIPE, STDOUT
 from typing import TYPE_CHECKING
 
 from runtime.kernel import future as _future
-from runtime.kernel.call_graph import (
+from runtime.kernel.api.awaitables import (
+    create_task,
+    ensure_future,
+    isfuture,
+    run_coroutine_threadsafe,
+    wrap_future,
+)
+from runtime.kernel.api.call_graph import (
     FrameCallGraphEntry,
     FutureCallGraph,
     capture_call_graph,
     format_call_graph,
     print_call_graph,
 )
-from runtime.kernel.deadlock import DeadlockError
-from runtime.kernel.eager import create_eager_task_factory, eager_task_factory
+from runtime.kernel.api.eager_tasks import create_eager_task_factory, eager_task_factory
+from runtime.kernel.api.running import all_tasks, current_task
+from runtime.kernel.diagnostics.deadlock import DeadlockError
 from runtime.kernel.errors import (
     BrokenBarrierError,
     CancelledError,
@@ -35,17 +43,11 @@ from runtime.kernel.errors import (
     TimeoutError,
 )
 from runtime.kernel.handles import Handle
-from runtime.kernel.installation import warn_of_foreign_libraries as _warn_of_foreign_libraries
-from runtime.kernel.interop import (
-    create_task,
-    ensure_future,
-    isfuture,
-    run_coroutine_threadsafe,
-    wrap_future,
+from runtime.kernel.native.installation import (
+    warn_of_foreign_libraries as _warn_of_foreign_libraries,
 )
-from runtime.kernel.running import all_tasks, current_task
+from runtime.kernel.public_types import Future, Task
 from runtime.kernel.timers import TimerHandle
-from runtime.kernel.types import Future, Task
 from runtime.loop import Loop, get_running_loop, new_event_loop
 from runtime.runner import Runner, run
 from runtime.sync.as_completed import as_completed
@@ -68,32 +70,32 @@ from runtime.sync.waiting import (
 from runtime.system.threads import to_thread
 
 if TYPE_CHECKING:
-    from runtime.net.datagram_endpoint import DatagramEndpoint, open_datagram
-    from runtime.net.open_streams import (
+    from runtime.net.connection.streams import StreamReader, StreamWriter
+    from runtime.net.datagrams.endpoint import DatagramEndpoint, open_datagram
+    from runtime.net.setup.server import Server
+    from runtime.net.setup.stream_api import (
         open_connection,
         open_unix_connection,
         start_server,
         start_unix_server,
     )
-    from runtime.net.readiness import wait_exceptional, wait_readable, wait_writable
-    from runtime.net.server import Server
-    from runtime.net.streams import StreamReader, StreamWriter
-    from runtime.net.unix import recv_fds, send_fds
+    from runtime.net.sockets.descriptor_passing import recv_fds, send_fds
+    from runtime.net.sockets.readiness import wait_exceptional, wait_readable, wait_writable
     from runtime.policy import EventLoopPolicy, install
     from runtime.subprocess import Process, create_subprocess_exec, create_subprocess_shell
 else:
     _WHERE = {
-        "runtime.net.datagram_endpoint": ("DatagramEndpoint", "open_datagram"),
-        "runtime.net.open_streams": (
+        "runtime.net.datagrams.endpoint": ("DatagramEndpoint", "open_datagram"),
+        "runtime.net.setup.stream_api": (
             "open_connection",
             "open_unix_connection",
             "start_server",
             "start_unix_server",
         ),
-        "runtime.net.readiness": ("wait_exceptional", "wait_readable", "wait_writable"),
-        "runtime.net.server": ("Server",),
-        "runtime.net.streams": ("StreamReader", "StreamWriter"),
-        "runtime.net.unix": ("recv_fds", "send_fds"),
+        "runtime.net.sockets.readiness": ("wait_exceptional", "wait_readable", "wait_writable"),
+        "runtime.net.setup.server": ("Server",),
+        "runtime.net.connection.streams": ("StreamReader", "StreamWriter"),
+        "runtime.net.sockets.descriptor_passing": ("recv_fds", "send_fds"),
         "runtime.policy": ("EventLoopPolicy", "install"),
         "runtime.subprocess": ("Process", "create_subprocess_exec", "create_subprocess_shell"),
     }

@@ -6,7 +6,7 @@ import platform
 import selectors
 
 import runtime
-from runtime.kernel import leaf
+from runtime.kernel.native import accelerator
 
 
 def describe_build() -> str:
@@ -15,7 +15,7 @@ def describe_build() -> str:
         (
             f"runtime {runtime.__version__}",
             "compiled" if runtime.compiled else "interpreted",
-            "C leaf" if leaf.has_leaf else "no C leaf",
+            "C leaf" if accelerator.has_leaf else "no C leaf",
             f"{platform.python_implementation()} {platform.python_version()}",
             f"{platform.system()} {platform.machine()}",
             selectors.DefaultSelector.__name__,

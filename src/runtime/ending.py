@@ -27,8 +27,8 @@ import traceback
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
-from runtime.kernel.deadlock import describe_wait
-from runtime.kernel.recovery import recover_tasks
+from runtime.kernel.diagnostics.deadlock import describe_wait
+from runtime.kernel.lifetime.recovery import recover_tasks
 from runtime.kernel.task import cancel_all
 from runtime.loop import Loop
 

@@ -24,8 +24,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeVar
 
-from runtime.kernel.signal_handlers import get_handler, set_handler
-from runtime.kernel.types import Task
+from runtime.kernel.public_types import Task
+from runtime.kernel.signals import get_handler, set_handler
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class InterruptHandler:
     ``count`` says how often Ctrl-C was pressed. Where there are no signals (in another thread, in a
     subinterpreter), or the program handles SIGINT itself, it is not installed, and counts nothing.
 
-    Its ``repr`` shows nothing of the program's: see ``runtime.kernel.signal_handlers``.
+    Its ``repr`` shows nothing of the program's: see ``runtime.kernel.signals``.
     """
 
     __slots__ = ("_main", "_noted", "count", "held")

@@ -15,14 +15,14 @@ from selectors import BaseSelector
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple, cast
 
-from runtime.kernel import running
+from runtime.kernel.api import running
+from runtime.kernel.arguments.refusals import Uncopyable
+from runtime.kernel.arguments.seconds import Seconds
 from runtime.kernel.handles import Handle
-from runtime.kernel.outside import unknown_threads
+from runtime.kernel.public_types import Future, Task
 from runtime.kernel.scheduler import Scheduler
-from runtime.kernel.seconds import Seconds
+from runtime.kernel.threads.unknown_threads import unknown_threads
 from runtime.kernel.timers import TimerHandle
-from runtime.kernel.types import Future, Task
-from runtime.kernel.uncopyable import Uncopyable
 from runtime.net.network_loop import NetworkLoop
 from runtime.system.system_loop import SystemLoop
 

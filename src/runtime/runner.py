@@ -18,11 +18,11 @@ from typing import Any, Literal, TypeVar
 
 from runtime.ending import EndOfRun
 from runtime.interrupts import InterruptHandler, with_interrupts_handled
-from runtime.kernel.deadlock import deadlock_of
+from runtime.kernel.arguments.advice import instead_of_awaiting
+from runtime.kernel.diagnostics.deadlock import deadlock_of
 from runtime.kernel.errors import CancelledError
-from runtime.kernel.idle import ordinary_tasks
-from runtime.kernel.mistakes import instead_of_awaiting
-from runtime.kernel.types import Task, await_it
+from runtime.kernel.lifetime.idle import ordinary_tasks
+from runtime.kernel.public_types import Task, await_it
 from runtime.loop import Loop, made_by, new_event_loop
 
 T = TypeVar("T")

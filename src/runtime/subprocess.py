@@ -13,12 +13,12 @@ import os
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import IO, Any
 
-from runtime.kernel.sizes import Size
+from runtime.kernel.arguments.sizes import Size
 from runtime.loop import Loop, get_running_loop
-from runtime.net.sockets import Buffer
-from runtime.net.stream_end import StreamEnd
-from runtime.net.streams import DEFAULT_LIMIT, StreamReader, StreamWriter, stream_limit
-from runtime.net.transport_lower import TransportLower
+from runtime.net.connection.stream_adapter import StreamEnd
+from runtime.net.connection.streams import DEFAULT_LIMIT, StreamReader, StreamWriter, stream_limit
+from runtime.net.connection.transport_lower import TransportLower
+from runtime.net.sockets.operations import Buffer
 from runtime.sync.gather import gather
 from runtime.system.subprocess_transport import SubprocessTransport
 

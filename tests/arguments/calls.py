@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import runtime
-from runtime.net.datagram import DatagramTransport
-from runtime.net.stream_transport import StreamTransport
-from runtime.net.transports import Transport
+from runtime.net.connection.stream_transport import StreamTransport
+from runtime.net.connection.transports import Transport
+from runtime.net.datagrams.transport import DatagramTransport
 from runtime.subprocess import Process
 from runtime.system.pipes import ReadPipeTransport, WritePipeTransport
 from runtime.system.subprocess_transport import SubprocessTransport

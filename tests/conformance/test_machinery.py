@@ -55,7 +55,7 @@ class Sample(unittest.TestCase):
             kinds.add(type(loop).__module__)
             loop.close()
         self.assertEqual(kinds, {"runtime.loop"})
-        self.assertEqual(tasks._CTask.__module__, "runtime.kernel.types")
+        self.assertEqual(tasks._CTask.__module__, "runtime.kernel.public_types")
 
     def test_uses_no_loop(self):
         pass

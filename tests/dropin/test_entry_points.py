@@ -221,5 +221,5 @@ def test_the_whole_program_unchanged_but_for_install() -> None:
         "print(loop.run_until_complete(asyncio.sleep(0, 'classic')))\n"
         "loop.close()\n"
     )
-    assert result.stdout == "Loop runtime.kernel.types\nclassic\n", result.stderr
+    assert result.stdout == "Loop runtime.kernel.public_types\nclassic\n", result.stderr
     assert result.stderr == ""

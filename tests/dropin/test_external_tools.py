@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import runtime
-from runtime.kernel import external_tools, registry
+from runtime.kernel.compat import external_tools, registry
 from tests.support.programs import run_program, started_program
 
 aio: Any = asyncio
@@ -210,7 +210,7 @@ def test_a_module_that_imported_the_original_has_ours() -> None:
     code = """
 from asyncio import current_task
 import runtime
-from runtime.kernel import registry
+from runtime.kernel.compat import registry
 assert not registry.writes_thread_state
 async def main():
     assert current_task() is runtime.current_task() is not None

@@ -21,7 +21,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
-from runtime.kernel import leaf
+from runtime.kernel.native import accelerator
 
 EXPECTED = (
     TypeError,
@@ -395,7 +395,7 @@ class Program:
             with contextlib.suppress(OSError):
                 sock.close()
         for poll, wait, _ in self.epolls:
-            leaf.release(wait)
+            accelerator.release(wait)
             poll.close()
         for coro in self.coroutines:
             with contextlib.suppress(*EXPECTED):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import runtime
-from runtime.kernel import registry
+from runtime.kernel.compat import registry
 from tests.kernel.tools import turn
 
 Handler = Callable[[Any, dict[str, Any]], object]

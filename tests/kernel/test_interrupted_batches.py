@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import runtime
-from runtime.kernel import leaf
+from runtime.kernel.native import accelerator
 
 LOOPS: dict[str, Callable[[], Any]] = {
     "default": runtime.new_event_loop,
@@ -234,7 +234,7 @@ def test_the_handler_of_a_signal_that_came_just_before_the_poll(
 def test_events_that_a_wait_took_and_could_not_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """For want of memory, for one: epoll has disarmed what fired."""
     fail = False
-    original = leaf.epoll_wait
+    original = accelerator.epoll_wait
 
     def epoll_wait(fd: int) -> Any:
         wait = original(fd)
@@ -249,7 +249,7 @@ def test_events_that_a_wait_took_and_could_not_report(monkeypatch: pytest.Monkey
 
         return failing
 
-    monkeypatch.setattr(leaf, "epoll_wait", epoll_wait)
+    monkeypatch.setattr(accelerator, "epoll_wait", epoll_wait)
     loop = runtime.new_event_loop()
     receivers = Receivers(loop)
     receivers.send()

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import runtime
-from runtime.kernel import registry
+from runtime.kernel.compat import registry
 from tests.support.programs import run_code
 
 

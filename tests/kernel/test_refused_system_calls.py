@@ -78,18 +78,18 @@ def test_a_wrong_descriptor_is_no_refusal() -> None:
     """The error of a closed descriptor is told, and finer waits go on elsewhere."""
     code = """
 import os, select
-from runtime.kernel import leaf
+from runtime.kernel.native import accelerator
 with select.epoll() as epoll, select.epoll() as closed:
-    wait, wrong = leaf.epoll_wait(epoll.fileno()), leaf.epoll_wait(closed.fileno())
-    leaf.release(wrong)
-    if leaf.has_leaf:
+    wait, wrong = accelerator.epoll_wait(epoll.fileno()), accelerator.epoll_wait(closed.fileno())
+    accelerator.release(wrong)
+    if accelerator.has_leaf:
         closed.close()
     try:
         wrong(0.001)
     except (OSError, ValueError) as error:
         print(type(error).__name__)
     print(wait(0.001))
-    leaf.release(wait)
+    accelerator.release(wait)
 """
     ended = run_code(code)
     assert ended.stderr == ""

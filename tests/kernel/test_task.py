@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import runtime
-from runtime.kernel.types import Task
+from runtime.kernel.public_types import Task
 
 
 def run(main: Coroutine[Any, Any, Any]) -> Any:

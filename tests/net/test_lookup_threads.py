@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import runtime
-from runtime.kernel.executor import LOOKUP_THREADS
+from runtime.kernel.threads.executor import LOOKUP_THREADS
 from tests.net.tools import serving, until
 
 LOOKUPS: dict[str, Callable[[runtime.Loop, int], Awaitable[Any]]] = {

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import runtime
-from runtime.net.streams import DEFAULT_LIMIT, make_streams
+from runtime.net.connection.streams import DEFAULT_LIMIT, make_streams
 
 Handler = Callable[[runtime.StreamReader, runtime.StreamWriter], Awaitable[None] | None]
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import runtime
-from runtime.net.server import Server
+from runtime.net.setup.server import Server
 from tests.net.tools import connected, receive_all, until
 from tests.net.transport_tools import LOCAL, Recorder, collect_reports, fill, turns
 from tests.support.cancel_everywhere import CancelPoint, cancel_everywhere, settled
@@ -26,7 +26,7 @@ PATIENCE = 30.0
 @pytest.fixture(autouse=True)
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait no whole second for what could not be sent in time: it will not be either."""
-    monkeypatch.setattr("runtime.net.server._LAST_GRACE", 0.01)
+    monkeypatch.setattr("runtime.net.setup.server._LAST_GRACE", 0.01)
 
 
 class Idle(Recorder):

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import runtime
 from runtime.__main__ import describe_build
-from runtime.kernel import core, leaf
+from runtime.kernel import core
+from runtime.kernel.native import accelerator
 
 FOLDER = Path(runtime.__file__).parent
 
@@ -30,9 +31,9 @@ def is_compiled() -> bool:
 
 def leaf_kind() -> str:
     """Return which leaf is used, in the words of RUNTIME_EXPECT_LEAF."""
-    if not leaf.has_leaf:
+    if not accelerator.has_leaf:
         return "0"
-    library = importlib.import_module("runtime.kernel._leaf").__file__
+    library = importlib.import_module("runtime.kernel.native._accelerator").__file__
     assert library is not None
     return "address" if b"__asan_init" in Path(library).read_bytes() else "1"
 

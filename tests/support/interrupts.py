@@ -19,7 +19,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from types import FrameType
 
-from runtime.kernel.registry import running_loops
+from runtime.kernel.compat.registry import running_loops
 
 
 class Interrupted(KeyboardInterrupt):

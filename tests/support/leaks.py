@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.kernel.registry import running_loops
+from runtime.kernel.compat.registry import running_loops
 
 DESCRIPTORS = next((path for path in ("/proc/self/fd", "/dev/fd") if Path(path).is_dir()), None)
 PATIENCE = 5.0

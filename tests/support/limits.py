@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from runtime.kernel.registry import running_loops
+from runtime.kernel.compat.registry import running_loops
 
 SLOW = 600.0
 """Seconds that a test has which is marked as slow, or which builds the package."""

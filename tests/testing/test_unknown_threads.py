@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import runtime
-from runtime.kernel.outside import is_handed_out, unknown_threads
+from runtime.kernel.threads.unknown_threads import is_handed_out, unknown_threads
 from runtime.testing import run
 from tests.support.programs import run_program
 

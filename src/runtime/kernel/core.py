@@ -25,23 +25,26 @@ from collections.abc import Callable, Coroutine, Generator
 from selectors import BaseSelector
 from typing import Any, Final
 
-from runtime.kernel import descriptors, external_tools, watchdog
-from runtime.kernel.alarm import Alarm
-from runtime.kernel.asyncgens import AsyncGenerators
-from runtime.kernel.executor import DefaultExecutor, LookupThreads, begin_shutdown, submit
-from runtime.kernel.external_tools import TaskCopies
+from runtime.kernel import descriptors, signals
+from runtime.kernel.arguments.callables import check_callback
+from runtime.kernel.arguments.seconds import Seconds, seconds
+from runtime.kernel.compat import external_tools
+from runtime.kernel.compat.external_tools import TaskCopies
+from runtime.kernel.compat.registry import running_loops, show_tasks_of
+from runtime.kernel.compat.task_factory import TaskFactory, call_factory, take_options
+from runtime.kernel.diagnostics import debug_mode
+from runtime.kernel.diagnostics.slow_callbacks import SlowCallbackWatch
 from runtime.kernel.future import init_future
 from runtime.kernel.handles import Handle, Runnable
-from runtime.kernel.idle import checked_wait, is_idle
-from runtime.kernel.native import mypyc_attr
-from runtime.kernel.recovery import recover_tasks
-from runtime.kernel.registry import running_loops, show_tasks_of
-from runtime.kernel.reports import check_callback
+from runtime.kernel.lifetime.asyncgens import AsyncGenerators
+from runtime.kernel.lifetime.idle import checked_wait, is_idle
+from runtime.kernel.lifetime.recovery import recover_tasks
+from runtime.kernel.native.mypyc import mypyc_attr
+from runtime.kernel.public_types import Future, Task, await_it
 from runtime.kernel.scheduler import Scheduler
-from runtime.kernel.seconds import Seconds, seconds
+from runtime.kernel.sleep_future import Alarm
 from runtime.kernel.task import TaskCore, init_task, leave_task, step
-from runtime.kernel.task_factory import TaskFactory, call_factory, take_options
-from runtime.kernel.types import Future, Task, await_it
+from runtime.kernel.threads.executor import DefaultExecutor, LookupThreads, begin_shutdown, submit
 
 FileDescriptor = descriptors.FileDescriptor
 
@@ -113,7 +116,7 @@ class LoopCore(Scheduler):
         # For the slow-callback watch: how many turns were begun, and whether the loop waits.
         self.turns = 0
         self.waiting = False
-        self._slow_watch: watchdog.SlowCallbackWatch | None = None
+        self._slow_watch: SlowCallbackWatch | None = None
         # Whether to end when nothing can run any more, and the threads that were there before.
         self.until_idle = False
         self.threads_before: list[threading.Thread] = []
@@ -130,7 +133,7 @@ class LoopCore(Scheduler):
         self._copies: TaskCopies | None = None
         if external_tools.wanted_by_environment():
             self._copies = TaskCopies(self)
-        self.debug = watchdog.debug_by_default()
+        self.debug = debug_mode.debug_by_default()
         # Whether turns are run by the function for debug mode and for the copies.
         self.watched = self.debug or self._copies is not None
         show_tasks_of(self)
@@ -221,14 +224,14 @@ class LoopCore(Scheduler):
             self.forget_wakeup()
             try:
                 # One call of C: what is returned is noted before a handler of a signal can raise.
-                wakeup_fds.extend(map(watchdog.set_wakeup_fd, (self.wakeup_fd(),)))
+                wakeup_fds.extend(map(signals.set_wakeup_fd, (self.wakeup_fd(),)))
             except ValueError:
                 pass  # Not the main thread, or an interpreter without signals.
             # Each runs one turn at least, also when stop() was called before, and returns when the
             # loop is stopped or debug mode was turned on or off.
             while True:
                 if self.debug:
-                    watchdog.with_origins_noted(_run_watched_turns, self)
+                    debug_mode.with_origins_noted(_run_watched_turns, self)
                 elif self.watched:
                     _run_watched_turns(self)
                 else:
@@ -453,7 +456,7 @@ class LoopCore(Scheduler):
         if threshold is not None:
             self.check_open()
             number = seconds(threshold, "watch_slow_callbacks()")
-            self._slow_watch = watchdog.SlowCallbackWatch(self, number)
+            self._slow_watch = SlowCallbackWatch(self, number)
 
     # -- Ending ------------------------------------------------------------------------------------
 
@@ -589,7 +592,7 @@ def _run_watched_turns(loop: LoopCore) -> None:
                 copies.run(runnable, step)
             elapsed = loop.time() - started
             if debug and elapsed >= loop.slow_callback_duration:
-                watchdog.report_slow(runnable, elapsed)
+                debug_mode.report_slow(runnable, elapsed)
         runnable = None
         if loop.current is not None:
             leave_task(loop)

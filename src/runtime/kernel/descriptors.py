@@ -18,7 +18,9 @@ from collections.abc import Callable, Generator
 from contextvars import copy_context
 from typing import Any
 
-from runtime.kernel.describe import creation_stack, described
+from runtime.kernel.arguments.callables import check_callback
+from runtime.kernel.arguments.file_descriptors import HasFileno, descriptor
+from runtime.kernel.diagnostics.describe import creation_stack, described
 from runtime.kernel.future import (
     FutureCore,
     fail_future,
@@ -29,7 +31,6 @@ from runtime.kernel.future import (
 )
 from runtime.kernel.handles import Handle
 from runtime.kernel.poller import READ, WRITE, Watcher
-from runtime.kernel.reports import HasFileno, check_callback, descriptor
 from runtime.kernel.scheduler import Scheduler
 
 FileDescriptor = int | HasFileno

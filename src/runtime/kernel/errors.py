@@ -44,4 +44,16 @@ __all__ = [
     "QueueShutDown",
     "SendfileNotAvailableError",
     "TimeoutError",
+    "is_cancellation",
 ]
+
+
+def is_cancellation(exception: object) -> bool:
+    """Return whether an exception is a CancelledError, or a group of nothing else."""
+    found = [exception]
+    for each in found:
+        if isinstance(each, BaseExceptionGroup):
+            found += each.exceptions
+        elif not isinstance(each, CancelledError):
+            return False
+    return True

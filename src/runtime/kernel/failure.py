@@ -14,20 +14,9 @@ from contextvars import Context
 from types import TracebackType
 from typing import Any
 
-from runtime.kernel.describe import describe_coroutine, described, shown_error
-from runtime.kernel.errors import CancelledError
+from runtime.kernel.diagnostics.describe import describe_coroutine, described, shown_error
+from runtime.kernel.errors import is_cancellation
 from runtime.kernel.handles import Reporter
-
-
-def is_cancellation(exception: object) -> bool:
-    """Return whether an exception is a CancelledError, or a group of nothing else."""
-    found = [exception]
-    for each in found:
-        if isinstance(each, BaseExceptionGroup):
-            found += each.exceptions
-        elif not isinstance(each, CancelledError):
-            return False
-    return True
 
 
 class Departed:

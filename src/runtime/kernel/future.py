@@ -10,7 +10,7 @@
                +------------------> CANCELLED
 
 ``FutureCore`` is the behaviour, compiled where a compiler was found; the class that users hold is
-``runtime.kernel.types.Future``.
+``runtime.kernel.public_types.Future``.
 
 Invariants: ``_waiter`` is the first subscriber, when that is a task, and everybody after it is in
 ``_subscribers``; both are let go of when the future is done, each subscriber having been queued in
@@ -25,12 +25,17 @@ from collections.abc import Callable, Generator
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
-from runtime.kernel.awaited_by import waiters_behind
-from runtime.kernel.describe import creation_stack, describe_callback, shown, shown_error
+from runtime.kernel.diagnostics.awaited_by import waiters_behind
+from runtime.kernel.diagnostics.describe import (
+    creation_stack,
+    describe_callback,
+    shown,
+    shown_error,
+)
 from runtime.kernel.errors import CancelledError, InvalidStateError
 from runtime.kernel.failure import Failure
 from runtime.kernel.handles import Handle, Runnable
-from runtime.kernel.native import mypyc_attr
+from runtime.kernel.native.mypyc import mypyc_attr
 from runtime.kernel.scheduler import Scheduler, running_scheduler
 
 if TYPE_CHECKING:
@@ -43,7 +48,7 @@ _copy_context: Final = copy_context
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class FutureCore(Runnable):
-    """What a future and a task have in common. See ``runtime.kernel.types.Future``."""
+    """What a future and a task have in common. See ``runtime.kernel.public_types.Future``."""
 
     __slots__ = (
         "_asyncio_future_blocking",

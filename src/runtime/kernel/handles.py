@@ -7,8 +7,12 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from runtime.kernel.describe import describe_callback, describe_callback_briefly, described
-from runtime.kernel.native import mypyc_attr
+from runtime.kernel.diagnostics.describe import (
+    describe_callback,
+    describe_callback_briefly,
+    described,
+)
+from runtime.kernel.native.mypyc import mypyc_attr
 
 if TYPE_CHECKING:
     import traceback

@@ -47,10 +47,10 @@ import selectors
 from collections.abc import Callable
 from typing import Any, Final
 
-from runtime.kernel import leaf
 from runtime.kernel.daemons import of_daemon
-from runtime.kernel.native import mypyc_attr
-from runtime.kernel.unwatchable import unwatchable
+from runtime.kernel.diagnostics.unwatchable import unwatchable
+from runtime.kernel.native import accelerator
+from runtime.kernel.native.mypyc import mypyc_attr
 
 READ: Final = 1
 WRITE: Final = 2
@@ -153,10 +153,10 @@ class Poller:
         # Polls in a row that were not to wait and found nothing, and turns that may go without one.
         self._quiet_polls = 0
         self._skips = 0
-        self._epoll_wait: leaf.Wait | None = None
+        self._epoll_wait: accelerator.Wait | None = None
         # For ``arm``: the selector's epoll, when it has one.
         self._epoll: Any = None
-        self._epoll_modify: leaf.Modify | None = None
+        self._epoll_modify: accelerator.Modify | None = None
         # For ``arm`` without epoll: the file that a number meant when it was registered.
         self._files: dict[int, tuple[int, int] | None] = {}
         # The round in which events are checked next, and what the last checks suspected.
@@ -171,17 +171,17 @@ class Poller:
 
     def _open_epoll(self) -> None:
         number: int = self._selector.fileno()
-        self._epoll_wait = leaf.epoll_wait(number)
+        self._epoll_wait = accelerator.epoll_wait(number)
         # A duplicate, for the object closes its descriptor.
-        self._epoll = leaf.duplicate_epoll(number)
-        self._epoll_modify = leaf.epoll_modify(self._epoll)
+        self._epoll = accelerator.duplicate_epoll(number)
+        self._epoll_modify = accelerator.epoll_modify(self._epoll)
 
     def _close_epoll(self) -> None:
         if self._epoll is not None:
             self._epoll.close()
             self._epoll = self._epoll_modify = None
         if self._epoll_wait is not None:
-            leaf.release(self._epoll_wait)
+            accelerator.release(self._epoll_wait)
             self._epoll_wait = None
 
     @property
@@ -257,7 +257,7 @@ class Poller:
             self._arm_epoll(watcher, events, modify)
         watcher.events = events
 
-    def _arm_epoll(self, watcher: Watcher, events: int, modify: leaf.Modify) -> None:
+    def _arm_epoll(self, watcher: Watcher, events: int, modify: accelerator.Modify) -> None:
         mask = _EPOLLONESHOT | _epoll_mask(events)
         if watcher.once:
             if modify(watcher.fd, mask):

@@ -21,20 +21,22 @@ from selectors import BaseSelector
 from types import FunctionType, MethodType
 from typing import Any, Final, NoReturn
 
-from runtime.kernel import leaf, reports
+from runtime.kernel.arguments.callables import check_callback
+from runtime.kernel.arguments.seconds import NEVER, Seconds, seconds
 from runtime.kernel.daemons import OutsideWork
-from runtime.kernel.describe import creation_stack
+from runtime.kernel.diagnostics import reports
+from runtime.kernel.diagnostics.describe import creation_stack
 from runtime.kernel.handles import Handle, Runnable, ThreadsafeHandle
-from runtime.kernel.native import mypyc_attr
+from runtime.kernel.native import accelerator
+from runtime.kernel.native.mypyc import mypyc_attr
 from runtime.kernel.poller import READ, Poller, Watcher
-from runtime.kernel.seconds import NEVER, Seconds, seconds
+from runtime.kernel.signals import run_signal_handlers
 from runtime.kernel.timers import TimerHandle, TimerHeap
-from runtime.kernel.watchdog import run_signal_handlers
 
 ExceptionHandler = Callable[[Any, dict[str, Any]], object]
 
-_send: Final[Callable[[Any, Any, Any], int]] = leaf.sendto
-_receive: Final[Callable[[int], bytes | None]] = leaf.recv
+_send: Final[Callable[[Any, Any, Any], int]] = accelerator.sendto
+_receive: Final[Callable[[int], bytes | None]] = accelerator.recv
 _NEVER: Final[float] = NEVER
 _callable: Final = callable
 _FunctionType: Final = FunctionType
@@ -113,7 +115,7 @@ class Scheduler:
         self.tasks: set[Any] = set()
         # What goes on in threads and processes, and will wake the loop when it has ended.
         self.outside: set[OutsideWork] = set()
-        # Whether threads were found to know the loop that may wake it: see ``kernel.outside``.
+        # Whether threads were found that may wake the loop: see ``threads.unknown_threads``.
         self.handed_out = False
         # The task that runs now; None in a callback.
         self.current: Any = None
@@ -157,7 +159,7 @@ class Scheduler:
         if (
             kind is not _FunctionType and kind is not _MethodType and not _callable(callback)
         ) or self.debug:
-            reports.check_callback(callback, "call_soon")
+            check_callback(callback, "call_soon")
         self.ready_append(handle)
         return handle
 
@@ -205,7 +207,7 @@ class Scheduler:
             self.check_thread()
             handle.source_traceback = creation_stack()
         if not _callable(callback) or self.debug:
-            reports.check_callback(callback, method)
+            check_callback(callback, method)
         if timers is not None:
             timers.push(handle)
         return handle
@@ -221,7 +223,7 @@ class Scheduler:
         kept waiting by threads that call faster than the loop can.
         """
         if not _callable(callback) or self.debug:
-            reports.check_callback(callback, "call_soon_threadsafe")
+            check_callback(callback, "call_soon_threadsafe")
         if context is None:
             context = copy_context()
         handle = ThreadsafeHandle(callback, args, self, context)
@@ -298,7 +300,7 @@ class Scheduler:
             fd = self._wake_receiver.fileno()
             # The interpreter writes the number of each signal, wake() writes zeros.
             data = arrived = _receive(fd) or b""
-            while len(data) == leaf.RECEIVE_SIZE:
+            while len(data) == accelerator.RECEIVE_SIZE:
                 data = _receive(fd) or b""
                 arrived += data
             run_signal_handlers()

@@ -33,8 +33,11 @@ from contextvars import Context, copy_context
 from types import CoroutineType, FrameType, FunctionType, GeneratorType
 from typing import Any, Final, TextIO
 
-from runtime.kernel import leaf, stacks
-from runtime.kernel.describe import coroutine_frame, describe_coroutine, safe_repr
+from runtime.kernel.arguments.advice import instead_of_awaiting
+from runtime.kernel.arguments.sizes import Size, limit_of
+from runtime.kernel.compat.registry import current_tasks, swap_current_task, writes_thread_state
+from runtime.kernel.diagnostics import stacks
+from runtime.kernel.diagnostics.describe import coroutine_frame, describe_coroutine, safe_repr
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.failure import Failure
 from runtime.kernel.future import (
@@ -48,13 +51,11 @@ from runtime.kernel.future import (
     subscribe,
     unsubscribe,
 )
-from runtime.kernel.mistakes import instead_of_awaiting
-from runtime.kernel.native import mypyc_attr
-from runtime.kernel.registry import current_tasks, swap_current_task, writes_thread_state
+from runtime.kernel.native import accelerator
+from runtime.kernel.native.mypyc import mypyc_attr
 from runtime.kernel.scheduler import Scheduler, running_scheduler
-from runtime.kernel.sizes import Size, limit_of
 
-_run_to_suspension: Final[Callable[[Any, Context], object]] = leaf.step
+_run_to_suspension: Final[Callable[[Any, Context], object]] = accelerator.step
 _next_number: Final = itertools.count(1).__next__
 _Context: Final = Context
 _copy_context: Final = copy_context
@@ -65,13 +66,13 @@ _CoroutineType: Final = CoroutineType
 _CO_ITERABLE_COROUTINE: Final = 0x100
 # asyncio took generators for coroutines until Python 3.12.
 _PLAIN_GENERATORS: Final = sys.version_info < (3, 12)
-_KERNEL: Final = (__name__, leaf.__name__)
+_KERNEL: Final = (__name__, accelerator.__name__)
 _SPENT: Final[BaseException] = CancelledError()
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class TaskCore(FutureCore):
-    """The behaviour of a task. See ``runtime.kernel.types.Task``."""
+    """The behaviour of a task. See ``runtime.kernel.public_types.Task``."""
 
     __slots__ = (
         "_awaited",

@@ -1,1 +1,4 @@
-"""The network: readiness, sockets, connections, servers and streams. It stands on the kernel."""
+"""The network: connections, servers, streams, transports, datagrams and sockets.
+
+It stands on the kernel. Pipes, processes and signals belong to ``runtime.system``.
+"""

@@ -13,14 +13,16 @@ import ssl
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from runtime.kernel.arguments.seconds import Seconds
 from runtime.kernel.core import LoopCore
-from runtime.kernel.seconds import Seconds
-from runtime.net import names, sockets
+from runtime.net import resolver
+from runtime.net.sockets import operations
 
 if TYPE_CHECKING:
-    from runtime.net.datagram import Address, DatagramTransport
-    from runtime.net.server import Server
-    from runtime.net.transports import Transport
+    from runtime.net.connection.transports import Transport
+    from runtime.net.datagrams.socket_setup import Address
+    from runtime.net.datagrams.transport import DatagramTransport
+    from runtime.net.setup.server import Server
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
@@ -58,9 +60,9 @@ class NetworkLoop(LoopCore):
 
         Source: the standard library's documentation of ``loop.create_connection``.
         """
-        from runtime.net import endpoints
+        from runtime.net.setup import protocol_api
 
-        return await endpoints.create_connection(
+        return await protocol_api.create_connection(
             self,
             protocol_factory,
             host,
@@ -104,9 +106,9 @@ class NetworkLoop(LoopCore):
 
         Source: the standard library's documentation of ``loop.create_server``.
         """
-        from runtime.net import endpoints
+        from runtime.net.setup import protocol_api
 
-        return await endpoints.create_server(
+        return await protocol_api.create_server(
             self,
             protocol_factory,
             host,
@@ -139,9 +141,9 @@ class NetworkLoop(LoopCore):
 
         Source: the standard library's documentation of ``loop.create_unix_connection``.
         """
-        from runtime.net import endpoints
+        from runtime.net.setup import protocol_api
 
-        return await endpoints.create_unix_connection(
+        return await protocol_api.create_unix_connection(
             self,
             protocol_factory,
             path,
@@ -172,9 +174,9 @@ class NetworkLoop(LoopCore):
 
         Source: the standard library's documentation of ``loop.create_unix_server``.
         """
-        from runtime.net import endpoints
+        from runtime.net.setup import protocol_api
 
-        return await endpoints.create_unix_server(
+        return await protocol_api.create_unix_server(
             self,
             protocol_factory,
             path,
@@ -200,9 +202,9 @@ class NetworkLoop(LoopCore):
 
         Source: the standard library's documentation of ``loop.connect_accepted_socket``.
         """
-        from runtime.net import endpoints
+        from runtime.net.setup import protocol_api
 
-        return await endpoints.connect_accepted_socket(
+        return await protocol_api.connect_accepted_socket(
             self,
             protocol_factory,
             sock,
@@ -231,9 +233,9 @@ class NetworkLoop(LoopCore):
 
         Source: the standard library's documentation of ``loop.start_tls``.
         """
-        from runtime.net import endpoints
+        from runtime.net.setup import protocol_api
 
-        return await endpoints.start_tls(
+        return await protocol_api.start_tls(
             self,
             transport,
             protocol,
@@ -248,8 +250,8 @@ class NetworkLoop(LoopCore):
 
     async def getaddrinfo(
         self,
-        host: names.Host,
-        port: names.Port,
+        host: resolver.Host,
+        port: resolver.Port,
         *,
         family: int = 0,
         type: int = 0,
@@ -261,7 +263,7 @@ class NetworkLoop(LoopCore):
         Names are resolved in a thread of the pool for that; a host that is an IP address needs
         none. Cancellation safe, but the thread goes on.
         """
-        return await names.getaddrinfo(self, host, port, family, type, proto, flags)
+        return await resolver.getaddrinfo(self, host, port, family, type, proto, flags)
 
     async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
         """Return the host and the service of an address, as ``socket.getnameinfo`` does.
@@ -269,7 +271,7 @@ class NetworkLoop(LoopCore):
         It asks in a thread of the default executor, unless ``flags`` want the numbers of both.
         Cancellation safe, but the thread goes on.
         """
-        return await names.getnameinfo(self, sockaddr, flags)
+        return await resolver.getnameinfo(self, sockaddr, flags)
 
     async def sendfile(
         self,
@@ -291,53 +293,53 @@ class NetworkLoop(LoopCore):
 
         Source: the standard library's documentation of ``loop.sendfile``.
         """
-        from runtime.net import endpoints
+        from runtime.net.setup import protocol_api
 
-        return await endpoints.sendfile(self, transport, file, offset, count, fallback)
+        return await protocol_api.sendfile(self, transport, file, offset, count, fallback)
 
     # -- Sockets -----------------------------------------------------------------------------------
 
     def sock_recv(self, sock: socket.socket, nbytes: int) -> Coroutine[Any, Any, bytes]:
         """Receive up to ``nbytes`` bytes; ``b""`` at the end. Cancellation safe."""
-        return sockets.sock_recv(self, sock, nbytes)
+        return operations.sock_recv(self, sock, nbytes)
 
     def sock_recv_into(self, sock: socket.socket, buf: Any) -> Coroutine[Any, Any, int]:
         """Receive into a writable buffer; return the number of bytes. Cancellation safe."""
-        return sockets.sock_recv_into(self, sock, buf)
+        return operations.sock_recv_into(self, sock, buf)
 
     def sock_recvfrom(
         self, sock: socket.socket, bufsize: int
     ) -> Coroutine[Any, Any, tuple[bytes, Any]]:
         """Receive one datagram of up to ``bufsize`` bytes, and its sender. Cancellation safe."""
-        return sockets.sock_recvfrom(self, sock, bufsize)
+        return operations.sock_recvfrom(self, sock, bufsize)
 
     def sock_recvfrom_into(
         self, sock: socket.socket, buf: Any, nbytes: int = 0
     ) -> Coroutine[Any, Any, tuple[int, Any]]:
         """Receive one datagram into a buffer; return its size and sender. Cancellation safe."""
-        return sockets.sock_recvfrom_into(self, sock, buf, nbytes)
+        return operations.sock_recvfrom_into(self, sock, buf, nbytes)
 
     def sock_sendall(self, sock: socket.socket, data: Any) -> Coroutine[Any, Any, None]:
         """Send all of ``data``. Not cancellation safe: nobody knows how much was sent."""
-        return sockets.sock_sendall(self, sock, data)
+        return operations.sock_sendall(self, sock, data)
 
     def sock_sendto(self, sock: socket.socket, data: Any, address: Any) -> Coroutine[Any, Any, int]:
         """Send one datagram; return the number of bytes sent. Cancellation safe.
 
         A host name in the address is resolved in a thread.
         """
-        return sockets.sock_sendto(self, sock, data, address)
+        return operations.sock_sendto(self, sock, data, address)
 
     def sock_connect(self, sock: socket.socket, address: Any) -> Coroutine[Any, Any, None]:
         """Connect to ``address``. Not cancellation safe: the attempt goes on; close the socket."""
-        return sockets.sock_connect(self, sock, address)
+        return operations.sock_connect(self, sock, address)
 
     def sock_accept(self, sock: socket.socket) -> Coroutine[Any, Any, tuple[socket.socket, Any]]:
         """Accept a connection: its socket, non-blocking, and the peer's address.
 
         Cancellation safe.
         """
-        return sockets.sock_accept(self, sock)
+        return operations.sock_accept(self, sock)
 
     def sock_sendfile(
         self,
@@ -354,7 +356,7 @@ class NetworkLoop(LoopCore):
         a cancellation. Where ``os.sendfile`` cannot send it, it is read in threads and sent, or,
         without ``fallback``, SendfileNotAvailableError is raised.
         """
-        from runtime.net import sendfile
+        from runtime.net.sockets import sendfile
 
         return sendfile.sock_sendfile(self, sock, file, offset, count, fallback=bool(fallback))
 
@@ -384,9 +386,9 @@ class NetworkLoop(LoopCore):
         Raises OSError when there is no such socket to be had, ValueError and TypeError for
         arguments that do not go together. Cancellation safe.
         """
-        from runtime.net import datagram
+        from runtime.net.datagrams import transport
 
-        return await datagram.create_datagram_endpoint(
+        return await transport.create_datagram_endpoint(
             self,
             protocol_factory,
             local_addr,

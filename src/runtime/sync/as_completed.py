@@ -8,13 +8,13 @@ from collections import deque
 from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any, Generic, TypeVar
 
+from runtime.kernel.api.awaitables import ensure_future
+from runtime.kernel.api.running import get_running_loop
+from runtime.kernel.arguments.seconds import Seconds
 from runtime.kernel.core import LoopCore
-from runtime.kernel.describe import describe_several, described
+from runtime.kernel.diagnostics.describe import describe_several, described
 from runtime.kernel.handles import Handle
-from runtime.kernel.interop import ensure_future
-from runtime.kernel.running import get_running_loop
-from runtime.kernel.seconds import Seconds
-from runtime.kernel.types import Future
+from runtime.kernel.public_types import Future
 
 T = TypeVar("T")
 

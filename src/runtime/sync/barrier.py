@@ -22,10 +22,10 @@ import enum
 from threading import get_ident
 from types import TracebackType
 
+from runtime.kernel.arguments.refusals import OnlyAsynchronous
 from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import BrokenBarrierError
-from runtime.kernel.mistakes import OnlyAsynchronous
-from runtime.kernel.types import Future
+from runtime.kernel.public_types import Future
 from runtime.sync.binding import bind
 
 

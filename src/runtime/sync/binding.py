@@ -10,8 +10,8 @@ runs one loop at a time, and that number is zero while the loop does not run.
 
 from __future__ import annotations
 
+from runtime.kernel.api.running import get_running_loop
 from runtime.kernel.core import LoopCore
-from runtime.kernel.running import get_running_loop
 
 
 def bind(owner: object, bound: LoopCore | None) -> LoopCore:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Literal, TypeVar, overload
 
-from runtime.kernel.running import get_running_loop
-from runtime.kernel.types import Future
+from runtime.kernel.api.running import get_running_loop
+from runtime.kernel.public_types import Future
 from runtime.sync.gather_core import GatheringCore, loop_for, start_gathering
 
 T = TypeVar("T")

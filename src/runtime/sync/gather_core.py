@@ -17,8 +17,10 @@ from collections.abc import Sequence
 from types import CoroutineType
 from typing import Any, Final
 
+from runtime.kernel.api.awaitables import ensure_future
+from runtime.kernel.api.running import get_running_loop
 from runtime.kernel.core import LoopCore
-from runtime.kernel.describe import describe_several
+from runtime.kernel.diagnostics.describe import describe_several
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.future import (
     FutureCore,
@@ -31,9 +33,7 @@ from runtime.kernel.future import (
     unsubscribe,
 )
 from runtime.kernel.handles import Runnable
-from runtime.kernel.interop import ensure_future
-from runtime.kernel.native import mypyc_attr
-from runtime.kernel.running import get_running_loop
+from runtime.kernel.native.mypyc import mypyc_attr
 
 _CoroutineType: Final = CoroutineType
 

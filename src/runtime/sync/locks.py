@@ -17,10 +17,10 @@ from threading import get_ident
 from types import TracebackType
 from typing import Literal, TypeVar
 
+from runtime.kernel.arguments.refusals import OnlyAsynchronous
 from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import CancelledError
-from runtime.kernel.mistakes import OnlyAsynchronous
-from runtime.kernel.types import Future
+from runtime.kernel.public_types import Future
 from runtime.sync.binding import bind
 
 T = TypeVar("T")

@@ -19,9 +19,9 @@ from threading import get_ident
 from typing import Any, Generic, TypeVar
 
 from runtime.kernel.core import LoopCore
-from runtime.kernel.describe import described, shown
+from runtime.kernel.diagnostics.describe import described, shown
 from runtime.kernel.errors import QueueEmpty, QueueFull, QueueShutDown
-from runtime.kernel.types import Future
+from runtime.kernel.public_types import Future
 from runtime.sync.binding import bind
 
 T = TypeVar("T")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
+from runtime.kernel.api.awaitables import ensure_future
 from runtime.kernel.core import LoopCore
-from runtime.kernel.describe import described
-from runtime.kernel.interop import ensure_future
-from runtime.kernel.types import Future
+from runtime.kernel.diagnostics.describe import described
+from runtime.kernel.public_types import Future
 
 T = TypeVar("T")
 

@@ -6,8 +6,8 @@ from collections.abc import Generator
 from types import coroutine
 from typing import Any, NoReturn, TypeVar, overload
 
-from runtime.kernel.running import get_running_loop
-from runtime.kernel.seconds import NEVER, Seconds, seconds
+from runtime.kernel.api.running import get_running_loop
+from runtime.kernel.arguments.seconds import NEVER, Seconds, seconds
 
 T = TypeVar("T")
 

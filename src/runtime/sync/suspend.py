@@ -21,11 +21,15 @@ import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, overload
 
+from runtime.kernel.api.running import current_task, get_running_loop
 from runtime.kernel.core import LoopCore
-from runtime.kernel.describe import describe_callback, describe_callback_briefly, described
+from runtime.kernel.diagnostics.describe import (
+    describe_callback,
+    describe_callback_briefly,
+    described,
+)
 from runtime.kernel.errors import CancelledError, InvalidStateError
-from runtime.kernel.running import current_task, get_running_loop
-from runtime.kernel.types import Future
+from runtime.kernel.public_types import Future
 
 T = TypeVar("T")
 

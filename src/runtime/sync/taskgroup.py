@@ -18,11 +18,11 @@ from contextvars import Context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from runtime.kernel.api.running import current_task, get_running_loop
+from runtime.kernel.arguments.refusals import OnlyAsynchronous
 from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import CancelledError
-from runtime.kernel.mistakes import OnlyAsynchronous
-from runtime.kernel.running import current_task, get_running_loop
-from runtime.kernel.types import Future, Task
+from runtime.kernel.public_types import Future, Task
 
 T = TypeVar("T")
 

@@ -17,12 +17,12 @@ import enum
 from types import TracebackType
 from typing import Any
 
+from runtime.kernel.api.running import current_task, get_running_loop
+from runtime.kernel.arguments.refusals import OnlyAsynchronous
+from runtime.kernel.arguments.seconds import Seconds, seconds
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.handles import Handle
-from runtime.kernel.mistakes import OnlyAsynchronous
-from runtime.kernel.running import current_task, get_running_loop
-from runtime.kernel.seconds import Seconds, seconds
-from runtime.kernel.types import Task
+from runtime.kernel.public_types import Task
 
 
 class _State(enum.Enum):

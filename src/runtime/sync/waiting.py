@@ -10,15 +10,15 @@ import concurrent.futures
 from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any, Final, TypeVar
 
+from runtime.kernel.api.awaitables import ensure_future
+from runtime.kernel.api.running import get_running_loop
+from runtime.kernel.arguments.advice import instead_of_awaiting
+from runtime.kernel.arguments.seconds import Seconds, seconds
 from runtime.kernel.core import LoopCore
-from runtime.kernel.describe import describe_several, described
+from runtime.kernel.diagnostics.describe import describe_several, described
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.future import has_failed
-from runtime.kernel.interop import ensure_future
-from runtime.kernel.mistakes import instead_of_awaiting
-from runtime.kernel.running import get_running_loop
-from runtime.kernel.seconds import Seconds, seconds
-from runtime.kernel.types import Future
+from runtime.kernel.public_types import Future
 from runtime.sync.timeouts import timeout as timeout_after
 
 T = TypeVar("T")

@@ -17,11 +17,11 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from runtime.kernel.arguments.callables import made_by
+from runtime.kernel.arguments.refusals import Uncopyable
+from runtime.kernel.arguments.sizes import Size
 from runtime.kernel.core import LoopCore
-from runtime.kernel.protocols import made_by
-from runtime.kernel.sizes import Size
-from runtime.kernel.types import Future
-from runtime.kernel.uncopyable import Uncopyable
+from runtime.kernel.public_types import Future
 from runtime.system.pipe_ends import Pipe
 from runtime.system.read_end import ReadEnd
 from runtime.system.write_end import WriteEnd

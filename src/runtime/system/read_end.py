@@ -7,13 +7,13 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Final
 
-from runtime.kernel import leaf
 from runtime.kernel.core import LoopCore
+from runtime.kernel.native import accelerator
 from runtime.kernel.poller import READ
 from runtime.system.pipe_ends import Pipe, PipeEnd
 
 _run_in: Final = Context.run
-_receive: Final[Callable[[int], bytes | None]] = leaf.read
+_receive: Final[Callable[[int], bytes | None]] = accelerator.read
 # Reads that empty the largest pipe that Linux gives to ordinary users, 1 MiB.
 _READS_TO_CATCH_UP: Final = 32
 

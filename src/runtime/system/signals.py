@@ -22,11 +22,11 @@ from contextvars import copy_context
 from types import FrameType
 from typing import Any, NamedTuple
 
+from runtime.kernel.arguments.callables import check_callback
 from runtime.kernel.core import LoopCore
-from runtime.kernel.describe import creation_stack
+from runtime.kernel.diagnostics.describe import creation_stack
 from runtime.kernel.handles import Handle
-from runtime.kernel.reports import check_callback
-from runtime.kernel.signal_handlers import get_handler, set_handler
+from runtime.kernel.signals import get_handler, set_handler
 
 
 class _Delivery:

@@ -29,9 +29,9 @@ import warnings
 from contextvars import copy_context
 from typing import Any, Final
 
+from runtime.kernel.arguments.refusals import Uncopyable
 from runtime.kernel.core import LoopCore
-from runtime.kernel.types import Future
-from runtime.kernel.uncopyable import Uncopyable
+from runtime.kernel.public_types import Future
 from runtime.system.child import Child
 from runtime.system.pipes import ReadPipeTransport, WritePipeTransport
 from runtime.system.read_end import ReadEnd

@@ -17,8 +17,8 @@ import subprocess
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
+from runtime.kernel.arguments.callables import made_by
 from runtime.kernel.core import LoopCore
-from runtime.kernel.protocols import made_by
 from runtime.system.subprocess_transport import SubprocessTransport
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)

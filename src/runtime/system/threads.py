@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from runtime.kernel.running import get_running_loop
+from runtime.kernel.api.running import get_running_loop
 
 P = ParamSpec("P")
 R = TypeVar("R")

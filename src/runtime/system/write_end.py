@@ -10,8 +10,12 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Final
 
-from runtime.kernel import leaf
-from runtime.kernel.backlog import (
+from runtime.kernel.arguments.sizes import Size
+from runtime.kernel.core import LoopCore
+from runtime.kernel.diagnostics.lost_writes import warn_of_lost_write
+from runtime.kernel.native import accelerator
+from runtime.kernel.poller import READ, WRITE
+from runtime.kernel.write_buffer import (
     HIGH_WATER,
     LOW_WATER,
     drop_sent,
@@ -19,15 +23,11 @@ from runtime.kernel.backlog import (
     next_chunks,
     water_marks_of,
 )
-from runtime.kernel.core import LoopCore
-from runtime.kernel.lost_writes import warn_of_lost_write
-from runtime.kernel.poller import READ, WRITE
-from runtime.kernel.sizes import Size
 from runtime.system.pipe_ends import Pipe, PipeEnd
 
 _IOV_MAX: Final = 1024
 _run_in: Final = Context.run
-_send: Final[Callable[[int, Any], int]] = leaf.write
+_send: Final[Callable[[int, Any], int]] = accelerator.write
 
 
 class WriteEnd(PipeEnd):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Any, Generic, TypeVar
 
+from runtime.kernel.api.running import current_task, get_running_loop
 from runtime.kernel.errors import CancelledError
-from runtime.kernel.running import current_task, get_running_loop
-from runtime.kernel.types import Future, Task
+from runtime.kernel.public_types import Future, Task
 from runtime.sync.locks import Event
 from runtime.sync.waiting import FIRST_COMPLETED, wait
-from runtime.testing.loop_of_test import Scope
+from runtime.testing.scoped_loop import Scope
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from runtime.kernel.daemons import is_daemon
-from runtime.kernel.deadlock import describe_wait
+from runtime.kernel.diagnostics.deadlock import describe_wait
 
 _ANY_HOST = ("0.0.0.0", "::")
 """The addresses of a socket that listens on all interfaces."""

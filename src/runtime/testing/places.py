@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from types import FrameType, TracebackType
 from typing import Any
 
-from runtime.kernel.deadlock import DeadlockError, deadlock_of
-from runtime.kernel.describe import await_frames
+from runtime.kernel.diagnostics.deadlock import DeadlockError, deadlock_of
+from runtime.kernel.diagnostics.describe import await_frames
 
 _LIBRARIES = ("runtime.", "asyncio.")
 _OURS = "runtime.testing."

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from runtime.testing.async_fixture import AsyncFixture
-from runtime.testing.loop_of_test import LoopOfTest, Scope
 from runtime.testing.pytest_scopes import (
     Node,
     is_asynchronous,
@@ -25,6 +24,7 @@ from runtime.testing.pytest_scopes import (
     share_loops,
     width_of,
 )
+from runtime.testing.scoped_loop import LoopOfTest, Scope
 
 _LOOP = pytest.StashKey[tuple[LoopOfTest, dict[str, Any], str]]()
 """The loop that closes with a node, its options, and the test that was the first to need it."""

@@ -1,0 +1,148 @@
+"""Between kinds of awaitables, between loops, and between threads."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Awaitable, Coroutine, Generator
+from contextvars import Context
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar, overload
+
+from runtime.kernel.api.running import get_running_loop
+from runtime.kernel.arguments.advice import instead_of_awaiting
+from runtime.kernel.compat.registry import running_loops
+from runtime.kernel.core import LoopCore
+from runtime.kernel.public_types import Future, Task, await_it
+from runtime.kernel.threads.concurrent_futures import TaskFuture, follow_concurrent, follow_task
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Future[Any])
+
+
+def isfuture(obj: object) -> TypeGuard[Future[Any]]:
+    """Return whether ``obj`` is a future: ours, asyncio's, or one made after their protocol."""
+    return asyncio.isfuture(obj)
+
+
+if TYPE_CHECKING:
+
+    def create_task(
+        coro: Coroutine[Any, Any, T] | Generator[Any, Any, T],
+        *,
+        name: object = None,
+        context: Context | None = None,
+        eager_start: bool | None = None,
+        daemon: bool | None = None,
+        **options: Any,
+    ) -> Task[T]:
+        """Run a coroutine concurrently in the running loop; return its task."""
+
+else:
+
+    def create_task(coro, **options):
+        """Run a coroutine concurrently in the running loop; return its task.
+
+        The loop keeps the task until it ends, so that nothing else need hold it. The options are:
+
+        - ``name``: a name for reports.
+        - ``context``: the ``contextvars.Context`` that it runs in, by default a copy of the current
+          one.
+        - ``eager_start``: whether its first step runs at once, before this returns. Started in a
+          context that is entered already, or in another thread than the loop's, it cannot begin:
+          RuntimeError.
+        - ``daemon``: whether it works in the background. A daemon does not keep
+          ``run(..., until="idle")`` going, and is cancelled at its end. By default a task is a
+          daemon if the task that creates it is one; timers and callbacks that a daemon sets are the
+          daemon's, too. It runs in a copy of ``context``.
+
+        A task factory of the loop is given all of them but ``daemon``, and any others, as they are.
+        Without a factory, others are a TypeError. Raises RuntimeError when no loop is running.
+
+        Source: the standard library's documentation of ``asyncio.create_task``.
+        """
+        running = running_loops.get(get_ident())
+        if running is None:
+            if hasattr(coro, "close"):
+                coro.close()
+            return get_running_loop().create_task(coro)  # It raises, and says why.
+        if options:
+            return running.create_task(coro, **options)
+        return running.create_task(coro)
+
+
+@overload
+def ensure_future(coro_or_future: F, *, loop: LoopCore | None = None) -> F: ...
+@overload
+def ensure_future(coro_or_future: Awaitable[T], *, loop: LoopCore | None = None) -> Task[T]: ...
+def ensure_future(coro_or_future: Any, *, loop: LoopCore | None = None) -> Any:
+    """Return a future as it is; make a task of a coroutine or of any other awaitable.
+
+    Raises ValueError when a future belongs to another loop than ``loop``, and TypeError for what
+    cannot be awaited.
+    """
+    if asyncio.isfuture(coro_or_future):
+        if loop is not None and coro_or_future.get_loop() is not loop:  # type: ignore[comparison-overlap]
+            raise ValueError(f"{coro_or_future!r} belongs to another event loop than {loop!r}.")
+        return coro_or_future
+    coro = coro_or_future
+    if not asyncio.iscoroutine(coro_or_future):
+        if not hasattr(coro_or_future, "__await__"):
+            raise TypeError(
+                f"A future, a coroutine or an awaitable is required, not {coro!r}"
+                + instead_of_awaiting(coro)
+            )
+        coro = await_it(coro_or_future)
+    if loop is None:
+        return create_task(coro)
+    return loop.create_task(coro)
+
+
+def wrap_future(
+    future: concurrent.futures.Future[T] | Future[T], *, loop: LoopCore | None = None
+) -> Future[T]:
+    """Return a future of ``loop``, by default the running one, that follows a concurrent future.
+
+    Cancelling either cancels the other. A future of an event loop is returned as it is. Raises
+    TypeError for anything else.
+    """
+    if isfuture(future):
+        return future
+    if not isinstance(future, concurrent.futures.Future):
+        raise TypeError(f"wrap_future() takes a concurrent.futures.Future, not {future!r}.")
+    if loop is None:
+        loop = get_running_loop()
+    return follow_concurrent(future, loop)
+
+
+def run_coroutine_threadsafe(
+    coro: Coroutine[Any, Any, T], loop: LoopCore
+) -> concurrent.futures.Future[T]:
+    """Run a coroutine in ``loop`` from another thread; return a concurrent future of its result.
+
+    Cancelling that future cancels the task. An exception that nobody retrieves from it is reported
+    to the loop's exception handler. Raises TypeError for what is not a coroutine.
+    """
+    if not asyncio.iscoroutine(coro):
+        raise TypeError(
+            f"run_coroutine_threadsafe() takes a coroutine, not {coro!r}{instead_of_awaiting(coro)}"
+        )
+    theirs = TaskFuture()
+
+    def start() -> None:
+        try:
+            task = loop.create_task(coro)
+            follow_task(task, theirs)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            if theirs.set_running_or_notify_cancel():
+                theirs.set_exception(error)
+            raise
+
+    try:
+        loop.call_soon_threadsafe(start)
+    except RuntimeError:
+        coro.close()
+        raise
+    return theirs

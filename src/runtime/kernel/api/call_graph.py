@@ -1,0 +1,202 @@
+"""The call graph of a task: its own stack, and the tasks that wait for it, with theirs.
+
+The standard library has these functions from Python 3.14; they work for our tasks as well. The ones
+here give the same on every Python, and end where tasks wait for one another in a cycle.
+
+Source: "Call graph introspection" in the standard library's documentation of asyncio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from dataclasses import dataclass
+from types import CodeType, FrameType
+from typing import Any, TextIO
+
+from runtime.kernel.compat.registry import current_task
+from runtime.kernel.diagnostics.awaited_by import waiters_of
+from runtime.kernel.diagnostics.describe import described, shown, unwrapped
+
+_ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
+_KINDS = (
+    (inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE, "async "),
+    (inspect.CO_ASYNC_GENERATOR, "async generator "),
+    (inspect.CO_GENERATOR, "generator "),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameCallGraphEntry:
+    """A frame in the stack of a task."""
+
+    frame: FrameType
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class FutureCallGraph:
+    """A future or a task, its stack with the innermost frame first, and the ones that await it."""
+
+    future: asyncio.Future[Any]
+    call_stack: tuple[FrameCallGraphEntry, ...]
+    awaited_by: tuple[FutureCallGraph, ...]
+
+    def __repr__(self) -> str:
+        return described(type(self).__name__, self._describe, self._describe_briefly)
+
+    def _describe(self) -> list[str]:
+        return [f"of {self.future!r}", f"awaited_by={shown(self.awaited_by)}"]
+
+    def _describe_briefly(self) -> list[str]:
+        return [f"of {self.future!r}"]
+
+
+def capture_call_graph(
+    future: Any = None, /, *, depth: int = 1, limit: int | None = None
+) -> FutureCallGraph | None:
+    """Return the call graph of a future or a task, by default of the running task.
+
+    Of the running task, ``depth`` frames are skipped at the top of the stack. A positive ``limit``
+    keeps so many frames of each stack, the outermost ones; a negative one keeps the innermost; with
+    0 there are no stacks. Returns None when no task is running. Raises RuntimeError when no future
+    is given and no loop is running, and TypeError for what is no future.
+    """
+    loop = asyncio._get_running_loop()
+    running: Any = current_task(loop) if loop is not None else None
+    if future is None:
+        if loop is None:
+            raise RuntimeError(
+                "capture_call_graph() was called without a future outside of a running event loop."
+            )
+        if running is None:
+            return None
+        future = running
+    if not asyncio.isfuture(future):
+        raise TypeError(f"capture_call_graph() takes a future or a task, not {future!r}.")
+    if future is not running:
+        return _graph_of(future, _suspended_stack(future, limit), limit)
+    return _graph_of(future, _running_stack(depth + 1) if limit != 0 else [], limit)
+
+
+def format_call_graph(future: Any = None, /, *, depth: int = 1, limit: int | None = None) -> str:
+    """Return the call graph as text, a line for each frame; arguments as ``capture_call_graph``."""
+    graph = capture_call_graph(future, depth=depth + 1, limit=limit)
+    return "" if graph is None else "\n".join(_lines(graph))
+
+
+def print_call_graph(
+    future: Any = None,
+    /,
+    *,
+    file: TextIO | None = None,
+    depth: int = 1,
+    limit: int | None = None,
+) -> None:
+    """Print the call graph to ``file``, by default to stdout; else as ``format_call_graph``."""
+    print(format_call_graph(future, depth=depth + 1, limit=limit), file=file)
+
+
+class _Unfinished:
+    """A future whose graph is being made: those that await it come first."""
+
+    __slots__ = ("awaited_by", "future", "stack", "waiters")
+
+    def __init__(self, future: Any, stack: list[FrameType]) -> None:
+        self.future = future
+        self.stack = stack
+        self.waiters = iter(waiters_of(future))
+        self.awaited_by: list[FutureCallGraph] = []
+
+
+def _graph_of(future: Any, stack: list[FrameType], limit: int | None) -> FutureCallGraph:
+    """Return the graph of a future that has ``stack``."""
+    path = [_Unfinished(future, stack)]
+    on_path = {id(future)}
+    while True:
+        last = path[-1]
+        waiter = next(last.waiters, None)
+        if waiter is None:
+            path.pop()
+            on_path.discard(id(last.future))
+            frames = _shortened(last.stack, limit)
+            graph = FutureCallGraph(last.future, frames, tuple(last.awaited_by))
+            if not path:
+                return graph
+            path[-1].awaited_by.append(graph)
+        elif id(waiter) not in on_path:
+            path.append(_Unfinished(waiter, _suspended_stack(waiter, limit)))
+            on_path.add(id(waiter))
+
+
+def _suspended_stack(future: Any, limit: int | None) -> list[FrameType]:
+    """Return the frames of a task that does not run, the innermost first; none of a future."""
+    coro = future.get_coro() if limit != 0 and hasattr(future, "get_coro") else None
+    frames: list[FrameType] = []
+    while coro is not None:
+        coro = unwrapped(coro)
+        for frame_name, next_name in (("cr_frame", "cr_await"), ("ag_frame", "ag_await")):
+            if hasattr(coro, next_name):
+                frame = getattr(coro, frame_name, None)
+                if frame is not None:
+                    frames.append(frame)
+                coro = getattr(coro, next_name)
+                break
+        else:
+            break
+    frames.reverse()
+    return frames
+
+
+def _running_stack(depth: int) -> list[FrameType]:
+    """Return the frames of the caller that belong to the running task, the innermost first."""
+    frames: list[FrameType] = []
+    frame: FrameType | None = sys._getframe(depth)
+    while frame is not None:
+        frames.append(frame)
+        is_async = frame.f_code.co_flags & _ASYNC
+        frame = frame.f_back
+        if is_async and (frame is None or not _is_suspendable(frame.f_code)):
+            break  # This is the coroutine that the task itself runs.
+    return frames
+
+
+def _is_suspendable(code: CodeType) -> bool:
+    return any(code.co_flags & flags for flags, _ in _KINDS)
+
+
+def _shortened(frames: list[FrameType], limit: int | None) -> tuple[FrameCallGraphEntry, ...]:
+    if limit is not None:
+        frames = frames[-limit:] if limit > 0 else frames[:-limit] if limit < 0 else []
+    return tuple(map(FrameCallGraphEntry, frames))
+
+
+def _lines(graph: FutureCallGraph) -> list[str]:
+    lines: list[str] = []
+    to_show = [(graph, "")]
+    while to_show:
+        each, indent = to_show.pop()
+        lines += _lines_of(each, indent)
+        to_show += [(waiter, indent + "    ") for waiter in reversed(each.awaited_by)]
+    return lines
+
+
+def _lines_of(graph: FutureCallGraph, indent: str) -> list[str]:
+    """Return the lines of one future, without those of the ones that await it."""
+    future: Any = graph.future
+    name = f"name={future.get_name()!r}, " if hasattr(future, "get_name") else ""
+    kind = "Task" if name else "Future"
+    lines = [f"{indent}* {kind}({name}id={id(future):#x})"]
+    if graph.call_stack:
+        lines.append(f"{indent}  + Call stack:")
+    for entry in graph.call_stack:
+        frame = entry.frame
+        code = frame.f_code
+        tag = next((word for flags, word in _KINDS if code.co_flags & flags), "")
+        lines.append(
+            f"{indent}  |   File {code.co_filename!r}, line {frame.f_lineno}, "
+            f"in {tag}{code.co_qualname}()"
+        )
+    if graph.awaited_by:
+        lines.append(f"{indent}  + Awaited by:")
+    return lines

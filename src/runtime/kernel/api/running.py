@@ -1,0 +1,38 @@
+"""The loop and the task that run here and now."""
+
+from __future__ import annotations
+
+import asyncio
+from threading import get_ident
+from typing import Any
+
+from runtime.kernel.compat import registry
+from runtime.kernel.compat.registry import running_loops
+from runtime.kernel.core import LoopCore
+from runtime.kernel.public_types import Task
+
+
+def get_running_loop() -> LoopCore:
+    """Return the loop that runs in this thread.
+
+    Raises RuntimeError when none does, or when it is not one of runtime's.
+    """
+    running = running_loops.get(get_ident())
+    if running is not None:
+        loop: LoopCore = running
+        return loop
+    raise RuntimeError(
+        f"The running event loop is {asyncio.get_running_loop()!r}, not one of runtime's."
+    )
+
+
+def current_task(loop: LoopCore | None = None) -> Task[Any] | None:
+    """Return the task that runs in ``loop``, by default the running loop; None in a callback."""
+    task: Any = registry.current_task(loop if loop is not None else get_running_loop())  # type: ignore[arg-type]
+    return task  # type: ignore[no-any-return]
+
+
+def all_tasks(loop: LoopCore | None = None) -> set[Task[Any]]:
+    """Return the tasks of ``loop``, by default the running loop, that have not ended."""
+    tasks: set[Any] = asyncio.all_tasks(loop if loop is not None else get_running_loop())  # type: ignore[arg-type]
+    return tasks

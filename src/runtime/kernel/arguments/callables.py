@@ -1,0 +1,52 @@
+"""Callbacks and protocol factories, checked where the caller can still be told."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TypeVar
+
+P = TypeVar("P")
+
+
+def check_callback(callback: object, method: str) -> None:
+    """Raise TypeError when ``callback`` cannot be a callback of ``method``."""
+    if inspect.iscoroutine(callback):
+        callback.close()
+        raise TypeError(
+            f"coroutines cannot be used with {method}(), as {callback!r}: "
+            "make a task of it with create_task()."
+        )
+    if not callable(callback):
+        raise TypeError(f"{method}() takes a callable object, not {callback!r}.")
+    if inspect.iscoroutinefunction(callback):
+        raise TypeError(
+            f"coroutines cannot be used with {method}(): {callback!r} is a coroutine function, "
+            "whose coroutine nobody would run; make a task of it with create_task()."
+        )
+
+
+def check_factory(factory: object) -> None:
+    """Raise TypeError unless ``factory`` can be called."""
+    if not callable(factory):
+        raise TypeError(
+            f"protocol_factory must be callable, got {factory!r}: give the class of the protocol, "
+            "or a function that returns one for each connection."
+        )
+
+
+def made_by(factory: Callable[[], P]) -> P:
+    """Return the protocol that ``factory`` makes.
+
+    Raises AttributeError when it cannot be one, having no ``connection_made``.
+    """
+    check_factory(factory)
+    protocol = factory()
+    if not hasattr(protocol, "connection_made"):
+        advice = "does protocol_factory return it?" if protocol is None else "is it a protocol?"
+        raise AttributeError(
+            f"{type(protocol).__name__!r} object has no attribute 'connection_made': {advice}",
+            name="connection_made",
+            obj=protocol,
+        )
+    return protocol

@@ -1,0 +1,36 @@
+"""Mixins for objects that refuse an operation: to be copied, or entered with a plain ``with``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+
+class Uncopyable:
+    """Has ``copy``, ``deepcopy`` and ``pickle`` refused, in the words in which asyncio does."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> NoReturn:
+        refuse_copy(self)
+
+
+def refuse_copy(thing: object) -> NoReturn:
+    """Raise TypeError, for the ``__reduce__`` of a class that cannot inherit it."""
+    raise TypeError(f"cannot pickle {type(thing).__name__!r} object")
+
+
+class OnlyAsynchronous:
+    """What is entered with ``async with``, and says so in a plain ``with``."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:  # so that type checkers report the plain 'with'
+
+        def __enter__(self) -> None:
+            raise TypeError(
+                f"'{type(self).__name__}' object does not support the context manager protocol: "
+                "write 'async with'."
+            )
+
+        def __exit__(self, *_: object) -> None:
+            raise AssertionError("It cannot have been entered.")

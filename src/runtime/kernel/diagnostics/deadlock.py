@@ -1,0 +1,96 @@
+"""The report of a deadlock: tasks that wait, and nothing left that could wake any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import FrameType
+from typing import Any
+
+from runtime.kernel.diagnostics.describe import await_frames, describe_coroutine, safe_repr
+
+_LONGEST = 1000
+"""Characters at most that tell what a task waits for."""
+
+_LIBRARIES = ("runtime.", "asyncio.")
+_SUBJECTS = ("self", "resume", "countdown")
+"""Variables in which a library's coroutine has what it is about.
+
+They are its object, suspend()'s arm, and the futures of wait().
+"""
+
+
+class DeadlockError(RuntimeError):
+    """No task can ever run again. ``tasks`` are those that wait; the message says for what."""
+
+    def __init__(self, message: str, tasks: Iterable[Any]) -> None:
+        super().__init__(message)
+        self.tasks = tuple(tasks)
+
+
+def deadlock_of(tasks: Iterable[Any]) -> DeadlockError:
+    """Return the exception that lists ``tasks``, where each waits, and on what."""
+    waiting = sorted(tasks, key=lambda task: str(task.get_name()))
+    lines = [
+        "Deadlock: no task can ever run again.",
+        "Nothing is ready, no timer, descriptor or signal is watched, no other thread is alive.",
+    ]
+    for task in waiting:
+        lines += [f"  {line}" for line in describe_wait(task)]
+    lines.append(
+        "If something wakes the loop that Python knows nothing of, such as a thread of a C "
+        "library, turn this report off: loop.set_deadlock_reports(False)."
+    )
+    return DeadlockError("\n".join(lines), waiting)
+
+
+def describe_wait(task: Any) -> list[str]:
+    """Return lines that say what ``task`` is, where it is suspended, and what it waits for.
+
+    The places are those in the program, not in the library function that it called last.
+    """
+    frames = await_frames(task.get_coro())
+    called: list[FrameType] = []
+    while frames and _is_of_a_library(frames[-1]):
+        called.append(frames.pop())
+    running = describe_coroutine(task.get_coro())
+    if frames and _is_of_a_library(frames[0]):
+        # It drives a part of the program, such as a fixture: it is that part.
+        while _is_of_a_library(frames[0]):
+            frames.pop(0)
+        running = f"{frames[0].f_code.co_name}() running at {_place_of(frames[0])}"
+    lines = [f"{task.get_name()}: {running}"]
+    lines += [f"  in {frame.f_code.co_qualname}() at {_place_of(frame)}" for frame in frames]
+    awaited = task.waits_for() if hasattr(task, "waits_for") else getattr(task, "_fut_waiter", None)
+    if awaited is None:
+        lines.append("  waits for its turn")
+    elif not called:
+        lines.append(f"  waits for {safe_repr(awaited, _LONGEST)}")
+    else:
+        subjects = [_subject_of(frame) for frame in called]
+        subject = next((each for each in subjects if each is not None), None)
+        # What the program called, or what that called in turn, as wait_for() does.
+        name = [
+            frame.f_code.co_qualname
+            for frame, each in zip(called, subjects, strict=True)
+            if each is subject
+        ][-1]
+        shown = safe_repr(awaited if subject is None else subject, _LONGEST)
+        lines.append(f"  waits for {shown}, in {name}()")
+    return lines
+
+
+def _is_of_a_library(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).startswith(_LIBRARIES)
+
+
+def _place_of(frame: FrameType) -> str:
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _subject_of(frame: FrameType) -> object:
+    """Return the object that a coroutine of a library is about; None when it is about none."""
+    for name in _SUBJECTS:
+        if name in frame.f_locals:
+            subject: object = frame.f_locals[name]
+            return subject
+    return None

@@ -1,0 +1,96 @@
+"""Reports of errors that no caller can be told, to the exception handler and to the log."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Mapping
+from contextvars import Context
+from typing import Any, Final
+
+from runtime.kernel.diagnostics.describe import safe_repr
+from runtime.kernel.errors import is_cancellation
+
+_logger: Final = logging.getLogger("asyncio")
+
+_UNRETRIEVED: Final = "exception was never retrieved"
+"""How a message of asyncio's futures ends that is about an exception for which nobody has asked."""
+
+
+def hand_over(
+    loop: Any, handler: Callable[[Any, Any], object] | None, context: Mapping[str, Any]
+) -> None:
+    """Give ``context`` to ``handler``, or to the loop's default; survive what they raise.
+
+    A handler of the user's runs in the context of the task or the callback that it is about. A
+    future of asyncio's reports a CancelledError that nobody retrieved, as its ``gather()`` ends
+    with when it is cancelled: that is no failure, and goes no further.
+    """
+    message = context.get("message")
+    if str(message).endswith(_UNRETRIEVED) and is_cancellation(context.get("exception")):
+        return
+    if handler is None:
+        try:
+            loop.default_exception_handler(context)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            _logger.error("Exception in default exception handler", exc_info=True)
+        return
+    variables = _variables_of(context)
+    try:
+        if variables is None:
+            handler(loop, context)
+        else:
+            variables.run(handler, loop, context)
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        try:
+            loop.default_exception_handler(
+                {
+                    "message": "Unhandled error in exception handler",
+                    "exception": error,
+                    "context": context,
+                }
+            )
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            _logger.error(
+                "Exception in default exception handler while handling an unexpected error "
+                "in custom exception handler",
+                exc_info=True,
+            )
+
+
+def _variables_of(context: Mapping[str, Any]) -> Context | None:
+    """Return the context of what an exception came from, unless it is entered already."""
+    source: Any = context.get("task") or context.get("future") or context.get("handle")
+    variables: object = source.get_context() if hasattr(source, "get_context") else None
+    if not isinstance(variables, Context):
+        return None
+    try:
+        variables.run(_nothing)
+    except RuntimeError:
+        return None
+    return variables
+
+
+def _nothing() -> None:
+    """Find out whether a context can be entered."""
+
+
+def log_exception_context(context: Mapping[str, Any]) -> None:
+    """Log an exception handler's context as an error, one line for each of its entries."""
+    lines = [context.get("message") or "Unhandled exception in event loop"]
+    for key in sorted(context):
+        if key in ("message", "exception"):
+            continue
+        value = context[key]
+        if key in ("source_traceback", "handle_traceback"):
+            stack = "".join(traceback.format_list(value)).rstrip()
+            lines.append(f"{key.replace('_', ' ')} (most recent call last):\n{stack}")
+        else:
+            lines.append(f"{key}: {safe_repr(value, None)}")
+    _logger.error("\n".join(lines), exc_info=context.get("exception"))

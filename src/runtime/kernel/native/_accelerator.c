@@ -1,0 +1,222 @@
+/* The C leaf: the operations of leaf.py, with the same contracts.
+ *
+ * Every function here has a twin in Python in leaf.py, which says what it does; the test suite runs
+ * with either. What earns a place here is what Python can only do with an exception, a copy or a
+ * page fault on the hot path.
+ */
+#include "_leaf.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+char leaf_receive_buffer[LARGE_RECEIVE_SIZE];
+
+enum verdict
+leaf_judge_errno(void)
+{
+    if (errno == EAGAIN || errno == EWOULDBLOCK)
+        return NOT_NOW;
+    if (errno == EINTR)
+        return PyErr_CheckSignals() < 0 ? FAILED : TRY_AGAIN;
+    PyErr_SetFromErrno(PyExc_OSError);
+    return FAILED;
+}
+
+static PyObject *
+leaf_step(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *outcome = NULL;
+    PyObject *wrapped;
+    PySendResult how;
+
+    if (leaf_check_count("step", nargs, 2) < 0 || PyContext_Enter(args[1]) < 0)
+        return NULL;
+    how = PyIter_Send(args[0], Py_None, &outcome);
+    if (PyContext_Exit(args[1]) < 0) {
+        Py_XDECREF(outcome);
+        return NULL;
+    }
+    if (how == PYGEN_RETURN) {
+        wrapped = PyTuple_New(1);
+        if (wrapped == NULL) {
+            Py_DECREF(outcome);
+            return NULL;
+        }
+        PyTuple_SET_ITEM(wrapped, 0, outcome);
+        return wrapped;
+    }
+    if (how == PYGEN_NEXT && PyTuple_Check(outcome)) {
+        wrapped = PyList_New(1);
+        if (wrapped == NULL) {
+            Py_DECREF(outcome);
+            return NULL;
+        }
+        PyList_SET_ITEM(wrapped, 0, outcome);
+        return wrapped;
+    }
+    return outcome;
+}
+
+static PyObject *
+leaf_call(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *result;
+
+    if (leaf_check_count("call", nargs, 4) < 0 || PyContext_Enter(args[0]) < 0)
+        return NULL;
+    /* The object stands before its argument, as a method's arguments do. */
+    result = PyObject_VectorcallMethod(args[1], args + 2, 2, NULL);
+    if (PyContext_Exit(args[0]) < 0) {
+        Py_XDECREF(result);
+        return NULL;
+    }
+    return result;
+}
+
+/* The descriptor does not block, so the GIL is kept: giving it up costs more than the call, and the
+ * buffer is everybody's. recv() is what a socket has: read() asks more of the kernel first. */
+static PyObject *
+receive(int fd, size_t size, int is_socket)
+{
+    ssize_t received;
+    enum verdict verdict;
+
+    for (;;) {
+        received = is_socket ? recv(fd, leaf_receive_buffer, size, 0) : read(fd, leaf_receive_buffer, size);
+        if (received >= 0)
+            return PyBytes_FromStringAndSize(leaf_receive_buffer, received);
+        verdict = leaf_judge_errno();
+        if (verdict == NOT_NOW)
+            Py_RETURN_NONE;
+        if (verdict == FAILED)
+            return NULL;
+    }
+}
+
+static PyObject *
+receive_from(PyObject *argument, size_t size, int is_socket)
+{
+    int fd;
+
+    if (leaf_descriptor_of(argument, &fd) < 0)
+        return NULL;
+    return receive(fd, size, is_socket);
+}
+
+static PyObject *
+leaf_recv(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+    return receive_from(argument, RECEIVE_SIZE, 1);
+}
+
+static PyObject *
+leaf_recv_large(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+    return receive_from(argument, LARGE_RECEIVE_SIZE, 1);
+}
+
+static PyObject *
+leaf_read(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+    return receive_from(argument, RECEIVE_SIZE, 0);
+}
+
+static PyObject *
+leaf_recv_some(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    long size;
+    int fd;
+
+    if (leaf_check_count("recv_some", nargs, 2) < 0 || leaf_descriptor_of(args[0], &fd) < 0)
+        return NULL;
+    size = PyLong_AsLong(args[1]);
+    if (size == -1 && PyErr_Occurred())
+        return NULL;
+    if (size < 1 || size > LARGE_RECEIVE_SIZE) {
+        PyErr_Format(PyExc_ValueError, "recv_some() takes 1 to %d bytes, not %ld",
+                     LARGE_RECEIVE_SIZE, size);
+        return NULL;
+    }
+    return receive(fd, (size_t)size, 1);
+}
+
+static PyObject *
+send_to(const char *name, PyObject *const *args, Py_ssize_t nargs, int is_socket)
+{
+    Py_buffer view;
+    ssize_t sent;
+    enum verdict verdict;
+    int fd;
+
+    if (leaf_check_count(name, nargs, 2) < 0 || leaf_descriptor_of(args[0], &fd) < 0)
+        return NULL;
+    if (PyObject_GetBuffer(args[1], &view, PyBUF_SIMPLE) < 0)
+        return NULL;
+    do {
+        sent = is_socket ? send(fd, view.buf, (size_t)view.len, MSG_NOSIGNAL)
+                         : write(fd, view.buf, (size_t)view.len);
+        verdict = sent < 0 ? leaf_judge_errno() : NOT_NOW;
+    } while (verdict == TRY_AGAIN);
+    PyBuffer_Release(&view);
+    if (verdict == FAILED)
+        return NULL;
+    return PyLong_FromSsize_t(sent < 0 ? 0 : sent);
+}
+
+static PyObject *
+leaf_send(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    return send_to("send", args, nargs, 1);
+}
+
+static PyObject *
+leaf_write(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    return send_to("write", args, nargs, 0);
+}
+
+static PyMethodDef leaf_methods[] = {
+    {"step", (PyCFunction)(void (*)(void))leaf_step, METH_FASTCALL, "See leaf.python_step."},
+    {"call", (PyCFunction)(void (*)(void))leaf_call, METH_FASTCALL, "See leaf.python_call."},
+    {"recv", leaf_recv, METH_O, "See leaf.python_recv."},
+    {"recv_large", leaf_recv_large, METH_O, "See leaf.python_recv_large."},
+    {"read", leaf_read, METH_O, "See leaf.python_read."},
+    {"recv_some", (PyCFunction)(void (*)(void))leaf_recv_some, METH_FASTCALL,
+     "See leaf.python_recv_some."},
+    {"send", (PyCFunction)(void (*)(void))leaf_send, METH_FASTCALL, "See leaf.python_send."},
+    {"write", (PyCFunction)(void (*)(void))leaf_write, METH_FASTCALL, "See leaf.python_write."},
+    {"recvfrom", leaf_recvfrom, METH_O, "See leaf.python_recvfrom."},
+    {"sendto", (PyCFunction)(void (*)(void))leaf_sendto, METH_FASTCALL, "See leaf.python_sendto."},
+#ifdef SOCK_NONBLOCK
+    {"accept", leaf_accept, METH_O, "See leaf.accept."},
+#endif
+#ifdef __linux__
+    {"epoll_wait", leaf_epoll_wait, METH_O, "See leaf.python_epoll_wait."},
+    {"epoll_modify", leaf_epoll_modify, METH_O, "See leaf.python_epoll_modify."},
+#endif
+    {NULL, NULL, 0, NULL}};
+
+static PyModuleDef leaf_module = {
+    PyModuleDef_HEAD_INIT, "runtime.kernel.native._accelerator", "The C leaf: see runtime/kernel/native/accelerator.py.", -1,
+    leaf_methods};
+
+PyMODINIT_FUNC
+PyInit__leaf(void)
+{
+    PyObject *module, *room_type;
+
+    if (leaf_prepare_internet() < 0)
+        return NULL;
+    module = PyModule_Create(&leaf_module);
+    if (module == NULL)
+        return NULL;
+    room_type = leaf_make_room_type();
+    if (room_type == NULL || PyModule_AddObject(module, "Room", room_type) < 0) {
+        Py_XDECREF(room_type);
+        Py_DECREF(module);
+        return NULL;
+    }
+    return module;
+}

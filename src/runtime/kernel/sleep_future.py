@@ -1,0 +1,68 @@
+"""The alarm: a future that a moment finishes, and all that a sleeping task needs.
+
+A future, a timer handle, its arguments and its context would be four objects; this is one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from runtime.kernel.arguments.seconds import NEVER
+from runtime.kernel.diagnostics.describe import described
+from runtime.kernel.future import (
+    FutureCore,
+    cancel_future,
+    finish_future,
+    init_future,
+    plain_futures,
+)
+from runtime.kernel.scheduler import Scheduler
+from runtime.kernel.timers import TimerHeap
+
+_NEVER: Final[float] = NEVER
+
+
+class Alarm(FutureCore):
+    """A future of ``loop`` that is finished, with None, when ``when`` comes on the loop's clock.
+
+    An infinite ``when`` never comes.
+    """
+
+    __slots__ = ("_heap", "_when")
+
+    def __init__(self, loop: Scheduler, when: float) -> None:
+        init_future(self, loop)
+        # The heap that the alarm waits in; None once it is due or cancelled, and when it is never.
+        self._heap: TimerHeap | None = None
+        self._when = when
+        if when != _NEVER:
+            self._heap = loop.timers
+            loop.timers.push(self)
+
+    def due(self) -> float:
+        """Return when the alarm goes off, on the loop's clock, in seconds."""
+        return self._when
+
+    def left_heap(self) -> None:
+        """Note that it is no longer in the timer heap: it is due."""
+        self._heap = None
+
+    def run(self) -> None:
+        """Go off: the loop calls this in the turn in which the moment has come."""
+        if not self.done():
+            finish_future(self, None)
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Cancel the future and the timer."""
+        done = cancel_future(self, msg)
+        heap = self._heap
+        if heap is not None:
+            self._heap = None
+            heap.forget(self)
+        return done
+
+    def __repr__(self) -> str:
+        return described("Alarm", self.describe_state, self.describe_briefly)
+
+
+plain_futures.add(Alarm)

@@ -1,0 +1,149 @@
+"""The threads of a loop: its default executor for calls that block, and a pool for look-ups."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from runtime.kernel.daemons import OutsideWork
+from runtime.kernel.public_types import Future
+from runtime.kernel.scheduler import Scheduler
+from runtime.kernel.threads.concurrent_futures import follow_concurrent
+
+LOOKUP_THREADS: Final = 16
+"""Threads of a loop that look names up at the same time. Each is started when it is needed."""
+
+
+class LoopExecutor:
+    """A pool of threads that belongs to one loop, made when it is first needed.
+
+    ``max_workers`` is how many threads there are at most; None leaves that to the standard library.
+    """
+
+    def __init__(self, described: str, prefix: str, max_workers: int | None = None) -> None:
+        self._described = described
+        self._prefix = prefix
+        self._max_workers = max_workers
+        self._executor: concurrent.futures.ThreadPoolExecutor | None = None
+        self._shut_down = False
+
+    def get(self) -> concurrent.futures.ThreadPoolExecutor:
+        """Return the pool. Raises RuntimeError once it was shut down."""
+        if self._shut_down:
+            raise RuntimeError(f"{self._described} was shut down; it runs nothing more.")
+        if self._executor is None:
+            self._executor = concurrent.futures.ThreadPoolExecutor(
+                self._max_workers, thread_name_prefix=self._prefix
+            )
+        return self._executor
+
+    def threads(self) -> list[threading.Thread]:
+        """Return the threads of the pool."""
+        return list(getattr(self._executor, "_threads", ()))
+
+    def refuse_work(self) -> concurrent.futures.ThreadPoolExecutor | None:
+        """Take no more work; return the pool, if there ever was one."""
+        self._shut_down = True
+        return self._executor
+
+    def close(self) -> None:
+        """Let go of the pool; its threads end when they have nothing left to do."""
+        executor = self.refuse_work()
+        self._executor = None
+        if executor is not None:
+            executor.shutdown(wait=False)
+
+
+class DefaultExecutor(LoopExecutor):
+    """The executor of ``run_in_executor(None, ...)``, which the program may replace."""
+
+    def __init__(self) -> None:
+        # Its threads are called as asyncio's are: programs and tools know them by that.
+        super().__init__("The loop's default executor", "asyncio")
+        # The one that the program gave, whose threads may be at work for others.
+        self._given: concurrent.futures.ThreadPoolExecutor | None = None
+
+    def replace(self, executor: concurrent.futures.ThreadPoolExecutor) -> None:
+        """Use ``executor`` from now on. Raises TypeError unless it is a ThreadPoolExecutor."""
+        if not isinstance(executor, concurrent.futures.ThreadPoolExecutor):
+            raise TypeError(
+                f"The default executor must be a ThreadPoolExecutor, not {executor!r}: "
+                "pass another kind to run_in_executor() itself."
+            )
+        self._executor = self._given = executor
+
+    def threads(self) -> list[threading.Thread]:
+        """Return the threads of an executor that was made here."""
+        return [] if self._executor is self._given else super().threads()
+
+
+class LookupThreads(LoopExecutor):
+    """Threads of their own for look-ups of names.
+
+    In the default executor they would wait behind everything that the program has running there.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("The loop's pool for look-ups of names", "runtime-lookup", LOOKUP_THREADS)
+
+
+def begin_shutdown(
+    loop: Scheduler, pools: Iterable[LoopExecutor]
+) -> tuple[threading.Thread, Future[Any]] | None:
+    """Have ``pools`` refuse further work, and wait for their threads in a thread of its own.
+
+    Returns that thread, and a future of ``loop`` that is done when it is about to end; None when
+    there never was an executor, and when the interpreter is about to end: no thread can be started
+    any more, or would ever run, and the interpreter itself has waited for the executor's.
+    """
+    executors = [executor for pool in pools if (executor := pool.refuse_work()) is not None]
+    if not executors:
+        return None
+    if sys.is_finalizing():
+        _leave_to_themselves(executors)
+        return None
+    done: Future[Any] = Future(loop=loop)
+    work = OutsideWork()
+    loop.outside.add(work)
+
+    def wait() -> None:
+        try:
+            for executor in executors:
+                executor.shutdown(wait=True)
+        finally:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_finish, loop, work, done)
+
+    thread = threading.Thread(target=wait, name="runtime executor shutdown")
+    try:
+        thread.start()
+    except RuntimeError:
+        # Python 3.12 and later refuse; or the system has no more threads to give.
+        loop.outside.discard(work)
+        _leave_to_themselves(executors)
+        return None
+    return thread, done
+
+
+def _leave_to_themselves(executors: Iterable[concurrent.futures.ThreadPoolExecutor]) -> None:
+    for executor in executors:
+        executor.shutdown(wait=False)
+
+
+def _finish(loop: Scheduler, work: OutsideWork, done: Future[Any]) -> None:
+    loop.outside.discard(work)
+    if not done.done():
+        done.set_result(None)
+
+
+def submit(
+    loop: Scheduler,
+    executor: concurrent.futures.Executor,
+    func: Callable[..., Any],
+    args: tuple[Any, ...],
+) -> Future[Any]:
+    """Call ``func(*args)`` in ``executor``; return a future of ``loop`` for its result."""
+    return follow_concurrent(executor.submit(func, *args), loop, OutsideWork())

@@ -1,0 +1,157 @@
+"""Threads that ``threading`` does not know, and whether one of them could wake a loop.
+
+Such threads are those of C libraries, which call Python back (audio, graphics, databases), and
+those that ``_thread`` starts. Where the system lists the threads of a process, they are found.
+Nothing tells what they are for; so it is looked for whether the loop was handed out: whether
+anything but the frames of the program, this package and asyncio refers to the loop, or to its
+``call_soon_threadsafe``. A callback that can wake the loop has to.
+
+Nothing here is fast, or has to be: it is asked when a loop has nothing to wait for any more.
+"""
+
+from __future__ import annotations
+
+import _thread
+import gc
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Collection
+from functools import partial
+from types import (
+    AsyncGeneratorType,
+    BuiltinMethodType,
+    CellType,
+    CoroutineType,
+    FrameType,
+    FunctionType,
+    GeneratorType,
+    MethodType,
+    MethodWrapperType,
+    ModuleType,
+)
+from typing import Any
+
+from runtime.kernel.compat.registry import current_tasks, running_loops
+
+_THREADS = "/proc/self/task"
+
+_START_TIME = 19
+"""The field, after the name, of the time at which a thread began, in ticks since the system did."""
+
+_YOUNG = 0.2
+"""Seconds in which a thread that was started is certain to have run for a moment."""
+
+_OURS = ("runtime.", "asyncio.", "_asyncio.")
+_SUSPENDED = (FrameType, CoroutineType, GeneratorType, AsyncGeneratorType)
+_METHODS = (MethodType, BuiltinMethodType, MethodWrapperType)
+_DEPTH = 4
+"""Containers within one another that are looked through: a cell is in a tuple of a function."""
+
+_CONTAINERS = (dict, list, tuple, set, deque, CellType, partial)
+
+
+def unknown_threads() -> set[int] | None:
+    """Return the native identifiers of the threads that ``threading`` does not know.
+
+    None where the system does not list them.
+    """
+    try:
+        listed = {int(name) for name in os.listdir(_THREADS)}
+    except (OSError, ValueError):
+        return None
+    known = {thread.native_id for thread in threading.enumerate()}
+    return listed - known - {threading.get_native_id()}
+
+
+def may_be_woken(loop: Any, before: Collection[int] = ()) -> bool:
+    """Return whether a thread that ``threading`` does not know could wake ``loop``.
+
+    Threads that were there ``before`` do not count, where they can be told apart.
+    """
+    unknown = unknown_threads()
+    if unknown is not None:
+        unknown.difference_update(before)
+        if not unknown:
+            return False
+        if any(map(_has_just_begun, unknown)):
+            return True
+    if _raw_threads() > 0:
+        return True
+    # Once it was, it stays so: the next one that looks need not search the whole heap again.
+    loop.handed_out = loop.handed_out or is_handed_out(loop)
+    return bool(loop.handed_out)
+
+
+def _has_just_begun(thread: int) -> bool:
+    """Return whether a thread is so young that it may not have come to Python's own count yet."""
+    try:
+        with open(f"{_THREADS}/{thread}/stat", encoding="ascii", errors="replace") as file:
+            ticks = int(file.read().rpartition(")")[2].split()[_START_TIME])
+    except (OSError, ValueError, IndexError):
+        return False  # It has ended.
+    began = ticks / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - began < _YOUNG
+
+
+def _raw_threads() -> int:
+    """Return how many threads Python has started for ``_thread`` itself, not for ``threading``."""
+    started = [
+        thread
+        for thread in threading.enumerate()
+        if thread is not threading.main_thread() and not isinstance(thread, threading._DummyThread)
+    ]
+    return _thread._count() - len(started)
+
+
+def is_handed_out(loop: Any) -> bool:
+    """Return whether a function or an object of the program refers to ``loop``."""
+    return _is_held_for_others(loop, loop, {id(running_loops), id(current_tasks)}, _DEPTH)
+
+
+def _is_held_for_others(loop: Any, held: Any, passed: set[int], depth: int) -> bool:
+    """Return whether the program has ``held``, which is the loop or contains it.
+
+    ``passed`` are the identifiers of what is not to be asked, such as the lists made here.
+    """
+    holders = gc.get_referrers(held)
+    passed.add(id(holders))
+    for holder in holders:
+        if id(holder) in passed:
+            continue
+        passed.add(id(holder))
+        if _holds_for_others(loop, holder, passed, depth):
+            return True
+    return False
+
+
+def _holds_for_others(loop: Any, holder: Any, passed: set[int], depth: int) -> bool:
+    kind = type(holder)
+    if kind in _SUSPENDED:
+        return False
+    if kind in _METHODS:
+        return bool(holder.__name__ == "call_soon_threadsafe")
+    if kind is FunctionType:
+        return not _is_ours(holder.__module__)
+    if kind is ModuleType:
+        return not _is_ours(holder.__name__)
+    if kind in _CONTAINERS:
+        if kind is dict and "_set_called" in holder:
+            return False  # Where an event loop policy has the loop of a thread.
+        return depth == 0 or _is_held_for_others(loop, holder, passed, depth - 1)
+    if not any(_is_ours(base.__module__) for base in kind.__mro__):
+        return True
+    # A class of ours, or of asyncio's, may refer to the loop for its own use.
+    tell = getattr(holder, "is_finished_through", None)
+    if tell is not None:
+        given: object = tell()
+        return given is not None and _is_held_for_others(loop, given, passed, _DEPTH)
+    return not _is_ours(kind.__module__) and any(
+        value is loop and name != "_loop"
+        for name, value in list(getattr(holder, "__dict__", {}).items())
+    )
+
+
+def _is_ours(module: object) -> bool:
+    return f"{module}.".startswith(_OURS)

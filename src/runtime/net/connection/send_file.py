@@ -1,0 +1,64 @@
+"""Sending a file through a connection, after the bytes that were written to it before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runtime.kernel.core import LoopCore
+from runtime.kernel.errors import SendfileNotAvailableError
+from runtime.net.connection.layers import Lower, Top
+from runtime.net.connection.stream_socket import StreamSocket
+from runtime.net.sockets.sendfile import check_request, send_by_reading, send_file
+
+
+async def send_file_through(
+    loop: LoopCore,
+    top: Top,
+    lower: Lower,
+    file: Any,
+    offset: int,
+    count: int | None,
+    fallback: bool,
+) -> int:
+    """Send from ``file`` through a connection, after whatever was written to it before."""
+    check_request(file, offset, count)
+    if lower.is_closing():
+        raise RuntimeError("Transport is closing")
+    if isinstance(lower, StreamSocket):
+        try:
+            return await _send_natively(lower, file, offset, count)
+        except SendfileNotAvailableError:
+            if not fallback:
+                raise
+    elif not fallback:
+        raise SendfileNotAvailableError(
+            f"fallback is disabled and native sendfile is not supported for {lower!r}"
+        )
+
+    async def send(part: memoryview) -> None:
+        if lower.is_closing():
+            raise _closed_meanwhile()
+        lower.write(part)
+        if top.held:
+            await top.drained(loop)
+
+    return await send_by_reading(loop, send, file, offset, count)
+
+
+async def _send_natively(lower: StreamSocket, file: Any, offset: int, count: int | None) -> int:
+    async def room() -> None:
+        await lower.writable()
+        if lower.is_closed():
+            raise _closed_meanwhile()
+
+    lower.lend()
+    try:
+        while lower.unsent:
+            await room()
+        return await send_file(lower.fd, file, offset, count, room)
+    finally:
+        lower.take_back()
+
+
+def _closed_meanwhile() -> ConnectionError:
+    return ConnectionError("The connection was closed while a file was being sent.")

@@ -1,0 +1,429 @@
+"""The top of a connection that streams read from and write to.
+
+What arrives waits here to be read. A reader is woken with the bytes in hand, and only when there
+are as many as it asked for. Reading pauses while twice the limit waits that nobody asked for, and
+goes on below it.
+
+A reader that asked for many bytes gets them received straight into what it will be given: once the
+first of them have come, there is *room* for all, and the layer below has it for its buffer::
+
+    unread ---- the first of many ----> room ---- full, the end, or nobody waits ----> unread
+
+What is there is read without waiting. So that the handler of one connection, whose peer has sent
+very many lines at once, does not keep the others waiting, it gets a *share* of each turn: after so
+many reads, or writes, in one turn the next one lets the others run first.
+
+Invariants: while there is room, nothing is unread elsewhere; it is given up, and what it holds is
+unread again, before a reader goes on.
+
+``StreamEnd`` is compiled where a compiler was found. The streams that users hold are thin, and
+interpreted: ``runtime.net.connection.streams``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from runtime.kernel.arguments.sizes import count_of
+from runtime.kernel.core import LoopCore
+from runtime.kernel.errors import LimitOverrunError
+from runtime.kernel.future import FutureCore, finish_future, rearm_future
+from runtime.kernel.native import accelerator
+from runtime.kernel.native.allocator import have_large_blocks_kept
+from runtime.net.connection.layers import Lower, Top, lost
+from runtime.net.connection.receive_buffer import ReceiveBuffer
+
+_ROOM_LEAST: Final = 128 * 1024
+"""Bytes that a reader asks for, from which on room is made for them: it spares two copies."""
+
+_ROOM_MOST: Final = 16 * 1024 * 1024
+"""Up to here: who announces more than he sends is not to cost more than that."""
+
+
+_SHARE: Final = 128
+"""Reads, and writes, after which it is looked whether they were all in one turn of the loop."""
+
+
+class StreamEnd(Top):
+    """What a reader and a writer share. ``limit`` is the reader's limit, in bytes.
+
+    ``server_side``: whether a server accepted the connection.
+    """
+
+    __slots__ = (
+        "_limit",
+        "_loop",
+        "_lower",
+        "_paused",
+        "_reader",
+        "_room",
+        "_room_filled",
+        "_taken",
+        "_taken_in",
+        "_wanted",
+        "_written",
+        "_written_in",
+        "closed_waiter",
+        "closing",
+        "eof",
+        "is_lost",
+        "must_wait",
+        "server_side",
+        "stopped",
+        "unread",
+    )
+
+    def __init__(self, loop: LoopCore, limit: int, server_side: bool = False) -> None:
+        Top.__init__(self)
+        self._loop = loop
+        self._lower: Lower | None = None
+        self._limit = limit
+        self.server_side = server_side
+        # Reading.
+        self.unread = ReceiveBuffer()
+        # Whether too much is unread, and whether the user has paused reading.
+        self._paused = False
+        self.stopped = False
+        # How many bytes the waiting reader needs; 0 when anything will do, or nobody waits.
+        self._wanted = 0
+        self._reader: FutureCore | None = None
+        # Where ``_wanted`` bytes are being received, and how many have been.
+        self._room: Any = None
+        self._room_filled = 0
+        self.eof = False
+        # Reads since that was last looked at, and the turn of the loop in which it was.
+        self._taken = 0
+        self._taken_in = -1
+        # Writing: the same, and whether ``drain`` has anything to do.
+        self._written = 0
+        self._written_in = -1
+        self.must_wait = False
+        # Ending.
+        self.closing = False
+        self.is_lost = False
+        self.closed_waiter: FutureCore | None = None
+
+    @property
+    def lower(self) -> Lower:
+        """What it stands on."""
+        lower = self._lower
+        assert lower is not None
+        return lower
+
+    def stand_on(self, lower: Lower) -> None:
+        """Use ``lower``, which is being read from, from now on."""
+        self._lower = lower
+        self.stopped = False
+
+    # -- What the lower part tells -----------------------------------------------------------------
+
+    def connected(self) -> None:
+        self.pass_on_connected()
+
+    def received(self, data: bytes) -> None:
+        received = self.unread
+        received.append(data)
+        if received.size < self._wanted and self._reader_waits():
+            if _ROOM_LEAST <= self._wanted <= _ROOM_MOST:
+                self._make_room()
+            return
+        if received.size > 2 * self._limit and not self._paused and self._lower is not None:
+            asked_for = self._wanted if self._reader_waits() else 0
+            if received.size - asked_for > 2 * self._limit:
+                self._paused = True
+                self._lower.pause_reading()
+        self._wake_reader()
+
+    def _make_room(self) -> None:
+        have_large_blocks_kept()
+        try:
+            room = accelerator.Room(self._wanted)
+        except MemoryError:
+            return  # There may still be as much in parts.
+        filled = self.unread.size
+        room.view(0, filled)[:] = self.unread.take_all()
+        self._room = room
+        self._room_filled = filled
+        self.wants_buffer = True
+
+    def get_buffer(self) -> Any:
+        filled = self._room_filled
+        return self._room.view(filled, min(self._wanted, filled + accelerator.LARGE_RECEIVE_SIZE))
+
+    def buffer_updated(self, size: int) -> None:
+        self._room_filled += size
+        if self._room_filled == self._wanted or not self._reader_waits():
+            self._wake_reader()
+
+    def refused_buffer(self, error: Exception) -> None:
+        raise error  # It has the room's own, which nobody has reason to refuse.
+
+    def give_room_up(self) -> None:
+        """Have what was received so far unread, for whoever reads next."""
+        room = self._room
+        if room is None:
+            return
+        self.wants_buffer = False
+        self._room = None
+        filled = self._room_filled
+        try:
+            received = room.take(filled)
+        except BufferError:
+            # Something still has a view of the room, and could change the bytes through it.
+            received = bytes(room.view(0, filled))
+        self.unread.append(received)
+
+    def ended(self) -> bool:
+        self.eof = True
+        self._wake_reader()
+        return True
+
+    def hold_writing(self) -> None:
+        self.held = True
+        self.must_wait = True
+
+    def resume_writing(self) -> None:
+        self.held = False
+        self.must_wait = self.is_lost
+        if self._drain_waiters is not None:
+            self.wake_drainers(None)
+
+    def lost(self, error: BaseException | None) -> None:
+        self.is_lost = True
+        self.must_wait = True
+        self.closing = True
+        self.error = error
+        self.eof = True
+        try:
+            self._wake_reader()
+            if self._drain_waiters is not None:
+                self.wake_drainers(error or ConnectionAbortedError("The connection was aborted."))
+        finally:
+            waiter = self.closed_waiter
+            if waiter is not None and not waiter.done():
+                finish_future(waiter, None)
+            self.pass_on_lost()
+
+    # -- Reading -----------------------------------------------------------------------------------
+
+    def _reader_waits(self) -> bool:
+        """Return whether somebody is still waiting: a read that was cancelled wants nothing."""
+        return self._reader is not None and not self._reader.done()
+
+    def _wake_reader(self) -> None:
+        try:
+            if self._room is not None:
+                self.give_room_up()
+        finally:
+            self._wanted = 0
+            reader = self._reader
+            if reader is not None and not reader.done():
+                finish_future(reader, None)
+
+    def readable(self, reader_name: str, wanted: int = 0) -> FutureCore:
+        """Return what to await until there is more to read, the end, or a failure.
+
+        ``wanted`` is how many bytes there must be for the reader to be woken before the end.
+        Raises RuntimeError when another task waits here already.
+        """
+        reader = self._reader
+        if reader is None:
+            reader = self._reader = self._loop.create_future()
+        elif not reader.done():
+            raise RuntimeError(
+                f"{reader_name}() called while another task waits for data from the same stream: "
+                "let one task read it."
+            )
+        else:
+            if not rearm_future(reader):
+                reader = self._reader = self._loop.create_future()
+            if self._room is not None:
+                # The one before was cancelled: what it left is there already.
+                self._wake_reader()
+                return reader
+        self._wanted = wanted
+        if self._paused:
+            self._go_on()
+        return reader
+
+    def _go_on(self) -> None:
+        self._paused = False
+        if not self.eof and not self.stopped and self._lower is not None:
+            self._lower.resume_reading()
+
+    def is_reading(self) -> bool:
+        """Return whether bytes are received now."""
+        return not (self._paused or self.stopped or self.eof)
+
+    def pause_reading(self) -> None:
+        """Receive nothing until ``resume_reading``."""
+        self.stopped = True
+        if not self.closing:
+            self.lower.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Receive again, unless too much is unread."""
+        self.stopped = False
+        if not self._paused and not self.eof:
+            self.lower.resume_reading()
+
+    def stop_reading(self) -> None:
+        """Receive no more, and have the reader find the end behind what is there."""
+        if not self.eof:
+            self.lower.pause_reading()
+            self.ended()
+
+    def has_had_its_share(self) -> bool:
+        """Return whether the others are to run before more is read in this turn."""
+        return self._taken > _SHARE and self._taken_in == self._loop.turns
+
+    def _may_take(self) -> bool:
+        """Return whether to go on reading, after many reads: in another turn they start anew."""
+        turn = self._loop.turns
+        if self._taken_in == turn:
+            return False
+        self._taken_in = turn
+        self._taken = 0
+        return True
+
+    def take(self, most: int) -> bytes:
+        """Remove and return up to ``most`` received bytes."""
+        data = self.unread.take(most)
+        if self._paused and self.unread.size <= self._limit:
+            self._go_on()
+        return data
+
+    def take_until(self, separators: tuple[bytes, ...], limit: int) -> bytes | None:
+        """Remove and return what comes up to and with the separator that ends first.
+
+        None when there is none yet, or when the reader has had its share of this turn. Raises
+        LimitOverrunError when more than ``limit`` bytes come before it: they stay to be read.
+        """
+        self._taken += 1
+        if self._taken > _SHARE and not self._may_take():
+            return None
+        unread = self.unread
+        start, stop = unread.find(separators)
+        if stop:
+            if start > limit:
+                raise _overrun("Separator is found, but chunk is longer than limit", limit, start)
+            return self.take(stop)
+        if unread.size <= limit:
+            return None
+        # What may be the beginning of a separator still counts for nothing.
+        searched = unread.size + 1 - max([len(separator) for separator in separators])
+        if searched > limit:
+            raise _overrun("Separator is not found, and chunk exceed the limit", limit, searched)
+        return None
+
+    def take_some(self, most: Any) -> bytes | None:
+        """As ``take``; ``b""`` at the end, and None when there is nothing yet.
+
+        None also when the reader has had its share of this turn. Raises what the connection failed
+        with, once everything before that was taken.
+        """
+        size: int = most if isinstance(most, int) else count_of(most, "read()")
+        self._taken += 1
+        if self._taken > _SHARE and not self._may_take():
+            return None
+        if self.unread.size:
+            return self.take(size)
+        if size == 0:
+            return b""
+        return self.take_rest() if self.eof else None
+
+    def take_exactly(self, wanted: Any) -> bytes | None:
+        """Remove and return ``wanted`` bytes; None when there are not as many yet.
+
+        None also when the reader has had its share of this turn.
+        """
+        size: int = wanted if isinstance(wanted, int) else count_of(wanted, "readexactly()")
+        self._taken += 1
+        if self._taken > _SHARE and not self._may_take():
+            return None
+        return self.take(size) if self.unread.size >= size else None
+
+    def take_rest(self) -> bytes:
+        """Remove and return everything, at the end.
+
+        Raises what the connection failed with: what was received before that stays to be read.
+        """
+        if self.error is not None:
+            raise lost(self.error)
+        return self.unread.take_all()
+
+    # -- Writing -----------------------------------------------------------------------------------
+
+    def write(self, data: Any) -> None:
+        """Send ``data``, a bytes-like object: at once what can be sent, the rest later."""
+        lower = self._lower
+        assert lower is not None
+        self._written += 1
+        if self._written > _SHARE:
+            self._count_writes()
+        lower.write(data)
+
+    def write_many(self, parts: list[Any]) -> None:
+        """Send several bytes-like objects, in order."""
+        self._written += 1
+        if self._written > _SHARE:
+            self._count_writes()
+        self.lower.write_many(parts)
+
+    def _count_writes(self) -> None:
+        """Have ``drain`` let the others run, if there were that many writes in this turn."""
+        turn = self._loop.turns
+        if self._written_in == turn:
+            self.must_wait = True
+        else:
+            self._written_in = turn
+            self._written = 0
+
+    def others_have_run(self) -> None:
+        """Take note that ``drain`` has let the others run."""
+        self.must_wait = self.held or self.is_lost
+
+    # -- Ending ------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Stop reading, send what was written, then close."""
+        if self.closing:
+            return
+        self.closing = True
+        lower = self._lower
+        if lower is None:
+            return
+        lower.close()
+        if not self.is_lost:
+            self.eof = True
+            self._wake_reader()
+
+    def abort(self) -> None:
+        """Close now; what was not sent is dropped."""
+        self.closing = True
+        if self._lower is not None:
+            self._lower.fail(None)
+
+    def peername(self) -> object:
+        """Return the peer's address, or None."""
+        return None if self._lower is None else self._lower.info("peername")
+
+    def closed_future(self) -> FutureCore:
+        """Return what to await until the connection is closed."""
+        waiter = self.closed_waiter
+        if waiter is None:
+            waiter = self.closed_waiter = self._loop.create_future()
+            if self.is_lost:
+                finish_future(waiter, None)
+        return waiter
+
+    def __repr__(self) -> str:
+        return repr(self._lower)
+
+
+def _overrun(words: str, limit: int, consumed: int) -> LimitOverrunError:
+    return LimitOverrunError(
+        f"{words}: limit={limit}, in bytes. It is raised where the stream is made, by the limit= "
+        "of open_connection(), start_server(), create_subprocess_exec()",
+        consumed,
+    )

@@ -1,0 +1,570 @@
+"""A connected stream socket in the loop: the bottom of every connection.
+
+The two directions are independent::
+
+    reading:  OPEN <--> PAUSED (by the upper part)         writing:  OPEN --> ENDING --> ENDED
+                |                                                      |  write_eof()   (FIN sent)
+                +--> ENDED (the peer's FIN, or a failure)              |
+                                                                       v
+    both:     OPEN --- close(): what was written is sent first ---> CLOSED
+                |                                                      ^
+                +------ fail(): nothing more is sent ------------------+
+
+Others who know the socket may close it under us, and its number may be given to another file. While
+it is watched, the poller tells as soon as the loop has to do with the new one; while it is not, and
+before it is closed, the file behind the number is looked at.
+
+Invariants: it watches for reading exactly while OPEN for reading, and for writing exactly while
+something is unsent; ``unsent`` is the size of the backlog; CLOSED means that the descriptor was
+given back and the upper part told. What it fails with is stripped of its traceback: the frames of
+this module tell nothing, and would make a circle with whoever keeps the error.
+"""
+
+from __future__ import annotations
+
+import socket
+from asyncio.trsock import TransportSocket
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from runtime.kernel.arguments.sizes import Size
+from runtime.kernel.core import LoopCore
+from runtime.kernel.diagnostics.lost_writes import warn_of_lost_write
+from runtime.kernel.future import FutureCore, finish_future
+from runtime.kernel.native import accelerator
+from runtime.kernel.poller import READ, WRITE, Watcher, file_of
+from runtime.kernel.write_buffer import (
+    HIGH_WATER,
+    LOW_WATER,
+    drop_sent,
+    keep,
+    next_chunks,
+    water_marks_of,
+)
+from runtime.net.connection.layers import Lower, Upper, copy_of, joined, view_of
+from runtime.net.sockets.checks import failure_behind, note_use, undelivered_size
+
+_IOV_MAX: Final = 64
+_JOIN_MOST: Final = 64 * 1024
+"""Bytes up to which several parts are joined: cheaper than to hand them over one by one."""
+
+_AFTER_EOF: Final = "Cannot write after write_eof(): the end was announced already."
+_recv: Final[Callable[[int], bytes | None]] = accelerator.recv
+_recv_large: Final[Callable[[int], bytes | None]] = accelerator.recv_large
+_send: Final[Callable[[int, Any], int]] = accelerator.send
+
+
+class StreamSocket(Watcher, Lower):
+    """One connected, non-blocking stream socket, which it owns from now on."""
+
+    __slots__ = (
+        "_backlog",
+        "_by_methods",
+        "_eof_sent",
+        "_eof_wanted",
+        "_file",
+        "_guarded",
+        "_held",
+        "_high_water",
+        "_input_ended",
+        "_loop",
+        "_low_water",
+        "_object",
+        "_peername",
+        "_reading",
+        "_refusal",
+        "_sock",
+        "_sockname",
+        "_upper",
+        "_writable_waiter",
+        "_writes_lost",
+        "closing",
+        "unsent",
+    )
+
+    def __init__(self, loop: LoopCore, sock: socket.socket, upper: Upper, peername: object) -> None:
+        Watcher.__init__(self, sock.fileno())
+        # Nobody is to write to the number from here on who had it before.
+        before = loop.poller.watcher(self.fd)
+        if isinstance(before, StreamSocket):
+            loop.poller.evict(before)
+        # First what every event and every write looks at: with very many connections each line of
+        # the cache counts.
+        self._upper: Upper | None = upper
+        # None once it is closed; what users were given of it stays what it was.
+        self._sock: socket.socket | None = sock
+        # Why nothing can be written, if it cannot.
+        self._refusal: str | None = None
+        # What the socket did not take, and its size.
+        self.unsent = 0
+        self._backlog: deque[Any] | None = None
+        # Somebody else may close the socket object when it was given to us: look before each use.
+        self._guarded = False
+        # Whether it is received and sent through the methods of the socket, which is a subclass's.
+        self._by_methods = False
+        self.closing = False
+        self._reading = False
+        self._input_ended = False
+        # Whether the upper part was told of the backlog.
+        self._held = False
+        self._eof_wanted = False
+        self._eof_sent = False
+        self._writes_lost = 0
+        self._high_water = HIGH_WATER
+        self._low_water = LOW_WATER
+        self._writable_waiter: FutureCore | None = None
+        self._loop = loop
+        self._object = sock
+        # What file it was when it was given to us.
+        self._file: tuple[int, int] | None = None
+        self._peername = peername
+        # Asked for when it is wanted, when others are given the socket, or when it is closed.
+        self._sockname: object = None
+        if type(sock) is not socket.socket:
+            # As one that others have, so that those of our own need not ask at each event.
+            self._by_methods = True
+            self.guard()
+
+    def set_upper(self, upper: Upper) -> None:
+        self._upper = upper
+
+    def start(self) -> None:
+        # Nothing is watched yet; the upper part may pause it at once.
+        self._reading = True
+        upper = self._upper
+        if upper is not None:
+            try:
+                upper.connected()
+            except BaseException:
+                self.fail(None)
+                raise
+        if not self.closing:
+            self._watch()
+
+    def guard(self) -> None:
+        """Expect that others, who have the socket object, may close it under us."""
+        self._learn_sockname()
+        self._guarded = True
+        self._file = file_of(self.fd)
+        note_use(self._loop, self._object)
+
+    # -- Reading -----------------------------------------------------------------------------------
+
+    def on_readable(self) -> None:
+        upper = self._upper
+        if upper is None or (self._guarded and not self._may_receive(upper)):
+            return
+        if upper.wants_buffer:
+            self._receive_into(upper)
+            return
+        try:
+            data = _recv_large(self.fd) if upper.takes_large else _recv(self.fd)
+        except OSError as error:
+            self.fail(error.with_traceback(None))
+            return
+        if data:
+            upper.received(data)
+        elif data is not None:
+            self._end_of_input(upper)
+
+    def _may_receive(self, upper: Upper) -> bool:
+        """Return whether to receive from the descriptor: not what a method has received already."""
+        if not self._still_ours():
+            return False
+        if not self._by_methods or upper.wants_buffer:
+            return True
+        self._receive_by_method(upper)
+        return False
+
+    def _receive_by_method(self, upper: Upper) -> None:
+        sock = self._sock
+        assert sock is not None
+        try:
+            data = sock.recv(
+                accelerator.LARGE_RECEIVE_SIZE if upper.takes_large else accelerator.RECEIVE_SIZE
+            )
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self.fail(error.with_traceback(None))
+            return
+        if data:
+            upper.received(data)
+        else:
+            self._end_of_input(upper)
+
+    def _receive_into(self, upper: Upper) -> None:
+        buffer = upper.get_buffer()
+        sock = self._sock
+        if buffer is None or sock is None:
+            return
+        try:
+            size = sock.recv_into(buffer)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            buffer = None
+            self.fail(error.with_traceback(None))
+            return
+        except Exception as error:
+            buffer = None
+            upper.refused_buffer(error)
+            return
+        buffer = None  # Whoever it belongs to may be about to give it away.
+        if size:
+            upper.buffer_updated(size)
+        else:
+            self._end_of_input(upper)
+
+    def _end_of_input(self, upper: Upper) -> None:
+        self._reading = False
+        self._input_ended = True
+        self._watch()
+        self.announce_end(upper)
+
+    def pause_reading(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._watch()
+
+    def resume_reading(self) -> None:
+        if not self._reading and not self.closing and not self._input_ended:
+            self._reading = True
+            self._watch()
+
+    def _watch(self) -> None:
+        """Have exactly the events watched that the state asks for."""
+        events = 0
+        if self._reading:
+            events = READ
+        if self.unsent or self._writable_waiter is not None:
+            events |= WRITE
+        if events and not self.events and self._guarded and not self._still_ours():
+            return
+        try:
+            self._loop.poller.watch(self, events)
+        except Exception as error:
+            # Others closed the descriptor, and its number is not in use again; or the selector, of
+            # whatever class it is, watches no more.
+            self.fail(error.with_traceback(None))
+
+    # -- Writing -----------------------------------------------------------------------------------
+
+    def write(self, data: Any) -> None:
+        if isinstance(data, bytes):
+            size = len(data)
+        elif self.unsent or self._refusal is not None:
+            # No view of it: the caller may change it in ``pause_writing``, or when this has raised.
+            data = copy_of(data)
+            size = len(data)
+        else:
+            data = view_of(data)
+            size = data.nbytes
+        if self._refusal is not None:
+            raise RuntimeError(self._refusal)
+        if self._sock is None:
+            self._count_lost_write()
+            return
+        if self.unsent:
+            self._keep(data)
+            self._hold()
+            return
+        if size == 0:
+            return
+        try:
+            if not self._guarded:
+                sent = _send(self.fd, data)
+            elif self._still_ours():
+                sent = self._send_by_method(data) if self._by_methods else _send(self.fd, data)
+            else:
+                return
+        except OSError as error:
+            self.fail(error.with_traceback(None))
+            return
+        if sent == size:
+            return
+        if isinstance(data, bytes):
+            self._keep(memoryview(data)[sent:])
+        else:
+            self._keep(bytes(data.cast("B")[sent:]))
+            data = None
+        self._watch()
+        self._hold()
+
+    def _send_by_method(self, data: Any) -> int:
+        sock = self._sock
+        assert sock is not None
+        try:
+            return sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            return 0
+
+    def write_many(self, parts: list[Any]) -> None:
+        sizes = [memoryview(part).nbytes for part in parts]
+        total = sum(sizes)
+        sock = self._sock
+        in_one = total <= _JOIN_MOST or self._by_methods
+        if sock is None or self.unsent or self._refusal is not None or in_one:
+            self.write(parts[0] if len(parts) == 1 else joined(parts))
+            return
+        if self._guarded and not self._still_ours():
+            return
+        try:
+            sent = sock.sendmsg(parts[:_IOV_MAX])
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except BufferError:
+            self.write(joined(parts))
+            return
+        except OSError as error:
+            self.fail(error.with_traceback(None))
+            return
+        for part, size in zip(parts, sizes, strict=True):
+            if sent >= size:
+                sent -= size
+                continue
+            view = memoryview(part)
+            if not view.c_contiguous:
+                view = memoryview(view.tobytes())
+            rest = view.cast("B")[sent:]
+            self._keep(rest if isinstance(part, bytes) else bytes(rest))
+            sent = 0
+        self._watch()
+        self._hold()
+
+    def _keep(self, data: Any) -> None:
+        if data:
+            self.unsent += len(data)
+            if self._backlog is None:
+                self._backlog = deque()
+            keep(self._backlog, data)
+
+    def _hold(self) -> None:
+        if self.unsent > self._high_water and not self._held:
+            self._held = True
+            upper = self._upper
+            if upper is not None:
+                upper.hold_writing()
+
+    def _count_lost_write(self) -> None:
+        self._writes_lost += 1
+        warn_of_lost_write(self._writes_lost, "write() to a connection that is closed", self)
+
+    def on_writable(self) -> None:
+        sock = self._sock
+        backlog = self._backlog
+        if sock is None or (self._guarded and not self._still_ours()):
+            return
+        if not backlog:
+            self._finish_sending()
+            return
+        try:
+            if self._by_methods:
+                sent = self._send_by_method(backlog[0])
+            elif len(backlog) == 1:
+                sent = _send(self.fd, backlog[0])
+            else:
+                sent = sock.sendmsg(next_chunks(backlog))
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self.fail(error.with_traceback(None))
+            return
+        self.unsent -= sent
+        drop_sent(backlog, sent)
+        upper = self._upper
+        if self._held and self.unsent <= self._low_water:
+            self._held = False
+            if upper is not None:
+                upper.resume_writing()
+        # Who was just told may have written more, or closed.
+        if self.unsent or self._sock is None:
+            return
+        self._finish_sending()
+
+    def _finish_sending(self) -> None:
+        """Do what had to wait until everything was sent."""
+        self._backlog = None
+        if self.closing:
+            self._close(None)
+            return
+        self._wake_writable()
+        self._watch()
+        if self._refusal is _AFTER_EOF:
+            self._send_eof()
+
+    def writable(self) -> FutureCore:
+        """Return what to await until the socket takes more, and nothing is unsent; or is closed."""
+        waiter = self._loop.create_future()
+        if self._sock is None:
+            finish_future(waiter, None)
+        else:
+            self._writable_waiter = waiter
+            self._watch()
+        return waiter
+
+    def _wake_writable(self) -> None:
+        waiter = self._writable_waiter
+        if waiter is not None:
+            self._writable_waiter = None
+            if not waiter.done():
+                finish_future(waiter, None)
+
+    def lend(self) -> None:
+        """Let somebody else send through the descriptor, and nobody here, until ``take_back``."""
+        if self._refusal is not None:
+            raise RuntimeError(self._refusal)
+        self._refusal = "unable to write; sendfile is in progress"
+
+    def take_back(self) -> None:
+        """Send again."""
+        self._refusal = _AFTER_EOF if self._eof_wanted else None
+        if self._eof_wanted and not self.unsent:
+            self._send_eof()
+
+    def unsent_size(self) -> int:
+        return self.unsent
+
+    def undelivered_size(self) -> int:
+        sock = self._sock
+        return 0 if sock is None else self.unsent + undelivered_size(sock)
+
+    def set_water_marks(self, high: Size | None, low: Size | None) -> None:
+        self._high_water, self._low_water = water_marks_of(high, low)
+        self._hold()
+
+    def water_marks(self) -> tuple[int, int]:
+        return self._low_water, self._high_water
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        if self._eof_wanted or self.closing:
+            return
+        self._eof_wanted = True
+        if self._refusal is None:
+            self._refusal = _AFTER_EOF
+        if not self.unsent and self._refusal is _AFTER_EOF:
+            self._send_eof()
+
+    def _send_eof(self) -> None:
+        if self._eof_sent or self._sock is None:
+            return
+        self._eof_sent = True
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self.fail(failure_behind(self._sock, error).with_traceback(None))
+
+    # -- Ending ------------------------------------------------------------------------------------
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def is_closed(self) -> bool:
+        return self._sock is None
+
+    def close(self) -> None:
+        if self.closing:
+            return
+        self.closing = True
+        self._reading = False
+        if self.unsent:
+            self._watch()
+        else:
+            self._close(None)
+
+    def fail(self, error: BaseException | None) -> None:
+        self._close(error)
+
+    def on_failed(self, error: BaseException) -> None:
+        # What was received may be lost with it: a reader must not go on as if it were not.
+        self.fail(error)
+
+    def on_lost(self) -> None:
+        sock = self._sock
+        if sock is not None and sock.fileno() == self.fd:
+            # The number was closed behind the socket object's back, and is somebody else's by now.
+            sock.detach()
+        self.fail(_closed_by_others(self.fd))
+
+    def _still_ours(self) -> bool:
+        sock = self._sock
+        # While it is watched, the poller notices what the socket object does not know.
+        if sock is not None and sock.fileno() == self.fd and (self.events or self._same_file()):
+            return True
+        self.fail(_closed_by_others(self.fd))
+        return False
+
+    def _same_file(self) -> bool:
+        return self._file is None or file_of(self.fd) == self._file
+
+    def _close(self, error: BaseException | None) -> None:
+        sock = self._sock
+        if sock is None:
+            return
+        upper = self._upper
+        self._sock = None
+        self._upper = None
+        self.closing = True
+        self._reading = False
+        self._backlog = None
+        self.unsent = 0
+        try:
+            self._wake_writable()
+            self._loop.poller.watch(self, 0)
+            self._give_socket_back(sock)
+        except OSError as failure:
+            # Others closed the descriptor, or the system could not.
+            if error is None:
+                error = failure.with_traceback(None)
+        finally:
+            if upper is not None:
+                upper.lost(error)
+
+    def _give_socket_back(self, sock: socket.socket) -> None:
+        if sock.fileno() != self.fd:
+            return
+        if self._same_file():
+            self._learn_sockname()
+            sock.close()
+        else:
+            sock.detach()
+
+    # -- What is known of it -----------------------------------------------------------------------
+
+    def info(self, name: object) -> Any:
+        if name == "peername":
+            return self._peername
+        if name == "sockname":
+            self._learn_sockname()
+            return self._sockname
+        if name == "socket":
+            # Whoever gets it may close it.
+            if self._sock is not None:
+                self.guard()
+            return self._object
+        if name == "transport_socket":
+            self._learn_sockname()
+            return TransportSocket(self._object)
+        return None
+
+    def _learn_sockname(self) -> None:
+        if self._sockname is None:
+            try:
+                self._sockname = self._object.getsockname()
+            except OSError:
+                pass  # It is closed, or was reset on some systems.
+
+    def __repr__(self) -> str:
+        state = "closed" if self._sock is None else "closing" if self.closing else "open"
+        return f"<Connection {state} fd={self.fd} peername={self._peername!r}>"
+
+
+def _closed_by_others(fd: int) -> OSError:
+    return ConnectionAbortedError(
+        f"The socket with file descriptor {fd} was closed while its connection was open: "
+        "close the connection instead."
+    )

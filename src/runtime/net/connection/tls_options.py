@@ -1,0 +1,169 @@
+"""The arguments that say how a connection uses TLS, checked, and the layer that is made of them."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Final, NamedTuple
+
+from runtime.kernel.arguments.seconds import Seconds, seconds
+from runtime.kernel.core import LoopCore
+from runtime.net.connection.layers import Lower, Upper
+from runtime.net.connection.tls import TLSLayer
+from runtime.net.connection.tls_certificate import warn_without_certificate
+
+HANDSHAKE_TIMEOUT: Final = 60.0
+SHUTDOWN_TIMEOUT: Final = 30.0
+
+
+class TLSOptions(NamedTuple):
+    """How to use TLS; times are in seconds."""
+
+    context: ssl.SSLContext
+    server_side: bool
+    server_hostname: str | bytes | None
+    handshake_timeout: float
+    shutdown_timeout: float
+    session: ssl.SSLSession | None = None
+
+    def require_name(self) -> TLSOptions:
+        """Raise ValueError if a client is to check the server's name and was given none.
+
+        Before Python 3.14.8 the ssl module connects without a check.
+        """
+        if self.context.check_hostname and not self.server_side and self.server_hostname is None:
+            raise ValueError(
+                "check_hostname requires server_hostname: name the server, or set "
+                "check_hostname = False in the SSLContext."
+            )
+        return self
+
+    def layer(self, loop: LoopCore, lower: Lower, upper: Upper) -> TLSLayer:
+        """Return a new layer between ``lower`` and ``upper``."""
+        return TLSLayer(
+            loop,
+            lower,
+            upper,
+            self.context,
+            self.server_side,
+            self.server_hostname,
+            self.handshake_timeout,
+            self.shutdown_timeout,
+            self.session,
+        )
+
+
+def client_tls(
+    context: ssl.SSLContext | bool | None,
+    server_hostname: str | None,
+    host: str | bytes | None,
+    handshake_timeout: Seconds | None,
+    shutdown_timeout: Seconds | None,
+    session: ssl.SSLSession | None = None,
+) -> TLSOptions | None:
+    """Return the options of a client, or None without TLS.
+
+    ``context`` may be True for the system's defaults. Raises ValueError for what goes with TLS
+    only, when there is none, and for TLS without a name to check the certificate against.
+    """
+    if not context:
+        if server_hostname is not None:
+            raise ValueError("server_hostname is only meaningful with ssl")
+        if session is not None:
+            raise ValueError("ssl_session is only meaningful with ssl")
+        _refuse_timeouts(handshake_timeout, shutdown_timeout)
+        return None
+    if server_hostname is None:
+        if not host:
+            raise ValueError("You must set server_hostname when using ssl without a host")
+        server_hostname = host.decode("idna") if isinstance(host, bytes) else host
+    if context is True:
+        context = ssl.create_default_context()
+        if not server_hostname:
+            context.check_hostname = False
+    name = server_hostname or None
+    options = _options(context, False, name, handshake_timeout, shutdown_timeout, session)
+    return options.require_name()
+
+
+def server_tls(
+    context: ssl.SSLContext | None,
+    handshake_timeout: Seconds | None,
+    shutdown_timeout: Seconds | None,
+    *,
+    listening: bool = True,
+) -> TLSOptions | None:
+    """Return the options of a server, or None without TLS.
+
+    Raises TypeError unless ``context`` is an SSLContext: a server needs a certificate. ValueError
+    for the context of a client. One that is ``listening`` is warned when there is no certificate.
+    """
+    if isinstance(context, bool):
+        raise TypeError("ssl argument must be an SSLContext or None")
+    if context is None:
+        _refuse_timeouts(handshake_timeout, shutdown_timeout)
+        return None
+    options = _options(context, True, None, handshake_timeout, shutdown_timeout, None)
+    if listening:
+        warn_without_certificate(context)
+    return options
+
+
+def upgrade_tls(
+    context: ssl.SSLContext,
+    server_side: bool,
+    server_hostname: str | None,
+    handshake_timeout: Seconds | None,
+    shutdown_timeout: Seconds | None,
+) -> TLSOptions:
+    """Return the options for TLS on a connection that exists. A server has no use for a name."""
+    name = None if server_side else server_hostname or None
+    return _options(context, bool(server_side), name, handshake_timeout, shutdown_timeout, None)
+
+
+def _refuse_timeouts(handshake: Seconds | None, shutdown: Seconds | None) -> None:
+    if handshake is not None:
+        raise ValueError("ssl_handshake_timeout is only meaningful with ssl")
+    if shutdown is not None:
+        raise ValueError("ssl_shutdown_timeout is only meaningful with ssl")
+
+
+def _options(
+    context: ssl.SSLContext,
+    server_side: bool,
+    server_hostname: str | None,
+    handshake_timeout: Seconds | None,
+    shutdown_timeout: Seconds | None,
+    session: ssl.SSLSession | None,
+) -> TLSOptions:
+    if not isinstance(context, ssl.SSLContext):
+        raise TypeError(
+            f"sslcontext is expected to be an instance of ssl.SSLContext, got {context!r}"
+        )
+    _check_side(context, server_side)
+    handshake = _positive(handshake_timeout, HANDSHAKE_TIMEOUT, "ssl_handshake_timeout")
+    shutdown = _positive(shutdown_timeout, SHUTDOWN_TIMEOUT, "ssl_shutdown_timeout")
+    return TLSOptions(context, server_side, server_hostname, handshake, shutdown, session)
+
+
+def _check_side(context: ssl.SSLContext, server_side: bool) -> None:
+    """Raise ValueError for a context that is for the other side: every handshake would fail."""
+    if server_side and context.protocol == ssl.PROTOCOL_TLS_CLIENT:
+        raise ValueError(
+            f"{context!r} is for clients (PROTOCOL_TLS_CLIENT). A server needs one made with "
+            "ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), and its load_cert_chain()."
+        )
+    if not server_side and context.protocol == ssl.PROTOCOL_TLS_SERVER:
+        raise ValueError(
+            f"{context!r} is for servers (PROTOCOL_TLS_SERVER). A client needs one made with "
+            "ssl.create_default_context()."
+        )
+
+
+def _positive(timeout: Seconds | None, default: float, name: str) -> float:
+    """Return a timeout in seconds. Raises ValueError unless it is positive."""
+    if timeout is None:
+        return default
+    number = seconds(timeout, name)
+    if number <= 0:
+        raise ValueError(f"{name} should be a positive number, got {timeout}")
+    return number

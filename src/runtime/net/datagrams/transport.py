@@ -1,0 +1,169 @@
+"""Datagram endpoints for protocols: ``loop.create_datagram_endpoint``, and its transport.
+
+Source: "Datagram Transports" and "Datagram Protocols" in the standard library's documentation of
+asyncio, as of Python 3.13.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import warnings
+from asyncio.trsock import TransportSocket
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from runtime.kernel.arguments.callables import made_by
+from runtime.kernel.arguments.refusals import Uncopyable
+from runtime.kernel.arguments.sizes import Size
+from runtime.kernel.core import LoopCore
+from runtime.kernel.public_types import Future
+from runtime.net.datagrams.datagram_socket import Data, DatagramCore, DatagramReceiver
+from runtime.net.datagrams.socket_setup import Address, datagram_socket
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+
+
+class DatagramTransport(Uncopyable, asyncio.DatagramTransport, asyncio.Transport):
+    """The transport of a datagram endpoint. Made by ``loop.create_datagram_endpoint``.
+
+    What it does is done by a ``DatagramCore``: ``sendto`` is that one's very method.
+    """
+
+    __slots__ = ("__dict__", "__weakref__", "_core", "sendto")
+
+    if TYPE_CHECKING:
+
+        def sendto(self, data: Data, addr: Any = None) -> None:
+            """See ``DatagramCore.sendto``."""
+
+    def __init__(self, core: DatagramCore, sock: socket.socket) -> None:
+        super().__init__(
+            {
+                "socket": TransportSocket(sock),
+                "sockname": core.sockname(),
+                "peername": core.peername,
+            }
+        )
+        self._core = core
+        self.sendto = core.sendto  # type: ignore[method-assign]
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return ``socket``, ``sockname`` or ``peername``; ``default`` for anything else.
+
+        The addresses are the socket's own answers: ``sockname`` changes when the system chooses a
+        port at the first ``sendto``.
+        """
+        if name == "sockname":
+            return self._core.sockname()
+        return super().get_extra_info(name, default)
+
+    def get_protocol(self) -> Any:
+        """Return the protocol; None once the transport is closed."""
+        return self._core.get_protocol()
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Call another protocol from now on."""
+        self._core.set_protocol(cast(DatagramReceiver, protocol))
+
+    def get_write_buffer_size(self) -> int:
+        """Return how many bytes are unsent, 8 more for each datagram."""
+        return self._core.unsent
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """Return the low and the high mark, in bytes."""
+        return self._core.water_marks()
+
+    def set_write_buffer_limits(self, high: Size | None = None, low: Size | None = None) -> None:
+        """Set the unsent bytes that ``pause_writing`` and ``resume_writing`` are called at.
+
+        Defaults: over 64 KiB, and a quarter. Raises ValueError unless ``high >= low >= 0``.
+        """
+        self._core.set_water_marks(high, low)
+
+    def is_reading(self) -> bool:
+        """Return whether datagrams are received."""
+        return self._core.is_reading()
+
+    def pause_reading(self) -> None:
+        """Leave what arrives to the system, whose buffer fills; after that it is lost."""
+        self._core.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Receive again after ``pause_reading``."""
+        self._core.resume_reading()
+
+    def is_closing(self) -> bool:
+        """Return whether the transport is closed or being closed."""
+        return self._core.closing
+
+    def close(self) -> None:
+        """Stop receiving, send what was kept, then call ``connection_lost(None)``."""
+        self._core.close()
+
+    def abort(self) -> None:
+        """Drop what was kept; then call ``connection_lost(None)``."""
+        self._core.abort()
+
+    def _force_close(self, exc: BaseException | None) -> None:
+        """Close now because of ``exc``, as asyncio's transports do under this name."""
+        self._core.fail(exc)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._core.state()}>"
+
+    def __del__(self) -> None:
+        core = self._core
+        if core.sock is None:
+            return
+        message = f"unclosed transport {self!r}"
+        core.release()
+        warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
+
+
+async def create_datagram_endpoint(
+    loop: LoopCore,
+    protocol_factory: Callable[[], P],
+    local_addr: Address | None = None,
+    remote_addr: Address | None = None,
+    *,
+    family: int = 0,
+    proto: int = 0,
+    flags: int = 0,
+    reuse_port: bool | None = None,
+    allow_broadcast: bool | None = None,
+    sock: socket.socket | None = None,
+) -> tuple[DatagramTransport, P]:
+    """Return the transport and the protocol of a new endpoint. See ``Loop``.
+
+    Cancellation safe: a transport that was being made is closed.
+    """
+    made, target = await datagram_socket(
+        loop,
+        local_addr,
+        remote_addr,
+        family=family,
+        proto=proto,
+        flags=flags,
+        reuse_port=reuse_port,
+        allow_broadcast=allow_broadcast,
+        sock=sock,
+    )
+    try:
+        protocol = made_by(protocol_factory)
+        core = DatagramCore(loop, made, cast(DatagramReceiver, protocol), target, copy_context())
+        transport = DatagramTransport(core, made)
+    except BaseException:
+        if sock is None:
+            made.close()
+        raise
+    waiter: Future[None] = loop.create_future()
+    core.introduce(transport, waiter)
+    try:
+        await waiter
+        core.start_receiving()
+    except BaseException:
+        transport.close()
+        raise
+    return transport, protocol

@@ -1,0 +1,188 @@
+"""Connected sockets: one that was given, or a new one.
+
+A TCP socket is connected to a host's addresses one after another, or racing.
+"""
+
+from __future__ import annotations
+
+import functools
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from runtime.kernel.arguments.seconds import Seconds, seconds
+from runtime.kernel.core import LoopCore
+from runtime.net.resolver import AddressInfo, binding_failed, resolve
+from runtime.net.setup.happy_eyeballs import Attempt, interleaved, race
+from runtime.net.setup.unix_sockets import connect_unix
+from runtime.net.sockets.checks import check_stream_socket, check_unix_socket
+from runtime.net.sockets.operations import sock_connect
+
+
+async def connected_socket(
+    loop: LoopCore,
+    host: str | bytes | None,
+    port: int | str | None,
+    sock: socket.socket | None,
+    *,
+    family: int,
+    proto: int,
+    flags: int,
+    local_addr: tuple[str, int] | None,
+    happy_eyeballs_delay: Seconds | None,
+    interleave: int | None,
+    all_errors: bool,
+) -> socket.socket:
+    """Return ``sock``, checked, or a new socket that ``connect_tcp`` has connected."""
+    if sock is not None:
+        if host is not None or port is not None:
+            raise ValueError("host/port and sock can not be specified at the same time")
+        if local_addr is not None:
+            raise ValueError("local_addr and sock can not be specified at the same time")
+        check_stream_socket(sock)
+        sock.setblocking(False)
+        return sock
+    if host is None and port is None:
+        raise ValueError("Neither host/port nor sock were specified")
+    return await connect_tcp(
+        loop,
+        host,
+        port,
+        family=family,
+        proto=proto,
+        flags=flags,
+        local_addr=local_addr,
+        happy_eyeballs_delay=happy_eyeballs_delay,
+        interleave=interleave,
+        all_errors=all_errors,
+    )
+
+
+async def connected_unix_socket(
+    loop: LoopCore, path: Any, sock: socket.socket | None
+) -> socket.socket:
+    """Return ``sock``, checked, or a new socket that is connected to ``path``."""
+    if path is not None:
+        if sock is not None:
+            raise ValueError("path and sock can not be specified at the same time")
+        return await connect_unix(loop, path)
+    if sock is None:
+        raise ValueError("no path and sock were specified")
+    check_unix_socket(sock)
+    sock.setblocking(False)
+    return sock
+
+
+async def connect_tcp(
+    loop: LoopCore,
+    host: str | bytes | None,
+    port: int | str | None,
+    *,
+    family: int = 0,
+    proto: int = 0,
+    flags: int = 0,
+    local_addr: tuple[str, int] | None = None,
+    happy_eyeballs_delay: Seconds | None = None,
+    interleave: int | None = None,
+    all_errors: bool = False,
+) -> socket.socket:
+    """Return a non-blocking socket connected to ``host``.
+
+    Its addresses are tried one by one; with ``happy_eyeballs_delay``, in seconds, the next attempt
+    starts after that time while the one before still goes on. ``interleave`` is how many addresses
+    of the first family come before one of another family; 0 keeps the resolver's order. It is 1
+    with a delay, and 0 without, unless it is given. ``local_addr`` is what to bind to; of its
+    addresses, the first that can be bound serves.
+
+    Raises OSError when no attempt succeeds: the one error when all are alike, else one that lists
+    them; with ``all_errors`` an ExceptionGroup of each. Cancellation safe: no socket is left open.
+    Source: ``loop.create_connection`` in the standard library's documentation of asyncio.
+    """
+    found = await resolve(loop, host, port, family=family, proto=proto, flags=flags)
+    local: list[AddressInfo] | None = None
+    if local_addr is not None:
+        local = await resolve(
+            loop, local_addr[0], local_addr[1], family=family, proto=proto, flags=flags
+        )
+    if interleave is None:
+        interleave = 0 if happy_eyeballs_delay is None else 1
+    if interleave:
+        found = interleaved(found, interleave)
+    failures: list[list[OSError]] = [[] for _ in found]
+    attempts = [
+        functools.partial(_attempt, loop, info, local, errors)
+        for info, errors in zip(found, failures, strict=True)
+    ]
+    try:
+        if happy_eyeballs_delay is not None:
+            sock = await race(loop, attempts, seconds(happy_eyeballs_delay, "happy_eyeballs_delay"))
+        else:
+            sock = await _first_of(attempts)
+        if sock is not None:
+            return sock
+        raise _failed([error for errors in failures for error in errors], all_errors)
+    finally:
+        # The errors hold frames, some of which hold these lists.
+        for errors in failures:
+            errors.clear()
+
+
+async def _first_of(attempts: Sequence[Attempt]) -> socket.socket | None:
+    for attempt in attempts:
+        sock = await attempt()
+        if sock is not None:
+            return sock
+    return None
+
+
+def _failed(errors: list[OSError], all_errors: bool) -> Exception:
+    if all_errors:
+        return ExceptionGroup("create_connection failed", errors)
+    return combined(errors)
+
+
+def combined(errors: list[OSError]) -> OSError:
+    """Return one exception for several failed attempts."""
+    if all(str(error) == str(errors[0]) for error in errors):
+        return errors[0]
+    return OSError(f"Multiple exceptions: {', '.join(str(error) for error in errors)}")
+
+
+async def _attempt(
+    loop: LoopCore, info: AddressInfo, local: list[AddressInfo] | None, errors: list[OSError]
+) -> socket.socket | None:
+    """Return a connected socket, or None and why not in ``errors``."""
+    family, kind, proto, _, address = info
+    sock = None
+    try:
+        sock = socket.socket(family, kind, proto)
+        sock.setblocking(False)
+        if local is None or _bind_local(sock, family, local, errors):
+            await sock_connect(loop, sock, address)
+            return sock
+    except OSError as error:
+        errors.append(error)
+    except BaseException:
+        if sock is not None:
+            sock.close()
+        raise
+    if sock is not None:
+        sock.close()
+    return None
+
+
+def _bind_local(
+    sock: socket.socket, family: int, local: list[AddressInfo], errors: list[OSError]
+) -> bool:
+    """Bind to the first local address that can be; return whether there was one."""
+    matching = [info[4] for info in local if info[0] == family]
+    for address in matching:
+        try:
+            sock.bind(address)
+        except OSError as error:
+            errors.append(OSError(error.errno, binding_failed(address, error)))
+        else:
+            return True
+    if not matching:
+        errors.append(OSError(f"no matching local address with family={family!r} found"))
+    return False

@@ -1,0 +1,294 @@
+"""Connections and servers for asyncio's protocols: what ``loop.create_connection`` and so on do.
+
+Source: "Event Loop" in the standard library's documentation of asyncio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl as ssl_module
+from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from typing import Any, TypeVar
+
+from runtime.kernel.arguments.callables import check_factory, made_by
+from runtime.kernel.arguments.seconds import Seconds
+from runtime.kernel.core import LoopCore
+from runtime.net.connection.handshake import established
+from runtime.net.connection.layers import Top
+from runtime.net.connection.protocol_adapter import ProtocolEnd
+from runtime.net.connection.send_file import send_file_through
+from runtime.net.connection.stream_transport import StreamTransport
+from runtime.net.connection.tls_options import TLSOptions, client_tls, server_tls, upgrade_tls
+from runtime.net.connection.transports import ProtocolConnection, SSLTransport, Transport
+from runtime.net.setup.client_sockets import connected_socket, connected_unix_socket
+from runtime.net.setup.server import Server
+from runtime.net.setup.server_sockets import BACKLOG, tcp_server, unix_server
+from runtime.net.sockets.checks import check_stream_socket, peername, set_no_delay
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+ProtocolFactory = Callable[[], P]
+
+
+async def create_connection(
+    loop: LoopCore,
+    protocol_factory: ProtocolFactory[P],
+    host: str | bytes | None = None,
+    port: int | str | None = None,
+    *,
+    ssl: ssl_module.SSLContext | bool | None = None,
+    family: int = 0,
+    proto: int = 0,
+    flags: int = 0,
+    sock: socket.socket | None = None,
+    local_addr: tuple[str, int] | None = None,
+    server_hostname: str | None = None,
+    ssl_handshake_timeout: Seconds | None = None,
+    ssl_shutdown_timeout: Seconds | None = None,
+    happy_eyeballs_delay: Seconds | None = None,
+    interleave: int | None = None,
+    all_errors: bool = False,
+) -> tuple[Transport, P]:
+    """Connect, and return the transport and the protocol that ``protocol_factory()`` made.
+
+    See ``Loop.create_connection``.
+    """
+    tls = client_tls(ssl, server_hostname, host, ssl_handshake_timeout, ssl_shutdown_timeout)
+    given = sock is not None
+    sock = await connected_socket(
+        loop,
+        host,
+        port,
+        sock,
+        family=family,
+        proto=proto,
+        flags=flags,
+        local_addr=local_addr,
+        happy_eyeballs_delay=happy_eyeballs_delay,
+        interleave=interleave,
+        all_errors=all_errors,
+    )
+    return await _connection_on(loop, sock, protocol_factory, tls, guarded=given)
+
+
+async def create_unix_connection(
+    loop: LoopCore,
+    protocol_factory: ProtocolFactory[P],
+    path: Any = None,
+    *,
+    ssl: ssl_module.SSLContext | bool | None = None,
+    sock: socket.socket | None = None,
+    server_hostname: str | None = None,
+    ssl_handshake_timeout: Seconds | None = None,
+    ssl_shutdown_timeout: Seconds | None = None,
+) -> tuple[Transport, P]:
+    """Connect to a Unix socket. See ``Loop.create_unix_connection``."""
+    if ssl and server_hostname is None:
+        raise ValueError("you have to pass server_hostname when using ssl")
+    tls = client_tls(ssl, server_hostname, None, ssl_handshake_timeout, ssl_shutdown_timeout)
+    given = sock is not None
+    sock = await connected_unix_socket(loop, path, sock)
+    return await _connection_on(loop, sock, protocol_factory, tls, guarded=given)
+
+
+async def _connection_on(
+    loop: LoopCore,
+    sock: socket.socket,
+    protocol_factory: ProtocolFactory[P],
+    tls: TLSOptions | None,
+    *,
+    guarded: bool = False,
+) -> tuple[Transport, P]:
+    """Make a connection of a connected socket; close the socket when that fails."""
+    try:
+        set_no_delay(sock)
+        protocol = made_by(protocol_factory)
+        made = ProtocolConnection(
+            loop, sock, peername(sock), protocol, copy_context(), tls, guarded=guarded
+        )
+    except BaseException:
+        sock.close()
+        raise
+    await _established(loop, made.end, made.lower.start)
+    return made.transport, protocol
+
+
+async def _established(loop: LoopCore, end: ProtocolEnd, start: Callable[[], object]) -> None:
+    """Wait until the connection is there; nothing is received before the caller goes on.
+
+    Many clients finish setting up their protocol after the ``await``. What a peer sends first must
+    not come before that, even if it comes along with the end of the TLS handshake.
+    """
+    await established(loop, end, start, end.hold_reading)
+    end.release_reading()
+
+
+async def connect_accepted_socket(
+    loop: LoopCore,
+    protocol_factory: ProtocolFactory[P],
+    sock: socket.socket,
+    *,
+    ssl: ssl_module.SSLContext | None = None,
+    ssl_handshake_timeout: Seconds | None = None,
+    ssl_shutdown_timeout: Seconds | None = None,
+) -> tuple[Transport, P]:
+    """Make a connection of a socket that others accepted. See ``Loop.connect_accepted_socket``."""
+    check_stream_socket(sock)
+    tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout, listening=False)
+    sock.setblocking(False)
+    return await _connection_on(loop, sock, protocol_factory, tls, guarded=True)
+
+
+async def start_tls(
+    loop: LoopCore,
+    transport: Any,
+    protocol: asyncio.BaseProtocol,
+    sslcontext: ssl_module.SSLContext,
+    *,
+    server_side: bool = False,
+    server_hostname: str | None = None,
+    ssl_handshake_timeout: Seconds | None = None,
+    ssl_shutdown_timeout: Seconds | None = None,
+) -> Transport:
+    """Go on with TLS on the connection of ``transport``. See ``Loop.start_tls``."""
+    tls = upgrade_tls(
+        sslcontext, server_side, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout
+    )
+    if isinstance(transport, StreamTransport):
+        raise TypeError(f"{transport!r} has a reader and a writer: use the writer's start_tls().")
+    if not isinstance(transport, Transport):
+        raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+    tls.require_name()
+    end, lower = transport.end, transport.lower
+    if lower.is_closing():
+        raise ConnectionResetError(f"{transport!r} is closed; it cannot go on with TLS.")
+    end.set_protocol(protocol)
+    layer = tls.layer(loop, lower, end)
+    upgraded = SSLTransport(end, layer)
+    end.transport = upgraded
+    end.lower = layer
+    end.was_made()
+    end.keeps_half_open = False
+    # Nothing of what arrives from here on is for the protocol, before the handshake is over.
+    lower.pause_reading()
+    lower.set_upper(layer)
+    early = _unread_of(protocol)
+    await _established(loop, end, lambda: layer.take_over(early))
+    return upgraded
+
+
+async def sendfile(
+    loop: LoopCore, transport: Any, file: Any, offset: int, count: int | None, fallback: bool
+) -> int:
+    """Send from ``file`` through ``transport``. See ``Loop.sendfile``."""
+    end: Top
+    if isinstance(transport, Transport):
+        end, lower = transport.end, transport.lower
+    elif isinstance(transport, StreamTransport):
+        end, lower = transport.end, transport.end.lower
+    else:
+        raise RuntimeError(f"sendfile is not supported for transport {transport!r}")
+    return await send_file_through(loop, end, lower, file, offset, count, fallback)
+
+
+def _unread_of(protocol: asyncio.BaseProtocol) -> bytes:
+    """Take what an asyncio stream has received and nobody has read: it belongs to the handshake."""
+    if not isinstance(protocol, asyncio.StreamReaderProtocol):
+        return b""
+    reader = getattr(protocol, "_stream_reader", None)
+    buffer = getattr(reader, "_buffer", None)
+    if not buffer:
+        return b""
+    early = bytes(buffer)
+    buffer.clear()
+    return early
+
+
+async def create_server(
+    loop: LoopCore,
+    protocol_factory: ProtocolFactory[asyncio.BaseProtocol],
+    host: str | bytes | Sequence[str | bytes] | None = None,
+    port: int | str | None = None,
+    *,
+    family: int = socket.AF_UNSPEC,
+    flags: int = socket.AI_PASSIVE,
+    sock: socket.socket | None = None,
+    backlog: int = BACKLOG,
+    ssl: ssl_module.SSLContext | None = None,
+    reuse_address: bool | None = None,
+    reuse_port: bool | None = None,
+    keep_alive: bool | None = None,
+    ssl_handshake_timeout: Seconds | None = None,
+    ssl_shutdown_timeout: Seconds | None = None,
+    start_serving: bool = True,
+) -> Server:
+    """Listen, and give every client a protocol. See ``Loop.create_server``."""
+    check_factory(protocol_factory)
+    tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+    server = await tcp_server(
+        loop,
+        host,
+        port,
+        sock,
+        backlog,
+        family=family,
+        flags=flags,
+        reuse_address=reuse_address,
+        reuse_port=reuse_port,
+        keep_alive=keep_alive,
+    )
+    server.serve_with(_ProtocolAcceptor(loop, server, protocol_factory, tls).accept, start_serving)
+    return server
+
+
+async def create_unix_server(
+    loop: LoopCore,
+    protocol_factory: ProtocolFactory[asyncio.BaseProtocol],
+    path: Any = None,
+    *,
+    sock: socket.socket | None = None,
+    backlog: int = BACKLOG,
+    ssl: ssl_module.SSLContext | None = None,
+    ssl_handshake_timeout: Seconds | None = None,
+    ssl_shutdown_timeout: Seconds | None = None,
+    start_serving: bool = True,
+    cleanup_socket: bool = True,
+) -> Server:
+    """Listen on a Unix socket. See ``Loop.create_unix_server``."""
+    check_factory(protocol_factory)
+    tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+    server = unix_server(loop, path, sock, backlog, cleanup_socket)
+    server.serve_with(_ProtocolAcceptor(loop, server, protocol_factory, tls).accept, start_serving)
+    return server
+
+
+class _ProtocolAcceptor:
+    """Makes a protocol and a transport for every accepted socket, in the server's context."""
+
+    def __init__(
+        self,
+        loop: LoopCore,
+        server: Server,
+        factory: ProtocolFactory[asyncio.BaseProtocol],
+        tls: TLSOptions | None,
+    ) -> None:
+        self._loop = loop
+        self._server = server
+        self._factory = factory
+        self._tls = tls
+        self._context = copy_context()
+        # One for all connections.
+        self._detach = server.detach
+
+    def accept(self, sock: socket.socket, address: Any) -> None:
+        context = self._context.copy()
+        try:
+            protocol = context.run(made_by, self._factory)
+            made = ProtocolConnection(self._loop, sock, address, protocol, context, self._tls)
+        except BaseException:
+            sock.close()
+            raise
+        self._server.attach(made.end)
+        made.end.call_when_lost(self._detach)
+        made.lower.start()

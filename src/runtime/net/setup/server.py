@@ -1,0 +1,507 @@
+"""Listening sockets, and the server that they make up.
+
+A listener accepts in batches: one connection for one event, more when they come faster than turns
+do, at most ``_BATCH`` a turn, so that a flood of connections does not starve those there are. When
+the process or the system is out of descriptors it rests for a second, instead of being called
+again at once by a selector that still sees the connection waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+import sys
+from asyncio.trsock import TransportSocket
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+from runtime.kernel.api.running import current_task
+from runtime.kernel.arguments.seconds import Seconds, seconds
+from runtime.kernel.core import LoopCore
+from runtime.kernel.diagnostics.describe import safe_repr
+from runtime.kernel.errors import CancelledError
+from runtime.kernel.native import accelerator
+from runtime.kernel.poller import READ, Watcher
+from runtime.kernel.public_types import Future
+from runtime.net.setup.unix_sockets import SocketFile
+from runtime.net.sockets.checks import set_no_delay
+
+_BATCH: Final = 64
+_REST: Final = 1.0
+"""Seconds that a listener rests when there are no descriptors left."""
+
+_LAST_GRACE: Final = 1.0
+"""Seconds that ``shutdown`` gives connections that it has closed, and handlers it has cancelled."""
+
+_SHUTDOWN_TIMEOUT: Final = 1.0
+_REPORT_AFTER: Final = 5.0
+"""Seconds of waiting for connections after which is logged which they are."""
+
+_NAMED_MOST: Final = 5
+
+_logger: Final = logging.getLogger("asyncio")
+
+_NON_BLOCKING_STREAM: Final[int] = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
+_INHERITS_NO_DELAY: Final = sys.platform == "linux"
+
+_OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Closable(Protocol):
+    """A connection, as far as its server is concerned."""
+
+    def close(self) -> None:
+        """Send what was written, then close."""
+
+    def abort(self) -> None:
+        """Close now."""
+
+    def peername(self) -> object:
+        """Return the peer's address, or None."""
+
+
+Accept = Callable[[socket.socket, Any], object]
+"""Takes over an accepted socket and the peer's address."""
+
+
+class _Listener(Watcher):
+    def __init__(self, loop: LoopCore, sock: socket.socket, accept: Accept) -> None:
+        super().__init__(sock.fileno())
+        self.sock = sock
+        self._loop = loop
+        self._accept = accept
+        self._batch = 1
+        self._resumption: Any = None
+        self._family = int(sock.family)
+        # A subclass may have an accept() of its own.
+        self._by_leaf = (
+            accelerator.accept is not None
+            and type(sock) is socket.socket
+            and sock.family in (socket.AF_INET, socket.AF_INET6)
+        )
+
+    def start(self, backlog: int) -> None:
+        # What is accepted has it too, without a call for each.
+        set_no_delay(self.sock)
+        self.sock.listen(backlog)
+        self._loop.poller.watch(self, READ)
+
+    def on_readable(self) -> None:
+        if self.sock.fileno() != self.fd:
+            self._stop()
+            return
+        for _ in range(self._batch):
+            try:
+                accepted = self._take()
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:
+                if error.errno == errno.EBADF:
+                    self._stop()
+                elif error.errno in _OUT_OF_RESOURCES:
+                    self._rest(error)
+                else:
+                    raise
+                return
+            if accepted is None:
+                self._batch = 1
+                return
+            client, address = accepted
+            try:
+                self._accept(client, address)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self._report_refused(error, address)
+            if not self.events:
+                return  # Whoever took it over closed the server.
+        self._batch = min(2 * self._batch, _BATCH)
+
+    def _take(self) -> tuple[socket.socket, Any] | None:
+        """Accept a connection; return its socket, non-blocking, and the peer's address."""
+        if not self._by_leaf:
+            try:
+                client, address = self.sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return None
+            client.setblocking(False)
+            if not _INHERITS_NO_DELAY:
+                set_no_delay(client)
+            return client, address
+        assert accelerator.accept is not None
+        found = accelerator.accept(self.fd)
+        if found is None:
+            return None
+        fd, address = found
+        try:
+            return socket.socket(self._family, _NON_BLOCKING_STREAM, 0, fd), address
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def _report_refused(self, error: BaseException, address: object) -> None:
+        self._loop.call_exception_handler(
+            {
+                "message": f"Error on transport creation for incoming connection from {address!r}",
+                "exception": error,
+                "socket": self.sock,
+            }
+        )
+
+    def _rest(self, error: OSError) -> None:
+        self._batch = 1
+        self._loop.call_exception_handler(
+            {
+                "message": f"socket.accept() out of system resource; resting for {_REST} s",
+                "exception": error,
+                "socket": self.sock,
+            }
+        )
+        self._loop.poller.watch(self, 0)
+        self._resumption = self._loop.call_later(_REST, self._resume)
+
+    def _resume(self) -> None:
+        self._resumption = None
+        self._loop.poller.watch(self, READ)
+
+    def _stop(self) -> None:
+        self._loop.poller.watch(self, 0)
+        self.on_lost()
+
+    def on_lost(self) -> None:
+        if self.sock.fileno() == self.fd:
+            # The number was closed behind the socket object's back, and may be another file's.
+            self.sock.detach()
+        self._loop.call_exception_handler(
+            {
+                "message": "A listening socket was closed by others than its server",
+                "socket": self.sock,
+            }
+        )
+
+    def close(self) -> None:
+        if self._resumption is not None:
+            self._resumption.cancel()
+            self._resumption = None
+        self._loop.poller.watch(self, 0)
+        self.sock.close()
+
+    def __repr__(self) -> str:
+        return f"<listener {self.sock!r}>"
+
+
+class Server(asyncio.AbstractServer):
+    """Listening sockets and the connections that they accepted.
+
+    As an asynchronous context manager it is closed at the end of the block, and its connections are
+    waited for, however long they take. When the block is left by an exception or a cancellation, it
+    ends with ``shutdown(shutdown_timeout)``. Source: ``asyncio.Server`` in the standard library's
+    documentation.
+    """
+
+    def __init__(
+        self,
+        loop: LoopCore,
+        sockets: Sequence[socket.socket],
+        backlog: int,
+        file: SocketFile | None = None,
+    ) -> None:
+        self._loop = loop
+        # What is to be removed with a Unix socket.
+        self._file = file
+        self._listeners: list[_Listener] | None = None
+        self._sockets = list(sockets)
+        self._backlog = backlog
+        self._accept: Accept | None = None
+        self._serving = False
+        self._clients: set[Closable] = set()
+        # The tasks of the callbacks of streams; and the tasks that are in ``shutdown``, which may
+        # be among them.
+        self._handlers: set[Any] = set()
+        self._shutting_down: set[Any] = set()
+        self._shutdown_timeout: float | None = _SHUTDOWN_TIMEOUT
+        self._closed_waiters: list[Future[None]] = []
+        self._shutdown_waiters: list[Future[None]] = []
+        self._serving_forever: Future[None] | None = None
+        # The timer after which is logged what is waited for.
+        self._report_timer: Any = None
+
+    # -- For whoever makes the connections ---------------------------------------------------------
+
+    def serve_with(self, accept: Accept, start: bool) -> None:
+        """Say what takes over the accepted sockets, and begin unless ``start`` is False."""
+        self._accept = accept
+        if start:
+            try:
+                self.begin()
+            except BaseException:
+                self.close()
+                raise
+
+    def attach(self, client: Closable) -> None:
+        """Count a connection as one of the server's."""
+        self._clients.add(client)
+
+    def detach(self, client: Closable) -> None:
+        """Note that a connection has ended."""
+        self._clients.discard(client)
+        self._wake_if_over()
+
+    def attach_handler(self, task: Any) -> None:
+        """Count a task as one of those that ``shutdown`` waits for."""
+        self._handlers.add(task)
+
+    def detach_handler(self, task: Any) -> None:
+        """Note that a handler has ended."""
+        self._handlers.discard(task)
+        self._wake_if_over()
+
+    # -- For users ---------------------------------------------------------------------------------
+
+    def get_loop(self) -> Any:
+        """Return the loop that the server belongs to."""
+        return self._loop
+
+    @property
+    def sockets(self) -> tuple[TransportSocket, ...]:
+        """The listening sockets, to look at; none once the server is closed."""
+        return tuple(TransportSocket(sock) for sock in self._sockets)
+
+    def is_serving(self) -> bool:
+        """Return whether the server accepts connections."""
+        return self._serving
+
+    @property
+    def shutdown_timeout(self) -> float | None:
+        """The ``timeout`` of the ``shutdown`` that an exception or a cancellation begins.
+
+        In seconds, 1 by default; None to wait until the last connection has ended. It is for the
+        end of ``async with server``, and for ``serve_forever()``.
+        """
+        return self._shutdown_timeout
+
+    @shutdown_timeout.setter
+    def shutdown_timeout(self, timeout: Seconds | None) -> None:
+        self._shutdown_timeout = _limit_of(timeout, "shutdown_timeout")
+
+    def begin(self) -> None:
+        """Listen and accept from now on. Raises RuntimeError when the server is closed."""
+        if self._serving:
+            return
+        if not self._sockets or self._accept is None:
+            raise RuntimeError(f"{self!r} is closed; it cannot serve again.")
+        self._listeners = []
+        for sock in self._sockets:
+            listener = _Listener(self._loop, sock, self._accept)
+            self._listeners.append(listener)
+            listener.start(self._backlog)
+        self._serving = True
+
+    async def start_serving(self) -> None:
+        """Begin to accept connections; does nothing when the server does already."""
+        self.begin()
+
+    async def serve_forever(self) -> None:
+        """Accept connections until cancelled, and then shut the server down.
+
+        That is ``shutdown(shutdown_timeout)``; another cancellation interrupts it. Raises
+        RuntimeError when the server is closed, or when another task is in this method.
+        """
+        if self._serving_forever is not None:
+            raise RuntimeError(f"server {self!r} is already being awaited on serve_forever()")
+        self.begin()
+        self._serving_forever = self._loop.create_future()
+        try:
+            await self._serving_forever
+        except CancelledError:
+            await self.shutdown(self._shutdown_timeout)
+            raise
+        finally:
+            self._serving_forever = None
+
+    def close(self) -> None:
+        """Stop accepting and close the listening sockets; connections go on."""
+        if not self._sockets:
+            return
+        if self._file is not None:
+            self._file.remove()
+        listeners, self._listeners = self._listeners, None
+        sockets = list(self._sockets)
+        self._sockets.clear()
+        for listener in listeners or ():
+            listener.close()
+        for sock in sockets:
+            sock.close()
+        self._accept = None  # It knows the server: a circle.
+        self._serving = False
+        waiting = self._serving_forever
+        if waiting is not None and not waiting.done():
+            waiting.cancel()
+        self._wake_if_over()
+
+    def close_clients(self) -> None:
+        """Close every connection, once what was written to it is sent."""
+        for client in list(self._clients):
+            client.close()
+
+    def abort_clients(self) -> None:
+        """Close every connection now."""
+        for client in list(self._clients):
+            client.abort()
+
+    async def shutdown(self, timeout: Seconds | None = None) -> None:
+        """End in good order: accept no more, let what there is come to its end.
+
+        That is the connections, and the tasks of the callbacks of ``start_server``. After
+        ``timeout`` seconds the connections that are left are closed, with what was written to them
+        sent first, so that whoever reads finds the end. After one second more they are aborted, and
+        the tasks that are left are cancelled. These have another second; one that goes on
+        nevertheless is reported to the loop's exception handler. So it ends always, when there is a
+        time-out. The task that calls it is not waited for. Cancelled, it leaves connections and
+        tasks as they are.
+        """
+        limit = _limit_of(timeout, "shutdown()")
+        self.close()
+        caller = current_task()
+        self._shutting_down.add(caller)
+        try:
+            if await self._ended_within(limit):
+                return
+            self.close_clients()
+            if await self._ended_within(_LAST_GRACE):
+                return
+            self.abort_clients()
+            for task in self._handlers - self._shutting_down:
+                task.cancel("The server was shut down.")
+            if not await self._ended_within(_LAST_GRACE):
+                self._report_handlers()
+                await self.wait_closed()
+        finally:
+            self._shutting_down.discard(caller)
+
+    async def _ended_within(self, timeout: float | None) -> bool:
+        """Wait for connections and handlers, at most so many seconds; return whether they ended."""
+        self._wake_if_over()  # With this task in ``shutdown`` another may wait for nothing more.
+        if self._is_over():
+            return True
+        waiter: Future[None] = self._loop.create_future()
+        self._shutdown_waiters.append(waiter)
+        expiry = None
+        if timeout is not None:
+            expiry = self._loop.call_later(timeout, _finish, waiter)
+        else:
+            self._report_later()
+        try:
+            await waiter
+        finally:
+            if expiry is not None:
+                expiry.cancel()
+            if waiter in self._shutdown_waiters:
+                self._shutdown_waiters.remove(waiter)
+            self._stop_report()
+        return self._is_over()
+
+    def _is_over(self) -> bool:
+        return not self._clients and self._handlers <= self._shutting_down
+
+    def _report_handlers(self) -> None:
+        for task in self._handlers - self._shutting_down:
+            self._loop.call_exception_handler(
+                {"message": f"A handler goes on, though it was cancelled: {self!r}", "task": task}
+            )
+
+    async def wait_closed(self) -> None:
+        """Wait until the server is closed and its last connection has ended. Cancellation safe.
+
+        So it is on every version of Python: a server that was not closed is waited for, and so are
+        the connections that go on after ``close()``. ``shutdown(timeout)`` always ends.
+        """
+        if not self._sockets and not self._clients:
+            return
+        waiter: Future[None] = self._loop.create_future()
+        self._closed_waiters.append(waiter)
+        if not self._sockets:
+            self._report_later()
+        try:
+            await waiter
+        finally:
+            if waiter in self._closed_waiters:
+                self._closed_waiters.remove(waiter)
+            self._stop_report()
+
+    def _report_later(self) -> None:
+        """Log for whom the closed server waits, if that takes long."""
+        if self._report_timer is None:
+            self._report_timer = self._loop.call_later(_REPORT_AFTER, self._report_waiting)
+
+    def _stop_report(self) -> None:
+        if self._report_timer is not None and not (self._closed_waiters or self._shutdown_waiters):
+            self._report_timer.cancel()
+            self._report_timer = None
+
+    def _report_waiting(self) -> None:
+        self._report_timer = None
+        clients = [client.peername() for client in self._clients]
+        handlers = self._handlers - self._shutting_down
+        if clients:
+            # A client on a Unix socket has no name, usually.
+            names = ", ".join(str(name or "a nameless peer") for name in clients[:_NAMED_MOST])
+            if len(clients) > _NAMED_MOST:
+                names += f" and {len(clients) - _NAMED_MOST} more"
+            what = f"{_counted(len(clients), 'connection')} from {names}"
+        else:
+            what = f"{_counted(len(handlers), 'handler')}: {list(handlers)[:_NAMED_MOST]}"
+        _logger.warning(
+            "A server that was closed is waiting for %s. Close what is open at either end, or end "
+            "the wait by Server.shutdown(timeout).",
+            what,
+        )
+
+    def _wake_if_over(self) -> None:
+        if self._sockets or self._clients:
+            return
+        _finish_all(self._closed_waiters)
+        if self._shutdown_waiters and self._is_over():
+            _finish_all(self._shutdown_waiters)
+
+    async def __aenter__(self) -> Server:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.close()
+        if exc[0] is GeneratorExit:
+            # The coroutine is being closed: it may not wait.
+            self.abort_clients()
+        elif exc[0] is not None:
+            await self.shutdown(self._shutdown_timeout)
+        else:
+            try:
+                await self.wait_closed()
+            except CancelledError:
+                await self.shutdown(self._shutdown_timeout)
+                raise
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} sockets={safe_repr(self.sockets)}>"
+
+
+def _limit_of(timeout: Seconds | None, name: str) -> float | None:
+    return None if timeout is None else max(seconds(timeout, name), 0.0)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _finish(waiter: Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+def _finish_all(waiters: list[Future[None]]) -> None:
+    for waiter in waiters:
+        _finish(waiter)
+    waiters.clear()

@@ -1,0 +1,325 @@
+"""Streams of one's own: to connect to a server, and to be one.
+
+Source: "Streams" in the standard library's documentation of asyncio.
+"""
+
+from __future__ import annotations
+
+import functools
+import socket
+import ssl as ssl_module
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextvars import copy_context
+from types import CoroutineType
+from typing import Any
+
+from runtime.kernel.api.running import get_running_loop
+from runtime.kernel.arguments.advice import name_of
+from runtime.kernel.arguments.seconds import Seconds
+from runtime.kernel.arguments.sizes import Size
+from runtime.kernel.core import LoopCore
+from runtime.kernel.public_types import await_it
+from runtime.net.connection.handshake import established
+from runtime.net.connection.stream_adapter import StreamEnd
+from runtime.net.connection.streams import (
+    DEFAULT_LIMIT,
+    StreamReader,
+    Streams,
+    StreamWriter,
+    make_streams,
+    stream_limit,
+)
+from runtime.net.connection.tls_options import TLSOptions, client_tls, server_tls
+from runtime.net.setup.client_sockets import connected_socket, connected_unix_socket
+from runtime.net.setup.server import Server
+from runtime.net.setup.server_sockets import BACKLOG, tcp_server, unix_server
+from runtime.net.sockets.checks import peername
+
+ClientConnected = Callable[[StreamReader, StreamWriter], Awaitable[None] | None]
+
+
+async def open_connection(
+    host: str | bytes | None = None,
+    port: int | str | None = None,
+    *,
+    limit: Size = DEFAULT_LIMIT,
+    ssl: ssl_module.SSLContext | bool | None = None,
+    family: int = 0,
+    proto: int = 0,
+    flags: int = 0,
+    sock: socket.socket | None = None,
+    local_addr: tuple[str, int] | None = None,
+    server_hostname: str | None = None,
+    ssl_handshake_timeout: Seconds | None = None,
+    ssl_shutdown_timeout: Seconds | None = None,
+    ssl_session: ssl_module.SSLSession | None = None,
+    happy_eyeballs_delay: Seconds | None = None,
+    interleave: int | None = None,
+    all_errors: bool = False,
+) -> Streams:
+    """Connect to ``host`` and ``port`` and return the streams of the connection: reader and writer.
+
+    The pair is an asynchronous context manager, which closes the connection.
+
+    ``limit`` is in bytes: how long a line may be. ``sock`` is a connected socket to use instead.
+
+    ``ssl`` is a context, or True for the system's defaults; ``server_hostname`` is what the
+    certificate is checked against, by default ``host``; ``ssl_session`` is the ``session`` of an
+    earlier connection's ``ssl_object``, to be resumed. Times are in seconds: 60 for the handshake,
+    30 for the peer's answer to ``close()``.
+
+    ``happy_eyeballs_delay`` is how long an address has before the next one is tried beside it
+    (RFC 8305), by default for ever; ``interleave`` is how many of the first family come before the
+    families alternate. With ``all_errors`` a failure is an ExceptionGroup of what every address
+    gave.
+
+    Raises OSError when there is no connection to be had, ValueError for arguments that do not go
+    together. Cancellation safe: a connection that was being made is given up.
+    """
+    most = stream_limit(limit)
+    tls = client_tls(
+        ssl, server_hostname, host, ssl_handshake_timeout, ssl_shutdown_timeout, ssl_session
+    )
+    loop = get_running_loop()
+    given = sock is not None
+    sock = await connected_socket(
+        loop,
+        host,
+        port,
+        sock,
+        family=family,
+        proto=proto,
+        flags=flags,
+        local_addr=local_addr,
+        happy_eyeballs_delay=happy_eyeballs_delay,
+        interleave=interleave,
+        all_errors=all_errors,
+    )
+    return await _open(loop, sock, most, tls, guarded=given)
+
+
+async def open_unix_connection(
+    path: Any = None,
+    *,
+    limit: Size = DEFAULT_LIMIT,
+    sock: socket.socket | None = None,
+    ssl: ssl_module.SSLContext | bool | None = None,
+    server_hostname: str | None = None,
+    ssl_handshake_timeout: Seconds | None = None,
+    ssl_shutdown_timeout: Seconds | None = None,
+    ssl_session: ssl_module.SSLSession | None = None,
+) -> Streams:
+    """Connect to the Unix socket at ``path`` and return the streams of the connection.
+
+    ``path`` is a path, or on Linux an abstract name, which begins with a NUL. The rest is as for
+    ``open_connection``. Cancellation safe: a connection that was being made is given up.
+    """
+    most = stream_limit(limit)
+    if ssl and server_hostname is None:
+        raise ValueError("you have to pass server_hostname when using ssl")
+    tls = client_tls(
+        ssl, server_hostname, None, ssl_handshake_timeout, ssl_shutdown_timeout, ssl_session
+    )
+    loop = get_running_loop()
+    given = sock is not None
+    sock = await connected_unix_socket(loop, path, sock)
+    return await _open(loop, sock, most, tls, guarded=given)
+
+
+async def _open(
+    loop: LoopCore,
+    sock: socket.socket,
+    limit: int,
+    tls: TLSOptions | None,
+    *,
+    guarded: bool = False,
+) -> Streams:
+    """Make streams of a connected socket; close it when that fails."""
+    try:
+        # A given socket must be connected. One of ours was: a peer that left shows when it reads.
+        peer = sock.getpeername() if guarded else peername(sock)
+        reader, writer, end = make_streams(loop, sock, limit, peer, tls, guarded=guarded)
+    except BaseException:
+        sock.close()
+        raise
+    if tls is None:
+        end.lower.start()
+    else:
+        await established(loop, end, end.lower.start)
+    return Streams((reader, writer))
+
+
+async def start_server(
+    client_connected_cb: ClientConnected,
+    host: str | bytes | Sequence[str | bytes] | None = None,
+    port: int | str | None = None,
+    *,
+    limit: Size = DEFAULT_LIMIT,
+    family: int = 0,
+    flags: int = socket.AI_PASSIVE,
+    sock: socket.socket | None = None,
+    backlog: int = BACKLOG,
+    ssl: ssl_module.SSLContext | None = None,
+    reuse_address: bool | None = None,
+    reuse_port: bool | None = None,
+    keep_alive: bool | None = None,
+    ssl_handshake_timeout: Seconds | None = None,
+    ssl_shutdown_timeout: Seconds | None = None,
+    start_serving: bool = True,
+) -> Server:
+    """Listen on ``host`` and ``port``; call ``client_connected_cb(reader, writer)`` for clients.
+
+    A coroutine that the callback returns is run as a task. At its end the connection is closed, if
+    that was not done before: what was written is sent first. To let a connection outlive the
+    callback, make this a plain function. What either raises is reported to the loop's exception
+    handler, and the connection is closed. ``limit`` is in bytes, ``backlog`` in
+    connections. ``sock`` is a bound socket to use instead. With ``ssl``, a context that has a
+    certificate, the callback is called after the handshake; a connection whose handshake fails is
+    closed, and is logged in debug mode only. Raises OSError when the address cannot be bound,
+    ValueError for arguments that do not go together.
+    """
+    most, tls = _check_server(
+        client_connected_cb, limit, ssl, ssl_handshake_timeout, ssl_shutdown_timeout
+    )
+    loop = get_running_loop()
+    server = await tcp_server(
+        loop,
+        host,
+        port,
+        sock,
+        backlog,
+        family=family,
+        flags=flags,
+        reuse_address=reuse_address,
+        reuse_port=reuse_port,
+        keep_alive=keep_alive,
+    )
+    server.serve_with(
+        _StreamAcceptor(loop, server, client_connected_cb, most, tls).accept, start_serving
+    )
+    return server
+
+
+async def start_unix_server(
+    client_connected_cb: ClientConnected,
+    path: Any = None,
+    *,
+    limit: Size = DEFAULT_LIMIT,
+    sock: socket.socket | None = None,
+    backlog: int = BACKLOG,
+    ssl: ssl_module.SSLContext | None = None,
+    ssl_handshake_timeout: Seconds | None = None,
+    ssl_shutdown_timeout: Seconds | None = None,
+    start_serving: bool = True,
+    cleanup_socket: bool = True,
+) -> Server:
+    """Listen on the Unix socket at ``path``, as ``start_server`` does on TCP.
+
+    ``path`` is a path, or on Linux an abstract name, which begins with a NUL. A socket that is
+    there already is replaced without a word, also one on which a server still listens: that gets no
+    new clients any more. The file is removed when the server is closed, unless ``cleanup_socket``
+    is False, or another one has its name. The file of a socket given as ``sock`` is left to whoever
+    made it.
+    """
+    most, tls = _check_server(
+        client_connected_cb, limit, ssl, ssl_handshake_timeout, ssl_shutdown_timeout
+    )
+    loop = get_running_loop()
+    server = unix_server(loop, path, sock, backlog, cleanup_socket)
+    server.serve_with(
+        _StreamAcceptor(loop, server, client_connected_cb, most, tls).accept, start_serving
+    )
+    return server
+
+
+def _check_server(
+    callback: object,
+    limit: Size,
+    context: ssl_module.SSLContext | None,
+    handshake_timeout: Seconds | None,
+    shutdown_timeout: Seconds | None,
+) -> tuple[int, TLSOptions | None]:
+    """Return the limit of the streams, and the options of TLS."""
+    if not callable(callback):
+        raise TypeError(f"client_connected_cb must be callable, not {callback!r}.")
+    return stream_limit(limit), server_tls(context, handshake_timeout, shutdown_timeout)
+
+
+class _StreamAcceptor:
+    """Makes streams of accepted sockets, and runs the user's callback on them."""
+
+    def __init__(
+        self,
+        loop: LoopCore,
+        server: Server,
+        callback: ClientConnected,
+        limit: int,
+        tls: TLSOptions | None,
+    ) -> None:
+        self._loop = loop
+        self._server = server
+        self._callback = callback
+        self._limit = limit
+        self._tls = tls
+        # What the callbacks run in: a copy of the context that the server was made in.
+        self._context = copy_context()
+        # One for all connections.
+        self._detach = server.detach
+
+    def accept(self, sock: socket.socket, address: Any) -> None:
+        try:
+            reader, writer, end = make_streams(
+                self._loop, sock, self._limit, address, self._tls, server_side=True
+            )
+        except BaseException:
+            sock.close()
+            raise
+        self._server.attach(end)
+        end.call_when_lost(self._detach)
+        if self._tls is None:
+            end.lower.start()
+            try:
+                self._call(reader, writer, end)
+            except BaseException:
+                end.abort()
+                raise
+        else:
+            end.call_when_connected(functools.partial(self._call, reader, writer, end))
+            end.lower.start()
+
+    def _call(self, reader: StreamReader, writer: StreamWriter, end: StreamEnd) -> None:
+        context = self._context.copy()
+        try:
+            outcome = context.run(self._callback, reader, writer)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._report(end, error, None)
+            return
+        if outcome is None:
+            return
+        if type(outcome) is not CoroutineType and not isinstance(outcome, Coroutine):
+            outcome = await_it(outcome)
+        task = self._loop.create_task(outcome, context=context)
+        self._server.attach_handler(task)
+        # With the writer, so that the connection does not count as dropped before it is closed.
+        task.add_done_callback(functools.partial(self._on_done, writer, end))
+
+    def _on_done(self, _writer: StreamWriter, end: StreamEnd, task: Any) -> None:
+        self._server.detach_handler(task)
+        if task.cancelled() or task.exception() is None:
+            end.close()
+        else:
+            self._report(end, task.exception(), task)
+
+    def _report(self, end: StreamEnd, error: BaseException, task: Any) -> None:
+        context: dict[str, Any] = {
+            "message": f"Unhandled exception in client_connected_cb {name_of(self._callback)}(), "
+            f"for the client {end.peername()!r}",
+            "exception": error,
+            "transport": end,
+        }
+        if task is not None:
+            context["task"] = task
+        self._loop.call_exception_handler(context)
+        end.close()

@@ -1,0 +1,156 @@
+"""Unix sockets: binding to a path, and connecting to one.
+
+Source: unix(7); "Unix Sockets" and ``create_unix_server`` in the standard library's documentation
+of asyncio.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import stat
+from typing import Final
+
+from runtime.kernel.core import LoopCore
+from runtime.net.sockets.operations import sock_connect
+
+Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+_logger: Final = logging.getLogger("asyncio")
+
+
+def is_abstract(path: str | bytes) -> bool:
+    """Return whether a Unix address is a name of Linux's own, which is not in the file system."""
+    return path[:1] in ("\0", b"\0")
+
+
+def unix_path(path: Path) -> str | bytes:
+    """Return the path of a Unix socket as text or bytes. Raises ValueError when it is empty."""
+    found: str | bytes = os.fspath(path)
+    if not found:
+        raise ValueError("The path of a Unix socket must not be empty.")
+    return found
+
+
+def bind_unix(path: Path, *, mode: int | None = None) -> socket.socket:
+    """Return a non-blocking Unix stream socket bound to ``path``, for the caller to listen on.
+
+    ``path`` is a file name, or an abstract name that begins with a NUL. A socket that is there
+    already, in use or not, is removed and replaced, as asyncio does. ``mode`` holds the permissions
+    of the new file, by default what the umask leaves. Raises OSError with EADDRINUSE when a file
+    that is no socket has the name, or another process the abstract name.
+    """
+    address = unix_path(path)
+    abstract = is_abstract(address)
+    if abstract and mode is not None:
+        raise ValueError(f"The abstract name {address!r} is no file: it has no mode.")
+    remove_stale_socket(address)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.bind(address)
+        if mode is not None:
+            # Nobody can connect before the caller listens.
+            os.chmod(address, mode)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise OSError(error.errno, f"Address {address!r} is already in use") from None
+        raise _about(address, error) from None
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def remove_stale_socket(path: str | bytes) -> None:
+    """Remove the socket that an earlier process left at ``path``; an abstract name has no file."""
+    if is_abstract(path):
+        return
+    try:
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            os.remove(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        # The folder may let sockets be made, but not removed: binding will tell.
+        _logger.error("Unable to check or remove stale UNIX socket %r: %r", path, error)
+
+
+def _about(path: str | bytes, error: OSError) -> OSError:
+    """Return ``error`` with the path in it, which the system leaves out."""
+    if error.errno is None:
+        # The socket module refuses what does not fit into an address.
+        return OSError(errno.ENAMETOOLONG, str(error), path)
+    if error.filename is not None:
+        return error
+    return OSError(error.errno, error.strerror, path)
+
+
+class SocketFile:
+    """The file that a bound Unix socket made, to be removed when its server closes.
+
+    ``remove()`` leaves a file alone that another server has put in its place meanwhile. It is to be
+    called while the socket is open: until then, no other file can have its number.
+    """
+
+    __slots__ = ("_identity", "path")
+
+    def __init__(self, path: str | bytes, identity: tuple[int, int]) -> None:
+        # Whoever closes the server may be in another folder by then.
+        self.path = os.path.abspath(path)
+        self._identity = identity
+
+    def remove(self) -> None:
+        """Remove the file, if it is still the one that the socket made.
+
+        An error is logged: the server closes all the same.
+        """
+        try:
+            if _identity_of(self.path) == self._identity:
+                os.unlink(self.path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            _logger.error("Unable to clean up listening UNIX socket %r: %r", self.path, error)
+
+
+def socket_file(sock: socket.socket) -> SocketFile | None:
+    """Return the file of a bound Unix socket; None where there is none, as for abstract names.
+
+    None also for a file that cannot be looked at: it could not be told from another one later.
+    """
+    path: str | bytes = sock.getsockname()
+    if not path or is_abstract(path):
+        return None
+    try:
+        return SocketFile(path, _identity_of(path))
+    except OSError:
+        return None
+
+
+def _identity_of(path: str | bytes) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+async def connect_unix(loop: LoopCore, path: Path) -> socket.socket:
+    """Return a non-blocking Unix stream socket that is connected to ``path``.
+
+    While the server's backlog is full it tries again, at growing intervals. Raises OSError, with
+    the path, when there is nothing to connect to. Cancellation safe: the socket is then closed.
+    """
+    address = unix_path(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        await sock_connect(loop, sock, address)
+    except OSError as error:
+        sock.close()
+        raise _about(address, error) from None
+    except BaseException:
+        sock.close()
+        raise
+    return sock

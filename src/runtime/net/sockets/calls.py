@@ -1,0 +1,131 @@
+"""The system calls of ``sock_recv`` and ``sock_sendall``, made at once, without an exception.
+
+Compiled where a compiler was found. A plain ``socket.socket`` is read and written through its
+descriptor; a subclass, whose methods may do something else, through its methods.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from runtime.kernel.core import LoopCore
+from runtime.kernel.descriptors import DescriptorWatcher, Readiness, readable
+from runtime.kernel.native import accelerator
+
+_recv_some: Final[Callable[[int, int], bytes | None]] = accelerator.recv_some
+_send: Final[Callable[[int, Any], int]] = accelerator.send
+_Socket: Final = socket.socket
+_MOST: Final = accelerator.LARGE_RECEIVE_SIZE
+
+
+def check_socket(sock: Any, operation: str) -> None:
+    """Raise ValueError unless ``sock`` is non-blocking, TypeError for a TLS socket."""
+    if sock.gettimeout() != 0:
+        raise ValueError(
+            f"{operation}() needs a non-blocking socket: call setblocking(False) first."
+        )
+    if type(sock) is not _Socket and hasattr(sock, "do_handshake"):
+        raise TypeError(f"{operation}() takes a plain socket, not the TLS socket {sock!r}.")
+
+
+def waits_itself(loop: LoopCore, sock: Any, operation: str) -> bool:
+    """Return whether the calls of ``sock`` wait themselves: it is blocking, or has a time-out.
+
+    Raises ValueError for such a socket in debug mode, as asyncio does, and TypeError for a TLS
+    socket.
+    """
+    if sock.gettimeout() == 0 or loop.debug:
+        check_socket(sock, operation)
+        return False
+    return True
+
+
+def _is_ready(sock: Any, event: int) -> bool:
+    poll = select.poll()
+    poll.register(sock.fileno(), event)
+    return bool(poll.poll(0))
+
+
+@contextlib.contextmanager
+def never_waiting(loop: LoopCore, sock: socket.socket, operation: str) -> Iterator[None]:
+    """Have a socket non-blocking for a while. Raises what ``waits_itself`` raises."""
+    if not waits_itself(loop, sock, operation):
+        yield
+        return
+    timeout = sock.gettimeout()
+    sock.setblocking(False)
+    try:
+        yield
+    finally:
+        if sock.fileno() >= 0:
+            sock.settimeout(timeout)
+
+
+def receive(loop: LoopCore, sock: Any, size: Any) -> bytes | Readiness:
+    """Receive up to ``size`` bytes, ``b""`` at the end; or return what to await before another try.
+
+    Raises what ``waits_itself`` raises, and OSError.
+    """
+    if type(sock) is not _Socket or type(size) is not int or not 0 < size <= _MOST:
+        return _receive_by_method(loop, sock, size)
+    fd: int = sock.fileno()
+    if fd < 0 or sock.gettimeout() != 0:
+        return _receive_by_method(loop, sock, size)
+    watcher = loop.poller.watcher(fd)
+    if not isinstance(watcher, DescriptorWatcher):
+        data = _recv_some(fd, size)
+        return data if data is not None else readable(loop, fd)
+    if watcher.emptied_in == loop.turns:
+        return readable(loop, fd)
+    data = _recv_some(fd, size)
+    if data is None:
+        return readable(loop, fd)
+    if len(data) < size:
+        # It is empty now. A task that comes back in this turn need not try; if more has come
+        # meanwhile, the poll between this turn and the next reports it.
+        watcher.emptied_in = loop.turns
+    return data
+
+
+def _receive_by_method(loop: LoopCore, sock: Any, size: Any) -> bytes | Readiness:
+    if waits_itself(loop, sock, "sock_recv") and not _is_ready(sock, select.POLLIN):
+        return readable(loop, sock.fileno())
+    try:
+        data: bytes = sock.recv(size)
+    except (BlockingIOError, InterruptedError):
+        return readable(loop, sock.fileno())
+    return data
+
+
+def send(loop: LoopCore, sock: Any, data: Any) -> memoryview | None:
+    """Send what the socket takes of ``data``; return the rest, None when there is none.
+
+    Raises what ``waits_itself`` raises, and OSError.
+    """
+    size = len(data) if type(data) is bytes else memoryview(data).nbytes
+    fd: int = sock.fileno()
+    if type(sock) is _Socket and size and fd >= 0 and sock.gettimeout() == 0:
+        sent = _send(fd, data)
+    else:
+        sent = _send_by_method(loop, sock, data)
+    if sent == size:
+        return None
+    return memoryview(data).cast("B")[sent:]
+
+
+def _send_by_method(loop: LoopCore, sock: Any, data: Any) -> int:
+    waits = waits_itself(loop, sock, "sock_sendall")
+    try:
+        if waits:
+            sent: int = (
+                sock.send(data, socket.MSG_DONTWAIT) if _is_ready(sock, select.POLLOUT) else 0
+            )
+        else:
+            sent = sock.send(data)
+    except (BlockingIOError, InterruptedError):
+        return 0
+    return sent

@@ -1,0 +1,173 @@
+"""The ``sock_*`` operations: non-blocking sockets of the user's own, awaited.
+
+Each tries the socket at once, and waits only when it must. A socket should be non-blocking: in
+debug mode another is refused, as by asyncio. Without, such a one is read and written only when the
+system says that it is ready, so that the loop waits for no call of it.
+
+Source: "Working with socket objects directly" in the standard library's documentation of asyncio.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Any, Final
+
+from runtime.kernel.core import LoopCore
+from runtime.kernel.descriptors import Readiness, readable, writable
+from runtime.net.resolver import may_name_host, needs_lookup, resolve, with_given
+from runtime.net.sockets.calls import never_waiting, receive, send, waits_itself
+
+Buffer = bytes | bytearray | memoryview
+
+# Seconds between attempts to connect to a Unix socket whose backlog is full.
+_FIRST_DELAY: Final = 0.001
+_LONGEST_DELAY: Final = 0.05
+
+
+async def sock_recv(loop: LoopCore, sock: socket.socket, nbytes: int) -> bytes:
+    """Receive up to ``nbytes`` bytes; ``b""`` at the end. Cancellation safe."""
+    outcome = receive(loop, sock, nbytes)
+    while isinstance(outcome, Readiness):
+        await outcome
+        outcome = receive(loop, sock, nbytes)
+    return outcome
+
+
+async def sock_recv_into(loop: LoopCore, sock: socket.socket, buf: Any) -> int:
+    """Receive into a writable buffer; return the number of bytes. Cancellation safe."""
+    if waits_itself(loop, sock, "sock_recv_into"):
+        await readable(loop, sock.fileno())
+    while True:
+        try:
+            return sock.recv_into(buf)
+        except (BlockingIOError, InterruptedError):
+            await readable(loop, sock.fileno())
+
+
+async def sock_recvfrom(loop: LoopCore, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
+    """Receive one datagram of up to ``bufsize`` bytes, and its sender. Cancellation safe."""
+    if waits_itself(loop, sock, "sock_recvfrom"):
+        await readable(loop, sock.fileno())
+    while True:
+        try:
+            return sock.recvfrom(bufsize)
+        except (BlockingIOError, InterruptedError):
+            await readable(loop, sock.fileno())
+
+
+async def sock_recvfrom_into(
+    loop: LoopCore, sock: socket.socket, buf: Any, nbytes: int = 0
+) -> tuple[int, Any]:
+    """Receive one datagram into a buffer; return its size and its sender. Cancellation safe."""
+    if waits_itself(loop, sock, "sock_recvfrom_into"):
+        await readable(loop, sock.fileno())
+    if not nbytes:
+        nbytes = memoryview(buf).nbytes
+    while True:
+        try:
+            return sock.recvfrom_into(buf, nbytes)
+        except (BlockingIOError, InterruptedError):
+            await readable(loop, sock.fileno())
+
+
+async def sock_sendall(loop: LoopCore, sock: socket.socket, data: Buffer) -> None:
+    """Send all of ``data``.
+
+    Not cancellation safe: after a cancellation nobody knows how much was sent.
+    """
+    rest = send(loop, sock, data)
+    while rest is not None:
+        await writable(loop, sock.fileno())
+        rest = send(loop, sock, rest)
+
+
+async def sock_sendto(loop: LoopCore, sock: socket.socket, data: Buffer, address: Any) -> int:
+    """Send one datagram to ``address``; return the number of bytes sent. Cancellation safe.
+
+    A host name in the address is resolved in a thread.
+    """
+    if waits_itself(loop, sock, "sock_sendto"):
+        await writable(loop, sock.fileno())
+    if may_name_host(address) and needs_lookup(sock.family, address):
+        found = await resolve(
+            loop, address[0], address[1], family=sock.family, kind=sock.type, proto=sock.proto
+        )
+        address = with_given(found[0][4], address[2:])
+    while True:
+        try:
+            return sock.sendto(data, address)
+        except (BlockingIOError, InterruptedError):
+            await writable(loop, sock.fileno())
+
+
+async def sock_connect(loop: LoopCore, sock: socket.socket, address: Any) -> None:
+    """Connect to ``address``; a host name in it is resolved in a thread.
+
+    Not cancellation safe: the attempt goes on in the system; close the socket.
+    """
+    with never_waiting(loop, sock, "sock_connect"):
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            host, port = address[:2]
+            found = await resolve(
+                loop, host, port, family=sock.family, kind=sock.type, proto=sock.proto
+            )
+            address = with_given(found[0][4], address[2:])
+        if sock.family == getattr(socket, "AF_UNIX", None):
+            await _connect_unix(loop, sock, address)
+        else:
+            await _connect(loop, sock, address)
+
+
+async def _connect(loop: LoopCore, sock: socket.socket, address: Any) -> None:
+    try:
+        sock.connect(address)
+        return
+    except (BlockingIOError, InterruptedError):
+        pass
+    await _connected(loop, sock, address)
+
+
+async def _connect_unix(loop: LoopCore, sock: socket.socket, address: Any) -> None:
+    """Connect; try again, at growing intervals, while the server's backlog is full.
+
+    Linux says so with EAGAIN, and nothing tells when there is room: the socket, which is not
+    connected, counts as writable all the time.
+    """
+    delay = _FIRST_DELAY
+    while True:
+        try:
+            sock.connect(address)
+            return
+        except (BlockingIOError, InterruptedError) as error:
+            if error.errno != errno.EAGAIN:
+                break
+        await loop.alarm(delay)
+        delay = min(2 * delay, _LONGEST_DELAY)
+    await _connected(loop, sock, address)
+
+
+async def _connected(loop: LoopCore, sock: socket.socket, address: Any) -> None:
+    """Wait until a connection that was begun is there, or has failed."""
+    await writable(loop, sock.fileno())
+    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, f"Connect call failed {address}: {os.strerror(code)}")
+
+
+async def sock_accept(loop: LoopCore, sock: socket.socket) -> tuple[socket.socket, Any]:
+    """Accept a connection; return its socket, non-blocking, and the peer's address.
+
+    Cancellation safe.
+    """
+    if waits_itself(loop, sock, "sock_accept"):
+        await readable(loop, sock.fileno())
+    while True:
+        try:
+            connection, address = sock.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            await readable(loop, sock.fileno())
+            continue
+        connection.setblocking(False)
+        return connection, address

@@ -1,0 +1,211 @@
+"""Sending a file through a socket: by the system, from the file's pages, or by reading it.
+
+``send_file`` and ``send_by_reading`` know a descriptor, or a function, to send to.
+``sock_sendfile`` joins them for a socket of the user's; ``net.connection.send_file`` does so for a
+connection.
+
+Source: ``loop.sock_sendfile`` in the standard library's documentation of asyncio.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import io
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from runtime.kernel.core import LoopCore
+from runtime.kernel.descriptors import writable
+from runtime.kernel.errors import SendfileNotAvailableError
+from runtime.net.sockets.calls import never_waiting
+from runtime.net.sockets.operations import sock_sendall
+
+READ_SIZE: Final = 256 * 1024
+"""Bytes that are read at a time where the system cannot send the file itself."""
+
+_BINARY: Final = (io.RawIOBase, io.BufferedIOBase)
+_BUFFERED: Final = (io.BufferedReader, io.BufferedRandom)
+
+# What one call may be asked for on any system.
+_MOST: Final = 1 << 30
+
+
+async def sock_sendfile(
+    loop: LoopCore,
+    sock: socket.socket,
+    file: Any,
+    offset: int = 0,
+    count: int | None = None,
+    *,
+    fallback: bool = True,
+) -> int:
+    """Send ``file`` from ``offset``, at most ``count`` bytes; return how many were sent.
+
+    The file's position is then behind what was sent, also after an error or a cancellation, so that
+    ``file.tell()`` tells. Where ``os.sendfile`` cannot serve, the file is read, in threads, and
+    sent; or, without ``fallback``, SendfileNotAvailableError is raised.
+    """
+    with never_waiting(loop, sock, "sock_sendfile"):
+        check_request(file, offset, count)
+        if sock.type != socket.SOCK_STREAM:
+            raise ValueError(f"only SOCK_STREAM type sockets are supported, not {sock!r}")
+        try:
+            fd = sock.fileno()
+            room = functools.partial(writable, loop, fd)
+            return await send_file(fd, file, offset, count, room)
+        except SendfileNotAvailableError:
+            if not fallback:
+                raise
+        send = functools.partial(sock_sendall, loop, sock)
+        return await send_by_reading(loop, send, file, offset, count)
+
+
+def check_request(file: Any, offset: object, count: object) -> None:
+    """Raise ValueError or TypeError unless a part of ``file`` can be sent like this."""
+    mode = getattr(file, "mode", "b")
+    # The mode of what reads from an archive is its own: gzip's is a number, zipfile's has no "b".
+    is_binary = not isinstance(mode, str) or "b" in mode or isinstance(file, _BINARY)
+    if not is_binary or isinstance(file, io.TextIOBase):
+        raise ValueError("file should be opened in binary mode")
+    if count is not None:
+        if not isinstance(count, int):
+            raise TypeError(f"count must be a positive integer (got {count!r})")
+        if count <= 0:
+            raise ValueError(f"count must be a positive integer (got {count!r})")
+    if not isinstance(offset, int):
+        raise TypeError(f"offset must be a non-negative integer (got {offset!r})")
+    if offset < 0:
+        raise ValueError(f"offset must be a non-negative integer (got {offset!r})")
+
+
+async def send_file(
+    fd: int,
+    file: Any,
+    offset: int,
+    count: int | None,
+    room: Callable[[], Awaitable[object]],
+) -> int:
+    """Have the system send from ``file`` to the non-blocking stream socket ``fd``.
+
+    ``await room()`` waits until the socket takes more, and raises when it is gone.
+    Returns how many bytes were sent, and leaves the file's position behind them, however it ends.
+    Raises SendfileNotAvailableError, before anything was sent, when the system cannot do it.
+    """
+    source = _source(file)
+    position = offset
+    end = None if count is None else offset + count
+    try:
+        while end is None or position < end:
+            sent = _send_part(fd, source, position, _MOST if end is None else end - position)
+            if sent == 0:
+                break
+            position += max(sent, 0)
+            if position == end or (end is None and _at_end(source, position)):
+                break
+            # After a part as well: others get their turn, and the socket is full most likely.
+            await room()
+    except OSError as error:
+        if position == offset and not isinstance(error, ConnectionError):
+            raise SendfileNotAvailableError(
+                f"os.sendfile() cannot send {file!r}: {error}"
+            ) from error
+        if error.errno == errno.ENOTCONN:
+            # The connection was lost in the middle; systems differ in how they say so.
+            raise ConnectionError(errno.ENOTCONN, "socket is not connected") from error
+        raise
+    finally:
+        if position > offset or is_seekable(file):
+            _move_to(file, source, position)
+    return position - offset
+
+
+def _source(file: Any) -> int:
+    if not hasattr(os, "sendfile"):
+        raise SendfileNotAvailableError("os.sendfile() is not available on this system")
+    plain = _plain(file)
+    if plain is None:
+        raise SendfileNotAvailableError(
+            f"{file!r} is not a regular file, or reads something else than its descriptor does"
+        )
+    try:
+        if isinstance(plain, io.BufferedRandom):
+            plain.flush()  # The system knows nothing of what is still in the buffer.
+        source: int = plain.fileno()
+        os.fstat(source)
+    except (AttributeError, OSError) as error:
+        raise SendfileNotAvailableError(f"{file!r} is not a regular file") from error
+    return source
+
+
+def _plain(file: Any) -> Any:
+    """Return the file if reading from it gives the very bytes that its descriptor does, else None.
+
+    That is known of plain files only. Other objects have the descriptor of the file that they read
+    from, and make something of it: those of gzip, for instance.
+    """
+    if type(file).__module__ == "tempfile":
+        file = getattr(file, "file", file)  # Around a plain file, for the sake of deleting it.
+    raw = file.raw if type(file) in _BUFFERED else file
+    if type(raw) is io.FileIO:
+        return file
+    return None if hasattr(file, "read") or hasattr(file, "readinto") else file
+
+
+def _send_part(fd: int, source: int, position: int, most: int) -> int:
+    """Return how many bytes the socket took; 0 at the end of the file, -1 when it is full."""
+    try:
+        return os.sendfile(fd, source, position, min(most, _MOST))
+    except (BlockingIOError, InterruptedError):
+        return -1
+
+
+def _at_end(source: int, position: int) -> bool:
+    """Return whether the file is known to end here: some do not tell their size."""
+    return 0 < os.fstat(source).st_size <= position
+
+
+def _move_to(file: Any, source: int, position: int) -> None:
+    if is_seekable(file):
+        file.seek(position)
+    else:
+        os.lseek(source, position, os.SEEK_SET)
+
+
+def is_seekable(file: Any) -> bool:
+    """Return whether a file has a position that can be set."""
+    ask = getattr(file, "seekable", None)
+    return bool(ask()) if ask is not None else hasattr(file, "seek")
+
+
+async def send_by_reading(
+    loop: LoopCore,
+    send: Callable[[memoryview], Awaitable[object]],
+    file: Any,
+    offset: int,
+    count: int | None,
+) -> int:
+    """Read ``file`` in threads, and ``send`` what was read; return how many bytes that was.
+
+    Leaves the file's position behind what was sent; unless it is cancelled during a read, which a
+    thread may then still be busy with.
+    """
+    seekable = is_seekable(file)
+    if offset or seekable:
+        file.seek(offset)
+    buffer = memoryview(bytearray(READ_SIZE if count is None else min(count, READ_SIZE)))
+    sent = 0
+    try:
+        while count is None or sent < count:
+            part = buffer if count is None else buffer[: count - sent]
+            size: int = await loop.run_in_executor(None, file.readinto, part)
+            if not size:
+                break
+            await send(part[:size])
+            sent += size
+    finally:
+        if sent and seekable:
+            file.seek(offset + sent)
+    return sent
