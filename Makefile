@@ -39,7 +39,7 @@ conformance: build ## run the standard library's own tests of asyncio on the loo
 
 ecosystem: $(ECOSYSTEM)/build.stamp ## run asyncio's libraries on the loop, against real servers
 	tests/ecosystem/install_servers.sh
-	RUNTIME_NO_LEAF=1 PYTHONPATH=src RUNTIME_EXPECT_COMPILED=0 RUNTIME_EXPECT_LEAF=0 \
+	RUNTIME_NO_ACCELERATOR=1 PYTHONPATH=src RUNTIME_EXPECT_COMPILED=0 RUNTIME_EXPECT_ACCELERATOR=0 \
 		$(ECOSYSTEM)/bin/python -m pytest tests/ecosystem $(ARGS)
 	$(ECOSYSTEM)/bin/python -m pytest tests/ecosystem -m "not yardstick" $(ARGS)
 
@@ -69,11 +69,11 @@ bench-quick: build ## measure a case of every kind, in less than three minutes
 
 coverage: $(VENV)/tools.stamp ## measure how much of src/runtime the tests reach: 95% at least
 	rm -rf build/coverage && mkdir -p build/coverage
-	PYTHONPATH=src RUNTIME_NO_LEAF=1 RUNTIME_EXPECT_COMPILED=0 RUNTIME_EXPECT_LEAF=0 \
+	PYTHONPATH=src RUNTIME_NO_ACCELERATOR=1 RUNTIME_EXPECT_COMPILED=0 RUNTIME_EXPECT_ACCELERATOR=0 \
 		$(BIN)/python -m pytest -m "not build" --cov --cov-report=term --cov-report=html $(ARGS)
 
 docs: $(VENV)/docs.stamp ## build the documentation; a warning is an error
-	PYTHONPATH=src RUNTIME_NO_LEAF=1 $(BIN)/python -m sphinx \
+	PYTHONPATH=src RUNTIME_NO_ACCELERATOR=1 $(BIN)/python -m sphinx \
 		--builder html --fail-on-warning --keep-going --quiet docs build/docs
 	@echo "build/docs/index.html"
 

@@ -1,4 +1,4 @@
-"""The build: the modules that mypyc compiles, the C leaf, and what happens without a compiler.
+"""The build: the modules that mypyc compiles, the accelerator, and a build without a compiler.
 
 Everything else about the package is in pyproject.toml. Nothing here is needed to run the package:
 whatever cannot be compiled is installed as the Python that it is, with a warning.
@@ -9,8 +9,8 @@ Environment variables:
     compiles nothing; neither mypy nor a compiler is asked for.
 ``RUNTIME_REQUIRE_COMPILED=1``
     ends the installation with an error where something that was to be compiled cannot be.
-``RUNTIME_LEAF_ONLY=1``
-    compiles the C leaf and leaves the modules interpreted. For development and tests.
+``RUNTIME_ACCELERATOR_ONLY=1``
+    compiles the C accelerator and leaves the modules interpreted. For development and tests.
 ``RUNTIME_SANITIZE=address,undefined``
     builds what is compiled with these sanitizers; AddressSanitizer must then be preloaded. For
     tests.
@@ -69,11 +69,11 @@ COMPILED = (
 )
 
 # Without debugging information, which would hold the paths of the building machine.
-LEAF = Extension(
+ACCELERATOR = Extension(
     "runtime.kernel.native._accelerator",
     [
         f"src/runtime/kernel/native/_accelerator{part}.c"
-        for part in ("", "_epoll", "_internet", "_room")
+        for part in ("", "_epoll", "_internet", "_receive_target")
     ],
     depends=["src/runtime/kernel/native/_accelerator.h"],
     extra_compile_args=["-g0"],
@@ -137,7 +137,7 @@ check_interpreter()
 
 PLATFORM_COMPILES = sys.implementation.name == "cpython" and sys.platform != "win32"
 PURE = wanted("RUNTIME_PURE") or not PLATFORM_COMPILES
-LEAF_ONLY = wanted("RUNTIME_LEAF_ONLY")
+ACCELERATOR_ONLY = wanted("RUNTIME_ACCELERATOR_ONLY")
 
 
 def module_name(path: str) -> str:
@@ -163,7 +163,7 @@ def sanitize(extension: Extension) -> None:
     extension.extra_link_args = [*extension.extra_link_args, *flags]
 
 
-sanitize(LEAF)
+sanitize(ACCELERATOR)
 
 
 def translate() -> None:
@@ -180,7 +180,7 @@ def translate() -> None:
             *COMPILED,
         ],
         opt_level="3",
-        debug_level="0",  # as for LEAF
+        debug_level="0",  # as for ACCELERATOR
         group_name=GROUP,
     )
     library = next(
@@ -537,7 +537,7 @@ class BuildExtensions(build_ext):
                 warn("the kernel's modules were", f"mypyc failed, see above ({error!r})")
             else:
                 self.extensions += self._build_all(NATIVE, "the kernel's modules were")
-        self.extensions += self._build_all([LEAF], "the C leaf was")
+        self.extensions += self._build_all([ACCELERATOR], "the C accelerator was")
 
     def _build_all(self, extensions: list[Extension], what: str) -> list[Extension]:
         """Build ``extensions``; return them, or nothing when any of them failed.
@@ -576,10 +576,10 @@ if PURE and wanted("RUNTIME_REQUIRE_COMPILED"):
     )
 
 if not PURE and not has_compiler():
-    warn("the kernel's modules and the C leaf were", "no C compiler was found")
+    warn("the kernel's modules and the C accelerator were", "no C compiler was found")
     PURE = True
 
-EXTENSIONS = [] if PURE else [LEAF] if LEAF_ONLY else [*NATIVE, LEAF]
+EXTENSIONS = [] if PURE else [ACCELERATOR] if ACCELERATOR_ONLY else [*NATIVE, ACCELERATOR]
 
 setup(
     # The front end takes it for a requirement of this build; see [build-system] in pyproject.toml.

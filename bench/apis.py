@@ -120,7 +120,7 @@ def facts(name: str) -> dict[str, Any]:
         accelerator: Any = importlib.import_module("runtime.kernel.native.accelerator")
         found |= {
             "compiled": bool(package.compiled),
-            "leaf": bool(accelerator.has_leaf),
+            "accelerator": bool(accelerator.has_accelerator),
             "folder": str(Path(package.__file__).parent),
         }
     return found

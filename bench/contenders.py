@@ -16,9 +16,9 @@ from bench import native
 from bench.process import ROOT, Process, python_environment
 
 SOURCE = ROOT / "src"
-PURE = {"compiled": False, "leaf": False}
-LEAF = {"compiled": False, "leaf": True}
-COMPILED = {"compiled": True, "leaf": True}
+PURE = {"compiled": False, "accelerator": False}
+ACCELERATOR = {"compiled": False, "accelerator": True}
+COMPILED = {"compiled": True, "accelerator": True}
 
 
 class ContenderError(RuntimeError):
@@ -60,8 +60,14 @@ CONTENDERS = {
         Contender("rloop", "asyncio's functions on rloop's loop", "rloop"),
         Contender("trio", "trio, through its own functions", "trio"),
         Contender("curio", "curio, through its own functions", "curio"),
-        _contender("runtime-pure", "src/runtime, interpreted, no C leaf", "runtime", PURE),
-        _contender("runtime-leaf", "interpreted, with the C leaf", "runtime", LEAF, False),
+        _contender("runtime-pure", "src/runtime, interpreted, no C accelerator", "runtime", PURE),
+        _contender(
+            "runtime-accelerator",
+            "interpreted, with the C accelerator",
+            "runtime",
+            ACCELERATOR,
+            False,
+        ),
         _contender("runtime-compiled", "as installed, compiled", "runtime", COMPILED),
         _contender(
             "runtime-asyncio",
@@ -80,27 +86,27 @@ CONTENDERS = {
 }
 
 
-def _newest_leaf_build() -> Path:
-    """Return the folder of an interpreted build with the C leaf, made anew when out of date."""
+def _newest_accelerator_build() -> Path:
+    """Return the folder of an interpreted build with the accelerator, made anew when outdated."""
     digest = hashlib.sha256(sys.version.encode())
     for path in sorted([ROOT / "setup.py", *SOURCE.rglob("*.py"), *SOURCE.rglob("*.[ch]")]):
         digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
-    folder = native.CACHE / f"leaf-{digest.hexdigest()[:12]}"
+    folder = native.CACHE / f"accelerator-{digest.hexdigest()[:12]}"
     if not folder.exists():
-        for old in native.CACHE.glob("leaf-*"):
+        for old in native.CACHE.glob("accelerator-*"):
             shutil.rmtree(old)
         # Under another name until it is whole.
-        unfinished = native.CACHE / f"leaf-unfinished-{os.getpid()}"
+        unfinished = native.CACHE / f"accelerator-unfinished-{os.getpid()}"
         options = ["--quiet", "--no-deps", "--no-build-isolation", "--target", str(unfinished)]
         built = subprocess.run(
             [sys.executable, "-m", "pip", "install", *options, str(ROOT)],
-            env={**os.environ, "RUNTIME_LEAF_ONLY": "1"},
+            env={**os.environ, "RUNTIME_ACCELERATOR_ONLY": "1"},
             capture_output=True,
             text=True,
             check=False,
         )
         if built.returncode:
-            raise ContenderError(f"runtime-leaf cannot be built:\n{built.stderr}")
+            raise ContenderError(f"runtime-accelerator cannot be built:\n{built.stderr}")
         unfinished.rename(folder)
     return folder
 
@@ -113,9 +119,9 @@ def environment_of(contender: Contender, compiled_in: Path | None = None) -> dic
     """
     build = dict(contender.build)
     if build == PURE:
-        return python_environment(SOURCE, RUNTIME_NO_LEAF="1")
-    if build == LEAF:
-        return python_environment(_newest_leaf_build())
+        return python_environment(SOURCE, RUNTIME_NO_ACCELERATOR="1")
+    if build == ACCELERATOR:
+        return python_environment(_newest_accelerator_build())
     if build == COMPILED and compiled_in is not None:
         return python_environment(compiled_in.resolve())
     return python_environment()
@@ -175,7 +181,7 @@ def enter(contender: Contender, compiled_in: Path | None = None) -> Entry:
     return Entry(contender, _describe(found), environment, _outdated(found))
 
 
-_WORDS = {"compiled": "compiled", "leaf": "running with the C leaf"}
+_WORDS = {"compiled": "compiled", "accelerator": "running with the C accelerator"}
 _ADVICE = "install the package where it can be compiled (make build), or leave this contender out"
 
 
@@ -183,7 +189,7 @@ def _describe(found: dict[str, Any]) -> str:
     words = [str(found["version"])]
     if "compiled" in found:
         words.append("compiled" if found["compiled"] else "interpreted")
-        words.append("C leaf" if found["leaf"] else "no leaf")
+        words.append("C accelerator" if found["accelerator"] else "no accelerator")
     return ", ".join(words)
 
 

@@ -23,7 +23,7 @@ COLOURS = {
     "curio": "#c2a5cf",
     "runtime-pure": "#74add1",
     "runtime-pure-asyncio": "#abd9e9",
-    "runtime-leaf": "#4393c3",
+    "runtime-accelerator": "#4393c3",
     "runtime-compiled": "#1a5fa8",
     "runtime-asyncio": "#4477aa",
     "C": "#222222",

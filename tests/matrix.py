@@ -2,14 +2,14 @@
 
 ::
 
-    pass               modules     leaf               all tests but those that are marked
-    ------------------ ----------- ------------------ ------------------------------------------
-    interpreted        src         Python twin        slow
-    compiled           installed   C                  build, once, yardstick
-    sanitized-leaf     variant     C, sanitized       build, once, yardstick, slow, variation
-    interpreted-leaf   variant     C                  the same
-    compiled-twin      installed   Python twin        the same
-    compiled-dev       installed   C                  the same; and under python -X dev
+    pass                    modules    accelerator   all tests but those that are marked
+    ----------------------- ---------- ------------- ----------------------------------------
+    interpreted             src        fallback      slow
+    compiled                installed  C             build, once, yardstick
+    sanitized-accelerator   variant    C, sanitized  build, once, yardstick, slow, variation
+    interpreted-accelerator variant    C             the same
+    compiled-fallback       installed  fallback      the same
+    compiled-dev            installed  C             the same; and under python -X dev
 
 "Installed" is what pip put beside the interpreter that runs this; a "variant" is built by this
 program into ``build/variants``. "Sanitized" means AddressSanitizer and UBSan; ``tests.sanitize``
@@ -59,8 +59,8 @@ class Pass:
 
     name: str
     compiled: bool
-    leaf: str
-    """0 for the twin, 1 for the C leaf, ``address`` for a sanitized one."""
+    accelerator: str
+    """0 for the fallback, 1 for the C accelerator, ``address`` for a sanitized one."""
 
     arguments: tuple[str, ...] = ()
     python_flags: tuple[str, ...] = ()
@@ -70,31 +70,33 @@ class Pass:
     @property
     def needs_compiler(self) -> bool:
         """Whether it can only be run where there is a C compiler."""
-        return self.compiled or self.leaf != "0"
+        return self.compiled or self.accelerator != "0"
 
 
 LONGEST_PASS = 2400.0
 """Seconds after which a pass is ended, whatever it does: a run that hangs is a failure."""
 
 PASSES = (
-    Pass("interpreted", compiled=False, leaf="0", arguments=FIRST),
-    Pass("compiled", compiled=True, leaf="1", arguments=FULL),
+    Pass("interpreted", compiled=False, accelerator="0", arguments=FIRST),
+    Pass("compiled", compiled=True, accelerator="1", arguments=FULL),
     Pass(
-        "sanitized-leaf",
+        "sanitized-accelerator",
         compiled=False,
-        leaf="address",
+        accelerator="address",
         arguments=SHORT,
-        build={"RUNTIME_LEAF_ONLY": "1", "RUNTIME_SANITIZE": "address,undefined"},
+        build={"RUNTIME_ACCELERATOR_ONLY": "1", "RUNTIME_SANITIZE": "address,undefined"},
     ),
     Pass(
-        "interpreted-leaf",
+        "interpreted-accelerator",
         compiled=False,
-        leaf="1",
+        accelerator="1",
         arguments=SHORT,
-        build={"RUNTIME_LEAF_ONLY": "1"},
+        build={"RUNTIME_ACCELERATOR_ONLY": "1"},
     ),
-    Pass("compiled-twin", compiled=True, leaf="0", arguments=SHORT),
-    Pass("compiled-dev", compiled=True, leaf="1", arguments=SHORT, python_flags=("-X", "dev")),
+    Pass("compiled-fallback", compiled=True, accelerator="0", arguments=SHORT),
+    Pass(
+        "compiled-dev", compiled=True, accelerator="1", arguments=SHORT, python_flags=("-X", "dev")
+    ),
 )
 
 
@@ -137,20 +139,20 @@ def built_variant(one: Pass) -> Path:
 def environment_of(one: Pass) -> dict[str, str]:
     """Return the environment in which the tests of ``one`` run, building what they need."""
     environment = dict(os.environ)
-    for variable in ("PYTHONPATH", "RUNTIME_NO_LEAF"):
+    for variable in ("PYTHONPATH", "RUNTIME_NO_ACCELERATOR"):
         environment.pop(variable, None)
     environment["RUNTIME_EXPECT_COMPILED"] = str(int(one.compiled))
-    environment["RUNTIME_EXPECT_LEAF"] = one.leaf
-    if one.leaf == "0":
-        environment["RUNTIME_NO_LEAF"] = "1"
+    environment["RUNTIME_EXPECT_ACCELERATOR"] = one.accelerator
+    if one.accelerator == "0":
+        environment["RUNTIME_NO_ACCELERATOR"] = "1"
     if one.build:
         environment["PYTHONPATH"] = str(built_variant(one))
     elif not one.compiled:
         environment["PYTHONPATH"] = str(ROOT / "src")
-    if one.leaf == "address":
+    if one.accelerator == "address":
         environment["LD_PRELOAD"] = sanitizer_library() or ""
-        # The interpreter leaves memory to the system at exit, which is no leak of the leaf's; and
-        # its own allocator would hide from the sanitizer where an object ends.
+        # The interpreter leaves memory to the system at exit, which is no leak of the
+        # accelerator's; and its own allocator would hide from the sanitizer where an object ends.
         environment["ASAN_OPTIONS"] = "detect_leaks=0"
         environment["PYTHONMALLOC"] = "malloc"
     return environment
@@ -160,7 +162,7 @@ def reason_to_skip(one: Pass) -> str:
     """Return why ``one`` cannot be run on this machine, or an empty string."""
     if one.needs_compiler and shutil.which(COMPILER) is None:
         return f"there is no C compiler ({COMPILER})"
-    if one.leaf == "address" and sanitizer_library() is None:
+    if one.accelerator == "address" and sanitizer_library() is None:
         return "the C compiler has no AddressSanitizer"
     return ""
 

@@ -65,8 +65,8 @@ def passes_on(version: str) -> list[tuple[Pass, str]]:
         return []
     FOLDER.mkdir(parents=True, exist_ok=True)
     installed = install(python, version)
-    interpreted = Pass(f"{version}, interpreted", compiled=False, leaf="0", arguments=SHORT)
-    compiled = Pass(f"{version}, compiled", compiled=True, leaf="1", arguments=SHORT)
+    interpreted = Pass(f"{version}, interpreted", compiled=False, accelerator="0", arguments=SHORT)
+    compiled = Pass(f"{version}, compiled", compiled=True, accelerator="1", arguments=SHORT)
     chosen = (interpreted, compiled) if shutil.which(COMPILER) else (interpreted,)
     return [(one, installed) for one in chosen]
 

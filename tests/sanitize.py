@@ -20,7 +20,7 @@ TESTS = ("tests/kernel", "tests/net", "tests/system", "tests/test_alive_at_exit.
 SANITIZED = Pass(
     "sanitized",
     compiled=True,
-    leaf="address",
+    accelerator="address",
     arguments=SHORT,
     build={"RUNTIME_SANITIZE": "address,undefined"},
 )

@@ -125,13 +125,16 @@ def test_private_names_stay_in_their_module(module: str) -> None:
     private = [
         f"{source}.{name}"
         for source, name, _ in imports(module)
-        if source.partition(".")[0] == "runtime" and name.startswith("_") and name != "_leaf"
+        if source.partition(".")[0] == "runtime" and name.startswith("_") and name != "_accelerator"
         if not name.startswith("__")
     ]
-    # The leaf is the one private module: its twin, accelerator.py, chooses between the two.
+    # The accelerator is the one private module: its fallback, accelerator.py, chooses between the
+    # two.
     assert not private
-    leaf_users = [name for source, name, _ in imports(module) if "_leaf" in (name, source[-5:])]
-    assert not leaf_users or module == "runtime.kernel.native.accelerator"
+    accelerator_users = [
+        name for source, name, _ in imports(module) if "_accelerator" in (name, source[-5:])
+    ]
+    assert not accelerator_users or module == "runtime.kernel.native.accelerator"
 
 
 @pytest.mark.parametrize("module", sorted(FILES))

@@ -33,7 +33,7 @@ async def answer():
 async def main():
     return await runtime.create_task(answer())
 assert runtime.run(main()) == 42
-print(runtime.compiled, accelerator.has_leaf)
+print(runtime.compiled, accelerator.has_accelerator)
 """
 
 
@@ -101,11 +101,11 @@ class Installed:
             check=False,
         )
         assert described.returncode == 0, described.stderr
-        self.compiled, self.leaf = (word == "True" for word in described.stdout.split())
+        self.compiled, self.accelerator = (word == "True" for word in described.stdout.split())
         self.libraries = {path.name.split(".")[0] for path in target.rglob("*.so")}
 
 
-def break_leaf(tree: Path) -> None:
+def break_accelerator(tree: Path) -> None:
     accelerator = tree / "src/runtime/kernel/native/_accelerator.c"
     accelerator.write_text(accelerator.read_text() + "\nthis is not C\n")
 
@@ -117,7 +117,7 @@ def break_types(tree: Path) -> None:
 
 def test_everything_is_there_and_nothing_of_the_building_machine(tree: Path) -> None:
     built = Installed(tree)
-    assert (built.compiled, built.leaf) == (True, True)
+    assert (built.compiled, built.accelerator) == (True, True)
     assert "WARNING (runtime)" not in built.log
     for library in (tree / "installed").rglob("*.so"):
         assert str(tree).encode() not in library.read_bytes()
@@ -126,37 +126,44 @@ def test_everything_is_there_and_nothing_of_the_building_machine(tree: Path) -> 
 def test_nothing_of_an_earlier_build_gets_into_the_next(tree: Path) -> None:
     Installed(tree)
     pure = Installed(tree, RUNTIME_PURE="1")
-    assert (pure.compiled, pure.leaf, pure.libraries) == (False, False, set())
-    leaf_only = Installed(tree, RUNTIME_LEAF_ONLY="1")
-    assert (leaf_only.compiled, leaf_only.leaf, leaf_only.libraries) == (False, True, {"_leaf"})
+    assert (pure.compiled, pure.accelerator, pure.libraries) == (False, False, set())
+    accelerator_only = Installed(tree, RUNTIME_ACCELERATOR_ONLY="1")
+    assert (
+        accelerator_only.compiled,
+        accelerator_only.accelerator,
+        accelerator_only.libraries,
+    ) == (False, True, {"_accelerator"})
 
 
 @pytest.mark.parametrize("compiler", ["/bin/false", "no-such-compiler"])
 def test_a_compiler_that_fails_or_is_missing(tree: Path, compiler: str) -> None:
     built = Installed(tree, CC=compiler)
-    assert (built.compiled, built.leaf, built.libraries) == (False, False, set())
+    assert (built.compiled, built.accelerator, built.libraries) == (False, False, set())
     assert "WARNING (runtime): the kernel's modules" in built.log
-    assert "WARNING (runtime): the C leaf was" in built.log or "and the C leaf were" in built.log
+    assert (
+        "WARNING (runtime): the C accelerator was" in built.log
+        or "and the C accelerator were" in built.log
+    )
 
 
-def test_a_leaf_that_does_not_compile(tree: Path) -> None:
-    break_leaf(tree)
+def test_a_accelerator_that_does_not_compile(tree: Path) -> None:
+    break_accelerator(tree)
     built = Installed(tree)
-    assert (built.compiled, built.leaf) == (True, False)
-    assert "WARNING (runtime): the C leaf was not compiled" in built.log
+    assert (built.compiled, built.accelerator) == (True, False)
+    assert "WARNING (runtime): the C accelerator was not compiled" in built.log
 
 
 def test_a_module_that_mypyc_refuses(tree: Path) -> None:
     break_types(tree)
     built = Installed(tree)
-    assert (built.compiled, built.leaf, built.libraries) == (False, True, {"_leaf"})
+    assert (built.compiled, built.accelerator, built.libraries) == (False, True, {"_accelerator"})
     assert "WARNING (runtime): the kernel's modules were not compiled: mypyc failed" in built.log
 
 
 def test_no_mypyc(tree: Path) -> None:
     (tree / "mypyc.py").write_text("raise ImportError('no mypyc here')\n")
     built = Installed(tree, PYTHONPATH=str(tree))
-    assert (built.compiled, built.leaf) == (False, True)
+    assert (built.compiled, built.accelerator) == (False, True)
     assert "no mypyc here" in built.log
 
 
@@ -164,7 +171,7 @@ def test_a_library_that_fails_halfway_takes_the_others_with_it(tree: Path) -> No
     # The compiler fails on one of the modules' shims, when the shared library is built already.
     compiler = compiler_script(tree, 'case "$*" in *kernel/core.c*) exit 1;; esac')
     built = Installed(tree, CC=compiler)
-    assert (built.compiled, built.leaf, built.libraries) == (False, True, {"_leaf"})
+    assert (built.compiled, built.accelerator, built.libraries) == (False, True, {"_accelerator"})
     assert "WARNING (runtime): the kernel's modules were not compiled" in built.log
 
 
@@ -198,7 +205,7 @@ def test_the_wheel_of_a_failed_build_is_one_for_any_platform(tree: Path) -> None
 
 
 def test_the_wheel_of_what_was_compiled_is_one_for_its_platform(tree: Path) -> None:
-    done = pip(tree, "wheel", "--wheel-dir", "wheels", RUNTIME_LEAF_ONLY="1")
+    done = pip(tree, "wheel", "--wheel-dir", "wheels", RUNTIME_ACCELERATOR_ONLY="1")
     assert done.returncode == 0, done.stdout + done.stderr
     (wheel,) = (tree / "wheels").iterdir()
     assert f"-cp3{sys.version_info[1]}-" in wheel.name

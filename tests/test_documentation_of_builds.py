@@ -53,7 +53,7 @@ def told() -> Told:
 def test_the_builds_tell_the_same() -> None:
     code = f"import json; from tests import {MODULE} as this; print(json.dumps(this.told()))"
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-    environment = {**os.environ, "PYTHONPATH": path, "RUNTIME_NO_LEAF": "1"}
+    environment = {**os.environ, "PYTHONPATH": path, "RUNTIME_NO_ACCELERATOR": "1"}
     result = run_program("-c", code, environment=environment)
     assert result.returncode == 0, result.stderr
     interpreted = {name: tuple(both) for name, both in json.loads(result.stdout).items()}

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.once
 
 @pytest.mark.skipif(not hasattr(select, "epoll"), reason="it is recorded with epoll")
 def test_the_diagrams_are_what_the_loop_does_today() -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "RUNTIME_NO_LEAF": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "RUNTIME_NO_ACCELERATOR": "1"}
     done = subprocess.run(
         [sys.executable, str(ROOT / "docs" / "tools" / "awaits.py")],
         env=environment,
@@ -29,5 +29,6 @@ def test_the_diagrams_are_what_the_loop_does_today() -> None:
     assert done.returncode == 0, done.stderr
     in_the_page = "\n".join(BLOCK.findall(PAGE.read_text()))
     assert done.stdout.splitlines() == in_the_page.splitlines(), (
-        "record them anew: PYTHONPATH=src RUNTIME_NO_LEAF=1 python docs/tools/awaits.py --write"
+        "record them anew: "
+        "PYTHONPATH=src RUNTIME_NO_ACCELERATOR=1 python docs/tools/awaits.py --write"
     )

@@ -34,7 +34,7 @@ def package(tmp_path: Path) -> Path:
 
 def run_from(folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(folder)}
-    environment.pop("RUNTIME_NO_LEAF", None)
+    environment.pop("RUNTIME_NO_ACCELERATOR", None)
     return run_program("-c", RUN, cwd=folder, environment=environment)
 
 
@@ -62,7 +62,7 @@ def test_what_was_compiled_for_another_interpreter(package: Path, name: str) -> 
 
 def test_an_accelerator_that_cannot_be_loaded(package: Path) -> None:
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    (package / "runtime" / "kernel" / f"_leaf{suffix}").write_bytes(b"no library")
+    (package / "runtime" / "kernel" / "native" / f"_accelerator{suffix}").write_bytes(b"no library")
     done = run_from(package)
     assert done.stdout == "42 False\n"
     assert "RuntimeWarning: runtime goes on without its accelerator: " in done.stderr

@@ -104,13 +104,13 @@ def test_a_test_that_tidies_up_passes(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("variable", ["RUNTIME_EXPECT_COMPILED", "RUNTIME_EXPECT_LEAF"])
+@pytest.mark.parametrize("variable", ["RUNTIME_EXPECT_COMPILED", "RUNTIME_EXPECT_ACCELERATOR"])
 def test_another_build_than_the_one_meant_is_refused(
     variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     actual = {
         "RUNTIME_EXPECT_COMPILED": str(int(build.is_compiled())),
-        "RUNTIME_EXPECT_LEAF": build.leaf_kind(),
+        "RUNTIME_EXPECT_ACCELERATOR": build.accelerator_kind(),
     }
     for name, value in actual.items():
         monkeypatch.setenv(name, value)

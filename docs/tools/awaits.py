@@ -4,8 +4,9 @@ Two coroutines are run, one that sleeps and one that reads from a connection, an
 the loop makes on their behalf is recorded, with what the loop holds after it. It needs the modules
 as they are in ``src``, interpreted, and a system with epoll::
 
-    PYTHONPATH=src RUNTIME_NO_LEAF=1 python docs/tools/awaits.py           # prints the diagrams
-    PYTHONPATH=src RUNTIME_NO_LEAF=1 python docs/tools/awaits.py --write   # puts them into the page
+    PYTHONPATH=src RUNTIME_NO_ACCELERATOR=1 python docs/tools/awaits.py [--write]
+
+This prints the diagrams; ``--write`` puts them into the page.
 
 In the page, each block marked ``trace`` takes the next diagram.
 """

@@ -10,12 +10,12 @@ from runtime.kernel.native import accelerator
 
 
 def describe_build() -> str:
-    """Return one line: version, compiled or not, C leaf or its twin, Python, selector."""
+    """Return one line: version, compiled or not, accelerator or fallback, Python, selector."""
     return ", ".join(
         (
             f"runtime {runtime.__version__}",
             "compiled" if runtime.compiled else "interpreted",
-            "C leaf" if accelerator.has_leaf else "no C leaf",
+            "C accelerator" if accelerator.has_accelerator else "no C accelerator",
             f"{platform.python_implementation()} {platform.python_version()}",
             f"{platform.system()} {platform.machine()}",
             selectors.DefaultSelector.__name__,

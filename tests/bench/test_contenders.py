@@ -20,12 +20,12 @@ from bench.process import ROOT, Process, ProcessError, UnsupportedError, python_
 pytestmark = pytest.mark.once
 
 
-def test_the_pure_build_is_the_source_folder_without_the_leaf() -> None:
+def test_the_pure_build_is_the_source_folder_without_the_accelerator() -> None:
     environment = environment_of(CONTENDERS["runtime-pure"])
     assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(SOURCE)
-    assert environment["RUNTIME_NO_LEAF"] == "1"
+    assert environment["RUNTIME_NO_ACCELERATOR"] == "1"
     entry = enter(CONTENDERS["runtime-pure"])
-    assert "interpreted, no leaf" in entry.version
+    assert "interpreted, no accelerator" in entry.version
     assert entry.notes == ()
 
 
@@ -50,11 +50,11 @@ def test_the_environment_of_the_caller_does_not_reach_the_contender(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PYTHONASYNCIODEBUG", "1")
-    monkeypatch.setenv("RUNTIME_NO_LEAF", "1")
+    monkeypatch.setenv("RUNTIME_NO_ACCELERATOR", "1")
     monkeypatch.setenv("PYTHONPATH", "elsewhere")
     environment = python_environment()
     assert "PYTHONASYNCIODEBUG" not in environment
-    assert "RUNTIME_NO_LEAF" not in environment
+    assert "RUNTIME_NO_ACCELERATOR" not in environment
     assert environment["PYTHONPATH"] == str(ROOT)
 
 

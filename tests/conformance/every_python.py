@@ -14,7 +14,7 @@ import sys
 from tests.matrix import ROOT
 from tests.pythons import VERSIONS, find
 
-SOURCES = {"PYTHONPATH": str(ROOT / "src"), "RUNTIME_NO_LEAF": "1"}
+SOURCES = {"PYTHONPATH": str(ROOT / "src"), "RUNTIME_NO_ACCELERATOR": "1"}
 
 
 def runs() -> list[tuple[str, str, dict[str, str]]]:

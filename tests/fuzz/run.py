@@ -25,7 +25,7 @@ CORPUS = ROOT / "tests" / "fuzz" / "corpus"
 BUILD = ROOT / "build" / "fuzz"
 SOURCES = (
     Path(__file__).parent / "target.c",
-    *sorted((ROOT / "src/runtime/kernel").glob("_leaf*.c")),
+    *sorted((ROOT / "src/runtime/kernel/native").glob("_accelerator*.c")),
 )
 LONGEST = 400
 """Bytes of a program: more than a run has steps for is of no use."""
@@ -61,7 +61,7 @@ def environment() -> dict[str, str]:
         "PYTHONMALLOC": "malloc",
         "ASAN_OPTIONS": "detect_leaks=0",
         # Programs are given the accelerator that was compiled into the fuzzer.
-        "RUNTIME_NO_LEAF": "1",
+        "RUNTIME_NO_ACCELERATOR": "1",
     }
 
 

@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-PyMODINIT_FUNC PyInit__leaf(void);
+PyMODINIT_FUNC PyInit__accelerator(void);
 
 static PyObject *run, *accelerator;
 
@@ -17,11 +17,11 @@ LLVMFuzzerInitialize(int *Py_UNUSED(argc), char ***Py_UNUSED(argv))
 {
     PyObject *programs;
 
-    if (PyImport_AppendInittab("_leaf", PyInit__leaf) < 0)
+    if (PyImport_AppendInittab("_accelerator", PyInit__accelerator) < 0)
         abort();
     Py_InitializeEx(0);
     signal(SIGPIPE, SIG_IGN);  /* As the interpreter does when it is a program. */
-    accelerator = PyImport_ImportModule("_leaf");
+    accelerator = PyImport_ImportModule("_accelerator");
     programs = PyImport_ImportModule("tests.fuzz.programs");
     run = programs != NULL ? PyObject_GetAttrString(programs, "run") : NULL;
     if (accelerator == NULL || run == NULL) {

@@ -82,7 +82,7 @@ from runtime.kernel.native import accelerator
 with select.epoll() as epoll, select.epoll() as closed:
     wait, wrong = accelerator.epoll_wait(epoll.fileno()), accelerator.epoll_wait(closed.fileno())
     accelerator.release(wrong)
-    if accelerator.has_leaf:
+    if accelerator.has_accelerator:
         closed.close()
     try:
         wrong(0.001)

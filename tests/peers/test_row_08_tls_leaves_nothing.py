@@ -35,7 +35,7 @@ def resident() -> int:
     """Return how many bytes of memory the process has, where that tells what is in use; else 0."""
     status = Path("/proc/self/statm")
     # AddressSanitizer keeps what is freed, so that it sees who still uses it.
-    if not status.exists() or build.leaf_kind() == "address":
+    if not status.exists() or build.accelerator_kind() == "address":
         return 0
     return int(status.read_text().split()[1]) * 4096
 

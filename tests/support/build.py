@@ -5,9 +5,9 @@ means, so that a build that silently came out differently fails the run instead 
 
 ``RUNTIME_EXPECT_COMPILED``
     ``1`` for the compiled modules, ``0`` for interpreted ones.
-``RUNTIME_EXPECT_LEAF``
-    ``1`` for the C leaf, ``0`` for its twin in Python, ``address`` for a leaf that was built with
-    AddressSanitizer.
+``RUNTIME_EXPECT_ACCELERATOR``
+    ``1`` for the C accelerator, ``0`` for its fallback in Python, ``address`` for an accelerator
+    that was built with AddressSanitizer.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ def is_compiled() -> bool:
     return Path(core.__file__).suffix != ".py"
 
 
-def leaf_kind() -> str:
-    """Return which leaf is used, in the words of RUNTIME_EXPECT_LEAF."""
-    if not accelerator.has_leaf:
+def accelerator_kind() -> str:
+    """Return which accelerator is used, in the words of RUNTIME_EXPECT_ACCELERATOR."""
+    if not accelerator.has_accelerator:
         return "0"
     library = importlib.import_module("runtime.kernel.native._accelerator").__file__
     assert library is not None
@@ -40,7 +40,7 @@ def leaf_kind() -> str:
 
 def header() -> str:
     """Return the line that heads the report of a run of the tests."""
-    sanitized = ", AddressSanitizer" if leaf_kind() == "address" else ""
+    sanitized = ", AddressSanitizer" if accelerator_kind() == "address" else ""
     return f"{describe_build()}{sanitized}, from {FOLDER}"
 
 
@@ -48,7 +48,7 @@ def wrong_build() -> str:
     """Return what is not as the environment says it should be, or an empty string."""
     actual = {
         "RUNTIME_EXPECT_COMPILED": str(int(is_compiled())),
-        "RUNTIME_EXPECT_LEAF": leaf_kind(),
+        "RUNTIME_EXPECT_ACCELERATOR": accelerator_kind(),
     }
     wrong = [
         f"{variable}={os.environ[variable]}, but it is {value}"

@@ -272,8 +272,8 @@ class Scheduler:
             return
         self._wake_pending = True
         try:
-            # If the buffer is full, a wake-up is certainly on its way. The leaf keeps the GIL: the
-            # loop would wake up only to wait for it, while this thread waits to go on.
+            # If the buffer is full, a wake-up is certainly on its way. The accelerator keeps the
+            # GIL: the loop would wake up only to wait for it, while this thread waits to go on.
             _send(self._wake_sender, b"\0", None)
         except OSError:
             if self._refusal is None:

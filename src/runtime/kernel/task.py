@@ -500,7 +500,7 @@ def _without_kernel(error: BaseException) -> BaseException:
 
 
 def _throw_into(coro: Any, context: Context, error: BaseException) -> object:
-    """Resume a coroutine with an exception; the outcome is as that of ``leaf.step``."""
+    """Resume a coroutine with an exception; the outcome is as that of ``accelerator.step``."""
     try:
         outcome: object = context.run(coro.throw, error)
     except StopIteration as stop:

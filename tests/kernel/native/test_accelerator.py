@@ -1,4 +1,4 @@
-"""The C leaf and its twin, by the contracts in ``leaf.py``."""
+"""The C accelerator and its fallback, by the contracts in ``accelerator.py``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ except ImportError:
     built = None
 
 IMPLEMENTATIONS = {
-    "twin": types.SimpleNamespace(
+    "fallback": types.SimpleNamespace(
         step=accelerator.python_step,
         call=accelerator.python_call,
         recv=accelerator.python_recv,
@@ -211,7 +211,7 @@ def test_recv(
         receive(no_descriptor())
 
 
-@pytest.mark.skipif(built is None, reason="the leaf was not built")
+@pytest.mark.skipif(built is None, reason="the accelerator was not built")
 @pytest.mark.parametrize("size", [-1, 0, accelerator.LARGE_RECEIVE_SIZE + 1, 1 << 40])
 def test_recv_some_of_a_size_that_the_buffer_has_not(
     pair: tuple[socket.socket, socket.socket], size: int
@@ -276,8 +276,8 @@ def test_bad_descriptors(implementation: Any, pair: tuple[socket.socket, socket.
         implementation.send(pair[0].fileno(), "text")
 
 
-@pytest.mark.skipif(built is None, reason="the C leaf is not built")
-def test_bad_arguments_of_the_leaf() -> None:
+@pytest.mark.skipif(built is None, reason="the C accelerator is not built")
+def test_bad_arguments_of_the_accelerator() -> None:
     calls: list[Callable[[], object]] = [
         lambda: built.step(1),
         lambda: built.send(1),
@@ -421,7 +421,7 @@ def test_datagram_sockets_that_fail(
     assert two.getpeername() == address
 
 
-@pytest.mark.skipif(built is None, reason="the C leaf is not built")
+@pytest.mark.skipif(built is None, reason="the C accelerator is not built")
 def test_addresses_that_are_remembered(datagrams: tuple[socket.socket, socket.socket]) -> None:
     one, two = datagrams
     address = two.getsockname()
@@ -437,7 +437,7 @@ def test_addresses_that_are_remembered(datagrams: tuple[socket.socket, socket.so
     assert seen[0] is seen[1] is seen[2]
 
 
-@pytest.mark.skipif(built is None, reason="the C leaf is not built")
+@pytest.mark.skipif(built is None, reason="the C accelerator is not built")
 def test_more_addresses_than_are_remembered() -> None:
     # Every one is told truly; where one is forgotten, an answer is left to the socket module.
     with socket.socket(type=socket.SOCK_DGRAM) as server:
@@ -457,8 +457,8 @@ def test_more_addresses_than_are_remembered() -> None:
         assert -1 in {built.sendto(server, b"x", address) for address in known}
 
 
-@pytest.mark.skipif(built is None, reason="the C leaf is not built")
-def test_bad_arguments_of_the_leafs_datagrams() -> None:
+@pytest.mark.skipif(built is None, reason="the C accelerator is not built")
+def test_bad_arguments_of_the_accelerators_datagrams() -> None:
     one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with one, two:
         calls: list[Callable[[], object]] = [
@@ -506,8 +506,8 @@ def test_a_view_keeps_its_room(implementation: Any) -> None:
     assert bytes(view[-3:]) == b"xxx"
 
 
-@pytest.mark.skipif(built is None, reason="the C leaf is not built")
-def test_bad_arguments_of_the_leafs_room() -> None:
+@pytest.mark.skipif(built is None, reason="the C accelerator is not built")
+def test_bad_arguments_of_the_accelerators_receive_target() -> None:
     room = built.Room(10)
     calls: list[Callable[[], object]] = [
         built.Room,

@@ -142,7 +142,9 @@ runtime.run(main())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what is told of is glibc's allocator")
-@pytest.mark.skipif(build.leaf_kind() == "address", reason="the sanitizer has its own allocator")
+@pytest.mark.skipif(
+    build.accelerator_kind() == "address", reason="the sanitizer has its own allocator"
+)
 def test_room_for_256_kib_costs_no_page_faults_for_a_small_message(
     certificates: Certificates,
 ) -> None:

@@ -269,7 +269,7 @@ def test_a_failing_listener_leaves_the_other_ones_alone(
         listener = server._listeners[0]
         failing = Failing(listener.sock, [code, 0, code, 0, 0, code, code])
         listener.sock = failing  # type: ignore[assignment]
-        listener._by_leaf = False
+        listener._by_accelerator = False
         for _ in range(5):
             for address in reversed(addresses):
                 reader, writer = await runtime.open_connection(*address)

@@ -267,7 +267,7 @@ def fake(server: Server, failures: list[int]) -> None:
     assert server._listeners is not None
     for listener in server._listeners:
         listener.sock = FakeListener(listener.sock, failures)  # type: ignore[assignment]
-        listener._by_leaf = False
+        listener._by_accelerator = False
 
 
 def test_accepting_goes_on_when_a_client_gave_up() -> None:

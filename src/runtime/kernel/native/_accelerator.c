@@ -1,20 +1,20 @@
-/* The C leaf: the operations of leaf.py, with the same contracts.
+/* The C accelerator: the operations of accelerator.py, with the same contracts.
  *
- * Every function here has a twin in Python in leaf.py, which says what it does; the test suite runs
- * with either. What earns a place here is what Python can only do with an exception, a copy or a
- * page fault on the hot path.
+ * Every function here has a fallback in Python in accelerator.py, which says what it does; the test
+ * suite runs with either. What earns a place here is what Python can only do with an exception, a
+ * copy or a page fault on the hot path.
  */
-#include "_leaf.h"
+#include "_accelerator.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-char leaf_receive_buffer[LARGE_RECEIVE_SIZE];
+char accelerator_receive_buffer[LARGE_RECEIVE_SIZE];
 
 enum verdict
-leaf_judge_errno(void)
+accelerator_judge_errno(void)
 {
     if (errno == EAGAIN || errno == EWOULDBLOCK)
         return NOT_NOW;
@@ -25,13 +25,13 @@ leaf_judge_errno(void)
 }
 
 static PyObject *
-leaf_step(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+accelerator_step(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
     PyObject *outcome = NULL;
     PyObject *wrapped;
     PySendResult how;
 
-    if (leaf_check_count("step", nargs, 2) < 0 || PyContext_Enter(args[1]) < 0)
+    if (accelerator_check_count("step", nargs, 2) < 0 || PyContext_Enter(args[1]) < 0)
         return NULL;
     how = PyIter_Send(args[0], Py_None, &outcome);
     if (PyContext_Exit(args[1]) < 0) {
@@ -60,11 +60,11 @@ leaf_step(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 }
 
 static PyObject *
-leaf_call(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+accelerator_call(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
     PyObject *result;
 
-    if (leaf_check_count("call", nargs, 4) < 0 || PyContext_Enter(args[0]) < 0)
+    if (accelerator_check_count("call", nargs, 4) < 0 || PyContext_Enter(args[0]) < 0)
         return NULL;
     /* The object stands before its argument, as a method's arguments do. */
     result = PyObject_VectorcallMethod(args[1], args + 2, 2, NULL);
@@ -84,10 +84,11 @@ receive(int fd, size_t size, int is_socket)
     enum verdict verdict;
 
     for (;;) {
-        received = is_socket ? recv(fd, leaf_receive_buffer, size, 0) : read(fd, leaf_receive_buffer, size);
+        received = is_socket ? recv(fd, accelerator_receive_buffer, size, 0)
+                             : read(fd, accelerator_receive_buffer, size);
         if (received >= 0)
-            return PyBytes_FromStringAndSize(leaf_receive_buffer, received);
-        verdict = leaf_judge_errno();
+            return PyBytes_FromStringAndSize(accelerator_receive_buffer, received);
+        verdict = accelerator_judge_errno();
         if (verdict == NOT_NOW)
             Py_RETURN_NONE;
         if (verdict == FAILED)
@@ -100,36 +101,37 @@ receive_from(PyObject *argument, size_t size, int is_socket)
 {
     int fd;
 
-    if (leaf_descriptor_of(argument, &fd) < 0)
+    if (accelerator_descriptor_of(argument, &fd) < 0)
         return NULL;
     return receive(fd, size, is_socket);
 }
 
 static PyObject *
-leaf_recv(PyObject *Py_UNUSED(module), PyObject *argument)
+accelerator_recv(PyObject *Py_UNUSED(module), PyObject *argument)
 {
     return receive_from(argument, RECEIVE_SIZE, 1);
 }
 
 static PyObject *
-leaf_recv_large(PyObject *Py_UNUSED(module), PyObject *argument)
+accelerator_recv_large(PyObject *Py_UNUSED(module), PyObject *argument)
 {
     return receive_from(argument, LARGE_RECEIVE_SIZE, 1);
 }
 
 static PyObject *
-leaf_read(PyObject *Py_UNUSED(module), PyObject *argument)
+accelerator_read(PyObject *Py_UNUSED(module), PyObject *argument)
 {
     return receive_from(argument, RECEIVE_SIZE, 0);
 }
 
 static PyObject *
-leaf_recv_some(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+accelerator_recv_some(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
     long size;
     int fd;
 
-    if (leaf_check_count("recv_some", nargs, 2) < 0 || leaf_descriptor_of(args[0], &fd) < 0)
+    if (accelerator_check_count("recv_some", nargs, 2) < 0 ||
+        accelerator_descriptor_of(args[0], &fd) < 0)
         return NULL;
     size = PyLong_AsLong(args[1]);
     if (size == -1 && PyErr_Occurred())
@@ -150,14 +152,14 @@ send_to(const char *name, PyObject *const *args, Py_ssize_t nargs, int is_socket
     enum verdict verdict;
     int fd;
 
-    if (leaf_check_count(name, nargs, 2) < 0 || leaf_descriptor_of(args[0], &fd) < 0)
+    if (accelerator_check_count(name, nargs, 2) < 0 || accelerator_descriptor_of(args[0], &fd) < 0)
         return NULL;
     if (PyObject_GetBuffer(args[1], &view, PyBUF_SIMPLE) < 0)
         return NULL;
     do {
         sent = is_socket ? send(fd, view.buf, (size_t)view.len, MSG_NOSIGNAL)
                          : write(fd, view.buf, (size_t)view.len);
-        verdict = sent < 0 ? leaf_judge_errno() : NOT_NOW;
+        verdict = sent < 0 ? accelerator_judge_errno() : NOT_NOW;
     } while (verdict == TRY_AGAIN);
     PyBuffer_Release(&view);
     if (verdict == FAILED)
@@ -166,53 +168,59 @@ send_to(const char *name, PyObject *const *args, Py_ssize_t nargs, int is_socket
 }
 
 static PyObject *
-leaf_send(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+accelerator_send(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
     return send_to("send", args, nargs, 1);
 }
 
 static PyObject *
-leaf_write(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+accelerator_write(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
     return send_to("write", args, nargs, 0);
 }
 
-static PyMethodDef leaf_methods[] = {
-    {"step", (PyCFunction)(void (*)(void))leaf_step, METH_FASTCALL, "See leaf.python_step."},
-    {"call", (PyCFunction)(void (*)(void))leaf_call, METH_FASTCALL, "See leaf.python_call."},
-    {"recv", leaf_recv, METH_O, "See leaf.python_recv."},
-    {"recv_large", leaf_recv_large, METH_O, "See leaf.python_recv_large."},
-    {"read", leaf_read, METH_O, "See leaf.python_read."},
-    {"recv_some", (PyCFunction)(void (*)(void))leaf_recv_some, METH_FASTCALL,
-     "See leaf.python_recv_some."},
-    {"send", (PyCFunction)(void (*)(void))leaf_send, METH_FASTCALL, "See leaf.python_send."},
-    {"write", (PyCFunction)(void (*)(void))leaf_write, METH_FASTCALL, "See leaf.python_write."},
-    {"recvfrom", leaf_recvfrom, METH_O, "See leaf.python_recvfrom."},
-    {"sendto", (PyCFunction)(void (*)(void))leaf_sendto, METH_FASTCALL, "See leaf.python_sendto."},
+static PyMethodDef accelerator_methods[] = {
+    {"step", (PyCFunction)(void (*)(void))accelerator_step, METH_FASTCALL,
+     "See accelerator.python_step."},
+    {"call", (PyCFunction)(void (*)(void))accelerator_call, METH_FASTCALL,
+     "See accelerator.python_call."},
+    {"recv", accelerator_recv, METH_O, "See accelerator.python_recv."},
+    {"recv_large", accelerator_recv_large, METH_O, "See accelerator.python_recv_large."},
+    {"read", accelerator_read, METH_O, "See accelerator.python_read."},
+    {"recv_some", (PyCFunction)(void (*)(void))accelerator_recv_some, METH_FASTCALL,
+     "See accelerator.python_recv_some."},
+    {"send", (PyCFunction)(void (*)(void))accelerator_send, METH_FASTCALL,
+     "See accelerator.python_send."},
+    {"write", (PyCFunction)(void (*)(void))accelerator_write, METH_FASTCALL,
+     "See accelerator.python_write."},
+    {"recvfrom", accelerator_recvfrom, METH_O, "See accelerator.python_recvfrom."},
+    {"sendto", (PyCFunction)(void (*)(void))accelerator_sendto, METH_FASTCALL,
+     "See accelerator.python_sendto."},
 #ifdef SOCK_NONBLOCK
-    {"accept", leaf_accept, METH_O, "See leaf.accept."},
+    {"accept", accelerator_accept, METH_O, "See accelerator.accept."},
 #endif
 #ifdef __linux__
-    {"epoll_wait", leaf_epoll_wait, METH_O, "See leaf.python_epoll_wait."},
-    {"epoll_modify", leaf_epoll_modify, METH_O, "See leaf.python_epoll_modify."},
+    {"epoll_wait", accelerator_epoll_wait, METH_O, "See accelerator.python_epoll_wait."},
+    {"epoll_modify", accelerator_epoll_modify, METH_O, "See accelerator.python_epoll_modify."},
 #endif
     {NULL, NULL, 0, NULL}};
 
-static PyModuleDef leaf_module = {
-    PyModuleDef_HEAD_INIT, "runtime.kernel.native._accelerator", "The C leaf: see runtime/kernel/native/accelerator.py.", -1,
-    leaf_methods};
+static PyModuleDef accelerator_module = {
+    PyModuleDef_HEAD_INIT, "runtime.kernel.native._accelerator",
+    "The C accelerator: see runtime/kernel/native/accelerator.py.", -1,
+    accelerator_methods};
 
 PyMODINIT_FUNC
-PyInit__leaf(void)
+PyInit__accelerator(void)
 {
     PyObject *module, *room_type;
 
-    if (leaf_prepare_internet() < 0)
+    if (accelerator_prepare_internet() < 0)
         return NULL;
-    module = PyModule_Create(&leaf_module);
+    module = PyModule_Create(&accelerator_module);
     if (module == NULL)
         return NULL;
-    room_type = leaf_make_room_type();
+    room_type = accelerator_make_receive_target_type();
     if (room_type == NULL || PyModule_AddObject(module, "Room", room_type) < 0) {
         Py_XDECREF(room_type);
         Py_DECREF(module);

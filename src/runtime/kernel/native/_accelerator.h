@@ -1,6 +1,6 @@
-/* What the files of the C leaf share. */
-#ifndef RUNTIME_LEAF_H
-#define RUNTIME_LEAF_H
+/* What the files of the C accelerator share. */
+#ifndef RUNTIME_ACCELERATOR_H
+#define RUNTIME_ACCELERATOR_H
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -11,18 +11,19 @@
 #define LARGE_RECEIVE_SIZE (256 * 1024)
 
 /* One receive buffer for the process: it is only touched with the GIL held, so that no two receives
- * overlap, and it stays in the cache and mapped, where a fresh object of that size a read would not. */
-extern char leaf_receive_buffer[LARGE_RECEIVE_SIZE];
+ * overlap, and it stays in the cache and mapped, where a fresh object of that size a read would
+ * not. */
+extern char accelerator_receive_buffer[LARGE_RECEIVE_SIZE];
 
 /* What to do about a failed system call. */
 enum verdict { NOT_NOW, TRY_AGAIN, FAILED };
 
 /* Judge by errno. FAILED: an exception is set. */
-enum verdict leaf_judge_errno(void);
+enum verdict accelerator_judge_errno(void);
 
 /* Both return -1 with an exception set, or 0. They are here to be inlined. */
 static inline int
-leaf_check_count(const char *name, Py_ssize_t got, Py_ssize_t wanted)
+accelerator_check_count(const char *name, Py_ssize_t got, Py_ssize_t wanted)
 {
     if (got == wanted)
         return 0;
@@ -31,7 +32,7 @@ leaf_check_count(const char *name, Py_ssize_t got, Py_ssize_t wanted)
 }
 
 static inline int
-leaf_descriptor_of(PyObject *argument, int *fd)
+accelerator_descriptor_of(PyObject *argument, int *fd)
 {
     long value = PyLong_AsLong(argument);
 
@@ -45,17 +46,17 @@ leaf_descriptor_of(PyObject *argument, int *fd)
     return 0;
 }
 
-/* In _leaf_room.c. */
-PyObject *leaf_make_room_type(void);
+/* In _accelerator_receive_target.c. */
+PyObject *accelerator_make_receive_target_type(void);
 
-/* In _leaf_internet.c. */
-int leaf_prepare_internet(void);
-PyObject *leaf_recvfrom(PyObject *module, PyObject *sock);
-PyObject *leaf_sendto(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
-PyObject *leaf_accept(PyObject *module, PyObject *argument);
+/* In _accelerator_internet.c. */
+int accelerator_prepare_internet(void);
+PyObject *accelerator_recvfrom(PyObject *module, PyObject *sock);
+PyObject *accelerator_sendto(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
+PyObject *accelerator_accept(PyObject *module, PyObject *argument);
 
-/* In _leaf_epoll.c. */
-PyObject *leaf_epoll_wait(PyObject *module, PyObject *argument);
-PyObject *leaf_epoll_modify(PyObject *module, PyObject *argument);
+/* In _accelerator_epoll.c. */
+PyObject *accelerator_epoll_wait(PyObject *module, PyObject *argument);
+PyObject *accelerator_epoll_modify(PyObject *module, PyObject *argument);
 
 #endif

@@ -1,7 +1,7 @@
-/* The system calls of epoll, a part of the leaf: see leaf.python_epoll_wait and
- * leaf.python_epoll_modify.
+/* The system calls of epoll, a part of the accelerator: see accelerator.python_epoll_wait and
+ * accelerator.python_epoll_modify.
  */
-#include "_leaf.h"
+#include "_accelerator.h"
 
 #ifdef __linux__
 #include <errno.h>
@@ -14,7 +14,8 @@
 #define MAX_EVENTS 1024
 #define MAX_WAIT 86400.0
 
-/* How many polls that do not wait may pass before one of them gives the GIL up all the same, so that
+/* How many polls that do not wait may pass before one of them gives the GIL up all the same, so
+ * that
  * a loop that is never idle starves no other thread. */
 #define POLLS_PER_RELEASE 64
 
@@ -24,7 +25,8 @@ wait_milliseconds(int fd, struct epoll_event *events, double seconds)
     return epoll_wait(fd, events, MAX_EVENTS, seconds < 0 ? -1 : (int)ceil(seconds * 1e3));
 }
 
-/* Wait up to `seconds`; negative: no limit. A kernel that has epoll_pwait2 (Linux 5.11) waits to the
+/* Wait up to `seconds`; negative: no limit. A kernel that has epoll_pwait2 (Linux 5.11) waits to
+ * the
  * nanosecond; an older one to the next millisecond. */
 static int
 wait_for_events(int fd, struct epoll_event *events, double seconds)
@@ -144,11 +146,11 @@ function_of(PyMethodDef *definition, int fd)
 }
 
 PyObject *
-leaf_epoll_wait(PyObject *Py_UNUSED(module), PyObject *argument)
+accelerator_epoll_wait(PyObject *Py_UNUSED(module), PyObject *argument)
 {
     int fd;
 
-    if (leaf_descriptor_of(argument, &fd) < 0)
+    if (accelerator_descriptor_of(argument, &fd) < 0)
         return NULL;
     return function_of(&wait_on_epoll_def, fd);
 }
@@ -162,7 +164,8 @@ modify_in_epoll(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
     unsigned long mask;
     int fd;
 
-    if (leaf_check_count("modify", nargs, 2) < 0 || leaf_descriptor_of(args[0], &fd) < 0)
+    if (accelerator_check_count("modify", nargs, 2) < 0 ||
+        accelerator_descriptor_of(args[0], &fd) < 0)
         return NULL;
     mask = PyLong_AsUnsignedLong(args[1]);
     if (mask == (unsigned long)-1 && PyErr_Occurred())
@@ -177,7 +180,7 @@ static PyMethodDef modify_in_epoll_def = {
     "Watch other events on a descriptor; return whether epoll knows it."};
 
 PyObject *
-leaf_epoll_modify(PyObject *Py_UNUSED(module), PyObject *argument)
+accelerator_epoll_modify(PyObject *Py_UNUSED(module), PyObject *argument)
 {
     int fd = PyObject_AsFileDescriptor(argument);
 

@@ -1,7 +1,8 @@
-/* Datagrams and connections of the Internet, a part of the leaf: see leaf.python_recvfrom,
- * leaf.python_sendto and leaf.accept.
+/* Datagrams and connections of the Internet, a part of the accelerator: see
+accelerator.python_recvfrom,
+ * accelerator.python_sendto and accelerator.accept.
  */
-#include "_leaf.h"
+#include "_accelerator.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -16,12 +17,12 @@
 #include <unistd.h>
 
 /* The addresses that datagrams came from lately. Making a Python address of the system's, and the
- * system's of Python's for the answer, costs more than the two system calls together; so each sender
- * that is remembered gets one tuple, and that very tuple stands for its address in sendto().
+ * system's of Python's for the answer, costs more than the two system calls together; so each
+ * sender that is remembered gets one tuple, and that very tuple stands for its address in sendto().
  *
  * A place in the table is chosen by the system's address; `place_of` leads from a tuple to it, and
- * may be wrong, but not about the last sender: what counts is whether the tuple that is there is the
- * same object. As the table holds it, no other object has its address in memory meanwhile. */
+ * may be wrong, but not about the last sender: what counts is whether the tuple that is there is
+ * the same object. As the table holds it, no other object has its address in memory meanwhile. */
 #define REMEMBERED 1024
 #define TUPLE_BITS 12
 
@@ -162,7 +163,7 @@ address_of_sender(const union any_address *address, socklen_t size)
 static PyObject *fileno_name;
 
 int
-leaf_prepare_internet(void)
+accelerator_prepare_internet(void)
 {
     fileno_name = PyUnicode_InternFromString("fileno");
     return fileno_name != NULL ? 0 : -1;
@@ -191,7 +192,7 @@ descriptor_of_socket(PyObject *sock, int *fd)
 }
 
 PyObject *
-leaf_recvfrom(PyObject *Py_UNUSED(module), PyObject *sock)
+accelerator_recvfrom(PyObject *Py_UNUSED(module), PyObject *sock)
 {
     union any_address address;
     socklen_t size;
@@ -204,16 +205,17 @@ leaf_recvfrom(PyObject *Py_UNUSED(module), PyObject *sock)
         return NULL;
     for (;;) {
         size = sizeof address;
-        received = recvfrom(fd, leaf_receive_buffer, RECEIVE_SIZE, MSG_DONTWAIT, &address.any, &size);
+        received = recvfrom(fd, accelerator_receive_buffer, RECEIVE_SIZE, MSG_DONTWAIT,
+                            &address.any, &size);
         if (received >= 0)
             break;
-        verdict = leaf_judge_errno();
+        verdict = accelerator_judge_errno();
         if (verdict == NOT_NOW)
             Py_RETURN_NONE;
         if (verdict == FAILED)
             return NULL;
     }
-    data = PyBytes_FromStringAndSize(leaf_receive_buffer, received);
+    data = PyBytes_FromStringAndSize(accelerator_receive_buffer, received);
     if (data == NULL)
         return NULL;
     sender = address_of_sender(&address, size);
@@ -233,7 +235,7 @@ leaf_recvfrom(PyObject *Py_UNUSED(module), PyObject *sock)
 }
 
 PyObject *
-leaf_sendto(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+accelerator_sendto(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
     const struct sockaddr *address = NULL;
     union internet_address copy;
@@ -243,7 +245,7 @@ leaf_sendto(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs
     enum verdict verdict;
     int fd;
 
-    if (leaf_check_count("sendto", nargs, 3) < 0)
+    if (accelerator_check_count("sendto", nargs, 3) < 0)
         return NULL;
     if (args[2] != Py_None) {
         struct sender *sender = &senders[*place_of_tuple(args[2])];
@@ -263,7 +265,7 @@ leaf_sendto(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs
     }
     do {
         sent = sendto(fd, view.buf, (size_t)view.len, MSG_DONTWAIT, address, size);
-        verdict = sent < 0 ? leaf_judge_errno() : NOT_NOW;
+        verdict = sent < 0 ? accelerator_judge_errno() : NOT_NOW;
     } while (verdict == TRY_AGAIN);
     PyBuffer_Release(&view);
     if (verdict == FAILED)
@@ -302,7 +304,7 @@ accept_one(int fd, union any_address *address, socklen_t *size)
 
 /* Accept a connection of the Internet: (descriptor, address), or None. */
 PyObject *
-leaf_accept(PyObject *Py_UNUSED(module), PyObject *argument)
+accelerator_accept(PyObject *Py_UNUSED(module), PyObject *argument)
 {
     union any_address address;
     socklen_t size;
@@ -310,11 +312,11 @@ leaf_accept(PyObject *Py_UNUSED(module), PyObject *argument)
     PyObject *peer, *pair;
     int fd, accepted;
 
-    if (leaf_descriptor_of(argument, &fd) < 0)
+    if (accelerator_descriptor_of(argument, &fd) < 0)
         return NULL;
     do {
         accepted = accept_one(fd, &address, &size);
-        verdict = accepted < 0 ? leaf_judge_errno() : NOT_NOW;
+        verdict = accepted < 0 ? accelerator_judge_errno() : NOT_NOW;
     } while (verdict == TRY_AGAIN);
     if (verdict == FAILED)
         return NULL;

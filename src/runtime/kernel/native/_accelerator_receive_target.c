@@ -1,9 +1,9 @@
-/* Room for bytes that are to be received, a part of the leaf: see leaf.PythonRoom.
+/* Room for bytes that are to be received, a part of the accelerator: see accelerator.PythonRoom.
  *
  * It is a bytes object that is written to before anybody sees it. take() hands it out, and refuses
  * while there is a view that could still be written to; so nobody sees it change.
  */
-#include "_leaf.h"
+#include "_accelerator.h"
 
 typedef struct {
     PyObject_HEAD
@@ -118,8 +118,8 @@ room_take(Room *self, PyObject *argument)
 }
 
 static PyMethodDef room_methods[] = {
-    {"view", (PyCFunction)room_view, METH_VARARGS, "See leaf.PythonRoom.view."},
-    {"take", (PyCFunction)room_take, METH_O, "See leaf.PythonRoom.take."},
+    {"view", (PyCFunction)room_view, METH_VARARGS, "See accelerator.PythonRoom.view."},
+    {"take", (PyCFunction)room_take, METH_O, "See accelerator.PythonRoom.take."},
     {NULL, NULL, 0, NULL}};
 
 static PyType_Slot room_slots[] = {{Py_tp_new, room_new},
@@ -127,14 +127,14 @@ static PyType_Slot room_slots[] = {{Py_tp_new, room_new},
                                    {Py_tp_methods, room_methods},
                                    {Py_bf_getbuffer, room_getbuffer},
                                    {Py_bf_releasebuffer, room_releasebuffer},
-                                   {Py_tp_doc, "See leaf.PythonRoom."},
+                                   {Py_tp_doc, "See accelerator.PythonRoom."},
                                    {0, NULL}};
 
 static PyType_Spec room_spec = {"runtime.kernel.native._accelerator.Room", sizeof(Room), 0, Py_TPFLAGS_DEFAULT,
                                 room_slots};
 
 PyObject *
-leaf_make_room_type(void)
+accelerator_make_receive_target_type(void)
 {
     return PyType_FromSpec(&room_spec);
 }

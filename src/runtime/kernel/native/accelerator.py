@@ -1,8 +1,8 @@
-"""The few operations that Python cannot do cheaply, and the twin in Python of each.
+"""The few operations that Python cannot do cheaply, and the fallback in Python of each.
 
-``_leaf.c`` holds the same functions in C. Where it was not built (no compiler, PyPy, no epoll), or
-where the environment variable ``RUNTIME_NO_LEAF`` is set, the functions below serve. Both obey the
-contracts written here, and the test suite runs with either.
+``_accelerator.c`` holds the same functions in C. Where it was not built (no compiler, PyPy, no
+epoll), or where the environment variable ``RUNTIME_NO_ACCELERATOR`` is set, the functions below
+serve. Both obey the contracts written here, and the test suite runs with either.
 """
 
 from __future__ import annotations
@@ -127,8 +127,8 @@ def python_sendto(sock: socket.socket, data: Data, address: Any) -> int:
     """Send a datagram on a non-blocking socket, a connected one when ``address`` is None.
 
     Returns 1, or 0 when the socket takes it not now. Raises OSError for anything else, also when
-    the socket is closed. The leaf sends to addresses that it remembers having received from; for
-    any other, it does nothing and returns -1.
+    the socket is closed. The accelerator sends to addresses that it remembers having received from;
+    for any other, it does nothing and returns -1.
     """
     try:
         if address is None:
@@ -143,7 +143,8 @@ def python_sendto(sock: socket.socket, data: Data, address: Any) -> int:
 class PythonRoom:
     """Room for ``size`` bytes that are to be received, which then become one bytes object.
 
-    The leaf's copies nothing: what is written to its views is the object that ``take`` gives.
+    The accelerator's copies nothing: what is written to its views is the object that ``take``
+    gives.
     """
 
     __slots__ = ("_data",)
@@ -199,7 +200,7 @@ def python_epoll_modify(epoll: select.epoll) -> Modify:
 
 
 def release(wait: Wait) -> None:
-    """Close what ``python_epoll_wait`` holds; the leaf's own holds nothing."""
+    """Close what ``python_epoll_wait`` holds; the accelerator's own holds nothing."""
     holder = getattr(wait, "__self__", None)
     if isinstance(holder, select.epoll):
         holder.close()
@@ -212,8 +213,8 @@ Gives the new descriptor, which does not block and is close-on-exec, and the pee
 when nobody waits. Raises OSError for anything else. Where there is none, ``socket.accept`` serves.
 """
 
-if TYPE_CHECKING or os.environ.get("RUNTIME_NO_LEAF"):
-    has_leaf: bool = False
+if TYPE_CHECKING or os.environ.get("RUNTIME_NO_ACCELERATOR"):
+    has_accelerator: bool = False
     step: Callable[[Steppable, Context], object] = python_step
     call: Callable[[Context, str, object, object], Any] = python_call
     recv: Callable[[int], bytes | None] = python_recv
@@ -230,7 +231,7 @@ if TYPE_CHECKING or os.environ.get("RUNTIME_NO_LEAF"):
 else:
     try:
         # This form of the statement tells a module that is not there from one that is broken.
-        import runtime.kernel.native._accelerator as _leaf
+        import runtime.kernel.native._accelerator as _accelerator
     except ImportError as error:
         if not isinstance(error, ModuleNotFoundError):
             warnings.warn(
@@ -238,7 +239,7 @@ else:
                 RuntimeWarning,
                 stacklevel=2,
             )
-        has_leaf = False
+        has_accelerator = False
         step = python_step
         call = python_call
         recv = python_recv
@@ -253,19 +254,19 @@ else:
         epoll_modify = python_epoll_modify
         Room = PythonRoom
     else:
-        has_leaf = True
-        step = _leaf.step
-        call = _leaf.call
-        recv = _leaf.recv
-        recv_large = _leaf.recv_large
-        read = _leaf.read
-        recv_some = _leaf.recv_some
-        send = _leaf.send
-        write = _leaf.write
-        recvfrom = _leaf.recvfrom
-        sendto = _leaf.sendto
-        Room = _leaf.Room
-        accept = getattr(_leaf, "accept", None)
+        has_accelerator = True
+        step = _accelerator.step
+        call = _accelerator.call
+        recv = _accelerator.recv
+        recv_large = _accelerator.recv_large
+        read = _accelerator.read
+        recv_some = _accelerator.recv_some
+        send = _accelerator.send
+        write = _accelerator.write
+        recvfrom = _accelerator.recvfrom
+        sendto = _accelerator.sendto
+        Room = _accelerator.Room
+        accept = getattr(_accelerator, "accept", None)
         # Only where the system has epoll.
-        epoll_wait = getattr(_leaf, "epoll_wait", python_epoll_wait)
-        epoll_modify = getattr(_leaf, "epoll_modify", python_epoll_modify)
+        epoll_wait = getattr(_accelerator, "epoll_wait", python_epoll_wait)
+        epoll_modify = getattr(_accelerator, "epoll_modify", python_epoll_modify)

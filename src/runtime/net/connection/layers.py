@@ -47,8 +47,8 @@ class Upper:
     def take_large(self) -> None:
         """Have as much received at once as others can wait for."""
         self.takes_large = True
-        if not accelerator.has_leaf:
-            have_large_blocks_kept()  # Without the leaf, what is received is allocated in such.
+        if not accelerator.has_accelerator:
+            have_large_blocks_kept()  # The fallback allocates such a block for each receive.
 
     def connected(self) -> None:
         """Take note that bytes can be sent from now on."""

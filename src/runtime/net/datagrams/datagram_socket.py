@@ -107,15 +107,15 @@ class DatagramCore(Watcher):
         self._context = context
         # What connection_made() is given, and exception handlers: the transport that users hold.
         self._transport: Any = None
-        # They use the socket, not its number, which may be another's by now. The leaf knows the
-        # Internet's addresses only, and nothing of what a subclass of socket does differently.
+        # They use the socket, not its number, which may be another's by now. The accelerator knows
+        # the Internet's addresses only, and nothing of what a subclass of socket does differently.
         self._receive: _Receive = _receive_large
         self._send: _Send | None = None
         self._family = int(sock.family)
         if self._family in (_IPV4, _IPV6):
             is_plain = type(sock) is socket.socket
             self._receive = accelerator.recvfrom if is_plain else accelerator.python_recvfrom
-            self._send = accelerator.sendto if is_plain and accelerator.has_leaf else None
+            self._send = accelerator.sendto if is_plain and accelerator.has_accelerator else None
         # Addresses.
         self._sockname: Any = None
         self.peername: Any = None
@@ -330,7 +330,7 @@ class DatagramCore(Watcher):
         return outcome
 
     def _is_of_family(self, address: Any) -> bool:
-        """Return whether an address that the leaf may remember is one of the socket's family.
+        """Return whether ``address``, which the accelerator may know, is of the socket's family.
 
         The system would send to an IPv4 address through an IPv6 socket; ``socket.sendto`` refuses.
         """
@@ -585,7 +585,7 @@ class DatagramCore(Watcher):
 
 
 def _receive_large(sock: socket.socket) -> tuple[bytes, Any] | None:
-    """As the leaf's ``recvfrom``, for sockets whose datagrams may be larger than those of IP."""
+    """As ``recvfrom`` of the accelerator, for datagrams that may be larger than those of IP."""
     try:
         return sock.recvfrom(_LARGEST)
     except BlockingIOError:

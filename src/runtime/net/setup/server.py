@@ -77,7 +77,7 @@ class _Listener(Watcher):
         self._resumption: Any = None
         self._family = int(sock.family)
         # A subclass may have an accept() of its own.
-        self._by_leaf = (
+        self._by_accelerator = (
             accelerator.accept is not None
             and type(sock) is socket.socket
             and sock.family in (socket.AF_INET, socket.AF_INET6)
@@ -122,7 +122,7 @@ class _Listener(Watcher):
 
     def _take(self) -> tuple[socket.socket, Any] | None:
         """Accept a connection; return its socket, non-blocking, and the peer's address."""
-        if not self._by_leaf:
+        if not self._by_accelerator:
             try:
                 client, address = self.sock.accept()
             except (BlockingIOError, InterruptedError):
