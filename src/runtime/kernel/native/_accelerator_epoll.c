@@ -15,8 +15,7 @@
 #define MAX_WAIT 86400.0
 
 /* How many polls that do not wait may pass before one of them gives the GIL up all the same, so
- * that
- * a loop that is never idle starves no other thread. */
+ * that a loop that is never idle starves no other thread. */
 #define POLLS_PER_RELEASE 64
 
 static int
@@ -26,8 +25,7 @@ wait_milliseconds(int fd, struct epoll_event *events, double seconds)
 }
 
 /* Wait up to `seconds`; negative: no limit. A kernel that has epoll_pwait2 (Linux 5.11) waits to
- * the
- * nanosecond; an older one to the next millisecond. */
+ * the nanosecond; an older one to the next millisecond. */
 static int
 wait_for_events(int fd, struct epoll_event *events, double seconds)
 {
