@@ -41,7 +41,7 @@ ecosystem: $(ECOSYSTEM)/build.stamp ## run asyncio's libraries on the loop, agai
 	tests/ecosystem/install_servers.sh
 	RUNTIME_NO_ACCELERATOR=1 PYTHONPATH=src RUNTIME_EXPECT_COMPILED=0 RUNTIME_EXPECT_ACCELERATOR=0 \
 		$(ECOSYSTEM)/bin/python -m pytest tests/ecosystem $(ARGS)
-	$(ECOSYSTEM)/bin/python -m pytest tests/ecosystem -m "not yardstick" $(ARGS)
+	$(ECOSYSTEM)/bin/python -m pytest tests/ecosystem -m "not reference" $(ARGS)
 
 sanitize: build ## run the tests of what is in C under AddressSanitizer and UBSan
 	$(BIN)/python -m tests.sanitize $(ARGS)

@@ -15,15 +15,15 @@ from bench.catalogue import CASES, GRID, Case, select
 from bench.compare import changes, comparison, lost
 from bench.contenders import CONTENDERS, Contender, ContenderError, Entry, enter
 from bench.growth import growth_table
-from bench.measure import Effort, Result, measure
+from bench.measure import MeasurementPlan, Result, measure
 from bench.process import ProcessError
 from bench.progress import Bar
 from bench.record import Record, read, record_of
 from bench.report import as_json, growing, heading, judged, table
 from bench.targets import judge, lacking
 
-THOROUGH = Effort(rounds=7, seconds=0.3)
-QUICK = Effort(rounds=3, seconds=0.1)
+THOROUGH = MeasurementPlan(rounds=7, seconds=0.3)
+QUICK = MeasurementPlan(rounds=3, seconds=0.1)
 PREFERRED_BASELINE = "uvloop"
 
 
@@ -99,10 +99,10 @@ def chosen_baseline(wanted: str | None, entries: Sequence[Entry]) -> str:
     return wanted or (PREFERRED_BASELINE if PREFERRED_BASELINE in names else names[0])
 
 
-def chosen_effort(options: argparse.Namespace) -> Effort:
+def chosen_plan(options: argparse.Namespace) -> MeasurementPlan:
     """Return how long to measure."""
     usual = QUICK if options.quick else THOROUGH
-    return Effort(
+    return MeasurementPlan(
         usual.rounds if options.rounds is None else options.rounds,
         usual.seconds if options.seconds is None else options.seconds,
     )
@@ -122,7 +122,7 @@ def show_list() -> None:
 
 
 def measure_all(
-    cases: Sequence[Case], entries: Sequence[Entry], baseline: str, effort: Effort
+    cases: Sequence[Case], entries: Sequence[Entry], baseline: str, plan: MeasurementPlan
 ) -> list[Result]:
     """Measure the cases, and print each as soon as it is done."""
     results = []
@@ -135,7 +135,7 @@ def measure_all(
             continue
 
         bar = Bar(number, len(cases), started)
-        results.append(measure(case, taking_part, effort, bar.show))
+        results.append(measure(case, taking_part, plan, bar.show))
         bar.clear()
         print(f"\n{table(results[-1], baseline)}", flush=True)
     return results
@@ -157,7 +157,7 @@ def outputs() -> argparse.ArgumentParser:
     return made
 
 
-def written(options: argparse.Namespace, record: Record) -> int:
+def write_outputs(options: argparse.Namespace, record: Record) -> int:
     """Write what the options ask for; return the exit status."""
     if options.html is not None:
         options.html.write_text(html.page(record))
@@ -181,7 +181,7 @@ def show(arguments: Sequence[str]) -> int:
         record = read(options.report)
     except ValueError as error:
         usage.error(str(error))
-    return written(options, record)
+    return write_outputs(options, record)
 
 
 def compare(arguments: Sequence[str]) -> int:
@@ -214,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     machine.allow_descriptors()
     try:
-        cases, effort = select(options.cases), chosen_effort(options)
+        cases, plan = select(options.cases), chosen_plan(options)
         entries = line_up(options.contenders, options.compiled)
         baseline = chosen_baseline(options.baseline, entries)
     except ValueError as error:
@@ -224,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     print(heading(entries, baseline))
     try:
-        results = measure_all(cases, entries, baseline, effort)
+        results = measure_all(cases, entries, baseline, plan)
     except ProcessError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
@@ -233,10 +233,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verdicts = list(judge(results))
     if options.targets:
         print(f"\n{judged(verdicts, lacking(results))}")
-    report = as_json(results, entries, baseline, effort, verdicts)
+    report = as_json(results, entries, baseline, plan, verdicts)
     if options.json is not None:
         options.json.write_text(json.dumps(report, indent=1) + "\n")
-    return written(options, record_of(report))
+    return write_outputs(options, record_of(report))
 
 
 if __name__ == "__main__":

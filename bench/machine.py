@@ -73,7 +73,7 @@ def _own_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-class Company:
+class BackgroundLoad:
     """How much of the machine others used, from now until ``share`` is asked for.
 
     Processes that this one starts must begin and end in between, or they count as others.

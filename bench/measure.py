@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from bench.catalogue import Case
 from bench.contenders import Entry
-from bench.machine import Company
+from bench.machine import BackgroundLoad
 from bench.probes import Sample
 from bench.process import ProcessError, UnsupportedError
 
@@ -33,7 +33,7 @@ class Result:
     operation: str
     unit: str
     series: dict[str, Series]
-    company: float = 0.0
+    background_load: float = 0.0
     """The part of a core that other processes used meanwhile, on average."""
 
     left_out: dict[str, str] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Effort:
+class MeasurementPlan:
     """How long to measure."""
 
     rounds: int
@@ -62,20 +62,22 @@ def rotated(items: Sequence[Entry], by: int) -> list[Entry]:
     return [*items[start:], *items[:start]]
 
 
-def measure(case: Case, entries: Sequence[Entry], effort: Effort, progress: Progress) -> Result:
+def measure(
+    case: Case, entries: Sequence[Entry], plan: MeasurementPlan, progress: Progress
+) -> Result:
     """Measure a case with those of the contenders that can do it."""
     taking_part = [entry for entry in entries if case.admits(entry.contender)]
-    rounds = min(effort.rounds, case.most_rounds or effort.rounds)
+    rounds = min(plan.rounds, case.most_rounds or plan.rounds)
     series = {entry.name: Series(entry.name) for entry in taking_part}
     left_out: dict[str, str] = {}
-    company = Company()
+    background_load = BackgroundLoad()
     with contextlib.ExitStack() as stack:
         probes = {}
         for entry in taking_part:
             progress(f"{case.name}: starting {entry.name}")
             try:
                 probe = stack.enter_context(case.open_probe(entry))
-                probe.warm_up(effort.seconds)
+                probe.warm_up(plan.seconds)
             except UnsupportedError as error:
                 left_out[entry.name] = str(error)
             except ProcessError as error:
@@ -88,7 +90,7 @@ def measure(case: Case, entries: Sequence[Entry], effort: Effort, progress: Prog
             for entry in rotated([one for one in taking_part if one.name in probes], number):
                 progress(f"{case.name}: round {number + 1} of {rounds}, {entry.name}")
                 try:
-                    sample = probes[entry.name].measure(effort.seconds)
+                    sample = probes[entry.name].measure(plan.seconds)
                 except ProcessError as error:
                     # What fails in a peer is its own; it must not keep the others from the case.
                     if entry.contender.is_own:
@@ -99,4 +101,4 @@ def measure(case: Case, entries: Sequence[Entry], effort: Effort, progress: Prog
                     series[entry.name].samples.append(sample)
     for name in left_out:
         del series[name]
-    return Result(case.name, case.operation, case.unit, series, company.share(), left_out)
+    return Result(case.name, case.operation, case.unit, series, background_load.share(), left_out)

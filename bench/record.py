@@ -104,8 +104,8 @@ def record_of(data: Mapping[str, Any]) -> Record:
         data["machine"],
         {name: one["version"] for name, one in data["contenders"].items()},
         data["baseline"],
-        data["effort"]["rounds"],
-        data["effort"]["seconds"],
+        data["plan"]["rounds"],
+        data["plan"]["seconds"],
         {one["case"]: _recorded(one) for one in data["results"]},
         tuple(
             Growing(

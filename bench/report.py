@@ -12,14 +12,14 @@ from bench.catalogue import BYTES, SECONDS
 from bench.contenders import Entry
 from bench.growth import Fit, fits
 from bench.lines import Usage
-from bench.measure import Effort, Result, Series
+from bench.measure import MeasurementPlan, Result, Series
 from bench.statistics import NOISY, Spread, is_noisy, ratios, spread
 from bench.targets import Lack, Verdict
 
 FORMAT = 3
 """Of the JSON; it grows when a reader of the last one would be misled."""
 
-MUCH_COMPANY = 0.1
+MUCH_BACKGROUND_LOAD = 0.1
 """The part of a core from which on others disturb."""
 
 MANY_FAULTS = 1
@@ -104,8 +104,8 @@ def warnings(result: Result, baseline: str) -> list[str]:
     if base is not None and is_noisy(base.costs()):
         part = spread(base.costs()).relative
         found.append(f"noisy: the quartiles of {baseline} are {part:.0%} apart, over {NOISY:.0%}")
-    if result.company > MUCH_COMPANY:
-        found.append(f"other processes used {result.company:.0%} of a core meanwhile")
+    if result.background_load > MUCH_BACKGROUND_LOAD:
+        found.append(f"other processes used {result.background_load:.0%} of a core meanwhile")
     return found
 
 
@@ -166,7 +166,7 @@ def as_json(
     results: Sequence[Result],
     entries: Sequence[Entry],
     baseline: str,
-    effort: Effort,
+    plan: MeasurementPlan,
     verdicts: Iterable[Verdict],
 ) -> dict[str, Any]:
     """Return everything that was measured as plain data, with a summary of each series."""
@@ -178,7 +178,7 @@ def as_json(
             entry.name: {"version": entry.version, "notes": list(entry.notes)} for entry in entries
         },
         "baseline": baseline,
-        "effort": dataclasses.asdict(effort),
+        "plan": dataclasses.asdict(plan),
         "growth": [dataclasses.asdict(fit) for fit in growing(results)],
         "results": [_result_as_json(result, baseline) for result in results],
         "targets": [

@@ -58,4 +58,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         callspec = getattr(item, "callspec", None)
         if callspec is not None and _REFERENCE & set(callspec.id.split("-")):
-            item.add_marker("yardstick")
+            item.add_marker("reference")

@@ -5,8 +5,8 @@
     pass                    modules    accelerator   all tests but those that are marked
     ----------------------- ---------- ------------- ----------------------------------------
     interpreted             src        fallback      slow
-    compiled                installed  C             build, once, yardstick
-    sanitized-accelerator   variant    C, sanitized  build, once, yardstick, slow, variation
+    compiled                installed  C             build, once, reference
+    sanitized-accelerator   variant    C, sanitized  build, once, reference, slow, variation
     interpreted-accelerator variant    C             the same
     compiled-fallback       installed  fallback      the same
     compiled-dev            installed  C             the same; and under python -X dev
@@ -18,7 +18,7 @@ left out, and the end says so.
 
 So what is the same on every build runs in the first pass: tests of the build (``build``), of the
 tests, the benchmarks and the sources (``once``), and those that hold asyncio itself against a
-scenario (``yardstick``). The slow tests run in the second, on the build that users have; without a
+scenario (``reference``). The slow tests run in the second, on the build that users have; without a
 compiler the first has them too. The shorter passes leave out variations of what they show.
 
 Two passes run side by side, where there are two cores: much of a pass is waiting. The longest are
@@ -49,8 +49,8 @@ ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = ROOT / "build" / "variants"
 COMPILER = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
 FIRST = ("-m", "not slow or once") if shutil.which(COMPILER) else ()
-FULL = ("-m", "not build and not once and not yardstick")
-SHORT = ("-m", "not build and not once and not yardstick and not slow and not variation")
+FULL = ("-m", "not build and not once and not reference")
+SHORT = ("-m", "not build and not once and not reference and not slow and not variation")
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,8 @@ SUSPENDABLE = inspect.CO_COROUTINE | inspect.CO_GENERATOR
 
 # They only answer a question, or are part of what is above them.
 LEFT_OUT = {
-    "Alarm.due",
-    "Alarm.left_heap",
+    "SleepFuture.due",
+    "SleepFuture.left_heap",
     "FutureCore.cancelled",
     "FutureCore.done",
     "Scheduler.check_open",
@@ -146,7 +146,7 @@ class Recorder:
 
 
 # What the loop calls in a turn, and what makes the task.
-BEGINNINGS = {"LoopCore.create_task", "_collect", "step", "Alarm.run"}
+BEGINNINGS = {"LoopCore.create_task", "_collect", "step", "SleepFuture.run"}
 
 
 def _first_instruction(frame: FrameType) -> int:

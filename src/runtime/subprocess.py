@@ -13,12 +13,12 @@ import os
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import IO, Any
 
+from runtime.kernel.arguments.buffers import Buffer
 from runtime.kernel.arguments.sizes import Size
 from runtime.loop import Loop, get_running_loop
-from runtime.net.connection.stream_adapter import StreamEnd
+from runtime.net.connection.stream_adapter import StreamAdapter
 from runtime.net.connection.streams import DEFAULT_LIMIT, StreamReader, StreamWriter, stream_limit
 from runtime.net.connection.transport_lower import TransportLower
-from runtime.net.sockets.operations import Buffer
 from runtime.sync.gather import gather
 from runtime.system.subprocess_transport import SubprocessTransport
 
@@ -38,18 +38,18 @@ Redirection = int | IO[Any] | None
 class _StreamPipe:
     """One pipe of a process, as the streams see it."""
 
-    __slots__ = ("_failure", "end", "lower")
+    __slots__ = ("_failure", "adapter", "lower")
 
     def __init__(self, loop: Loop, transport: asyncio.BaseTransport, limit: int, fd: int) -> None:
         reader, writer = (None, transport) if fd == 0 else (transport, None)
-        self.end = StreamEnd(loop, limit)
+        self.adapter = StreamAdapter(loop, limit)
         self.lower = TransportLower(reader, writer)
-        self.end.stand_on(self.lower)
+        self.adapter.set_lower(self.lower)
         self._failure: Exception | None = None
 
     def received(self, data: bytes) -> None:
         try:
-            self.end.received(data)
+            self.adapter.received(data)
         except Exception as error:
             # What came is lost: a reader must not go on as if it were not.
             self._failure = error
@@ -58,7 +58,7 @@ class _StreamPipe:
 
     def lose(self, error: BaseException | None) -> None:
         self.lower.is_over = True
-        self.end.lost(error or self._failure)
+        self.adapter.lost(error or self._failure)
 
 
 class _StreamProtocol(asyncio.SubprocessProtocol):
@@ -83,21 +83,21 @@ class _StreamProtocol(asyncio.SubprocessProtocol):
         if (stderr := self._connect(transport, 2)) is not None:
             self.stderr = StreamReader(stderr, None, self._limit)
 
-    def _connect(self, transport: SubprocessTransport, fd: int) -> StreamEnd | None:
+    def _connect(self, transport: SubprocessTransport, fd: int) -> StreamAdapter | None:
         pipe_transport = transport.get_pipe_transport(fd)
         if pipe_transport is None:
             return None
         pipe = self._pipes[fd] = _StreamPipe(self._loop, pipe_transport, self._limit, fd)
-        return pipe.end
+        return pipe.adapter
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         self._pipes[fd].received(data)
 
     def pause_writing(self) -> None:
-        self._pipes[0].end.hold_writing()
+        self._pipes[0].adapter.pause_writing()
 
     def resume_writing(self) -> None:
-        self._pipes[0].end.resume_writing()
+        self._pipes[0].adapter.resume_writing()
 
     def pipe_connection_lost(self, fd: int, exc: BaseException | None) -> None:
         self._pipes.pop(fd).lose(exc)

@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.catalogue import EVERY
 from bench.contenders import Contender, Entry
-from bench.measure import Effort, Result, Series
+from bench.measure import MeasurementPlan, Result, Series
 from bench.probes import Sample
 from bench.report import as_json
 from bench.targets import judge
@@ -45,4 +45,4 @@ def report(
     ]
     names = dict.fromkeys(name for by_name in costs.values() for name in by_name)
     entries = [Entry(Contender(name, "made up", name), "1.0", {}) for name in names]
-    return as_json(results, entries, baseline, Effort(2, 0.1), judge(results))
+    return as_json(results, entries, baseline, MeasurementPlan(2, 0.1), judge(results))

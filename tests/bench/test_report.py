@@ -7,7 +7,7 @@ import pytest
 from bench.catalogue import CASES
 from bench.contenders import CONTENDERS, Contender, Entry
 from bench.lines import Usage
-from bench.measure import Effort, Result, Series, measure, rotated
+from bench.measure import MeasurementPlan, Result, Series, measure, rotated
 from bench.probes import Probe, Sample
 from bench.process import UnsupportedError
 from bench.report import amount, as_json, judged, table, warnings
@@ -21,8 +21,10 @@ def series(name: str, *costs: float, user: float | None = None, faults: float = 
     return Series(name, [Sample(cost, used) for cost in costs])
 
 
-def result(*several: Series, case: str = "switch", company: float = 0.0) -> Result:
-    return Result(case, "what is done", "s", {one.contender: one for one in several}, company)
+def result(*several: Series, case: str = "switch", background_load: float = 0.0) -> Result:
+    return Result(
+        case, "what is done", "s", {one.contender: one for one in several}, background_load
+    )
 
 
 def entry(name: str) -> Entry:
@@ -78,7 +80,7 @@ def test_an_unsteady_baseline_is_warned_of() -> None:
 
 
 def test_company_is_warned_of() -> None:
-    (warning,) = warnings(result(series("uvloop", 1.0), company=0.5), "uvloop")
+    (warning,) = warnings(result(series("uvloop", 1.0), background_load=0.5), "uvloop")
     assert "50% of a core" in warning
 
 
@@ -122,7 +124,7 @@ def test_the_json_holds_every_sample() -> None:
         [measured],
         [Entry(CONTENDERS["uvloop"], "9.9", {}, ("a note",))],
         "uvloop",
-        Effort(1, 0.1),
+        MeasurementPlan(1, 0.1),
         judge([measured]),
     )
     read = json.loads(json.dumps(report))
@@ -151,7 +153,7 @@ def test_rounds_are_interleaved_and_their_order_rotates() -> None:
 
     case = CASES["switch"]
     recording = type(case)("made_up", "", "s", lambda one: Recorder(one.name))
-    done = measure(recording, [entry("a"), entry("b")], Effort(3, 0.5), lambda text: None)
+    done = measure(recording, [entry("a"), entry("b")], MeasurementPlan(3, 0.5), lambda text: None)
     assert log == ["warm a", "warm b", "a", "b", "b", "a", "a", "b"]
     assert {name: len(one.samples) for name, one in done.series.items()} == {"a": 3, "b": 3}
 
@@ -171,7 +173,7 @@ def test_a_contender_that_cannot_do_a_case_is_left_out_and_named() -> None:
             return Sample(1.0)
 
     picky = type(CASES["switch"])("made_up", "", "s", lambda one: Picky(one.name))
-    done = measure(picky, [entry("a"), entry("b")], Effort(2, 0.1), lambda text: None)
+    done = measure(picky, [entry("a"), entry("b")], MeasurementPlan(2, 0.1), lambda text: None)
     assert list(done.series) == ["a"]
     assert "without b: create_server() is not implemented" in table(done, "a")
 
@@ -185,4 +187,4 @@ def test_a_rotation_begins_further_on() -> None:
 @pytest.mark.parametrize(("rounds", "seconds"), [(0, 1.0), (1, 0.0), (1, -1.0)])
 def test_no_effort_is_refused(rounds: int, seconds: float) -> None:
     with pytest.raises(ValueError, match="at least one round"):
-        Effort(rounds, seconds)
+        MeasurementPlan(rounds, seconds)

@@ -1,7 +1,7 @@
 """``python -m tests.conformance``: asyncio's own tests, on the loop of the Python that runs this.
 
 The exit status is 1 if a test failed that is not listed in ``expected.txt``, if one that is listed
-passed, or, with ``--yardstick``, if in any module fewer tests passed than on uvloop.
+passed, or, with ``--reference``, if in any module fewer tests passed than on uvloop.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
     parser.add_argument("modules", nargs="*", help="such as test_tasks; all by default")
     parser.add_argument("--loop", choices=sorted(SUBJECTS), default="runtime")
-    parser.add_argument("--yardstick", action="store_true", help="hold it against uvloop")
+    parser.add_argument("--reference", action="store_true", help="hold it against uvloop")
     parser.add_argument("--patience", type=float, default=PATIENCE, help="seconds for one test")
     parser.add_argument("--brief", action="store_true", help="no tracebacks")
     return parser.parse_args()
@@ -73,9 +73,9 @@ def main() -> int:
         verdicts.append(judge(module, results[module], expected))
         show(verdicts[-1], options.brief)
     theirs: dict[str, dict[str, Outcome]] | None = None
-    if options.yardstick and importlib.util.find_spec("uvloop") is None:
-        print("uvloop is not installed: there is no yardstick.")
-    elif options.yardstick:
+    if options.reference and importlib.util.find_spec("uvloop") is None:
+        print("uvloop is not installed: there is no reference.")
+    elif options.reference:
         print("the same on uvloop", flush=True)
         theirs = {module: run_module("uvloop", module, options.patience) for module in results}
     counts = None if theirs is None else {name: passes(of) for name, of in theirs.items()}

@@ -1,7 +1,7 @@
 """``make conformance``: the standard library's tests on every CPython that this machine has.
 
 The sources are tested interpreted on each; and what is installed beside the Python that runs this,
-compiled if that could be. Arguments go to each run; ``--yardstick`` to the last alone, since uvloop
+compiled if that could be. Arguments go to each run; ``--reference`` to the last alone, since uvloop
 is where that is, takes its time, and the other runs are held against the same expectations.
 """
 
@@ -39,7 +39,7 @@ def main() -> int:
         print(f"\n##### {name}", flush=True)
         command = [python, "-m", "tests.conformance", *sys.argv[1:]]
         if name != every[-1][0]:
-            command = [word for word in command if word != "--yardstick"]
+            command = [word for word in command if word != "--reference"]
         if subprocess.run(command, cwd=ROOT, env={**os.environ, **extra}, check=False).returncode:
             failed.append(name)
     print(f"\nFAILED: {'; '.join(failed)}" if failed else "\nevery run is as expected")

@@ -62,14 +62,14 @@ def judge(module: str, outcomes: Outcomes, expected: Mapping[str, Expectation]) 
     return verdict
 
 
-def table(verdicts: Iterable[Verdict], yardstick: Mapping[str, int] | None = None) -> str:
-    """Return the table; with ``yardstick``, how many tests pass there, by module."""
-    rows = [("module", *COLUMNS, *(("uvloop",) if yardstick is not None else ()))]
+def table(verdicts: Iterable[Verdict], reference: Mapping[str, int] | None = None) -> str:
+    """Return the table; with ``reference``, how many tests pass there, by module."""
+    rows = [("module", *COLUMNS, *(("uvloop",) if reference is not None else ()))]
     sums = [0] * (len(rows[0]) - 1)
     for verdict in verdicts:
         counts = [getattr(verdict, column) for column in COLUMNS]
-        if yardstick is not None:
-            counts.append(yardstick.get(verdict.module, 0))
+        if reference is not None:
+            counts.append(reference.get(verdict.module, 0))
         sums = [total + count for total, count in zip(sums, counts, strict=True)]
         rows.append((verdict.module, *map(str, counts)))
     rows.append(("all", *map(str, sums)))
@@ -85,7 +85,7 @@ def passes(outcomes: Outcomes) -> int:
 
 
 def behind(ours: Mapping[str, Outcomes], theirs: Mapping[str, Outcomes]) -> list[str]:
-    """Return where fewer tests pass here than on the yardstick, with those that pass only there."""
+    """Return where fewer tests pass here than on the reference, with those that pass only there."""
     complaints = []
     for module, outcomes in ours.items():
         here, there = passes(outcomes), passes(theirs[module])

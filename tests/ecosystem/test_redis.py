@@ -128,7 +128,7 @@ def test_workers_on_a_queue_that_are_cancelled_at_the_end(
     runner: LoopRunner, redis_server: Redis
 ) -> None:
     async def main() -> tuple[list[int], list[str], int]:
-        # With a time-out of its own, redis-py now and then takes a cancellation for that.
+        # With a timeout of its own, redis-py now and then takes a cancellation for that.
         async with await flushed(redis_server, socket_timeout=None) as client:
             done: list[int] = []
             all_done = asyncio.Event()

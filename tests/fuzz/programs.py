@@ -217,7 +217,7 @@ class Program:
             self.addresses.append(address)
 
     def make_room(self) -> None:
-        self.rooms.append(self.built.Room(self.size()))
+        self.rooms.append(self.built.ReceiveTarget(self.size()))
         self.rooms[-1].fuzzed = 1  # It has no attributes: refused.
 
     def view_room(self) -> None:
@@ -302,7 +302,7 @@ class Program:
         names = [name for name in dir(self.built) if not name.startswith("_")]
         function = getattr(self.built, self.input.one_of(names))
         arguments = [self.anything() for _ in range(self.input.byte() % 5)]
-        if function is self.built.Room and arguments and arguments[0] in NUMBERS:
+        if function is self.built.ReceiveTarget and arguments and arguments[0] in NUMBERS:
             return  # It may be as large as the memory.
         found = function(*arguments)
         if isinstance(found, tuple) and found and type(found[0]) is int:

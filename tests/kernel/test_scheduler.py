@@ -132,7 +132,7 @@ def test_a_closed_loop_takes_nothing() -> None:
             lambda: loop.create_task(coro),
             lambda: loop.run_in_executor(None, print),
             loop.run_forever,
-            lambda: loop.alarm(1),
+            lambda: loop.sleep_future(1),
         ):
             with pytest.raises(RuntimeError, match="Event loop is closed"):
                 attempt()

@@ -22,7 +22,7 @@ PATIENCE = 30.0
 on_both_loops = pytest.mark.parametrize(
     "run", [asyncio.run, runtime.run], ids=["asyncio", "runtime"]
 )
-"""asyncio's loop is the yardstick: what passes on it is what its users expect."""
+"""asyncio's loop is the reference: what passes on it is what its users expect."""
 
 both_versions = pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
 

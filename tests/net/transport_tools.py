@@ -192,7 +192,7 @@ async def talking(factory: Factory = Recorder, kind: str = "sock") -> AsyncItera
 
 
 def small_buffers(transport: Any, peer: socket.socket) -> None:
-    """Have the system keep few bytes, so that it takes few to get a backlog."""
+    """Have the system keep few bytes, so that it takes few to fill the write buffer."""
     sock = transport.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     if peer.family == socket.AF_UNIX:

@@ -19,7 +19,7 @@ async def main():
     sender = subprocess.Popen([sys.executable, "-c",
         "import os, signal, sys, time; time.sleep(0.2);"
         "os.kill(int(sys.argv[1]), signal.SIGUSR1)", str(os.getpid())])
-    # Without the wake-up it would be seen when the time-out ends the loop's sleep.
+    # Without the wake-up it would be seen when the timeout ends the loop's sleep.
     print(await runtime.wait_for(arrived, 20))
     stop.set()
     sender.wait()

@@ -147,7 +147,7 @@ async def test_a_task(lock):
     )
     # Of the fixtures, which only wait for the end of the test, nothing is said.
     assert "fixture" not in output.replace("@pytest.fixture", "")
-    for name in ("loop_of_test.py", "core.py", "idle.py", "runner.py", "locks.py:"):
+    for name in ("scoped_loop.py", "core.py", "idle.py", "runner.py", "locks.py:"):
         assert name not in output
     assert "  holding: hold() running at" in output
 

@@ -42,7 +42,7 @@ from runtime.kernel.lifetime.recovery import recover_tasks
 from runtime.kernel.native.mypyc import mypyc_attr
 from runtime.kernel.public_types import Future, Task, await_it
 from runtime.kernel.scheduler import Scheduler
-from runtime.kernel.sleep_future import Alarm
+from runtime.kernel.sleep_future import SleepFuture
 from runtime.kernel.task import TaskCore, init_task, leave_task, step
 from runtime.kernel.threads.executor import DefaultExecutor, LookupThreads, begin_shutdown, submit
 
@@ -146,10 +146,10 @@ class LoopCore(Scheduler):
         init_future(future, self)
         return future
 
-    def alarm(self, delay: float) -> Alarm:
+    def sleep_future(self, delay: float) -> SleepFuture:
         """Return a future that is done, with None, after ``delay`` seconds, to be awaited once."""
         self.check_open()
-        return Alarm(self, self.time() + delay)
+        return SleepFuture(self, self.time() + delay)
 
     def create_task(
         self, coro: Coroutine[Any, Any, Any] | Generator[Any, Any, Any], **options: Any
@@ -497,7 +497,7 @@ class LoopCore(Scheduler):
 
     def _give_back(self) -> None:
         self.tasks.clear()
-        self.outside.clear()
+        self.external_work.clear()
         if self._refusal is None:
             self.refuse_work(_CLOSED)
         self.release()

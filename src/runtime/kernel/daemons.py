@@ -11,14 +11,14 @@ from __future__ import annotations
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
-of_daemon: ContextVar[bool] = ContextVar("of_daemon", default=False)
+in_daemon: ContextVar[bool] = ContextVar("in_daemon", default=False)
 """Whether what runs in this context was begun by a daemon task."""
 
 
 def daemon_context(context: Context | None, daemon: bool) -> Context:
     """Return a copy of ``context``, by default of the current one, for a daemon task, or not."""
     copy = context.copy() if context is not None else copy_context()
-    copy.run(of_daemon.set, daemon)
+    copy.run(in_daemon.set, daemon)
     return copy
 
 
@@ -26,17 +26,17 @@ def is_daemon(context: Any) -> bool:
     """Return whether ``context`` is that of a daemon task, or of something that one began."""
     if not isinstance(context, Context):
         return False
-    found: bool = context.get(of_daemon, False)
+    found: bool = context.get(in_daemon, False)
     return found
 
 
-class OutsideWork:
+class ExternalWork:
     """Something that goes on outside the loop, in a thread or a process, and will wake it.
 
-    It stands in ``Scheduler.outside`` from its beginning until the loop was told of its end.
+    It stands in ``Scheduler.external_work`` from its beginning until the loop was told of its end.
     """
 
     __slots__ = ("daemon",)
 
     def __init__(self) -> None:
-        self.daemon = of_daemon.get()
+        self.daemon = in_daemon.get()

@@ -19,7 +19,7 @@ from runtime.kernel.errors import is_cancellation
 from runtime.kernel.handles import Reporter
 
 
-class Departed:
+class FailedFutureProxy:
     """What is left of a future that failed and is gone: it stands for it in the report."""
 
     __slots__ = ("_failure",)
@@ -121,7 +121,7 @@ class Failure:
         context: dict[str, Any] = {
             "message": f"{'Future' if self.coro is None else 'Task'} exception was never retrieved",
             "exception": self.exception,
-            "future": Departed(self),
+            "future": FailedFutureProxy(self),
         }
         if self.source_traceback is not None:
             context["source_traceback"] = self.source_traceback

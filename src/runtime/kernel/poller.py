@@ -47,7 +47,7 @@ import selectors
 from collections.abc import Callable
 from typing import Any, Final
 
-from runtime.kernel.daemons import of_daemon
+from runtime.kernel.daemons import in_daemon
 from runtime.kernel.diagnostics.unwatchable import unwatchable
 from runtime.kernel.native import accelerator
 from runtime.kernel.native.mypyc import mypyc_attr
@@ -61,7 +61,7 @@ _EPOLLIN: Final = 1
 _EPOLLOUT: Final = 4
 _EPOLLONESHOT: Final = 1 << 30
 
-_of_daemon: Final = of_daemon.get
+_in_daemon: Final = in_daemon.get
 
 _CHECK_EVERY: Final = 256
 """Batches of events from one check for stale registrations to the next.
@@ -90,7 +90,7 @@ class Watcher:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         # Whether a daemon task made it, so that it keeps no loop from being idle.
-        self.daemon: bool = _of_daemon()
+        self.daemon: bool = _in_daemon()
         # READ, WRITE, both, or 0 while nothing is watched.
         self.events = 0
         # Whether the registration is one that ``arm`` made: it is kept while nothing is watched.

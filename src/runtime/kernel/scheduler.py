@@ -23,7 +23,7 @@ from typing import Any, Final, NoReturn
 
 from runtime.kernel.arguments.callables import check_callback
 from runtime.kernel.arguments.seconds import NEVER, Seconds, seconds
-from runtime.kernel.daemons import OutsideWork
+from runtime.kernel.daemons import ExternalWork
 from runtime.kernel.diagnostics import reports
 from runtime.kernel.diagnostics.describe import creation_stack
 from runtime.kernel.handles import Handle, Runnable, ThreadsafeHandle
@@ -81,10 +81,10 @@ class Scheduler:
         "cancelling",
         "current",
         "debug",
+        "external_work",
         "handed_out",
         "has_inbound",
         "inbound",
-        "outside",
         "poller",
         "ready",
         "ready_append",
@@ -114,7 +114,7 @@ class Scheduler:
         # Every task that has not ended: the loop keeps them alive.
         self.tasks: set[Any] = set()
         # What goes on in threads and processes, and will wake the loop when it has ended.
-        self.outside: set[OutsideWork] = set()
+        self.external_work: set[ExternalWork] = set()
         # Whether threads were found that may wake the loop: see ``threads.unknown_threads``.
         self.handed_out = False
         # The task that runs now; None in a callback.

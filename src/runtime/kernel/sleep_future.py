@@ -22,7 +22,7 @@ from runtime.kernel.timers import TimerHeap
 _NEVER: Final[float] = NEVER
 
 
-class Alarm(FutureCore):
+class SleepFuture(FutureCore):
     """A future of ``loop`` that is finished, with None, when ``when`` comes on the loop's clock.
 
     An infinite ``when`` never comes.
@@ -62,7 +62,7 @@ class Alarm(FutureCore):
         return done
 
     def __repr__(self) -> str:
-        return described("Alarm", self.describe_state, self.describe_briefly)
+        return described("SleepFuture", self.describe_state, self.describe_briefly)
 
 
-plain_futures.add(Alarm)
+plain_futures.add(SleepFuture)

@@ -8,7 +8,7 @@ A timer waits in one of three places::
                |                                                              v
                +--- next turn, many at once ------------------------------> ordered
 
-Most time-outs are cancelled soon, and those that are cancelled while they are fresh never see the
+Most timeouts are cancelled soon, and those that are cancelled while they are fresh never see the
 heap. An entry of the heap is ``(when, sequence, handle)``; the sequence number is unique, so that
 entries compare without looking at the handle, and equal deadlines keep the order in which they
 were set. Where a good part of all is set, or due, in one turn, all are sorted into ``ordered``, a

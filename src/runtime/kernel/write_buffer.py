@@ -44,23 +44,23 @@ def water_marks_of(high: Size | None, low: Size | None) -> tuple[int, int]:
     return most, least
 
 
-def keep(backlog: deque[Any], data: Any) -> None:
+def keep(buffer: deque[Any], data: Any) -> None:
     """Add what is not empty, and what nobody changes any more."""
-    if backlog and len(data) < _SMALL:
-        last = backlog[-1]
+    if buffer and len(data) < _SMALL:
+        last = buffer[-1]
         if isinstance(last, bytearray) and len(last) < _GATHER_MOST:
             last += data
         else:
-            backlog.append(bytearray(data))
+            buffer.append(bytearray(data))
     else:
-        backlog.append(data)
+        buffer.append(data)
 
 
-def next_chunks(backlog: deque[Any]) -> list[Any]:
+def next_chunks(buffer: deque[Any]) -> list[Any]:
     """Return as many of the first chunks as are worth one system call."""
     chunks = []
     size = 0
-    for chunk in backlog:
+    for chunk in buffer:
         chunks.append(chunk)
         size += len(chunk)
         if size >= _BYTES_MOST or len(chunks) == _CHUNKS_MOST:
@@ -68,12 +68,12 @@ def next_chunks(backlog: deque[Any]) -> list[Any]:
     return chunks
 
 
-def drop_sent(backlog: deque[Any], sent: int) -> None:
+def drop_sent(buffer: deque[Any], sent: int) -> None:
     """Remove the first ``sent`` bytes."""
     while sent:
-        first = backlog[0]
+        first = buffer[0]
         if sent < len(first):
-            backlog[0] = memoryview(first)[sent:]
+            buffer[0] = memoryview(first)[sent:]
             return
         sent -= len(first)
-        backlog.popleft()
+        buffer.popleft()

@@ -1,4 +1,4 @@
-"""How coroutines wait for one another: sleeping, gathering, time-outs, groups, locks, queues.
+"""How coroutines wait for one another: sleeping, gathering, timeouts, groups, locks, queues.
 
 It stands on the kernel alone.
 """

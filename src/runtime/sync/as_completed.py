@@ -24,7 +24,7 @@ class _Ends(Generic[T]):
 
     The futures hold this, and not the iterator, so that they do not keep one that was left behind.
     Invariant: ``done`` holds what has ended and was not handed out; None in it stands for the
-    time-out.
+    timeout.
     """
 
     def __init__(self, loop: LoopCore, aws: Iterable[Awaitable[T]]) -> None:

@@ -1,4 +1,4 @@
-"""Time-outs, by cancelling the task that is inside.
+"""Timeouts, by cancelling the task that is inside.
 
 ::
 
@@ -59,7 +59,7 @@ class Timeout(OnlyAsynchronous):
     def reschedule(self, when: Seconds | None) -> None:
         """Move the deadline; None removes it. One in the past expires in the next turn.
 
-        Raises RuntimeError when the time-out was not entered, has expired, or is over.
+        Raises RuntimeError when the timeout was not entered, has expired, or is over.
         """
         if self._state is not _State.ACTIVE:
             if self._state is _State.CREATED:

@@ -1,4 +1,4 @@
-"""Waiting for the first, the first failed, or all of several tasks; waiting with a time-out.
+"""Waiting for the first, the first failed, or all of several tasks; waiting with a timeout.
 
 Source: "Waiting primitives" in the standard library's documentation of asyncio.
 """

@@ -25,7 +25,7 @@ from contextvars import copy_context
 from typing import Final
 
 from runtime.kernel.core import LoopCore
-from runtime.kernel.daemons import OutsideWork
+from runtime.kernel.daemons import ExternalWork
 from runtime.kernel.poller import READ, Watcher
 
 STATUS_TAKEN: Final = 255
@@ -89,8 +89,8 @@ class Child:
     def watch(self, loop: LoopCore, on_end: Callable[[int], object]) -> None:
         """Have ``on_end(returncode)`` called, in the loop, when the child has ended.
 
-        Until then the loop holds ``on_end``: through ``outside`` if a thread waits, for a thread
-        that held it would keep the transport from being dropped with its loop.
+        Until then the loop holds ``on_end``: through ``external_work`` if a thread waits, for a
+        thread that held it would keep the transport from being dropped with its loop.
         """
         wait = _Wait(self, loop, on_end)
         if pidfds_work():
@@ -125,7 +125,7 @@ class Child:
         name = f"runtime waits for process {self.popen.pid}"
         threading.Thread(target=wait_for_end, name=name, daemon=True).start()
 
-    def bury(self) -> None:
+    def reap_in_background(self) -> None:
         """Take the status of a child that is about to end and that no loop watches any more."""
         self.close_pidfd()
         # A thread that starts while the interpreter ends would never get to run.
@@ -244,7 +244,7 @@ class Child:
             os.close(pidfd)
 
 
-class _Wait(OutsideWork):
+class _Wait(ExternalWork):
     """Who waits for the end of a child; a thread may be told to tell it."""
 
     __slots__ = ("__weakref__", "_child", "_loop", "context", "on_end")
@@ -269,7 +269,7 @@ class _Wait(OutsideWork):
 
     def hold(self) -> None:
         """Stay alive until the end, or that of the loop."""
-        self._loop.outside.add(self)
+        self._loop.external_work.add(self)
 
     def notify(self) -> bool:
         """Wake the loop, from any thread; return whether that will take the status."""
@@ -280,7 +280,7 @@ class _Wait(OutsideWork):
         return True
 
     def _end(self) -> None:
-        self._loop.outside.discard(self)
+        self._loop.external_work.discard(self)
         returncode = self._child.status_at_end()
         assert returncode is not None
         self.on_end(returncode)

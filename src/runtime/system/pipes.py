@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from runtime.kernel.arguments.callables import made_by
+from runtime.kernel.arguments.callables import make_protocol
 from runtime.kernel.arguments.refusals import Uncopyable
 from runtime.kernel.arguments.sizes import Size
 from runtime.kernel.core import LoopCore
@@ -193,7 +193,7 @@ async def connect_read_pipe(
     loop: LoopCore, protocol_factory: Callable[[], P], pipe: Any
 ) -> tuple[ReadPipeTransport, P]:
     """Read from ``pipe`` in the loop: see ``Loop.connect_read_pipe``."""
-    protocol = made_by(protocol_factory)
+    protocol = make_protocol(protocol_factory)
     _check_pipe(pipe)
     end = ReadEnd(loop, pipe, protocol)
     transport = ReadPipeTransport(end)
@@ -205,7 +205,7 @@ async def connect_write_pipe(
     loop: LoopCore, protocol_factory: Callable[[], P], pipe: Any
 ) -> tuple[WritePipeTransport, P]:
     """Write to ``pipe`` in the loop: see ``Loop.connect_write_pipe``."""
-    protocol = made_by(protocol_factory)
+    protocol = make_protocol(protocol_factory)
     mode = _check_pipe(pipe)
     # A terminal is read through the same device. AIX reports the write end of a pipe as readable.
     watch_reader = stat.S_ISSOCK(mode) or (

@@ -283,7 +283,7 @@ class SubprocessTransport(Uncopyable, asyncio.SubprocessTransport):
         for pipe in self._pipes.values():
             pipe.end.release()
         self._kill_if_running()
-        self._child.bury()
+        self._child.reap_in_background()
 
     def __repr__(self) -> str:
         words = [type(self).__name__]

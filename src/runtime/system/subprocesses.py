@@ -17,7 +17,7 @@ import subprocess
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from runtime.kernel.arguments.callables import made_by
+from runtime.kernel.arguments.callables import make_protocol
 from runtime.kernel.core import LoopCore
 from runtime.system.subprocess_transport import SubprocessTransport
 
@@ -82,7 +82,7 @@ async def _start(
 ) -> tuple[SubprocessTransport, P]:
     if os.name != "posix":
         raise NotImplementedError("Subprocesses in the event loop need a POSIX system.")
-    protocol = made_by(protocol_factory)
+    protocol = make_protocol(protocol_factory)
     popen = subprocess.Popen(command, shell=shell, bufsize=0, **options)
     if loop.debug:
         program = command if shell else command[0]  # Arguments may be long, and secret.

@@ -38,11 +38,11 @@ class WriteEnd(PipeEnd):
     """
 
     __slots__ = (
-        "_backlog",
         "_high_water",
         "_low_water",
         "_protocol_paused",
         "_watch_reader",
+        "_write_buffer",
         "_writes_lost",
         "unsent",
     )
@@ -51,7 +51,7 @@ class WriteEnd(PipeEnd):
         PipeEnd.__init__(self, loop, pipe, protocol)
         self._watch_reader = watch_reader
         # What the pipe did not take, as bytes or views of bytes, and its size in bytes.
-        self._backlog: deque[Any] = deque()
+        self._write_buffer: deque[Any] = deque()
         self.unsent = 0
         self._high_water = HIGH_WATER
         self._low_water = LOW_WATER
@@ -133,22 +133,22 @@ class WriteEnd(PipeEnd):
         return False
 
     def _keep(self, data: Any) -> None:
-        keep(self._backlog, data)
+        keep(self._write_buffer, data)
         self.unsent += len(data)
 
     def on_writable(self) -> None:
-        """Send from the backlog; resume the protocol when little is left, end with nothing left."""
+        """Send from the write buffer; resume the protocol when little is left, end after the last."""
         if not self.unsent or not self.check_open():
             return
         try:
-            sent = self._send_backlog()
+            sent = self._send_buffer()
         except BlockingIOError:
             return
         except OSError as error:
             self.fail(error)
             return
         self.unsent -= sent
-        drop_sent(self._backlog, sent)
+        drop_sent(self._write_buffer, sent)
         if not self.unsent:
             self.update_watch()
         if self._protocol_paused and self.unsent <= self._low_water:
@@ -156,11 +156,11 @@ class WriteEnd(PipeEnd):
         if self.closing and not self.unsent:
             self.end(None)
 
-    def _send_backlog(self) -> int:
-        backlog = self._backlog
-        if len(backlog) == 1:
-            return _send(self.number, backlog[0])
-        return os.writev(self.number, next_chunks(backlog))
+    def _send_buffer(self) -> int:
+        buffer = self._write_buffer
+        if len(buffer) == 1:
+            return _send(self.number, buffer[0])
+        return os.writev(self.number, next_chunks(buffer))
 
     # -- Flow control ------------------------------------------------------------------------------
 
@@ -239,7 +239,7 @@ class WriteEnd(PipeEnd):
 
     def end(self, error: BaseException | None) -> None:
         """End, and drop what was not sent."""
-        self._backlog.clear()
+        self._write_buffer.clear()
         self.unsent = 0
         PipeEnd.end(self, error)
 

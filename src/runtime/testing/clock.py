@@ -143,7 +143,7 @@ class _JumpingSelector(selectors.BaseSelector):
         if events or timeout == 0:
             return events
         loop = cast(Loop, asyncio.get_running_loop())
-        if loop.outside:
+        if loop.external_work:
             return self._selector.select(None)
         if not (loop.timers.heap or loop.timers.ordered):
             return self._selector.select(timeout)

@@ -94,13 +94,13 @@ class Open:
             yield f"descriptor {descriptor}{target}"
 
 
-def what_is_open(loop: Any) -> Open:
+def open_resources(loop: Any) -> Open:
     """Return what a loop has to do with, nothing if it is closed, and the process's descriptors."""
     if loop.is_closed():
         return Open(descriptors=open_descriptors())
     # A process is waited for by a watcher of its pidfd, or by a thread.
     waits = [getattr(watcher, "wait", None) for watcher in loop.poller.watchers()]
-    processes = {wait for wait in (*waits, *loop.outside) if hasattr(wait, "popen")}
+    processes = {wait for wait in (*waits, *loop.external_work) if hasattr(wait, "popen")}
     return Open(asyncio.all_tasks(loop), processes, open_descriptors())
 
 

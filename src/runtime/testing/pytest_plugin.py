@@ -24,9 +24,9 @@ from runtime.testing.pytest_scopes import (
     share_loops,
     width_of,
 )
-from runtime.testing.scoped_loop import LoopOfTest, Scope
+from runtime.testing.scoped_loop import Scope, ScopedLoop
 
-_LOOP = pytest.StashKey[tuple[LoopOfTest, dict[str, Any], str]]()
+_LOOP = pytest.StashKey[tuple[ScopedLoop, dict[str, Any], str]]()
 """The loop that closes with a node, its options, and the test that was the first to need it."""
 
 _SCOPE = pytest.StashKey[Scope]()
@@ -116,13 +116,13 @@ def _options_of(node: Node) -> dict[str, Any]:
 # -- Loops and scopes ------------------------------------------------------------------------------
 
 
-def _loop_of(item: pytest.Item) -> LoopOfTest:
+def _loop_of(item: pytest.Item) -> ScopedLoop:
     """Return the loop of a test, made when it is first needed."""
     options = _options_of(item)
     options.pop("leaks", None)
     owner = owner_of(item)
     if _LOOP not in owner.stash:
-        owner.stash[_LOOP] = LoopOfTest(**options), options, item.nodeid
+        owner.stash[_LOOP] = ScopedLoop(**options), options, item.nodeid
     loop, its_options, first = owner.stash[_LOOP]
     if options != its_options:
         pytest.fail(

@@ -42,7 +42,7 @@ from runtime.runner import Runner
 from runtime.sync.sleep import sleep
 from runtime.sync.waiting import wait
 from runtime.testing.forgotten import ForgottenAwaits, excuse_what_is_there
-from runtime.testing.leaks import Open, accepted_by, descriptors_of, what_is_open
+from runtime.testing.leaks import Open, accepted_by, descriptors_of, open_resources
 from runtime.testing.places import from_the_program, place_of_wait, without_our_tasks
 from runtime.testing.running import new_event_loop
 
@@ -59,11 +59,11 @@ _scope: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("scope", d
 """The scope of which a fixture is being set up or torn down; None in a test itself."""
 
 
-_loops: weakref.WeakSet[LoopOfTest] = weakref.WeakSet()
+_loops: weakref.WeakSet[ScopedLoop] = weakref.WeakSet()
 """All that there are: while one runs, the others don't."""
 
 
-class LoopOfTest:
+class ScopedLoop:
     """A loop and the scopes that are on it. ``options`` are those of ``new_event_loop``.
 
     The first scope that begins is the loop's own, and is the last to end: with it, the loop closes.
@@ -119,7 +119,7 @@ class LoopOfTest:
     def idle_threads(self) -> list[threading.Thread]:
         """Return the threads of the loop, if none of them works for it."""
         loop = self._loop
-        if loop.is_closed() or loop.outside:
+        if loop.is_closed() or loop.external_work:
             return []
         loop.idle_threads = []
         return loop.own_threads()
@@ -231,9 +231,9 @@ class LoopOfTest:
             if not self._loop.is_closed():
                 self.run(sleep(0))
 
-    def what_is_open(self) -> Open:
+    def open_resources(self) -> Open:
         """Return what is open now."""
-        return what_is_open(self._loop)
+        return open_resources(self._loop)
 
     def take_failures(self) -> list[str]:
         """Describe what was reported to the loop since the last time, and forget it."""
@@ -256,16 +256,16 @@ class LoopOfTest:
 
 
 class Scope:
-    """The time of a test, or of what is wider, on a loop. Made by ``LoopOfTest.begin``."""
+    """The time of a test, or of what is wider, on a loop. Made by ``ScopedLoop.begin``."""
 
-    def __init__(self, loop: LoopOfTest, width: int, context: contextvars.Context) -> None:
+    def __init__(self, loop: ScopedLoop, width: int, context: contextvars.Context) -> None:
         self.width = width
         # The tasks that fixtures run in from their set-up to their tear-down.
         self.fixtures: set[Any] = set()
         self._loop = loop
         self._context = context
         # What is not this scope's; and what is, but was told already.
-        self._others = loop.what_is_open()
+        self._others = loop.open_resources()
         self._told = Open()
 
     def run(self, awaitable: Awaitable[T]) -> T:
@@ -280,12 +280,12 @@ class Scope:
         within = [each for each in self._loop.others(self) if each.width > self.width]
         if not within:
             return self.run(awaitable)
-        before = self._loop.what_is_open()
+        before = self._loop.open_resources()
         try:
             return self.run(awaitable)
         finally:
             self._loop.turn(_TURNS)
-            ours = self._loop.what_is_open() - before
+            ours = self._loop.open_resources() - before
             for scope in within:
                 scope.leave_to_others(ours)
 
@@ -300,7 +300,7 @@ class Scope:
         ``defer``.
         """
         __tracebackhide__ = True
-        before = self._loop.what_is_open()
+        before = self._loop.open_resources()
         self._context.run(_scope.set, None)
         try:
             self._loop.run(test, self._context)
@@ -332,7 +332,7 @@ class Scope:
             left = self._left(lambda: replace(self._of_scope(), descriptors=set()))
             found = [*left.describe(), *loop.take_failures()]
             self._told.descriptors.update(descriptors_of(left.processes))
-            found += loop.cancel(loop.what_is_open().tasks)
+            found += loop.cancel(loop.open_resources().tasks)
             loop.end(self)
             left = self._left(self._of_scope)
             return [*found, *loop.take_failures(), *left.describe()]
@@ -362,7 +362,7 @@ class Scope:
     def _new_of(self, owners: tuple[Scope | None, ...], before: Open) -> Open:
         """Return what is open now, was not ``before``, and is that of one of ``owners``."""
         loop = self._loop
-        new = loop.what_is_open() - before
+        new = loop.open_resources() - before
         processes = {each for each in new.processes if loop.scope_in(each.context) in owners}
         of_others = accepted_by(before.descriptors, new.descriptors)
         of_others.update(descriptors_of(new.processes - processes))

@@ -37,7 +37,7 @@ IMPLEMENTATIONS = {
         sendto=accelerator.python_sendto,
         epoll_wait=accelerator.python_epoll_wait,
         epoll_modify=accelerator.python_epoll_modify,
-        Room=accelerator.PythonRoom,
+        ReceiveTarget=accelerator.PythonReceiveTarget,
     )
 }
 if built is not None:
@@ -472,7 +472,7 @@ def test_bad_arguments_of_the_accelerators_datagrams() -> None:
 
 
 def test_room_is_filled_and_taken(implementation: Any) -> None:
-    room = implementation.Room(10)
+    room = implementation.ReceiveTarget(10)
     room.view(0, 4)[:] = b"abcd"
     room.view(4, 100)[:] = b"efghij"
     taken = room.take(10)
@@ -486,13 +486,13 @@ def test_room_is_filled_and_taken(implementation: Any) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 9])
 def test_room_that_was_filled_in_part(implementation: Any, size: int) -> None:
-    room = implementation.Room(10)
+    room = implementation.ReceiveTarget(10)
     room.view(0, size)[:] = b"x" * size
     assert room.take(size) == b"x" * size
 
 
 def test_room_is_not_taken_while_it_can_be_written_to(implementation: Any) -> None:
-    room = implementation.Room(1000)
+    room = implementation.ReceiveTarget(1000)
     view = room.view(0, 10)
     with pytest.raises(BufferError):
         room.take(1)
@@ -501,18 +501,18 @@ def test_room_is_not_taken_while_it_can_be_written_to(implementation: Any) -> No
 
 
 def test_a_view_keeps_its_room(implementation: Any) -> None:
-    view = implementation.Room(1 << 20).view(0, 1 << 20)
+    view = implementation.ReceiveTarget(1 << 20).view(0, 1 << 20)
     view[:] = b"x" * (1 << 20)
     assert bytes(view[-3:]) == b"xxx"
 
 
 @pytest.mark.skipif(built is None, reason="the C accelerator is not built")
 def test_bad_arguments_of_the_accelerators_receive_target() -> None:
-    room = built.Room(10)
+    room = built.ReceiveTarget(10)
     calls: list[Callable[[], object]] = [
-        built.Room,
-        lambda: built.Room("x"),
-        lambda: built.Room(size=1),
+        built.ReceiveTarget,
+        lambda: built.ReceiveTarget("x"),
+        lambda: built.ReceiveTarget(size=1),
         lambda: room.view(0),
         lambda: room.view("x", 1),
         lambda: room.take("x"),
@@ -522,9 +522,9 @@ def test_bad_arguments_of_the_accelerators_receive_target() -> None:
             call()
     for size in (0, -1):
         with pytest.raises(ValueError, match="at least 1 byte"):
-            built.Room(size)
+            built.ReceiveTarget(size)
     for size in (-1, 11):
         with pytest.raises(ValueError, match="0 to 10 bytes"):
             room.take(size)
     with pytest.raises(OverflowError):
-        built.Room(sys.maxsize)
+        built.ReceiveTarget(sys.maxsize)

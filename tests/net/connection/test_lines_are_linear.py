@@ -13,7 +13,7 @@ import pytest
 import runtime
 from runtime.net.connection import receive_buffer
 from runtime.net.connection.receive_buffer import ReceiveBuffer
-from runtime.net.connection.stream_adapter import StreamEnd
+from runtime.net.connection.stream_adapter import StreamAdapter
 from tests.net.tools import stream_pair
 from tests.support.build import is_compiled
 
@@ -151,8 +151,8 @@ def test_a_short_line_before_much_allocates_no_list_of_it(separators: tuple[byte
 # -- Through a reader ------------------------------------------------------------------------------
 
 
-def end_of(reader: runtime.StreamReader) -> StreamEnd:
-    return reader._end
+def end_of(reader: runtime.StreamReader) -> StreamAdapter:
+    return reader._adapter
 
 
 @interpreted

@@ -48,7 +48,7 @@ async def part_of_much(
     reading = runtime.create_task(reader.readexactly(LARGE))
     await runtime.sleep(0)
     ask()
-    await until(lambda: reader._end._room_filled == PART)
+    await until(lambda: reader._adapter._target_filled == PART)
     return reading
 
 
@@ -130,7 +130,7 @@ def test_somebody_holds_a_view_of_a_large_read() -> None:
     async def main() -> None:
         async with stream_pair() as (reader, writer, peer):
             reading = await part_of_much(reader, lambda: peer.sendall(bytes(PART)))
-            view = reader._end.get_buffer()
+            view = reader._adapter.get_buffer()
             writer.abort()
             with pytest.raises(runtime.IncompleteReadError) as caught:
                 await reading
@@ -183,7 +183,7 @@ def test_the_descriptor_is_gone(end: str) -> None:
         async with serving(lambda *streams: accepted.set_result(streams)) as address:
             with connected(address):
                 _, writer = await accepted
-                os.close(writer._end.lower.fd)
+                os.close(writer._adapter.lower.fd)
                 getattr(writer, end)()
                 with pytest.raises(OSError, match="Bad file descriptor"):
                     await runtime.wait_for(writer.wait_closed(), PATIENCE)
@@ -294,7 +294,7 @@ def test_memory_runs_out_in_a_read(certificates: Certificates, tls: bool) -> Non
             reader, writer = await runtime.open_connection(
                 *address, ssl=client_context, server_hostname=NAME if tls else None
             )
-            reader._end.unread = Exhausted()
+            reader._adapter.unread = Exhausted()
             writer.write(b"lost")
             with pytest.raises(ConnectionError) as caught:
                 await runtime.wait_for(reader.read(1), PATIENCE)
@@ -311,7 +311,7 @@ def test_memory_runs_out_in_a_read_from_a_process() -> None:
         process = await runtime.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdout._end.unread = Exhausted()
+        process.stdout._adapter.unread = Exhausted()
         process.stdin.write(b"lost")
         with pytest.raises(ConnectionError):
             await runtime.wait_for(process.stdout.read(1), PATIENCE)

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import runtime
-from runtime.net.connection.protocol_adapter import ProtocolEnd
-from runtime.net.connection.stream_adapter import StreamEnd
+from runtime.net.connection.protocol_adapter import ProtocolAdapter
+from runtime.net.connection.stream_adapter import StreamAdapter
 from runtime.net.connection.stream_socket import StreamSocket
 from tests.net.tools import connected, reset, until
 from tests.net.transport_tools import (
@@ -31,8 +31,8 @@ pytestmark = pytest.mark.usefixtures("no_collector")
 
 PARTS = (
     StreamSocket,
-    StreamEnd,
-    ProtocolEnd,
+    StreamAdapter,
+    ProtocolAdapter,
     Recorder,
     BufferedRecorder,
     asyncio.Transport,
@@ -185,7 +185,7 @@ def test_a_connection_that_ends_while_it_comes_about_leaves_nothing(
                 connecting.cancel()
             else:
                 for part in parts():
-                    if isinstance(part, (ProtocolEnd, StreamEnd)):
+                    if isinstance(part, (ProtocolAdapter, StreamAdapter)):
                         part.abort()
                 part = None
             await runtime.wait([connecting])

@@ -84,7 +84,7 @@ def test_a_stream_is_given_64_kib_so_that_little_is_kept_for_a_slow_reader() -> 
             reader, writer = await runtime.open_connection(sock=ours, limit=1000)
             for _ in range(10):
                 await runtime.sleep(0)
-            assert 0 < reader._end.unread.size <= 2000 + 64 * 1024
+            assert 0 < reader._adapter.unread.size <= 2000 + 64 * 1024
             assert await reader.readexactly(len(data)) == data
             writer.close()
             await writer.wait_closed()

@@ -138,7 +138,7 @@ def test_reading_that_goes_on_waits_for_the_reader_all_the_same() -> None:
             peer.sendall(b"more")
             for _ in range(5):
                 await runtime.sleep(0)
-            assert reader._end.unread.size == 3000
+            assert reader._adapter.unread.size == 3000
             assert await reader.readexactly(3004) == b"x" * 3000 + b"more"
 
     runtime.run(main())
@@ -250,7 +250,7 @@ def test_an_end_that_is_fed() -> None:
     async def main() -> None:
         async with stream_pair() as (reader, writer, peer):
             peer.sendall(b"here")
-            await until(lambda: reader._end.unread.size)
+            await until(lambda: reader._adapter.unread.size)
             waiting = runtime.create_task(reader.readexactly(100))
             await runtime.sleep(0)
             reader.feed_eof()

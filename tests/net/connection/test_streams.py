@@ -155,7 +155,7 @@ def test_a_cancelled_read_loses_nothing() -> None:
                 task = runtime.create_task(read())
                 await runtime.sleep(0)
                 peer.sendall(b"ab")
-                await until(lambda: reader._end.unread.size)
+                await until(lambda: reader._adapter.unread.size)
                 task.cancel()
                 with pytest.raises(runtime.CancelledError):
                     await task
@@ -210,11 +210,11 @@ def test_what_is_not_bytes_is_refused_at_the_call() -> None:
             wrong: list[Any] = ["text", 5, None]
             for backlog in (b"", b"x" * 5_000_000):
                 writer.write(backlog)
-                unsent = writer._end.lower.unsent_size()
+                unsent = writer._adapter.lower.unsent_size()
                 for data in wrong:
                     with pytest.raises(TypeError, match="must be a bytes-like object"):
                         writer.write(data)
-                assert writer._end.lower.unsent_size() == unsent
+                assert writer._adapter.lower.unsent_size() == unsent
             writer.abort()
             with pytest.raises(TypeError, match="must be a bytes-like object"):
                 writer.write(wrong[0])
@@ -294,7 +294,7 @@ def test_a_reader_is_paused_when_too_much_is_unread() -> None:
                 except BlockingIOError:
                     quiet += 1
                 await runtime.sleep(0)
-            assert reader._end.unread.size <= 2000 + 65536
+            assert reader._adapter.unread.size <= 2000 + 65536
             peer.setblocking(True)
             peer.close()
             assert len(await reader.read()) == sent
@@ -325,7 +325,7 @@ def test_a_cancelled_read_to_the_end_leaves_the_limit_in_force() -> None:
                 except BlockingIOError:
                     quiet += 1
                 await runtime.sleep(0)
-            assert reader._end.unread.size <= 2000 + 65536
+            assert reader._adapter.unread.size <= 2000 + 65536
 
     runtime.run(main())
 
@@ -335,7 +335,7 @@ def test_a_reset_is_raised_after_what_came_before_it() -> None:
         async with serving(lambda reader, writer: keep.append((reader, writer))) as address:
             sock = socket.create_connection(address)
             sock.sendall(b"before")
-            await until(lambda: keep and keep[0][0]._end.unread.size)
+            await until(lambda: keep and keep[0][0]._adapter.unread.size)
             reader, writer = keep[0]
             reset(sock)
             await until(lambda: reader.exception() is not None)
@@ -420,10 +420,10 @@ def test_write_buffer_limits() -> None:
             assert not drain.done()
             receiving = runtime.create_task(runtime.to_thread(_receive, peer, 5_000_000))
             await drain
-            assert writer._end.lower.unsent_size() == 0
+            assert writer._adapter.lower.unsent_size() == 0
             await receiving
             writer.set_write_buffer_limits(low=10)
-            assert writer._end.lower.water_marks() == (10, 40)
+            assert writer._adapter.lower.water_marks() == (10, 40)
             writer.set_write_buffer_limits()
             with pytest.raises(ValueError, match="high"):
                 writer.set_write_buffer_limits(high=1, low=2)
@@ -488,9 +488,9 @@ def test_the_representation_tells_the_state() -> None:
     async def main() -> None:
         async with stream_pair(limit=7) as (reader, writer, peer):
             peer.sendall(b"abc")
-            await until(lambda: reader._end.unread.size == 3)
+            await until(lambda: reader._adapter.unread.size == 3)
             peer.close()
-            await until(lambda: reader._end.eof)
+            await until(lambda: reader._adapter.eof)
             assert "3 bytes eof limit=7" in repr(reader)
             assert "0 bytes unsent" in repr(writer)
             assert "open" in repr(writer)

@@ -55,7 +55,7 @@ def test_a_client_that_leaves_much_unread(certificates: Certificates, reading: b
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
             assert await reader.readexactly(1) == b"?"
             if not reading:
-                await until(lambda: not reader._end.is_reading())
+                await until(lambda: not reader._adapter.is_reading())
             writer.write(ANSWER)
             writer.close()
             await writer.wait_closed()

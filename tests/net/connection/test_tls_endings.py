@@ -199,7 +199,7 @@ def test_what_comes_after_a_close_notify_is_ignored(certificates: Certificates) 
     async def use(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
         assert await reader.read() == b""
         await until(sent.is_set)
-        layer: Any = reader._end.lower
+        layer: Any = reader._adapter.lower
         assert layer._incoming.pending < len(MEGABYTE)
         writer.write(b"still here")
         await close(writer)
@@ -226,7 +226,7 @@ def test_closing_with_much_unread(certificates: Certificates) -> None:
     async def main() -> None:
         async with streams(*contexts(certificates)) as (client, server):
             client[1].write(4 * MEGABYTE)
-            await until(lambda: server[0]._end.unread.size > 2 * 65536)
+            await until(lambda: server[0]._adapter.unread.size > 2 * 65536)
             server[1].write(b"the answer")
             server[1].close()
             assert await client[0].read() == b"the answer"
@@ -393,7 +393,7 @@ def test_truncation_comes_after_what_is_unread(certificates: Certificates) -> No
         peer.truncate()
 
     async def use(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
-        await until(lambda: reader._end._paused)
+        await until(lambda: reader._adapter._paused)
         received = b""
         with pytest.raises(ssl.SSLEOFError):
             while True:

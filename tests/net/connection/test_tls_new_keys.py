@@ -141,7 +141,7 @@ async def stalled(certificates: Certificates, then: Callable[[TlsPeer], None], u
         reader, writer = await runtime.open_connection(
             *server.address, ssl=client_side, server_hostname=NAME, ssl_shutdown_timeout=0.05
         )
-        layer: Any = writer._end.lower
+        layer: Any = writer._adapter.lower
         await until(lambda: layer._ssl.version() is None)
         try:
             await use(reader, writer, go_on)
@@ -161,7 +161,7 @@ def test_writers_are_held_up_meanwhile(certificates: Certificates) -> None:
         draining = runtime.create_task(writer.drain())
         await runtime.sleep(0)
         assert not draining.done()
-        assert writer._end.lower.unsent_size() == 120_000
+        assert writer._adapter.lower.unsent_size() == 120_000
         go_on.set()
         with pytest.raises(ssl.SSLEOFError):
             await draining
@@ -175,7 +175,7 @@ def test_what_cannot_be_sent_is_not_lost_silently(certificates: Certificates, pa
         reader: runtime.StreamReader, writer: runtime.StreamWriter, go_on: threading.Event
     ) -> None:
         if paused:
-            writer._end.lower.pause_reading()
+            writer._adapter.lower.pause_reading()
         writer.write(b"in vain")
         writer.close()
         go_on.set()

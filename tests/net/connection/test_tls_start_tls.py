@@ -376,7 +376,7 @@ def test_more_unread_than_the_limit(certificates: Certificates) -> None:
                 peer, client_context(certificates), server_side=False, server_hostname=NAME
             )
             talk = runtime.create_task(runtime.to_thread(behave))
-            await until(lambda: reader._end.unread.size)
+            await until(lambda: reader._adapter.unread.size)
             await writer.start_tls(contexts(certificates)[0], server_side=True)
             assert await reader.readexactly(30_000) == b"y" * 30_000
             writer.write(b"ok")

@@ -72,10 +72,10 @@ def test_everything_arrives_in_order(run: Run, kind: str, size: int) -> None:
     run(main())
 
 
-@pytest.mark.parametrize("with_backlog", [False, True])
+@pytest.mark.parametrize("with_unsent", [False, True])
 @pytest.mark.parametrize("size", [10, 300_000])
 def test_what_is_written_may_be_changed_afterwards(
-    run: Run, size: int, with_backlog: bool, request: pytest.FixtureRequest
+    run: Run, size: int, with_unsent: bool, request: pytest.FixtureRequest
 ) -> None:
     if on_asyncio(request) and sys.version_info >= (3, 12):
         pytest.skip("asyncio keeps the very buffers")
@@ -83,7 +83,7 @@ def test_what_is_written_may_be_changed_afterwards(
     async def main() -> None:
         async with talking() as (transport, _, peer):
             small_buffers(transport, peer)
-            before = fill(transport) if with_backlog else 0
+            before = fill(transport) if with_unsent else 0
             data = bytearray(b"a" * size)
             transport.write(data)
             data[:] = b"b" * size
@@ -108,24 +108,24 @@ VIEWS = {
 
 
 @pytest.mark.parametrize("name", VIEWS)
-@pytest.mark.parametrize("with_backlog", [False, True])
-def test_anything_bytes_like_is_sent(run: Run, name: str, with_backlog: bool) -> None:
+@pytest.mark.parametrize("with_unsent", [False, True])
+def test_anything_bytes_like_is_sent(run: Run, name: str, with_unsent: bool) -> None:
     data: Any = VIEWS[name]
 
     async def main() -> None:
         async with talking() as (transport, _, peer):
             small_buffers(transport, peer)
-            before = fill(transport) if with_backlog else 0
+            before = fill(transport) if with_unsent else 0
             transport.write(data)
             assert (await receive(peer, before + 10))[before:] == b"0123456789"
 
     run(main())
 
 
-@pytest.mark.parametrize("with_backlog", [False, True])
+@pytest.mark.parametrize("with_unsent", [False, True])
 @pytest.mark.parametrize("lines", [0, 1, 2, 70_000])
 def test_a_view_that_is_not_contiguous_is_sent(
-    run: Run, with_backlog: bool, lines: int, request: pytest.FixtureRequest
+    run: Run, with_unsent: bool, lines: int, request: pytest.FixtureRequest
 ) -> None:
     if on_asyncio(request):
         pytest.skip("asyncio fails, or ends the connection")
@@ -134,7 +134,7 @@ def test_a_view_that_is_not_contiguous_is_sent(
     async def main() -> None:
         async with talking() as (transport, _, peer):
             small_buffers(transport, peer)
-            before = fill(transport) if with_backlog else 0
+            before = fill(transport) if with_unsent else 0
             if lines:
                 transport.writelines([gaps] * lines)
             else:
@@ -182,11 +182,11 @@ def test_a_buffer_is_the_caller_s_again_when_write_calls_back_or_has_raised(
             buffer.clear()
 
     async def main() -> None:
-        for with_backlog in (False, True):
+        for with_unsent in (False, True):
             buffer[:] = bytes(10 * MEBIBYTE)
             async with talking(Emptying) as (transport, _, _peer):
                 transport.set_write_buffer_limits(high=5 * MEBIBYTE)
-                if with_backlog:
+                if with_unsent:
                     fill(transport, MEBIBYTE)
                 transport.write(buffer)
                 assert not buffer
@@ -222,13 +222,13 @@ def test_nothing_may_be_written(run: Run) -> None:
 @pytest.mark.parametrize(
     ("count", "size"), [(5000, 1), (5000, 100), (3000, 3000), (65, 70_000), (3, MEBIBYTE)]
 )
-@pytest.mark.parametrize("with_backlog", [False, True])
-def test_many_parts(run: Run, count: int, size: int, with_backlog: bool) -> None:
+@pytest.mark.parametrize("with_unsent", [False, True])
+def test_many_parts(run: Run, count: int, size: int, with_unsent: bool) -> None:
     parts = [(b"%08d" % number * (size // 8 + 1))[:size] for number in range(count)]
 
     async def main() -> None:
         async with talking() as (transport, _, peer):
-            before = fill(transport, 100_000) if with_backlog else 0
+            before = fill(transport, 100_000) if with_unsent else 0
             transport.writelines(parts)
             transport.close()
             received = await asyncio.to_thread(receive_all, peer)
@@ -237,7 +237,7 @@ def test_many_parts(run: Run, count: int, size: int, with_backlog: bool) -> None
     run(main())
 
 
-def test_many_small_writes_while_there_is_a_backlog(run: Run) -> None:
+def test_many_small_writes_while_bytes_are_unsent(run: Run) -> None:
     async def main() -> None:
         async with talking() as (transport, _, peer):
             small_buffers(transport, peer)
@@ -357,7 +357,7 @@ class Refilling(Recorder):
 
 
 def test_what_resume_writing_writes_arrives(run: Run, request: pytest.FixtureRequest) -> None:
-    """The backlog is empty then, and what the socket does not take begins a new one."""
+    """The write buffer is empty then, and what the socket does not take begins a new one."""
 
     async def main() -> None:
         reports = collect_reports()
@@ -427,7 +427,7 @@ def test_ending_inside_flow_control(
 
 
 @kinds
-def test_write_eof_comes_after_the_backlog(run: Run, kind: str) -> None:
+def test_write_eof_comes_after_the_unsent_bytes(run: Run, kind: str) -> None:
     async def main() -> None:
         async with talking(lambda: Recorder(keep_open=True), kind) as (transport, protocol, peer):
             assert transport.can_write_eof()

@@ -236,7 +236,9 @@ def test_a_malformed_address_is_refused_at_the_call(address: Any) -> None:
     runtime.run(main())
 
 
-def test_a_malformed_address_in_the_backlog_is_reported_and_the_rest_sent(tmp_path: Path) -> None:
+def test_a_malformed_address_among_the_unsent_is_reported_and_the_rest_sent(
+    tmp_path: Path,
+) -> None:
     async def main() -> None:
         found = reports()
         path = str(tmp_path / "socket")

@@ -72,7 +72,7 @@ def test_a_client_that_never_reads_holds_up_itself_only() -> None:
         try:
             while True:
                 writer.write(b"x" * 65536)
-                held.append(writer._end.lower.unsent_size())
+                held.append(writer._adapter.lower.unsent_size())
                 await writer.drain()
         except ConnectionError:
             ended.append(True)

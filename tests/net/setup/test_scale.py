@@ -191,8 +191,8 @@ def test_a_slow_handler_holds_up_its_own_client_only() -> None:
                         quiet += 1
                     await runtime.sleep(0)
                 [reader] = sleepy
-                assert reader._end.unread.size <= 2 * 10_000 + 65536
-                assert sent > reader._end.unread.size
+                assert reader._adapter.unread.size <= 2 * 10_000 + 65536
+                assert sent > reader._adapter.unread.size
                 other, writer = await runtime.open_connection(*fast)
                 writer.write(b"served")
                 assert await other.readexactly(6) == b"served"

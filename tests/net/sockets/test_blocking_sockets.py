@@ -1,4 +1,4 @@
-"""``sock_*`` of a socket that is blocking, or has a time-out: the loop waits for no call of it."""
+"""``sock_*`` of a socket that is blocking, or has a timeout: the loop waits for no call of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TIMEOUTS = [None, 30.0]
 DATA = b"0123456789" * 200_000
 
 
-@pytest.fixture(params=TIMEOUTS, ids=["blocking", "with a time-out"])
+@pytest.fixture(params=TIMEOUTS, ids=["blocking", "with a timeout"])
 def timeout(request: pytest.FixtureRequest) -> float | None:
     found: float | None = request.param
     return found

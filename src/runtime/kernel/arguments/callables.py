@@ -35,7 +35,7 @@ def check_factory(factory: object) -> None:
         )
 
 
-def made_by(factory: Callable[[], P]) -> P:
+def make_protocol(factory: Callable[[], P]) -> P:
     """Return the protocol that ``factory`` makes.
 
     Raises AttributeError when it cannot be one, having no ``connection_made``.

@@ -46,7 +46,12 @@ def checked_wait(
     """
     others = bool(set(threading.enumerate()) - {threading.current_thread(), *own_threads})
     if timeout < 0 and deadlocks:
-        if loop.outside or not loop.poller.idle() or loop.signal_handlers or _handles_signals():
+        if (
+            loop.external_work
+            or not loop.poller.idle()
+            or loop.signal_handlers
+            or _handles_signals()
+        ):
             return timeout
         if not others and ordinary_tasks(loop):
             if not may_be_woken(loop):
@@ -80,7 +85,7 @@ def is_idle(
         all(map(_is_daemons, timers))
         and all(map(_watches_for_daemons, watchers))
         and all(map(_is_daemons, handlers))
-        and all(work.daemon for work in list(loop.outside))
+        and all(work.daemon for work in list(loop.external_work))
     ):
         return False
     others = set(threading.enumerate()) - {threading.current_thread(), *own_threads, *before}
@@ -92,7 +97,7 @@ def is_idle(
         or timers
         or len(watchers) > 1
         or handlers
-        or loop.outside
+        or loop.external_work
         or may_be_woken(loop, unknown_before)
     )
 

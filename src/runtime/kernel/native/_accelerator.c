@@ -213,16 +213,16 @@ static PyModuleDef accelerator_module = {
 PyMODINIT_FUNC
 PyInit__accelerator(void)
 {
-    PyObject *module, *room_type;
+    PyObject *module, *receive_target_type;
 
     if (accelerator_prepare_internet() < 0)
         return NULL;
     module = PyModule_Create(&accelerator_module);
     if (module == NULL)
         return NULL;
-    room_type = accelerator_make_receive_target_type();
-    if (room_type == NULL || PyModule_AddObject(module, "Room", room_type) < 0) {
-        Py_XDECREF(room_type);
+    receive_target_type = accelerator_make_receive_target_type();
+    if (receive_target_type == NULL || PyModule_AddObject(module, "ReceiveTarget", receive_target_type) < 0) {
+        Py_XDECREF(receive_target_type);
         Py_DECREF(module);
         return NULL;
     }

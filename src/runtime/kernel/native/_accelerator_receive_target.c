@@ -1,4 +1,4 @@
-/* Room for bytes that are to be received, a part of the accelerator: see accelerator.PythonRoom.
+/* Memory for bytes that are to be received, a part of the accelerator: see accelerator.PythonReceiveTarget.
  *
  * It is a bytes object that is written to before anybody sees it. take() hands it out, and refuses
  * while there is a view that could still be written to; so nobody sees it change.
@@ -9,37 +9,37 @@ typedef struct {
     PyObject_HEAD
     PyObject *bytes;
     Py_ssize_t exports;
-} Room;
+} ReceiveTarget;
 
 static PyObject *
-room_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+receive_target_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     Py_ssize_t size;
-    Room *room;
+    ReceiveTarget *target;
 
     if (kwargs != NULL && PyDict_GET_SIZE(kwargs) != 0) {
-        PyErr_SetString(PyExc_TypeError, "Room() takes no keyword arguments");
+        PyErr_SetString(PyExc_TypeError, "ReceiveTarget() takes no keyword arguments");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "n:Room", &size))
+    if (!PyArg_ParseTuple(args, "n:ReceiveTarget", &size))
         return NULL;
     if (size < 1) {
-        PyErr_Format(PyExc_ValueError, "Room() takes a size of at least 1 byte, not %zd", size);
+        PyErr_Format(PyExc_ValueError, "ReceiveTarget() takes a size of at least 1 byte, not %zd", size);
         return NULL;
     }
-    room = (Room *)type->tp_alloc(type, 0);
-    if (room == NULL)
+    target = (ReceiveTarget *)type->tp_alloc(type, 0);
+    if (target == NULL)
         return NULL;
-    room->bytes = PyBytes_FromStringAndSize(NULL, size);
-    if (room->bytes == NULL) {
-        Py_DECREF(room);
+    target->bytes = PyBytes_FromStringAndSize(NULL, size);
+    if (target->bytes == NULL) {
+        Py_DECREF(target);
         return NULL;
     }
-    return (PyObject *)room;
+    return (PyObject *)target;
 }
 
 static void
-room_dealloc(Room *self)
+receive_target_dealloc(ReceiveTarget *self)
 {
     PyTypeObject *type = Py_TYPE(self);
 
@@ -49,18 +49,18 @@ room_dealloc(Room *self)
 }
 
 static int
-room_is_taken(Room *self)
+receive_target_is_taken(ReceiveTarget *self)
 {
     if (self->bytes != NULL)
         return 0;
-    PyErr_SetString(PyExc_ValueError, "the bytes of this room were taken");
+    PyErr_SetString(PyExc_ValueError, "the bytes of this target were taken");
     return 1;
 }
 
 static int
-room_getbuffer(Room *self, Py_buffer *view, int flags)
+receive_target_getbuffer(ReceiveTarget *self, Py_buffer *view, int flags)
 {
-    if (room_is_taken(self)) {
+    if (receive_target_is_taken(self)) {
         view->obj = NULL;
         return -1;
     }
@@ -72,13 +72,13 @@ room_getbuffer(Room *self, Py_buffer *view, int flags)
 }
 
 static void
-room_releasebuffer(Room *self, Py_buffer *Py_UNUSED(view))
+receive_target_releasebuffer(ReceiveTarget *self, Py_buffer *Py_UNUSED(view))
 {
     self->exports--;
 }
 
 static PyObject *
-room_view(Room *self, PyObject *args)
+receive_target_view(ReceiveTarget *self, PyObject *args)
 {
     PyObject *whole, *part;
     Py_ssize_t start, stop;
@@ -94,12 +94,12 @@ room_view(Room *self, PyObject *args)
 }
 
 static PyObject *
-room_take(Room *self, PyObject *argument)
+receive_target_take(ReceiveTarget *self, PyObject *argument)
 {
     Py_ssize_t size = PyLong_AsSsize_t(argument);
     PyObject *bytes;
 
-    if ((size == -1 && PyErr_Occurred()) || room_is_taken(self))
+    if ((size == -1 && PyErr_Occurred()) || receive_target_is_taken(self))
         return NULL;
     if (size < 0 || size > PyBytes_GET_SIZE(self->bytes)) {
         PyErr_Format(PyExc_ValueError, "take() takes 0 to %zd bytes, not %zd",
@@ -107,7 +107,7 @@ room_take(Room *self, PyObject *argument)
         return NULL;
     }
     if (self->exports) {
-        PyErr_SetString(PyExc_BufferError, "a view of this room is still in use");
+        PyErr_SetString(PyExc_BufferError, "a view of this target is still in use");
         return NULL;
     }
     bytes = self->bytes;
@@ -117,24 +117,24 @@ room_take(Room *self, PyObject *argument)
     return bytes;
 }
 
-static PyMethodDef room_methods[] = {
-    {"view", (PyCFunction)room_view, METH_VARARGS, "See accelerator.PythonRoom.view."},
-    {"take", (PyCFunction)room_take, METH_O, "See accelerator.PythonRoom.take."},
+static PyMethodDef receive_target_methods[] = {
+    {"view", (PyCFunction)receive_target_view, METH_VARARGS, "See accelerator.PythonReceiveTarget.view."},
+    {"take", (PyCFunction)receive_target_take, METH_O, "See accelerator.PythonReceiveTarget.take."},
     {NULL, NULL, 0, NULL}};
 
-static PyType_Slot room_slots[] = {{Py_tp_new, room_new},
-                                   {Py_tp_dealloc, room_dealloc},
-                                   {Py_tp_methods, room_methods},
-                                   {Py_bf_getbuffer, room_getbuffer},
-                                   {Py_bf_releasebuffer, room_releasebuffer},
-                                   {Py_tp_doc, "See accelerator.PythonRoom."},
+static PyType_Slot receive_target_slots[] = {{Py_tp_new, receive_target_new},
+                                   {Py_tp_dealloc, receive_target_dealloc},
+                                   {Py_tp_methods, receive_target_methods},
+                                   {Py_bf_getbuffer, receive_target_getbuffer},
+                                   {Py_bf_releasebuffer, receive_target_releasebuffer},
+                                   {Py_tp_doc, "See accelerator.PythonReceiveTarget."},
                                    {0, NULL}};
 
-static PyType_Spec room_spec = {"runtime.kernel.native._accelerator.Room", sizeof(Room), 0, Py_TPFLAGS_DEFAULT,
-                                room_slots};
+static PyType_Spec receive_target_spec = {"runtime.kernel.native._accelerator.ReceiveTarget", sizeof(ReceiveTarget), 0, Py_TPFLAGS_DEFAULT,
+                                receive_target_slots};
 
 PyObject *
 accelerator_make_receive_target_type(void)
 {
-    return PyType_FromSpec(&room_spec);
+    return PyType_FromSpec(&receive_target_spec);
 }

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
 
+from runtime.kernel.arguments.buffers import Buffer
 from runtime.kernel.native.installation import REINSTALL
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ RECEIVE_SIZE: Final = 64 * 1024
 
 LARGE_RECEIVE_SIZE: Final = 256 * 1024
 """The most bytes that one ``recv_large`` returns: more would keep others waiting."""
-
-Data = bytes | bytearray | memoryview
 
 Wait = Callable[[float], list[tuple[int, int]]]
 """Waits up to so many seconds (negative: no limit) and gives (descriptor, epoll mask) pairs."""
@@ -90,7 +89,7 @@ def python_recv_some(fd: int, size: int) -> bytes | None:
         return None
 
 
-def python_send(fd: int, data: Data) -> int:
+def python_send(fd: int, data: Buffer) -> int:
     """Send what a non-blocking socket takes at once, and return how many bytes that was.
 
     Returns 0 when it takes none now. Raises OSError for anything else.
@@ -106,7 +105,7 @@ def python_read(fd: int) -> bytes | None:
     return python_recv(fd)
 
 
-def python_write(fd: int, data: Data) -> int:
+def python_write(fd: int, data: Buffer) -> int:
     """As ``python_send``, to any descriptor that does not block: a pipe, a terminal."""
     return python_send(fd, data)
 
@@ -123,7 +122,7 @@ def python_recvfrom(sock: socket.socket) -> tuple[bytes, Any] | None:
         return None
 
 
-def python_sendto(sock: socket.socket, data: Data, address: Any) -> int:
+def python_sendto(sock: socket.socket, data: Buffer, address: Any) -> int:
     """Send a datagram on a non-blocking socket, a connected one when ``address`` is None.
 
     Returns 1, or 0 when the socket takes it not now. Raises OSError for anything else, also when
@@ -140,8 +139,8 @@ def python_sendto(sock: socket.socket, data: Data, address: Any) -> int:
     return 1
 
 
-class PythonRoom:
-    """Room for ``size`` bytes that are to be received, which then become one bytes object.
+class PythonReceiveTarget:
+    """Memory for ``size`` bytes that are to be received, which then become one bytes object.
 
     The accelerator's copies nothing: what is written to its views is the object that ``take``
     gives.
@@ -155,13 +154,13 @@ class PythonRoom:
     def view(self, start: int, stop: int) -> memoryview:
         """Return a writable view of the bytes from ``start`` up to ``stop``."""
         if self._data is None:
-            raise ValueError("the bytes of this room were taken")
+            raise ValueError("the bytes of this target were taken")
         return memoryview(self._data)[start:stop]
 
     def take(self, size: int) -> bytes:
         """Return the first ``size`` bytes, once. No view may be left: BufferError."""
         if self._data is None:
-            raise ValueError("the bytes of this room were taken")
+            raise ValueError("the bytes of this target were taken")
         data = self._data
         data += b"\0"  # Refused while there is a view.
         self._data = None
@@ -221,13 +220,13 @@ if TYPE_CHECKING or os.environ.get("RUNTIME_NO_ACCELERATOR"):
     recv_large: Callable[[int], bytes | None] = python_recv_large
     read: Callable[[int], bytes | None] = python_read
     recv_some: Callable[[int, int], bytes | None] = python_recv_some
-    send: Callable[[int, Data], int] = python_send
-    write: Callable[[int, Data], int] = python_write
+    send: Callable[[int, Buffer], int] = python_send
+    write: Callable[[int, Buffer], int] = python_write
     recvfrom: Callable[[socket.socket], tuple[bytes, Any] | None] = python_recvfrom
-    sendto: Callable[[socket.socket, Data, Any], int] = python_sendto
+    sendto: Callable[[socket.socket, Buffer, Any], int] = python_sendto
     epoll_wait: Callable[[int], Wait] = python_epoll_wait
     epoll_modify: Callable[[select.epoll], Modify] = python_epoll_modify
-    Room = PythonRoom
+    ReceiveTarget = PythonReceiveTarget
 else:
     try:
         # This form of the statement tells a module that is not there from one that is broken.
@@ -252,7 +251,7 @@ else:
         sendto = python_sendto
         epoll_wait = python_epoll_wait
         epoll_modify = python_epoll_modify
-        Room = PythonRoom
+        ReceiveTarget = PythonReceiveTarget
     else:
         has_accelerator = True
         step = _accelerator.step
@@ -265,7 +264,7 @@ else:
         write = _accelerator.write
         recvfrom = _accelerator.recvfrom
         sendto = _accelerator.sendto
-        Room = _accelerator.Room
+        ReceiveTarget = _accelerator.ReceiveTarget
         accept = getattr(_accelerator, "accept", None)
         # Only where the system has epoll.
         epoll_wait = getattr(_accelerator, "epoll_wait", python_epoll_wait)

@@ -12,7 +12,7 @@ import concurrent.futures
 import functools
 from typing import Any
 
-from runtime.kernel.daemons import OutsideWork
+from runtime.kernel.daemons import ExternalWork
 from runtime.kernel.failure import Failure
 from runtime.kernel.future import FutureCore
 from runtime.kernel.public_types import Future
@@ -20,7 +20,7 @@ from runtime.kernel.scheduler import Scheduler
 
 
 def follow_concurrent(
-    future: concurrent.futures.Future[Any], loop: Scheduler, work: OutsideWork | None = None
+    future: concurrent.futures.Future[Any], loop: Scheduler, work: ExternalWork | None = None
 ) -> Future[Any]:
     """Return a future of ``loop`` that follows ``future``; cancelling either cancels the other.
 
@@ -80,14 +80,14 @@ class FollowingFuture(Future[Any]):
         self,
         theirs: concurrent.futures.Future[Any],
         loop: Scheduler,
-        work: OutsideWork | None,
+        work: ExternalWork | None,
     ) -> None:
         super().__init__(loop=loop)
         # None once the loop was told of its end.
         self._theirs: concurrent.futures.Future[Any] | None = theirs
         self._work = work
         if work is not None:
-            loop.outside.add(work)
+            loop.external_work.add(work)
 
     def cancel(self, msg: Any = None) -> bool:
         """Cancel the future, and what it follows.
@@ -125,7 +125,7 @@ class FollowingFuture(Future[Any]):
     def _finish(self, theirs: concurrent.futures.Future[Any]) -> None:
         self._theirs = None
         if self._work is not None:
-            self.get_loop().outside.discard(self._work)
+            self.get_loop().external_work.discard(self._work)
         if self.done():
             return
         # Each question takes a lock: whether it was cancelled is told by the first.

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from runtime.kernel.daemons import OutsideWork
+from runtime.kernel.daemons import ExternalWork
 from runtime.kernel.public_types import Future
 from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.threads.concurrent_futures import follow_concurrent
@@ -106,8 +106,8 @@ def begin_shutdown(
         _leave_to_themselves(executors)
         return None
     done: Future[Any] = Future(loop=loop)
-    work = OutsideWork()
-    loop.outside.add(work)
+    work = ExternalWork()
+    loop.external_work.add(work)
 
     def wait() -> None:
         try:
@@ -122,7 +122,7 @@ def begin_shutdown(
         thread.start()
     except RuntimeError:
         # Python 3.12 and later refuse; or the system has no more threads to give.
-        loop.outside.discard(work)
+        loop.external_work.discard(work)
         _leave_to_themselves(executors)
         return None
     return thread, done
@@ -133,8 +133,8 @@ def _leave_to_themselves(executors: Iterable[concurrent.futures.ThreadPoolExecut
         executor.shutdown(wait=False)
 
 
-def _finish(loop: Scheduler, work: OutsideWork, done: Future[Any]) -> None:
-    loop.outside.discard(work)
+def _finish(loop: Scheduler, work: ExternalWork, done: Future[Any]) -> None:
+    loop.external_work.discard(work)
     if not done.done():
         done.set_result(None)
 
@@ -146,4 +146,4 @@ def submit(
     args: tuple[Any, ...],
 ) -> Future[Any]:
     """Call ``func(*args)`` in ``executor``; return a future of ``loop`` for its result."""
-    return follow_concurrent(executor.submit(func, *args), loop, OutsideWork())
+    return follow_concurrent(executor.submit(func, *args), loop, ExternalWork())

@@ -9,7 +9,7 @@ from runtime.kernel.public_types import Future
 from runtime.net.connection.layers import Top, copied
 
 
-async def established(
+async def wait_connected(
     loop: LoopCore,
     top: Top,
     start: Callable[[], object],

@@ -1,10 +1,10 @@
-"""The two faces that the parts of a connection show each other.
+"""The two interfaces between the layers of a connection.
 
 A connection is a stack. Each part talks to the next one down through ``Lower``, and is told what
 happens through ``Upper``::
 
     a user's protocol                 the streams                       Upper only: the top
-      ProtocolEnd                     StreamEnd
+      ProtocolAdapter                 StreamAdapter
          |  ^                            |  ^
          v  |                            v  |
                     [ TLSLayer ]  any number, usually none              both
@@ -13,8 +13,8 @@ happens through ``Upper``::
                     StreamSocket                                        Lower only: the bottom
 
 What an ``Upper`` is told, in this order: ``connected`` once; ``received`` and, between them,
-``hold_writing`` and ``resume_writing`` in turns; ``ended`` at most once; ``lost`` once, and nothing
-after it.
+``pause_writing`` and ``resume_writing`` in turns; ``ended`` at most once; ``lost`` once, and
+nothing after it.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from runtime.kernel.native.mypyc import trait
 class Upper:
     """What is told of the events of a connection."""
 
-    __slots__ = ("minds_truncation", "takes_large", "wants_buffer")
+    __slots__ = ("truncation_is_error", "uses_large_reads", "wants_buffer")
 
     def __init__(self) -> None:
         # Whether an end that TLS did not announce is a failure: ``lost`` is then told of it.
-        self.minds_truncation = True
-        # Set by ``take_large``.
-        self.takes_large = False
+        self.truncation_is_error = True
+        # Set by ``use_large_reads``.
+        self.uses_large_reads = False
         # Whether the bottom may receive straight into what ``get_buffer`` gives.
         self.wants_buffer = False
 
-    def take_large(self) -> None:
+    def use_large_reads(self) -> None:
         """Have as much received at once as others can wait for."""
-        self.takes_large = True
+        self.uses_large_reads = True
         if not accelerator.has_accelerator:
             have_large_blocks_kept()  # The fallback allocates such a block for each receive.
 
@@ -77,7 +77,7 @@ class Upper:
         """Take note that the connection is closed: because of ``error``, or in good order."""
         raise NotImplementedError
 
-    def hold_writing(self) -> None:
+    def pause_writing(self) -> None:
         """Take note that more is unsent than the high-water mark."""
 
     def resume_writing(self) -> None:
@@ -87,12 +87,12 @@ class Upper:
 class Top(Upper):
     """The upper part that no other stands on. It passes two of the events on."""
 
-    __slots__ = ("_drain_waiters", "_on_connected", "_on_lost", "error", "held")
+    __slots__ = ("_drain_waiters", "_on_connected", "_on_lost", "error", "writing_paused")
 
     def __init__(self) -> None:
         Upper.__init__(self)
         # Whether writers are to wait, and those that do.
-        self.held = False
+        self.writing_paused = False
         self._drain_waiters: list[FutureCore] | None = None
         self._on_connected: Callable[[], object] | None = None
         self._on_lost: Callable[[Top], object] | None = None

@@ -36,7 +36,7 @@ def discard(connection: ssl.SSLObject) -> bool:
     return True
 
 
-def say_goodbye(connection: ssl.SSLObject) -> None:
+def send_close_notify(connection: ssl.SSLObject) -> None:
     """Make the close_notify, which is to be sent. Nothing that has come may be unread."""
     try:
         connection.unwrap()

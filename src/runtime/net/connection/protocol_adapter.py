@@ -29,14 +29,14 @@ _run_in: Final = Context.run
 _call: Final[Callable[[Context, str, object, object], Any]] = accelerator.call
 
 
-class ProtocolEnd(Top):
+class ProtocolAdapter(Top):
     """Tells ``protocol`` of one connection, which it knows by its ``transport``."""
 
     __slots__ = (
         "_context",
         "_is_made",
         "_loop",
-        "keeps_half_open",
+        "allow_half_open",
         "lower",
         "protocol",
         "transport",
@@ -46,15 +46,15 @@ class ProtocolEnd(Top):
         Top.__init__(self)
         # It is told by the eof_received that does not come. With an error in connection_lost,
         # asyncio's StreamReader would raise it before what it holds was read.
-        self.minds_truncation = False
-        self.take_large()
+        self.truncation_is_error = False
+        self.use_large_reads()
         # Every event needs these two: they lie side by side.
         self._context = context
         self.protocol: Any = None
         self._loop = loop
         self._is_made = False
         # Whether the connection may go on in one direction when the peer has ended the other.
-        self.keeps_half_open = True
+        self.allow_half_open = True
         self.lower: Lower | None = None
         self.transport: Any = None
         self.set_protocol(protocol)
@@ -163,10 +163,10 @@ class ProtocolEnd(Top):
         except BaseException as error:
             self._failed(error, "eof_received")
             return True  # It is closed already.
-        return bool(keep_open) and self.keeps_half_open
+        return bool(keep_open) and self.allow_half_open
 
-    def hold_writing(self) -> None:
-        self.held = True
+    def pause_writing(self) -> None:
+        self.writing_paused = True
         # Called by whoever writes, usually the protocol itself, which is in its context already.
         try:
             self.protocol.pause_writing()
@@ -176,7 +176,7 @@ class ProtocolEnd(Top):
             self._report(error, "protocol.pause_writing() failed")
 
     def resume_writing(self) -> None:
-        self.held = False
+        self.writing_paused = False
         if self._drain_waiters is not None:
             self.wake_drainers(None)
         try:

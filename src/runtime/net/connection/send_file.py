@@ -39,25 +39,25 @@ async def send_file_through(
         if lower.is_closing():
             raise _closed_meanwhile()
         lower.write(part)
-        if top.held:
+        if top.writing_paused:
             await top.drained(loop)
 
     return await send_by_reading(loop, send, file, offset, count)
 
 
 async def _send_natively(lower: StreamSocket, file: Any, offset: int, count: int | None) -> int:
-    async def room() -> None:
+    async def wait_writable() -> None:
         await lower.writable()
         if lower.is_closed():
             raise _closed_meanwhile()
 
-    lower.lend()
+    lower.begin_sendfile()
     try:
         while lower.unsent:
-            await room()
-        return await send_file(lower.fd, file, offset, count, room)
+            await wait_writable()
+        return await send_file(lower.fd, file, offset, count, wait_writable)
     finally:
-        lower.take_back()
+        lower.end_sendfile()
 
 
 def _closed_meanwhile() -> ConnectionError:

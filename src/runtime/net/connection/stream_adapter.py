@@ -16,7 +16,7 @@ many reads, or writes, in one turn the next one lets the others run first.
 Invariants: while there is room, nothing is unread elsewhere; it is given up, and what it holds is
 unread again, before a reader goes on.
 
-``StreamEnd`` is compiled where a compiler was found. The streams that users hold are thin, and
+``StreamAdapter`` is compiled where a compiler was found. The streams that users hold are thin, and
 interpreted: ``runtime.net.connection.streams``.
 """
 
@@ -44,7 +44,7 @@ _SHARE: Final = 128
 """Reads, and writes, after which it is looked whether they were all in one turn of the loop."""
 
 
-class StreamEnd(Top):
+class StreamAdapter(Top):
     """What a reader and a writer share. ``limit`` is the reader's limit, in bytes.
 
     ``server_side``: whether a server accepted the connection.
@@ -56,10 +56,10 @@ class StreamEnd(Top):
         "_lower",
         "_paused",
         "_reader",
-        "_room",
-        "_room_filled",
         "_taken",
         "_taken_in",
+        "_target",
+        "_target_filled",
         "_wanted",
         "_written",
         "_written_in",
@@ -88,8 +88,8 @@ class StreamEnd(Top):
         self._wanted = 0
         self._reader: FutureCore | None = None
         # Where ``_wanted`` bytes are being received, and how many have been.
-        self._room: Any = None
-        self._room_filled = 0
+        self._target: Any = None
+        self._target_filled = 0
         self.eof = False
         # Reads since that was last looked at, and the turn of the loop in which it was.
         self._taken = 0
@@ -110,7 +110,7 @@ class StreamEnd(Top):
         assert lower is not None
         return lower
 
-    def stand_on(self, lower: Lower) -> None:
+    def set_lower(self, lower: Lower) -> None:
         """Use ``lower``, which is being read from, from now on."""
         self._lower = lower
         self.stopped = False
@@ -125,7 +125,7 @@ class StreamEnd(Top):
         received.append(data)
         if received.size < self._wanted and self._reader_waits():
             if _ROOM_LEAST <= self._wanted <= _ROOM_MOST:
-                self._make_room()
+                self._make_target()
             return
         if received.size > 2 * self._limit and not self._paused and self._lower is not None:
             asked_for = self._wanted if self._reader_waits() else 0
@@ -134,43 +134,43 @@ class StreamEnd(Top):
                 self._lower.pause_reading()
         self._wake_reader()
 
-    def _make_room(self) -> None:
+    def _make_target(self) -> None:
         have_large_blocks_kept()
         try:
-            room = accelerator.Room(self._wanted)
+            target = accelerator.ReceiveTarget(self._wanted)
         except MemoryError:
             return  # There may still be as much in parts.
         filled = self.unread.size
-        room.view(0, filled)[:] = self.unread.take_all()
-        self._room = room
-        self._room_filled = filled
+        target.view(0, filled)[:] = self.unread.take_all()
+        self._target = target
+        self._target_filled = filled
         self.wants_buffer = True
 
     def get_buffer(self) -> Any:
-        filled = self._room_filled
-        return self._room.view(filled, min(self._wanted, filled + accelerator.LARGE_RECEIVE_SIZE))
+        filled = self._target_filled
+        return self._target.view(filled, min(self._wanted, filled + accelerator.LARGE_RECEIVE_SIZE))
 
     def buffer_updated(self, size: int) -> None:
-        self._room_filled += size
-        if self._room_filled == self._wanted or not self._reader_waits():
+        self._target_filled += size
+        if self._target_filled == self._wanted or not self._reader_waits():
             self._wake_reader()
 
     def refused_buffer(self, error: Exception) -> None:
         raise error  # It has the room's own, which nobody has reason to refuse.
 
-    def give_room_up(self) -> None:
+    def give_up_target(self) -> None:
         """Have what was received so far unread, for whoever reads next."""
-        room = self._room
-        if room is None:
+        target = self._target
+        if target is None:
             return
         self.wants_buffer = False
-        self._room = None
-        filled = self._room_filled
+        self._target = None
+        filled = self._target_filled
         try:
-            received = room.take(filled)
+            received = target.take(filled)
         except BufferError:
             # Something still has a view of the room, and could change the bytes through it.
-            received = bytes(room.view(0, filled))
+            received = bytes(target.view(0, filled))
         self.unread.append(received)
 
     def ended(self) -> bool:
@@ -178,12 +178,12 @@ class StreamEnd(Top):
         self._wake_reader()
         return True
 
-    def hold_writing(self) -> None:
-        self.held = True
+    def pause_writing(self) -> None:
+        self.writing_paused = True
         self.must_wait = True
 
     def resume_writing(self) -> None:
-        self.held = False
+        self.writing_paused = False
         self.must_wait = self.is_lost
         if self._drain_waiters is not None:
             self.wake_drainers(None)
@@ -212,8 +212,8 @@ class StreamEnd(Top):
 
     def _wake_reader(self) -> None:
         try:
-            if self._room is not None:
-                self.give_room_up()
+            if self._target is not None:
+                self.give_up_target()
         finally:
             self._wanted = 0
             reader = self._reader
@@ -237,7 +237,7 @@ class StreamEnd(Top):
         else:
             if not rearm_future(reader):
                 reader = self._reader = self._loop.create_future()
-            if self._room is not None:
+            if self._target is not None:
                 # The one before was cancelled: what it left is there already.
                 self._wake_reader()
                 return reader
@@ -381,7 +381,7 @@ class StreamEnd(Top):
 
     def others_have_run(self) -> None:
         """Take note that ``drain`` has let the others run."""
-        self.must_wait = self.held or self.is_lost
+        self.must_wait = self.writing_paused or self.is_lost
 
     # -- Ending ------------------------------------------------------------------------------------
 

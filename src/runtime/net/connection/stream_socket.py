@@ -15,9 +15,9 @@ it is watched, the poller tells as soon as the loop has to do with the new one; 
 before it is closed, the file behind the number is looked at.
 
 Invariants: it watches for reading exactly while OPEN for reading, and for writing exactly while
-something is unsent; ``unsent`` is the size of the backlog; CLOSED means that the descriptor was
-given back and the upper part told. What it fails with is stripped of its traceback: the frames of
-this module tell nothing, and would make a circle with whoever keeps the error.
+something is unsent; ``unsent`` is the size of the write buffer; CLOSED means that the descriptor
+was given back and the upper part told. Its errors are stripped of their tracebacks: the frames of
+this module tell nothing, and would make a reference cycle with whoever keeps the error.
 """
 
 from __future__ import annotations
@@ -59,12 +59,10 @@ class StreamSocket(Watcher, Lower):
     """One connected, non-blocking stream socket, which it owns from now on."""
 
     __slots__ = (
-        "_backlog",
         "_by_methods",
         "_eof_sent",
         "_eof_wanted",
         "_file",
-        "_guarded",
         "_held",
         "_high_water",
         "_input_ended",
@@ -74,10 +72,12 @@ class StreamSocket(Watcher, Lower):
         "_peername",
         "_reading",
         "_refusal",
+        "_shared",
         "_sock",
         "_sockname",
         "_upper",
         "_writable_waiter",
+        "_write_buffer",
         "_writes_lost",
         "closing",
         "unsent",
@@ -98,15 +98,15 @@ class StreamSocket(Watcher, Lower):
         self._refusal: str | None = None
         # What the socket did not take, and its size.
         self.unsent = 0
-        self._backlog: deque[Any] | None = None
+        self._write_buffer: deque[Any] | None = None
         # Somebody else may close the socket object when it was given to us: look before each use.
-        self._guarded = False
+        self._shared = False
         # Whether it is received and sent through the methods of the socket, which is a subclass's.
         self._by_methods = False
         self.closing = False
         self._reading = False
         self._input_ended = False
-        # Whether the upper part was told of the backlog.
+        # Whether the upper part was told to pause.
         self._held = False
         self._eof_wanted = False
         self._eof_sent = False
@@ -124,7 +124,7 @@ class StreamSocket(Watcher, Lower):
         if type(sock) is not socket.socket:
             # As one that others have, so that those of our own need not ask at each event.
             self._by_methods = True
-            self.guard()
+            self.mark_shared()
 
     def set_upper(self, upper: Upper) -> None:
         self._upper = upper
@@ -142,10 +142,10 @@ class StreamSocket(Watcher, Lower):
         if not self.closing:
             self._watch()
 
-    def guard(self) -> None:
+    def mark_shared(self) -> None:
         """Expect that others, who have the socket object, may close it under us."""
         self._learn_sockname()
-        self._guarded = True
+        self._shared = True
         self._file = file_of(self.fd)
         note_use(self._loop, self._object)
 
@@ -153,13 +153,13 @@ class StreamSocket(Watcher, Lower):
 
     def on_readable(self) -> None:
         upper = self._upper
-        if upper is None or (self._guarded and not self._may_receive(upper)):
+        if upper is None or (self._shared and not self._may_receive(upper)):
             return
         if upper.wants_buffer:
             self._receive_into(upper)
             return
         try:
-            data = _recv_large(self.fd) if upper.takes_large else _recv(self.fd)
+            data = _recv_large(self.fd) if upper.uses_large_reads else _recv(self.fd)
         except OSError as error:
             self.fail(error.with_traceback(None))
             return
@@ -182,7 +182,9 @@ class StreamSocket(Watcher, Lower):
         assert sock is not None
         try:
             data = sock.recv(
-                accelerator.LARGE_RECEIVE_SIZE if upper.takes_large else accelerator.RECEIVE_SIZE
+                accelerator.LARGE_RECEIVE_SIZE
+                if upper.uses_large_reads
+                else accelerator.RECEIVE_SIZE
             )
         except (BlockingIOError, InterruptedError):
             return
@@ -240,7 +242,7 @@ class StreamSocket(Watcher, Lower):
             events = READ
         if self.unsent or self._writable_waiter is not None:
             events |= WRITE
-        if events and not self.events and self._guarded and not self._still_ours():
+        if events and not self.events and self._shared and not self._still_ours():
             return
         try:
             self._loop.poller.watch(self, events)
@@ -273,7 +275,7 @@ class StreamSocket(Watcher, Lower):
         if size == 0:
             return
         try:
-            if not self._guarded:
+            if not self._shared:
                 sent = _send(self.fd, data)
             elif self._still_ours():
                 sent = self._send_by_method(data) if self._by_methods else _send(self.fd, data)
@@ -308,7 +310,7 @@ class StreamSocket(Watcher, Lower):
         if sock is None or self.unsent or self._refusal is not None or in_one:
             self.write(parts[0] if len(parts) == 1 else joined(parts))
             return
-        if self._guarded and not self._still_ours():
+        if self._shared and not self._still_ours():
             return
         try:
             sent = sock.sendmsg(parts[:_IOV_MAX])
@@ -336,16 +338,16 @@ class StreamSocket(Watcher, Lower):
     def _keep(self, data: Any) -> None:
         if data:
             self.unsent += len(data)
-            if self._backlog is None:
-                self._backlog = deque()
-            keep(self._backlog, data)
+            if self._write_buffer is None:
+                self._write_buffer = deque()
+            keep(self._write_buffer, data)
 
     def _hold(self) -> None:
         if self.unsent > self._high_water and not self._held:
             self._held = True
             upper = self._upper
             if upper is not None:
-                upper.hold_writing()
+                upper.pause_writing()
 
     def _count_lost_write(self) -> None:
         self._writes_lost += 1
@@ -353,26 +355,26 @@ class StreamSocket(Watcher, Lower):
 
     def on_writable(self) -> None:
         sock = self._sock
-        backlog = self._backlog
-        if sock is None or (self._guarded and not self._still_ours()):
+        buffer = self._write_buffer
+        if sock is None or (self._shared and not self._still_ours()):
             return
-        if not backlog:
+        if not buffer:
             self._finish_sending()
             return
         try:
             if self._by_methods:
-                sent = self._send_by_method(backlog[0])
-            elif len(backlog) == 1:
-                sent = _send(self.fd, backlog[0])
+                sent = self._send_by_method(buffer[0])
+            elif len(buffer) == 1:
+                sent = _send(self.fd, buffer[0])
             else:
-                sent = sock.sendmsg(next_chunks(backlog))
+                sent = sock.sendmsg(next_chunks(buffer))
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self.fail(error.with_traceback(None))
             return
         self.unsent -= sent
-        drop_sent(backlog, sent)
+        drop_sent(buffer, sent)
         upper = self._upper
         if self._held and self.unsent <= self._low_water:
             self._held = False
@@ -385,7 +387,7 @@ class StreamSocket(Watcher, Lower):
 
     def _finish_sending(self) -> None:
         """Do what had to wait until everything was sent."""
-        self._backlog = None
+        self._write_buffer = None
         if self.closing:
             self._close(None)
             return
@@ -411,13 +413,13 @@ class StreamSocket(Watcher, Lower):
             if not waiter.done():
                 finish_future(waiter, None)
 
-    def lend(self) -> None:
-        """Let somebody else send through the descriptor, and nobody here, until ``take_back``."""
+    def begin_sendfile(self) -> None:
+        """Leave the descriptor to ``sendfile``, and refuse to write, until ``end_sendfile``."""
         if self._refusal is not None:
             raise RuntimeError(self._refusal)
         self._refusal = "unable to write; sendfile is in progress"
 
-    def take_back(self) -> None:
+    def end_sendfile(self) -> None:
         """Send again."""
         self._refusal = _AFTER_EOF if self._eof_wanted else None
         if self._eof_wanted and not self.unsent:
@@ -510,7 +512,7 @@ class StreamSocket(Watcher, Lower):
         self._upper = None
         self.closing = True
         self._reading = False
-        self._backlog = None
+        self._write_buffer = None
         self.unsent = 0
         try:
             self._wake_writable()
@@ -544,7 +546,7 @@ class StreamSocket(Watcher, Lower):
         if name == "socket":
             # Whoever gets it may close it.
             if self._sock is not None:
-                self.guard()
+                self.mark_shared()
             return self._object
         if name == "transport_socket":
             self._learn_sockname()

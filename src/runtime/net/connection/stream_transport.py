@@ -12,10 +12,10 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
+from runtime.kernel.arguments.buffers import Buffer
 from runtime.kernel.arguments.refusals import Uncopyable
 from runtime.kernel.arguments.sizes import Size
-from runtime.net.connection.stream_adapter import StreamEnd
-from runtime.net.sockets.operations import Buffer
+from runtime.net.connection.stream_adapter import StreamAdapter
 
 
 class StreamTransport(Uncopyable, asyncio.Transport):
@@ -25,11 +25,11 @@ class StreamTransport(Uncopyable, asyncio.Transport):
     this is the transport of the encrypted connection.
     """
 
-    __slots__ = ("__weakref__", "_guard", "end")
+    __slots__ = ("__weakref__", "_guard", "adapter")
 
-    def __init__(self, end: StreamEnd, guard: object) -> None:
+    def __init__(self, adapter: StreamAdapter, guard: object) -> None:
         super().__init__()
-        self.end = end
+        self.adapter = adapter
         # Whoever holds the transport has not dropped the connection.
         self._guard = guard
 
@@ -37,39 +37,39 @@ class StreamTransport(Uncopyable, asyncio.Transport):
 
     def write(self, data: Buffer) -> None:
         """Send ``data``, as ``writer.write()`` does."""
-        self.end.write(data)
+        self.adapter.write(data)
 
     def writelines(self, list_of_data: Iterable[Buffer]) -> None:
         """Send several bytes-like objects, in order, in as few system calls as it takes."""
         parts = list(list_of_data)
         if parts:
-            self.end.lower.write_many(parts)
+            self.adapter.lower.write_many(parts)
 
     def write_eof(self) -> None:
         """Announce the end to the peer once everything written was sent; receiving goes on.
 
         Raises NotImplementedError where ``can_write_eof()`` is False.
         """
-        self.end.lower.write_eof()
+        self.adapter.lower.write_eof()
 
     def can_write_eof(self) -> bool:
         """Return whether one direction can be ended alone: with TCP it can, with TLS it cannot."""
-        return self.end.lower.can_write_eof()
+        return self.adapter.lower.can_write_eof()
 
     def set_write_buffer_limits(self, high: Size | None = None, low: Size | None = None) -> None:
         """Set the unsent bytes above which ``drain()`` waits, and those at which it goes on.
 
         Defaults: 64 KiB and a quarter. Raises ValueError unless ``high >= low >= 0``.
         """
-        self.end.lower.set_water_marks(high, low)
+        self.adapter.lower.set_water_marks(high, low)
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         """Return the low and the high mark, in bytes."""
-        return self.end.lower.water_marks()
+        return self.adapter.lower.water_marks()
 
     def get_write_buffer_size(self) -> int:
         """Return how many bytes were written and not sent yet."""
-        return self.end.lower.unsent_size()
+        return self.adapter.lower.unsent_size()
 
     # -- Reading -----------------------------------------------------------------------------------
 
@@ -78,35 +78,35 @@ class StreamTransport(Uncopyable, asyncio.Transport):
 
         Calling it twice is fine. ``writer.start_tls()`` ends it.
         """
-        self.end.pause_reading()
+        self.adapter.pause_reading()
 
     def resume_reading(self) -> None:
         """Receive again, unless the reader has too much unread. Calling it twice is fine."""
-        self.end.resume_reading()
+        self.adapter.resume_reading()
 
     def is_reading(self) -> bool:
         """Return whether bytes are received now: not while too much lies unread, either."""
-        return self.end.is_reading()
+        return self.adapter.is_reading()
 
     # -- Ending ------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Close the connection once everything written was sent, as ``writer.close()`` does."""
-        self.end.close()
+        self.adapter.close()
 
     def abort(self) -> None:
         """Close the connection now, and drop what was not sent."""
-        self.end.abort()
+        self.adapter.abort()
 
     def is_closing(self) -> bool:
         """Return whether the connection is closed, or being closed."""
-        return self.end.closing
+        return self.adapter.closing
 
     # -- What is known of it -----------------------------------------------------------------------
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return what ``writer.get_extra_info()`` does."""
-        found = self.end.lower.info(name)
+        found = self.adapter.lower.info(name)
         return default if found is None else found
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> NoReturn:
@@ -118,7 +118,7 @@ class StreamTransport(Uncopyable, asyncio.Transport):
         raise _no_protocol("get_protocol")
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.end!r}>"
+        return f"<{type(self).__name__} {self.adapter!r}>"
 
 
 def _no_protocol(method: str) -> NotImplementedError:

@@ -1,7 +1,7 @@
 """Streams: the two ends of a connection, one to read from and one to write to.
 
-They are thin on purpose: the state is in ``StreamEnd``, and what can be done at once is done there
-in one call. A read waits only when nothing is there.
+They are thin on purpose: the state is in ``StreamAdapter``, and what can be done at once is done
+there in one call. A read waits only when nothing is there.
 
 Source: "Streams" in the standard library's documentation of asyncio.
 """
@@ -17,20 +17,20 @@ from collections.abc import Generator, Iterable
 from types import TracebackType, coroutine
 from typing import Any, Final, Self
 
+from runtime.kernel.arguments.buffers import Buffer
 from runtime.kernel.arguments.refusals import OnlyAsynchronous
 from runtime.kernel.arguments.seconds import Seconds
 from runtime.kernel.arguments.sizes import Size, count_of, limit_of
 from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import IncompleteReadError, LimitOverrunError
-from runtime.net.connection.handshake import established
+from runtime.net.connection.handshake import wait_connected
 from runtime.net.connection.layers import lost
 from runtime.net.connection.send_file import send_file_through
-from runtime.net.connection.stream_adapter import StreamEnd
+from runtime.net.connection.stream_adapter import StreamAdapter
 from runtime.net.connection.stream_socket import StreamSocket
 from runtime.net.connection.stream_transport import StreamTransport
 from runtime.net.connection.tls_options import TLSOptions, upgrade_tls
 from runtime.net.sockets.checks import set_no_delay
-from runtime.net.sockets.operations import Buffer
 
 DEFAULT_LIMIT: Final = 64 * 1024
 """Bytes: how long a line may be, and half of what may wait unread before the peer is held up."""
@@ -55,25 +55,25 @@ def stream_limit(limit: Size) -> int:
 class _Guard:
     """Closes a connection whose streams were both dropped without closing it."""
 
-    __slots__ = ("end",)
+    __slots__ = ("adapter",)
 
-    def __init__(self, end: StreamEnd) -> None:
-        self.end = end
+    def __init__(self, adapter: StreamAdapter) -> None:
+        self.adapter = adapter
 
     def __del__(self) -> None:
-        end = self.end
-        if end.closing or end.lower.is_closed():
+        adapter = self.adapter
+        if adapter.closing or adapter.lower.is_closed():
             return
-        unsent = end.lower.unsent_size()
+        unsent = adapter.lower.unsent_size()
         warnings.warn(
-            f"unclosed stream {end!r}: close its writer"
+            f"unclosed stream {adapter!r}: close its writer"
             + (f" ({unsent} bytes were not sent)" if unsent else ""),
             ResourceWarning,
             stacklevel=2,
         )
         # When the loop is closed, there is nobody left to be told.
         with contextlib.suppress(RuntimeError):
-            end.abort()
+            adapter.abort()
 
 
 class _ClosedAtTheEnd(OnlyAsynchronous):
@@ -85,7 +85,7 @@ class _ClosedAtTheEnd(OnlyAsynchronous):
 
     __slots__ = ()
 
-    _end: StreamEnd
+    _adapter: StreamAdapter
 
     async def __aenter__(self) -> Self:
         return self
@@ -96,20 +96,20 @@ class _ClosedAtTheEnd(OnlyAsynchronous):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await _leave(self._end, exc_type)
+        await _leave(self._adapter, exc_type)
 
 
-async def _leave(end: StreamEnd, exc_type: type[BaseException] | None) -> None:
+async def _leave(adapter: StreamAdapter, exc_type: type[BaseException] | None) -> None:
     if exc_type is None:
-        end.close()
+        adapter.close()
     else:
-        end.abort()
+        adapter.abort()
     if exc_type is GeneratorExit:
         return  # A coroutine that is being closed may not wait.
-    if not end.is_lost:
-        await end.closed_future()
-    if exc_type is None and end.error is not None:
-        raise lost(end.error)
+    if not adapter.is_lost:
+        await adapter.closed_future()
+    if exc_type is None and adapter.error is not None:
+        raise lost(adapter.error)
 
 
 class StreamReader(_ClosedAtTheEnd):
@@ -119,10 +119,10 @@ class StreamReader(_ClosedAtTheEnd):
     context manager it closes the connection, as the writer does.
     """
 
-    __slots__ = ("__weakref__", "_end", "_guard", "_limit")
+    __slots__ = ("__weakref__", "_adapter", "_guard", "_limit")
 
-    def __init__(self, end: StreamEnd, guard: object, limit: int) -> None:
-        self._end = end
+    def __init__(self, adapter: StreamAdapter, guard: object, limit: int) -> None:
+        self._adapter = adapter
         self._guard = guard
         self._limit = limit
 
@@ -134,18 +134,18 @@ class StreamReader(_ClosedAtTheEnd):
         close_notify, so that bytes may be missing: the error is then an ``ssl.SSLEOFError`` and a
         ConnectionError. What arrived before is read first, or stays to be read. Cancellation safe.
         """
-        end = self._end
+        adapter = self._adapter
         if n < 0:
-            while not end.eof:
-                await end.readable("read", sys.maxsize)
-            return end.take_rest()
-        data = end.take_some(n)
+            while not adapter.eof:
+                await adapter.readable("read", sys.maxsize)
+            return adapter.take_rest()
+        data = adapter.take_some(n)
         while data is None:
-            if end.has_had_its_share():
+            if adapter.has_had_its_share():
                 await _let_others_run()
             else:
-                await end.readable("read")
-            data = end.take_some(n)
+                await adapter.readable("read")
+            data = adapter.take_some(n)
         return data
 
     async def readline(self) -> bytes:
@@ -154,20 +154,20 @@ class StreamReader(_ClosedAtTheEnd):
         Raises ValueError when the line is longer than the limit: it is then removed. Cancellation
         safe.
         """
-        end = self._end
+        adapter = self._adapter
         try:
-            line = end.take_until(_LINE_END, self._limit)
+            line = adapter.take_until(_LINE_END, self._limit)
             while line is None:
-                if end.has_had_its_share():
+                if adapter.has_had_its_share():
                     await _let_others_run()
-                elif end.eof:
-                    return end.take_rest()
+                elif adapter.eof:
+                    return adapter.take_rest()
                 else:
-                    await end.readable("readline")
-                line = end.take_until(_LINE_END, self._limit)
+                    await adapter.readable("readline")
+                line = adapter.take_until(_LINE_END, self._limit)
         except LimitOverrunError as error:
-            _, stop = end.unread.find(_LINE_END)
-            end.take(stop or end.unread.size)
+            _, stop = adapter.unread.find(_LINE_END)
+            adapter.take(stop or adapter.unread.size)
             raise ValueError(error.args[0]) from None
         return line
 
@@ -179,16 +179,16 @@ class StreamReader(_ClosedAtTheEnd):
         separator. Cancellation safe.
         """
         separators = _separators_of(separator)
-        end = self._end
-        data = end.take_until(separators, self._limit)
+        adapter = self._adapter
+        data = adapter.take_until(separators, self._limit)
         while data is None:
-            if end.has_had_its_share():
+            if adapter.has_had_its_share():
                 await _let_others_run()
-            elif end.eof:
-                raise IncompleteReadError(end.take_rest(), None)
+            elif adapter.eof:
+                raise IncompleteReadError(adapter.take_rest(), None)
             else:
-                await end.readable("readuntil")
-            data = end.take_until(separators, self._limit)
+                await adapter.readable("readuntil")
+            data = adapter.take_until(separators, self._limit)
         return data
 
     async def readexactly(self, n: int) -> bytes:
@@ -199,29 +199,29 @@ class StreamReader(_ClosedAtTheEnd):
         """
         if n < 0:
             raise ValueError("readexactly size can not be less than zero")
-        end = self._end
-        data = end.take_exactly(n)
+        adapter = self._adapter
+        data = adapter.take_exactly(n)
         while data is None:
-            if end.has_had_its_share():
+            if adapter.has_had_its_share():
                 await _let_others_run()
-            elif end.eof:
-                raise IncompleteReadError(end.take_rest(), n)
+            elif adapter.eof:
+                raise IncompleteReadError(adapter.take_rest(), n)
             else:
-                await end.readable("readexactly", count_of(n, "readexactly()"))
-            data = end.take_exactly(n)
+                await adapter.readable("readexactly", count_of(n, "readexactly()"))
+            data = adapter.take_exactly(n)
         return data
 
     def at_eof(self) -> bool:
         """Return whether the end has come and everything before it was read."""
-        return self._end.eof and not self._end.unread.size
+        return self._adapter.eof and not self._adapter.unread.size
 
     def feed_eof(self) -> None:
         """Receive no more: what is there can be read, and then comes the end."""
-        self._end.stop_reading()
+        self._adapter.stop_reading()
 
     def exception(self) -> BaseException | None:
         """Return what the connection failed with, or None."""
-        return self._end.error
+        return self._adapter.error
 
     def __aiter__(self) -> StreamReader:
         return self
@@ -233,13 +233,13 @@ class StreamReader(_ClosedAtTheEnd):
         return line
 
     def __repr__(self) -> str:
-        end = self._end
-        words = [f"{end.unread.size} bytes"]
-        if end.eof:
+        adapter = self._adapter
+        words = [f"{adapter.unread.size} bytes"]
+        if adapter.eof:
             words.append("eof")
         if self._limit != DEFAULT_LIMIT:
             words.append(f"limit={self._limit}")
-        return f"<{type(self).__name__} {' '.join(words)} {end!r}>"
+        return f"<{type(self).__name__} {' '.join(words)} {adapter!r}>"
 
 
 def _separators_of(separator: Any) -> tuple[bytes, ...]:
@@ -273,13 +273,13 @@ class StreamWriter(_ClosedAtTheEnd):
     """
 
     # The transport is made when it is asked for.
-    __slots__ = ("__weakref__", "_end", "_guard", "_loop", "_transport")
+    __slots__ = ("__weakref__", "_adapter", "_guard", "_loop", "_transport")
 
     _transport: StreamTransport
 
-    def __init__(self, loop: LoopCore, end: StreamEnd, guard: object) -> None:
+    def __init__(self, loop: LoopCore, adapter: StreamAdapter, guard: object) -> None:
         self._loop = loop
-        self._end = end
+        self._adapter = adapter
         self._guard = guard
 
     @property
@@ -291,7 +291,7 @@ class StreamWriter(_ClosedAtTheEnd):
         try:
             return self._transport
         except AttributeError:
-            self._transport = StreamTransport(self._end, self._guard)
+            self._transport = StreamTransport(self._adapter, self._guard)
             return self._transport
 
     def write(self, data: Buffer) -> None:
@@ -301,32 +301,32 @@ class StreamWriter(_ClosedAtTheEnd):
         changed afterwards. Raises TypeError unless it is bytes-like, and RuntimeError after
         ``write_eof()``.
         """
-        self._end.write(data)
+        self._adapter.write(data)
 
     def writelines(self, data: Iterable[Buffer]) -> None:
         """Send several bytes-like objects, in order, in as few system calls as it takes."""
         parts = list(data)
         if parts:
-            self._end.write_many(parts)
+            self._adapter.write_many(parts)
 
     async def drain(self) -> None:
-        """Wait until the backlog is small: back-pressure.
+        """Wait until the write buffer is small: back-pressure.
 
         When it is, it returns at once, and nobody else runs meanwhile; only after 128 writes in one
         turn of the loop, or more, it lets the others run first. Raises OSError when the connection
         is lost: ConnectionError, ``ssl.SSLError``, or what the system says. Cancellation safe.
         """
-        end = self._end
-        if not end.must_wait:
+        adapter = self._adapter
+        if not adapter.must_wait:
             return
-        if end.is_lost:
-            error = end.error
+        if adapter.is_lost:
+            error = adapter.error
             raise lost(error) if error else ConnectionResetError("Connection lost")
-        if end.held:
-            await end.drained(self._loop)
+        if adapter.writing_paused:
+            await adapter.drained(self._loop)
         else:
             await _let_others_run()
-            end.others_have_run()
+            adapter.others_have_run()
 
     async def sendfile(
         self, file: Any, offset: int = 0, count: int | None = None, *, fallback: bool = True
@@ -342,19 +342,21 @@ class StreamWriter(_ClosedAtTheEnd):
 
         Source: ``loop.sendfile`` in the standard library's documentation of asyncio.
         """
-        end = self._end
-        return await send_file_through(self._loop, end, end.lower, file, offset, count, fallback)
+        adapter = self._adapter
+        return await send_file_through(
+            self._loop, adapter, adapter.lower, file, offset, count, fallback
+        )
 
     def write_eof(self) -> None:
         """Announce the end to the peer, once everything written was sent; reading goes on.
 
         Raises NotImplementedError where ``can_write_eof()`` is False.
         """
-        self._end.lower.write_eof()
+        self._adapter.lower.write_eof()
 
     def can_write_eof(self) -> bool:
         """Return whether one direction can be ended alone: with TCP it can, with TLS it cannot."""
-        return self._end.lower.can_write_eof()
+        return self._adapter.lower.can_write_eof()
 
     def close(self) -> None:
         """Close the connection once everything written was sent. ``wait_closed()`` tells when.
@@ -366,26 +368,26 @@ class StreamWriter(_ClosedAtTheEnd):
         A peer that never takes what was written keeps the connection open: ``abort()`` ends it, for
         instance when a ``timeout()`` around ``wait_closed()`` has passed.
         """
-        self._end.close()
+        self._adapter.close()
 
     def abort(self) -> None:
         """Close the connection now, and drop what was not sent."""
-        self._end.abort()
+        self._adapter.abort()
 
     def is_closing(self) -> bool:
         """Return whether the connection is closed or being closed."""
-        return self._end.closing
+        return self._adapter.closing
 
     async def wait_closed(self) -> None:
         """Wait until the connection is closed.
 
         Raises OSError when it failed, so that bytes which never left are known. Cancellation safe.
         """
-        end = self._end
-        if not end.is_lost:
-            await end.closed_future()
-        if end.error is not None:
-            raise lost(end.error)
+        adapter = self._adapter
+        if not adapter.is_lost:
+            await adapter.closed_future()
+        if adapter.error is not None:
+            raise lost(adapter.error)
 
     async def start_tls(
         self,
@@ -405,27 +407,27 @@ class StreamWriter(_ClosedAtTheEnd):
 
         Source: ``asyncio.StreamWriter.start_tls`` in the standard library's documentation.
         """
-        end = self._end
+        adapter = self._adapter
         tls = upgrade_tls(
             sslcontext,
-            end.server_side if server_side is None else server_side,
+            adapter.server_side if server_side is None else server_side,
             server_hostname,
             ssl_handshake_timeout,
             ssl_shutdown_timeout,
         ).require_name()
-        if end.closing:
+        if adapter.closing:
             raise ConnectionResetError("The connection is closed; it cannot go on with TLS.")
-        if end.held:
-            await end.drained(self._loop)
-        lower = end.lower
-        layer = tls.layer(self._loop, lower, end)
-        end.give_room_up()
-        early = end.take(end.unread.size)
+        if adapter.writing_paused:
+            await adapter.drained(self._loop)
+        lower = adapter.lower
+        layer = tls.layer(self._loop, lower, adapter)
+        adapter.give_up_target()
+        early = adapter.take(adapter.unread.size)
         # Nothing of what arrives from here on is for the reader, before the handshake is over.
         lower.pause_reading()
         lower.set_upper(layer)
-        end.stand_on(layer)
-        await established(self._loop, end, lambda: layer.take_over(early))
+        adapter.set_lower(layer)
+        await wait_connected(self._loop, adapter, lambda: layer.take_over(early))
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return what is known under ``name``, or ``default``.
@@ -436,7 +438,7 @@ class StreamWriter(_ClosedAtTheEnd):
         ``truncated``: whether the peer's end came without the announcement that TLS asks for, so
         that bytes may be missing.
         """
-        found = self._end.lower.info(name)
+        found = self._adapter.lower.info(name)
         return default if found is None else found
 
     def set_write_buffer_limits(self, high: Size | None = None, low: Size | None = None) -> None:
@@ -444,11 +446,11 @@ class StreamWriter(_ClosedAtTheEnd):
 
         Defaults: 64 KiB and a quarter. Raises ValueError unless ``high >= low >= 0``.
         """
-        self._end.lower.set_water_marks(high, low)
+        self._adapter.lower.set_water_marks(high, low)
 
     def __repr__(self) -> str:
-        unsent = self._end.lower.unsent_size()
-        return f"<{type(self).__name__} {unsent} bytes unsent {self._end!r}>"
+        unsent = self._adapter.lower.unsent_size()
+        return f"<{type(self).__name__} {unsent} bytes unsent {self._adapter!r}>"
 
 
 class Streams(OnlyAsynchronous, tuple[StreamReader, StreamWriter]):
@@ -483,19 +485,19 @@ def make_streams(
     peername: object,
     tls: TLSOptions | None = None,
     *,
-    guarded: bool = False,
+    shared: bool = False,
     server_side: bool = False,
-) -> tuple[StreamReader, StreamWriter, StreamEnd]:
+) -> tuple[StreamReader, StreamWriter, StreamAdapter]:
     """Return the streams of a connected, non-blocking socket, which they own from now on.
 
     Nothing is received before their end's ``lower`` is started.
     """
     if not server_side:  # A server's sockets have it from the one that listens.
         set_no_delay(sock)
-    end = StreamEnd(loop, limit, server_side)
-    bottom = StreamSocket(loop, sock, end, peername)
-    if guarded:
-        bottom.guard()
-    end.stand_on(bottom if tls is None else tls.layer(loop, bottom, end))
-    guard = _Guard(end)
-    return StreamReader(end, guard, limit), StreamWriter(loop, end, guard), end
+    adapter = StreamAdapter(loop, limit, server_side)
+    bottom = StreamSocket(loop, sock, adapter, peername)
+    if shared:
+        bottom.mark_shared()
+    adapter.set_lower(bottom if tls is None else tls.layer(loop, bottom, adapter))
+    guard = _Guard(adapter)
+    return StreamReader(adapter, guard, limit), StreamWriter(loop, adapter, guard), adapter

@@ -5,8 +5,8 @@
     HANDSHAKE ----> OPEN ---- close(), or the peer's close_notify ----> FLUSHING ----> CLOSING
         |             |       (for a top that does not go on alone)        |  close_notify  |
         |             |  what still comes is dropped, until the peer's     |  was sent      |
-        |             |  close_notify, its end, or the time-out            |                v
-        +---- a failure, fail(), or a time-out ----------------------------------------> CLOSED
+        |             |  close_notify, its end, or the timeout            |                v
+        +---- a failure, fail(), or a timeout ----------------------------------------> CLOSED
 
 Why CLOSING waits for the peer: a socket that is closed with unread bytes in it sends a reset, which
 destroys what was written and not read. FLUSHING lasts only while OpenSSL cannot encrypt what was
@@ -16,7 +16,7 @@ A peer that goes on sending is not to be listened to for as long as it likes. Si
 layer drops as many bytes as were delivered to the peer meanwhile, and ``_DROP_MOST`` more. Then it
 reads nothing for ``_DROP_PAUSE`` seconds. If everything that was written has reached the peer's
 system by then, the connection is closed: the peer had time to read what is there. If not, more is
-dropped, ``_DROP_MOST`` bytes for each pause, until the time-out: the peer may be one that does not
+dropped, ``_DROP_MOST`` bytes for each pause, until the timeout: the peer may be one that does not
 read before it has written.
 
 Between the layer and OpenSSL are two memory BIOs. Whatever OpenSSL puts into the outgoing one, in
@@ -41,7 +41,7 @@ from runtime.net.connection.openssl import (
     discard,
     explain_handshake_error,
     extra_info,
-    say_goodbye,
+    send_close_notify,
     truncated,
 )
 
@@ -112,7 +112,7 @@ class TLSLayer(Upper, Lower):
     ) -> None:
         Upper.__init__(self)
         # A message of 64 KiB is more than that when it is encrypted.
-        self.take_large()
+        self.use_large_reads()
         self._loop = loop
         self._lower = lower
         self._upper: Upper | None = upper
@@ -431,12 +431,12 @@ class TLSLayer(Upper, Lower):
         """Hold writers up when too much waits to be encrypted."""
         if not self._plain_holds and self._plain_size > self._lower.water_marks()[1]:
             self._plain_holds = True
-            self.hold_writing()
+            self.pause_writing()
 
-    def hold_writing(self) -> None:
+    def pause_writing(self) -> None:
         self._holds += 1
         if self._holds == 1 and self._upper is not None:
-            self._upper.hold_writing()
+            self._upper.pause_writing()
 
     def resume_writing(self) -> None:
         self._holds -= 1
@@ -476,7 +476,7 @@ class TLSLayer(Upper, Lower):
         if self._state != _OPEN:
             return
         self._state = _FLUSHING
-        self.takes_large = False
+        self.uses_large_reads = False
         self._unsent_before = self.unsent_size()
         self._undelivered = self.undelivered_size()
         self._timer = self._loop.call_later(self._shutdown_timeout, self._shutdown_is_late)
@@ -493,7 +493,7 @@ class TLSLayer(Upper, Lower):
         # OpenSSL takes bytes that it finds while it says goodbye for an error.
         is_over = self._discard()
         if not self._truncated:
-            say_goodbye(self._ssl)
+            send_close_notify(self._ssl)
         self._flush()
         if is_over:
             self._lower.close()
@@ -564,7 +564,7 @@ class TLSLayer(Upper, Lower):
         finally:
             self._state = _CLOSED
             self._plain.clear()
-            if self._error is not None and (upper is None or upper.minds_truncation):
+            if self._error is not None and (upper is None or upper.truncation_is_error):
                 error = self._error
             self._error = None
             if upper is not None:

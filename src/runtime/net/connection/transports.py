@@ -10,14 +10,14 @@ from contextvars import Context
 from types import MappingProxyType
 from typing import Any
 
+from runtime.kernel.arguments.buffers import Buffer
 from runtime.kernel.arguments.refusals import Uncopyable
 from runtime.kernel.arguments.sizes import Size
 from runtime.kernel.core import LoopCore
 from runtime.net.connection.layers import Lower
-from runtime.net.connection.protocol_adapter import ProtocolEnd
+from runtime.net.connection.protocol_adapter import ProtocolAdapter
 from runtime.net.connection.stream_socket import StreamSocket
 from runtime.net.connection.tls_options import TLSOptions
-from runtime.net.sockets.operations import Buffer
 
 
 class Transport(Uncopyable, asyncio.Transport):
@@ -28,7 +28,7 @@ class Transport(Uncopyable, asyncio.Transport):
     Source: "Transports" in the standard library's documentation of asyncio.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_is_paused", "_socket", "end", "lower", "write")
+    __slots__ = ("__dict__", "__weakref__", "_is_paused", "_socket", "adapter", "lower", "write")
 
     # A slot over the inherited method: each instance has the bound method of its lower part.
     write: Callable[[Buffer], None]  # type: ignore[assignment]
@@ -36,9 +36,9 @@ class Transport(Uncopyable, asyncio.Transport):
     # in every connection.
     _extra: Mapping[str, Any] = MappingProxyType({})
 
-    def __init__(self, end: ProtocolEnd, lower: Lower) -> None:
+    def __init__(self, adapter: ProtocolAdapter, lower: Lower) -> None:
         # Without asyncio's, which makes ``_extra``.
-        self.end = end
+        self.adapter = adapter
         self.lower = lower
         self.write = lower.write
         self._is_paused = False
@@ -81,11 +81,11 @@ class Transport(Uncopyable, asyncio.Transport):
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Tell ``protocol``, and no other, of what happens from now on."""
-        self.end.set_protocol(protocol)
+        self.adapter.set_protocol(protocol)
 
     def get_protocol(self) -> Any:
         """Return the protocol; None once it was told that the connection is lost."""
-        return self.end.protocol
+        return self.adapter.protocol
 
     def is_reading(self) -> bool:
         """Return whether the protocol is given what is received."""
@@ -140,7 +140,7 @@ class Transport(Uncopyable, asyncio.Transport):
 
     def __del__(self) -> None:
         # After start_tls() another transport has the connection.
-        if self.lower.is_closing() or self.end.transport is not self:
+        if self.lower.is_closing() or self.adapter.transport is not self:
             return
         sock = self.lower.info("socket")
         warnings.warn(f"unclosed transport {self!r}", ResourceWarning, stacklevel=2, source=self)
@@ -156,7 +156,7 @@ class SSLTransport(Transport):
 class ProtocolConnection:
     """A protocol, its transport, and what they stand on, from the making to the first event."""
 
-    __slots__ = ("end", "lower", "transport")
+    __slots__ = ("adapter", "lower", "transport")
 
     def __init__(
         self,
@@ -167,17 +167,17 @@ class ProtocolConnection:
         context: Context,
         tls: TLSOptions | None,
         *,
-        guarded: bool = False,
+        shared: bool = False,
     ) -> None:
-        self.end = ProtocolEnd(loop, protocol, context)
-        bottom = StreamSocket(loop, sock, self.end, peername)
-        if guarded:
-            bottom.guard()
+        self.adapter = ProtocolAdapter(loop, protocol, context)
+        bottom = StreamSocket(loop, sock, self.adapter, peername)
+        if shared:
+            bottom.mark_shared()
         self.lower: Lower = bottom
         if tls is not None:
-            self.lower = tls.layer(loop, bottom, self.end)
-            self.end.keeps_half_open = False
+            self.lower = tls.layer(loop, bottom, self.adapter)
+            self.adapter.allow_half_open = False
         made = Transport if tls is None else SSLTransport
-        self.transport = made(self.end, self.lower)
-        self.end.transport = self.transport
-        self.end.lower = self.lower
+        self.transport = made(self.adapter, self.lower)
+        self.adapter.transport = self.transport
+        self.adapter.lower = self.lower

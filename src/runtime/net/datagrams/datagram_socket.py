@@ -9,8 +9,8 @@
 ``ENDED`` is the state in which nothing is watched, sent or received any more, and the socket is
 still there for ``connection_lost`` to look at.
 
-``DatagramCore`` is compiled where a compiler was found. The transport that users hold is thin, and
-interpreted: ``runtime.net.datagrams.transport``.
+``DatagramSocket`` is compiled where a compiler was found. The transport that users hold is thin,
+and interpreted: ``runtime.net.datagrams.transport``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Final, Protocol
 
+from runtime.kernel.arguments.buffers import Buffer
 from runtime.kernel.arguments.sizes import Size
 from runtime.kernel.core import LoopCore
 from runtime.kernel.diagnostics.lost_writes import warn_of_lost_write
@@ -30,10 +31,8 @@ from runtime.kernel.native import accelerator
 from runtime.kernel.poller import READ, WRITE, Watcher
 from runtime.kernel.write_buffer import HIGH_WATER, LOW_WATER, water_marks_of
 from runtime.net.datagrams.batch_size import MOST, BatchSize
-from runtime.net.datagrams.name_lookup import NamedDatagrams
+from runtime.net.datagrams.name_lookup import NameLookups
 from runtime.net.resolver import needs_lookup
-
-Data = accelerator.Data
 
 _HEADER: Final = 8
 """Bytes that a kept datagram counts for beyond its own, so that empty ones count for something."""
@@ -44,7 +43,7 @@ _IPV4: Final = int(socket.AF_INET)
 _IPV6: Final = int(socket.AF_INET6)
 
 _Receive = Callable[[socket.socket], tuple[bytes, Any] | None]
-_Send = Callable[[socket.socket, Data, Any], int]
+_Send = Callable[[socket.socket, Buffer, Any], int]
 
 _run_in: Final = Context.run
 
@@ -56,7 +55,7 @@ class DatagramReceiver(Protocol):
         """Take a datagram and the address of its sender."""
 
 
-class DatagramCore(Watcher):
+class DatagramSocket(Watcher):
     """One datagram socket, non-blocking, which it owns.
 
     ``target`` is where datagrams without an address go when the socket is not connected. The
@@ -65,7 +64,6 @@ class DatagramCore(Watcher):
     """
 
     __slots__ = (
-        "_backlog",
         "_batch",
         "_context",
         "_family",
@@ -86,6 +84,7 @@ class DatagramCore(Watcher):
         "_sockname",
         "_target",
         "_transport",
+        "_write_buffer",
         "closing",
         "ended",
         "peername",
@@ -132,14 +131,14 @@ class DatagramCore(Watcher):
         self._reading = False
         self._batch = BatchSize()
         # Sending: what the socket did not take, and its size with the headers.
-        self._backlog: deque[tuple[bytes, Any]] | None = None
+        self._write_buffer: deque[tuple[bytes, Any]] | None = None
         self.unsent = 0
         self._high_water = HIGH_WATER
         self._low_water = LOW_WATER
         self._paused = False
         self._sends_lost = 0
         # Those whose host is being looked up, and the last host for which nobody had to be asked.
-        self._named: NamedDatagrams | None = None
+        self._named: NameLookups | None = None
         self._literal: Any = None
         # Ending.
         self.closing = False
@@ -261,13 +260,13 @@ class DatagramCore(Watcher):
         events = 0
         if self._reading:
             events = READ
-        if self._backlog:
+        if self._write_buffer:
             events |= WRITE
         self._loop.poller.watch(self, events)
 
     # -- Sending -----------------------------------------------------------------------------------
 
-    def sendto(self, data: Data, addr: Any = None) -> None:
+    def sendto(self, data: Buffer, addr: Any = None) -> None:
         """Send one datagram, at once or as soon as the socket takes it; ``b""`` is one too.
 
         ``addr`` is where to; without it, the address that the socket is connected to, or that the
@@ -281,7 +280,7 @@ class DatagramCore(Watcher):
         except OSError as error:
             self._notify("error_received", (error,), None)
 
-    def transmit(self, data: Data, address: Any) -> None:
+    def transmit(self, data: Buffer, address: Any) -> None:
         """As ``sendto``, but raise OSError when the system refuses the datagram now."""
         if not isinstance(data, bytes) and not isinstance(data, (bytearray, memoryview)):
             raise TypeError(
@@ -299,7 +298,7 @@ class DatagramCore(Watcher):
             self._sends_lost += 1
             warn_of_lost_write(self._sends_lost, "sendto() on a transport that is closed", self)
             return
-        if self._backlog:
+        if self._write_buffer:
             if self._is_to_name(address):
                 self._look_up(data, address)
             else:
@@ -317,7 +316,7 @@ class DatagramCore(Watcher):
         elif outcome < 0:
             self._look_up(data, address)
 
-    def _try_to_send(self, data: Data, address: Any) -> int:
+    def _try_to_send(self, data: Buffer, address: Any) -> int:
         """Return 1 when the socket took it, 0 when not now, -1 when its host is to be looked up."""
         sock = self._sock
         assert sock is not None
@@ -360,13 +359,13 @@ class DatagramCore(Watcher):
         self._literal = address[0]
         return False
 
-    def _look_up(self, data: Data, address: tuple[Any, ...]) -> None:
+    def _look_up(self, data: Buffer, address: tuple[Any, ...]) -> None:
         """Keep a datagram until its host was looked up; the caller may change ``data``."""
         kept = bytes(data)
         named = self._named
         if named is None:
             assert self._sock is not None
-            named = self._named = NamedDatagrams(self._loop, self._sock, self, self._context)
+            named = self._named = NameLookups(self._loop, self._sock, self, self._context)
         named.add(kept, address)
         self.unsent += len(kept) + _HEADER
         self._pause_if_full()
@@ -378,7 +377,7 @@ class DatagramCore(Watcher):
                 return
             self.unsent -= len(data) + _HEADER
             try:
-                if self._backlog or self._try_to_send(data, address) <= 0:
+                if self._write_buffer or self._try_to_send(data, address) <= 0:
                     self._keep(data, address)
             except OSError as error:
                 if not self._still_ours():
@@ -402,12 +401,12 @@ class DatagramCore(Watcher):
 
     # -- Sending what was kept ---------------------------------------------------------------------
 
-    def _keep(self, data: Data, address: Any) -> None:
+    def _keep(self, data: Buffer, address: Any) -> None:
         """Keep a datagram until the socket takes it; the caller may change ``data`` meanwhile."""
         kept = bytes(data)
-        if self._backlog is None:
-            self._backlog = deque()
-        self._backlog.append((kept, address))
+        if self._write_buffer is None:
+            self._write_buffer = deque()
+        self._write_buffer.append((kept, address))
         self.unsent += len(kept) + _HEADER
         self._pause_if_full()
 
@@ -419,10 +418,10 @@ class DatagramCore(Watcher):
     def on_writable(self) -> None:
         """Send what was kept; resume the protocol, or close, when enough of it is gone."""
         for _ in range(MOST):
-            backlog = self._backlog
-            if not backlog:
+            buffer = self._write_buffer
+            if not buffer:
                 break
-            data, address = backlog[0]
+            data, address = buffer[0]
             try:
                 if self._try_to_send(data, address) == 0:
                     break
@@ -450,11 +449,11 @@ class DatagramCore(Watcher):
             self._watch()
 
     def _has_unsent(self) -> bool:
-        return bool(self._backlog) or (self._named is not None and self._named.any_waits())
+        return bool(self._write_buffer) or (self._named is not None and self._named.any_waits())
 
     def _drop_first(self) -> None:
-        if self._backlog:
-            data, _ = self._backlog.popleft()
+        if self._write_buffer:
+            data, _ = self._write_buffer.popleft()
             self.unsent -= len(data) + _HEADER
 
     def set_water_marks(self, high: Size | None, low: Size | None) -> None:
@@ -525,7 +524,7 @@ class DatagramCore(Watcher):
         self.ended = True
         self.closing = True
         self._reading = False
-        self._backlog = None
+        self._write_buffer = None
         self.unsent = 0
         named = self._named
         if named is not None:

@@ -1,7 +1,7 @@
 """Datagram endpoints for tasks: ``open_datagram``, to receive and send without a protocol.
 
-They are thin: the state is in ``DatagramCore`` and ``DatagramQueue``, and what can be done at once
-is done there in one call.
+They are thin: the state is in ``DatagramSocket`` and ``DatagramQueue``, and what can be done at
+once is done there in one call.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from types import TracebackType
 from typing import Any
 
 from runtime.kernel.api.running import get_running_loop
+from runtime.kernel.arguments.buffers import Buffer
 from runtime.kernel.arguments.refusals import OnlyAsynchronous, Uncopyable
 from runtime.kernel.arguments.sizes import Size, limit_of
 from runtime.kernel.core import LoopCore
-from runtime.net.datagrams.datagram_socket import Data, DatagramCore
+from runtime.net.datagrams.datagram_socket import DatagramSocket
 from runtime.net.datagrams.receive_queue import DatagramQueue
 from runtime.net.datagrams.socket_setup import Address, datagram_socket
 
@@ -34,7 +35,7 @@ class DatagramEndpoint(OnlyAsynchronous, Uncopyable):
 
     __slots__ = ("__weakref__", "_core", "_queue")
 
-    def __init__(self, core: DatagramCore, queue: DatagramQueue) -> None:
+    def __init__(self, core: DatagramSocket, queue: DatagramQueue) -> None:
         self._core = core
         self._queue = queue
 
@@ -81,7 +82,7 @@ class DatagramEndpoint(OnlyAsynchronous, Uncopyable):
                 return datagram
         return queue.take()
 
-    def send(self, data: Data, address: Any = None) -> None:
+    def send(self, data: Buffer, address: Any = None) -> None:
         """Send one datagram, at once or as soon as the socket takes it; ``b""`` is one too.
 
         ``address`` is where to, of the form that ``receive()`` gives; it may be left out when the
@@ -254,7 +255,7 @@ def _endpoint(
     loop: LoopCore, sock: socket.socket, target: Any, queue_size: int
 ) -> DatagramEndpoint:
     queue = DatagramQueue(loop, queue_size)
-    core = DatagramCore(loop, sock, queue, target, None)
+    core = DatagramSocket(loop, sock, queue, target, None)
     queue.connection_made(core)
     core.start()
     return DatagramEndpoint(core, queue)

@@ -26,7 +26,7 @@ class _Endpoint(Protocol):
         """Note that datagrams cannot be sent, because of ``error``, and tell the protocol."""
 
 
-class NamedDatagrams:
+class NameLookups:
     """The datagrams of one endpoint that wait for look-ups. ``context`` is the protocol's."""
 
     def __init__(

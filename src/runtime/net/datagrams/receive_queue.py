@@ -1,6 +1,6 @@
 """What a datagram endpoint has received and nobody has taken yet, and who waits for more.
 
-It is the protocol of a ``DatagramCore``. When ``size`` datagrams wait, the core stops receiving,
+It is the protocol of a ``DatagramSocket``. When ``size`` datagrams wait, the core stops receiving,
 until half of them are taken: what comes meanwhile is kept by the system, up to its own limit, and
 then lost, as datagrams are. Thus every loss happens in one place.
 
@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from runtime.kernel.core import LoopCore
 from runtime.kernel.future import FutureCore, finish_future
-from runtime.net.datagrams.datagram_socket import DatagramCore
+from runtime.net.datagrams.datagram_socket import DatagramSocket
 
 _CLOSED: Final = "The datagram endpoint was closed."
 
@@ -45,7 +45,7 @@ class DatagramQueue:
     def __init__(self, loop: LoopCore, size: int) -> None:
         self._loop = loop
         self._size = size
-        self._core: DatagramCore | None = None
+        self._core: DatagramSocket | None = None
         self._datagrams: deque[tuple[bytes, Any]] = deque()
         self._receivers: deque[FutureCore] = deque()
         self._drainers: list[FutureCore] = []
@@ -61,7 +61,7 @@ class DatagramQueue:
 
     # -- For the core ------------------------------------------------------------------------------
 
-    def connection_made(self, core: DatagramCore) -> None:
+    def connection_made(self, core: DatagramSocket) -> None:
         """Know whom to hold up when too much waits here."""
         self._core = core
 

@@ -7,7 +7,7 @@ import socket
 from typing import Any, cast
 
 from runtime.kernel.core import LoopCore
-from runtime.net.datagrams.datagram_socket import DatagramCore
+from runtime.net.datagrams.datagram_socket import DatagramSocket
 from runtime.net.resolver import resolve
 from runtime.net.setup.unix_sockets import remove_stale_socket
 from runtime.net.sockets.operations import sock_connect
@@ -87,7 +87,7 @@ def _check_given(loop: LoopCore, sock: socket.socket, options: dict[str, Any]) -
             f"socket modifier keyword arguments can not be used when sock is specified. ({given})"
         )
     owner = loop.poller.watcher(sock.fileno())
-    if isinstance(owner, DatagramCore) and owner.sock is sock:
+    if isinstance(owner, DatagramSocket) and owner.sock is sock:
         raise RuntimeError(f"{sock!r} is used by another endpoint: {owner!r}.")
 
 

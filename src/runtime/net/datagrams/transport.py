@@ -14,12 +14,13 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from runtime.kernel.arguments.callables import made_by
+from runtime.kernel.arguments.buffers import Buffer
+from runtime.kernel.arguments.callables import make_protocol
 from runtime.kernel.arguments.refusals import Uncopyable
 from runtime.kernel.arguments.sizes import Size
 from runtime.kernel.core import LoopCore
 from runtime.kernel.public_types import Future
-from runtime.net.datagrams.datagram_socket import Data, DatagramCore, DatagramReceiver
+from runtime.net.datagrams.datagram_socket import DatagramReceiver, DatagramSocket
 from runtime.net.datagrams.socket_setup import Address, datagram_socket
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
@@ -28,17 +29,17 @@ P = TypeVar("P", bound=asyncio.BaseProtocol)
 class DatagramTransport(Uncopyable, asyncio.DatagramTransport, asyncio.Transport):
     """The transport of a datagram endpoint. Made by ``loop.create_datagram_endpoint``.
 
-    What it does is done by a ``DatagramCore``: ``sendto`` is that one's very method.
+    What it does is done by a ``DatagramSocket``: ``sendto`` is that one's very method.
     """
 
     __slots__ = ("__dict__", "__weakref__", "_core", "sendto")
 
     if TYPE_CHECKING:
 
-        def sendto(self, data: Data, addr: Any = None) -> None:
-            """See ``DatagramCore.sendto``."""
+        def sendto(self, data: Buffer, addr: Any = None) -> None:
+            """See ``DatagramSocket.sendto``."""
 
-    def __init__(self, core: DatagramCore, sock: socket.socket) -> None:
+    def __init__(self, core: DatagramSocket, sock: socket.socket) -> None:
         super().__init__(
             {
                 "socket": TransportSocket(sock),
@@ -151,8 +152,8 @@ async def create_datagram_endpoint(
         sock=sock,
     )
     try:
-        protocol = made_by(protocol_factory)
-        core = DatagramCore(loop, made, cast(DatagramReceiver, protocol), target, copy_context())
+        protocol = make_protocol(protocol_factory)
+        core = DatagramSocket(loop, made, cast(DatagramReceiver, protocol), target, copy_context())
         transport = DatagramTransport(core, made)
     except BaseException:
         if sock is None:

@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from typing import Any, TypeVar
 
-from runtime.kernel.arguments.callables import check_factory, made_by
+from runtime.kernel.arguments.callables import check_factory, make_protocol
 from runtime.kernel.arguments.seconds import Seconds
 from runtime.kernel.core import LoopCore
-from runtime.net.connection.handshake import established
+from runtime.net.connection.handshake import wait_connected
 from runtime.net.connection.layers import Top
-from runtime.net.connection.protocol_adapter import ProtocolEnd
+from runtime.net.connection.protocol_adapter import ProtocolAdapter
 from runtime.net.connection.send_file import send_file_through
 from runtime.net.connection.stream_transport import StreamTransport
 from runtime.net.connection.tls_options import TLSOptions, client_tls, server_tls, upgrade_tls
@@ -69,7 +69,7 @@ async def create_connection(
         interleave=interleave,
         all_errors=all_errors,
     )
-    return await _connection_on(loop, sock, protocol_factory, tls, guarded=given)
+    return await _connection_on(loop, sock, protocol_factory, tls, shared=given)
 
 
 async def create_unix_connection(
@@ -89,7 +89,7 @@ async def create_unix_connection(
     tls = client_tls(ssl, server_hostname, None, ssl_handshake_timeout, ssl_shutdown_timeout)
     given = sock is not None
     sock = await connected_unix_socket(loop, path, sock)
-    return await _connection_on(loop, sock, protocol_factory, tls, guarded=given)
+    return await _connection_on(loop, sock, protocol_factory, tls, shared=given)
 
 
 async def _connection_on(
@@ -98,30 +98,32 @@ async def _connection_on(
     protocol_factory: ProtocolFactory[P],
     tls: TLSOptions | None,
     *,
-    guarded: bool = False,
+    shared: bool = False,
 ) -> tuple[Transport, P]:
     """Make a connection of a connected socket; close the socket when that fails."""
     try:
         set_no_delay(sock)
-        protocol = made_by(protocol_factory)
+        protocol = make_protocol(protocol_factory)
         made = ProtocolConnection(
-            loop, sock, peername(sock), protocol, copy_context(), tls, guarded=guarded
+            loop, sock, peername(sock), protocol, copy_context(), tls, shared=shared
         )
     except BaseException:
         sock.close()
         raise
-    await _established(loop, made.end, made.lower.start)
+    await _wait_connected(loop, made.adapter, made.lower.start)
     return made.transport, protocol
 
 
-async def _established(loop: LoopCore, end: ProtocolEnd, start: Callable[[], object]) -> None:
+async def _wait_connected(
+    loop: LoopCore, adapter: ProtocolAdapter, start: Callable[[], object]
+) -> None:
     """Wait until the connection is there; nothing is received before the caller goes on.
 
     Many clients finish setting up their protocol after the ``await``. What a peer sends first must
     not come before that, even if it comes along with the end of the TLS handshake.
     """
-    await established(loop, end, start, end.hold_reading)
-    end.release_reading()
+    await wait_connected(loop, adapter, start, adapter.hold_reading)
+    adapter.release_reading()
 
 
 async def connect_accepted_socket(
@@ -137,7 +139,7 @@ async def connect_accepted_socket(
     check_stream_socket(sock)
     tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout, listening=False)
     sock.setblocking(False)
-    return await _connection_on(loop, sock, protocol_factory, tls, guarded=True)
+    return await _connection_on(loop, sock, protocol_factory, tls, shared=True)
 
 
 async def start_tls(
@@ -160,21 +162,21 @@ async def start_tls(
     if not isinstance(transport, Transport):
         raise TypeError(f"transport {transport!r} is not supported by start_tls()")
     tls.require_name()
-    end, lower = transport.end, transport.lower
+    adapter, lower = transport.adapter, transport.lower
     if lower.is_closing():
         raise ConnectionResetError(f"{transport!r} is closed; it cannot go on with TLS.")
-    end.set_protocol(protocol)
-    layer = tls.layer(loop, lower, end)
-    upgraded = SSLTransport(end, layer)
-    end.transport = upgraded
-    end.lower = layer
-    end.was_made()
-    end.keeps_half_open = False
+    adapter.set_protocol(protocol)
+    layer = tls.layer(loop, lower, adapter)
+    upgraded = SSLTransport(adapter, layer)
+    adapter.transport = upgraded
+    adapter.lower = layer
+    adapter.was_made()
+    adapter.allow_half_open = False
     # Nothing of what arrives from here on is for the protocol, before the handshake is over.
     lower.pause_reading()
     lower.set_upper(layer)
     early = _unread_of(protocol)
-    await _established(loop, end, lambda: layer.take_over(early))
+    await _wait_connected(loop, adapter, lambda: layer.take_over(early))
     return upgraded
 
 
@@ -182,14 +184,14 @@ async def sendfile(
     loop: LoopCore, transport: Any, file: Any, offset: int, count: int | None, fallback: bool
 ) -> int:
     """Send from ``file`` through ``transport``. See ``Loop.sendfile``."""
-    end: Top
+    adapter: Top
     if isinstance(transport, Transport):
-        end, lower = transport.end, transport.lower
+        adapter, lower = transport.adapter, transport.lower
     elif isinstance(transport, StreamTransport):
-        end, lower = transport.end, transport.end.lower
+        adapter, lower = transport.adapter, transport.adapter.lower
     else:
         raise RuntimeError(f"sendfile is not supported for transport {transport!r}")
-    return await send_file_through(loop, end, lower, file, offset, count, fallback)
+    return await send_file_through(loop, adapter, lower, file, offset, count, fallback)
 
 
 def _unread_of(protocol: asyncio.BaseProtocol) -> bytes:
@@ -284,11 +286,11 @@ class _ProtocolAcceptor:
     def accept(self, sock: socket.socket, address: Any) -> None:
         context = self._context.copy()
         try:
-            protocol = context.run(made_by, self._factory)
+            protocol = context.run(make_protocol, self._factory)
             made = ProtocolConnection(self._loop, sock, address, protocol, context, self._tls)
         except BaseException:
             sock.close()
             raise
-        self._server.attach(made.end)
-        made.end.call_when_lost(self._detach)
+        self._server.attach(made.adapter)
+        made.adapter.call_when_lost(self._detach)
         made.lower.start()

@@ -360,7 +360,7 @@ class Server(asyncio.AbstractServer):
         sent first, so that whoever reads finds the end. After one second more they are aborted, and
         the tasks that are left are cancelled. These have another second; one that goes on
         nevertheless is reported to the loop's exception handler. So it ends always, when there is a
-        time-out. The task that calls it is not waited for. Cancelled, it leaves connections and
+        timeout. The task that calls it is not waited for. Cancelled, it leaves connections and
         tasks as they are.
         """
         limit = _limit_of(timeout, "shutdown()")

@@ -19,8 +19,8 @@ from runtime.kernel.arguments.seconds import Seconds
 from runtime.kernel.arguments.sizes import Size
 from runtime.kernel.core import LoopCore
 from runtime.kernel.public_types import await_it
-from runtime.net.connection.handshake import established
-from runtime.net.connection.stream_adapter import StreamEnd
+from runtime.net.connection.handshake import wait_connected
+from runtime.net.connection.stream_adapter import StreamAdapter
 from runtime.net.connection.streams import (
     DEFAULT_LIMIT,
     StreamReader,
@@ -95,7 +95,7 @@ async def open_connection(
         interleave=interleave,
         all_errors=all_errors,
     )
-    return await _open(loop, sock, most, tls, guarded=given)
+    return await _open(loop, sock, most, tls, shared=given)
 
 
 async def open_unix_connection(
@@ -123,7 +123,7 @@ async def open_unix_connection(
     loop = get_running_loop()
     given = sock is not None
     sock = await connected_unix_socket(loop, path, sock)
-    return await _open(loop, sock, most, tls, guarded=given)
+    return await _open(loop, sock, most, tls, shared=given)
 
 
 async def _open(
@@ -132,20 +132,20 @@ async def _open(
     limit: int,
     tls: TLSOptions | None,
     *,
-    guarded: bool = False,
+    shared: bool = False,
 ) -> Streams:
     """Make streams of a connected socket; close it when that fails."""
     try:
         # A given socket must be connected. One of ours was: a peer that left shows when it reads.
-        peer = sock.getpeername() if guarded else peername(sock)
-        reader, writer, end = make_streams(loop, sock, limit, peer, tls, guarded=guarded)
+        peer = sock.getpeername() if shared else peername(sock)
+        reader, writer, adapter = make_streams(loop, sock, limit, peer, tls, shared=shared)
     except BaseException:
         sock.close()
         raise
     if tls is None:
-        end.lower.start()
+        adapter.lower.start()
     else:
-        await established(loop, end, end.lower.start)
+        await wait_connected(loop, adapter, adapter.lower.start)
     return Streams((reader, writer))
 
 
@@ -268,33 +268,33 @@ class _StreamAcceptor:
 
     def accept(self, sock: socket.socket, address: Any) -> None:
         try:
-            reader, writer, end = make_streams(
+            reader, writer, adapter = make_streams(
                 self._loop, sock, self._limit, address, self._tls, server_side=True
             )
         except BaseException:
             sock.close()
             raise
-        self._server.attach(end)
-        end.call_when_lost(self._detach)
+        self._server.attach(adapter)
+        adapter.call_when_lost(self._detach)
         if self._tls is None:
-            end.lower.start()
+            adapter.lower.start()
             try:
-                self._call(reader, writer, end)
+                self._call(reader, writer, adapter)
             except BaseException:
-                end.abort()
+                adapter.abort()
                 raise
         else:
-            end.call_when_connected(functools.partial(self._call, reader, writer, end))
-            end.lower.start()
+            adapter.call_when_connected(functools.partial(self._call, reader, writer, adapter))
+            adapter.lower.start()
 
-    def _call(self, reader: StreamReader, writer: StreamWriter, end: StreamEnd) -> None:
+    def _call(self, reader: StreamReader, writer: StreamWriter, adapter: StreamAdapter) -> None:
         context = self._context.copy()
         try:
             outcome = context.run(self._callback, reader, writer)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
-            self._report(end, error, None)
+            self._report(adapter, error, None)
             return
         if outcome is None:
             return
@@ -303,23 +303,23 @@ class _StreamAcceptor:
         task = self._loop.create_task(outcome, context=context)
         self._server.attach_handler(task)
         # With the writer, so that the connection does not count as dropped before it is closed.
-        task.add_done_callback(functools.partial(self._on_done, writer, end))
+        task.add_done_callback(functools.partial(self._on_done, writer, adapter))
 
-    def _on_done(self, _writer: StreamWriter, end: StreamEnd, task: Any) -> None:
+    def _on_done(self, _writer: StreamWriter, adapter: StreamAdapter, task: Any) -> None:
         self._server.detach_handler(task)
         if task.cancelled() or task.exception() is None:
-            end.close()
+            adapter.close()
         else:
-            self._report(end, task.exception(), task)
+            self._report(adapter, task.exception(), task)
 
-    def _report(self, end: StreamEnd, error: BaseException, task: Any) -> None:
+    def _report(self, adapter: StreamAdapter, error: BaseException, task: Any) -> None:
         context: dict[str, Any] = {
             "message": f"Unhandled exception in client_connected_cb {name_of(self._callback)}(), "
-            f"for the client {end.peername()!r}",
+            f"for the client {adapter.peername()!r}",
             "exception": error,
-            "transport": end,
+            "transport": adapter,
         }
         if task is not None:
             context["task"] = task
         self._loop.call_exception_handler(context)
-        end.close()
+        adapter.close()

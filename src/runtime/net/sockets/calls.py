@@ -33,7 +33,7 @@ def check_socket(sock: Any, operation: str) -> None:
 
 
 def waits_itself(loop: LoopCore, sock: Any, operation: str) -> bool:
-    """Return whether the calls of ``sock`` wait themselves: it is blocking, or has a time-out.
+    """Return whether the calls of ``sock`` wait themselves: it is blocking, or has a timeout.
 
     Raises ValueError for such a socket in debug mode, as asyncio does, and TypeError for a TLS
     socket.

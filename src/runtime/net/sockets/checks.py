@@ -1,4 +1,4 @@
-"""Sockets as such: what they must be to carry a connection, and what is asked of them."""
+"""Checks and options of sockets that are to carry a connection."""
 
 from __future__ import annotations
 

@@ -12,9 +12,9 @@ import socket
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from runtime.kernel.arguments.buffers import Buffer
 from runtime.kernel.arguments.file_descriptors import HasFileno, descriptor
 from runtime.net.sockets.calls import check_socket
-from runtime.net.sockets.operations import Buffer
 from runtime.net.sockets.readiness import wait_readable, wait_writable
 
 # The system marks received descriptors close-on-exec where it knows this flag.

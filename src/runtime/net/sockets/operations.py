@@ -14,12 +14,11 @@ import os
 import socket
 from typing import Any, Final
 
+from runtime.kernel.arguments.buffers import Buffer
 from runtime.kernel.core import LoopCore
 from runtime.kernel.descriptors import Readiness, readable, writable
 from runtime.net.resolver import may_name_host, needs_lookup, resolve, with_given
 from runtime.net.sockets.calls import never_waiting, receive, send, waits_itself
-
-Buffer = bytes | bytearray | memoryview
 
 # Seconds between attempts to connect to a Unix socket whose backlog is full.
 _FIRST_DELAY: Final = 0.001
@@ -143,7 +142,7 @@ async def _connect_unix(loop: LoopCore, sock: socket.socket, address: Any) -> No
         except (BlockingIOError, InterruptedError) as error:
             if error.errno != errno.EAGAIN:
                 break
-        await loop.alarm(delay)
+        await loop.sleep_future(delay)
         delay = min(2 * delay, _LONGEST_DELAY)
     await _connected(loop, sock, address)
 

@@ -54,8 +54,8 @@ async def sock_sendfile(
             raise ValueError(f"only SOCK_STREAM type sockets are supported, not {sock!r}")
         try:
             fd = sock.fileno()
-            room = functools.partial(writable, loop, fd)
-            return await send_file(fd, file, offset, count, room)
+            wait_writable = functools.partial(writable, loop, fd)
+            return await send_file(fd, file, offset, count, wait_writable)
         except SendfileNotAvailableError:
             if not fallback:
                 raise
@@ -86,11 +86,11 @@ async def send_file(
     file: Any,
     offset: int,
     count: int | None,
-    room: Callable[[], Awaitable[object]],
+    wait_writable: Callable[[], Awaitable[object]],
 ) -> int:
     """Have the system send from ``file`` to the non-blocking stream socket ``fd``.
 
-    ``await room()`` waits until the socket takes more, and raises when it is gone.
+    ``await wait_writable()`` waits until the socket takes more, and raises when it is gone.
     Returns how many bytes were sent, and leaves the file's position behind them, however it ends.
     Raises SendfileNotAvailableError, before anything was sent, when the system cannot do it.
     """
@@ -106,7 +106,7 @@ async def send_file(
             if position == end or (end is None and _at_end(source, position)):
                 break
             # After a part as well: others get their turn, and the socket is full most likely.
-            await room()
+            await wait_writable()
     except OSError as error:
         if position == offset and not isinstance(error, ConnectionError):
             raise SendfileNotAvailableError(

@@ -1,0 +1,5 @@
+"""Bytes as callers give them."""
+
+from __future__ import annotations
+
+Buffer = bytes | bytearray | memoryview
