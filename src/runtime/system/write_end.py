@@ -137,7 +137,7 @@ class WriteEnd(PipeEnd):
         self.unsent += len(data)
 
     def on_writable(self) -> None:
-        """Send from the write buffer; resume the protocol when little is left, end after the last."""
+        """Send from the write buffer; resume the protocol when little is left; end after it."""
         if not self.unsent or not self.check_open():
             return
         try:
