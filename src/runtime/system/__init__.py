@@ -1,1 +1,5 @@
-"""What a loop needs of the operating system besides descriptors: threads and signals."""
+"""The operating system besides the network: pipes, processes, signals, calls in threads.
+
+It stands on the kernel. Processes with streams belong to ``runtime.subprocess``, which knows the
+network too.
+"""

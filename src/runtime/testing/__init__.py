@@ -1,4 +1,8 @@
-"""For tests: time that passes when nothing else does, and runs that cannot hang unnoticed."""
+"""For tests: time that passes when nothing else does, and runs that cannot hang unnoticed.
+
+The virtual clock, ``run`` and the plugin of pytest, with its checks of what a test leaves open.
+Helpers of this project's own tests belong to ``tests/support``.
+"""
 
 from __future__ import annotations
 

@@ -321,7 +321,7 @@ def test_descriptors_for_which_there_is_no_room_are_closed(room: int) -> None:
 
 
 def test_inheritable_where_the_system_has_no_flag(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtime.net.setup.unix_sockets._CLOSE_ON_EXEC", 0)
+    monkeypatch.setattr("runtime.net.sockets.descriptor_passing._CLOSE_ON_EXEC", 0)
 
     async def main() -> None:
         with unix_pair() as (one, two):

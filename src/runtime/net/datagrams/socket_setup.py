@@ -9,8 +9,8 @@ from typing import Any, cast
 from runtime.kernel.core import LoopCore
 from runtime.net.datagrams.datagram_socket import DatagramSocket
 from runtime.net.resolver import resolve
-from runtime.net.setup.unix_sockets import remove_stale_socket
 from runtime.net.sockets.operations import sock_connect
+from runtime.net.sockets.unix_paths import remove_stale_socket
 
 Address = tuple[str, int] | str
 """Host and port; for Unix sockets a path."""

@@ -10,28 +10,13 @@ import errno
 import logging
 import os
 import socket
-import stat
 from typing import Final
 
 from runtime.kernel.core import LoopCore
 from runtime.net.sockets.operations import sock_connect
-
-Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+from runtime.net.sockets.unix_paths import Path, is_abstract, remove_stale_socket, unix_path
 
 _logger: Final = logging.getLogger("asyncio")
-
-
-def is_abstract(path: str | bytes) -> bool:
-    """Return whether a Unix address is a name of Linux's own, which is not in the file system."""
-    return path[:1] in ("\0", b"\0")
-
-
-def unix_path(path: Path) -> str | bytes:
-    """Return the path of a Unix socket as text or bytes. Raises ValueError when it is empty."""
-    found: str | bytes = os.fspath(path)
-    if not found:
-        raise ValueError("The path of a Unix socket must not be empty.")
-    return found
 
 
 def bind_unix(path: Path, *, mode: int | None = None) -> socket.socket:
@@ -63,20 +48,6 @@ def bind_unix(path: Path, *, mode: int | None = None) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def remove_stale_socket(path: str | bytes) -> None:
-    """Remove the socket that an earlier process left at ``path``; an abstract name has no file."""
-    if is_abstract(path):
-        return
-    try:
-        if stat.S_ISSOCK(os.stat(path).st_mode):
-            os.remove(path)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        # The folder may let sockets be made, but not removed: binding will tell.
-        _logger.error("Unable to check or remove stale UNIX socket %r: %r", path, error)
 
 
 def _about(path: str | bytes, error: OSError) -> OSError:

@@ -204,7 +204,7 @@ def test_a_thread_of_the_module__thread_may_wake_it(run_it: Callable[[Any], None
 
 ENDED = """
 import runtime
-from tests.testing.test_unknown_threads import Native, by_closure
+from tests.kernel.threads.test_unknown_threads import Native, by_closure
 
 async def main():
     native.start(by_closure(print))

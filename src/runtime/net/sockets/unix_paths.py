@@ -1,0 +1,42 @@
+"""Paths of Unix sockets: file names, and abstract names that have no file.
+
+Source: unix(7).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from typing import Final
+
+Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+_logger: Final = logging.getLogger("asyncio")
+
+
+def is_abstract(path: str | bytes) -> bool:
+    """Return whether a Unix address is a name of Linux's own, which is not in the file system."""
+    return path[:1] in ("\0", b"\0")
+
+
+def unix_path(path: Path) -> str | bytes:
+    """Return the path of a Unix socket as text or bytes. Raises ValueError when it is empty."""
+    found: str | bytes = os.fspath(path)
+    if not found:
+        raise ValueError("The path of a Unix socket must not be empty.")
+    return found
+
+
+def remove_stale_socket(path: str | bytes) -> None:
+    """Remove the socket that an earlier process left at ``path``; an abstract name has no file."""
+    if is_abstract(path):
+        return
+    try:
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            os.remove(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        # The folder may let sockets be made, but not removed: binding will tell.
+        _logger.error("Unable to check or remove stale UNIX socket %r: %r", path, error)
