@@ -17,7 +17,7 @@ SOURCES = ROOT / "src"
 LONGEST = 800
 """Lines in a file: one that needs more has more than one subject."""
 
-# Each layer may import from itself, and from the modules and packages that are listed for it. A name
+# Each layer may import from itself, and from the modules and packages listed for it. A name
 # stands for a module, or for a package with all its modules; a module belongs to the longest name
 # that it begins with. `sync`, `net` and `system` stand side by side: none of them knows the others.
 KERNEL_PACKAGES = {
