@@ -60,9 +60,9 @@ def _texts_of_python(path: Path) -> Iterator[Text]:
     source = path.read_text()
     for node in ast.walk(ast.parse(source)):
         # A string that is a statement of its own documents a function, a class or an attribute.
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            if isinstance(node.value.value, str):
-                yield Text(path, node.lineno, node.value.value)
+        match node:
+            case ast.Expr(ast.Constant(str(text))):
+                yield Text(path, node.lineno, text)
     lines = iter(source.splitlines(keepends=True))
     block: list[str] = []
     first = last = 0
