@@ -246,6 +246,62 @@ def test_private_names_stay_in_their_module(module: str) -> None:
     assert not accelerator_users or module == "runtime.kernel.native.accelerator"
 
 
+SHARED = (
+    "runtime.kernel.scheduler",
+    "runtime.kernel.handles",
+    "runtime.kernel.timers",
+    "runtime.kernel.future",
+    "runtime.kernel.task",
+    "runtime.kernel.core",
+    "runtime.loop",
+    "runtime.net.setup.server",
+)
+"""The modules whose classes are, or are inherited by, what programs hold: ``Loop``, ``Task``,
+``Future``, handles and ``Server``. Their attributes that programs are not to use begin with an
+underscore, and are private to the package, not to the module."""
+
+FOREIGN = {
+    "_DummyThread",
+    "_asyncio_awaited_by",
+    "_asyncio_future_blocking",
+    "_count",
+    "_current_frames",
+    "_fixtureinfo",
+    "_get_running_loop",
+    "_getframe",
+    "_log_traceback",
+    "_msg_callback",
+    "_showwarnmsg_impl",
+}
+"""Private names of the standard library and of pytest for which nothing public stands."""
+
+
+@cache
+def names_defined(module: str) -> frozenset[str]:
+    """Return the names that a module defines, with the attributes of ``self`` that it uses."""
+    found = set()
+    for node in ast.walk(ast.parse(FILES[module].read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self":
+            found.add(node.attr)
+    return frozenset(found)
+
+
+@pytest.mark.parametrize("module", sorted(FILES))
+def test_private_attributes_stay_in_their_module_or_are_of_shared_classes(module: str) -> None:
+    shared = frozenset[str]().union(*map(names_defined, SHARED))
+    used = {
+        node.attr
+        for node in ast.walk(ast.parse(FILES[module].read_text()))
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) not in ("self", "cls")
+        if node.attr.startswith("_") and not node.attr.startswith("__")
+    }
+    assert used - names_defined(module) - shared <= FOREIGN
+
+
 @pytest.mark.parametrize("module", sorted(FILES))
 def test_a_file_is_short_and_says_what_it_is_about(module: str) -> None:
     source = FILES[module].read_text()

@@ -84,8 +84,12 @@ print(has("subprocess"))
 """
     done = run_code(program)
     assert done.stderr == ""
-    assert done.stdout.splitlines() == ["False False False",
-        "False False", "True True False", "True"]
+    assert done.stdout.splitlines() == [
+        "False False False",
+        "False False",
+        "True True False",
+        "True",
+    ]
 
 
 def test_submodules_with_asyncio_s_names_are_attributes() -> None:

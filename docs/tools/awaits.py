@@ -37,11 +37,11 @@ SUSPENDABLE = inspect.CO_COROUTINE | inspect.CO_GENERATOR
 
 # They only answer a question, or are part of what is above them.
 LEFT_OUT = {
-    "SleepFuture.due",
-    "SleepFuture.left_heap",
+    "SleepFuture._due",
+    "SleepFuture._left_heap",
     "FutureCore.cancelled",
     "FutureCore.done",
-    "Scheduler.check_open",
+    "Scheduler._check_open",
     "_bare_future",
     "await_it",
     "get_running_loop",
@@ -134,19 +134,19 @@ class Recorder:
     def _state(self) -> Iterator[str]:
         """Say what the loop holds now."""
         loop = self._loop
-        yield f"ready queue   {_kinds(loop.ready)}"
-        yield f"timers        {_kinds(loop.timers.pending())}"
+        yield f"ready queue   {_kinds(loop._ready)}"
+        yield f"timers        {_kinds(loop._timers.pending())}"
         task = self.task
-        if task is None or (not task.done() and task in loop.ready):
+        if task is None or (not task.done() and task in loop._ready):
             yield "the task      is queued"
         elif task.done():
             yield "the task      is done"
         else:
-            yield f"the task      waits for the {type(task.waits_for()).__name__}"
+            yield f"the task      waits for the {type(task._waits_for()).__name__}"
 
 
 # What the loop calls in a turn, and what makes the task.
-BEGINNINGS = {"LoopCore.create_task", "_collect", "step", "SleepFuture.run"}
+BEGINNINGS = {"LoopCore.create_task", "_collect", "step", "SleepFuture._run"}
 
 
 def _first_instruction(frame: FrameType) -> int:
@@ -166,7 +166,7 @@ def record(loop: runtime.Loop, coroutine: Any, *, meanwhile: Callable[[], None])
     recorder = Recorder(loop, coroutine.cr_code.co_filename)
 
     def wait_and_do() -> None:
-        while not (loop.waiting and recorder.task is not None and recorder.task.waits_for()):
+        while not (loop._waiting and recorder.task is not None and recorder.task._waits_for()):
             time.sleep(0.001)
         meanwhile()
 

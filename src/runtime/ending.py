@@ -79,7 +79,7 @@ class EndOfRun:
         try:
             self._end_everything()
         finally:
-            self._loop.ending = set()
+            self._loop._ending = set()
             if self._watch is not None:
                 self._watch.stop()
         fatal, self._fatal = self._fatal, None
@@ -93,19 +93,19 @@ class EndOfRun:
         loop = self._loop
         for _ in range(_ROUNDS):
             tasks = self._unfinished()
-            if tasks or loop.asyncgens().anything_left():
-                to_cancel = tasks - loop.asyncgens().closing()
-                loop.ending = to_cancel
+            if tasks or loop._async_generators().anything_left():
+                to_cancel = tasks - loop._async_generators().closing()
+                loop._ending = to_cancel
                 cancel_all(loop, to_cancel)
                 self._wait_for(tasks)
                 self._report_errors(to_cancel)
                 # What they raised has tracebacks, which may lead to this frame.
                 del tasks, to_cancel
-                if loop.asyncgens().anything_left():
-                    self._run(loop.close_asyncgens())
+                if loop._async_generators().anything_left():
+                    self._run(loop._close_asyncgens())
                 continue
             done = self._run(self._shut_down())
-            if done and not self._unfinished() and not loop.asyncgens().anything_left():
+            if done and not self._unfinished() and not loop._async_generators().anything_left():
                 return
         loop.call_exception_handler(
             {
@@ -197,7 +197,7 @@ class EndOfRun:
         """
         outside = not any(
             task.done() and not task.cancelled() and task.exception() is error
-            for task in (*tasks, *self._loop.asyncgens().just_closed())
+            for task in (*tasks, *self._loop._async_generators().just_closed())
         )
         if isinstance(error, Exception) or self._interrupted() or (outside and self._from_outside):
             return True
@@ -241,7 +241,7 @@ class EndWatch:
         self._thread: threading.Thread | None = threading.Thread(
             target=self._report_repeatedly, name="runtime end of run", daemon=True
         )
-        loop.watching_threads.append(self._thread)
+        loop._watching_threads.append(self._thread)
         if sys.is_finalizing():
             self._thread = None  # It would never run, and start() would wait until it does.
             return
@@ -271,11 +271,11 @@ class EndWatch:
         ]
         for task in tasks:
             lines += [f"  {line}" for line in _described(task)]
-        if (thread_id := self._loop.thread_id) and not self._loop.waiting:
+        if (thread_id := self._loop._thread_id) and not self._loop._waiting:
             lines.append("The loop is not waiting, but running:")
             stack = traceback.format_stack(sys._current_frames().get(thread_id), _DEPTH)
             lines.append("".join(stack).rstrip())
-        for thread in self._loop.own_threads():
+        for thread in self._loop._own_threads():
             if thread is not threading.current_thread() and thread.ident is not None:
                 frame = sys._current_frames().get(thread.ident)
                 lines.append(f"Thread {thread.name!r} of the loop's executor:")

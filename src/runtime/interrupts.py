@@ -89,7 +89,7 @@ class InterruptHandler:
         if main is None or main.done() or self.count > 1:
             raise KeyboardInterrupt()
         main.cancel()
-        main.get_loop().wake()
+        main.get_loop()._wake()
 
 
 def with_interrupts_handled(work: Callable[[InterruptHandler], T]) -> T:

@@ -51,7 +51,7 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
                 vars(self).pop("time", None)
                 _CLOCK.__set__(self, _OverriddenTime(self, clock))
         except BaseException:
-            self.abandon()
+            self._abandon()
             raise
 
     # -- Types -------------------------------------------------------------------------------------
@@ -129,16 +129,16 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
         not count, unless there are tasks that are none, and that a daemon may yet wake. What still
         waits then is left as it is.
         """
-        self.threads_before = threading.enumerate()
-        self.unknown_before = unknown_threads() or set()
-        self.until_idle = True
+        self._threads_before = threading.enumerate()
+        self._unknown_before = unknown_threads() or set()
+        self._until_idle = True
         try:
             self.run_forever()
-            return not self.until_idle
+            return not self._until_idle
         finally:
-            self.until_idle = False
-            self.threads_before = []
-            self.unknown_before = set()
+            self._until_idle = False
+            self._threads_before = []
+            self._unknown_before = set()
 
     # -- Ending ------------------------------------------------------------------------------------
 
@@ -148,12 +148,12 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
         All are closed at the same time, also those that are started meanwhile, and those that were
         dropped, and are being closed already. What they raise is reported to the exception handler.
         """
-        await self.close_asyncgens()
-        self.asyncgens().warn_from_now_on()
+        await self._close_asyncgens()
+        self._async_generators().warn_from_now_on()
 
-    async def close_asyncgens(self) -> None:
+    async def _close_asyncgens(self) -> None:
         """As ``shutdown_asyncgens``, but do not warn about any started later."""
-        asyncgens = self.asyncgens()
+        asyncgens = self._async_generators()
         current = asyncio.current_task()
         while True:
             running: list[AsyncGenerator[Any, Any]] = []
@@ -212,7 +212,7 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
         waited for as well. After the timeout a RuntimeWarning is issued, and the threads are
         left to themselves.
         """
-        shutdown = self.begin_executor_shutdown()
+        shutdown = self._begin_executor_shutdown()
         if shutdown is None:
             return
         thread, done = shutdown

@@ -664,7 +664,7 @@ def in_a_loop(work: Callable[[Scene], Any]) -> str:
     try:
         with contextlib.ExitStack() as stack:
             result: str = loop.run_until_complete(work(Scene(loop, stack)))
-            for task in list(loop.tasks):
+            for task in list(loop._tasks):
                 task.cancel()
             loop.run_until_complete(_turns())
             return result

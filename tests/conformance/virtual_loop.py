@@ -84,10 +84,6 @@ class VirtualLoop(runtime.Loop):
         self.call_soon(self.stop)
         self.run_forever()
 
-    @property
-    def _ready(self) -> object:
-        return self.ready
-
     def close(self) -> None:
         super().close()
         if self._must_end:

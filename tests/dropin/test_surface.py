@@ -94,3 +94,35 @@ def test_a_method_of_the_loop_takes_the_same_arguments_by_name(name: str) -> Non
     ]
     common = set.intersection(*(parameters(each) for each in theirs))
     assert common <= parameters(ours)
+
+
+ADDED: dict[str, set[str]] = {
+    "Loop": {
+        "get_external_inspection",
+        "run_until_idle",
+        "set_deadlock_reports",
+        "set_external_inspection",
+        "slow_callback_duration",  # an attribute of the object in asyncio
+        "watch_slow_callbacks",
+    },
+    "Task": {"get_context"},  # asyncio's from Python 3.12 on
+    "Future": set(),
+    "Server": {
+        "abort_clients",  # asyncio's from Python 3.13 on
+        "close_clients",
+        "shutdown",
+        "shutdown_timeout",
+    },
+    "Handle": {"get_context"},
+    "TimerHandle": {"get_context"},
+}
+"""The documented public names that asyncio's classes lack, or do not have in every version."""
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_no_name_is_public_that_is_not_asyncio_s_or_documented(name: str) -> None:
+    """An editor completes every name without an underscore: each is a promise."""
+    theirs = asyncio.SelectorEventLoop if name == "Loop" else getattr(asyncio, name)
+    ours = set(public(getattr(runtime, name)))
+    assert ours - set(public(theirs)) <= ADDED[name]
+    assert ours >= ADDED[name]

@@ -25,7 +25,7 @@ def closes_the_loop(loop: runtime.Loop, report: dict[str, Any]) -> None:
 
 
 def cancels_all_tasks(loop: runtime.Loop, report: dict[str, Any]) -> None:
-    for task in [*loop.tasks]:
+    for task in [*loop._tasks]:
         task.cancel()
     report["task"].cancel()
 
@@ -64,7 +64,7 @@ def test_a_loop_closes_whatever_its_exception_handler_does(handler: Handler) -> 
     loop.close()
     assert loop.is_closed()
     assert sorted(reported) == ["0", "1", "2", "3", "4"]
-    assert not loop.tasks
+    assert not loop._tasks
     loop.close()
 
 

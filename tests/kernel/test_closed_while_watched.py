@@ -31,7 +31,7 @@ MOST_TURNS = 5000
 
 def epoll_of(loop: runtime.Loop) -> int:
     """Return the descriptor of the loop's epoll."""
-    selector = loop.poller.selector
+    selector = loop._poller.selector
     assert isinstance(selector, selectors.EpollSelector)
     return selector.fileno()
 
@@ -239,7 +239,7 @@ def test_no_descriptor_is_left_of_the_old_epoll() -> None:
                 loop.remove_reader(read_end)
                 await until_quiet()
             os.close(write_end)
-        assert loop.poller.selector.fileno() == number  # type: ignore[attr-defined]
+        assert loop._poller.selector.fileno() == number  # type: ignore[attr-defined]
         assert len(os.listdir("/proc/self/fd")) == len(before)
 
     runtime.run(main())

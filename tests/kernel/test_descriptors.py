@@ -105,7 +105,7 @@ def test_waiting_again_and_again(run: Run, pair: Pair) -> None:
             await waiting
             await readable(loop, one.fileno())  # It is still there.
             assert one.recv(10) == b"x"
-        assert len(loop.poller.watchers()) == 1
+        assert len(loop._poller.watchers()) == 1
 
     run(main())
 
@@ -117,9 +117,9 @@ def test_an_event_that_nobody_waits_for_is_not_looked_for(run: Run, pair: Pair) 
         loop = runtime.get_running_loop()
         two.send(b"x")
         await readable(loop, one.fileno())
-        turns = loop.turns
+        turns = loop._turns
         await runtime.sleep(0.02)
-        assert loop.turns - turns < 10  # It sleeps, though there is something to read.
+        assert loop._turns - turns < 10  # It sleeps, though there is something to read.
 
     run(main())
 
@@ -139,7 +139,7 @@ def test_the_other_direction_goes_on(run: Run, pair: Pair) -> None:
         await runtime.wait([abandoned])
         two.send(b"x")
         await reading
-        assert len(loop.poller.watchers()) == 1
+        assert len(loop._poller.watchers()) == 1
 
     run(main())
 
@@ -187,7 +187,7 @@ def test_a_callback_in_one_direction_and_a_task_in_the_other(run: Run, pair: Pai
         assert calls == [b"x", b"y"]
         assert loop.remove_reader(one)
         assert not loop.remove_reader(one)
-        assert len(loop.poller.watchers()) == 1
+        assert len(loop._poller.watchers()) == 1
 
     run(main())
 
@@ -252,7 +252,7 @@ def test_a_wait_that_was_cancelled_is_over_at_once(run: Run, pair: Pair) -> None
                     two.recv(1 << 20)
             await until(partial(len, calls))
             assert remove(one)
-        assert len(loop.poller.watchers()) == 1
+        assert len(loop._poller.watchers()) == 1
 
     run(main())
 
@@ -283,7 +283,7 @@ def test_what_cannot_be_watched(tmp_path: Any) -> None:
         for wait in (runtime.wait_readable, runtime.wait_writable):
             with pytest.raises(OSError, match="Bad file descriptor"):
                 await wait(number)
-        assert len(loop.poller.watchers()) == 1
+        assert len(loop._poller.watchers()) == 1
 
     runtime.run(main(), loop_factory=runtime.new_event_loop)
 
@@ -425,9 +425,9 @@ def test_a_closed_socket_that_lives_on_elsewhere_is_not_polled(run: Run) -> None
         with one.dup() as elsewhere:
             one.close()
             two.send(b"y")
-            turns = loop.turns
+            turns = loop._turns
             await runtime.sleep(0.02)
-            assert loop.turns - turns < 10
+            assert loop._turns - turns < 10
             assert await loop.sock_recv(elsewhere, 10) == b"y"
 
     with one, two:

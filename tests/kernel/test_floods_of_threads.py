@@ -91,7 +91,7 @@ def test_the_order_of_each_thread_is_kept(loop: runtime.Loop) -> None:
     while not done.is_set():
         turn(loop)
     flooding.join()
-    while loop.ready or loop.inbound:
+    while loop._ready or loop._inbound:
         turn(loop)
     assert order == [[*range(CALLS // threads)]] * threads
 
@@ -112,7 +112,7 @@ def test_calls_of_the_loops_own_thread_keep_their_order(loop: runtime.Loop) -> N
     while len(order) < 2000:
         turn(loop)
     assert order == [*range(-1000, 1000)]
-    while loop.inbound:
+    while loop._inbound:
         turn(loop)
 
 
@@ -131,8 +131,8 @@ def test_a_call_that_waits_can_be_cancelled(loop: runtime.Loop) -> None:
 
     loop.call_soon(schedule)
     turn(loop, 3)
-    assert loop.inbound
-    while loop.inbound:
+    assert loop._inbound
+    while loop._inbound:
         turn(loop)
     turn(loop)
     assert ran == []
@@ -142,9 +142,9 @@ def test_a_loop_that_is_closed_lets_go_of_what_waits() -> None:
     loop = runtime.new_event_loop()
     loop.call_soon(flood, loop, lambda *_: None)
     turn(loop)
-    assert loop.inbound
+    assert loop._inbound
     loop.close()
-    assert not loop.inbound
+    assert not loop._inbound
     with pytest.raises(RuntimeError, match="closed"):
         loop.call_soon_threadsafe(print)
 

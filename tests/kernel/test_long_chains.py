@@ -59,7 +59,7 @@ def by_subscription(loop: runtime.Loop, last: Any) -> Any:
 
 
 def by_alarm(loop: runtime.Loop, last: Any) -> Any:
-    alarm = loop.sleep_future(3600)
+    alarm = loop._sleep_future(3600)
     alarm.add_done_callback(functools.partial(print, last))
     alarm.cancel()
     alarm.add_done_callback(functools.partial(print, last))

@@ -279,7 +279,7 @@ def test_asynchronous_generators_are_closed(loop: runtime.Loop) -> None:
 
 
 def test_generators_of_a_loop_that_never_ran(loop: runtime.Loop) -> None:
-    assert not loop.asyncgens().anything_left()
+    assert not loop._async_generators().anything_left()
     loop.run_until_complete(loop.shutdown_asyncgens())
 
 
@@ -449,7 +449,7 @@ def test_no_wake_up_is_lost_while_another_is_read() -> None:
         return thread
 
     def wake_when_asleep(future: runtime.Future[None]) -> None:
-        while not loop.waiting:
+        while not loop._waiting:
             time.sleep(0)
         loop.call_soon_threadsafe(future.set_result, None)
 

@@ -132,11 +132,11 @@ def test_a_closed_loop_takes_nothing() -> None:
             lambda: loop.create_task(coro),
             lambda: loop.run_in_executor(None, print),
             loop.run_forever,
-            lambda: loop.sleep_future(1),
+            lambda: loop._sleep_future(1),
         ):
             with pytest.raises(RuntimeError, match="Event loop is closed"):
                 attempt()
-    loop.wake()
+    loop._wake()
 
 
 def test_debug_mode_sees_the_wrong_thread() -> None:
@@ -380,9 +380,9 @@ class Stamp(Runnable):
         self.heap = heap
         self.gone = False
 
-    def run(self) -> None: ...
+    def _run(self) -> None: ...
 
-    def due(self) -> float:
+    def _due(self) -> float:
         return self.when
 
     def cancelled(self) -> bool:
@@ -442,13 +442,13 @@ def test_the_heap_against_a_sorted_list(operations: list[tuple[str, int]]) -> No
 def test_a_million_timers(loop: runtime.Loop) -> None:
     handles = [loop.call_later(3600 + n % 1000, print) for n in range(1_000_000)]
     turn(loop)
-    assert loop.timers.size() == 1_000_000
+    assert loop._timers.size() == 1_000_000
     for handle in handles[::2]:
         handle.cancel()
     for handle in handles[1::2]:
         handle.cancel()
     turn(loop)
-    assert loop.timers.size() < 1000
+    assert loop._timers.size() < 1000
 
 
 def test_setting_and_cancelling_without_end_keeps_the_heap_small(loop: runtime.Loop) -> None:
@@ -461,7 +461,7 @@ def test_setting_and_cancelling_without_end_keeps_the_heap_small(loop: runtime.L
             turn(loop)
         handle.cancel()
         second.cancel()
-    assert loop.timers.size() < 1000
+    assert loop._timers.size() < 1000
     assert not any(handle.cancelled() for handle in kept)
 
 

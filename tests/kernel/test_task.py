@@ -193,7 +193,7 @@ def test_asyncio_futures_are_awaited_cancelled_and_fail() -> None:
 
         task = runtime.create_task(wait())
         await runtime.sleep(0)
-        assert task.waits_for() is future
+        assert task._waits_for() is future
         assert "wait_for=<Future" in repr(task)
         task.cancel("why")
         with pytest.raises(runtime.CancelledError):

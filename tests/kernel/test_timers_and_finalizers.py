@@ -68,13 +68,13 @@ def test_a_finalizer_that_cancels_takes_no_other_timer_along(
                 handle.cancel()
 
         with collecting_after(allocations, finish):
-            loop.timers.merge()
-            loop.timers.pop_due(loop.time() + 1, loop.ready_append)
+            loop._timers.merge()
+            loop._timers.pop_due(loop.time() + 1, loop._ready_append)
         turn(loop, 3)
         assert ran == list(range(count)), allocations
         for handle in far:
             handle.cancel()
-        assert 0 <= loop.timers._cancelled <= loop.timers.size()
+        assert 0 <= loop._timers._cancelled <= loop._timers.size()
         turn(loop, 3)
 
 
@@ -83,12 +83,12 @@ def test_a_finalizer_cancels_the_latest_of_the_heap_while_it_is_sorted(loop: run
         ran: list[int] = []
         kept = [loop.call_later(50 + number, print) for number in range(20)]
         latest = loop.call_later(100, print)
-        loop.timers.merge()
+        loop._timers.merge()
         for number in range(100):
             loop.call_later(0, ran.append, number)
         with collecting_after(allocations, latest.cancel):
-            loop.timers.merge()
-        exact(loop.timers)
+            loop._timers.merge()
+        exact(loop._timers)
         turn(loop, 3)
         assert ran == list(range(100))
         assert not any(handle.cancelled() for handle in kept)
@@ -107,11 +107,11 @@ def test_a_finalizer_that_sets_a_timer_has_it_run(loop: runtime.Loop, count: int
             loop.call_later(0, ran.append, -1)
 
         with collecting_after(allocations, finish):
-            loop.timers.merge()
-            loop.timers.pop_due(loop.time() + 1, loop.ready_append)
+            loop._timers.merge()
+            loop._timers.pop_due(loop.time() + 1, loop._ready_append)
         turn(loop, 3)
         assert sorted(ran) == list(range(-1, count))
-        exact(loop.timers)
+        exact(loop._timers)
 
 
 def test_a_timer_that_goes_when_others_are_swept_may_cancel_more(loop: runtime.Loop) -> None:
@@ -133,8 +133,8 @@ def test_a_timer_that_goes_when_others_are_swept_may_cancel_more(loop: runtime.L
         owner.cancel()
     for handle in handles[90:180]:
         handle.cancel()
-    assert 0 <= loop.timers._cancelled <= loop.timers.size()
-    assert len(loop.timers.pending()) == 20
+    assert 0 <= loop._timers._cancelled <= loop._timers.size()
+    assert len(loop._timers.pending()) == 20
     turn(loop)
 
 
@@ -142,9 +142,9 @@ def test_what_is_set_while_many_are_due_waits_for_the_next_turn(loop: runtime.Lo
     ran: list[str] = []
     for _ in range(100):
         loop.call_later(0, ran.append, "due")
-        loop.timers.merge()
+        loop._timers.merge()
     loop.call_later(-1, ran.append, "fresh")
-    loop.timers.pop_due(loop.time() + 1, loop.ready_append)
-    assert len(loop.timers.fresh) == 1
+    loop._timers.pop_due(loop.time() + 1, loop._ready_append)
+    assert len(loop._timers.fresh) == 1
     turn(loop, 3)
     assert ran == ["due"] * 100 + ["fresh"]

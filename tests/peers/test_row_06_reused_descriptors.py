@@ -210,7 +210,7 @@ def test_many_connections_while_others_are_rudely_closed() -> None:
             transport.abort()
         await server.shutdown(0)
         await turns()
-        assert len(loop.poller.watchers()) == 1
+        assert len(loop._poller.watchers()) == 1
         assert set(letters) == {1}
 
     runtime.run(main())

@@ -33,7 +33,7 @@ def stacks_of_tasks() -> str:
     text = io.StringIO()
     for thread, loop in list(running_loops.items()):
         print(f"Tasks of {loop!r} in thread {thread}:", file=text)
-        for task in list(loop.tasks):
+        for task in list(loop._tasks):
             print(f"{task!r}", file=text)
             task.print_stack(file=text)
     return text.getvalue()

@@ -107,7 +107,7 @@ async def test_without_the_timeout_no_timer_is_left() -> None:
     loop = runtime.get_running_loop()
     async for _ in as_completed([give(1), give(2)], timeout=3600):
         pass
-    assert not loop.timers.pending()
+    assert not loop._timers.pending()
 
 
 @in_loop

@@ -42,7 +42,7 @@ def test_sleep() -> None:
         task = point.start(work())
         await settled(task)
         assert task.cancelled() == point.reached
-        pending = loop.timers.pending()
+        pending = loop._timers.pending()
         assert len(pending) <= 1  # the supervisor's own
 
     assert cancel_everywhere(scenario) == 2

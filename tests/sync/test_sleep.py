@@ -69,13 +69,13 @@ async def test_not_a_number_is_refused() -> None:
 @in_loop
 async def test_a_cancelled_sleep_leaves_no_timer() -> None:
     loop = runtime.get_running_loop()
-    before = loop.timers.size()
+    before = loop._timers.size()
     task = runtime.create_task(sleep(3600))
     await turns(2)
     task.cancel("enough")
     with pytest.raises(runtime.CancelledError, match="enough"):
         await task
-    assert loop.timers.size() == before
+    assert loop._timers.size() == before
 
 
 @in_loop

@@ -23,7 +23,7 @@ async def test_it_does_nothing_in_time() -> None:
     assert me().cancelling() == 0
     assert "finished" in repr(scope)
     loop = runtime.get_running_loop()
-    assert not loop.timers.pending()
+    assert not loop._timers.pending()
 
 
 @in_loop

@@ -77,7 +77,7 @@ async def test_wait_gives_up_after_a_timeout_and_raises_nothing() -> None:
     slow.cancel()
     await assert_cancelled(slow)
     assert await wait([slow], timeout=3600) == ({slow}, set())
-    assert not [timed for timed in loop.timers.pending() if timed.due() > loop.time() + 1000]
+    assert not [timed for timed in loop._timers.pending() if timed._due() > loop.time() + 1000]
 
 
 @in_loop

@@ -104,8 +104,8 @@ def test_a_future_keeps_no_more_of_many_than_of_one(wait: Wait) -> None:
         for _ in range(20):
             await wait(future)
         await turns(4)
-        assert len(future.subscribers()) <= 2
-        assert loop.timers.pending() == []
+        assert len(future._list_subscribers()) <= 2
+        assert loop._timers.pending() == []
         future.set_result(None)
         await turns(3)
 
@@ -160,7 +160,7 @@ def test_an_iteration_may_be_dropped_while_the_loop_does_not_run() -> None:
     loop = runtime.new_event_loop()
     future = loop.create_future()
     iteration = loop.run_until_complete(begin())
-    assert len(future.subscribers()) == 1
+    assert len(future._list_subscribers()) == 1
     del iteration
-    assert future.subscribers() == []
+    assert future._list_subscribers() == []
     loop.close()

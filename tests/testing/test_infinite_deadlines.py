@@ -141,7 +141,7 @@ def test_a_cancelled_handle_counts_nowhere() -> None:
     async def main() -> None:
         loop = runtime.get_running_loop()
         handles = [loop.call_later(math.inf, print) for _ in range(1000)]
-        assert loop.timers.size() == 0
+        assert loop._timers.size() == 0
         assert handles[0].when() == math.inf
         assert "when=inf" in repr(handles[0])
         for handle in handles:

@@ -85,22 +85,22 @@ class LoopCore(Scheduler):
     __slots__ = (
         "_asyncgens",
         "_copies",
+        "_ending",
         "_executor",
+        "_idle_threads",
         "_lookup_threads",
         "_released",
+        "_reports_deadlocks",
         "_slow_watch",
         "_stopping",
         "_task_factory",
-        "ending",
-        "idle_threads",
-        "reports_deadlocks",
-        "threads_before",
-        "turns",
-        "unknown_before",
-        "until_idle",
-        "waiting",
-        "watched",
-        "watching_threads",
+        "_threads_before",
+        "_turns",
+        "_unknown_before",
+        "_until_idle",
+        "_waiting",
+        "_watched",
+        "_watching_threads",
     )
 
     def __init__(
@@ -114,28 +114,28 @@ class LoopCore(Scheduler):
         self._executor = DefaultExecutor()
         self._lookup_threads = LookupThreads()
         # For the slow-callback watch: how many turns were begun, and whether the loop waits.
-        self.turns = 0
-        self.waiting = False
+        self._turns = 0
+        self._waiting = False
         self._slow_watch: SlowCallbackWatch | None = None
         # Whether to end when nothing can run any more, and the threads that were there before.
-        self.until_idle = False
-        self.threads_before: list[threading.Thread] = []
+        self._until_idle = False
+        self._threads_before: list[threading.Thread] = []
         # Threads of other loops, of which nothing is to be expected while this one runs.
-        self.idle_threads: list[threading.Thread] = []
+        self._idle_threads: list[threading.Thread] = []
         # The native identifiers of those that ``threading`` does not know.
-        self.unknown_before: set[int] = set()
+        self._unknown_before: set[int] = set()
         # The tasks that the end of the run has cancelled.
-        self.ending: set[Any] = set()
+        self._ending: set[Any] = set()
         # Threads that watch the loop, and never wake it.
-        self.watching_threads: list[threading.Thread] = []
-        self.reports_deadlocks: bool | None = None  # None: in debug mode.
+        self._watching_threads: list[threading.Thread] = []
+        self._reports_deadlocks: bool | None = None  # None: in debug mode.
         # Copies of the tasks for tools outside the process; None without them, as usual.
         self._copies: TaskCopies | None = None
         if external_tools.wanted_by_environment():
             self._copies = TaskCopies(self)
-        self.debug = debug_mode.debug_by_default()
+        self._debug = debug_mode.debug_by_default()
         # Whether turns are run by the function for debug mode and for the copies.
-        self.watched = self.debug or self._copies is not None
+        self._watched = self._debug or self._copies is not None
         show_tasks_of(self)
 
     # -- Futures and tasks -------------------------------------------------------------------------
@@ -146,9 +146,9 @@ class LoopCore(Scheduler):
         init_future(future, self)
         return future
 
-    def sleep_future(self, delay: float) -> SleepFuture:
+    def _sleep_future(self, delay: float) -> SleepFuture:
         """Return a future that is done, with None, after ``delay`` seconds, to be awaited once."""
-        self.check_open()
+        self._check_open()
         return SleepFuture(self, self.time() + delay)
 
     def create_task(
@@ -160,7 +160,7 @@ class LoopCore(Scheduler):
         ``daemon``, as they are; without one, unknown options are a TypeError. Raises RuntimeError
         on a closed loop.
         """
-        if self._refusal is not None or self.debug:
+        if self._refusal is not None or self._debug:
             self._check_new_task(coro)
         factory = self._task_factory
         if factory is not None:
@@ -176,8 +176,8 @@ class LoopCore(Scheduler):
 
     def _check_new_task(self, coro: Any) -> None:
         try:
-            self.check_open()
-            self.check_thread()
+            self._check_open()
+            self._check_thread()
         except RuntimeError:
             # The coroutine will not run: do not add a warning that it never did.
             if hasattr(coro, "close"):
@@ -208,39 +208,39 @@ class LoopCore(Scheduler):
         Whenever the handler of a signal raises, the loop either runs or does not afterwards: no
         part of what makes it the running one is left behind.
         """
-        self.check_open()
+        self._check_open()
         self._check_not_running()
-        asyncgens = self.asyncgens()
+        asyncgens = self._async_generators()
         thread_id = threading.get_ident()
         hooks = sys.get_asyncgen_hooks()
         # The socket to which the interpreter wrote for signals before; none where it cannot.
         wakeup_fds: list[int] = []
         try:
-            self.thread_id = thread_id
+            self._thread_id = thread_id
             running_loops[thread_id] = self
             _set_running_loop(self)
             _set_asyncgen_hooks(asyncgens.on_first_iteration, asyncgens.on_dropped)
             # An interrupted wake() may have claimed that a byte is on its way.
-            self.forget_wakeup()
+            self._forget_wakeup()
             try:
                 # One call of C: what is returned is noted before a handler of a signal can raise.
-                wakeup_fds.extend(map(signals.set_wakeup_fd, (self.wakeup_fd(),)))
+                wakeup_fds.extend(map(signals.set_wakeup_fd, (self._wakeup_fd(),)))
             except ValueError:
                 pass  # Not the main thread, or an interpreter without signals.
             # Each runs one turn at least, also when stop() was called before, and returns when the
             # loop is stopped or debug mode was turned on or off.
             while True:
-                if self.debug:
+                if self._debug:
                     debug_mode.with_origins_noted(_run_watched_turns, self)
-                elif self.watched:
+                elif self._watched:
                     _run_watched_turns(self)
                 else:
                     _run_turns(self)
                 if self._stopping:
                     break
-            self.check_not_forked()
+            self._check_not_forked()
         except IndexError:
-            self.check_not_forked()
+            self._check_not_forked()
             raise
         except BaseException:
             recover_tasks(self)
@@ -250,7 +250,7 @@ class LoopCore(Scheduler):
             # function of Python begins. So nothing is called before the first of these blocks, and
             # there is a block of its own for whatever must follow on a call.
             self._stopping = False
-            self.thread_id = 0
+            self._thread_id = 0
             if thread_id in running_loops:
                 del running_loops[thread_id]
             try:
@@ -269,7 +269,7 @@ class LoopCore(Scheduler):
                             signal.set_wakeup_fd(wakeup_fds[0])
 
     def _check_not_running(self) -> None:
-        if self.thread_id:
+        if self._thread_id:
             raise RuntimeError("This event loop is already running")
         if asyncio._get_running_loop() is not None:
             raise RuntimeError(
@@ -282,7 +282,7 @@ class LoopCore(Scheduler):
 
         Raises what it raised; RuntimeError when the loop is stopped before.
         """
-        self.check_open()
+        self._check_open()
         self._check_not_running()
         is_new_task = not asyncio.isfuture(future)
         if is_new_task:
@@ -315,14 +315,14 @@ class LoopCore(Scheduler):
     def _take_stop_back(self, future: Any) -> None:
         """Have the end of ``future`` not stop a later run: this one ended before it could."""
         future.remove_done_callback(_stop_when_done)
-        for runnable in list(self.ready):
+        for runnable in list(self._ready):
             if isinstance(runnable, Handle) and runnable._callback is _stop_when_done:
                 runnable.cancel()
 
-    def own_threads(self) -> list[threading.Thread]:
+    def _own_threads(self) -> list[threading.Thread]:
         """Return the threads of the loop's own, of which nothing is to be expected while idle."""
         pools = self._executor.threads() + self._lookup_threads.threads()
-        threads = [*pools, *self.idle_threads, *self.watching_threads]
+        threads = [*pools, *self._idle_threads, *self._watching_threads]
         return threads if self._slow_watch is None else [*threads, self._slow_watch.thread]
 
     def _task_of(self, awaitable: Any) -> Any:
@@ -336,16 +336,16 @@ class LoopCore(Scheduler):
 
     def is_running(self) -> bool:
         """Return whether the loop is running."""
-        return self.thread_id != 0
+        return self._thread_id != 0
 
     def get_debug(self) -> bool:
         """Return whether debug mode is on."""
-        return self.debug
+        return self._debug
 
     def set_debug(self, enabled: object) -> None:
         """Turn debug mode on or off: creation sites, thread checks, slow-callback reports."""
-        self.debug = bool(enabled)
-        self.watched = self.debug or self._copies is not None
+        self._debug = bool(enabled)
+        self._watched = self._debug or self._copies is not None
 
     def set_deadlock_reports(self, enabled: object) -> None:
         """Have a run in which no task can ever run again end with DeadlockError, or go on waiting.
@@ -353,7 +353,7 @@ class LoopCore(Scheduler):
         None, as at first: in debug mode only. Turn it off where a thread of a C library wakes the
         loop, and the report comes all the same.
         """
-        self.reports_deadlocks = None if enabled is None else bool(enabled)
+        self._reports_deadlocks = None if enabled is None else bool(enabled)
 
     def get_external_inspection(self) -> bool:
         """Return whether tools that read the memory of the process see the loop's tasks."""
@@ -374,7 +374,7 @@ class LoopCore(Scheduler):
         elif not enabled and self._copies is not None:
             self._copies.clear()
             self._copies = None
-        self.watched = self.debug or self._copies is not None
+        self._watched = self._debug or self._copies is not None
 
     # -- Descriptors -------------------------------------------------------------------------------
 
@@ -424,8 +424,8 @@ class LoopCore(Scheduler):
         Returns a future for the result. With None the loop's default executor runs it. Cancelling
         the future keeps a call from starting; one that has started goes on, its result dropped.
         """
-        self.check_open()
-        if self.debug:
+        self._check_open()
+        if self._debug:
             check_callback(func, "run_in_executor")
         if executor is None:
             executor = self._executor.get()
@@ -435,12 +435,12 @@ class LoopCore(Scheduler):
         """Have ``run_in_executor(None, ...)`` use ``executor``, a ThreadPoolExecutor."""
         self._executor.replace(executor)
 
-    def look_up(self, func: Callable[..., Any], *args: Any) -> Future[Any]:
+    def _look_up(self, func: Callable[..., Any], *args: Any) -> Future[Any]:
         """Call ``func(*args)``, which looks a name up, in a thread of the pool for that."""
-        self.check_open()
+        self._check_open()
         return submit(self, self._lookup_threads.get(), func, args)
 
-    def begin_executor_shutdown(self) -> tuple[threading.Thread, Future[Any]] | None:
+    def _begin_executor_shutdown(self) -> tuple[threading.Thread, Future[Any]] | None:
         """Begin to shut both pools of threads down: see ``executor.begin_shutdown``."""
         return begin_shutdown(self, (self._executor, self._lookup_threads))
 
@@ -454,13 +454,13 @@ class LoopCore(Scheduler):
             self._slow_watch.stop()
             self._slow_watch = None
         if threshold is not None:
-            self.check_open()
+            self._check_open()
             number = seconds(threshold, "watch_slow_callbacks()")
             self._slow_watch = SlowCallbackWatch(self, number)
 
     # -- Ending ------------------------------------------------------------------------------------
 
-    def asyncgens(self) -> AsyncGenerators:
+    def _async_generators(self) -> AsyncGenerators:
         """Return what knows the asynchronous generators that the loop has started."""
         asyncgens = self._asyncgens
         if asyncgens is None:
@@ -472,13 +472,13 @@ class LoopCore(Scheduler):
 
         Closing twice is fine. Raises RuntimeError when the loop is running.
         """
-        if self.thread_id:
+        if self._thread_id:
             raise RuntimeError("Cannot close a running event loop")
         if self._released:
             return
         # At the end of the interpreter it is a finalizer that closes the loop, and has said so.
         is_silent = _is_finalizing() or self._refusal is not None
-        pending = [] if is_silent else list(self.tasks)
+        pending = [] if is_silent else list(self._tasks)
         try:
             if self._refusal is None:
                 self.watch_slow_callbacks(None)
@@ -496,21 +496,21 @@ class LoopCore(Scheduler):
             self._report_pending(task)
 
     def _give_back(self) -> None:
-        self.tasks.clear()
-        self.external_work.clear()
+        self._tasks.clear()
+        self._external_work.clear()
         if self._refusal is None:
-            self.refuse_work(_CLOSED)
-        self.release()
+            self._refuse_work(_CLOSED)
+        self._release()
         self._released = True
 
-    def abandon(self) -> None:
+    def _abandon(self) -> None:
         """Give back what a loop holds whose initialisation was interrupted.
 
         It is of no use to anybody, and part of a reference cycle: without this its descriptors
         would stay open until the collector comes by.
         """
         self._refusal = _CLOSED
-        self.release(abandoned=True)
+        self._release(abandoned=True)
         self._released = True
 
     def _report_pending(self, task: TaskCore) -> None:
@@ -523,17 +523,17 @@ class LoopCore(Scheduler):
                 context["source_traceback"] = task._source_traceback
             self.call_exception_handler(context)
 
-    def forked(self) -> None:
+    def _forked(self) -> None:
         """Take note, in the child, that the process forked; the loop is of use to the parent only.
 
         What the child still has to run of the current turn would be done twice: it is dropped.
         """
-        if not self.thread_id:
+        if not self._thread_id:
             return
-        self.refuse_work(_FORKED)
+        self._refuse_work(_FORKED)
         self._stopping = True
 
-    def check_not_forked(self) -> None:
+    def _check_not_forked(self) -> None:
         """Raise RuntimeError in the child of a process that forked while the loop was running."""
         if self._refusal is _FORKED:
             raise RuntimeError(_FORKED)
@@ -541,13 +541,13 @@ class LoopCore(Scheduler):
     def __repr__(self) -> str:
         return (
             f"<{type(self).__name__} running={self.is_running()} closed={self.is_closed()} "
-            f"debug={self.debug}>"
+            f"debug={self._debug}>"
         )
 
 
 def _run_turns(loop: LoopCore) -> None:
     """Run turns until the loop is stopped, or debug mode is turned on."""
-    ready = loop.ready
+    ready = loop._ready
     popleft = ready.popleft
     runnable: Runnable | None
     while True:
@@ -558,34 +558,34 @@ def _run_turns(loop: LoopCore) -> None:
             if isinstance(runnable, TaskCore):
                 step(runnable)
             elif isinstance(runnable, Handle):
-                if loop.current is not None:
+                if loop._current is not None:
                     leave_task(loop)
-                runnable.run()
+                runnable._run()
             else:
-                runnable.run()
+                runnable._run()
         runnable = None  # It may have ended: the loop is not to keep it until the next turn.
-        if loop.current is not None:
+        if loop._current is not None:
             leave_task(loop)
-        if loop._stopping or loop.watched:
+        if loop._stopping or loop._watched:
             return
 
 
 def _run_watched_turns(loop: LoopCore) -> None:
     """As ``_run_turns``, for debug mode, which times every step, and for external inspection."""
     runnable: Runnable | None
-    debug = loop.debug
-    while loop.watched and loop.debug is debug:
+    debug = loop._debug
+    while loop._watched and loop._debug is debug:
         copies = loop._copies
         if copies is not None:
             copies.refresh()
         _collect(loop)
-        for _ in range(len(loop.ready)):
-            runnable = loop.ready.popleft()
-            if loop.current is not None:
+        for _ in range(len(loop._ready)):
+            runnable = loop._ready.popleft()
+            if loop._current is not None:
                 leave_task(loop)
             started = loop.time()
             if not isinstance(runnable, TaskCore):
-                runnable.run()
+                runnable._run()
             elif copies is None:
                 step(runnable)  # Its own run() has a frame that would hold it: see step().
             else:
@@ -594,7 +594,7 @@ def _run_watched_turns(loop: LoopCore) -> None:
             if debug and elapsed >= loop.slow_callback_duration:
                 debug_mode.report_slow(runnable, elapsed)
         runnable = None
-        if loop.current is not None:
+        if loop._current is not None:
             leave_task(loop)
         if loop._stopping:
             return
@@ -602,31 +602,31 @@ def _run_watched_turns(loop: LoopCore) -> None:
 
 def _collect(loop: LoopCore) -> None:
     """Wait for something to do, and put what is due, and what events make ready, in the queue."""
-    timers = loop.timers
-    if loop.has_inbound:
-        loop.take_inbound()
+    timers = loop._timers
+    if loop._has_inbound:
+        loop._take_inbound()
     if timers.fresh:
         timers.merge()
-    if loop.until_idle and is_idle(
-        loop, loop.own_threads(), loop.threads_before, loop.unknown_before
+    if loop._until_idle and is_idle(
+        loop, loop._own_threads(), loop._threads_before, loop._unknown_before
     ):
-        loop.until_idle = False
+        loop._until_idle = False
         loop._stopping = True
-    if loop.ready or loop._stopping:
-        loop.poller.poll_when_busy()
+    if loop._ready or loop._stopping:
+        loop._poller.poll_when_busy()
     else:
         timeout = timers.wait_time(loop.time()) if timers.heap or timers.ordered else -1.0
-        if loop.until_idle or (
+        if loop._until_idle or (
             timeout < 0
-            and (loop.debug if loop.reports_deadlocks is None else loop.reports_deadlocks)
+            and (loop._debug if loop._reports_deadlocks is None else loop._reports_deadlocks)
         ):
-            timeout = checked_wait(loop, loop.own_threads(), timeout, not loop.until_idle)
-        loop.waiting = True
+            timeout = checked_wait(loop, loop._own_threads(), timeout, not loop._until_idle)
+        loop._waiting = True
         try:
             # The handler of a signal may have queued something since; from here on it has to wake.
-            loop.poller.poll(0.0 if loop.ready else timeout)
+            loop._poller.poll(0.0 if loop._ready else timeout)
         finally:
-            loop.waiting = False
-    loop.turns += 1
+            loop._waiting = False
+    loop._turns += 1
     if timers.heap or timers.ordered:
-        timers.pop_due(loop.time(), loop.ready_append)
+        timers.pop_due(loop.time(), loop._ready_append)

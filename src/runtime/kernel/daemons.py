@@ -33,7 +33,7 @@ def is_daemon(context: Any) -> bool:
 class ExternalWork:
     """Something that goes on outside the loop, in a thread or a process, and will wake it.
 
-    It stands in ``Scheduler.external_work`` from its beginning until the loop was told of its end.
+    It stands in ``Scheduler._external_work`` from its beginning until the loop was told of its end.
     """
 
     __slots__ = ("daemon",)

@@ -53,7 +53,7 @@ class Readiness(FutureCore):
 
     def __repr__(self) -> str:
         name = f"Readiness of {self._watcher!r}"
-        return described(name, self.describe_state, self.describe_briefly)
+        return described(name, self._describe_state, self._describe_briefly)
 
 
 plain_futures.add(Readiness)
@@ -121,7 +121,7 @@ class DescriptorWatcher(Watcher):
     def on_readable(self) -> None:
         """Queue the callback, or wake the task."""
         if self.reader is not None:
-            self._loop.ready_append(self.reader)
+            self._loop._ready_append(self.reader)
         elif self.reading is not None:
             self._wake_reading()
             self.watch_for_the_rest()
@@ -129,7 +129,7 @@ class DescriptorWatcher(Watcher):
     def on_writable(self) -> None:
         """Queue the callback, or wake the task."""
         if self.writer is not None:
-            self._loop.ready_append(self.writer)
+            self._loop._ready_append(self.writer)
         elif self.writing is not None:
             self._wake_writing()
             self.watch_for_the_rest()
@@ -206,7 +206,7 @@ class DescriptorWatcher(Watcher):
             events = READ
         if self.writer is not None or self.writing is not None:
             events |= WRITE
-        poller = self._loop.poller
+        poller = self._loop._poller
         if events and self.reader is None and self.writer is None:
             poller.arm(self, events)
         else:
@@ -217,9 +217,9 @@ class DescriptorWatcher(Watcher):
 
         If so, whoever waited is told.
         """
-        if self._loop.poller.still_holds(self):
+        if self._loop._poller.still_holds(self):
             return False
-        self._loop.poller.watch(self, 0)
+        self._loop._poller.watch(self, 0)
         self.on_lost()
         return True
 
@@ -228,19 +228,19 @@ class DescriptorWatcher(Watcher):
 
 
 def _watcher_of(loop: Scheduler, fd: int) -> DescriptorWatcher:
-    watcher = loop.poller.watcher(fd)
+    watcher = loop._poller.watcher(fd)
     if isinstance(watcher, DescriptorWatcher):
         return watcher
     if watcher is not None:
         _check_unused(loop, fd, watcher)
-    loop.check_open()
+    loop._check_open()
     # One that does not hold the descriptor any more is told so when the new one is registered.
     return DescriptorWatcher(fd, loop)
 
 
 def _check_unused(loop: Scheduler, fd: int, watcher: Watcher) -> None:
     """Raise RuntimeError if ``watcher``, which is a connection or the like, holds ``fd``."""
-    if loop.poller.still_holds(watcher):
+    if loop._poller.still_holds(watcher):
         raise RuntimeError(
             f"File descriptor {fd} is used by transport {watcher!r}; it cannot have a reader or a "
             "writer of its own before that is closed."
@@ -321,9 +321,9 @@ def add_reader(
     if watcher.reader is not None:
         # It may have been left behind by a descriptor that was closed, and is in use again.
         watcher.reader.cancel()
-        loop.poller.watch_anew(watcher)
+        loop._poller.watch_anew(watcher)
     else:
-        loop.poller.watch(watcher, watcher.events | READ)
+        loop._poller.watch(watcher, watcher.events | READ)
     watcher.reader = handle
     watcher.reader_object = fd
     return handle
@@ -341,9 +341,9 @@ def add_writer(
     if watcher.writer is not None:
         # It may have been left behind by a descriptor that was closed, and is in use again.
         watcher.writer.cancel()
-        loop.poller.watch_anew(watcher)
+        loop._poller.watch_anew(watcher)
     else:
-        loop.poller.watch(watcher, watcher.events | WRITE)
+        loop._poller.watch(watcher, watcher.events | WRITE)
     watcher.writer = handle
     watcher.writer_object = fd
     return handle
@@ -351,15 +351,15 @@ def add_writer(
 
 def _handle(loop: Scheduler, callback: Callable[..., object], args: tuple[Any, ...]) -> Handle:
     handle = Handle(callback, args, loop, copy_context())
-    if loop.debug:
-        handle.source_traceback = creation_stack()
+    if loop._debug:
+        handle._source_traceback = creation_stack()
     return handle
 
 
 def _watcher_for_callback(loop: Scheduler, fd: FileDescriptor) -> DescriptorWatcher:
-    loop.check_open()
-    if loop.debug:
-        loop.check_thread()
+    loop._check_open()
+    if loop._debug:
+        loop._check_thread()
     watcher = _watcher_of(loop, descriptor(fd))
     if watcher.events:
         watcher.is_stale()  # If so, it has let go of everybody, and starts afresh.
@@ -374,7 +374,7 @@ def _watcher_to_quit(loop: Scheduler, fd: FileDescriptor) -> DescriptorWatcher |
         if closed is None:
             raise
         return closed
-    watcher = loop.poller.watcher(number)
+    watcher = loop._poller.watcher(number)
     if watcher is None or isinstance(watcher, DescriptorWatcher):
         return watcher
     _check_unused(loop, number, watcher)
@@ -383,7 +383,7 @@ def _watcher_to_quit(loop: Scheduler, fd: FileDescriptor) -> DescriptorWatcher |
 
 def _watcher_of_closed(loop: Scheduler, given: object) -> DescriptorWatcher | None:
     """Return the watcher of a socket or file object that was closed since it was added."""
-    for watcher in loop.poller.watchers():
+    for watcher in loop._poller.watchers():
         if isinstance(watcher, DescriptorWatcher) and (
             watcher.reader_object is given or watcher.writer_object is given
         ):

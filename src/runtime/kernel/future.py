@@ -174,7 +174,7 @@ class FutureCore(Runnable):
         """
         return cancel_future(self, msg)
 
-    def subscribers(self) -> list[Any]:
+    def _list_subscribers(self) -> list[Any]:
         """Return who is to be told when it is done: runnables, and (callback, context) pairs."""
         first = [self._waiter] if self._waiter is not None else []
         return [*first, *(self._subscribers or ())]
@@ -183,13 +183,13 @@ class FutureCore(Runnable):
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
-            self._loop.ready_append(waiter)
+            self._loop._ready_append(waiter)
         callbacks = self._subscribers
         if callbacks is not None:
             self._subscribers = None
             for subscriber in callbacks:
                 if isinstance(subscriber, Runnable):
-                    self._loop.ready_append(subscriber)
+                    self._loop._ready_append(subscriber)
                 else:
                     self._call_soon(subscriber[0], subscriber[1])
 
@@ -197,8 +197,8 @@ class FutureCore(Runnable):
         loop = self._loop
         handle = Handle(fn, (self,), loop, context)
         if self._source_traceback is not None:
-            handle.source_traceback = creation_stack()
-        loop.ready_append(handle)
+            handle._source_traceback = creation_stack()
+        loop._ready_append(handle)
 
     def add_done_callback(self, fn: Callback, *, context: Context | None = None) -> None:
         """Call ``fn(future)`` through ``call_soon`` once the future is done.
@@ -235,7 +235,7 @@ class FutureCore(Runnable):
     def __iter__(self) -> Generator[Any, None, Any]:
         return _await(self)
 
-    def make_failure(self, exception: BaseException) -> Failure:
+    def _make_failure(self, exception: BaseException) -> Failure:
         """Return the failure that ``exception`` is, armed to be reported."""
         return Failure(exception, self._loop, type(self).__name__, self._source_traceback)
 
@@ -246,7 +246,7 @@ class FutureCore(Runnable):
             return "PENDING"
         return "CANCELLED" if self._cancelled else "FINISHED"
 
-    def on_behalf_of(self) -> Any:
+    def _on_behalf_of(self) -> Any:
         """Return the future."""
         return self
 
@@ -266,7 +266,7 @@ class FutureCore(Runnable):
         entries = [entry for entry in list(self._subscribers or ()) if isinstance(entry, tuple)]
         return entries or None
 
-    def describe_state(self) -> list[str]:
+    def _describe_state(self) -> list[str]:
         """Return the words of the ``repr``, in order."""
         words = [self._state.lower()]
         if not self._pending and not self._cancelled:
@@ -276,7 +276,7 @@ class FutureCore(Runnable):
             else:
                 words.append(f"result={shown(self._result)}")
         # A copy of the list: what is shown is the program's, and may add to it.
-        subscribers = self.subscribers()
+        subscribers = self._list_subscribers()
         more = len(subscribers) - 2 if len(subscribers) > 3 else 0
         if more:
             subscribers[1:-1] = []
@@ -290,7 +290,7 @@ class FutureCore(Runnable):
             words.append(f"created at {frame.filename}:{frame.lineno}")
         return words
 
-    def describe_briefly(self) -> list[str]:
+    def _describe_briefly(self) -> list[str]:
         """Return the words of the ``repr`` within that of another object, which refer to none."""
         return [self._state.lower()]
 
@@ -319,7 +319,7 @@ def init_future(self: FutureCore, loop: Scheduler) -> None:
     self._waiter = None
     self._subscribers = None
     self._source_traceback = None
-    if loop.debug:
+    if loop._debug:
         self._source_traceback = creation_stack()
 
 
@@ -355,7 +355,7 @@ def _await(future: FutureCore | None) -> Generator[Any, None, Any]:
 
 def _describe_subscriber(subscriber: Any) -> str:
     if isinstance(subscriber, Runnable):
-        return f"wake-up of {subscriber.short_name()}"
+        return f"wake-up of {subscriber._short_name()}"
     return describe_callback(subscriber[0])
 
 
@@ -379,7 +379,7 @@ def _exception_instance(exception: type | BaseException) -> BaseException:
 def subscribe(future: FutureCore, runnable: Runnable) -> None:
     """Queue ``runnable`` when the future is done, or at once when it is done already."""
     if not future._pending:
-        future._loop.ready_append(runnable)
+        future._loop._ready_append(runnable)
     elif future._subscribers is not None:
         future._subscribers.append(runnable)
     elif future._waiter is None:
@@ -430,7 +430,7 @@ def finish_future(future: FutureCore, result: Any) -> None:
 
 def fail_future(future: FutureCore, exception: BaseException) -> None:
     """Finish a future that is known to be pending with an exception."""
-    future._result = future.make_failure(exception)
+    future._result = future._make_failure(exception)
     future._failed = True
     future._pending = False
     future._wake_subscribers()

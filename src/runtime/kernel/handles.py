@@ -33,7 +33,7 @@ class Runnable:
 
     __slots__ = ()
 
-    def run(self) -> None:
+    def _run(self) -> None:
         """Run. What it raises, other than SystemExit and KeyboardInterrupt, is its own affair."""
         raise NotImplementedError
 
@@ -41,18 +41,18 @@ class Runnable:
         """Return whether it was cancelled, and is not to run any more."""
         raise NotImplementedError
 
-    def due(self) -> float:
+    def _due(self) -> float:
         """Return when it is due, on the loop's clock, for what can be in the timer heap."""
         raise NotImplementedError
 
-    def left_heap(self) -> None:
+    def _left_heap(self) -> None:
         """Note that it is no longer in the timer heap: it is due."""
 
-    def short_name(self) -> str:
+    def _short_name(self) -> str:
         """Return what it is called in the description of something else."""
         return f"<{type(self).__name__}>"
 
-    def on_behalf_of(self) -> Any:
+    def _on_behalf_of(self) -> Any:
         """Return the future or the task that waits for what this waits for, or None."""
         return None
 
@@ -64,7 +64,7 @@ class Handle(Runnable):
     """
 
     # Compiled classes have no weak references by themselves: setup.py adds them to the handles.
-    __slots__ = ("__weakref__", "_args", "_callback", "_context", "_loop", "source_traceback")
+    __slots__ = ("__weakref__", "_args", "_callback", "_context", "_loop", "_source_traceback")
 
     def __init__(
         self,
@@ -77,9 +77,9 @@ class Handle(Runnable):
         self._args = args
         self._loop = loop
         self._context = context
-        self.source_traceback: traceback.StackSummary | None = None
+        self._source_traceback: traceback.StackSummary | None = None
 
-    def run(self) -> None:
+    def _run(self) -> None:
         """Call the callback in its context, unless it was cancelled."""
         callback = self._callback
         if callback is None:
@@ -104,23 +104,23 @@ class Handle(Runnable):
             "exception": error,
             "handle": self,
         }
-        if self.source_traceback is not None:
-            context["source_traceback"] = self.source_traceback
+        if self._source_traceback is not None:
+            context["source_traceback"] = self._source_traceback
         self._loop.call_exception_handler(context)
 
     def cancel(self) -> None:
         """Keep the callback from running, if it has not run yet, and let go of it."""
-        self._args = () if self.source_traceback is None else self.last_words()
+        self._args = () if self._source_traceback is None else self._last_words()
         self._callback = None
 
-    def last_words(self) -> tuple[str, ...]:
+    def _last_words(self) -> tuple[str, ...]:
         """Return what debug mode shows of a cancelled handle, to be kept as its arguments.
 
         A callback may cancel its own handle, and be reported for being slow.
         """
         if self._callback is None:
             return self._args
-        return (" ".join(Handle.describe_state(self)),)
+        return (" ".join(Handle._describe_state(self)),)
 
     def cancelled(self) -> bool:
         """Return whether the handle was cancelled."""
@@ -130,23 +130,23 @@ class Handle(Runnable):
         """Return the context that the callback runs in."""
         return self._context
 
-    def describe_state(self) -> list[str]:
+    def _describe_state(self) -> list[str]:
         """Return the words of the ``repr``, in order."""
         if self._callback is None:
             return ["cancelled", *self._args]
         words = [describe_callback(self._callback, self._args)]
-        if self.source_traceback:
-            frame = self.source_traceback[-1]
+        if self._source_traceback:
+            frame = self._source_traceback[-1]
             words.append(f"created at {frame.filename}:{frame.lineno}")
         return words
 
-    def describe_briefly(self) -> list[str]:
+    def _describe_briefly(self) -> list[str]:
         """Return the words of the ``repr`` within that of another object."""
         callback = self._callback
         return ["cancelled" if callback is None else describe_callback_briefly(callback)]
 
     def __repr__(self) -> str:
-        return described(type(self).__name__, self.describe_state, self.describe_briefly)
+        return described(type(self).__name__, self._describe_state, self._describe_briefly)
 
 
 class ThreadsafeHandle(Handle):
@@ -168,10 +168,10 @@ class ThreadsafeHandle(Handle):
         Handle.__init__(self, callback, args, loop, context)
         self._running = threading.RLock()
 
-    def run(self) -> None:
+    def _run(self) -> None:
         """Call the callback in its context, unless it was cancelled."""
         with self._running:
-            Handle.run(self)
+            Handle._run(self)
 
     def cancelled(self) -> bool:
         """Return whether the handle was cancelled; in another thread, once it does not run."""

@@ -97,7 +97,7 @@ class Future(FutureCore, _Subscriptable[T]):
         refuse_copy(self)
 
     def __repr__(self) -> str:
-        return described(type(self).__name__, self.describe_state, self.describe_briefly)
+        return described(type(self).__name__, self._describe_state, self._describe_briefly)
 
 
 plain_futures.add(Future)
@@ -128,7 +128,7 @@ class Task(TaskCore, Future[T_co]):  # type: ignore[type-var]  # nobody sets its
 
         anyio looks whether that is done, and lets a task be that is about to be resumed.
         """
-        return self.waits_for()
+        return self._waits_for()
 
     if TYPE_CHECKING:
 

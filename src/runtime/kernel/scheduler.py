@@ -65,7 +65,7 @@ class _WakeWatcher(Watcher):
         self._loop = loop
 
     def on_readable(self) -> None:
-        self._loop.drain_wakeups()
+        self._loop._drain_wakeups()
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -73,27 +73,27 @@ class Scheduler:
     """The ready queue, the timers and the poller of one loop, and how exceptions are reported."""
 
     __slots__ = (
+        "_cancelling",
+        "_current",
+        "_debug",
         "_exception_handler",
+        "_external_work",
+        "_handed_out",
+        "_has_inbound",
+        "_inbound",
+        "_poller",
+        "_ready",
+        "_ready_append",
         "_refusal",
+        "_signal_handlers",
+        "_tasks",
+        "_thread_id",
+        "_timers",
         "_wake_pending",
         "_wake_receiver",
         "_wake_sender",
-        "cancelling",
-        "current",
-        "debug",
-        "external_work",
-        "handed_out",
-        "has_inbound",
-        "inbound",
-        "poller",
-        "ready",
-        "ready_append",
-        "signal_handlers",
         "slow_callback_duration",
-        "tasks",
-        "thread_id",
         "time",
-        "timers",
     )
 
     # So that the clock of a test can be taken away again: the one before is put back then.
@@ -103,32 +103,32 @@ class Scheduler:
         # Why the loop takes no more work; None while it does. A finalizer takes a loop that could
         # not be made, for want of descriptors for instance, for one that is closed.
         self._refusal: str | None = "This event loop could not be made"
-        self.ready: deque[Runnable] = deque()
+        self._ready: deque[Runnable] = deque()
         # How everything gets into the ready queue. Closing the loop puts a function that raises
         # here, so that the hot path need not ask whether the loop is closed.
-        self.ready_append: Callable[[Runnable], object] = self.ready.append
+        self._ready_append: Callable[[Runnable], object] = self._ready.append
         # What other threads have queued beyond ``_CROWDED``: it waits for a later turn.
-        self.inbound: deque[Runnable] = deque()
+        self._inbound: deque[Runnable] = deque()
         # True while there is something in it: every turn asks, and a truth value is quicker asked.
-        self.has_inbound = False
+        self._has_inbound = False
         # Every task that has not ended: the loop keeps them alive.
-        self.tasks: set[Any] = set()
+        self._tasks: set[Any] = set()
         # What goes on in threads and processes, and will wake the loop when it has ended.
-        self.external_work: set[ExternalWork] = set()
+        self._external_work: set[ExternalWork] = set()
         # Whether threads were found that may wake the loop: see ``threads.unknown_threads``.
-        self.handed_out = False
+        self._handed_out = False
         # The task that runs now; None in a callback.
-        self.current: Any = None
+        self._current: Any = None
         # While a cancellation is passed on to what tasks wait for: the tasks that it has come to.
-        self.cancelling: list[Any] | None = None
-        self.timers = TimerHeap()
-        self.poller = Poller(selector, self._report_watcher)
+        self._cancelling: list[Any] | None = None
+        self._timers = TimerHeap()
+        self._poller = Poller(selector, self._report_watcher)
         # The thread that runs the loop; 0 while nobody does.
-        self.thread_id = 0
-        self.debug = False
+        self._thread_id = 0
+        self._debug = False
         self.slow_callback_duration = 0.1
         # What ``runtime.system.signals`` has installed, by the number of the signal.
-        self.signal_handlers: dict[int, Any] = {}
+        self._signal_handlers: dict[int, Any] = {}
         # Returns the time, in seconds from an arbitrary start. A test may put another clock here.
         self.time: Callable[[], float] = clock
         self._exception_handler: ExceptionHandler | None = None
@@ -136,7 +136,7 @@ class Scheduler:
         self._wake_receiver, self._wake_sender = _socketpair()
         self._wake_receiver.setblocking(False)
         self._wake_sender.setblocking(False)
-        self.poller.watch(_WakeWatcher(self, self._wake_receiver.fileno()), READ)
+        self._poller.watch(_WakeWatcher(self, self._wake_receiver.fileno()), READ)
         self._refusal = None
 
     # -- Callbacks ---------------------------------------------------------------------------------
@@ -152,15 +152,15 @@ class Scheduler:
         if context is None:
             context = _copy_context()
         handle = Handle(callback, args, self, context)
-        if self.debug:
-            self.check_thread()
-            handle.source_traceback = creation_stack()
+        if self._debug:
+            self._check_thread()
+            handle._source_traceback = creation_stack()
         kind = type(callback)
         if (
             kind is not _FunctionType and kind is not _MethodType and not _callable(callback)
-        ) or self.debug:
+        ) or self._debug:
             check_callback(callback, "call_soon")
-        self.ready_append(handle)
+        self._ready_append(handle)
         return handle
 
     def call_later(
@@ -201,12 +201,12 @@ class Scheduler:
             raise RuntimeError(self._refusal)
         if context is None:
             context = _copy_context()
-        timers = None if when == _NEVER else self.timers
+        timers = None if when == _NEVER else self._timers
         handle = TimerHandle(when, callback, args, self, context, timers)
-        if self.debug:
-            self.check_thread()
-            handle.source_traceback = creation_stack()
-        if not _callable(callback) or self.debug:
+        if self._debug:
+            self._check_thread()
+            handle._source_traceback = creation_stack()
+        if not _callable(callback) or self._debug:
             check_callback(callback, method)
         if timers is not None:
             timers.push(handle)
@@ -222,46 +222,46 @@ class Scheduler:
         of very many only some run in one turn of the loop, so that timers and descriptors are not
         kept waiting by threads that call faster than the loop can.
         """
-        if not _callable(callback) or self.debug:
+        if not _callable(callback) or self._debug:
             check_callback(callback, "call_soon_threadsafe")
         if context is None:
             context = copy_context()
         handle = ThreadsafeHandle(callback, args, self, context)
-        if self.debug:
-            handle.source_traceback = creation_stack()
-        if (self.inbound or len(self.ready) >= _CROWDED) and self._is_to_wait():
-            self.inbound.append(handle)
-            self.has_inbound = True
+        if self._debug:
+            handle._source_traceback = creation_stack()
+        if (self._inbound or len(self._ready) >= _CROWDED) and self._is_to_wait():
+            self._inbound.append(handle)
+            self._has_inbound = True
         else:
-            self.ready_append(handle)
-        self.wake()
+            self._ready_append(handle)
+        self._wake()
         return handle
 
     def _is_to_wait(self) -> bool:
-        """Return whether a call of this thread waits in ``inbound``; the loop's own never do."""
-        if self.thread_id == 0:
-            return bool(self.inbound)
-        return self.thread_id != _get_ident()
+        """Return whether a call of this thread waits in ``_inbound``; the loop's own never do."""
+        if self._thread_id == 0:
+            return bool(self._inbound)
+        return self._thread_id != _get_ident()
 
-    def take_inbound(self) -> None:
+    def _take_inbound(self) -> None:
         """Move some of what other threads have queued to the ready queue.
 
-        Each goes from ``inbound`` only when it is in the ready queue: what its thread queues after
+        Each goes from ``_inbound`` only when it is in the ready queue: what its thread queues after
         it cannot come first. To be called while there is some, at the beginning of a turn.
         """
-        inbound = self.inbound
+        inbound = self._inbound
         for _ in range(min(len(inbound), _CROWDED)):
-            self.ready_append(inbound[0])
+            self._ready_append(inbound[0])
             inbound.popleft()
         if not inbound:
-            self.has_inbound = False
+            self._has_inbound = False
             # Another thread may have added something before that.
             if inbound:
-                self.has_inbound = True
+                self._has_inbound = True
 
     # -- Waking up ---------------------------------------------------------------------------------
 
-    def wake(self) -> None:
+    def _wake(self) -> None:
         """Make the loop's wait return, now or when it next begins. For any thread.
 
         One byte is on its way at a time: the flag is cleared before the ready queue is looked at,
@@ -279,7 +279,7 @@ class Scheduler:
             if self._refusal is None:
                 raise
 
-    def forget_wakeup(self) -> None:
+    def _forget_wakeup(self) -> None:
         """Have the next ``wake`` write a byte, whether or not one is on its way.
 
         A ``wake`` into which the handler of a signal raised may not have written the byte that it
@@ -287,11 +287,11 @@ class Scheduler:
         """
         self._wake_pending = False
 
-    def wakeup_fd(self) -> int:
+    def _wakeup_fd(self) -> int:
         """Return the descriptor for ``signal.set_wakeup_fd``."""
         return self._wake_sender.fileno()
 
-    def drain_wakeups(self) -> None:
+    def _drain_wakeups(self) -> None:
         """Empty the wake-up socket, and have the handlers of signals run that wrote to it.
 
         In this order: a signal that comes after the socket was emptied has a byte there.
@@ -304,12 +304,12 @@ class Scheduler:
                 data = _receive(fd) or b""
                 arrived += data
             run_signal_handlers()
-            if self.signal_handlers:
-                self.signals_arrived(arrived)
+            if self._signal_handlers:
+                self._signals_arrived(arrived)
         finally:
             self._wake_pending = False
 
-    def signals_arrived(self, numbers: bytes) -> None:
+    def _signals_arrived(self, numbers: bytes) -> None:
         """Call what handles signals of which the interpreter calls another handler by now."""
 
     # -- Reports -----------------------------------------------------------------------------------
@@ -352,35 +352,35 @@ class Scheduler:
         """Return whether the loop was closed."""
         return self._refusal is not None
 
-    def check_open(self) -> None:
+    def _check_open(self) -> None:
         """Raise RuntimeError when the loop takes no more work."""
         if self._refusal is not None:
             raise RuntimeError(self._refusal)
 
-    def check_thread(self) -> None:
+    def _check_thread(self) -> None:
         """Raise RuntimeError when another thread than the caller's runs the loop."""
-        if self.thread_id and self.thread_id != threading.get_ident():
+        if self._thread_id and self._thread_id != threading.get_ident():
             raise RuntimeError(
                 "Non-thread-safe operation invoked on an event loop other than the current one: it "
                 "runs in another thread; use call_soon_threadsafe() or run_coroutine_threadsafe()."
             )
 
-    def refuse_work(self, reason: str) -> None:
+    def _refuse_work(self, reason: str) -> None:
         """Take no more work: every later attempt raises RuntimeError(reason)."""
         self._refusal = reason
         # It does not refer to the loop: a closed one is not to be part of a reference cycle.
-        self.ready_append = functools.partial(_refuse, reason)
-        self.ready.clear()
-        self.inbound.clear()
-        self.timers.clear()
+        self._ready_append = functools.partial(_refuse, reason)
+        self._ready.clear()
+        self._inbound.clear()
+        self._timers.clear()
 
-    def release(self, *, abandoned: bool = False) -> None:
+    def _release(self, *, abandoned: bool = False) -> None:
         """Give back the descriptors: the selector's and those of the wake-up sockets.
 
         Doing so again is fine, as it is for a loop that could not be made, which is ``abandoned``:
         a selector of the caller's stays open then.
         """
-        poller: Any = getattr(self, "poller", None)
+        poller: Any = getattr(self, "_poller", None)
         if poller is not None:
             if abandoned:
                 poller.abandon()

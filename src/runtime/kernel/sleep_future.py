@@ -36,18 +36,18 @@ class SleepFuture(FutureCore):
         self._heap: TimerHeap | None = None
         self._when = when
         if when != _NEVER:
-            self._heap = loop.timers
-            loop.timers.push(self)
+            self._heap = loop._timers
+            loop._timers.push(self)
 
-    def due(self) -> float:
+    def _due(self) -> float:
         """Return when the alarm goes off, on the loop's clock, in seconds."""
         return self._when
 
-    def left_heap(self) -> None:
+    def _left_heap(self) -> None:
         """Note that it is no longer in the timer heap: it is due."""
         self._heap = None
 
-    def run(self) -> None:
+    def _run(self) -> None:
         """Go off: the loop calls this in the turn in which the moment has come."""
         if not self.done():
             finish_future(self, None)
@@ -62,7 +62,7 @@ class SleepFuture(FutureCore):
         return done
 
     def __repr__(self) -> str:
-        return described("SleepFuture", self.describe_state, self.describe_briefly)
+        return described("SleepFuture", self._describe_state, self._describe_briefly)
 
 
 plain_futures.add(SleepFuture)

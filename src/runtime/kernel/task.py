@@ -110,11 +110,11 @@ class TaskCore(FutureCore):
             loop = running_scheduler(type(self).__name__)
         init_task(self, coro, loop, name, context, bool(eager_start))
 
-    def run(self) -> None:
+    def _run(self) -> None:
         """Run the coroutine up to its next suspension. The loop calls this."""
         step(self)
 
-    def short_name(self) -> str:
+    def _short_name(self) -> str:
         """Return the name, in the form in which a future shows who waits for it."""
         return f"<{type(self).__name__} {self.get_name()!r}>"
 
@@ -147,7 +147,7 @@ class TaskCore(FutureCore):
         if not self._pending:
             return False
         self._cancel_requests += 1
-        cancelling = self._loop.cancelling
+        cancelling = self._loop._cancelling
         if cancelling is not None:
             cancelling.append((self, msg))
         elif type(self._awaited) in _plain_futures:
@@ -183,7 +183,7 @@ class TaskCore(FutureCore):
             f"{self!r} does not support set_exception(): its coroutine gives the exception."
         )
 
-    def waits_for(self) -> Any:
+    def _waits_for(self) -> Any:
         """Return the future that the task waits for, or None when it waits for none."""
         return self._awaited if self._awaited is not None else self._foreign
 
@@ -216,7 +216,7 @@ class TaskCore(FutureCore):
             self._throw = _without_kernel(error)
         step(self)
 
-    def make_failure(self, exception: BaseException) -> Failure:
+    def _make_failure(self, exception: BaseException) -> Failure:
         """Return the failure that ``exception`` is, armed to be reported."""
         return Failure(
             exception,
@@ -228,18 +228,18 @@ class TaskCore(FutureCore):
             self._context,
         )
 
-    def describe_state(self) -> list[str]:
+    def _describe_state(self) -> list[str]:
         """Return the words of the ``repr``, in order."""
-        words = self.describe_briefly()
+        words = self._describe_briefly()
         if self._awaited is not None:
             words.append(f"wait_for={safe_repr(self._awaited)}")
         elif self._foreign is not None:
             words.append(f"wait_for={safe_repr(self._foreign)}")
-        return [*words, *FutureCore.describe_state(self)[1:]]
+        return [*words, *FutureCore._describe_state(self)[1:]]
 
-    def describe_briefly(self) -> list[str]:
+    def _describe_briefly(self) -> list[str]:
         """Return the words of the ``repr`` within that of another object, which refer to none."""
-        words = FutureCore.describe_briefly(self)
+        words = FutureCore._describe_briefly(self)
         if self._pending and (self._must_cancel or self._cancel_requests):
             words[0] = "cancelling"
         words.append(f"name={safe_repr(self.get_name())}")
@@ -252,7 +252,7 @@ def _begin_cancelling(task: TaskCore, msg: Any) -> None:
     """Pass a request to cancel ``task`` on to what it waits for, and so on."""
     loop = task._loop
     reached: list[Any] = []
-    loop.cancelling = reached
+    loop._cancelling = reached
     try:
         try:
             _pass_on(task, msg)
@@ -260,7 +260,7 @@ def _begin_cancelling(task: TaskCore, msg: Any) -> None:
             if reached:
                 _pass_on_along(reached, [(task, None, True)], {task}, {task})
     finally:
-        loop.cancelling = None
+        loop._cancelling = None
     # The handler of a signal may have asked for another one in the last moment.
     for each, message in reached:
         _begin_cancelling(each, message)
@@ -275,7 +275,7 @@ def cancel_all(loop: Scheduler, tasks: Iterable[Any]) -> None:
     reached: list[Any] = []
     seen: set[TaskCore] = set()
     error: BaseException | None = None
-    loop.cancelling = reached
+    loop._cancelling = reached
     try:
         for task in tasks:
             try:
@@ -284,7 +284,7 @@ def cancel_all(loop: Scheduler, tasks: Iterable[Any]) -> None:
             except BaseException as raised:
                 error = raised
     finally:
-        loop.cancelling = None
+        loop._cancelling = None
     for each, message in reached:
         _begin_cancelling(each, message)
     try:
@@ -356,11 +356,11 @@ def _leave_cycle(task: TaskCore, msg: Any) -> None:
     if awaited is not None and not awaited.done():
         task._awaited = None
         unsubscribe(awaited, task)
-        task._loop.ready_append(task)
+        task._loop._ready_append(task)
     elif foreign is not None and not foreign.done():
         task._foreign = None
         foreign.remove_done_callback(task._on_foreign_done)
-        task._loop.ready_append(task)
+        task._loop._ready_append(task)
 
 
 _NOBODY: Final[TaskCore] = TaskCore.__new__(TaskCore)
@@ -381,8 +381,8 @@ def init_task(
         context = _copy_context()
     elif not isinstance(context, _Context):
         raise TypeError(f"a contextvars.Context was expected, got {context!r}")
-    if eager_start and loop.thread_id:
-        loop.check_thread()
+    if eager_start and loop._thread_id:
+        loop._check_thread()
     init_future(self, loop)
     self._coro = coro
     self._name = _next_number() if name is None else str(name)
@@ -396,12 +396,12 @@ def init_task(
     self._cancel_requests = 0
     # asyncio.gather() clears it: its children are not reported when their loop is closed.
     self._log_destroy_pending = True
-    if eager_start and loop.thread_id:
-        loop.tasks.add(self)
+    if eager_start and loop._thread_id:
+        loop._tasks.add(self)
         _start_eagerly(self)
     else:
-        loop.ready_append(self)
-        loop.tasks.add(self)
+        loop._ready_append(self)
+        loop._tasks.add(self)
 
 
 def _check_coroutine(coro: object) -> None:
@@ -426,7 +426,7 @@ def step(task: TaskCore) -> None:
         task._must_cancel = False
         if not isinstance(error, CancelledError):
             error = task._make_cancelled_error()
-    loop.current = task
+    loop._current = task
     if _current_tasks is not None:
         _current_tasks[loop] = task
     elif _writes_thread_state:
@@ -454,7 +454,7 @@ def step(task: TaskCore) -> None:
     finally:
         error = None
     if outcome is None:
-        loop.ready_append(task)
+        loop._ready_append(task)
     elif isinstance(outcome, FutureCore):
         if outcome._asyncio_future_blocking and outcome._loop is loop and outcome is not task:
             outcome._asyncio_future_blocking = False
@@ -482,8 +482,8 @@ def _end(loop: Scheduler, task: TaskCore) -> None:
     It is not the current one any more: what runs from here on, such as the report of an exception
     that was never retrieved, is no part of it. The loop's could also be the last reference to it.
     """
-    loop.tasks.discard(task)
-    loop.current = None
+    loop._tasks.discard(task)
+    loop._current = None
 
 
 def _without_kernel(error: BaseException) -> BaseException:
@@ -552,16 +552,16 @@ def _await_other(task: TaskCore, outcome: object) -> None:
 
 def _refuse(task: TaskCore, text: str) -> None:
     task._throw = RuntimeError(text)
-    task._loop.ready_append(task)
+    task._loop._ready_append(task)
 
 
 def _start_eagerly(task: TaskCore) -> None:
     """Run the first step at once, inside whatever is running."""
     loop = task._loop
-    outer = loop.current
+    outer = loop._current
     # Also where asyncio has its own notes: the outer task may be one of asyncio's.
     noted = swap_current_task(loop, None)
-    loop.current = None
+    loop._current = None
     try:
         if _KEEPS_CALLERS:
             _step_apart(task)
@@ -569,7 +569,7 @@ def _start_eagerly(task: TaskCore) -> None:
             step(task)
     finally:
         swap_current_task(loop, noted)
-        loop.current = outer
+        loop._current = outer
     if not task._pending:
         if task._failed and coroutine_frame(task._coro) is not None:
             # The coroutine never began: its context is entered already. The caller can tell why.
@@ -611,7 +611,7 @@ def _steps() -> Generator[None, TaskCore, None]:
 
 def leave_task(loop: Scheduler) -> None:
     """Note that no task of ``loop`` runs: a callback is about to, or the turn is over."""
-    loop.current = None
+    loop._current = None
     if _current_tasks is not None:
         _current_tasks.pop(loop, None)
     elif _writes_thread_state:

@@ -52,7 +52,7 @@ _MANY: Final = 64
 _GOOD_PART: Final = 4
 """A quarter of all."""
 
-_due: Final = operator.methodcaller("due")
+_due: Final = operator.methodcaller("_due")
 _heappush: Final = heapq.heappush
 _heappop: Final = heapq.heappop
 
@@ -85,33 +85,33 @@ class TimerHandle(Handle):
 
     def cancel(self) -> None:
         """Keep the callback from running, if it has not run yet, and let go of it."""
-        self._args = () if self.source_traceback is None else self.last_words()
+        self._args = () if self._source_traceback is None else self._last_words()
         self._callback = None
         heap = self._heap
         if heap is not None:
             self._heap = None
             heap.forget(self)
 
-    def due(self) -> float:
+    def _due(self) -> float:
         """Return when the callback is due, in seconds: ``when()``, for the heap."""
         return self._when
 
-    def left_heap(self) -> None:
+    def _left_heap(self) -> None:
         """Note that it is no longer in the timer heap: it is due."""
         self._heap = None
 
-    def describe_state(self) -> list[str]:
+    def _describe_state(self) -> list[str]:
         """Return the words of the ``repr``, in order."""
-        return [*Handle.describe_state(self), f"when={self._when}"]
+        return [*Handle._describe_state(self), f"when={self._when}"]
 
-    def describe_briefly(self) -> list[str]:
+    def _describe_briefly(self) -> list[str]:
         """Return the words of the ``repr`` within that of another object."""
-        return [*Handle.describe_briefly(self), f"when={self._when}"]
+        return [*Handle._describe_briefly(self), f"when={self._when}"]
 
 
 def _before(timed: Runnable) -> float:
     """Return what grows along ``ordered``."""
-    return -timed.due()
+    return -timed._due()
 
 
 class TimerHeap:
@@ -156,7 +156,7 @@ class TimerHeap:
                     self._cancelled -= 1
                 else:
                     self._sequence += 1
-                    _heappush(heap, (timed.due(), self._sequence, timed))
+                    _heappush(heap, (timed._due(), self._sequence, timed))
         finally:
             self._moving = False
 
@@ -206,7 +206,7 @@ class TimerHeap:
         if not self.ordered:
             when: float = self.heap[0][0]
             return when
-        first = self.ordered[-1].due()
+        first = self.ordered[-1]._due()
         return min(first, self.heap[0][0]) if self.heap else first
 
     def pop_due(self, now: float, ready: Callable[[Runnable], object]) -> None:
@@ -217,7 +217,7 @@ class TimerHeap:
                 if timed.cancelled():
                     self._cancelled -= 1
                 else:
-                    timed.left_heap()
+                    timed._left_heap()
                     ready(timed)
         finally:
             self._moving = False
@@ -229,7 +229,7 @@ class TimerHeap:
         due: list[Runnable] = []
         count = 0
         while heap and heap[0][0] <= now:
-            if ordered and ordered[-1].due() <= heap[0][0]:
+            if ordered and ordered[-1]._due() <= heap[0][0]:
                 due.append(ordered.pop())
                 continue
             count += 1
@@ -237,7 +237,7 @@ class TimerHeap:
                 self._order([])
             else:
                 due.append(_heappop(heap)[2])
-        if ordered and ordered[-1].due() <= now:
+        if ordered and ordered[-1]._due() <= now:
             first = bisect.bisect_left(ordered, -now, key=_before)
             soonest_last = ordered[first:]
             del ordered[first:]
@@ -284,7 +284,7 @@ class TimerHeap:
         """Drop every timer: the loop is closed."""
         self.merge()
         for timed in self.pending():
-            timed.left_heap()
+            timed._left_heap()
         self.heap.clear()
         self.ordered.clear()
         self._cancelled = 0

@@ -44,9 +44,9 @@ async def getaddrinfo(
             return list(socket.getaddrinfo(host, port, family, kind, proto, flags | _NUMERIC))
         except OSError:
             pass
-    look_up = _timed_getaddrinfo if loop.debug else _getaddrinfo
+    look_up = _timed_getaddrinfo if loop._debug else _getaddrinfo
     request = (host, port, family, kind, proto, flags)
-    found: list[AddressInfo] = await loop.look_up(look_up, loop, request)
+    found: list[AddressInfo] = await loop._look_up(look_up, loop, request)
     return found
 
 
@@ -81,7 +81,7 @@ async def getnameinfo(loop: LoopCore, sockaddr: Any, flags: int) -> tuple[str, s
     """Return what ``socket.getnameinfo`` does: at once when only numbers are asked for."""
     if flags & _NUMERIC_NAME == _NUMERIC_NAME:
         return socket.getnameinfo(sockaddr, flags)
-    found: tuple[str, str] = await loop.look_up(socket.getnameinfo, sockaddr, flags)
+    found: tuple[str, str] = await loop._look_up(socket.getnameinfo, sockaddr, flags)
     return found
 
 

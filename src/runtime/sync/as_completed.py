@@ -36,7 +36,7 @@ class _Ends(Generic[T]):
         for future in list(self.pending):
             future.add_done_callback(self._on_done)
 
-    def on_behalf_of(self) -> Any:
+    def _on_behalf_of(self) -> Any:
         """Return the first of the tasks that wait for the next end; None when none does."""
         for getter in list(self.getters):
             for task in getter._asyncio_awaited_by or ():
@@ -94,10 +94,10 @@ class AsCompleted(Generic[T]):
         if ends is None or not ends.pending:
             return
         loop = ends.loop
-        if loop.thread_id == threading.get_ident():
+        if loop._thread_id == threading.get_ident():
             # Not at once: the garbage collector may call this while a future is at work.
             loop.call_soon(ends.leave)
-        elif loop.thread_id:
+        elif loop._thread_id:
             with contextlib.suppress(RuntimeError):  # It may be closed by now.
                 loop.call_soon_threadsafe(ends.leave)
         else:

@@ -125,7 +125,7 @@ class Barrier(OnlyAsynchronous):
     async def _next_state(self) -> _State:
         """Wait for a change of the state; return the state that it then has."""
         loop = self._loop
-        if loop is None or loop.thread_id != get_ident():
+        if loop is None or loop._thread_id != get_ident():
             loop = self._loop = bind(self, loop)
         waiters = self._waiters
         waiter: Future[None] = loop.create_future()

@@ -4,7 +4,7 @@ So a lock or a queue can be made anywhere, also where no loop runs, and as long 
 loop does not matter. From then on it belongs to that loop.
 
 To ask for the running loop takes a system call on some versions of Python. So a primitive asks only
-when ``loop.thread_id`` of the loop that it belongs to is not the identity of the thread: a thread
+when ``loop._thread_id`` of the loop that it belongs to is not the identity of the thread: a thread
 runs one loop at a time, and that number is zero while the loop does not run.
 """
 

@@ -78,18 +78,18 @@ class GatheringCore(FutureCore):
                 if cancelled:
                     walk.cancelled = True
 
-    def describe_state(self) -> list[str]:
+    def _describe_state(self) -> list[str]:
         """Return the words of the ``repr``, in order."""
-        words = FutureCore.describe_state(self)
+        words = FutureCore._describe_state(self)
         if self._pending:
             children = {child for child in self._children if not child.done()}
             names = f": {describe_several(children)}" if children else ""
             words.insert(1, f"unfinished={self._unfinished}{names}")
         return words
 
-    def describe_briefly(self) -> list[str]:
+    def _describe_briefly(self) -> list[str]:
         """Return the words of the ``repr`` within that of another object, which refer to none."""
-        words = FutureCore.describe_briefly(self)
+        words = FutureCore._describe_briefly(self)
         if self._pending:
             words.append(f"unfinished={self._unfinished}")
         return words
@@ -168,7 +168,7 @@ class _ChildEnd(Runnable):
         self._gathering = gathering
         self._child = child
 
-    def run(self) -> None:
+    def _run(self) -> None:
         """Report the child's end."""
         gathering = self._gathering
         if self._child._failed or not gathering._pending:
@@ -178,11 +178,11 @@ class _ChildEnd(Runnable):
             if gathering._unfinished == 0:
                 gathering._finish()
 
-    def short_name(self) -> str:
+    def _short_name(self) -> str:
         """Return what a child shows of who waits for it."""
         return "gather()"
 
-    def on_behalf_of(self) -> Any:
+    def _on_behalf_of(self) -> Any:
         """Return the gathering; None once it has ended, as it does when another child fails."""
         gathering = self._gathering
         return gathering if gathering._pending else None
@@ -196,12 +196,12 @@ class _Silence(Runnable):
     def __init__(self, child: FutureCore) -> None:
         self._child = child
 
-    def run(self) -> None:
+    def _run(self) -> None:
         """Count the child's exception as retrieved."""
         if not self._child._cancelled:
             self._child.exception()
 
-    def short_name(self) -> str:
+    def _short_name(self) -> str:
         """Return what a child shows of who waited for it."""
         return "gather() that has ended"
 
@@ -209,7 +209,7 @@ class _Silence(Runnable):
 def _leave(gathering: GatheringCore, child: FutureCore) -> None:
     """Let go of a child: one that outlives many gatherings is to keep nothing of each of them."""
     is_silent = False
-    for subscriber in child.subscribers():
+    for subscriber in child._list_subscribers():
         if isinstance(subscriber, _ChildEnd) and subscriber._gathering is gathering:
             unsubscribe(child, subscriber)
         elif isinstance(subscriber, _Silence):

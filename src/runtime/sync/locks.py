@@ -90,7 +90,7 @@ class Lock(OnlyAsynchronous):
             self._locked = True
             return
         loop = self._loop
-        if loop is None or loop.thread_id != get_ident():
+        if loop is None or loop._thread_id != get_ident():
             loop = self._loop = bind(self, loop)
         if waiters is None:
             waiters = self._waiters = deque()
@@ -157,7 +157,7 @@ class Event:
         if self._set:
             return True
         loop = self._loop
-        if loop is None or loop.thread_id != get_ident():
+        if loop is None or loop._thread_id != get_ident():
             loop = self._loop = bind(self, loop)
         waiters = self._waiters
         if waiters is None:
@@ -214,7 +214,7 @@ class Condition(OnlyAsynchronous):
         if not lock.locked():
             raise RuntimeError(f"cannot wait on {self!r}: acquire it first.")
         loop = self._loop
-        if loop is None or loop.thread_id != get_ident():
+        if loop is None or loop._thread_id != get_ident():
             loop = self._loop = bind(self, loop)
         waiter = loop.create_future()
         waiters = self._waiters
@@ -335,7 +335,7 @@ class Semaphore(OnlyAsynchronous):
             self._value -= 1
             return True
         loop = self._loop
-        if loop is None or loop.thread_id != get_ident():
+        if loop is None or loop._thread_id != get_ident():
             loop = self._loop = bind(self, loop)
         if waiters is None:
             waiters = self._waiters = deque()

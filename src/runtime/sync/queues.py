@@ -105,7 +105,7 @@ class Queue(Generic[T]):
                 if self._is_shutdown:
                     raise QueueShutDown(_SHUT_DOWN)
                 loop = self._loop
-                if loop is None or loop.thread_id != get_ident():
+                if loop is None or loop._thread_id != get_ident():
                     loop = self._loop = bind(self, loop)
                 putter: Future[None] = loop.create_future()
                 self._putters.append(putter)
@@ -154,7 +154,7 @@ class Queue(Generic[T]):
             if self._is_shutdown:
                 raise QueueShutDown(_SHUT_DOWN)
             loop = self._loop
-            if loop is None or loop.thread_id != get_ident():
+            if loop is None or loop._thread_id != get_ident():
                 loop = self._loop = bind(self, loop)
             getter: Future[None] = loop.create_future()
             self._getters.append(getter)
@@ -213,7 +213,7 @@ class Queue(Generic[T]):
         if self._unfinished == 0:
             return
         loop = self._loop
-        if loop is None or loop.thread_id != get_ident():
+        if loop is None or loop._thread_id != get_ident():
             loop = self._loop = bind(self, loop)
         joiner: Future[None] = loop.create_future()
         self._joiners.append(joiner)

@@ -27,7 +27,7 @@ class _Outer(Future[Any]):
         return not self.done() and super().cancel(msg)
 
     def __repr__(self) -> str:
-        return described("Future", self.describe_state, self.describe_briefly)
+        return described("Future", self._describe_state, self._describe_briefly)
 
 
 class _Shield:
@@ -41,7 +41,7 @@ class _Shield:
         inner.add_done_callback(self._on_inner_done)
         outer.add_done_callback(self._on_outer_done)
 
-    def on_behalf_of(self) -> Future[Any]:
+    def _on_behalf_of(self) -> Future[Any]:
         """Return the future that stands between the inner one and the task that waits."""
         return self._outer
 

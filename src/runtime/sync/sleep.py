@@ -35,7 +35,7 @@ async def sleep(delay: Any, result: Any = None) -> Any:
     if at_once:
         await yield_to_others()
     else:
-        await get_running_loop().sleep_future(seconds(delay, "sleep()"))
+        await get_running_loop()._sleep_future(seconds(delay, "sleep()"))
     return result
 
 
@@ -54,5 +54,5 @@ async def sleep_forever() -> NoReturn:
     ...
     TimeoutError
     """
-    await get_running_loop().sleep_future(NEVER)
+    await get_running_loop()._sleep_future(NEVER)
     raise AssertionError("An alarm that never comes has come.")

@@ -99,7 +99,7 @@ class Resume(Generic[T]):
             )
         loop = self._loop
         # While the loop waits, a call in its own thread is that of a signal handler.
-        if loop.thread_id == threading.get_ident() and not loop.waiting:
+        if loop._thread_id == threading.get_ident() and not loop._waiting:
             self._finish()
             return
         try:

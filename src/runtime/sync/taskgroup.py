@@ -61,7 +61,7 @@ class TaskGroup(OnlyAsynchronous):
         self._base_error: BaseException | None = None
         self._all_done: Future[None] | None = None
 
-    def on_behalf_of(self) -> Task[Any] | None:
+    def _on_behalf_of(self) -> Task[Any] | None:
         """Return the task that waits for those of the group."""
         return self._parent
 
@@ -224,7 +224,7 @@ class TaskGroup(OnlyAsynchronous):
 
         A second request would end the clean-up of the task at its next await.
         """
-        return self._loop is not None and task in self._loop.ending
+        return self._loop is not None and task in self._loop._ending
 
     def _report_suppressed(self, fatal: BaseException) -> None:
         """Report what the tasks raised, and will not be raised because ``fatal`` is."""

@@ -49,7 +49,7 @@ class _Countdown:
     def _describe_briefly(self) -> list[str]:
         return [f"of {len(self.futures)}"]
 
-    def on_behalf_of(self) -> Any:
+    def _on_behalf_of(self) -> Any:
         """Return the task that waits; None once it goes on."""
         return next(iter(self.waiter._asyncio_awaited_by or ()), None)
 

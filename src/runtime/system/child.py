@@ -89,7 +89,7 @@ class Child:
     def watch(self, loop: LoopCore, on_end: Callable[[int], object]) -> None:
         """Have ``on_end(returncode)`` called, in the loop, when the child has ended.
 
-        Until then the loop holds ``on_end``: through ``external_work`` if a thread waits, for a
+        Until then the loop holds ``on_end``: through ``_external_work`` if a thread waits, for a
         thread that held it would keep the transport from being dropped with its loop.
         """
         wait = _Wait(self, loop, on_end)
@@ -97,7 +97,7 @@ class Child:
             try:
                 self.pidfd = os.pidfd_open(self.popen.pid)
                 watcher = _EndWatcher(self, loop, wait)
-                loop.poller.watch(watcher, READ)
+                loop._poller.watch(watcher, READ)
             except Exception:
                 # No descriptors left; a selector that cannot take it, or refuses to; or the child
                 # is gone, and its status with it. The thread finds out.
@@ -269,7 +269,7 @@ class _Wait(ExternalWork):
 
     def hold(self) -> None:
         """Stay alive until the end, or that of the loop."""
-        self._loop.external_work.add(self)
+        self._loop._external_work.add(self)
 
     def notify(self) -> bool:
         """Wake the loop, from any thread; return whether that will take the status."""
@@ -280,7 +280,7 @@ class _Wait(ExternalWork):
         return True
 
     def _end(self) -> None:
-        self._loop.external_work.discard(self)
+        self._loop._external_work.discard(self)
         returncode = self._child.status_at_end()
         assert returncode is not None
         self.on_end(returncode)
@@ -299,7 +299,7 @@ class _EndWatcher(Watcher):
 
     def end(self) -> None:
         if self.events:
-            self._loop.poller.watch(self, 0)
+            self._loop._poller.watch(self, 0)
 
     def on_readable(self) -> None:
         returncode = self._child.status_at_end()

@@ -115,7 +115,7 @@ class PipeEnd(Watcher):
         try:
             if events and not self.events:
                 self._avoid_other_end()
-            self.loop.poller.watch(self, events)
+            self.loop._poller.watch(self, events)
         except OSError as error:
             self.cannot_watch(error)
 
@@ -124,7 +124,7 @@ class PipeEnd(Watcher):
 
         A terminal may be read and written through one descriptor, which has one watcher only.
         """
-        other = self.loop.poller.watcher(self.fd)
+        other = self.loop._poller.watcher(self.fd)
         if isinstance(other, PipeEnd) and other is not self and other.still_open():
             self._duplicate = self.fd = os.dup(self.number)
 
@@ -179,7 +179,7 @@ class PipeEnd(Watcher):
 
     def note(self, message: str, error: OSError) -> None:
         """Log an error that only a debugger wants to know of: the protocol is told anyway."""
-        if self.loop.debug:
+        if self.loop._debug:
             _logger.debug("%r: %s", self.transport, message, exc_info=error)
 
     def end(self, error: BaseException | None) -> None:
@@ -207,7 +207,7 @@ class PipeEnd(Watcher):
         self.closing = True
         self.ended = True
         if self.events:
-            self.loop.poller.watch(self, 0)
+            self.loop._poller.watch(self, 0)
         self.pipe = None
         self.protocol = None
         self.transport = None

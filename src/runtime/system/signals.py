@@ -41,15 +41,15 @@ class _Delivery:
         loop = self._loop()
         installed = None
         if loop is not None and not loop.is_closed():
-            installed = loop.signal_handlers.get(number)
+            installed = loop._signal_handlers.get(number)
         if loop is None or installed is None:
             # The loop was closed in another thread, which could not put the default back; or this
             # is the child of a fork, where there is no loop to tell. So it acts as it would have.
             set_handler(number, _default_of(number))
             signal.raise_signal(number)
             return
-        loop.ready_append(installed.handle)
-        loop.wake()
+        loop._ready_append(installed.handle)
+        loop._wake()
 
 
 class _Installed(NamedTuple):
@@ -61,23 +61,23 @@ def add(loop: LoopCore, sig: int, callback: Callable[..., object], args: tuple[A
     """Have ``loop`` call ``callback(*args)`` for each signal ``sig`` that arrives."""
     check_callback(callback, "add_signal_handler")
     _check_number(sig)
-    loop.check_open()
+    loop._check_open()
     handle = Handle(callback, args, loop, copy_context())
-    if loop.debug:
-        handle.source_traceback = creation_stack()
-    earlier = loop.signal_handlers.get(sig)
+    if loop._debug:
+        handle._source_traceback = creation_stack()
+    earlier = loop._signal_handlers.get(sig)
     installed = _Installed(handle, _Delivery(loop) if earlier is None else earlier.delivery)
     # It has to be there when the signal comes, which may be as soon as the next line has run.
-    loop.signal_handlers[sig] = installed
+    loop._signal_handlers[sig] = installed
     try:
         _install(sig, installed.delivery)
         # Without this every system call in the process would be interrupted, by every signal.
         signal.siginterrupt(sig, False)
     except BaseException:
         if earlier is None:
-            del loop.signal_handlers[sig]
+            del loop._signal_handlers[sig]
         else:
-            loop.signal_handlers[sig] = earlier
+            loop._signal_handlers[sig] = earlier
         raise
 
 
@@ -88,26 +88,26 @@ def deliver_overridden(loop: LoopCore, numbers: bytes) -> None:
     that there is a loop which has one.
     """
     for number in set(numbers):
-        installed = loop.signal_handlers.get(number)
+        installed = loop._signal_handlers.get(number)
         # Of two loops, the last to ask is told.
         if installed is not None and not isinstance(get_handler(number), _Delivery):
-            loop.ready_append(installed.handle)
+            loop._ready_append(installed.handle)
 
 
 def remove(loop: LoopCore, sig: int) -> bool:
     """Put the default handling of ``sig`` back; return whether ``loop`` handled it."""
     _check_number(sig)
-    installed = loop.signal_handlers.get(sig)
+    installed = loop._signal_handlers.get(sig)
     if installed is None:
         return False
     _put_back(sig, installed)
-    del loop.signal_handlers[sig]
+    del loop._signal_handlers[sig]
     return True
 
 
 def remove_all(loop: LoopCore) -> None:
     """Remove every handler of a loop that was closed."""
-    if not loop.signal_handlers:
+    if not loop._signal_handlers:
         return
     if sys.is_finalizing():
         warnings.warn(
@@ -118,12 +118,12 @@ def remove_all(loop: LoopCore) -> None:
             source=loop,
         )
     else:
-        for sig, installed in list(loop.signal_handlers.items()):
+        for sig, installed in list(loop._signal_handlers.items()):
             try:
                 _put_back(sig, installed)
             except RuntimeError:
                 pass  # Not in the main thread: the delivery will do it when the signal comes.
-    loop.signal_handlers.clear()
+    loop._signal_handlers.clear()
 
 
 def _check_number(sig: object) -> None:

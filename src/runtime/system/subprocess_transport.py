@@ -190,7 +190,7 @@ class SubprocessTransport(Uncopyable, asyncio.SubprocessTransport):
 
     def _on_exit(self, returncode: int) -> None:
         self._returncode = returncode
-        if self._loop.debug:
+        if self._loop._debug:
             _logger.info("%r exited with return code %r", self, returncode)
         for pipe in list(self._pipes.values()):
             pipe.end.catch_up()
@@ -261,7 +261,7 @@ class SubprocessTransport(Uncopyable, asyncio.SubprocessTransport):
         if self._returncode is not None or child.status_now() is not None:
             return
         # A finalizer, which finds the loop closed, has warned already.
-        if self._loop.debug and not self._loop.is_closed():
+        if self._loop._debug and not self._loop.is_closed():
             _logger.warning("Close running child process: kill %r", self)
         try:
             child.send_signal(signal.SIGKILL)

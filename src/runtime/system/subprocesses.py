@@ -84,7 +84,7 @@ async def _start(
         raise NotImplementedError("Subprocesses in the event loop need a POSIX system.")
     protocol = make_protocol(protocol_factory)
     popen = subprocess.Popen(command, shell=shell, bufsize=0, **options)
-    if loop.debug:
+    if loop._debug:
         program = command if shell else command[0]  # Arguments may be long, and secret.
         _logger.debug("process %r created: pid %s", program, popen.pid)
     transport = SubprocessTransport(loop, protocol, popen)

@@ -123,7 +123,7 @@ class SystemLoop(LoopCore):
         """
         signals.add(self, sig, callback, args)
 
-    def signals_arrived(self, numbers: bytes) -> None:
+    def _signals_arrived(self, numbers: bytes) -> None:
         """Call what handles signals of which the interpreter calls another handler by now."""
         signals.deliver_overridden(self, numbers)
 

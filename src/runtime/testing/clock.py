@@ -143,12 +143,12 @@ class _JumpingSelector(selectors.BaseSelector):
         if events or timeout == 0:
             return events
         loop = cast(Loop, asyncio.get_running_loop())
-        if loop.external_work:
+        if loop._external_work:
             return self._selector.select(None)
-        if not (loop.timers.heap or loop.timers.ordered):
+        if not (loop._timers.heap or loop._timers.ordered):
             return self._selector.select(timeout)
         if len(self._selector.get_map()) > 1:
             events = self._selector.select(None if self._patience == math.inf else self._patience)
         if not events:
-            self._jump(loop.timers.next_due())
+            self._jump(loop._timers.next_due())
         return events

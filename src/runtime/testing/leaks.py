@@ -99,8 +99,8 @@ def open_resources(loop: Any) -> Open:
     if loop.is_closed():
         return Open(descriptors=open_descriptors())
     # A process is waited for by a watcher of its pidfd, or by a thread.
-    waits = [getattr(watcher, "wait", None) for watcher in loop.poller.watchers()]
-    processes = {wait for wait in (*waits, *loop.external_work) if hasattr(wait, "popen")}
+    waits = [getattr(watcher, "wait", None) for watcher in loop._poller.watchers()]
+    processes = {wait for wait in (*waits, *loop._external_work) if hasattr(wait, "popen")}
     return Open(asyncio.all_tasks(loop), processes, open_descriptors())
 
 

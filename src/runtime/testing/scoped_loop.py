@@ -119,10 +119,10 @@ class ScopedLoop:
     def idle_threads(self) -> list[threading.Thread]:
         """Return the threads of the loop, if none of them works for it."""
         loop = self._loop
-        if loop.is_closed() or loop.external_work:
+        if loop.is_closed() or loop._external_work:
             return []
-        loop.idle_threads = []
-        return loop.own_threads()
+        loop._idle_threads = []
+        return loop._own_threads()
 
     def scope_of(self, task: Any) -> Scope | None:
         """Return the scope of the fixture that began a task, or waits for it; None if none does."""
@@ -154,7 +154,7 @@ class ScopedLoop:
         """
         __tracebackhide__ = True
         others = [each for each in _loops if each is not self]
-        self._loop.idle_threads = [thread for each in others for thread in each.idle_threads()]
+        self._loop._idle_threads = [thread for each in others for thread in each.idle_threads()]
         try:
             with self._forgotten.noticed():
                 return self._runner.run(awaitable, context=context or self._context)

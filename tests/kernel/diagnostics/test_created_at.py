@@ -45,7 +45,7 @@ MAKERS: dict[str, Callable[[Any], Any]] = {
 
 
 def place_of(made: Any) -> tuple[str, int]:
-    frames = getattr(made, "_source_traceback", None) or made.source_traceback
+    frames = made._source_traceback
     return frames[-1].filename, frames[-1].lineno
 
 
@@ -255,7 +255,7 @@ def test_the_handle_of_a_signal_tells_its_line() -> None:
         loop = runtime.get_running_loop()
         loop.add_signal_handler(signal.SIGUSR1, nothing)
         try:
-            handle = loop.signal_handlers[signal.SIGUSR1].handle
+            handle = loop._signal_handlers[signal.SIGUSR1].handle
             assert place_of(handle)[0] == __file__
         finally:
             loop.remove_signal_handler(signal.SIGUSR1)

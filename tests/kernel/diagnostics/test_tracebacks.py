@@ -83,7 +83,7 @@ def undefined() -> None:
 def wrong_type() -> None:
     loop: Any = runtime.new_event_loop()
     try:
-        loop.poller.watch(None, 1)
+        loop._poller.watch(None, 1)
     finally:
         loop.close()
 

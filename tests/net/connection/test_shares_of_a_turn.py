@@ -83,10 +83,10 @@ def test_few_reads_go_on_at_once() -> None:
             for _ in range(50):
                 peer.sendall(b"header\n" + bytes(100))
                 assert await reader.readline() == b"header\n"
-                turn = loop.turns
+                turn = loop._turns
                 for _ in range(100):
                     assert await reader.readexactly(1) == b"\0"
-                assert loop.turns == turn
+                assert loop._turns == turn
                 await runtime.sleep(0)
 
     runtime.run(main())

@@ -213,7 +213,7 @@ async def play(steps: list[Step], factory: Callable[[], Any]) -> None:
         async with runtime.timeout(30):
             await checked.finish()
     assert reports == []
-    assert len(runtime.get_running_loop().poller.watchers()) == 1
+    assert len(runtime.get_running_loop()._poller.watchers()) == 1
 
 
 class Wide(BufferedRecorder):

@@ -162,7 +162,7 @@ def test_the_end_announced_to_a_peer_that_has_reset() -> None:
                 await reader.read()
             with pytest.raises(ConnectionResetError):
                 await writer.wait_closed()
-            assert len(loop.poller.watchers()) == 1
+            assert len(loop._poller.watchers()) == 1
 
     runtime.run(main())
 
@@ -210,7 +210,7 @@ def test_ten_thousand_idle_connections_leave_nothing_behind() -> None:
         # The last handlers have ended; what is called when they have is queued.
         for _ in range(3):
             await runtime.sleep(0)
-        assert len(runtime.get_running_loop().poller.watchers()) == 1
+        assert len(runtime.get_running_loop()._poller.watchers()) == 1
 
     async def main() -> None:
         await one_round(100)

@@ -41,7 +41,7 @@ def test_connecting_can_be_cancelled_everywhere() -> None:
                 transport, protocol = task.result()
                 transport.close()
                 await protocol.until_lost()
-        assert len(loop.poller.watchers()) == 1
+        assert len(loop._poller.watchers()) == 1
 
     assert cancel_everywhere(scenario) >= 1
     assert lost
@@ -62,12 +62,12 @@ def test_serving_can_be_cancelled_everywhere() -> None:
         task = point.start(serve())
         for _ in range(1000):
             await runtime.sleep(0.001)
-            if len(loop.poller.watchers()) > 1 or task.done():
+            if len(loop._poller.watchers()) > 1 or task.done():
                 break
         await turns(10)
         task.cancel()
         await settled(task)
-        assert len(loop.poller.watchers()) == 1
+        assert len(loop._poller.watchers()) == 1
 
     assert cancel_everywhere(scenario) >= 1
 

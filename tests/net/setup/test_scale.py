@@ -77,7 +77,7 @@ async def batches_leave_nothing(use: Any, total: int, batch: int) -> None:
 
     await use(address, batch)
     await settle()
-    descriptors, watchers = open_descriptors(), len(loop.poller.watchers())
+    descriptors, watchers = open_descriptors(), len(loop._poller.watchers())
     gc.collect()
     gc.disable()
     tracemalloc.start()
@@ -93,8 +93,8 @@ async def batches_leave_nothing(use: Any, total: int, batch: int) -> None:
         tracemalloc.stop()
         gc.enable()
     assert open_descriptors() == descriptors
-    assert len(loop.poller.watchers()) == watchers
-    assert not loop.ready
+    assert len(loop._poller.watchers()) == watchers
+    assert not loop._ready
     # A hundred bytes for each connection would be a leak of some object.
     assert grown < 100 * total, f"{grown} bytes for {total} connections"
     server.close()

@@ -244,7 +244,7 @@ def test_cancelled_in_the_middle(way: str, path: Path) -> None:
             task = runtime.create_task(loop.sock_sendfile(one, file))
             await runtime.wait_readable(two)
             # Until the socket is full.
-            await until(lambda: loop.poller.watcher(one.fileno()) is not None)
+            await until(lambda: loop._poller.watcher(one.fileno()) is not None)
             task.cancel()
             with pytest.raises(runtime.CancelledError):
                 await task

@@ -93,10 +93,10 @@ class TaskCopies:
     def refresh(self) -> None:
         """Bring the copies up to date, if the loop is about to wait or has been busy for long."""
         now = time.monotonic()
-        if self._loop.ready and now < self._fresh_until:
+        if self._loop._ready and now < self._fresh_until:
             return
         self._fresh_until = now + _LONGEST_STALE
-        tasks = self._loop.tasks
+        tasks = self._loop._tasks
         for ended in [task for task in list(self._copies) if task not in tasks]:
             del self._copies[ended]
         for task in list(tasks):
@@ -133,7 +133,7 @@ class TaskCopies:
         for task, copy in list(self._copies.items()):
             for waiter in _waiting_tasks(task):
                 yield copy, self._copies.get(waiter, waiter)
-            awaited = task.waits_for()
+            awaited = task._waits_for()
             if isinstance(awaited, asyncio.Task) and awaited not in self._copies:
                 yield awaited, copy
 

@@ -4,7 +4,7 @@
 caller, at next to no cost for each step of a task. How depends on where asyncio keeps its notes.
 
 The current task
-    Each loop holds it in an attribute, ``current``.
+    Each loop holds it in an attribute, ``_current``.
 
     Up to Python 3.13, asyncio looks the loop up in a dictionary. A step of a task writes there as
     well, and nothing is cleared between two steps in a row.
@@ -44,10 +44,10 @@ from runtime.kernel.native.installation import unknown_asyncio
 class HasTasks(Protocol):
     """A loop, as far as this module is concerned."""
 
-    tasks: set[Any]
-    current: Any
+    _tasks: set[Any]
+    _current: Any
 
-    def forked(self) -> None:
+    def _forked(self) -> None:
         """Note that this is a child of the process that the loop was made in."""
 
 
@@ -97,10 +97,10 @@ def _current_task(loop: Any = None) -> Any:
         return task.copied if type(task) is TaskCopy else task
     if loop is None:
         running = running_loops.get(get_ident())
-        return None if running is None else running.current
+        return None if running is None else running._current
     for running in tuple(running_loops.values()):
         if running is loop:
-            return running.current
+            return running._current
     return None
 
 
@@ -161,14 +161,14 @@ class _EveryTask(weakref.WeakSet[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         # Each list is made in one step: another thread may be adding tasks.
-        ours = [list(loop.tasks) for loop in _every_loop()]
+        ours = [list(loop._tasks) for loop in _every_loop()]
         return itertools.chain(super().__iter__(), *ours)
 
     def __len__(self) -> int:
-        return super().__len__() + sum(len(loop.tasks) for loop in _every_loop())
+        return super().__len__() + sum(len(loop._tasks) for loop in _every_loop())
 
     def __contains__(self, item: object) -> bool:
-        return super().__contains__(item) or any(item in loop.tasks for loop in _every_loop())
+        return super().__contains__(item) or any(item in loop._tasks for loop in _every_loop())
 
 
 def _registered_tasks() -> list[weakref.WeakSet[Any]]:
@@ -206,7 +206,7 @@ _show_our_tasks()
 def _note_fork() -> None:
     running_loops.clear()
     for loop in _every_loop():
-        loop.forked()
+        loop._forked()
 
 
 if hasattr(os, "register_at_fork"):

@@ -59,7 +59,7 @@ def _waiter_behind(callback: Any) -> Any:
     owner = getattr(callback, "__self__", callback)
     if getattr(callback, "__name__", "") in _WAKE_UPS:
         return owner
-    tell = getattr(owner, "on_behalf_of", None)
+    tell = getattr(owner, "_on_behalf_of", None)
     if tell is not None:
         return tell()
     if isinstance(callback, FunctionType):
@@ -80,7 +80,7 @@ def _linked_future(callback: partial[Any]) -> Any:
 
 
 def _subscribers_of(future: Any) -> list[Any]:
-    own = getattr(future, "subscribers", None)
+    own = getattr(future, "_list_subscribers", None)
     return [*own()] if own is not None else [*(getattr(future, "_callbacks", None) or ())]
 
 

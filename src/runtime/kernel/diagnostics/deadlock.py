@@ -60,7 +60,9 @@ def describe_wait(task: Any) -> list[str]:
         running = f"{frames[0].f_code.co_name}() running at {_place_of(frames[0])}"
     lines = [f"{task.get_name()}: {running}"]
     lines += [f"  in {frame.f_code.co_qualname}() at {_place_of(frame)}" for frame in frames]
-    awaited = task.waits_for() if hasattr(task, "waits_for") else getattr(task, "_fut_waiter", None)
+    awaited = (
+        task._waits_for() if hasattr(task, "_waits_for") else getattr(task, "_fut_waiter", None)
+    )
     if awaited is None:
         lines.append("  waits for its turn")
     elif not called:

@@ -14,9 +14,9 @@ _logger: Final = logging.getLogger("asyncio")
 class Watched(Protocol):
     """A loop, as far as the slow-callback watch is concerned."""
 
-    turns: int
-    waiting: bool
-    thread_id: int
+    _turns: int
+    _waiting: bool
+    _thread_id: int
 
 
 class SlowCallbackWatch:
@@ -41,9 +41,9 @@ class SlowCallbackWatch:
         turns = -1
         reported = False
         while not self._ended.wait(min(self._threshold, threading.TIMEOUT_MAX)):
-            thread_id = loop.thread_id
-            if loop.waiting or not thread_id or loop.turns != turns:
-                turns = loop.turns
+            thread_id = loop._thread_id
+            if loop._waiting or not thread_id or loop._turns != turns:
+                turns = loop._turns
                 reported = False
             elif not reported:
                 reported = True

@@ -42,14 +42,14 @@ def checked_wait(
 
     A negative number is without limit. With ``deadlocks``, DeadlockError is raised when there is no
     limit, there are tasks, and nothing can wake any of them: any thread could, but for
-    ``own_threads``, and those of C libraries as long as the loop was not handed out to them.
+    ``_own_threads``, and those of C libraries as long as the loop was not handed out to them.
     """
     others = bool(set(threading.enumerate()) - {threading.current_thread(), *own_threads})
     if timeout < 0 and deadlocks:
         if (
-            loop.external_work
-            or not loop.poller.idle()
-            or loop.signal_handlers
+            loop._external_work
+            or not loop._poller.idle()
+            or loop._signal_handlers
             or _handles_signals()
         ):
             return timeout
@@ -73,19 +73,19 @@ def is_idle(
 
     Threads that are alive count unless they are daemons, or were there ``before``. So do threads
     that ``threading`` does not know, if they can wake a task that is no daemon, unless they are
-    among ``unknown_before``, by their native identifiers.
+    among ``_unknown_before``, by their native identifiers.
     """
-    ready = loop.ready
+    ready = loop._ready
     if ready and not (_is_daemons(ready[0]) and all(map(_is_daemons, list(ready)))):
         return False
-    timers = loop.timers.pending()
-    watchers = loop.poller.watchers()
-    handlers = [installed.handle for installed in list(loop.signal_handlers.values())]
+    timers = loop._timers.pending()
+    watchers = loop._poller.watchers()
+    handlers = [installed.handle for installed in list(loop._signal_handlers.values())]
     if not (
         all(map(_is_daemons, timers))
         and all(map(_watches_for_daemons, watchers))
         and all(map(_is_daemons, handlers))
-        and all(work.daemon for work in list(loop.external_work))
+        and all(work.daemon for work in list(loop._external_work))
     ):
         return False
     others = set(threading.enumerate()) - {threading.current_thread(), *own_threads, *before}
@@ -97,7 +97,7 @@ def is_idle(
         or timers
         or len(watchers) > 1
         or handlers
-        or loop.external_work
+        or loop._external_work
         or may_be_woken(loop, unknown_before)
     )
 
@@ -119,7 +119,7 @@ def _is_daemons(runnable: Any) -> bool:
         return is_daemon(runnable.get_context())
     if isinstance(runnable, FutureCore):
         return not runnable.done() and _only_daemons_wait(runnable)
-    behalf: object = runnable.on_behalf_of() if isinstance(runnable, Runnable) else None
+    behalf: object = runnable._on_behalf_of() if isinstance(runnable, Runnable) else None
     return isinstance(behalf, FutureCore) and _only_daemons_wait(behalf)
 
 
@@ -137,7 +137,7 @@ def _only_daemons_wait(future: FutureCore) -> bool:
     waited_for = [future]
     known = {future}
     for each in waited_for:
-        for subscriber in each.subscribers():
+        for subscriber in each._list_subscribers():
             if isinstance(subscriber, tuple):
                 if not is_daemon(subscriber[1]):
                     return False
@@ -145,7 +145,7 @@ def _only_daemons_wait(future: FutureCore) -> bool:
                 if not is_daemon(subscriber.get_context()):
                     return False
             else:
-                behalf: object = subscriber.on_behalf_of()
+                behalf: object = subscriber._on_behalf_of()
                 if not isinstance(behalf, FutureCore):
                     return False
                 if behalf not in known:

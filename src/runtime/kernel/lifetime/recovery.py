@@ -24,28 +24,28 @@ def recover_tasks(loop: Scheduler, waited_for: Iterable[Any] = ()) -> None:
     are ``waited_for`` are looked at as well: the loop may have forgotten one already, without it
     being told that it has ended. To be called while no task is being run.
     """
-    queued = set(map(id, loop.ready))
-    for task in {*loop.tasks, *waited_for}:
+    queued = set(map(id, loop._ready))
+    for task in {*loop._tasks, *waited_for}:
         if not isinstance(task, TaskCore) or task.done() or id(task) in queued:
             continue
-        awaited = task.waits_for()
+        awaited = task._waits_for()
         if awaited is None:
             if getattr(task.get_coro(), "cr_frame", task) is None:
-                loop.tasks.discard(task)
+                loop._tasks.discard(task)
                 cancel_future(task, None)  # Its coroutine has ended, and with what, is lost.
             else:
                 task.cancel()
-                loop.ready_append(task)
+                loop._ready_append(task)
         elif not isinstance(awaited, FutureCore):
             continue
         elif awaited.done():
             if not _subscribed(task, awaited):
-                loop.ready_append(task)
+                loop._ready_append(task)
             awaited._wake_subscribers()
         elif not _subscribed(task, awaited):
             task.cancel()
-            loop.ready_append(task)
-        elif isinstance(awaited, TaskCore) and awaited not in loop.tasks:
+            loop._ready_append(task)
+        elif isinstance(awaited, TaskCore) and awaited not in loop._tasks:
             cancel_future(awaited, None)  # As above.
 
 

@@ -87,7 +87,7 @@ class FollowingFuture(Future[Any]):
         self._theirs: concurrent.futures.Future[Any] | None = theirs
         self._work = work
         if work is not None:
-            loop.external_work.add(work)
+            loop._external_work.add(work)
 
     def cancel(self, msg: Any = None) -> bool:
         """Cancel the future, and what it follows.
@@ -125,7 +125,7 @@ class FollowingFuture(Future[Any]):
     def _finish(self, theirs: concurrent.futures.Future[Any]) -> None:
         self._theirs = None
         if self._work is not None:
-            self.get_loop().external_work.discard(self._work)
+            self.get_loop()._external_work.discard(self._work)
         if self.done():
             return
         # Each question takes a lock: whether it was cancelled is told by the first.
@@ -152,7 +152,7 @@ def _finish_concurrent(theirs: TaskFuture, task: Any) -> None:
     elif isinstance(error, (SystemExit, KeyboardInterrupt)) or not isinstance(task, FutureCore):
         theirs.set_exception(error)  # The first two end the run as well.
     else:
-        theirs.fail(error, task.make_failure(error))
+        theirs.fail(error, task._make_failure(error))
 
 
 def _cancel_task(task: Future[Any], theirs: concurrent.futures.Future[Any]) -> None:

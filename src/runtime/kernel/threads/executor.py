@@ -107,7 +107,7 @@ def begin_shutdown(
         return None
     done: Future[Any] = Future(loop=loop)
     work = ExternalWork()
-    loop.external_work.add(work)
+    loop._external_work.add(work)
 
     def wait() -> None:
         try:
@@ -122,7 +122,7 @@ def begin_shutdown(
         thread.start()
     except RuntimeError:
         # Python 3.12 and later refuse; or the system has no more threads to give.
-        loop.external_work.discard(work)
+        loop._external_work.discard(work)
         _leave_to_themselves(executors)
         return None
     return thread, done
@@ -134,7 +134,7 @@ def _leave_to_themselves(executors: Iterable[concurrent.futures.ThreadPoolExecut
 
 
 def _finish(loop: Scheduler, work: ExternalWork, done: Future[Any]) -> None:
-    loop.external_work.discard(work)
+    loop._external_work.discard(work)
     if not done.done():
         done.set_result(None)
 

@@ -80,8 +80,8 @@ def may_be_woken(loop: Any, before: Collection[int] = ()) -> bool:
     if _raw_threads() > 0:
         return True
     # Once it was, it stays so: the next one that looks need not search the whole heap again.
-    loop.handed_out = loop.handed_out or is_handed_out(loop)
-    return bool(loop.handed_out)
+    loop._handed_out = loop._handed_out or is_handed_out(loop)
+    return bool(loop._handed_out)
 
 
 def _has_just_begun(thread: int) -> bool:

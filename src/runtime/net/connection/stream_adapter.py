@@ -275,11 +275,11 @@ class StreamAdapter(Top):
 
     def has_had_its_share(self) -> bool:
         """Return whether the others are to run before more is read in this turn."""
-        return self._taken > _SHARE and self._taken_in == self._loop.turns
+        return self._taken > _SHARE and self._taken_in == self._loop._turns
 
     def _may_take(self) -> bool:
         """Return whether to go on reading, after many reads: in another turn they start anew."""
-        turn = self._loop.turns
+        turn = self._loop._turns
         if self._taken_in == turn:
             return False
         self._taken_in = turn
@@ -372,7 +372,7 @@ class StreamAdapter(Top):
 
     def _count_writes(self) -> None:
         """Have ``drain`` let the others run, if there were that many writes in this turn."""
-        turn = self._loop.turns
+        turn = self._loop._turns
         if self._written_in == turn:
             self.must_wait = True
         else:

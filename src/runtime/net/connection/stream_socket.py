@@ -86,9 +86,9 @@ class StreamSocket(Watcher, Lower):
     def __init__(self, loop: LoopCore, sock: socket.socket, upper: Upper, peername: object) -> None:
         Watcher.__init__(self, sock.fileno())
         # Nobody is to write to the number from here on who had it before.
-        before = loop.poller.watcher(self.fd)
+        before = loop._poller.watcher(self.fd)
         if isinstance(before, StreamSocket):
-            loop.poller.evict(before)
+            loop._poller.evict(before)
         # First what every event and every write looks at: with very many connections each line of
         # the cache counts.
         self._upper: Upper | None = upper
@@ -245,7 +245,7 @@ class StreamSocket(Watcher, Lower):
         if events and not self.events and self._shared and not self._still_ours():
             return
         try:
-            self._loop.poller.watch(self, events)
+            self._loop._poller.watch(self, events)
         except Exception as error:
             # Others closed the descriptor, and its number is not in use again; or the selector, of
             # whatever class it is, watches no more.
@@ -516,7 +516,7 @@ class StreamSocket(Watcher, Lower):
         self.unsent = 0
         try:
             self._wake_writable()
-            self._loop.poller.watch(self, 0)
+            self._loop._poller.watch(self, 0)
             self._give_socket_back(sock)
         except OSError as failure:
             # Others closed the descriptor, or the system could not.

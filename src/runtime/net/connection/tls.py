@@ -558,7 +558,7 @@ class TLSLayer(Upper, Lower):
         self._upper = None
         try:
             self._cancel_timer()
-            if not self._is_made and error is not None and self._loop.debug:
+            if not self._is_made and error is not None and self._loop._debug:
                 # Of a server nobody else would be told; and anybody may cause it: only here.
                 _logger.debug("%r: SSL handshake failed: %r", self, error)
         finally:

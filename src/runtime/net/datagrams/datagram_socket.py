@@ -262,7 +262,7 @@ class DatagramSocket(Watcher):
             events = READ
         if self._write_buffer:
             events |= WRITE
-        self._loop.poller.watch(self, events)
+        self._loop._poller.watch(self, events)
 
     # -- Sending -----------------------------------------------------------------------------------
 
@@ -530,7 +530,7 @@ class DatagramSocket(Watcher):
         if named is not None:
             self._named = None
             named.drop()
-        self._loop.poller.watch(self, 0)
+        self._loop._poller.watch(self, 0)
 
     def _lose(self, error: BaseException | None) -> None:
         try:

@@ -86,7 +86,7 @@ def _check_given(loop: LoopCore, sock: socket.socket, options: dict[str, Any]) -
         raise ValueError(
             f"socket modifier keyword arguments can not be used when sock is specified. ({given})"
         )
-    owner = loop.poller.watcher(sock.fileno())
+    owner = loop._poller.watcher(sock.fileno())
     if isinstance(owner, DatagramSocket) and owner.sock is sock:
         raise RuntimeError(f"{sock!r} is used by another endpoint: {owner!r}.")
 

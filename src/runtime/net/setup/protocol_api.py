@@ -240,7 +240,7 @@ async def create_server(
         reuse_port=reuse_port,
         keep_alive=keep_alive,
     )
-    server.serve_with(_ProtocolAcceptor(loop, server, protocol_factory, tls).accept, start_serving)
+    server._serve_with(_ProtocolAcceptor(loop, server, protocol_factory, tls).accept, start_serving)
     return server
 
 
@@ -261,7 +261,7 @@ async def create_unix_server(
     check_factory(protocol_factory)
     tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
     server = unix_server(loop, path, sock, backlog, cleanup_socket)
-    server.serve_with(_ProtocolAcceptor(loop, server, protocol_factory, tls).accept, start_serving)
+    server._serve_with(_ProtocolAcceptor(loop, server, protocol_factory, tls).accept, start_serving)
     return server
 
 
@@ -281,7 +281,7 @@ class _ProtocolAcceptor:
         self._tls = tls
         self._context = copy_context()
         # One for all connections.
-        self._detach = server.detach
+        self._detach = server._detach
 
     def accept(self, sock: socket.socket, address: Any) -> None:
         context = self._context.copy()
@@ -291,6 +291,6 @@ class _ProtocolAcceptor:
         except BaseException:
             sock.close()
             raise
-        self._server.attach(made.adapter)
+        self._server._attach(made.adapter)
         made.adapter.call_when_lost(self._detach)
         made.lower.start()

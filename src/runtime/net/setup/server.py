@@ -87,7 +87,7 @@ class _Listener(Watcher):
         # What is accepted has it too, without a call for each.
         set_no_delay(self.sock)
         self.sock.listen(backlog)
-        self._loop.poller.watch(self, READ)
+        self._loop._poller.watch(self, READ)
 
     def on_readable(self) -> None:
         if self.sock.fileno() != self.fd:
@@ -160,15 +160,15 @@ class _Listener(Watcher):
                 "socket": self.sock,
             }
         )
-        self._loop.poller.watch(self, 0)
+        self._loop._poller.watch(self, 0)
         self._resumption = self._loop.call_later(_REST, self._resume)
 
     def _resume(self) -> None:
         self._resumption = None
-        self._loop.poller.watch(self, READ)
+        self._loop._poller.watch(self, READ)
 
     def _stop(self) -> None:
-        self._loop.poller.watch(self, 0)
+        self._loop._poller.watch(self, 0)
         self.on_lost()
 
     def on_lost(self) -> None:
@@ -186,7 +186,7 @@ class _Listener(Watcher):
         if self._resumption is not None:
             self._resumption.cancel()
             self._resumption = None
-        self._loop.poller.watch(self, 0)
+        self._loop._poller.watch(self, 0)
         self.sock.close()
 
     def __repr__(self) -> str:
@@ -231,30 +231,30 @@ class Server(asyncio.AbstractServer):
 
     # -- For whoever makes the connections ---------------------------------------------------------
 
-    def serve_with(self, accept: Accept, start: bool) -> None:
+    def _serve_with(self, accept: Accept, start: bool) -> None:
         """Say what takes over the accepted sockets, and begin unless ``start`` is False."""
         self._accept = accept
         if start:
             try:
-                self.begin()
+                self._begin()
             except BaseException:
                 self.close()
                 raise
 
-    def attach(self, client: Closable) -> None:
+    def _attach(self, client: Closable) -> None:
         """Count a connection as one of the server's."""
         self._clients.add(client)
 
-    def detach(self, client: Closable) -> None:
+    def _detach(self, client: Closable) -> None:
         """Note that a connection has ended."""
         self._clients.discard(client)
         self._wake_if_over()
 
-    def attach_handler(self, task: Any) -> None:
+    def _attach_handler(self, task: Any) -> None:
         """Count a task as one of those that ``shutdown`` waits for."""
         self._handlers.add(task)
 
-    def detach_handler(self, task: Any) -> None:
+    def _detach_handler(self, task: Any) -> None:
         """Note that a handler has ended."""
         self._handlers.discard(task)
         self._wake_if_over()
@@ -287,7 +287,7 @@ class Server(asyncio.AbstractServer):
     def shutdown_timeout(self, timeout: Seconds | None) -> None:
         self._shutdown_timeout = _limit_of(timeout, "shutdown_timeout")
 
-    def begin(self) -> None:
+    def _begin(self) -> None:
         """Listen and accept from now on. Raises RuntimeError when the server is closed."""
         if self._serving:
             return
@@ -302,7 +302,7 @@ class Server(asyncio.AbstractServer):
 
     async def start_serving(self) -> None:
         """Begin to accept connections; does nothing when the server does already."""
-        self.begin()
+        self._begin()
 
     async def serve_forever(self) -> None:
         """Accept connections until cancelled, and then shut the server down.
@@ -312,7 +312,7 @@ class Server(asyncio.AbstractServer):
         """
         if self._serving_forever is not None:
             raise RuntimeError(f"server {self!r} is already being awaited on serve_forever()")
-        self.begin()
+        self._begin()
         self._serving_forever = self._loop.create_future()
         try:
             await self._serving_forever

@@ -194,7 +194,7 @@ async def start_server(
         reuse_port=reuse_port,
         keep_alive=keep_alive,
     )
-    server.serve_with(
+    server._serve_with(
         _StreamAcceptor(loop, server, client_connected_cb, most, tls).accept, start_serving
     )
     return server
@@ -226,7 +226,7 @@ async def start_unix_server(
     )
     loop = get_running_loop()
     server = unix_server(loop, path, sock, backlog, cleanup_socket)
-    server.serve_with(
+    server._serve_with(
         _StreamAcceptor(loop, server, client_connected_cb, most, tls).accept, start_serving
     )
     return server
@@ -264,7 +264,7 @@ class _StreamAcceptor:
         # What the callbacks run in: a copy of the context that the server was made in.
         self._context = copy_context()
         # One for all connections.
-        self._detach = server.detach
+        self._detach = server._detach
 
     def accept(self, sock: socket.socket, address: Any) -> None:
         try:
@@ -274,7 +274,7 @@ class _StreamAcceptor:
         except BaseException:
             sock.close()
             raise
-        self._server.attach(adapter)
+        self._server._attach(adapter)
         adapter.call_when_lost(self._detach)
         if self._tls is None:
             adapter.lower.start()
@@ -301,12 +301,12 @@ class _StreamAcceptor:
         if type(outcome) is not CoroutineType and not isinstance(outcome, Coroutine):
             outcome = await_it(outcome)
         task = self._loop.create_task(outcome, context=context)
-        self._server.attach_handler(task)
+        self._server._attach_handler(task)
         # With the writer, so that the connection does not count as dropped before it is closed.
         task.add_done_callback(functools.partial(self._on_done, writer, adapter))
 
     def _on_done(self, _writer: StreamWriter, adapter: StreamAdapter, task: Any) -> None:
-        self._server.detach_handler(task)
+        self._server._detach_handler(task)
         if task.cancelled() or task.exception() is None:
             adapter.close()
         else:

@@ -38,7 +38,7 @@ def waits_itself(loop: LoopCore, sock: Any, operation: str) -> bool:
     Raises ValueError for such a socket in debug mode, as asyncio does, and TypeError for a TLS
     socket.
     """
-    if sock.gettimeout() == 0 or loop.debug:
+    if sock.gettimeout() == 0 or loop._debug:
         check_socket(sock, operation)
         return False
     return True
@@ -75,11 +75,11 @@ def receive(loop: LoopCore, sock: Any, size: Any) -> bytes | Readiness:
     fd: int = sock.fileno()
     if fd < 0 or sock.gettimeout() != 0:
         return _receive_by_method(loop, sock, size)
-    watcher = loop.poller.watcher(fd)
+    watcher = loop._poller.watcher(fd)
     if not isinstance(watcher, DescriptorWatcher):
         data = _recv_some(fd, size)
         return data if data is not None else readable(loop, fd)
-    if watcher.emptied_in == loop.turns:
+    if watcher.emptied_in == loop._turns:
         return readable(loop, fd)
     data = _recv_some(fd, size)
     if data is None:
@@ -87,7 +87,7 @@ def receive(loop: LoopCore, sock: Any, size: Any) -> bytes | Readiness:
     if len(data) < size:
         # It is empty now. A task that comes back in this turn need not try; if more has come
         # meanwhile, the poll between this turn and the next reports it.
-        watcher.emptied_in = loop.turns
+        watcher.emptied_in = loop._turns
     return data
 
 

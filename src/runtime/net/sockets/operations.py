@@ -142,7 +142,7 @@ async def _connect_unix(loop: LoopCore, sock: socket.socket, address: Any) -> No
         except (BlockingIOError, InterruptedError) as error:
             if error.errno != errno.EAGAIN:
                 break
-        await loop.sleep_future(delay)
+        await loop._sleep_future(delay)
         delay = min(2 * delay, _LONGEST_DELAY)
     await _connected(loop, sock, address)
 
