@@ -39,19 +39,6 @@ SECONDS: Final = 20.0
 """How long any other call may take."""
 
 ARGUMENTS_OF_NOBODY: Final = {
-    # What is public for other modules of the package only.
-    "Future.make_failure",
-    "Task.make_failure",
-    "Loop.alarm",
-    "Loop.look_up",
-    "Loop.refuse_work",
-    "Loop.release",
-    "Loop.signals_arrived",
-    "Server.attach",
-    "Server.attach_handler",
-    "Server.detach",
-    "Server.detach_handler",
-    "Server.serve_with",
     # What ends the whole run, or is never called by programs.
     "run",
     "Runner.run",

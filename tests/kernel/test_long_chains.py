@@ -59,11 +59,11 @@ def by_subscription(loop: runtime.Loop, last: Any) -> Any:
 
 
 def by_alarm(loop: runtime.Loop, last: Any) -> Any:
-    alarm = loop._sleep_future(3600)
-    alarm.add_done_callback(functools.partial(print, last))
-    alarm.cancel()
-    alarm.add_done_callback(functools.partial(print, last))
-    return alarm
+    sleeping = loop._sleep_future(3600)
+    sleeping.add_done_callback(functools.partial(print, last))
+    sleeping.cancel()
+    sleeping.add_done_callback(functools.partial(print, last))
+    return sleeping
 
 
 def by_gathering(loop: runtime.Loop, last: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The alarm: a future that a moment finishes, and all that a sleeping task needs.
+"""Sleep future: the timer and the future of a sleeping task in one object.
 
 A future, a timer handle, its arguments and its context would be four objects; this is one.
 """
@@ -32,7 +32,7 @@ class SleepFuture(FutureCore):
 
     def __init__(self, loop: Scheduler, when: float) -> None:
         init_future(self, loop)
-        # The heap that the alarm waits in; None once it is due or cancelled, and when it is never.
+        # The heap that this waits in; None once it is due or cancelled, and when it is never.
         self._heap: TimerHeap | None = None
         self._when = when
         if when != _NEVER:
@@ -40,7 +40,7 @@ class SleepFuture(FutureCore):
             loop._timers.push(self)
 
     def _due(self) -> float:
-        """Return when the alarm goes off, on the loop's clock, in seconds."""
+        """Return when the sleep ends, on the loop's clock, in seconds."""
         return self._when
 
     def _left_heap(self) -> None:

@@ -38,7 +38,7 @@ from typing import Any, Final
 from runtime.kernel.handles import Handle, Reporter, Runnable
 
 _Entry = tuple[Any, ...]
-"""``(when, sequence, handle or alarm)``: typed loosely, so that compiled code keeps it boxed."""
+"""``(when, sequence, handle or sleep future)``: typed loosely, so that compiled code keeps it boxed."""
 
 LONGEST_WAIT: Final = 86400.0
 """Seconds that the loop sleeps at most; with a timer further away it looks around and sleeps on."""
@@ -129,7 +129,7 @@ class TimerHeap:
         self._moving = False
 
     def push(self, timed: Runnable) -> None:
-        """Add a handle, or an alarm, to be queued when its moment comes."""
+        """Add a handle, or a sleep future, to be queued when its moment comes."""
         self.fresh.append(timed)
 
     def size(self) -> int:

@@ -55,4 +55,4 @@ async def sleep_forever() -> NoReturn:
     TimeoutError
     """
     await get_running_loop()._sleep_future(NEVER)
-    raise AssertionError("An alarm that never comes has come.")
+    raise AssertionError("A sleep without an end has ended.")
