@@ -38,7 +38,7 @@ from typing import Any, Final
 from runtime.kernel.handles import Handle, Reporter, Runnable
 
 _Entry = tuple[Any, ...]
-"""``(when, sequence, handle or sleep future)``: typed loosely, so that compiled code keeps it boxed."""
+"""``(when, sequence, timer)``: typed loosely, so that compiled code keeps it boxed."""
 
 LONGEST_WAIT: Final = 86400.0
 """Seconds that the loop sleeps at most; with a timer further away it looks around and sleeps on."""
