@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import runtime
+from runtime.kernel.diagnostics.debug_mode import EventTimer
 from runtime.kernel.poller import READ, WRITE, Poller, Watcher
 
 KINDS = [
@@ -42,12 +43,28 @@ class Recorder(Watcher):
         self.log.append(f"{self.name} lost")
 
 
+class Clocked:
+    """What a poller in debug mode measures events by."""
+
+    slow_callback_duration = 10.0
+
+    def time(self) -> float:
+        return 0.0
+
+
 @pytest.fixture(params=KINDS)
-def poller(request: pytest.FixtureRequest) -> Iterator[Poller]:
+def untimed_poller(request: pytest.FixtureRequest) -> Iterator[Poller]:
     reports.clear()
     poller = Poller(request.param(), lambda *report: reports.append(report))
     yield poller
     poller.close()
+
+
+@pytest.fixture(params=[False, True], ids=["untimed", "timed"])
+def poller(request: pytest.FixtureRequest, untimed_poller: Poller) -> Poller:
+    if request.param:
+        untimed_poller.set_timer(EventTimer(Clocked()))
+    return untimed_poller
 
 
 @pytest.fixture

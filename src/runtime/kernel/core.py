@@ -572,6 +572,14 @@ def _run_turns(loop: LoopCore) -> None:
 
 def _run_watched_turns(loop: LoopCore) -> None:
     """As ``_run_turns``, for debug mode, which times every step, and for external inspection."""
+    loop._poller.set_timer(debug_mode.EventTimer(loop) if loop._debug else None)
+    try:
+        _run_turns_timed(loop)
+    finally:
+        loop._poller.set_timer(None)  # It refers to the loop: a reference cycle.
+
+
+def _run_turns_timed(loop: LoopCore) -> None:
     runnable: Runnable | None
     debug = loop._debug
     while loop._watched and loop._debug is debug:

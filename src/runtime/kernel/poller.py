@@ -41,6 +41,7 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import select
 import selectors
@@ -48,6 +49,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from runtime.kernel.daemons import in_daemon
+from runtime.kernel.diagnostics.debug_mode import EventTimer
 from runtime.kernel.diagnostics.unwatchable import unwatchable
 from runtime.kernel.native import accelerator
 from runtime.kernel.native.mypyc import mypyc_attr
@@ -116,6 +118,10 @@ class Watcher:
     def on_lost(self) -> None:
         """Handle that the descriptor was closed, and perhaps used again, by somebody else."""
 
+    def get_protocol(self) -> object:
+        """Return the protocol that is told of the events; None when there is none."""
+        return None
+
     def on_closed(self) -> None:
         """As ``on_lost``, at an event: it is known that the descriptor was closed under a watch."""
         self.on_lost()
@@ -125,6 +131,7 @@ class Poller:
     """The watchers of one loop and the selector that they are registered with."""
 
     __slots__ = (
+        "_apart_from",
         "_check_in",
         "_epoll",
         "_epoll_modify",
@@ -137,6 +144,7 @@ class Poller:
         "_selector",
         "_skips",
         "_strikes",
+        "_timer",
         "_watchers",
     )
 
@@ -162,6 +170,10 @@ class Poller:
         # The round in which events are checked next, and what the last checks suspected.
         self._check_in = _CHECK_EVERY
         self._strikes: dict[int, int] = {}
+        # The round from which on batches are not simply handed over: that of the next check.
+        self._apart_from = self._check_in
+        # Measures each event while the loop runs in debug mode.
+        self._timer: EventTimer | None = None
         if type(self._selector) is getattr(selectors, "EpollSelector", None):
             try:
                 self._open_epoll()
@@ -368,8 +380,8 @@ class Poller:
                 return
             self._quiet_polls = 0
             self._round += 1
-            if self._round >= self._check_in:
-                self._check(events)
+            if self._round >= self._apart_from and self._hand_over_apart(events):
+                return
             watchers = self._watchers
             for fd, mask in events:
                 watcher = watchers.get(fd)
@@ -398,6 +410,51 @@ class Poller:
             # answer and ours, so that nobody knows which events there were.
             self._arm_again()
             raise
+
+    def set_timer(self, timer: EventTimer | None) -> None:
+        """Have the handling of each event measured; None ends that."""
+        self._timer = timer
+        self._apart_from = self._check_in if timer is None else 0
+
+    def _hand_over_apart(self, events: list[tuple[int, int]]) -> bool:
+        """Check a batch if it is time for that; hand it over here if each event is measured.
+
+        It is apart from ``poll``, which hands over all the others and is to cost nothing for these.
+        Returns whether the batch was handed over.
+        """
+        if self._round >= self._check_in:
+            self._check(events)
+        timer = self._timer
+        if timer is None:
+            self._apart_from = self._check_in
+            return False
+        for fd, mask in events:
+            watcher = self._watchers.get(fd)
+            if watcher is not None and watcher.registered_in != self._round:
+                timer.measure(watcher, functools.partial(self._hand_over, watcher, mask))
+        return True
+
+    def _hand_over(self, watcher: Watcher, mask: int) -> None:
+        try:
+            if watcher.once:
+                if self._epoll is None:
+                    self._forget_key(watcher.fd)
+                watcher.events = 0
+                watcher.on_fired(mask != _EPOLLOUT, mask != _EPOLLIN)
+                return
+            if mask != _EPOLLOUT and watcher.events & READ:
+                watcher.on_readable()
+            if (
+                mask != _EPOLLIN
+                and watcher.events & WRITE
+                and self._watchers.get(watcher.fd) is watcher
+            ):
+                watcher.on_writable()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._report("Exception while handling an event", error, watcher)
+            watcher.on_failed(error)
 
     def _arm_again(self) -> None:
         """Have every watcher that was armed for one event armed again, if it still waits."""

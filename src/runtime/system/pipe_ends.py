@@ -80,6 +80,11 @@ class PipeEnd(Watcher):
         """Make the pipe non-blocking until the end. Others may have the open file, too."""
         self._non_blocking = NonBlocking(self.number)
 
+    def get_protocol(self) -> object:
+        """Return the protocol; for the pipe of a process that of the process."""
+        of_process = getattr(self.protocol, "protocol_of_process", None)
+        return self.protocol if of_process is None else of_process()
+
     def introduce(self, transport: Any, waiter: FutureCore) -> None:
         """Schedule ``connection_made(transport)``, and ``waiter`` to be finished after that.
 

@@ -66,18 +66,18 @@ class _ProcessPipe(asyncio.Protocol):
     def is_lost(self) -> bool:
         return self._process is None
 
-    def protocol(self) -> Any:
+    def protocol_of_process(self) -> Any:
         assert self._process is not None
         return self._process.get_protocol()
 
     def data_received(self, data: bytes) -> None:
-        self.protocol().pipe_data_received(self.fd, data)
+        self.protocol_of_process().pipe_data_received(self.fd, data)
 
     def pause_writing(self) -> None:
-        self.protocol().pause_writing()
+        self.protocol_of_process().pause_writing()
 
     def resume_writing(self) -> None:
-        self.protocol().resume_writing()
+        self.protocol_of_process().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         process = self._process

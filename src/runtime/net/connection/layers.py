@@ -50,6 +50,10 @@ class Upper:
         if not accelerator.has_accelerator:
             have_large_blocks_kept()  # The fallback allocates such a block for each receive.
 
+    def get_protocol(self) -> object:
+        """Return the protocol that is told of the events; None when there is none."""
+        return None
+
     def connected(self) -> None:
         """Take note that bytes can be sent from now on."""
 

@@ -64,6 +64,9 @@ class ProtocolAdapter(Top):
         self.protocol = protocol
         self.wants_buffer = isinstance(protocol, asyncio.BufferedProtocol)
 
+    def get_protocol(self) -> object:
+        return self.protocol
+
     def was_made(self) -> None:
         """Take note that the protocol was told already: it stays with an upgraded connection."""
         self._is_made = True

@@ -129,6 +129,9 @@ class StreamSocket(Watcher, Lower):
     def set_upper(self, upper: Upper) -> None:
         self._upper = upper
 
+    def get_protocol(self) -> object:
+        return None if self._upper is None else self._upper.get_protocol()
+
     def start(self) -> None:
         # Nothing is watched yet; the upper part may pause it at once.
         self._reading = True

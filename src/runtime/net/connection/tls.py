@@ -156,6 +156,9 @@ class TLSLayer(Upper, Lower):
     def set_upper(self, upper: Upper) -> None:
         self._upper = upper
 
+    def get_protocol(self) -> object:
+        return None if self._upper is None else self._upper.get_protocol()
+
     def start(self) -> None:
         self._lower.set_upper(self)
         self._lower.start()
