@@ -19,6 +19,7 @@ from runtime.kernel.api import running
 from runtime.kernel.arguments.refusals import Uncopyable
 from runtime.kernel.arguments.seconds import Seconds
 from runtime.kernel.handles import Handle
+from runtime.kernel.lifetime.asyncgens import tasks_that_end
 from runtime.kernel.public_types import Future, Task
 from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.threads.unknown_threads import unknown_threads
@@ -28,6 +29,9 @@ from runtime.system.system_loop import SystemLoop
 
 _CLOCK: Final[Any] = vars(Scheduler)["time"]
 """The attribute of every loop that holds its clock, unless a class overrides it."""
+
+_PATIENCE: Final = 1.0
+"""Seconds that tasks which are being cancelled have to end the generators that they iterate."""
 
 T = TypeVar("T")
 LoopT = TypeVar("LoopT", bound="Loop")
@@ -146,7 +150,8 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
         """Close the asynchronous generators that are not finished; warn about any started later.
 
         All are closed at the same time, also those that are started meanwhile, and those that were
-        dropped, and are being closed already. What they raise is reported to the exception handler.
+        dropped, and are being closed already. A generator whose task is being cancelled is left to
+        that task for up to a second. What they raise is reported to the exception handler.
         """
         await self._close_asyncgens()
         self._async_generators().warn_from_now_on()
@@ -163,6 +168,9 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
             if not closing:
                 return
             await self._ended(closing)
+            cancelled = tasks_that_end(asyncio.all_tasks(self) - {current}, running)
+            if cancelled:
+                await asyncio.wait(cancelled, timeout=_PATIENCE)
             for generator in running:
                 await self._close_asyncgen(generator, None)
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from typing import Any, Protocol
+
+from runtime.kernel.diagnostics.describe import await_frames
 
 
 class Host(Protocol):
@@ -97,3 +99,15 @@ class AsyncGenerators:
     def warn_from_now_on(self) -> None:
         """Warn about generators that are started later."""
         self._shut_down = True
+
+
+def tasks_that_end(
+    tasks: Iterable[Any], generators: Iterable[AsyncGenerator[Any, Any]]
+) -> list[Any]:
+    """Return the tasks that are being cancelled and are suspended in one of ``generators``."""
+    frames = {generator.ag_frame for generator in generators}  # type: ignore[attr-defined]
+    return [
+        task
+        for task in tasks
+        if task.cancelling() and not frames.isdisjoint(await_frames(task.get_coro()))
+    ]
