@@ -327,6 +327,50 @@ async def test_a_long_chain_has_a_call_graph() -> None:
 
 
 @in_loop
+async def test_a_call_graph_of_exponentially_many_ways_is_bounded() -> None:
+    future = runtime.get_running_loop().create_future()
+
+    async def wait(below: list[Any]) -> None:
+        await runtime.wait(below)
+
+    layers = [[future]]
+    for number in range(100):
+        layers.append([runtime.create_task(wait(layers[-1]), name=f"{number}") for _ in range(2)])
+        await turns(1)
+    await turns(3)
+    graph = runtime.capture_call_graph(future)
+    ways = 1
+    while graph is not None and graph.awaited_by:
+        ways *= len(graph.awaited_by)
+        graph = graph.awaited_by[0]
+    assert ways == 2**100
+    text = runtime.format_call_graph(future)
+    assert text.count("* Task") < 1000
+    for number in range(100):
+        assert f"name='{number}'" in text
+    assert "(shown above)" in text
+    future.set_result(None)
+    await runtime.wait(layers[-1])
+
+
+@in_loop
+async def test_a_small_call_graph_shows_what_waits_twice_in_both_places() -> None:
+    future = runtime.get_running_loop().create_future()
+
+    async def wait() -> None:
+        await future
+
+    async def wait_for_both() -> None:
+        await runtime.gather(wait(), wait())
+
+    task = runtime.create_task(wait_for_both(), name="top")
+    await turns(3)
+    assert runtime.format_call_graph(future).count("name='top'") == 2
+    future.set_result(None)
+    await task
+
+
+@in_loop
 async def test_callbacks_that_link_futures_in_a_row_or_a_cycle_end_a_call_graph() -> None:
     futures = [runtime.get_running_loop().create_future() for _ in range(LONG)]
     for one, other in zip(futures, [*futures[1:], futures[0]], strict=True):

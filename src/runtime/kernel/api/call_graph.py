@@ -13,7 +13,7 @@ import inspect
 import sys
 from dataclasses import dataclass
 from types import CodeType, FrameType
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 from runtime.kernel.compat.registry import current_task
 from runtime.kernel.diagnostics.awaited_by import waiters_of
@@ -25,6 +25,13 @@ _KINDS = (
     (inspect.CO_ASYNC_GENERATOR, "async generator "),
     (inspect.CO_GENERATOR, "generator "),
 )
+
+
+_MOST_SHOWN_TWICE: Final = 200
+"""Futures in a text from which on one that was shown before is shown without those that await it.
+
+The number of ways that lead to a future may be exponential.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +117,14 @@ class _Unfinished:
 
 
 def _graph_of(future: Any, stack: list[FrameType], limit: int | None) -> FutureCallGraph:
-    """Return the graph of a future that has ``stack``."""
+    """Return the graph of a future that has ``stack``.
+
+    A future to which several ways lead has one graph, which they have in common: the number of the
+    ways may be exponential.
+    """
     path = [_Unfinished(future, stack)]
     on_path = {id(future)}
+    made: dict[int, FutureCallGraph] = {}
     while True:
         last = path[-1]
         waiter = next(last.waiters, None)
@@ -123,7 +135,10 @@ def _graph_of(future: Any, stack: list[FrameType], limit: int | None) -> FutureC
             graph = FutureCallGraph(last.future, frames, tuple(last.awaited_by))
             if not path:
                 return graph
+            made[id(last.future)] = graph
             path[-1].awaited_by.append(graph)
+        elif id(waiter) in made:
+            last.awaited_by.append(made[id(waiter)])
         elif id(waiter) not in on_path:
             path.append(_Unfinished(waiter, _suspended_stack(waiter, limit)))
             on_path.add(id(waiter))
@@ -174,9 +189,16 @@ def _shortened(frames: list[FrameType], limit: int | None) -> tuple[FrameCallGra
 def _lines(graph: FutureCallGraph) -> list[str]:
     lines: list[str] = []
     to_show = [(graph, "")]
+    shown_before: set[int] = set()
+    count = 0
     while to_show:
         each, indent = to_show.pop()
         lines += _lines_of(each, indent)
+        count += 1
+        if each.awaited_by and count > _MOST_SHOWN_TWICE and id(each) in shown_before:
+            lines.append(f"{indent}    (shown above)")
+            continue
+        shown_before.add(id(each))
         to_show += [(waiter, indent + "    ") for waiter in reversed(each.awaited_by)]
     return lines
 
