@@ -1,1 +1,1 @@
-"""The benchmark suite: ``python -m bench``. See README.md in this folder for the method."""
+"""Benchmark suite, run with ``python -m bench``. README.md in this folder describes the method."""

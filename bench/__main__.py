@@ -1,4 +1,4 @@
-"""The command line: ``python -m bench``."""
+"""Command line of the benchmark suite: ``python -m bench``."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def named(names: str) -> list[Contender]:
-    """Return the contenders of a list with commas. Raises ValueError for an unknown one."""
+    """Return the contenders of a comma-separated list. Raises ValueError for an unknown name."""
     for name in names.split(","):
         if name not in CONTENDERS:
             raise ValueError(f"There is no contender {name!r}, but {', '.join(CONTENDERS)}.")
@@ -74,10 +74,10 @@ def named(names: str) -> list[Contender]:
 
 
 def line_up(names: str | None, compiled_in: Path | None) -> list[Entry]:
-    """Return the contenders, checked.
+    """Return the checked contenders.
 
-    One that was asked for and is not there raises ContenderError; one that is only usual is left
-    out, which is said.
+    A contender that was asked for by name and is not available raises ContenderError. A default
+    contender that is not available is left out, and a line on standard error says why.
     """
     if names is not None:
         return [enter(contender, compiled_in) for contender in named(names)]
@@ -100,7 +100,7 @@ def chosen_baseline(wanted: str | None, entries: Sequence[Entry]) -> str:
 
 
 def chosen_plan(options: argparse.Namespace) -> MeasurementPlan:
-    """Return how long to measure."""
+    """Return the number of rounds and the length of a run, from the options or their defaults."""
     usual = QUICK if options.quick else THOROUGH
     return MeasurementPlan(
         usual.rounds if options.rounds is None else options.rounds,
@@ -142,7 +142,7 @@ def measure_all(
 
 
 def outputs() -> argparse.ArgumentParser:
-    """Return the options that say what is made of a report."""
+    """Return the parser of the options that choose the output formats of a report."""
     made = argparse.ArgumentParser(add_help=False)
     made.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
     made.add_argument(
@@ -158,7 +158,7 @@ def outputs() -> argparse.ArgumentParser:
 
 
 def write_outputs(options: argparse.Namespace, record: Record) -> int:
-    """Write what the options ask for; return the exit status."""
+    """Write the files that the options ask for; return the exit status."""
     if options.html is not None:
         options.html.write_text(html.page(record))
     if options.pictures is not None:
@@ -173,7 +173,7 @@ def write_outputs(options: argparse.Namespace, record: Record) -> int:
 
 
 def show(arguments: Sequence[str]) -> int:
-    """Make pages and pictures of a report that was written before. Returns the exit status."""
+    """Render pages and pictures from a report written earlier. Returns the exit status."""
     usage = argparse.ArgumentParser(prog="python -m bench show", parents=[outputs()])
     usage.add_argument("report", type=Path, metavar="REPORT.json")
     options = usage.parse_args(arguments)
@@ -185,7 +185,7 @@ def show(arguments: Sequence[str]) -> int:
 
 
 def compare(arguments: Sequence[str]) -> int:
-    """Compare two reports. Returns 1 when something became worse than the spread explains."""
+    """Compare two reports. Returns 1 if a case regressed by more than the spread explains."""
     usage = argparse.ArgumentParser(prog="python -m bench compare")
     usage.add_argument("before", type=Path, metavar="A.json")
     usage.add_argument("after", type=Path, metavar="B.json")
@@ -203,7 +203,7 @@ COMMANDS = {"compare": compare, "instructions": instructions.main, "show": show}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, and report. Returns the exit status: 2 when a contender is not as it should be."""
+    """Measure and report. Returns the exit status: 2 if a contender failed its check."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in COMMANDS:
         return COMMANDS[arguments[0]](arguments[1:])

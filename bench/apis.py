@@ -1,4 +1,4 @@
-"""The APIs that the cases are written for, under one set of names."""
+"""APIs that the cases are written for, gathered under one set of names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Main: TypeAlias = Coroutine[Any, Any, T]
 
 
 class Api(Protocol):
-    """What the cases use. The modules ``asyncio`` and ``runtime`` both have it."""
+    """Functions and classes that the cases use. ``asyncio`` and ``runtime`` both provide them."""
 
     Event: Any
     Lock: Any
@@ -55,7 +55,7 @@ class Api(Protocol):
 
 
 class Run(Protocol):
-    """Runs a coroutine on a new loop of a contender's, and returns its result."""
+    """Function that runs a coroutine on a new loop of a contender and returns its result."""
 
     def __call__(self, main: Main[T], /) -> T: ...
 
@@ -64,8 +64,9 @@ def load(name: str) -> tuple[Api, Run]:
     """Return an API and the function that runs a coroutine with it.
 
     ``asyncio``, ``uvloop``, ``rloop`` and ``runtime-asyncio`` are asyncio's functions on the loop
-    of each; ``runtime`` is runtime's own functions on its own loop. ``trio`` and ``curio`` have
-    other names for everything: what they can do is written for them, see ``bench.cases.foreign``.
+    of the named package; ``runtime`` is runtime's own functions on its own loop. ``trio`` and
+    ``curio`` use other names for everything, so their cases are written separately: see
+    ``bench.cases.foreign``.
     """
     api: Any = asyncio
     if name == "asyncio":
@@ -94,10 +95,10 @@ def load(name: str) -> tuple[Api, Run]:
 
 
 def lacking(api: Api, error: NotImplementedError | AttributeError) -> str:
-    """Return what a contender does not have yet; empty when it is another error than that.
+    """Return the feature that a contender lacks, or an empty string if ``error`` is another fault.
 
-    An AttributeError means it only where an API or a loop was asked for the attribute: any other is
-    a fault.
+    An AttributeError counts as a missing feature only if the attribute was looked up on an API or
+    on a loop; any other AttributeError is a fault.
     """
     if isinstance(error, AttributeError):
         asked = error.obj
@@ -110,7 +111,7 @@ def lacking(api: Api, error: NotImplementedError | AttributeError) -> str:
 
 
 def facts(name: str) -> dict[str, Any]:
-    """Return what the package behind an API is: its version, and which build of it."""
+    """Return the version and the build of the package behind an API."""
     package_name = name.partition("-")[0]
     if package_name == "asyncio":
         return {"version": "of the standard library"}

@@ -1,4 +1,4 @@
-"""The catalogue: every case, by its name, with what is needed to measure it."""
+"""Catalogue of the cases: every case by its name, with the means to measure it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from bench.probes import MemoryProbe, Probe, QueryProbe, SchedulerProbe, StartPr
 SECONDS, BYTES = "s", "B"
 KIB, MIB = 1 << 10, 1 << 20
 LARGE_GRAIN = 1_000_000
-"""A case whose runs are as long as that has few of them."""
+"""Smallest grain of the cases whose runs are so long that few rounds are measured."""
 
 OTHER_DESCRIPTORS = 100
-"""As many as a process needs besides its connections."""
+"""Number of descriptors that a process needs besides its connections."""
 
 
 def _nothing_missing() -> str:
@@ -29,30 +29,30 @@ def _nothing_missing() -> str:
 
 @dataclass(frozen=True)
 class Case:
-    """A case, and how it is measured."""
+    """A case, and the way it is measured."""
 
     name: str
     operation: str
-    """What is done once."""
+    """Description of one operation."""
 
     unit: str
-    """Of the cost of one operation: SECONDS or BYTES."""
+    """Unit of the cost of one operation: SECONDS or BYTES."""
 
     open_probe: Callable[[Entry], Probe]
     has_limit: bool = False
-    """Whether the programs in C can do it too."""
+    """Whether the programs in C can run it too."""
 
     is_own: bool = False
-    """Whether only this project's contenders have what it measures."""
+    """Whether it measures a feature that only this project's contenders have."""
 
     most_rounds: int | None = None
-    """More tell nothing new, since the figures hardly vary."""
+    """Largest useful number of rounds, for figures that hardly vary; None for no limit."""
 
     why_not: Callable[[], str] = _nothing_missing
-    """Returns why it cannot be measured on this machine, or an empty string."""
+    """Returns the reason why it cannot be measured on this machine, or an empty string."""
 
     def admits(self, contender: Contender) -> bool:
-        """Return whether a contender can do it."""
+        """Return whether a contender can run this case."""
         if self.is_own:
             return contender.is_own
         return self.has_limit or contender is not LIMIT
@@ -97,7 +97,7 @@ def _what_hinders(load: Load) -> Callable[[], str]:
 
 
 def _rated(rate: int, load: Load) -> Case:
-    """Return the case of the latency at so many requests in a second."""
+    """Return the case of the latency at ``rate`` requests per second."""
     loaded = replace(load, rate=rate)
     what = f"p99 of {loaded.size:,} bytes that are echoed, {rate:,} times a second"
     return _echo(f"latency_{rate // 1000}k", loaded, what)
@@ -226,7 +226,7 @@ CASES: dict[str, Case] = {
     )
 }
 GRID: dict[str, Case] = {name: CASES.get(name, _echo(name, load)) for name, load in grid.loads()}
-"""Every kind of echo, of which ``CASES`` has a part."""
+"""Every kind of echo; ``CASES`` holds a selection of them."""
 
 EVERY = {**CASES, **GRID}
 
@@ -235,15 +235,15 @@ QUICK = (
     *("echo_1k_x1000", "protocol_1k_x10", "tls_1k_x10", "accept_close_x10", "latency_10k"),
     *("memory_task", "memory_stream_server"),
 )
-"""A case of every kind: the word ``quick``."""
+"""One case of every kind: the group ``quick``."""
 
 
 def select(words: Iterable[str]) -> list[Case]:
-    """Return the cases that words mean, in the order of the catalogue; all for no words.
+    """Return the cases that ``words`` select, in the order of the catalogue; all for no words.
 
-    A word is a case's name, a pattern (``echo_*``), how several names begin (``memory``), ``quick``
-    or ``grid``. What the catalogue has none of is looked for in the grid. Raises ValueError for one
-    that means nothing.
+    A word is the name of a case, a pattern (``echo_*``), the common beginning of several names
+    (``memory``), ``quick`` or ``grid``. Words that select nothing in the catalogue are looked up in
+    the grid. Raises ValueError for a word that selects nothing in either.
     """
     chosen: set[str] = set()
     for word in words:

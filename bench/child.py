@@ -1,21 +1,23 @@
-"""A contender's process: ``python -m bench.child API KIND ARGUMENT...``.
+"""Process of a contender: ``python -m bench.child API KIND ARGUMENT...``.
 
-It speaks as bench/lines.py says. First it says which build it is, then, by its kind:
+The process exchanges messages in the format of bench/lines.py. It first reports its build, and then
+acts by its kind:
 
 ``hello``
-    nothing more.
+    does nothing more.
 ``queries FOLDER``
-    for each count that it reads, it asks the PostgreSQL whose socket is there so often, and says
-    what a query cost.
+    for each count that it reads, runs that many queries on the PostgreSQL whose socket is in
+    FOLDER, and reports the cost of one query.
 ``case NAME``
-    for each count that it reads, it runs the case so often, and says what an operation cost.
+    for each count that it reads, performs the operation of the case that many times, and reports
+    the cost of one operation.
 ``serve NAME SIZE STATE``
-    it serves until its input ends, and says what it has used for each line that it reads. STATE is
-    that of the allocator: ``as-started`` or ``freed``.
+    serves until its input ends, and reports its usage for each line that it reads. STATE is the
+    state of the allocator: ``as-started`` or ``freed``.
 ``memory NAME SCALES``
-    it says what one object costs.
+    reports the memory of one object.
 
-A contender that lacks what a case needs says ``unsupported``, and what that is.
+A contender that lacks a feature of the case reports ``unsupported`` with the name of the feature.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ Prepared = Callable[[], AbstractAsyncContextManager[None]]
 
 
 def run_case(api: Api, run: Run, body: Body, prepared: Prepared = contextlib.nullcontext) -> None:
-    """Run a case for each count that is read, ``prepared`` for it: that is not measured."""
+    """Run a case for each count that is read. Entering ``prepared`` is not measured."""
 
     async def main(count: int) -> None:
         async with prepared():
@@ -52,7 +54,7 @@ def run_case(api: Api, run: Run, body: Body, prepared: Prepared = contextlib.nul
             if waited is None:
                 say({"seconds": seconds / count, **asdict(used)})
             else:
-                # The CPU time is that of waiting, too.
+                # No CPU time is reported here, because it would contain the time of waiting.
                 say({"seconds": (seconds - waited) / count, "waited": waited / count})
 
     for line in sys.stdin:
@@ -60,7 +62,7 @@ def run_case(api: Api, run: Run, body: Body, prepared: Prepared = contextlib.nul
 
 
 def do(api_name: str, api: Api, run: Run, kind: str, arguments: list[str]) -> None:
-    """Do what the command line says."""
+    """Run the case or the server that the command line asks for."""
     if kind == "case":
         run_case(api, run, body_of(api_name, arguments[0]))
     elif kind == "queries":
@@ -77,7 +79,7 @@ def do(api_name: str, api: Api, run: Run, kind: str, arguments: list[str]) -> No
 
 
 def main() -> None:
-    """Greet, and do what the command line says."""
+    """Report the build, then run the case or the server that the command line asks for."""
     api_name, kind, *arguments = sys.argv[1:]
     try:
         say(facts(api_name))

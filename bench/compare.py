@@ -1,4 +1,4 @@
-"""Two reports compared: what became slower or larger by more than the runs vary."""
+"""Comparison of two reports: the cases that became slower or larger by more than the runs vary."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from bench.report import amount
 from bench.statistics import Spread
 
 LEAST = 0.05
-"""A change smaller than this part is none: it differs from one process to the next."""
+"""Smallest relative change that is reported: below it, processes differ by chance."""
 
 OWN = "runtime"
-"""How the contenders of this project begin. The others change too, but that is not ours to mend."""
+"""Prefix of this project's contenders. Changes of the other contenders are not judged."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """What became of a case."""
+    """The change of one contender in one case."""
 
     case: str
     contender: str
@@ -28,10 +28,10 @@ class Change:
     """The medians of the costs."""
 
     factor: float
-    """How many times as much it costs, against the baseline where there is one in both reports."""
+    """Cost after, divided by cost before; taken from the ratios if both have the same baseline."""
 
     beyond: bool
-    """Whether the quartiles of one report lie outside those of the other."""
+    """Whether the quartile ranges of the two reports are disjoint."""
 
     @property
     def is_regression(self) -> bool:
@@ -49,7 +49,8 @@ def _change(
 ) -> Change:
     before, after = old.cost, new.cost
     if relative and old.ratio is not None and new.ratio is not None:
-        # What a machine does to all of them alike is not in the ratios. They are better the larger.
+        # The ratios do not contain influences of the machine that affect all contenders alike.
+        # Larger ratios are better, so that they are inverted to compare as costs.
         before, after = _upside_down(old.ratio), _upside_down(new.ratio)
     beyond = after.low > before.high or after.high < before.low
     factor = after.median / before.median
@@ -61,7 +62,7 @@ def _upside_down(ratio: Spread) -> Spread:
 
 
 def changes(old: Record, new: Record) -> Iterator[Change]:
-    """Compare every case that both reports have, for this project's contenders."""
+    """Compare this project's contenders in every case that both reports have."""
     relative = old.baseline == new.baseline and not old.baseline.startswith(OWN)
     for name, before in old.cases.items():
         after = new.cases.get(name)
@@ -76,7 +77,7 @@ def changes(old: Record, new: Record) -> Iterator[Change]:
 
 
 def lost(old: Record, new: Record) -> Iterator[str]:
-    """Name the cases that were measured before, and cannot be done any more."""
+    """Yield the names of the cases that were measured before and cannot be run any more."""
     for name, before in old.cases.items():
         after = new.cases.get(name)
         for contender in before.contenders:
@@ -85,7 +86,7 @@ def lost(old: Record, new: Record) -> Iterator[str]:
 
 
 def comparison(found: Iterable[Change], gone: Iterable[str] = ()) -> str:
-    """Return a line for each case that changed, the worst first, and how many did not."""
+    """Return a line for each changed case, the worst first, and the number of unchanged cases."""
     found = sorted(found, key=lambda change: -change.factor)
     lines = []
     for change in found:

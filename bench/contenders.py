@@ -1,4 +1,4 @@
-"""The contenders: which package, which build of it, through which API."""
+"""Contenders: the package, its build, and the API through which it is used."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ COMPILED = {"compiled": True, "accelerator": True}
 
 
 class ContenderError(RuntimeError):
-    """A contender is not installed, or is not the build that its name says."""
+    """A contender is not installed, or is not the build that its name states."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One of those that are compared."""
+    """A runtime or a build of it that takes part in the comparison."""
 
     name: str
     summary: str
     api: str = ""
-    """For ``apis.load``; empty for the programs in C."""
+    """Name for ``apis.load``; empty for the programs in C."""
 
     build: tuple[tuple[str, bool], ...] = ()
-    """What ``apis.facts`` must say of the package."""
+    """Facts that ``apis.facts`` must report about the package."""
 
     by_default: bool = True
 
     @property
     def is_own(self) -> bool:
-        """Whether it is this project's, so that it must not fail."""
+        """Whether the contender belongs to this project; a failure of it ends the run."""
         return self.api.startswith("runtime")
 
 
@@ -87,7 +87,7 @@ CONTENDERS = {
 
 
 def _newest_accelerator_build() -> Path:
-    """Return the folder of an interpreted build with the accelerator, made anew when outdated."""
+    """Return the folder of an interpreted build with the accelerator, rebuilt when outdated."""
     digest = hashlib.sha256(sys.version.encode())
     for path in sorted([ROOT / "setup.py", *SOURCE.rglob("*.py"), *SOURCE.rglob("*.[ch]")]):
         digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
@@ -95,7 +95,7 @@ def _newest_accelerator_build() -> Path:
     if not folder.exists():
         for old in native.CACHE.glob("accelerator-*"):
             shutil.rmtree(old)
-        # Under another name until it is whole.
+        # The build gets its final name only once it is complete.
         unfinished = native.CACHE / f"accelerator-unfinished-{os.getpid()}"
         options = ["--quiet", "--no-deps", "--no-build-isolation", "--target", str(unfinished)]
         built = subprocess.run(
@@ -114,8 +114,9 @@ def _newest_accelerator_build() -> Path:
 def environment_of(contender: Contender, compiled_in: Path | None = None) -> dict[str, str]:
     """Return the environment of a contender's process.
 
-    The pure build is the source folder, where no extension module ever lies; the compiled one is
-    what is installed beside this interpreter, or what the folder ``compiled_in`` holds.
+    The pure build is imported from the source folder, which never contains an extension module. The
+    compiled build is the package installed beside this interpreter, or the one in the folder
+    ``compiled_in``.
     """
     build = dict(contender.build)
     if build == PURE:
@@ -129,21 +130,21 @@ def environment_of(contender: Contender, compiled_in: Path | None = None) -> dic
 
 @dataclass(frozen=True)
 class Entry:
-    """A contender that was found to be what it says, and how to start it."""
+    """A contender that passed its check, and the means to start it."""
 
     contender: Contender
     version: str
     environment: dict[str, str]
     notes: tuple[str, ...] = ()
-    """What a reader of the figures should know of it."""
+    """Remarks for readers of the figures."""
 
     @property
     def name(self) -> str:
-        """The contender's name."""
+        """Name of the contender."""
         return self.contender.name
 
     def start(self, kind: str, *arguments: str) -> Process:
-        """Start bench/child.py for it, and hear out its greeting."""
+        """Start bench/child.py for this contender, and read its greeting."""
         process = Process(
             self.name,
             [sys.executable, "-m", "bench.child", self.contender.api, kind, *arguments],
@@ -158,9 +159,9 @@ class Entry:
 
 
 def enter(contender: Contender, compiled_in: Path | None = None) -> Entry:
-    """Check that a contender is there, and that it is the build that its name says.
+    """Check that a contender is available and is the build that its name states.
 
-    Raises ContenderError when it is not.
+    Raises ContenderError if it is not.
     """
     if contender is LIMIT:
         if reason := native.why_not():
@@ -194,7 +195,7 @@ def _describe(found: dict[str, Any]) -> str:
 
 
 def _outdated(found: dict[str, Any]) -> tuple[str, ...]:
-    """Return a note when a build was not made of the sources as they are now."""
+    """Return a note if a build was made from sources that have changed since."""
     if "folder" not in found:
         return ()
     built, source = Path(found["folder"]), SOURCE / "runtime"

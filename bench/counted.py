@@ -1,9 +1,9 @@
-"""What ``bench.instructions`` counts: ``python -m bench.counted API``.
+"""Workloads that ``bench.instructions`` counts: ``python -m bench.counted API``.
 
-Each workload runs once to warm up, then so many times, then ``LONGER`` times as often: from the
-difference falls out what a run costs besides. Marks stand around both runs, at which the counter
-writes down what it has counted since the last one. The names of what was counted are printed, in
-that order.
+Each workload runs once to warm up, then a number of times, then ``LONGER`` times as often. The
+difference between the two counts contains the operations only: the fixed cost of a run cancels out.
+Marks surround both runs; at each mark, the counter writes the number of instructions since the last
+mark. The names of the workloads are printed in the same order.
 """
 
 from __future__ import annotations
@@ -18,18 +18,21 @@ from bench.apis import Api
 from bench.cases.scheduler import SCHEDULER_CASES, Body
 
 MARK = "getppid"
-"""A function of the C library that nothing else here calls."""
+"""Function of the C library that no other code here calls."""
 
 LONGER = 3
 SLOWDOWN = 16
-"""How much slower a program runs at least while it is counted. What the clock wakes must be that
-much slower too, or it would wake that much more often for each operation than it does outside."""
+"""Least factor by which a program runs slower while it is counted.
+
+Periodic wake-ups are made rarer by the same factor. Otherwise there would be more of them per
+operation than in a program that is not counted.
+"""
 
 SIZE = 1024
 
 
 async def echo(api: Api, count: int) -> None:
-    """Echo messages through streams over a pair of sockets, both ends in this loop."""
+    """Echo messages through streams over a socket pair, with both ends in this loop."""
     connect: Any = api.open_connection
     one, other = socket.socketpair()
     (reader, writer), (there, back) = await connect(sock=one), await connect(sock=other)
@@ -51,7 +54,7 @@ async def echo(api: Api, count: int) -> None:
 
 
 async def echo_watched(api: Api, count: int) -> None:
-    """Echo while slow callbacks are watched for, where the loop can do that."""
+    """Echo while the loop watches for slow callbacks, if it can."""
     loop: Any = api.get_running_loop()
     loop.watch_slow_callbacks(0.1 * SLOWDOWN)
     await echo(api, count)
@@ -66,7 +69,7 @@ WORKLOADS: dict[str, tuple[Body, int]] = {
     "echo": (echo, 2000),
     "echo_watched": (echo_watched, 2000),
 }
-"""What is counted, and how many operations of it."""
+"""The workloads, and the number of operations in a run of each."""
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
-"""The grid: an echo by every kind of server, at every size, on every number of connections.
+"""Grid of echo cases: every kind of server, every size, every number of connections.
 
-Too many cases for every run: the catalogue has the telling ones, and the grid is asked for by its
-name, or a case of it by its own, such as ``buffered_64k_x1000``.
+The grid has too many cases for an ordinary run, so that the catalogue holds the most informative
+ones. The grid is measured when it is asked for, as a whole or by the name of a case such as
+``buffered_64k_x1000``.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ SERVERS = {
     "buffered": "buffered",
     "sock": "sockets",
 }
-"""How a case begins, and its server."""
+"""Beginning of a case's name, and the server it stands for."""
 
 SIZES = {"100": 100, "1k": 1 << 10, "64k": 1 << 16, "1m": 1 << 20}
 CONNECTIONS = (1, 10, 100, 1000, 10_000)
 MOST_UNDER_WAY = 64 << 20
-"""Bytes of all messages that are on their way at once: more is about memory, and little else."""
+"""Limit of the bytes in flight in all connections: beyond it a case measures mostly memory."""
 
 
 def loads() -> Iterator[tuple[str, Load]]:
-    """Return every case's name, and its load."""
+    """Yield the name and the load of every case."""
     for prefix, server in SERVERS.items():
         for word, size in SIZES.items():
             for connections in CONNECTIONS:
@@ -36,5 +37,5 @@ def loads() -> Iterator[tuple[str, Load]]:
 
 
 def name(prefix: str, size: str, connections: int) -> str:
-    """Return the name of a case: how it begins, a word for the size, how many connections."""
+    """Return the name of a case, from its prefix, size and number of connections."""
     return f"{prefix}_{size}_x{connections}"

@@ -1,4 +1,4 @@
-"""How the cost of an operation grows: the same case at rising sizes, and the exponent that fits."""
+"""Growth of the cost of an operation: the same case at rising sizes, and the fitted exponent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 LEAST_SIZES = 3
-"""Through two points goes a line of any slope."""
+"""Least number of sizes for a fit: two points lie on a line of any slope."""
 
 
 @dataclass(frozen=True)
@@ -16,25 +16,26 @@ class Growth:
 
     name: str
     what: str
-    """What there is more and more of."""
+    """Name of the quantity that grows."""
 
     cases: tuple[tuple[int, str], ...]
-    """Sizes, and the cases that have them, from the smallest on."""
+    """Sizes and the cases measured at them, in ascending order."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How the cost of an operation of a contender grows: as the size to the power ``exponent``.
+    """Cost of an operation of a contender as a function of size: size to the power ``exponent``.
 
-    0 means that an operation costs the same at every size, 1 that it costs twice as much among
-    twice as many. A heap of timers, whose cost grows as the logarithm, comes to about 0.1.
+    An exponent of 0 means that an operation costs the same at every size; an exponent of 1 means
+    that its cost doubles when the size doubles. A heap of timers, whose cost grows with the
+    logarithm, comes to about 0.1.
     """
 
     growth: Growth
     contender: str
     exponent: float
     costs: tuple[tuple[int, float], ...]
-    """Of one operation, by size."""
+    """Cost of one operation, by size."""
 
 
 GROWTHS = (
@@ -67,9 +68,9 @@ GROWTHS = (
 
 
 def exponent(points: Sequence[tuple[float, float]]) -> float:
-    """Return the slope of the straight line that fits best on logarithmic scales.
+    """Return the slope of the best-fitting straight line on logarithmic scales.
 
-    Raises ValueError when all sizes are the same, or a size or cost is not positive.
+    Raises ValueError if all sizes are the same, or if a size or a cost is not positive.
     """
     logs = [(math.log(size), math.log(cost)) for size, cost in points]
     mean_x = sum(x for x, _ in logs) / len(logs)
@@ -81,7 +82,10 @@ def exponent(points: Sequence[tuple[float, float]]) -> float:
 
 
 def fits(medians: Mapping[str, Mapping[str, float]]) -> Iterator[Fit]:
-    """Fit what was measured at three sizes at least; by case and contender, the median cost."""
+    """Fit the cases measured at three sizes or more.
+
+    ``medians`` holds the median costs by case and contender.
+    """
     for growth in GROWTHS:
         measured = [(size, medians[case]) for size, case in growth.cases if case in medians]
         for contender in dict.fromkeys(name for _, costs in measured for name in costs):

@@ -1,4 +1,4 @@
-"""The report as one HTML file, with its plots in it: nothing is fetched from anywhere."""
+"""The report as one HTML file with its plots embedded. The page loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ svg { max-width: 100%; height: auto }
 
 
 def case_bars(record: Record, case: Recorded) -> str:
-    """Return the bars of a case: what an operation costs each contender, and the quartiles."""
+    """Return the bars of a case: each contender's cost of an operation, with the quartiles."""
     rows = []
     for name, one in case.contenders.items():
         text = amount(one.cost.median, case.unit)
@@ -32,9 +32,10 @@ def case_bars(record: Record, case: Recorded) -> str:
 
 
 def latency_curves(case: Recorded) -> str:
-    """Return the latencies of a case by their quantiles; empty where they were not measured.
+    """Return a plot of the latencies of a case by quantile, or an empty string if there are none.
 
-    The lower scale is that of the slow rest: as far as from 50% to 10% is from 10% to 2%.
+    The horizontal scale is logarithmic in the share of slower requests: the step from 50% to 10% is
+    as wide as the step from 10% to 2%.
     """
     lines = []
     for name, one in case.contenders.items():
@@ -58,7 +59,7 @@ def latency_curves(case: Recorded) -> str:
 
 
 def growth_curves(record: Record) -> Iterator[tuple[str, str]]:
-    """Give what grows, and the curves of the cost of an operation."""
+    """Yield the name of each quantity that grows, with curves of the cost of an operation."""
     for what in dict.fromkeys(fit.what for fit in record.growth):
         lines = [svg.Curve(fit.contender, fit.costs) for fit in record.growth if fit.what == what]
         ticks = sorted({x for line in lines for x, _ in line.points})

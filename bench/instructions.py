@@ -1,9 +1,9 @@
-"""Counting instructions: ``python -m bench instructions``.
+"""Instruction counts: ``python -m bench instructions``.
 
-What a machine is doing besides, how warm it is, and how fast, changes no count. callgrind runs a
-few fixed workloads on the compiled build and on asyncio, in the same interpreter; what is compared
-with ``instructions.json`` is how many times as many instructions ours takes as asyncio's, so that
-an interpreter that was compiled otherwise changes it little.
+A count of instructions does not depend on other processes, temperature, or clock speed of the
+machine. callgrind runs a few fixed workloads on the compiled build and on asyncio, in the same
+interpreter. The ratio of the two counts is compared with ``instructions.json``: a ratio changes
+little between interpreters that were compiled with different options.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ from bench.process import ROOT
 
 BASELINE = Path(__file__).with_name("instructions.json")
 TOLERANCE = 0.1
-"""By how much more than the baseline's a workload may take, as a part of it."""
+"""Allowed relative increase of a workload over the baseline."""
 
 MOST_FOR_WATCHING = 0.03
-"""What watching for slow callbacks may add to an echo, as a part of it.
+"""Allowed relative increase of an echo while the loop watches for slow callbacks.
 
-The aim is 2% of the echo benchmark, which the case ``watch_echo_1k_x10`` judges, by CPU time. This
-bound is another: callgrind sees nothing of the system's part of an echo, which is the larger. Of
-the rest, watching was found to add 2.1%, nearly all of which any second thread adds, idle though it
-be: the C library then takes its locks in earnest. The bound guards that figure.
+The aim is 2% of the echo benchmark, judged by the CPU time in the case ``watch_echo_1k_x10``. This
+bound is different, because callgrind does not see the kernel's part of an echo, which is the larger
+part. Watching was measured to add 2.1% to the remaining instructions. Nearly all of this is added
+by the mere existence of a second thread, even an idle one: the C library then has to lock. The
+bound guards that figure.
 """
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -41,24 +42,24 @@ VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a workload."""
+    """Judgement of a workload."""
 
     text: str
     is_worse: bool = False
 
 
 def totals(folder: Path) -> list[int]:
-    """Return what callgrind counted up to each mark, in their order."""
+    """Return the counts that callgrind wrote at the marks, in order."""
     dumps = sorted(folder.glob("out.*"), key=lambda path: int(path.suffix[1:]))
     found = [re.search(r"^totals: (\d+)$", dump.read_text(), re.MULTILINE) for dump in dumps]
     return [int(one[1]) for one in found if one is not None]
 
 
 def per_operation(names: Sequence[str], counted: Sequence[int]) -> dict[str, float]:
-    """Return the instructions of an operation, by workload.
+    """Return the instructions per operation, by workload.
 
-    Every workload has two runs, and of each run there is what came before it, and the run itself.
-    Raises ValueError when there are not so many counts.
+    Every workload has two runs, and each run has two counts: the instructions before it, and those
+    of the run. Raises ValueError if there are fewer counts.
     """
     if len(counted) != 4 * len(names):
         raise ValueError(f"There are {len(counted)} counts for {len(names)} workloads.")
@@ -70,9 +71,9 @@ def per_operation(names: Sequence[str], counted: Sequence[int]) -> dict[str, flo
 
 
 def count(contender: str, compiled_in: Path | None = None) -> dict[str, float]:
-    """Return the instructions of an operation of each workload.
+    """Return the instructions per operation of each workload.
 
-    Raises ContenderError when the contender is not there, RuntimeError when callgrind fails.
+    Raises ContenderError if the contender is not available, and RuntimeError if callgrind fails.
     """
     entry = enter(CONTENDERS[contender], compiled_in)
     with tempfile.TemporaryDirectory() as folder:
@@ -92,12 +93,12 @@ def count(contender: str, compiled_in: Path | None = None) -> dict[str, float]:
 
 
 def relative(ours: Mapping[str, float], theirs: Mapping[str, float]) -> dict[str, float]:
-    """Return how many times as many instructions ours takes, by workload."""
+    """Return our instructions divided by theirs, by workload."""
     return {name: ours[name] / theirs[name] for name in ours if name in theirs}
 
 
 def judge(found: Mapping[str, float], baseline: Mapping[str, float]) -> list[Outcome]:
-    """Compare what was found with the baseline, workload by workload."""
+    """Compare the measured ratios with the baseline, workload by workload."""
     outcomes = []
     for name, value in found.items():
         wanted = baseline.get(name)
@@ -116,7 +117,7 @@ def judge(found: Mapping[str, float], baseline: Mapping[str, float]) -> list[Out
 
 
 def judge_watching(ours: Mapping[str, float]) -> Outcome:
-    """Tell what watching for slow callbacks adds to an echo."""
+    """Judge the instructions that watching for slow callbacks adds to an echo."""
     added = ours["echo_watched"] / ours["echo"] - 1
     words = f"watching for slow callbacks adds {added:+.2%} to an echo"
     is_worse = added > MOST_FOR_WATCHING
@@ -124,7 +125,7 @@ def judge_watching(ours: Mapping[str, float]) -> Outcome:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Count, and compare. Returns 1 when something takes too many, 2 when nothing was counted."""
+    """Count and compare. Returns 1 if a workload takes too many, 2 if nothing was counted."""
     usage = argparse.ArgumentParser(prog="python -m bench instructions")
     usage.add_argument("--compiled", type=Path, metavar="FOLDER", help="where the package lies")
     usage.add_argument("--update", action="store_true", help="make this the baseline")

@@ -1,4 +1,4 @@
-"""What the processes of a contender say: JSON, a line at a time, on standard output."""
+"""Messages between the processes: JSON, one line each, on standard output."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process has used, or what an operation of its took."""
+    """Resources that a process has used, or that one operation used."""
 
     user: float
-    """CPU seconds."""
+    """CPU seconds in user mode."""
 
     kernel: float
-    """CPU seconds of the operating system for it."""
+    """CPU seconds in the kernel."""
 
     faults: float
-    """Pages that it touched first, so that the operating system had to provide them."""
+    """Page faults: pages touched for the first time, which the operating system had to provide."""
 
     def since(self, earlier: Usage, operations: int) -> Usage:
-        """Return what each of so many operations took since then."""
+        """Return the usage per operation since ``earlier``."""
         return Usage(
             (self.user - earlier.user) / operations,
             (self.kernel - earlier.kernel) / operations,
@@ -31,16 +31,16 @@ class Usage:
 
 
 def say(message: dict[str, Any]) -> None:
-    """Say something."""
+    """Print a message."""
     print(json.dumps(message), flush=True)
 
 
 def usage() -> Usage:
-    """Return what this process has used."""
+    """Return the usage of this process."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return Usage(used.ru_utime, used.ru_stime, used.ru_minflt)
 
 
 def say_usage() -> None:
-    """Say what this process has used."""
+    """Print the usage of this process."""
     say(asdict(usage()))

@@ -1,4 +1,4 @@
-"""Servers under load, and what is measured of them."""
+"""Servers under load, and the measurements taken of them."""
 
 from __future__ import annotations
 
@@ -14,40 +14,42 @@ from bench.probes import Probe, Sample, bare_server
 from bench.process import Process
 
 QUANTILES = ("p50", "p75", "p90", "p99", "p99.9", "p99.99", "max")
-"""What the load generators say of the latencies, from the fastest on."""
+"""Quantiles of the latency that the load generators report, in ascending order."""
 
 HTTP_SERVERS = ("aiohttp", "uvicorn_h11", "uvicorn_httptools")
 LIMIT_SERVES = ("streams", "lines", "protocol", "buffered", "sockets", "datagrams", "unix")
-"""What the server in C stands for."""
+"""Servers that the server in C is a lower bound for."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """An echo server, and how it is loaded."""
+    """An echo server, and the load on it."""
 
     server: str
-    """One of ``bench.cases.servers``."""
+    """A name in ``bench.cases.servers``."""
 
     size: int
-    """Of a message, in bytes."""
+    """Size of a message, in bytes."""
 
     connections: int
 
     line: int = 0
-    """How many bytes a line has, when messages are made of lines."""
+    """Length of a line in bytes, if messages consist of lines; 0 otherwise."""
 
     short_lived: bool = False
     """Whether every message has a connection of its own.
 
-    The clients then have more to do than a fast server: what counts is the server's CPU time.
+    The clients then have more work than a fast server, so that the cost is the server's CPU time.
     """
 
     freed: bool = False
     """Whether the server's process has freed a large block before."""
 
     rate: int = 0
-    """How many messages begin in a second, whether the server keeps up or not; 0 for as many as the
-    clients can ask. What counts is the latency then."""
+    """Messages begun per second, whether or not the server keeps up; 0 for no fixed rate.
+
+    With a fixed rate, the cost is the latency. Without one, each client asks as fast as it can.
+    """
 
     @property
     def is_tls(self) -> bool:
@@ -56,16 +58,16 @@ class Load:
 
     @property
     def is_http(self) -> bool:
-        """Whether messages are requests of HTTP."""
+        """Whether messages are HTTP requests."""
         return self.server in HTTP_SERVERS
 
     @property
     def has_limit(self) -> bool:
-        """Whether the server in C can serve it."""
+        """Whether the server in C can serve this load."""
         return self.server in LIMIT_SERVES
 
     def start_server(self, entry: Entry, folder: str) -> Process:
-        """Start a contender's server. The folder is for what it may need there."""
+        """Start a contender's server. The server may keep files in ``folder``."""
         if entry.contender is LIMIT:
             if self.server == "unix":
                 return bare_server(self.size, f"{folder}/echo")
@@ -74,7 +76,7 @@ class Load:
         return entry.start("serve", self.server, str(self.size), state)
 
     def start_clients(self, address: str, seconds: float) -> Process:
-        """Start the load generator, on another core than the server's, and have it connect."""
+        """Start the load generator on another core than the server's, and have it connect."""
         name = "load_tls" if self.is_tls else "http" if self.is_http else "load"
         options = ["-s"] if self.short_lived else []
         options += ["-u"] if self.server == "datagrams" else []
@@ -100,7 +102,7 @@ class Serving:
         self._address = str(self._process.hear()["port"])
 
     def load(self, seconds: float) -> tuple[dict[str, float], Usage]:
-        """Load the server; return what the clients counted, and what a message took.
+        """Load the server; return the clients' figures, and the server's usage per message.
 
         Connecting is not counted.
         """
@@ -110,24 +112,24 @@ class Serving:
             return counted, self._process.usage().since(before, counted["all"])
 
     def rest(self, seconds: float) -> Usage:
-        """Leave the clients connected and silent for so long; return what was used."""
+        """Keep the clients connected and silent for ``seconds``; return the server's usage."""
         with self._load.start_clients(self._address, 0.001) as clients:
             before = self._process.usage()
             time.sleep(seconds)
             used = self._process.usage().since(before, 1)
-            clients.ask("begin")  # it ends after a moment of load only
+            clients.ask("begin")  # the load lasts for a moment only
             return used
 
 
 class ServerProbe(Probe):
-    """Measures servers that stay for all rounds."""
+    """Measures servers that stay alive for all rounds."""
 
     def __init__(self) -> None:
         super().__init__()
         self._folder = self._held.enter_context(tempfile.TemporaryDirectory())
 
     def serve(self, entry: Entry, load: Load) -> Serving:
-        """Start a server that ends with this probe; end all of them when it doesn't start."""
+        """Start a server that ends with this probe; end all servers if it does not start."""
         try:
             return Serving(self, entry, load, self._folder)
         except BaseException:
@@ -139,9 +141,9 @@ class EchoProbe(ServerProbe):
     """Loads a server from another core."""
 
     LEAST = 150e-6
-    """Seconds of a run for each connection, so that each has some ten messages in it.
+    """Least length of a run in seconds per connection: about ten messages on each connection.
 
-    With very many, a shorter run measures how each is touched for the first time.
+    With very many connections, a shorter run would measure the first use of each connection.
     """
 
     def __init__(self, entry: Entry, load: Load) -> None:
@@ -150,11 +152,11 @@ class EchoProbe(ServerProbe):
         self._serving = self.serve(entry, load)
 
     def warm_up(self, seconds: float) -> None:
-        """Serve for a third of the time."""
+        """Load the server for a third of ``seconds``."""
         self.measure(seconds / 3)
 
     def measure(self, seconds: float) -> Sample:
-        """Load the server for ``seconds``; longer when there are very many connections."""
+        """Load the server for ``seconds``, or longer if there are very many connections."""
         counted, used = self._serving.load(max(seconds, self.LEAST * self._load.connections))
         more = {"p50": counted["p50"], "p99": counted["p99"]}
         if self._load.rate:
@@ -166,21 +168,21 @@ class EchoProbe(ServerProbe):
 
 
 class IdleProbe(ServerProbe):
-    """Tells what a server uses whose clients are silent."""
+    """Measures the CPU time of a server whose clients are silent."""
 
     LEAST = 1.0
-    """Seconds of a run: what is measured is next to nothing."""
+    """Least length of a run in seconds: the figure is close to zero."""
 
     def __init__(self, entry: Entry, load: Load) -> None:
         super().__init__()
         self._serving = self.serve(entry, load)
 
     def warm_up(self, seconds: float) -> None:
-        """Have every connection opened once."""
+        """Open every connection once."""
         self._serving.rest(0)
 
     def measure(self, seconds: float) -> Sample:
-        """Return the CPU time of a second."""
+        """Return the CPU time per second."""
         rest = max(seconds, self.LEAST)
         used = self._serving.rest(rest)
         each = Usage(used.user / rest, used.kernel / rest, used.faults / rest)
@@ -188,9 +190,9 @@ class IdleProbe(ServerProbe):
 
 
 class WatchProbe(ServerProbe):
-    """Tells what watching for slow callbacks costs: one server is watched, another is not.
+    """Measures the cost of watching for slow callbacks, with a watched and an unwatched server.
 
-    Both are loaded in every round, one after the other, first the one, then the other.
+    Both servers are loaded in every round, one after the other, in alternating order.
     """
 
     def __init__(self, entry: Entry, load: Load, watched: Load) -> None:
@@ -199,11 +201,11 @@ class WatchProbe(ServerProbe):
         self._rounds = 0
 
     def warm_up(self, seconds: float) -> None:
-        """Serve for a third of the time, each."""
+        """Load each server for a third of ``seconds``."""
         self.measure(seconds / 3)
 
     def measure(self, seconds: float) -> Sample:
-        """Return the CPU time of a message on the watched server, and on the other."""
+        """Return the CPU time of a message on the watched server and on the other one."""
         self._rounds += 1
         order = (0, 1) if self._rounds % 2 else (1, 0)
         used = {number: self._both[number].load(seconds)[1] for number in order}

@@ -1,4 +1,4 @@
-"""The machine: what it is, which of its cores are used, and who else uses them."""
+"""The machine: its description, the cores in use, and the load of other processes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 
 CPU_TIMES = Path("/proc/stat")
 DESCRIPTORS = 65536
-"""As many as are asked for: a process that serves 10,000 connections needs more than the usual."""
+"""Number of descriptors asked for: serving 10,000 connections takes more than the usual limit."""
 
 
 def cores() -> tuple[int, int] | None:
-    """Return a core for what is measured and one for its load; None where there are no two."""
+    """Return a core for the contender and one for the load, or None without two cores."""
     if not hasattr(os, "sched_setaffinity"):
         return None
     available = sorted(os.sched_getaffinity(0))
@@ -23,13 +23,13 @@ def cores() -> tuple[int, int] | None:
 
 
 def pin(pid: int, *, to_load_core: bool = False) -> None:
-    """Keep a process on the core of what is measured, or of its load, where there are two."""
+    """Pin a process to the contender's core or to the core of the load, if there are two."""
     if (both := cores()) is not None:
         os.sched_setaffinity(pid, {both[to_load_core]})
 
 
 def allow_descriptors() -> None:
-    """Let this process, and those that it starts, open as many descriptors as they need."""
+    """Raise the limit of open descriptors for this process and the processes it starts."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = most_descriptors()
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -37,13 +37,13 @@ def allow_descriptors() -> None:
 
 
 def most_descriptors() -> int:
-    """Return how many descriptors a process may have when ``allow_descriptors`` is done."""
+    """Return the number of descriptors available to a process after ``allow_descriptors``."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
 
 
 def describe() -> dict[str, str | int]:
-    """Return what the figures were made on."""
+    """Return a description of the machine on which the figures were measured."""
     model = platform.processor()
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as info:
         model = next((line.split(":")[1].strip() for line in info if "model name" in line), model)
@@ -56,27 +56,27 @@ def describe() -> dict[str, str | int]:
 
 
 def _busy_seconds() -> float | None:
-    """Return the CPU seconds that everything on the machine has used; None where unknown."""
+    """Return the CPU seconds used by the whole machine, or None if unknown."""
     try:
         fields = CPU_TIMES.read_text().split("\n", 1)[0].split()[1:]
     except OSError:
         return None
-    # user, nice, system, idle, iowait, irq, softirq, steal: all but the two idle ones. What was
-    # stolen by other guests of the host counts as used by others.
+    # The fields are user, nice, system, idle, iowait, irq, softirq and steal; all but the two idle
+    # fields are added. Time stolen by other guests of the host counts as used by others.
     busy = [int(field) for number, field in enumerate(fields[:8]) if number not in {3, 4}]
     return sum(busy) / os.sysconf("SC_CLK_TCK")
 
 
 def _own_seconds() -> float:
-    """Return the CPU seconds of this process and of the processes it started that have ended."""
+    """Return the CPU seconds of this process and of its child processes that have ended."""
     usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 class BackgroundLoad:
-    """How much of the machine others used, from now until ``share`` is asked for.
+    """Load of other processes on the machine, from its creation until ``share`` is read.
 
-    Processes that this one starts must begin and end in between, or they count as others.
+    Processes started by this one must begin and end in between; otherwise they count as others.
     """
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class BackgroundLoad:
         self._own = _own_seconds()
 
     def share(self) -> float:
-        """Return the part of a core that others used on average; 0 where it cannot be told."""
+        """Return the share of a core that others used on average; 0 if it is unknown."""
         busy, elapsed = _busy_seconds(), time.monotonic() - self._started
         if self._busy is None or busy is None or elapsed <= 0:
             return 0.0

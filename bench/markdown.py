@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md, made of a report: figures nobody has typed."""
+"""Tables of docs/performance.md, generated from a report so that no figure is typed by hand."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ AHEAD = """\
 Where a peer was ahead. Within the spread means that it was behind in a quarter of the rounds."""
 MARKS = f"{BEGIN}\n{END}\n{GRID_BEGIN}\n{GRID_END}\n"
 SUMMARY_BEGIN = "<!-- CPython {version}: begin -->"
-"""Where a page has one table for all cases on a Python that is not the one of its other figures."""
+"""Mark of a summary table for a Python other than the one of the page's main figures."""
 SUMMARY_END = "<!-- CPython {version}: end -->"
 COMPARISONS = (("runtime-compiled", "uvloop"), ("runtime-pure", "asyncio"))
-"""What the grid is about: whose figures are held against whose."""
+"""Pairs of contenders that the tables of the grid compare."""
 
 HEADINGS = ("The scheduler", "The network", "Starting", "Memory")
 
 
 def subject(case: str) -> str:
-    """Return the heading under which a case stands."""
+    """Return the heading that a case belongs to."""
     if case in SCHEDULER_CASES:
         return "The scheduler"
     if case in MEMORY_CASES:
@@ -69,7 +69,7 @@ def _table(record: Record, cases: Sequence[Recorded]) -> Iterator[str]:
 
 
 def losses(record: Record) -> Iterator[str]:
-    """Tell each case in which the compiled build is behind a peer, or the interpreted asyncio."""
+    """Yield each case in which a peer beats the compiled build, or asyncio the interpreted one."""
     for case in record.cases.values():
         for ours, peers in (("runtime-compiled", PEERS), ("runtime-pure", ("asyncio",))):
             behind = [
@@ -91,7 +91,7 @@ def _origin(record: Record, command: str) -> str:
 
 
 def grid_figures(record: Record) -> str:
-    """Return the part of the page that is made of a report on the grid."""
+    """Return the part of the page that a report on the grid provides."""
     origin = _origin(record, GRID_COMMAND)
     return "\n".join([f"{origin} Medians of the rounds' own factors.", *_grid_tables(record)])
 
@@ -135,7 +135,7 @@ def _introduction(record: Record) -> Iterator[str]:
 
 
 def figures(record: Record) -> str:
-    """Return the part of the page that is made of a report."""
+    """Return the part of the page that a report provides."""
     lines = [*_introduction(record)]
     for heading in HEADINGS:
         cases = [case for case in record.cases.values() if subject(case.name) == heading]
@@ -152,7 +152,7 @@ def figures(record: Record) -> str:
 
 
 def _doubts(record: Record) -> Iterator[str]:
-    """Tell each reason once, with the cases that have it."""
+    """Yield each warning once, with the names of the cases that have it."""
     cases: dict[str, list[str]] = {}
     for case in record.cases.values():
         for text in case.warnings:
@@ -176,7 +176,7 @@ def _growth(record: Record) -> Iterator[str]:
 
 
 def lacks(page: str) -> list[str]:
-    """Return what the figures of a page lack: a date, versions, cases, the losses."""
+    """Return the missing parts of a page's figures: a date, versions, cases, the losses."""
     text = page.partition(BEGIN)[2].partition(END)[0]
     missing = [] if BEGIN in page and END in page else ["the marks"]
     if not re.search(rf"{re.escape(COMMAND)}` on \d{{4}}-\d\d-\d\d: \d+ rounds? of", text):
@@ -200,10 +200,10 @@ def lacks(page: str) -> list[str]:
 
 
 def replaced(page: str, record: Record) -> str:
-    """Return a page with new figures between its marks: those that the report has.
+    """Return the page with the figures of ``record`` between its marks.
 
-    A page that has marks for the Python that was measured gets a summary there. Raises ValueError
-    when it has no marks.
+    A page that has marks for the Python of the record gets a summary there. Raises ValueError if
+    the page has no marks.
     """
     own = {name: case for name, case in record.cases.items() if name in CASES}
     version = record.machine["python"].removeprefix("CPython ").rpartition(".")[0]
@@ -228,6 +228,6 @@ def _with(page: str, begin: str, text: str, end: str) -> str:
 
 
 def write(path: Path, record: Record) -> None:
-    """Put the figures into a page; make one where there is none."""
+    """Put the figures into a page, which is created if it does not exist."""
     page = path.read_text() if path.exists() else MARKS
     path.write_text(replaced(page, record))

@@ -1,4 +1,4 @@
-"""Measuring: interleaved rounds, each contender once a round, in an order that rotates."""
+"""Measurement in interleaved rounds: each contender runs once per round, in rotating order."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from bench.process import ProcessError, UnsupportedError
 
 @dataclass(frozen=True)
 class Series:
-    """What one contender did in one case: a sample for each round."""
+    """Measurements of one contender in one case: a sample for each round."""
 
     contender: str
     samples: list[Sample] = field(default_factory=list)
 
     def costs(self) -> list[float]:
-        """Return the cost of an operation, round by round."""
+        """Return the cost of an operation in each round."""
         return [sample.cost for sample in self.samples]
 
 
 @dataclass(frozen=True)
 class Result:
-    """A case as it was measured."""
+    """Measurements of all contenders in one case."""
 
     case: str
     operation: str
     unit: str
     series: dict[str, Series]
     background_load: float = 0.0
-    """The part of a core that other processes used meanwhile, on average."""
+    """Average share of a core that other processes used during the measurement."""
 
     left_out: dict[str, str] = field(default_factory=dict)
-    """The contenders that could not do it, and why."""
+    """Contenders that could not run the case, and the reason for each."""
 
 
 @dataclass(frozen=True)
 class MeasurementPlan:
-    """How long to measure."""
+    """Number of rounds, and the length of a run."""
 
     rounds: int
     seconds: float
-    """Of one run."""
+    """Length of one run."""
 
     def __post_init__(self) -> None:
         if self.rounds < 1 or self.seconds <= 0:
@@ -57,7 +57,7 @@ Progress = Callable[[str], None]
 
 
 def rotated(items: Sequence[Entry], by: int) -> list[Entry]:
-    """Return the items, beginning ``by`` places later."""
+    """Return the items in order, starting with the item at index ``by``."""
     start = by % len(items) if items else 0
     return [*items[start:], *items[:start]]
 
@@ -65,7 +65,7 @@ def rotated(items: Sequence[Entry], by: int) -> list[Entry]:
 def measure(
     case: Case, entries: Sequence[Entry], plan: MeasurementPlan, progress: Progress
 ) -> Result:
-    """Measure a case with those of the contenders that can do it."""
+    """Measure a case with every contender that supports it."""
     taking_part = [entry for entry in entries if case.admits(entry.contender)]
     rounds = min(plan.rounds, case.most_rounds or plan.rounds)
     series = {entry.name: Series(entry.name) for entry in taking_part}
@@ -92,7 +92,7 @@ def measure(
                 try:
                     sample = probes[entry.name].measure(plan.seconds)
                 except ProcessError as error:
-                    # What fails in a peer is its own; it must not keep the others from the case.
+                    # A failure in a peer must not keep the case from the other contenders.
                     if entry.contender.is_own:
                         raise
                     left_out[entry.name] = f"it failed: {error}"

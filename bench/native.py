@@ -1,7 +1,7 @@
-"""The programs in C: built on demand, with the compiler of the interpreter.
+"""Programs in C, built on demand with the compiler of the interpreter.
 
-``load`` is the load generator, ``load_tls`` the same over TLS, ``http`` that of HTTP, and
-``server`` the limit.
+``load`` is the load generator, ``load_tls`` the load generator with TLS, ``http`` the load
+generator for HTTP, and ``server`` the bare echo server that serves as the limit.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ FLAGS = ("-O2", "-Wall", "-Wextra", "-Werror")
 
 
 def compiler() -> str | None:
-    """Return the C compiler's path, or None where there is none."""
+    """Return the path of the C compiler, or None without one."""
     name = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
     return shutil.which(shlex.split(name)[0])
 
 
 @dataclass(frozen=True)
 class Program:
-    """What a program is made of."""
+    """Sources and flags of a program."""
 
     source: str
     flags: tuple[str, ...] = ()
@@ -46,7 +46,7 @@ PROGRAMS = {
 
 
 def why_not() -> str:
-    """Return why the programs cannot be built here, or an empty string."""
+    """Return the reason why the programs cannot be built here, or an empty string."""
     if not sys.platform.startswith("linux"):
         return "the load generator and the server in C use epoll, which is Linux's"
     return "" if compiler() else "there is no C compiler for the load generator"
@@ -54,7 +54,7 @@ def why_not() -> str:
 
 @cache
 def why_not_tls() -> str:
-    """Return why the load generator cannot be built with TLS here, or an empty string."""
+    """Return the reason why load_tls cannot be built here, or an empty string."""
     if reason := why_not():
         return reason
     command = [str(compiler()), "-E", "-include", "openssl/ssl.h", "-x", "c", os.devnull]
@@ -64,7 +64,7 @@ def why_not_tls() -> str:
 
 @cache
 def built(name: str) -> Path:
-    """Return a program of ``PROGRAMS``, compiling it when its source has changed."""
+    """Return the path of a program of ``PROGRAMS``, compiled again if its source has changed."""
     program = PROGRAMS[name]
     source = SOURCES / program.source
     parts = [source, *sorted(SOURCES.glob("*.h"))]
@@ -74,7 +74,8 @@ def built(name: str) -> Path:
         if reason := why_not():
             raise RuntimeError(f"{source.name} cannot be compiled: {reason}.")
         CACHE.mkdir(parents=True, exist_ok=True)
-        # Under a name of its own first: another process may be doing the same.
+        # The compiler writes to a temporary name, because another process may be building the same
+        # program.
         unfinished = made.with_suffix(f".{os.getpid()}")
         command = [str(compiler()), *FLAGS, *program.flags, "-o", str(unfinished), str(source)]
         subprocess.run([*command, *program.libraries], check=True)

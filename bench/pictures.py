@@ -1,4 +1,4 @@
-"""Pictures for the README and the documentation: SVG always, PNG where matplotlib is installed."""
+"""Pictures for the README and the documentation: SVG files, and PNG files with matplotlib."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ OVERVIEW = (
     *("tls_1k_x10", "sock_1k_x10", "accept_close_x10", "http_aiohttp_x10", "asyncpg_select_x10"),
     *("start_run", "memory_task", "memory_protocol"),
 )
-"""The cases that a picture of all has room for: of each kind, with those in which it is behind."""
+"""Cases of the overview: a selection of each kind, including the cases that are lost."""
 
 
 def overview(record: Record) -> list[tuple[str, float]]:
-    """Return how many times better the compiled build is than the baseline, case by case."""
+    """Return how many times better the compiled build is than the baseline, by case."""
     return [
         (name, ratio.median)
         for name in OVERVIEW
@@ -31,7 +31,7 @@ def overview(record: Record) -> list[tuple[str, float]]:
 
 
 def drawings(record: Record) -> Iterator[tuple[str, str]]:
-    """Give the name of each picture, and its SVG."""
+    """Yield the name and the SVG source of each picture."""
     if factors := overview(record):
         rows = [svg.Bar(name, value, value, value, f"{value:.2f}x") for name, value in factors]
         yield "overview", svg.bars(f"Times better than {record.baseline}, {record.day}", rows)
@@ -43,12 +43,12 @@ def drawings(record: Record) -> Iterator[tuple[str, str]]:
 
 
 def write(folder: Path, record: Record) -> list[Path]:
-    """Write the pictures into a folder, which is made; return the files."""
+    """Write the pictures into a folder, which is created; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, drawing in drawings(record):
         written.append(folder / f"{name}.svg")
-        # By itself, a picture has no page whose colours it could take.
+        # A picture outside a page has no text colour to inherit.
         written[-1].write_text(drawing.replace("currentColor", "#333"))
     return [*written, *_write_png(folder, record)]
 
@@ -65,7 +65,7 @@ def _write_png(folder: Path, record: Record) -> Iterator[Path]:
         names, values = zip(*reversed(factors), strict=True)
         bars = axes.barh(names, values, color=svg.colour("runtime-compiled"))
         axes.bar_label(bars, fmt="%.2fx", padding=3)
-        axes.margins(x=0.12)  # for the labels
+        axes.margins(x=0.12)  # room for the labels
         axes.axvline(1, color="#888", linewidth=1)
         axes.set_title(f"runtime, compiled: times better than {record.baseline}, {record.day}")
         yield _saved(plot, figure, folder / "overview.png")

@@ -1,4 +1,4 @@
-"""A PostgreSQL of the suite's own: new, empty, and gone afterwards. It has a Unix socket only."""
+"""Temporary PostgreSQL server of the suite, reachable through a Unix socket only."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from bench import machine
 USER = "bench"
 DATABASE = "postgres"
 FOLDERS = ("/usr/lib/postgresql", "/usr/pgsql", "/opt/homebrew/opt", "/usr/local/opt")
-"""Where distributions have its programs, in a folder for each version."""
+"""Folders in which distributions install the programs, with a subfolder for each version."""
 
 PATIENCE = 60.0
-"""Seconds that it may take to start."""
+"""Seconds allowed for the start of the server."""
 
 
 def programs() -> Path | None:
-    """Return the folder of its programs, of the newest version that is installed."""
+    """Return the folder with the programs of the newest installed version, or None."""
     found = [
         path.parent
         for root in FOLDERS
@@ -41,12 +41,12 @@ def _version(folder: Path) -> tuple[int, str]:
 
 
 def why_not() -> str:
-    """Return why there is none, or an empty string."""
+    """Return the reason why no server can be started, or an empty string."""
     return "" if programs() is not None else "PostgreSQL's initdb is not installed"
 
 
 class PostgreSQL:
-    """A running server, on the core of the load. A context manager that ends it."""
+    """A running server on the core of the load; a context manager that ends it."""
 
     def __init__(self) -> None:
         found = programs()
@@ -77,7 +77,8 @@ class PostgreSQL:
             process = subprocess.Popen(
                 command,
                 cwd=self.folder,
-                # What is preloaded into this process, such as a sanitizer, is not meant for it.
+                # A library that is preloaded into this process, such as a sanitizer, must not be
+                # loaded into the server.
                 env={name: value for name, value in os.environ.items() if name != "LD_PRELOAD"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -98,7 +99,7 @@ class PostgreSQL:
             time.sleep(0.02)
 
     def close(self) -> None:
-        """End it, whoever is connected, and remove what it kept."""
+        """End the server, even if clients are connected, and remove its files."""
         self._process.send_signal(signal.SIGINT)
         self._process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -111,7 +112,10 @@ class PostgreSQL:
 
 
 def lesser_user() -> str | None:
-    """Return whom root is to run it as, for it refuses root; None for anybody else."""
+    """Return the user that the server runs as if this process is root; None otherwise.
+
+    PostgreSQL refuses to run as root.
+    """
     if os.geteuid() != 0:
         return None
     known = {entry.pw_name for entry in pwd.getpwall()}

@@ -1,4 +1,4 @@
-"""Probes: each measures one contender in one case, as often as it is asked to."""
+"""Probes: a probe measures one contender in one case, once per call."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ from bench.process import Process, ProcessError
 
 @dataclass(frozen=True)
 class Sample:
-    """What one run measured."""
+    """Measurements of one run."""
 
     cost: float
-    """For one operation, in the unit of the case. Less is better."""
+    """Cost of one operation, in the unit of the case. Less is better."""
 
     used: Usage | None = None
-    """By one operation, in the contender's process."""
+    """Usage per operation in the contender's process."""
 
     more: dict[str, float] = field(default_factory=dict)
-    """What else was measured, by its name, in seconds or bytes."""
+    """Further measurements by name, in seconds or bytes."""
 
 
 class Probe(abc.ABC):
-    """Measures. A context manager that ends the processes it holds."""
+    """Measures one contender in one case; a context manager that ends the processes it holds."""
 
     def __init__(self) -> None:
         self._held = contextlib.ExitStack()
 
     def hold(self, process: Process) -> Process:
-        """Have a process end with this probe."""
+        """Make the probe end ``process`` when it is closed."""
         return self._held.enter_context(process)
 
     def close(self) -> None:
@@ -53,7 +53,7 @@ class Probe(abc.ABC):
 
     @abc.abstractmethod
     def warm_up(self, seconds: float) -> None:
-        """Get ready for runs that take about ``seconds`` each."""
+        """Prepare for runs that take about ``seconds`` each."""
 
     @abc.abstractmethod
     def measure(self, seconds: float) -> Sample:
@@ -67,7 +67,7 @@ class Probe(abc.ABC):
 
 
 class CountProbe(Probe):
-    """Has a process do something as often as it is told; the process stays for all rounds."""
+    """Runs an operation in a process that stays alive for all rounds."""
 
     _process: Process
 
@@ -76,7 +76,7 @@ class CountProbe(Probe):
         self._grain = self._count = grain
 
     def warm_up(self, seconds: float) -> None:
-        """Find the count that takes ``seconds``; the runs on the way warm the interpreter up."""
+        """Find the count that takes ``seconds``; the runs needed for it warm the interpreter up."""
         count = grain = self._grain
         while True:
             measured = self._process.ask(str(count))
@@ -87,14 +87,14 @@ class CountProbe(Probe):
             count = min(self._count, 10 * count)
 
     def measure(self, seconds: float) -> Sample:
-        """Run the case as often as takes ``seconds``: the same count each time."""
+        """Run the case for about ``seconds``, with the same count each time."""
         measured = self._process.ask(str(self._count))
         seconds = measured.pop("seconds")
         return Sample(seconds, None if "waited" in measured else Usage(**measured))
 
 
 class SchedulerProbe(CountProbe):
-    """Runs a case of the scheduler."""
+    """Runs a scheduler case."""
 
     def __init__(self, entry: Entry, case: SchedulerCase) -> None:
         super().__init__(case.grain)
@@ -102,7 +102,7 @@ class SchedulerProbe(CountProbe):
 
 
 class QueryProbe(CountProbe):
-    """Asks a PostgreSQL, which runs on the core of the load as long as the probe is there."""
+    """Queries a PostgreSQL server, which runs on the core of the load until the probe is closed."""
 
     GRAIN = 100
 
@@ -117,7 +117,7 @@ class QueryProbe(CountProbe):
 
 
 class MemoryProbe(Probe):
-    """Weighs one object, each time in a fresh process."""
+    """Measures the memory of one object, each time in a fresh process."""
 
     def __init__(self, entry: Entry, case: MemoryCase) -> None:
         super().__init__()
@@ -125,11 +125,11 @@ class MemoryProbe(Probe):
         self._case = case
 
     def warm_up(self, seconds: float) -> None:
-        """Find out whether it can be done at all; every run begins from nothing."""
+        """Find out whether the contender supports the case; nothing else outlasts a run."""
         self._weigh("resident")
 
     def measure(self, seconds: float) -> Sample:
-        """Weigh the resident set in one process and the allocations in another."""
+        """Measure the resident set in one process and the allocations in another."""
         resident = self._weigh("resident")
         return Sample(resident, more={"allocated": self._weigh("traced")})
 
@@ -147,7 +147,7 @@ class MemoryProbe(Probe):
 
 
 def bare_server(size: int, *options: str) -> Process:
-    """Start the server in C, for messages of so many bytes."""
+    """Start the server in C for messages of ``size`` bytes."""
     return Process("the server in C", [str(native.built("server")), str(size), *options])
 
 
@@ -162,11 +162,11 @@ class StartProbe(Probe):
         self._what = what
 
     def warm_up(self, seconds: float) -> None:
-        """Bring what is read from the disk into memory."""
+        """Bring the files of the package into the page cache."""
         self._start()
 
     def measure(self, seconds: float) -> Sample:
-        """Start processes for about ``seconds``, at least three; return the median."""
+        """Start processes for about ``seconds``, at least three; return the median time."""
         end = time.monotonic() + seconds
         costs = [self._start() for _ in range(3)]
         while time.monotonic() < end:

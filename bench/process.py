@@ -1,4 +1,4 @@
-"""A process that speaks as bench/lines.py says, seen from the one that started it."""
+"""Child process that exchanges messages in the format of bench/lines.py, from the parent's side."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from bench import machine
 from bench.lines import Usage
 
 PATIENCE = 120.0
-"""Seconds within which a process says what it was asked for; one that is stuck is ended then."""
+"""Seconds that a process may take for an answer; a process that takes longer is ended."""
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 class ProcessError(RuntimeError):
-    """A process ended when it should have said something."""
+    """A process ended without sending an expected message."""
 
 
 class UnsupportedError(RuntimeError):
-    """A contender cannot do a case."""
+    """A contender does not support a case."""
 
 
 class Process:
@@ -59,7 +59,7 @@ class Process:
             raise self._ended() from None
 
     def hear(self) -> dict[str, Any]:
-        """Return the next message. Raises UnsupportedError when that is what it says."""
+        """Return the next message. Raises UnsupportedError if it reports a missing feature."""
         assert self._process.stdout is not None
         giving_up = threading.Timer(PATIENCE, self._process.kill)
         giving_up.start()
@@ -80,7 +80,7 @@ class Process:
         return self.hear()
 
     def usage(self) -> Usage:
-        """Return what a server has used, as it says itself."""
+        """Return the usage that a server reports about itself."""
         return Usage(**self.ask("usage"))
 
     def _ended(self) -> ProcessError:
@@ -95,7 +95,7 @@ class Process:
         try:
             process.stdin.close()
         except BrokenPipeError:
-            pass  # what was left to send has no reader
+            pass  # the process has ended without reading its input
         try:
             process.wait(10)
         except subprocess.TimeoutExpired:
@@ -113,7 +113,7 @@ class Process:
 def python_environment(*paths: Path, **variables: str) -> dict[str, str]:
     """Return the environment of a Python process that finds ``paths`` first, then this package.
 
-    What would change how the interpreter or runtime runs is not handed down.
+    Variables that change how the interpreter or runtime runs are not inherited.
     """
     environment = {
         name: value

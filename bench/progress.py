@@ -1,4 +1,4 @@
-"""The progress bar: one line on a terminal, that the next one replaces."""
+"""Progress bar: one line on a terminal, overwritten by each update."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ WIDTH = 24
 
 
 def bar(done: int, whole: int, elapsed: float) -> str:
-    """Return a bar, how much is done, and about how long the rest takes, from seconds elapsed."""
+    """Return a bar, the finished share, and the estimated rest, after ``elapsed`` seconds."""
     filled = WIDTH * done // whole
     drawn = f"[{'#' * filled}{'.' * (WIDTH - filled)}] {done}/{whole}"
     if not done:
@@ -19,7 +19,7 @@ def bar(done: int, whole: int, elapsed: float) -> str:
 
 
 class Bar:
-    """The bar while a case is measured; ``number`` counts from 1. Silent where nobody looks."""
+    """Bar for the measurement of a case; ``number`` counts from 1. Silent without a terminal."""
 
     def __init__(self, number: int, whole: int, started: float) -> None:
         self._number = number

@@ -1,4 +1,4 @@
-"""A report as it was written to a file, read again: what is drawn and compared is made of it."""
+"""Report read from a file: the source of pages, pictures and comparisons."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from bench.statistics import Spread, spread
 
 @dataclass(frozen=True)
 class Measured:
-    """What one contender did in one case."""
+    """Measurements of one contender in one case."""
 
     cost: Spread
     ratio: Spread | None
     """How many times better than the baseline, round by round."""
 
     costs: tuple[float, ...]
-    """Of each round."""
+    """Cost in each round."""
 
     more: Mapping[str, float]
-    """Medians of what else was measured."""
+    """Medians of further measurements, by name."""
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A case."""
+    """Measurements of all contenders in one case."""
 
     name: str
     operation: str
@@ -41,7 +41,7 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Growing:
-    """How the cost of an operation of a contender grows."""
+    """Growth of a contender's cost of an operation."""
 
     name: str
     what: str
@@ -65,7 +65,7 @@ class Record:
 
     @property
     def day(self) -> str:
-        """The date without the time."""
+        """Date of the run without the time."""
         return self.date.partition("T")[0]
 
 
@@ -96,7 +96,7 @@ def _recorded(data: Mapping[str, Any]) -> Recorded:
 
 
 def record_of(data: Mapping[str, Any]) -> Record:
-    """Return the record of a report. Raises ValueError when it has another format."""
+    """Return the record of a report. Raises ValueError if the report has another format."""
     if data.get("format") != FORMAT:
         raise ValueError(f"It has format {data.get('format')}, and this reads {FORMAT}.")
     return Record(
@@ -121,7 +121,7 @@ def record_of(data: Mapping[str, Any]) -> Record:
 
 
 def read(path: Path) -> Record:
-    """Return the record that a file holds. Raises ValueError, naming the file, when it has none."""
+    """Return the record in a file. Raises ValueError with the file's name if there is none."""
     try:
         return record_of(json.loads(path.read_text()))
     except OSError as error:

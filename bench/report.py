@@ -1,4 +1,4 @@
-"""The report: text for the terminal, and JSON."""
+"""Report of a run: text for the terminal, and JSON."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from bench.statistics import NOISY, Spread, is_noisy, ratios, spread
 from bench.targets import Lack, Verdict
 
 FORMAT = 3
-"""Of the JSON; it grows when a reader of the last one would be misled."""
+"""Version of the JSON format; it grows with every change that would mislead existing readers."""
 
 MUCH_BACKGROUND_LOAD = 0.1
-"""The part of a core from which on others disturb."""
+"""Share of a core used by other processes above which a warning is printed."""
 
 MANY_FAULTS = 1
-"""Page faults of an operation from which on they are shown."""
+"""Number of page faults per operation from which they are shown."""
 
 
 def amount(value: float, unit: str) -> str:
-    """Return a value with a unit that suits it."""
+    """Return a value in a suitable unit."""
     if unit == BYTES:
         return f"{value:,.0f} B"
     if abs(value) < 1e-5:
@@ -43,9 +43,9 @@ def ratio(ours: Series, theirs: Series) -> Spread:
 
 
 def cpu_ratio(ours: Series, theirs: Series) -> Spread | None:
-    """Return how many times less CPU we use, round by round; None where that is not known.
+    """Return how many times less CPU time we use, round by round, or None if it is unknown.
 
-    Unlike elapsed time, it hardly changes when other processes take the core now and then.
+    Unlike elapsed time, CPU time hardly changes when other processes take the core for a moment.
     """
     spent = [
         [sample.used.user + sample.used.kernel if sample.used else 0.0 for sample in series.samples]
@@ -55,7 +55,7 @@ def cpu_ratio(ours: Series, theirs: Series) -> Spread | None:
 
 
 def _used(series: Series) -> Usage | None:
-    """Return the medians of what an operation used; None where that is not known."""
+    """Return the medians of the usage per operation, or None if it is unknown."""
     known = [sample.used for sample in series.samples if sample.used is not None]
     if not known:
         return None
@@ -67,7 +67,7 @@ def _used(series: Series) -> Usage | None:
 
 
 def _more(series: Series) -> dict[str, float]:
-    """Return the medians of what else was measured."""
+    """Return the medians of the further measurements."""
     names = series.samples[0].more
     return {name: spread([one.more[name] for one in series.samples]).median for name in names}
 
@@ -95,7 +95,7 @@ def table(result: Result, baseline: str) -> str:
 
 
 def warnings(result: Result, baseline: str) -> list[str]:
-    """Return what should make a reader doubt the figures of a case, and what is missing there."""
+    """Return the reasons to doubt the figures of a case, and the contenders missing from it."""
     found = []
     for reason in dict.fromkeys(result.left_out.values()):
         names = [name for name, why in result.left_out.items() if why == reason]
@@ -110,7 +110,7 @@ def warnings(result: Result, baseline: str) -> list[str]:
 
 
 def heading(entries: Sequence[Entry], baseline: str) -> str:
-    """Return the lines that say what is measured, and on what."""
+    """Return the lines that describe the machine and the contenders."""
     about = machine.describe()
     lines = [f"{about['processor']}, {about['cores']} cores, {about['system']}, {about['python']}"]
     if machine.cores() is None:
@@ -127,7 +127,7 @@ def heading(entries: Sequence[Entry], baseline: str) -> str:
 
 
 def judged(verdicts: Iterable[Verdict], lacks: Iterable[Lack] = ()) -> str:
-    """Return a line for each verdict and each lack, and how many targets were reached."""
+    """Return a line for each verdict and each lack, and the number of targets reached."""
     lines = []
     reached = 0
     for verdict in verdicts:
@@ -149,7 +149,7 @@ def judged(verdicts: Iterable[Verdict], lacks: Iterable[Lack] = ()) -> str:
 
 
 def growing(results: Iterable[Result]) -> list[Fit]:
-    """Return how the cost of an operation grows, where it was measured at several sizes."""
+    """Return the growth of each case that was measured at several sizes."""
     return list(
         fits(
             {
@@ -169,7 +169,7 @@ def as_json(
     plan: MeasurementPlan,
     verdicts: Iterable[Verdict],
 ) -> dict[str, Any]:
-    """Return everything that was measured as plain data, with a summary of each series."""
+    """Return all measurements as plain data, with a summary of each series."""
     return {
         "format": FORMAT,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -1,7 +1,7 @@
-"""A process that starts and ends: ``python startup.py import|run API``.
+"""Process that starts and ends: ``python startup.py import|run API``.
 
-``import`` prints how many seconds the import took, as a number; ``run`` runs a coroutine that does
-nothing. It imports nothing else, so that nothing else is measured: it belongs to no package.
+``import`` prints the seconds that the import took; ``run`` runs a coroutine that does nothing. This
+file belongs to no package and imports nothing else, so that nothing else is measured.
 """
 
 import importlib
@@ -10,7 +10,7 @@ import time
 
 
 def import_api(name: str) -> None:
-    """Import what a program needs that uses this API."""
+    """Import the modules that a program needs for this API."""
     started = time.perf_counter()
     if name not in {"runtime", "trio", "curio"}:
         import asyncio  # noqa: F401

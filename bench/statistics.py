@@ -1,4 +1,4 @@
-"""Medians, quartiles, and what they say of the machine."""
+"""Medians and quartiles, and the test for a noisy machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 NOISY = 0.15
-"""Spread of the baseline, as a part of its median, above which a warning is in order."""
+"""Relative spread of the baseline above which a warning is printed."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Spread:
 
     @property
     def relative(self) -> float:
-        """The distance between the quartiles, as a part of the median."""
+        """The distance between the quartiles, as a fraction of the median."""
         return (self.high - self.low) / self.median if self.median else 0.0
 
 
@@ -35,7 +35,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    """Return how many times better we were, round by round, where less is better."""
+    """Return how many times better we were in each round, where less is better."""
     if len(ours) != len(theirs):
         raise ValueError(f"Rounds do not match: {len(ours)} and {len(theirs)}.")
     if any(value <= 0 for value in ours):
@@ -44,5 +44,5 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
 
 
 def is_noisy(baseline: Sequence[float]) -> bool:
-    """Return whether the baseline varies too much for small differences to mean anything."""
+    """Return whether the baseline varies too much for small differences to be meaningful."""
     return len(baseline) > 1 and spread(baseline).relative > NOISY

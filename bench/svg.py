@@ -1,4 +1,4 @@
-"""Plots as SVG, written by hand: bars and curves. They need nothing, and show in any browser."""
+"""Plots as SVG: bars and curves, written without a library and readable by any browser."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from html import escape
 WIDTH = 760
 BAR, GAP = 18, 6
 LABELS = 170
-"""Pixels for the names of bars."""
+"""Width in pixels of the column for the names of bars."""
 
 FIGURES = 110
-"""Pixels for the figures after them."""
+"""Width in pixels of the column for the figures after the bars."""
 
 COLOURS = {
     "asyncio": "#7f7f7f",
@@ -32,7 +32,7 @@ COLOURS = {
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar: its name, its length with the ends of the spread, and what is written after it."""
+    """A bar: its name, its length with the ends of the spread, and the text after it."""
 
     name: str
     low: float
@@ -43,7 +43,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Curve:
-    """A line through points, whose values are positive."""
+    """A line through points with positive coordinates."""
 
     name: str
     points: tuple[tuple[float, float], ...]
@@ -63,7 +63,7 @@ def _svg(width: float, height: float, parts: Sequence[str], title: str) -> str:
 
 
 def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
-    # currentColor: the page decides, be it light or dark.
+    # With currentColor, the page chooses a colour that suits its light or dark background.
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="currentColor">'
         f"{escape(text)}</text>"
@@ -111,9 +111,9 @@ def curves(
     *,
     ticks: Sequence[float] = (),
 ) -> str:
-    """Return curves on logarithmic scales, with a legend. The ticks are those of the lower edge.
+    """Return curves on logarithmic scales with a legend; ``ticks`` belong to the horizontal axis.
 
-    Raises ValueError when there is no point.
+    Raises ValueError if there are no points.
     """
     points = [point for line in lines for point in line.points]
     if not points:

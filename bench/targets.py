@@ -1,4 +1,4 @@
-"""What runtime must reach, and whether it did."""
+"""Targets of the project, and the verdict on each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.statistics import Spread, ratios, spread
 
 @dataclass(frozen=True)
 class Target:
-    """How many times better than ``peer`` a contender must be in a case."""
+    """Required ratio between a contender and ``peer`` in a case."""
 
     case: str
     contender: str
@@ -21,25 +21,25 @@ class Target:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was reached of a target."""
+    """Measured ratio for a target."""
 
     target: Target
     ratio: Spread
 
     @property
     def reached(self) -> bool:
-        """Whether the median of the rounds reaches it."""
+        """Whether the median of the rounds reaches the target."""
         return self.ratio.median >= self.target.factor
 
     @property
     def is_certain(self) -> bool:
-        """Whether both quartiles say the same."""
+        """Whether both quartiles lead to the same verdict."""
         return (self.ratio.low >= self.target.factor) == (self.ratio.high >= self.target.factor)
 
 
 @dataclass(frozen=True)
 class Lack:
-    """A target that cannot be judged, since the contender cannot do the case."""
+    """A target that cannot be judged, because the contender cannot run the case."""
 
     target: Target
     reason: str
@@ -84,14 +84,14 @@ OTHERS = (
     "asyncpg_select_x10",
     *("latency_10k", "idle_10k", "start_import", "start_run"),
 )
-"""The cases in which it is enough not to be behind."""
+"""Cases in which the compiled build only has to equal its peers."""
 
 TIMED = (*AHEAD_OF_UVLOOP, *OTHERS)
 EVERY_PEER = ("asyncio", "uvloop", "rloop", "trio", "curio")
-"""Those of whom the compiled build is not to be behind, in any case."""
+"""Peers that the compiled build must equal in every case."""
 
 UNWATCHED = "unwatched"
-"""The peer of the watched server: the same contender's other server."""
+"""Name of the peer of the watched server: the other server of the same contender."""
 
 MEMORY = ("memory_task", "memory_sleeper", "memory_stream_server", "memory_stream_client")
 LIGHT = ("memory_timer", "memory_protocol")
@@ -143,7 +143,7 @@ def judge(results: Iterable[Result]) -> Iterator[Verdict]:
 
 
 def lacking(results: Iterable[Result]) -> Iterator[Lack]:
-    """Tell each target whose contender was left out of its case, and why."""
+    """Yield each target whose contender was left out of the case, with the reason."""
     by_case = {result.case: result for result in results}
     for target in TARGETS:
         result = by_case.get(target.case)

@@ -1,1 +1,1 @@
-"""What runs in a contender's process: each case written once, for any ``Api``."""
+"""Code that runs in a contender's process: each case is written once, for any ``Api``."""

@@ -1,7 +1,7 @@
-"""The cases of runtimes that have no asyncio loop: what they can do, written in their own way.
+"""Cases for runtimes without an asyncio loop, written with the functions of those runtimes.
 
-A case does the same work as the one of its name in ``scheduler.py``, ``servers.py`` or
-``memory.py``. What is not here, they are left out of.
+A case does the same work as the case of the same name in ``scheduler.py``, ``servers.py`` or
+``memory.py``. A runtime is left out of every case that is not written for it here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Foreign:
-    """What is written for a runtime."""
+    """Cases that are written for one runtime."""
 
     bodies: Mapping[str, Body]
     servers: Mapping[str, Callable[[Any, int], AbstractAsyncContextManager[Address]]]
@@ -42,21 +42,21 @@ FOREIGN = {
 
 
 def body_of(api_name: str, case: str) -> Body:
-    """Return a case of the scheduler. Raises NotImplementedError where it is not written."""
+    """Return a scheduler case. Raises NotImplementedError if it is not written for this runtime."""
     if api_name not in FOREIGN:
         return SCHEDULER_CASES[case].body
     return _written(FOREIGN[api_name].bodies, case)
 
 
 def weighing_of(api_name: str, case: str) -> Weighing:
-    """Return a case of memory. Raises NotImplementedError where it is not written."""
+    """Return a memory case. Raises NotImplementedError if it is not written for this runtime."""
     if api_name not in FOREIGN:
         return MEMORY_CASES[case].body
     return _written(FOREIGN[api_name].weighings, case)
 
 
 async def serve(api_name: str, api: Api, server: str, size: int, state: str) -> None:
-    """As ``serving.serve``. Raises NotImplementedError where the server is not written."""
+    """Serve as ``serving.serve`` does. Raises NotImplementedError if the server is not written."""
     if api_name not in FOREIGN:
         await serve_on_loop(api, SERVERS[server], size, state)
         return

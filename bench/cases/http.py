@@ -1,6 +1,7 @@
-"""HTTP servers that many use, on the loop of a contender.
+"""Widely used HTTP servers, on the loop of a contender.
 
-Each answers GET with "hello " and the path. One that is not installed is lacking.
+Each server answers GET with "hello " and the path. A server that is not installed is reported as
+lacking.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ def _installed(name: str) -> Any:
 
 @contextlib.contextmanager
 def _listening() -> Iterator[tuple[socket.socket, int]]:
-    """Give a socket that listens, and its port, which a loop that takes the socket over hides.
+    """Yield a listening socket and its port: a loop that takes the socket over hides the port.
 
-    The protocol is named: asyncio sets TCP_NODELAY only where it is.
+    The protocol is given explicitly because asyncio sets TCP_NODELAY only on sockets that name it.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as sock:
         sock.bind((LOOPBACK, 0))

@@ -1,4 +1,4 @@
-"""The cases as a user of curio writes them. Each function is handed the module."""
+"""Cases as a user of curio writes them. Each function receives the curio module as an argument."""
 
 from __future__ import annotations
 
@@ -122,7 +122,8 @@ async def subprocess_spawn(curio: Any, count: int) -> None:
 BODIES: dict[str, Body] = {
     body.__name__: body
     for body in (
-        # Not switch_100k: to switch takes curio longer the more tasks there are; this takes hours.
+        # switch_100k is left out: in curio, a switch takes longer the more tasks there are, so that
+        # this case would take hours.
         *(switch, switch_1k, spawn, task_group_100, queue, lock, semaphore, event),
         *(timeout, to_thread, subprocess_spawn),
     )

@@ -1,4 +1,4 @@
-"""The cases as a user of trio writes them. Each function is handed the module."""
+"""Cases as a user of trio writes them. Each function receives the trio module as an argument."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""What one more of something costs: coroutine functions that make many of it and keep them all.
+"""Memory cases: coroutine functions that measure the memory of one more object of a kind.
 
-Each is given a ``Scales``, makes a few first, so that what is made once is not counted, then
-weighs, makes the rest, weighs again, and says the difference.
+Each function receives a ``Scales``. It makes a few objects first, so that one-time costs are not
+counted, then measures, makes the remaining objects and keeps them all, measures again, and returns
+the difference.
 """
 
 from __future__ import annotations
@@ -23,14 +24,15 @@ from bench.lines import say
 
 TASKS, STREAMS = 10_000, 2_000
 FIRST = 50
-"""How many are made before the first weighing."""
+"""Number of objects made before the first measurement."""
 
 
 class Scales:
-    """The memory of this process: the resident set, or what Python's allocators gave out.
+    """Memory of this process: the resident set, or the bytes that Python's allocators handed out.
 
-    The resident set is what the machine has to hold, fragments and all. The allocations are exact
-    and repeat to the byte, but tracing them changes the resident set: hence one or the other.
+    The resident set is the memory that the machine has to provide, fragmentation included. The
+    allocations are exact and repeat to the byte, but tracing them changes the resident set.
+    Therefore a process measures one of the two only.
     """
 
     def __init__(self, kind: str) -> None:
@@ -39,7 +41,7 @@ class Scales:
             tracemalloc.start(1)
 
     def weigh(self) -> int:
-        """Return bytes."""
+        """Return the number of bytes in use."""
         gc.collect()
         if self._traced:
             return tracemalloc.get_traced_memory()[0]
@@ -51,12 +53,12 @@ Weighing = Callable[[Api, Scales], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True)
 class MemoryCase:
-    """A case: its name, what is weighed, who is at the other end, and the coroutine function."""
+    """A memory case: its name, the measured object, the peer, and the coroutine function."""
 
     name: str
     operation: str
     peer: str
-    """``clients`` that connect, a ``server`` to connect to, or nobody."""
+    """``clients`` that connect, a ``server`` to connect to, or an empty string for no peer."""
 
     body: Weighing
 
@@ -88,7 +90,7 @@ async def _weigh_tasks(
 
 
 def leave() -> None:
-    """End the process as it stands: thousands of tasks need not be cancelled one by one."""
+    """End the process at once: cancelling thousands of tasks one by one would take long."""
     sys.stdout.flush()
     os._exit(0)
 
@@ -123,7 +125,7 @@ async def pending_timers(api: Api, scales: Scales) -> None:
 
     handles = [loop.call_later(3600, callback) for _ in range(FIRST)]
     before = scales.weigh()
-    # Each with an hour of its own, as timers have: a float is counted too.
+    # Each timer has a time of its own, as real timers have, so that the float is counted too.
     handles += [loop.call_later(3600 + number, callback) for number in range(TASKS)]
     say({"bytes": (scales.weigh() - before) / TASKS})
     leave()
@@ -169,7 +171,7 @@ async def _weigh_accepted(
     api: Api, scales: Scales, server: asyncio.Server, connected: Callable[[], int]
 ) -> None:
     async def accept(count: int) -> int:
-        """Have clients connect, wait until they are served, and weigh."""
+        """Have clients connect, wait until they are served, and measure the memory."""
         wanted = connected() + count
         say({"connect": count, "port": server.sockets[0].getsockname()[1]})
         while connected() < wanted:

@@ -1,4 +1,4 @@
-"""Queries to a PostgreSQL through asyncpg, which has a protocol of its own on the loop."""
+"""Queries to PostgreSQL through asyncpg, which implements a protocol of its own on the loop."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Queries:
 
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
-        """Have the connections, each of which has asked once, so that its query is prepared."""
+        """Open the connections and run one query on each, so that its statement is prepared."""
         where = {"host": self._folder, "user": USER, "database": DATABASE}
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(CONNECTIONS):
@@ -40,7 +40,7 @@ class Queries:
                 self._connections.clear()
 
     async def ask(self, api: Api, count: int) -> None:
-        """Ask so often, in as many tasks as there are connections."""
+        """Run ``count`` queries in total, from one task per connection."""
         each = count // CONNECTIONS
         await api.gather(*(self._ask(connection, each) for connection in self._connections))
 

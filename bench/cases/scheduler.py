@@ -1,4 +1,4 @@
-"""The cases of the scheduler: coroutine functions that do an operation so many times."""
+"""Scheduler cases: coroutine functions that perform an operation a given number of times."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from typing import Any
 from bench.apis import Api
 
 Body = Callable[[Api, int], Coroutine[Any, Any, float | None]]
-"""Does an operation so many times. May return seconds of doing nothing, which are not counted."""
+"""Performs an operation ``count`` times. May return idle seconds, which are not counted."""
 
 GRAIN = 1000
-"""The count of a run is a multiple of it, so that the cases can divide it up."""
+"""Divisor of the count of every run, so that the cases can split the count evenly."""
 
 PROGRAM = shutil.which("true") or "/bin/true"
-"""What a case of processes starts: it does nothing."""
+"""Program that the subprocess cases start: it does nothing."""
 
 SOON = 0.001
-"""Seconds until the first timer is due that a case sets, and ``SETTING`` more for each of them."""
+"""Seconds until the first timer of a case is due; ``SETTING`` is added for each further timer."""
 
 SETTING = 2e-6
-"""Seconds within which any contender sets a timer, but for a few."""
+"""Seconds within which nearly every contender sets one timer."""
 
 APART = 1e-6
 """Seconds between one timer and the next."""
@@ -33,13 +33,13 @@ APART = 1e-6
 
 @dataclass(frozen=True)
 class SchedulerCase:
-    """A case: its name, what one operation is, and the coroutine function."""
+    """A scheduler case: its name, a description of one operation, and the coroutine function."""
 
     name: str
     operation: str
     body: Body
     grain: int = GRAIN
-    """The count of every run is a multiple of it."""
+    """Divisor of the count of every run of this case."""
 
 
 SCHEDULER_CASES: dict[str, SchedulerCase] = {}
@@ -251,11 +251,12 @@ async def timers_1(api: Api, count: int) -> None:
 
 
 async def _fire(api: Api, count: int, together: int) -> float:
-    """Set so many timers, whose order is not that of their times, and wait until all have fired.
+    """Set ``together`` timers in an order different from that of their times; wait until all fire.
 
-    They are set for the future: where one is due, uvloop and rloop make no timer of it, and heed no
-    order. The time until the last is due is spent here, so that the loop finds all of them due; it
-    does not count.
+    All deadlines lie in the future when the timers are set. For a deadline that has passed, uvloop
+    and rloop schedule a plain callback instead of a timer and do not keep the order. The time until
+    the last deadline is spent busy in this function, so that the loop finds all timers due at once,
+    and it is returned so that it does not count.
     """
     loop = api.get_running_loop()
     waited = 0.0
@@ -271,7 +272,7 @@ async def _fire(api: Api, count: int, together: int) -> float:
                 done.set_result(None)
 
         first = loop.time() + SOON + together * SETTING
-        # A millisecond later, which is as exactly as uvloop and rloop tell.
+        # Wait one millisecond longer, which is the resolution of the timers of uvloop and rloop.
         all_due = time.perf_counter() + 2 * SOON + together * (SETTING + APART)
         for number in range(together):
             loop.call_at(first + number * 7919 % together * APART, callback)

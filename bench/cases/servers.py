@@ -1,4 +1,4 @@
-"""The servers under load, by name."""
+"""Servers for the load cases, by name."""
 
 from __future__ import annotations
 

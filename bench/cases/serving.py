@@ -1,4 +1,4 @@
-"""Serving under load: what the servers share, and the two states of the allocator."""
+"""Serving under load: code that the servers share, and the two states of the allocator."""
 
 from __future__ import annotations
 
@@ -12,36 +12,37 @@ from bench.lines import say, say_usage
 
 LOOPBACK = "127.0.0.1"
 CHUNK = 65536
-"""Bytes: as much as a server takes at once."""
+"""Largest number of bytes that a server receives at once."""
 
 BACKLOG = 1000
 LARGE = 4 << 20
-"""Bytes: larger than all that an echo of 1 MiB allocates at once."""
+"""Size in bytes of a block larger than all that an echo of 1 MiB allocates at once."""
 
 FREED = "freed"
-"""The state of a process that has freed a large block."""
+"""State of a process that has freed a large block."""
 
 AS_STARTED = "as-started"
-"""The state of a process that has not."""
+"""State of a process that has not freed a large block."""
 
 Address: TypeAlias = int | str
 """A port, or the path of a Unix socket."""
 
 Start = Callable[[Api, int], AbstractAsyncContextManager[Address]]
-"""Serves messages of so many bytes inside the context, on the address that it gives."""
+"""Serves messages of ``size`` bytes inside the context, which yields the server's address."""
 
 
 def free_large_block() -> None:
-    """Free a block so large that the C library had mapped it on its own.
+    """Allocate and free a block so large that the C library maps it on its own.
 
-    glibc takes the size of such a block for its new threshold. From then on it takes smaller ones
-    from the heap, whose pages stay there, instead of mapping each anew, page fault by page fault.
+    When such a block is freed, glibc raises its threshold for mapping to the size of the block.
+    From then on it takes smaller blocks from the heap, whose pages stay with the process, instead
+    of mapping each block anew and paying a page fault for every page.
     """
     bytearray(LARGE)
 
 
 async def serve(api: Api, start: Start, size: int, state: str) -> None:
-    """Serve until the input ends; say the port, then what was used for each line that is read."""
+    """Serve until standard input ends; print the port, then the usage for each line read."""
     if state == FREED:
         free_large_block()
     loop = api.get_running_loop()

@@ -15,13 +15,13 @@ from bench.apis import Api
 from bench.cases.serving import BACKLOG, CHUNK, LOOPBACK, Address
 
 CERTIFICATE = Path(__file__).parent / "certificate.pem"
-"""Made for these cases, with its key; the clients don't check who signed it. Valid until 2120."""
+"""Certificate and key of these cases, valid until 2120. The clients do not verify the issuer."""
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
 
 
 async def echo_chunks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Echo bytes as they come."""
+    """Echo bytes as they arrive."""
     while data := await reader.read(CHUNK):
         writer.write(data)
         await writer.drain()
@@ -38,7 +38,10 @@ async def echo_lines(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
 
 
 def _echo(size: int) -> Handler:
-    """Return what echoes messages of up to CHUNK bytes as they come, larger ones when whole."""
+    """Return a handler that echoes small messages as they arrive and large ones once complete.
+
+    Messages of up to CHUNK bytes are small.
+    """
 
     async def echo_messages(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -46,7 +49,8 @@ def _echo(size: int) -> Handler:
                 writer.write(await reader.readexactly(size))
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
-            # The clients stop in the middle, and, of TLS, without saying so.
+            # The clients disconnect in the middle of a message, and TLS clients send no
+            # close_notify.
             writer.close()
 
     return echo_chunks if size <= CHUNK else echo_messages
@@ -66,7 +70,7 @@ async def _serving(api: Api, handler: Handler, size: int, **options: Any) -> Asy
 
 @contextlib.asynccontextmanager
 async def unix(api: Api, size: int) -> AsyncIterator[Address]:
-    """Echo messages that come over a Unix socket."""
+    """Echo messages that arrive over a Unix socket."""
     limit = max(size, CHUNK)
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/echo"
@@ -79,9 +83,9 @@ async def unix(api: Api, size: int) -> AsyncIterator[Address]:
 
 @contextlib.asynccontextmanager
 async def watched(api: Api, size: int) -> AsyncIterator[Address]:
-    """Echo messages while the loop is watched for slow callbacks.
+    """Echo messages while the loop watches for slow callbacks.
 
-    Raises AttributeError where the loop has no such watch.
+    Raises AttributeError if the loop cannot watch for slow callbacks.
     """
     loop: Any = api.get_running_loop()
     loop.watch_slow_callbacks()
@@ -100,7 +104,7 @@ def lines(api: Api, size: int) -> contextlib.AbstractAsyncContextManager[Address
 
 
 def tls(api: Api, size: int) -> contextlib.AbstractAsyncContextManager[Address]:
-    """Echo messages over TLS. Raises NotImplementedError where the API has no TLS."""
+    """Echo messages over TLS. Raises NotImplementedError if the API has no TLS."""
     parameters = inspect.signature(api.start_server).parameters.values()
     if not any(one.name == "ssl" or one.kind is one.VAR_KEYWORD for one in parameters):
         raise NotImplementedError("start_server() takes no ssl")

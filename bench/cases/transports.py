@@ -1,6 +1,6 @@
 """Echo servers on the loop itself: protocols, datagrams, and bare sockets.
 
-These are methods of the loop, with asyncio's names, for every contender.
+All of them use methods of the loop, which have asyncio's names for every contender.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from bench.cases.serving import BACKLOG, CHUNK, LOOPBACK, Address
 
 
 class Echo(asyncio.Protocol):
-    """Echoes bytes as they come."""
+    """Echoes bytes as they arrive."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        """Send them back."""
+        """Send the bytes back."""
         self._transport.write(data)
 
 
 class BufferedEcho(asyncio.BufferedProtocol):
-    """Echoes bytes as they come, received into a buffer of its own."""
+    """Echoes bytes as they arrive, received into a buffer of its own."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -41,7 +41,7 @@ class BufferedEcho(asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Send a copy back: a transport may keep what it is given, and the buffer is used again."""
+        """Send back a copy: a transport may keep the data it is given, and the buffer is reused."""
         self._transport.write(bytes(self._view[:nbytes]))
 
 
@@ -53,7 +53,7 @@ class EchoDatagrams(asyncio.DatagramProtocol):
         self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        """Send it back."""
+        """Send the datagram back."""
         self._transport.sendto(data, addr)
 
 
@@ -119,7 +119,7 @@ async def sockets(api: Api, size: int) -> AsyncIterator[Address]:
 
 
 async def _try_sockets(loop: asyncio.AbstractEventLoop) -> None:
-    """Find out at once what the loop cannot do: later only a task would."""
+    """Fail at once if the loop lacks these methods: later the error would only reach a task."""
     one, other = socket.socketpair()
     with one, other:
         one.setblocking(False)

@@ -1,4 +1,4 @@
-/* What a connection of the load generator sends and receives: plain, or, with -DTLS, encrypted. */
+/* Sending and receiving on a connection of the load generator: plain, or encrypted with -DTLS. */
 #ifndef BENCH_BYTES_H
 #define BENCH_BYTES_H
 
@@ -13,10 +13,10 @@ struct connection {
     size_t sent, received;
     const char *message;
     double started;
-    long due; /* with a rate: the number of its next request, in the order of all */
+    long due; /* with a rate: the number of its next request among all requests */
 };
 
-/* -- Bytes: put() and get() return how many, 0 when there are none yet, ENDED, or BROKEN. -------- */
+/* -- Bytes: put() and get() return a number of bytes, 0 for none yet, ENDED, or BROKEN. ---------- */
 
 #ifdef TLS
 static SSL_CTX *context;
@@ -49,7 +49,7 @@ get(struct connection *c, char *data, size_t n)
     return outcome(c, SSL_read(c->tls, data, (int)n));
 }
 
-/* Whether there are bytes of which epoll knows nothing. */
+/* Whether OpenSSL holds received bytes, which epoll does not report. */
 static int
 has_more(struct connection *c)
 {
@@ -75,7 +75,7 @@ encrypt(struct connection *c)
     }
 }
 
-/* Without it, servers take the end for a truncation, and may say so. */
+/* Sends close_notify: without it, servers treat the end as a truncation, and may report it. */
 static void
 say_goodbye(struct connection *c)
 {

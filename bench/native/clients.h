@@ -1,4 +1,4 @@
-/* What every load generator does: it tells the time, complains, and sums up what it measured. */
+/* Code shared by the load generators: the clock, error messages, and the summary of a run. */
 #ifndef BENCH_CLIENTS_H
 #define BENCH_CLIENTS_H
 
@@ -64,7 +64,7 @@ wait_for_begin(int count)
         c = getchar();
 }
 
-/* See the head of load.c for what each means. */
+/* The head of load.c explains the figures. */
 static void
 sum_up(long requests, double seconds, long all)
 {

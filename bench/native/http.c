@@ -2,7 +2,7 @@
  *
  * Every connection stays open. It asks for a path that no other request has, waits for the answer,
  * checks that its status is 200 and that its body is "hello " and that path, and begins again. It
- * speaks to its caller as load.c does, and says the same of what it measured.
+ * communicates with its caller as load.c does, and prints the same figures.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -51,7 +51,7 @@ begin(struct connection *c)
         wrong("the connection was closed");
 }
 
-/* Whether all of the answer is there; what it is not allowed to be ends the program. */
+/* Returns whether the answer is complete; a wrong answer ends the program. */
 static int
 is_whole(struct connection *c)
 {

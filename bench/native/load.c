@@ -1,32 +1,32 @@
 /* A load generator: load [-s] [-u] [-l LENGTH] [-r RATE] PORT CONNECTIONS SIZE SECONDS [REQUESTS]
  *
  * Every connection sends a message of SIZE bytes, waits for all of it to come back, checks every
- * byte, and begins again, each time with other bytes. A PORT that begins with a slash is the path of a Unix
- * socket.
+ * byte, and begins again, each time with other bytes. A PORT that begins with a slash is the path
+ * of a Unix socket.
  *
- *   -l LENGTH   a message is made of lines of so many bytes
- *   -s          a connection is short: made for each message, and over when the server, told that
- *               there is no more to come, has closed its end
+ *   -l LENGTH   a message consists of lines of LENGTH bytes
+ *   -s          connections are short: one is opened for each message, shut down for writing after
+ *               it, and over once the server has closed its end
  *   -u          a message is a datagram
- *   -r RATE     so many messages a second begin, each at a time of its own, whether the server keeps
- *               up or not: the connections take turns, and one that still waits for an answer sends
- *               the next message after it. What a request takes is counted from the time at which
- *               it should have begun, so that a server that stalls is charged with every request
- *               that came meanwhile, and not with one only (coordinated omission)
+ *   -r RATE     RATE messages per second begin at regular times, whether or not the server keeps
+ *               up. The connections take turns; a connection that still waits for an answer sends
+ *               its next message after that answer. The latency of a request is counted from the
+ *               time at which it should have begun, so that a server that stalls is charged with
+ *               every request due meanwhile, and not with one only (coordinated omission)
  *
  * Compiled with -DTLS, every connection is encrypted.
  *
- * Once each connection has had one answer it prints {"ready": CONNECTIONS}, and waits for a line of
- * input. Then it measures for SECONDS, or until REQUESTS were answered, lets what is under way come
- * to its end, and prints
+ * Once each connection has received one answer, it prints {"ready": CONNECTIONS} and waits for a line
+ * of input. Then it measures for SECONDS, or until REQUESTS were answered, waits for the answers to
+ * the requests in flight, and prints
  *
- *   requests   answered in that time
- *   seconds    that time; longer if it was too short for the first answers
- *   all        answered since the line of input, those that came to their end later included
+ *   requests   number of requests answered in that time
+ *   seconds    length of that time; longer if it was too short for the first answers
+ *   all        number of requests answered since the line of input, including those answered late
  *   p50, p75, p90, p99, p99.9, p99.99, max
- *              seconds for a request there and back
+ *              quantiles of the round-trip time of a request, in seconds
  *
- * Exits with 1 when an answer was wrong or did not come, with 2 when it could not begin.
+ * Exits with 1 if an answer was wrong or missing, with 2 if the measurement could not begin.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -50,8 +50,8 @@
 #include "clients.h"
 #include "bytes.h"
 
-/* A message is a part of the pattern, and begins at another place than the one before: in so many
- * places, but fewer where they lie so far apart that the pattern would be long. */
+/* A message is a part of the pattern, and starts at another offset than the message before. There are
+ * OFFSETS of them, or fewer if long lines would make the pattern longer than LONG_PATTERN. */
 #define OFFSETS 4096
 #define LONG_PATTERN (4 << 20)
 #define SOURCES 250
@@ -62,7 +62,7 @@ static const char *port;
 static size_t size, line, step = 1, offsets = OFFSETS;
 static long answered;
 static int count, epoll, short_lived, datagrams;
-/* With a rate: how many requests should have begun by now, and since when they are counted. */
+/* With a rate: number of requests that should have begun by now, and the time of the first. */
 static double rate, begun;
 static long released;
 
@@ -89,7 +89,7 @@ open_one(struct connection *c)
     if (c->fd < 0)
         fail("socket");
     if (short_lived) {
-        /* Each leaves its port in TIME_WAIT: one address alone would run out of them. */
+        /* Each connection leaves its port in TIME_WAIT, so that one address would run out of ports. */
         source.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 256 + opened++ % SOURCES);
         setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
         if (bind(c->fd, (struct sockaddr *)&source, sizeof source) < 0)
@@ -105,7 +105,7 @@ open_one(struct connection *c)
         fail("epoll_ctl");
 }
 
-/* Sends what the socket takes; EPOLLOUT is watched only while there is a rest. */
+/* Sends as much as the socket accepts; EPOLLOUT is watched only while some bytes remain. */
 static void
 send_more(struct connection *c)
 {
@@ -137,7 +137,8 @@ time_of(long request)
     return begun + (double)request / rate;
 }
 
-/* An old answer, or that of another connection, does not pass: each message begins elsewhere. */
+/* Each message starts at another offset, so that a stale answer, or the answer to another connection,
+ * does not match. */
 static void
 begin(struct connection *c)
 {
@@ -207,8 +208,8 @@ receive(struct connection *c, int go_on)
         fail("shutdown");
 }
 
-/* Begins the requests whose time has come; returns for how many milliseconds there is none. It does
- * not sleep through the last one: a sleep ends too late, which would count as the server's.
+/* Begins the requests that are due; returns the milliseconds that epoll may wait for. The last
+ * millisecond is spent polling: a wait ends late, and the delay would be charged to the server.
  */
 static int
 release(double until)
@@ -223,7 +224,7 @@ release(double until)
     return left > 0.002 ? (int)(left * 1e3) - 1 : 0;
 }
 
-/* Serves events until so many were answered, or the time has come. */
+/* Serves events until ENOUGH requests were answered, or until the time UNTIL. */
 static void
 serve(long enough, double until, int go_on)
 {
@@ -246,7 +247,7 @@ serve(long enough, double until, int go_on)
     }
 }
 
-/* Any bytes; but in lines, each ends with the only newline that it holds. */
+/* Fills the pattern with random bytes; each line contains one newline, at its end. */
 static void
 fill_pattern(void)
 {
@@ -292,7 +293,7 @@ take_options(int argc, char **argv)
             return 0;
     }
 #ifdef TLS
-    if (short_lived || datagrams) /* a TLS connection does not end with its socket's end */
+    if (short_lived || datagrams) /* shutdown() of the socket does not end a TLS connection */
         return 0;
 #endif
     return (argc - optind == 4 || argc - optind == 5) && !(short_lived && datagrams);
@@ -348,12 +349,12 @@ main(int argc, char **argv)
     counted = answered;
     for (int i = 0; i < count; i++)
         waiting += !connections[i].idle;
-    if (rate > 0) /* those that should have begun, but wait for an answer before them, too */
+    if (rate > 0) /* also requests that are due and still wait for an earlier answer */
         waiting = (int)(released - counted);
     serve(counted + waiting, now() + PATIENCE, 0);
     if (answered < counted + waiting)
         wrong("not all within 10 seconds");
-    if (counted == 0) { /* the time was too short for one: take what it took */
+    if (counted == 0) { /* the time was too short for one request: use the time that it took */
         counted = answered;
         elapsed = now() - begun;
     }

@@ -1,7 +1,8 @@
-/* The limit: a bare epoll echo server. server SIZE [datagrams | PATH]; prints its port, or the path
- * of its Unix socket, as JSON, serves until its input ends, and prints what it has used for each line of input: CPU seconds, and page
- * faults. Messages of up to 64 KiB are echoed as they come; larger ones when they are whole, as the
- * other contenders do.
+/* A bare epoll echo server, the limit for the contenders: server SIZE [datagrams | PATH]
+ *
+ * Prints its port, or the path of its Unix socket, as JSON, and serves until its input ends. For each
+ * line of input it prints its usage: CPU seconds, and page faults. Messages of up to 64 KiB are echoed
+ * as they arrive, larger ones once they are complete, as the other contenders do.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -35,7 +36,7 @@ drop(struct connection *c)
     free(c);
 }
 
-/* Each returns -1 when the connection is over, 1 while there is more to send, else 0. */
+/* The next two functions return -1 once the connection is over, 1 if bytes remain to send, else 0. */
 static int
 flush_out(struct connection *c)
 {
@@ -75,7 +76,7 @@ say_usage(void)
     fflush(stdout);
 }
 
-/* Answers what is there, up to so many that the other descriptors get their turn. */
+/* Answers the waiting datagrams, at most 64, so that other descriptors get their turn. */
 static void
 echo_datagrams(int fd)
 {
