@@ -1,4 +1,4 @@
-"""What every test gets: a header that names the build, and a guard against leaks."""
+"""Fixtures and hooks for every test: a header that names the build, and a check for leaks."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ ECOSYSTEM = Path(__file__).parent / "ecosystem"
 
 
 def pytest_report_header() -> str:
-    """Head the report with the build that is being tested."""
+    """Return the report header, which names the build under test."""
     return build.header()
 
 
 def pytest_sessionstart() -> None:
-    """Refuse to test another build than the one that was meant; have signals as in a terminal."""
+    """Refuse to test another build than the intended one; reset ignored signals."""
     if wrong := build.wrong_build():
         raise pytest.UsageError(wrong)
-    # A shell starts what is to run in the background with the first two ignored, nohup with the
-    # last, and children inherit that.
+    # A shell starts background jobs with SIGINT and SIGQUIT ignored, and nohup ignores SIGHUP;
+    # child processes inherit ignored signals.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
@@ -45,7 +45,7 @@ def pytest_sessionstart() -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave the tests of the ecosystem out where they are not asked for by their place."""
+    """Skip the tests of the ecosystem unless their folder was named on the command line."""
     if collection_path != ECOSYSTEM:
         return None
     asked = (config.invocation_params.dir / each.partition("::")[0] for each in config.args)

@@ -1,4 +1,4 @@
-"""Everything public is called with odd arguments, and what comes of each call is told as text."""
+"""Calls of every public function with odd arguments, and a text that describes each outcome."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from runtime.system.subprocess_transport import SubprocessTransport
 from tests.arguments.odd import odd
 
 TURNS: Final = 6
-"""How many turns of the loop a call is given that may wait for ever."""
+"""Turns of the loop after which a call that may wait for ever is given up."""
 
 SECONDS: Final = 20.0
-"""How long any other call may take."""
+"""Seconds that any other call may take."""
 
-ARGUMENTS_OF_NOBODY: Final = {
-    # What ends the whole run, or is never called by programs.
+NOT_CALLED: Final = {
+    # These functions end the whole run, or are never called by programs.
     "run",
     "Runner.run",
 }
@@ -56,28 +56,28 @@ MADE_ELSEWHERE: Final = {
     "StreamWriter",
     "TimerHandle",
 }
-"""Classes that are not called by programs, but made by functions."""
+"""Classes that programs do not call, because functions create the instances."""
 
 
-# One for all: to remove a folder takes longer than most calls.
+# All calls share one folder, because removing a folder takes longer than most calls.
 _TEMPORARY: Final = tempfile.TemporaryDirectory()
 _FOLDER: Final = Path(_TEMPORARY.name)
 _numbers: Final = itertools.count()
 
 
 class Scene:
-    """What one call needs: it is made anew for each."""
+    """Objects that one call needs; each call has a new scene."""
 
     def __init__(self, loop: runtime.Loop, stack: contextlib.ExitStack) -> None:
         self.loop = loop
         self.stack = stack
 
     def path(self) -> Path:
-        """Return the path of what does not exist yet."""
+        """Return a path that does not exist yet."""
         return _FOLDER / f"file{next(_numbers)}"
 
     def keep(self, thing: Any) -> Any:
-        """Close a thing at the end."""
+        """Close an object at the end of the scene; return the object."""
         self.stack.callback(thing.close)
         return thing
 
@@ -90,18 +90,18 @@ class Scene:
         return left, right
 
     def sock(self) -> socket.socket:
-        """Return a connected socket with something to be read."""
+        """Return a connected socket with data to read."""
         return self.pair()[0]
 
     def listener(self) -> socket.socket:
-        """Return a socket that listens, to which one client has connected."""
+        """Return a listening socket to which one client has connected."""
         sock: socket.socket = self.keep(socket.create_server(("127.0.0.1", 0)))
         sock.setblocking(False)
         self.keep(socket.create_connection(sock.getsockname()))
         return sock
 
     def unix_path(self) -> str:
-        """Return the path of a socket that listens."""
+        """Return the path of a listening socket."""
         path = str(self.path())
         sock = self.keep(socket.socket(socket.AF_UNIX))
         sock.bind(path)
@@ -109,7 +109,7 @@ class Scene:
         return path
 
     def datagram(self) -> socket.socket:
-        """Return a datagram socket that has one to receive."""
+        """Return a datagram socket with a datagram to receive."""
         sock: socket.socket = self.keep(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         sock.setblocking(False)
         sock.bind(("127.0.0.1", 0))
@@ -133,7 +133,7 @@ class Scene:
         return future
 
     async def connected(self) -> tuple[runtime.StreamReader, runtime.StreamWriter]:
-        """Return the streams of a connection with something to be read."""
+        """Return the streams of a connection with data to read."""
         left, right = self.pair()
         right.shutdown(socket.SHUT_WR)
         reader, writer = await runtime.open_connection(sock=left)
@@ -294,7 +294,7 @@ SUBJECTS: Final[dict[type, Callable[[Scene], Any]]] = {
     WritePipeTransport: _write_pipe,
 }
 
-# -- What each parameter is given ----------------------------------------------------------------
+# -- The arguments of each parameter ---------------------------------------------------------------
 
 PLAIN: Final[dict[str, Callable[[Scene], Any]]] = {
     "addr": lambda scene: ("127.0.0.1", 9),
@@ -388,7 +388,7 @@ PLAIN: Final[dict[str, Callable[[Scene], Any]]] = {
     "type": lambda scene: int(socket.SOCK_STREAM),
     "value": lambda scene: 1,
     "when": lambda scene: 5,
-    # Of certain functions.
+    # Parameters of certain functions.
     "Loop.sock_accept.sock": lambda scene: scene.listener(),
     "Loop.sock_recvfrom.sock": lambda scene: scene.datagram(),
     "Loop.sock_recvfrom_into.sock": lambda scene: scene.datagram(),
@@ -422,7 +422,7 @@ PLAIN: Final[dict[str, Callable[[Scene], Any]]] = {
 }
 
 NEEDED: Final = {
-    # What a call cannot do without, although it has a default.
+    # Arguments that a call cannot do without, although they have defaults.
     "open_connection": ("host", "port"),
     "open_datagram": ("local_addr",),
     "open_unix_connection": ("path",),
@@ -436,23 +436,23 @@ NEEDED: Final = {
 }
 
 WAITS_FOR_EVER: Final = {"delay", "timeout", "when", "threshold"}
-"""Parameters that say how long something waits: the call is given some turns only."""
+"""Parameters that specify a waiting time: the call only gets a few turns."""
 
 NEVER_ANSWERED: Final = {"Loop.start_tls", "StreamWriter.start_tls", "wait_exceptional"}
-"""Calls that wait for what never comes."""
+"""Calls that wait for an event that never occurs."""
 
 
 _PACKAGE: Final = str(Path(runtime.__file__).parent)
 
 Case = tuple[str, Any, type | None, str]
-"""What is called, by which name; the class whose method it is; the parameter that is varied."""
+"""The name and the object to call; the class, if it is a method; the parameter that is varied."""
 
 
 def _own_methods(cls: type) -> Iterator[tuple[str, Any]]:
     own = [each for each in cls.__mro__ if each.__module__.partition(".")[0] == "runtime"]
     for name in sorted({name for each in own for name in vars(each) if not name.startswith("_")}):
-        # The first that is one: where transports have a slot for the method of a part of theirs,
-        # the method of asyncio's has the signature.
+        # Use the first attribute that has a signature: where a transport has a slot for a method of
+        # its implementation, only asyncio's method has a signature.
         found = [getattr(each, name) for each in cls.__mro__ if hasattr(each, name)]
         methods = [each for each in found if callable(each)]
         if methods:
@@ -473,16 +473,16 @@ def _functions() -> Iterator[tuple[str, Any, type | None]]:
 
 
 def cases() -> Iterator[Case]:
-    """Give every parameter of everything public."""
+    """Yield every parameter of everything public."""
     for name, function, cls in _functions():
-        if name in ARGUMENTS_OF_NOBODY:
+        if name in NOT_CALLED:
             continue
         for parameter in _parameters(function):
             yield name, function, cls, parameter.name
 
 
 def without_plain_argument() -> list[str]:
-    """Return the parameters of which nothing is known here: to be empty."""
+    """Return the parameters without a known plain argument; the list must be empty."""
     missing: list[str] = []
 
     async def try_all(scene: Scene) -> str:
@@ -536,7 +536,7 @@ def _arguments(
 
 
 def _told(value: Any) -> str:
-    """Return what is told of a result: of ours, what its ``repr`` says."""
+    """Return the text for a result: the ``repr`` if it is an object of runtime."""
     text = repr(value)
     if isinstance(value, runtime.TimerHandle):
         text += f" when={value.when()!r}"
@@ -546,7 +546,7 @@ def _told(value: Any) -> str:
 
 
 def _cleaned(text: str) -> str:
-    """Return a text without what differs from run to run."""
+    """Return a text without the parts that differ from run to run."""
     text = re.sub(f"{_FOLDER}/file\\d+", "PATH", text)
     text = text.replace(_PACKAGE, "PACKAGE")
     text = re.sub(r"0x[0-9a-f]+", "ADDRESS", text)
@@ -557,14 +557,14 @@ def _cleaned(text: str) -> str:
 
 
 def _afterwards(subject: Any) -> str:
-    """Return what the call may have changed of its object."""
+    """Return the state of the called object that the call may have changed."""
     questions = ("get_debug", "get_write_buffer_limits", "get_name", "get_exception_handler")
     asked = [(name, getattr(subject, name, None)) for name in questions]
     return "; ".join(f"{name}: {ask()!r}" for name, ask in asked if ask is not None)
 
 
 async def _outcome(scene: Scene, case: Case, index: int | None) -> str:
-    """Make one call, and return what came of it. None for the index: with plain arguments."""
+    """Make one call, and return its outcome. An index of None stands for plain arguments."""
     name, function, cls, varied = case
     subject = None
     if cls is not None:
@@ -625,7 +625,7 @@ async def _awaited(awaitable: Any, briefly: bool) -> Any:
 
 
 def outcomes(case: Case) -> dict[str, str]:
-    """Return what came of each call, by the name of the argument."""
+    """Return the outcome of each call, by the name of the argument."""
     found: dict[str, str] = {}
     for index, name in enumerate(["plain", *_names_of_odd(case)], start=-1):
         work = functools.partial(_outcome, case=case, index=index if index >= 0 else None)
@@ -660,7 +660,7 @@ def in_a_loop(work: Callable[[Scene], Any]) -> str:
 
 
 def all_outcomes() -> dict[str, str]:
-    """Return what came of all calls."""
+    """Return the outcomes of all calls."""
     warnings.simplefilter("ignore")
     sys.set_coroutine_origin_tracking_depth(0)
     found: dict[str, str] = {}

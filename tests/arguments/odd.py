@@ -1,4 +1,4 @@
-"""The same value as another type would have it: odd, but lawful arguments."""
+"""Odd but lawful arguments: the same value as an object of another type."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ from typing import Any
 
 
 class SubInt(int):
-    """An integer of another class."""
+    """An integer of a subclass."""
 
 
 class SubFloat(float):
-    """A float of another class."""
+    """A float of a subclass."""
 
 
 class SubStr(str):
-    """A string of another class."""
+    """A string of a subclass."""
 
     __slots__ = ()
 
 
 class SubBytes(bytes):
-    """Bytes of another class."""
+    """Bytes of a subclass."""
 
 
 class SubDict(dict[Any, Any]):
-    """A dictionary of another class."""
+    """A dictionary of a subclass."""
 
 
 class SubList(list[Any]):
-    """A list of another class."""
+    """A list of a subclass."""
 
 
 class SubTuple(tuple[Any, ...]):
-    """A tuple of another class."""
+    """A tuple of a subclass."""
 
     __slots__ = ()
 
 
 class Index:
-    """No number, but one for those who ask for an index."""
+    """An object that is not a number but supports ``__index__``."""
 
     def __init__(self, value: int) -> None:
         self.value = value
@@ -60,7 +60,7 @@ class Index:
 
 
 class Int64(Index):
-    """A number that computes, and is no ``int``: as those of numpy are."""
+    """A number that supports arithmetic and is no ``int``, like the numbers of numpy."""
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -90,7 +90,7 @@ class Int64(Index):
 
 
 class WithFileno:
-    """What has a descriptor, and nothing else."""
+    """An object that has a ``fileno`` method and nothing else."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -101,7 +101,7 @@ class WithFileno:
 
 
 class OwnPath:
-    """A path, as ``os.fspath`` knows them."""
+    """A path by the protocol of ``os.fspath``."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -111,7 +111,7 @@ class OwnPath:
 
 
 class Callback:
-    """A callable that is no function, and refuses to be compared."""
+    """A callable that is not a function, and that refuses to be compared."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
@@ -120,7 +120,7 @@ class Callback:
         return self.function(*args, **options)
 
     def call(self, *args: Any, **options: Any) -> Any:
-        """Be called by the name of a method."""
+        """Act as the callable, called as a method."""
         return self.function(*args, **options)
 
 
@@ -202,7 +202,7 @@ def _sockets(value: socket.socket) -> Odd:
 
 
 def odd(value: Any) -> Odd:
-    """Give the name and the value of everything that may stand for ``value``."""
+    """Yield the name and the value of every substitute for ``value``."""
     yield "None", None
     if isinstance(value, bool):
         yield from (("one", 1), ("zero", 0), ("text", "yes"), ("list", []), ("float", 1.0))

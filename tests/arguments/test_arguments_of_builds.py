@@ -1,7 +1,8 @@
-"""The compiled build takes the arguments that the interpreted one takes, and answers the same.
+"""Odd arguments in both builds: the compiled build accepts and answers as the interpreted one.
 
-Compiled functions check their arguments by the annotations: an ``int`` is then no ``float`` with a
-whole value. So everything public is called with odd but lawful arguments, in both builds.
+Compiled functions check their arguments against the annotations, so that a float with a whole value
+would not be accepted as an ``int``. Therefore everything public is called with odd but lawful
+arguments in both builds.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ open(sys.argv[1], "w").write(json.dumps(found))
 
 
 def outcomes(environment: dict[str, str], path: Path) -> dict[str, str]:
-    """Return what came of all calls in a process with such an environment."""
+    """Return the outcomes of all calls in a process with the given environment."""
     result = run_program("-c", CODE, path, environment={**os.environ, **environment})
     assert result.returncode == 0, result.stderr
     found: dict[str, str] = json.loads(path.read_text())
@@ -50,7 +51,7 @@ def test_the_builds_answer_the_same(tmp_path: Path) -> None:
 
 
 def test_every_parameter_has_a_plain_argument() -> None:
-    """What is new in the surface is called too."""
+    """This ensures that new public functions are called too."""
     names = {name for name, _, _, _ in calls.cases()}
     assert names >= {"open_connection", "Loop.call_later", "StreamReader.read", "Transport.write"}
     assert calls.without_plain_argument() == []

@@ -1,4 +1,4 @@
-"""A report as a run would write it, made up."""
+"""Made-up report in the format that a run writes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def report(
     baseline: str = "uvloop",
     left_out: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return what a run writes that measured these costs, by case and contender."""
+    """Return the report of a run with the given costs, by case and contender."""
     results = [
         Result(
             case,

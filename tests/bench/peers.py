@@ -1,4 +1,4 @@
-"""Servers for the load generator: blocking ones, in threads, that answer as a test wants it."""
+"""Blocking servers in threads, whose answers to the load generator are chosen by the test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench import native
 
 SIZE = 1000
 Answer = Callable[[int, bytes], bytes]
-"""Given the number of a message on its connection, and the message; returns what to send back."""
+"""Takes the number of a message on its connection and the message; returns the answer."""
 
 Serve = Callable[[socket.socket, Answer], None]
 """Serves a connection."""
@@ -26,9 +26,9 @@ def receive_exactly(conn: socket.socket, size: int) -> bytes:
 
 
 def serve(conn: socket.socket, answer: Answer) -> None:
-    """Answer message after message, until there is none, or no answer."""
+    """Answer message after message, until there is no message or no answer."""
     number = 0
-    # The load generator may break the connection off: that is what it does when it complains.
+    # The load generator closes the connection when it finds a wrong answer.
     with conn, contextlib.suppress(OSError):
         while len(message := receive_exactly(conn, SIZE)) == SIZE:
             if not (reply := answer(number, message)):
@@ -39,7 +39,7 @@ def serve(conn: socket.socket, answer: Answer) -> None:
 
 @contextlib.contextmanager
 def server(answer: Answer, serve: Serve = serve) -> Iterator[int]:
-    """Serve each connection in a thread; give the port."""
+    """Serve each connection in a thread; yield the port."""
     threads: list[threading.Thread] = []
 
     def accept() -> None:

@@ -48,7 +48,7 @@ def test_the_grid_has_every_kind_of_echo_that_the_catalogue_has_and_more() -> No
     assert names("grid") == [name for name in EVERY if name in GRID]
     assert names("buffered_64k_x1000") == ["buffered_64k_x1000"]
     assert names("protocol_1m") == ["protocol_1m_x1", "protocol_1m_x10"]
-    # What the catalogue has is meant first, and it is the same case.
+    # A name in the catalogue has precedence over the grid, and both hold the same case.
     assert names("sock") == ["sock_1k_x10"]
     assert GRID["sock_1k_x10"] is CASES["sock_1k_x10"]
     kinds = {name.partition("_")[0] for name in GRID}
@@ -93,7 +93,7 @@ def test_every_case_of_1_mib_is_there_in_both_states_of_the_allocator() -> None:
 
 
 class Counting:
-    """asyncio's API, which counts what a case does with it."""
+    """asyncio's API, counting the calls that a case makes."""
 
     def __init__(self) -> None:
         self.calls: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""The cases that are written for runtimes without an asyncio loop."""
+"""Cases that are written for runtimes without an asyncio loop."""
 
 from __future__ import annotations
 

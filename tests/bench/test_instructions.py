@@ -25,7 +25,7 @@ def test_counts_that_do_not_fit_the_workloads_are_refused() -> None:
 def test_what_callgrind_wrote_is_read_in_the_order_of_the_marks(tmp_path: Path) -> None:
     for number, count in ((10, 3), (2, 2), (1, 1)):
         (tmp_path / f"out.{number}").write_text(f"version: 1\ntotals: {count}\n")
-    # What it writes at the end of the program has no number, and belongs to no workload.
+    # The file written at the end of the program has no number, and belongs to no workload.
     (tmp_path / "out").write_text("totals: 4\n")
     assert totals(tmp_path) == [1, 2, 3]
 

@@ -1,4 +1,4 @@
-"""The load generator's other kinds of load: lines, short connections, datagrams, TLS."""
+"""Further kinds of load of the load generator: lines, short connections, datagrams, TLS."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_messages_are_made_of_lines() -> None:
 def test_requests_begin_at_their_rate() -> None:
     with server(echo) as port:
         done = load(port, "-r", "1000", connections=3, seconds=0.05, requests=10**9)
-    # Those that should begin while the time lasts, whether they could or not.
+    # The number of requests due within the time, whether or not they could be sent.
     assert requests(done) <= 51
     counted = json.loads(done.stdout.splitlines()[-1])
     assert 0 < counted["p50"] <= counted["p99"] <= counted["p99.9"] <= counted["max"]
@@ -74,9 +74,9 @@ def test_a_stall_is_charged_to_every_request_that_came_meanwhile() -> None:
         done = load(port, "-r", "1000", seconds=0.3, requests=10**9)
     assert done.returncode == 0, done.stderr
     counted = json.loads(done.stdout.splitlines()[-1])
-    # One request alone waited for all of the stall; of those that should have begun during it, half
-    # are charged with more than half of it. Were they counted from when they were sent, only one
-    # of 300 would show it.
+    # Only one request waited for the whole stall. Of the requests that became due during it, half
+    # are charged with more than half of its length. Counted from the time of sending, only one of
+    # 300 requests would show the stall.
     assert counted["max"] >= 0.2
     assert counted["p75"] >= 0.02
 
@@ -93,13 +93,13 @@ def test_every_message_has_a_connection_of_its_own() -> None:
 
     with server(count) as port:
         done = load(port, "-s", connections=3)
-    # Three more came before the measurement.
+    # Three more messages were exchanged before the measurement.
     assert len(numbers) == requests(done) + 3
     assert set(numbers) == {0}
 
 
 def once(conn: socket.socket, answer: Answer, last_words: bytes, *, reset: bool = False) -> None:
-    """Answer one message, wait for the end, say something more, and leave."""
+    """Answer one message, wait for the end, send ``last_words``, and close the connection."""
     with conn, contextlib.suppress(OSError):
         conn.sendall(answer(0, receive_exactly(conn, SIZE)))
         assert conn.recv(1) == b""
@@ -127,7 +127,7 @@ def test_a_connection_that_is_broken_off_is_noticed() -> None:
 
 @contextlib.contextmanager
 def datagram_server(answer: Callable[[bytes], bytes]) -> Iterator[int]:
-    """Answer datagrams until an empty one comes."""
+    """Answer datagrams until an empty one arrives."""
 
     def run() -> None:
         while (received := sock.recvfrom(65536))[0]:

@@ -1,4 +1,4 @@
-"""The load generator notices every kind of wrong answer; the server in C gives right ones."""
+"""Programs in C: the load generator notices every kind of wrong answer, and the server echoes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is made of a report: the tables of the documentation, the page with plots, the pictures."""
+"""Outputs of a report: the tables of the documentation, the page with plots, the pictures."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_the_page_with_plots_is_whole_and_fetches_nothing(record: Record) -> Non
     assert "&lt;such&gt;" in text
     assert not re.search(r"<(script|link|img)|@import|url\(", text)
     drawn = re.findall(r"<svg.*?</svg>", text)
-    # Bars for each case, one plot of latencies for each, and the growth of the tasks.
+    # Each case has a plot of bars and a plot of latencies, and there is one plot of growth.
     assert len(drawn) == 2 * len(record.cases) + 1
     for drawing in drawn:
         ET.fromstring(drawing)
@@ -183,7 +183,7 @@ def test_a_curve_may_be_flat_or_a_point() -> None:
 
 def test_pictures_are_files_of_their_own(made: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text(json.dumps(made))
-    # In a process of its own: matplotlib brings threads along.
+    # A process of its own, because matplotlib starts threads.
     folder = tmp_path / "pictures"
     run = run_program("-m", "bench", "show", tmp_path / "report.json", "--pictures", folder)
     assert run.returncode == 0, run.stderr

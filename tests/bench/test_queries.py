@@ -1,4 +1,4 @@
-"""The case of queries: a PostgreSQL of its own, and asyncpg; where both are installed."""
+"""The case of database queries, on a temporary PostgreSQL with asyncpg, if both are installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The servers under load, in a process of their own, as the suite starts them."""
+"""Servers under load, each in a process of its own, started as the suite starts them."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Child:
 def serving(
     api: str, server: str, size: int, state: str = AS_STARTED, path: tuple[Path, ...] = ()
 ) -> Iterator[Child]:
-    """Start a server; close its input, and see that it ends well, and without a word."""
+    """Start a server; at the end close its input, and check that it exits cleanly and silently."""
     child = Child(api, "serve", server, str(size), state, path=path)
     try:
         assert "version" in child.hear()
@@ -183,7 +183,7 @@ def test_large_messages_are_echoed_in_either_state(server: str) -> None:
             serving("asyncio", server, size, state) as child,
             client(server, child.hear()["port"]) as sock,
         ):
-            # A server of large messages answers when it has all of one.
+            # A server of large messages answers once a message is complete.
             sock.sendall(bytes(size))
             assert receive_exactly(sock, size) == bytes(size)
 
@@ -221,7 +221,7 @@ print(fresh, mapped())
     assert run.stdout.split() == ["1", "0"]
 
 
-# -- What a contender lacks ------------------------------------------------------------------------
+# -- Features that a contender lacks ---------------------------------------------------------------
 
 LACKING = """
 import asyncio

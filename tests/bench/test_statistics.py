@@ -26,7 +26,7 @@ def test_one_outlier_leaves_the_median_alone() -> None:
 
 
 def test_a_ratio_is_taken_round_by_round() -> None:
-    # The second round was slow for both: that does not show.
+    # The second round was slow for both contenders, which does not change the ratio.
     assert ratios([1.0, 10.0], [2.0, 20.0]) == [2.0, 2.0]
     assert ratios([4.0], [1.0]) == [0.25]
 

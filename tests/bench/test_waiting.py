@@ -1,4 +1,4 @@
-"""How long a run takes: with time that has to pass, and with very many connections."""
+"""Length of a run, with time that must pass, and with very many connections."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ pytestmark = pytest.mark.once
 
 
 async def wait(api: apis.Api, count: int) -> float:
-    """Say that a part of a second was waited, of the one that the run takes."""
+    """Report that a fraction of the run's second was spent waiting."""
     return 0.25
 
 
 async def wait_for_nothing(api: apis.Api, count: int) -> float:
-    """As a case of timers on a machine so slow that all are due when the last is set."""
+    """Act as a timer case on a machine so slow that all timers are due when the last one is set."""
     return 0.0
 
 
 async def do_not_wait(api: apis.Api, count: int) -> None:
-    """As most cases: nothing to tell."""
+    """Act as most cases do: return no waiting time."""
 
 
 def said_of(
@@ -41,7 +41,7 @@ def said_of(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> dict[str, float]:
-    """Return what a child says of two operations, on a clock that shows a second more each time."""
+    """Return the report of a child on two operations; the clock advances by a second per call."""
     ticks = itertools.count()
     clock = types.SimpleNamespace(perf_counter=lambda: float(next(ticks)))
     monkeypatch.setattr(child, "time", clock)
@@ -63,7 +63,7 @@ def test_what_was_waited_is_said_apart(
 
 
 class Asked:
-    """In place of a process: says what an operation takes, and keeps the counts."""
+    """Substitute for a process: reports a fixed cost of an operation, and records the counts."""
 
     def __init__(self, **also: float) -> None:
         self.said = {"seconds": 1e-3, **also}
@@ -102,7 +102,7 @@ def test_where_nothing_is_waited_for_the_cpu_time_is_told() -> None:
 
 
 class Served:
-    """In place of a server under load: keeps for how long it was."""
+    """Substitute for a server under load: records the length of each load."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []

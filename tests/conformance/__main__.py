@@ -1,7 +1,7 @@
-"""``python -m tests.conformance``: asyncio's own tests, on the loop of the Python that runs this.
+"""Command line of the conformance tests: ``python -m tests.conformance``, for the running Python.
 
-The exit status is 1 if a test failed that is not listed in ``expected.txt``, if one that is listed
-passed, or, with ``--reference``, if in any module fewer tests passed than on uvloop.
+The exit status is 1 if a test failed that is not listed in ``expected.txt``, if a listed test
+passed, or, with ``--reference``, if fewer tests passed in any module than on uvloop.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def arguments() -> argparse.Namespace:
 
 
 def build() -> str:
-    """Say what is tested."""
-    import runtime  # not needed where another loop is tested
+    """Return a description of the build under test."""
+    import runtime  # not needed if another loop is tested
 
     return f"runtime {runtime.__version__}, {'compiled' if runtime.compiled else 'interpreted'}"
 
 
 def show(verdict: Verdict, brief: bool) -> None:
-    """Print how a module ended, and what is wrong."""
+    """Print the result of a module, and its unexpected outcomes."""
     print(f"{verdict.module}: {verdict.passed} passed, {verdict.failed} failed", flush=True)
     for outcome in verdict.failures:
         details = outcome.details.strip()
@@ -84,7 +84,7 @@ def main() -> int:
     for complaint in complaints:
         print(f"FEWER {complaint}")
     wrong = any(verdict.failures or verdict.stale for verdict in verdicts)
-    # Another loop than ours is run to be looked at: nothing is expected of it.
+    # Another loop than runtime's is run for information only: there are no expectations for it.
     return int(options.loop == "runtime" and (wrong or bool(complaints)))
 
 

@@ -1,7 +1,7 @@
-"""The process that runs one module of asyncio's tests, and reports each as it begins and ends.
+"""Process that runs one module of asyncio's tests, and reports each test as it begins and ends.
 
-``python -m tests.conformance.child LOOP MODULE RESULTS [NOT]``: the report goes to the file
-RESULTS, a line of JSON for each event; the tests named in the file NOT are left out.
+``python -m tests.conformance.child LOOP MODULE RESULTS [NOT]`` writes the report to the file
+RESULTS, a line of JSON for each event. The tests named in the file NOT are left out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.conformance.subjects import TESTS, Involvement, put_under_test
 ErrorInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
 WHOLE_MODULE = "(the module)"
-"""Stands for a test when the module as a whole was skipped, or failed before its first one."""
+"""Stands for a test if the whole module was skipped, or failed before its first test."""
 
 
 def short_name(test: object) -> str:
@@ -33,7 +33,7 @@ def short_name(test: object) -> str:
 
 
 class Reporter(unittest.TestResult):
-    """A result that writes every outcome to a file at once."""
+    """Test result that writes every outcome to a file at once."""
 
     def __init__(self, results: TextIO, involvement: Involvement) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Reporter(unittest.TestResult):
         if self._outcome == "passed" and self._involvement.loops == self._loops_before:
             self._outcome = "aside"
         if self._outcome == "failed":
-            # What it left is not to warn in the middle of another test.
+            # Objects left by a test must not cause warnings in a later test.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 gc.collect()
@@ -70,7 +70,7 @@ class Reporter(unittest.TestResult):
         if isinstance(test, unittest.TestCase):
             self._outcome = outcome
             self._details.append(details)
-        else:  # what is shared by a class or a module went wrong
+        else:  # a fixture of a class or a module failed
             self.write(ended=short_name(test), outcome=outcome, details=details)
 
     def addError(self, test: unittest.TestCase, err: ErrorInfo) -> None:
@@ -93,7 +93,7 @@ class Reporter(unittest.TestResult):
 
 
 def each_test(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
-    """Give the tests of a suite one by one."""
+    """Yield the tests of a suite one by one."""
     for test in suite:
         if isinstance(test, unittest.TestSuite):
             yield from each_test(test)
@@ -115,7 +115,8 @@ def main(loop: str, module: str, results: str, left_out: str = "") -> None:
             reporter.write(ended=f"{module}.{WHOLE_MODULE}", outcome="skipped", details=str(skip))
         else:
             chosen = [test for test in each_test(suite) if short_name(test) not in excluded]
-            # Which classes share fixtures, the runner tells by their order, which is kept.
+            # The runner recognizes classes that share fixtures by the order of tests, which is
+            # kept.
             unittest.TestSuite(chosen).run(reporter)
         reporter.write(finished=True)
 

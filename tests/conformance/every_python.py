@@ -1,8 +1,9 @@
-"""``make conformance``: the standard library's tests on every CPython that this machine has.
+"""The standard library's tests on every CPython of this machine: ``make conformance``.
 
-The sources are tested interpreted on each; and what is installed beside the Python that runs this,
-compiled if that could be. Arguments go to each run; ``--reference`` to the last alone, since uvloop
-is where that is, takes its time, and the other runs are held against the same expectations.
+Each Python tests the sources, interpreted. In addition, the package installed beside the running
+Python is tested, compiled if it could be. Arguments are passed to each run, except for
+``--reference``, which only goes to the last one: uvloop is installed there, the comparison takes
+time, and all runs have the same expectations.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ SOURCES = {"PYTHONPATH": str(ROOT / "src"), "RUNTIME_NO_ACCELERATOR": "1"}
 
 
 def runs() -> list[tuple[str, str, dict[str, str]]]:
-    """Return each run: its name, the interpreter, and what is added to the environment."""
+    """Return each run: its name, the interpreter, and additions to the environment."""
     own = "{}.{}".format(*sys.version_info[:2])
     found = []
     for version in VERSIONS:

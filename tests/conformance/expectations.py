@@ -1,10 +1,11 @@
-"""``expected.txt``: the tests that are not expected to pass, and why.
+"""Expectations read from ``expected.txt``: the tests expected not to pass, with the reasons.
 
-The file is made of groups. A line that begins with ``=`` begins one and is its title; the lines
-after it, up to the first empty one, are the reason. Then come the classes, ``module.class:``, each
-followed by the names of its tests, indented. Behind a name, in brackets, can stand the Pythons that
-it is about, ``(3.11, 3.12)`` or ``(3.13+)``; the build, ``compiled`` or ``interpreted``; and
-``hangs``, for a test that is not run, or ``sometimes``, for one that may pass as well.
+The file consists of groups. A line that starts with ``=`` begins a group and is its title; the
+lines after it, up to the first empty line, are the reason. The classes follow, as
+``module.class:``, each with the indented names of its tests. After a name, brackets can hold the
+Pythons that the entry is about, ``(3.11, 3.12)`` or ``(3.13+)``; the build, ``compiled`` or
+``interpreted``; and ``hangs``, for a test that is not run, or ``sometimes``, for a test that may
+also pass.
 """
 
 from __future__ import annotations
@@ -20,23 +21,23 @@ _ENTRY = re.compile(r"    (?P<name>\w+|\(the module\))(?: +\((?P<marks>[^)]*)\))
 
 @dataclass(frozen=True)
 class Expectation:
-    """A test that is not expected to pass."""
+    """A test that is expected not to pass."""
 
     test: str
     group: str
     hangs: bool
-    """Whether it is left out because it would not come to an end."""
+    """Whether the test is left out because it would never end."""
 
     sometimes: bool = False
-    """Whether it may pass as well: it depends on who is first."""
+    """Whether the test may also pass, because it contains a race."""
 
 
 class Malformed(ValueError):
-    """A line of the file that cannot be understood."""
+    """A line of the file that cannot be parsed."""
 
 
 def about(version: str, running: tuple[int, ...]) -> bool:
-    """Return whether a mark such as ``3.11`` or ``3.12+`` is about the running Python."""
+    """Return whether a mark such as ``3.11`` or ``3.12+`` includes the running Python."""
     at_least = version.endswith("+")
     wanted = tuple(int(part) for part in version.removesuffix("+").split("."))
     return running[:2] >= wanted if at_least else running[:2] == wanted
@@ -45,7 +46,7 @@ def about(version: str, running: tuple[int, ...]) -> bool:
 def parse(
     text: str, running: tuple[int, ...], build: str = "interpreted"
 ) -> dict[str, Expectation]:
-    """Return what is expected of ``build`` on Python ``running``, by test. Raises Malformed."""
+    """Return the expectations for ``build`` on Python ``running``, by test. Raises Malformed."""
     expected: dict[str, Expectation] = {}
     seen: set[str] = set()
     group = ""
@@ -79,8 +80,8 @@ def parse(
 
 
 def load() -> dict[str, Expectation]:
-    """Return what is expected of what is installed here, on this Python."""
-    import runtime  # not needed where another loop is tested
+    """Return the expectations for the installed build on this Python."""
+    import runtime  # not needed if another loop is tested
 
     build = "compiled" if runtime.compiled else "interpreted"
     return parse(FILE.read_text(), sys.version_info[:2], build)

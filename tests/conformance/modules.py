@@ -1,7 +1,7 @@
-"""Runs a module of asyncio's tests in a process of its own, and survives what happens to that.
+"""Runner of one module of asyncio's tests in a process of its own, which may hang or crash.
 
-A test that hangs, or takes the process down with it, has failed; the others are then run by another
-process.
+A test that hangs, or that crashes the process, has failed; another process then runs the remaining
+tests.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from tests.conformance.subjects import TESTS
 from tests.matrix import ROOT
 
 PATIENCE = 60.0
-"""Seconds without news after which a test hangs."""
+"""Seconds without a report after which a test counts as hanging."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a test ended: passed, failed, skipped; or aside: passed, without the loop under test."""
+    """Outcome of a test: passed, failed, skipped, or aside (passed without the loop under test)."""
 
     test: str
     kind: str
@@ -36,7 +36,7 @@ class Outcome:
 
 
 def find_modules() -> list[str]:
-    """Return the names of the modules of tests that came with this interpreter."""
+    """Return the names of the test modules that came with this interpreter."""
     try:
         spec = importlib.util.find_spec(TESTS)
     except ModuleNotFoundError:
@@ -50,7 +50,7 @@ def find_modules() -> list[str]:
 def run_module(
     loop: str, module: str, patience: float = PATIENCE, hanging: Iterable[str] = ()
 ) -> dict[str, Outcome]:
-    """Run a module's tests, but those that are known to hang, on a loop; return how each ended."""
+    """Run a module's tests on a loop, without those known to hang; return each outcome."""
     outcomes: dict[str, Outcome] = {}
     with tempfile.TemporaryDirectory(prefix="conformance-") as name:
         folder = Path(name)
@@ -71,7 +71,7 @@ def _run_child(
     patience: float,
     hanging: Iterable[str],
 ) -> bool:
-    """Run the tests that have no outcome yet; return whether all of them came to an end."""
+    """Run the tests that have no outcome yet; return whether all of them ended."""
     results, left_out, said = folder / "results", folder / "left_out", folder / "said"
     results.write_text("")
     left_out.write_text("\n".join([*outcomes, *hanging]))
@@ -110,7 +110,7 @@ def _run_child(
 
 
 def _watched(process: subprocess.Popen[bytes], results: Path, patience: float) -> bool:
-    """Wait for a process to end; return False if it had to be ended, for want of news."""
+    """Wait for a process to end; return False if it was ended for lack of reports."""
     size = 0
     news = time.monotonic()
     while process.poll() is None:
@@ -119,7 +119,7 @@ def _watched(process: subprocess.Popen[bytes], results: Path, patience: float) -
             size = results.stat().st_size
             news = time.monotonic()
         elif time.monotonic() - news > patience:
-            process.send_signal(signal.SIGABRT)  # faulthandler says where it hangs
+            process.send_signal(signal.SIGABRT)  # faulthandler shows where it hangs
             try:
                 process.wait(5)
             except subprocess.TimeoutExpired:
@@ -131,7 +131,7 @@ def _watched(process: subprocess.Popen[bytes], results: Path, patience: float) -
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """End what the process may have left running, and itself."""
+    """Kill the process and the processes it has left running."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):

@@ -1,4 +1,4 @@
-"""The table of what passed, and what is not as it should be."""
+"""Report of the conformance tests: the table of results, and the unexpected outcomes."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ COLUMNS = ("passed", "listed", "failed", "skipped", "aside")
 
 @dataclass
 class Verdict:
-    """What came out of one module, held against what was expected."""
+    """Results of one module, compared with the expectations."""
 
     module: str
     passed: int = 0
     listed: int = 0
-    """Tests that are not expected to pass, and did not."""
+    """Number of tests that were expected not to pass, and did not pass."""
 
     skipped: int = 0
     aside: int = 0
-    """Tests that passed, and in which the loop under test had no part."""
+    """Number of tests that passed without using the loop under test."""
 
     failures: list[Outcome] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
-    """Tests that are listed, and passed all the same."""
+    """Listed tests that passed all the same."""
 
     gone: list[str] = field(default_factory=list)
-    """Tests that are listed, and are not there: they come and go with patch releases."""
+    """Listed tests that do not exist: tests come and go with patch releases."""
 
     @property
     def failed(self) -> int:
-        """How many tests failed that should have passed."""
+        """Return the number of tests that failed unexpectedly."""
         return len(self.failures)
 
 
 def judge(module: str, outcomes: Outcomes, expected: Mapping[str, Expectation]) -> Verdict:
-    """Hold the outcomes of a module against what was expected."""
+    """Compare the outcomes of a module with the expectations."""
     verdict = Verdict(module)
     for outcome in outcomes.values():
         if outcome.kind == "failed":
@@ -63,7 +63,7 @@ def judge(module: str, outcomes: Outcomes, expected: Mapping[str, Expectation]) 
 
 
 def table(verdicts: Iterable[Verdict], reference: Mapping[str, int] | None = None) -> str:
-    """Return the table; with ``reference``, how many tests pass there, by module."""
+    """Return the table; ``reference`` adds the number of tests that pass there, by module."""
     rows = [("module", *COLUMNS, *(("uvloop",) if reference is not None else ()))]
     sums = [0] * (len(rows[0]) - 1)
     for verdict in verdicts:
@@ -80,12 +80,12 @@ def table(verdicts: Iterable[Verdict], reference: Mapping[str, int] | None = Non
 
 
 def passes(outcomes: Outcomes) -> int:
-    """Return how many tests passed on the loop under test."""
+    """Return the number of tests that passed on the loop under test."""
     return sum(outcome.kind == "passed" for outcome in outcomes.values())
 
 
 def behind(ours: Mapping[str, Outcomes], theirs: Mapping[str, Outcomes]) -> list[str]:
-    """Return where fewer tests pass here than on the reference, with those that pass only there."""
+    """Return the modules with fewer passes than the reference, with the tests that pass there only."""
     complaints = []
     for module, outcomes in ours.items():
         here, there = passes(outcomes), passes(theirs[module])

@@ -1,13 +1,14 @@
-"""The loops that can be put under asyncio's tests, and how that is done.
+"""Loops that can be put under asyncio's tests, and the way they are put there.
 
-Wherever the tests make a loop by a public name of asyncio, they get the one under test; so does
-whoever goes through the policy. The tests of futures and tasks come in several versions: for the
-classes in C, for those in Python, and mixed. For ``runtime``, its own classes take the part of
-those in C, so that they are tested alone and together with asyncio's in Python.
+Wherever the tests create a loop by a public name of asyncio, or through the policy, they get the
+loop under test. The tests of futures and tasks exist in several versions: for the classes in C, for
+the classes in Python, and for mixtures. ``runtime``'s classes replace the classes in C, so that
+they are tested alone and together with asyncio's classes in Python.
 
-A loop of the tests' own, ``test_asyncio.utils.TestLoop``, has a clock that the test moves. It is
-replaced where futures and tasks are the subject. Elsewhere it serves to test asyncio's transports
-with false sockets, in which no other loop has a part: these tests pass, but they are not counted.
+``test_asyncio.utils.TestLoop`` is a loop of the tests themselves, with a clock that the test
+advances. It is replaced in the tests of futures and tasks. Elsewhere it serves to test asyncio's
+transports with fake sockets, in which no other loop has a part: these tests pass, but they are not
+counted.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ from dataclasses import dataclass
 from typing import Any
 
 TESTS = "test.test_asyncio"
-"""The package of the standard library's tests."""
+"""Package of the standard library's tests."""
 
 VIRTUAL_TIME = frozenset({"test_futures", "test_tasks"})
-"""The modules of tests in which the loop with a clock of its own is replaced too."""
+"""Test modules in which the loop with a clock of its own is replaced too."""
 
 _POLICIES = ("_UnixDefaultEventLoopPolicy", "_DefaultEventLoopPolicy")
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is tested: the class of its loops, and of its futures and tasks if it has its own."""
+    """Classes under test: the loop, and the future and task classes if it has its own."""
 
     loop: type[Any]
     future: type[Any] | None = None
@@ -39,7 +40,7 @@ class Subject:
 
 
 def _runtime() -> Subject:
-    import runtime  # here and below: what is not tested need not be installed
+    import runtime  # here and below: a package that is not tested need not be installed
     from tests.conformance.virtual_loop import VirtualLoop
 
     return Subject(runtime.Loop, runtime.Future, runtime.Task, VirtualLoop)
@@ -49,7 +50,7 @@ def _uvloop() -> Subject:
     uvloop = importlib.import_module("uvloop")
 
     def new(cls: type[Any], selector: object = None) -> Any:
-        return uvloop.Loop.__new__(cls)  # it takes no selector, whichever the test wants
+        return uvloop.Loop.__new__(cls)  # uvloop takes no selector, whatever the test passes
 
     body = {"__new__": new, "__init__": lambda self, selector=None: uvloop.Loop.__init__(self)}
     return Subject(type("Loop", (uvloop.Loop,), body))
@@ -67,7 +68,7 @@ SUBJECTS: dict[str, Callable[[], Subject]] = {
 
 
 class Involvement:
-    """How many loops of the class under test were made so far."""
+    """Counter of the loops of the class under test."""
 
     def __init__(self, loop: type[Any]) -> None:
         self.loops = 0
@@ -81,8 +82,9 @@ class Involvement:
 
 
 def put_under_test(name: str, module: str) -> Involvement:
-    """Have the tests of ``module``, which is not imported yet, run on the loop called ``name``."""
-    importlib.import_module("asyncio.proactor_events")  # it is to keep asyncio's loop as its base
+    """Run the tests of ``module``, which must not be imported yet, on the loop called ``name``."""
+    # this module must keep asyncio's loop as its base class
+    importlib.import_module("asyncio.proactor_events")
     subject = SUBJECTS[name]()
     utils = importlib.import_module(f"{TESTS}.utils")
     if name != "asyncio":
@@ -92,7 +94,7 @@ def put_under_test(name: str, module: str) -> Involvement:
         vars(sys.modules["asyncio.futures"])["_CFuture"] = subject.future
         tasks = vars(sys.modules["asyncio.tasks"])
         tasks["_CTask"] = subject.task
-        # From 3.14 the tests put it in the place of current_task() for the classes in C.
+        # From Python 3.14 on, the tests use this name in place of current_task() for the C classes.
         tasks["_c_current_task"] = asyncio.current_task
     if subject.virtual is not None and module in VIRTUAL_TIME:
         vars(utils)["TestLoop"] = subject.virtual
@@ -112,7 +114,7 @@ def _replace_loops(loop: type[Any]) -> None:
 
 
 def _close_by_public_means(utils: Any, loop: type[Any]) -> None:
-    """Replace the tests' way to close a loop, which asks it for an attribute of asyncio's."""
+    """Replace the tests' function that closes a loop, which reads a private attribute."""
     original = utils.TestCase.close_loop
 
     def close_loop(closing: Any) -> None:

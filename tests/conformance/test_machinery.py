@@ -1,4 +1,4 @@
-"""What runs asyncio's tests, on tests of its own: those of asyncio take ``make conformance``."""
+"""The runner of asyncio's tests, tried on sample tests; ``make conformance`` runs asyncio's."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_the_list_can_be_read(version: str) -> None:
 
 @pytest.fixture
 def sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the tests of ``SAMPLE`` stand where those of asyncio are looked for."""
+    """Put the tests of ``SAMPLE`` where asyncio's tests are looked for."""
     package = tmp_path / "test" / "test_asyncio"
     package.mkdir(parents=True)
     (tmp_path / "test" / "__init__.py").touch()

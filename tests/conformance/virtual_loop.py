@@ -1,9 +1,9 @@
-"""What stands for ``test_asyncio.utils.TestLoop``: a loop whose clock the test moves.
+"""Replacement for ``test_asyncio.utils.TestLoop``: a loop whose clock the test advances.
 
-The test gives a generator function. For each timer that is set, the generator is sent the timer's
-deadline, at the end of the turn, and yields by how many seconds the clock then moves. The loop
-never waits. It is closed when the generator has ended, or there was none. ``_run_once`` and
-``_ready`` belong to what the tests know of their own loop.
+The test passes a generator function. For each timer that is set, the generator receives the timer's
+deadline at the end of the turn, and yields the number of seconds by which the clock advances. The
+loop never waits. It is closed when the generator has ended, or if there is none. The tests also use
+the private names ``_run_once`` and ``_ready`` of their own loop.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _no_times() -> Generator[Any, float, None]:
 
 
 class NeverWaiting(selectors.SelectSelector):
-    """A selector that finds nothing, at once; it takes the chance to let time pass."""
+    """Selector that returns at once without events, and lets the clock advance."""
 
     def __init__(self, between_turns: Callable[[], None]) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class NeverWaiting(selectors.SelectSelector):
 
 
 class VirtualLoop(runtime.Loop):
-    """A loop of ``runtime`` with the interface of the tests' own."""
+    """A loop of ``runtime`` with the interface of the tests' own loop."""
 
     def __init__(self, gen: Callable[[], Generator[Any, float, None]] | None = None) -> None:
         self._now = 0.0
@@ -47,7 +47,7 @@ class VirtualLoop(runtime.Loop):
         super().__init__(NeverWaiting(self._let_time_pass), lambda: self._now)
 
     def advance_time(self, advance: float | None) -> None:
-        """Move the clock by so many seconds."""
+        """Advance the clock by ``advance`` seconds."""
         self._now += advance or 0.0
 
     def _let_time_pass(self) -> None:

@@ -29,7 +29,7 @@ Release = tuple[int, int, int]
 DATA = Path(__file__).with_name("asyncio_surface.json")
 
 LAZY = ("AbstractEventLoopPolicy", "DefaultEventLoopPolicy")
-"""Public names that neither ``asyncio.__all__`` nor ``dir(asyncio)`` has from Python 3.14 on."""
+"""Public names missing from ``asyncio.__all__`` and ``dir(asyncio)`` from Python 3.14 on."""
 
 OF_SUBPROCESS = ("DEVNULL", "PIPE", "Process", "STDOUT", "SubprocessStreamProtocol")
 """Names of ``asyncio.subprocess`` that ``asyncio`` itself lacks."""
@@ -110,7 +110,7 @@ def _class_entries(name: str, kind: type, recorded: Mapping[type, str]) -> Surfa
         if owner.__module__ == "builtins" or owner in recorded:
             continue
         if member in SPECIAL_METHODS:
-            # Only whether it is there: in C, some have a signature on some Pythons only.
+            # Record only that it exists: some methods in C have a signature on some Pythons only.
             surface[f"{name}.{member}"] = "special method"
         else:
             surface[f"{name}.{member}"] = _description(inspect.getattr_static(kind, member, None))

@@ -651,7 +651,7 @@ def test_every_difference_has_an_entry() -> None:
         names = answered(version)
         for name, line in lines.items():
             owner = name.partition(".")[0]
-            # With a class, its members come and go.
+            # The members of a class come and go with the class.
             if owner in names and not lines[owner].startswith("changed"):
                 continue
             if name not in names:
@@ -683,7 +683,7 @@ def test_the_entries_are_complete() -> None:
         assert entry.change
         assert entry.here
         assert entry.answer in get_args(Answer)
-        # An attribute of the package by its name: the test above looks whether it is there.
+        # If it is a public attribute of the package, the test above checks that it exists.
         assert "runtime." in entry.here or entry.answer != "given", entry
 
 

@@ -1,4 +1,4 @@
-"""Who waits for whom, as the call graph of Python 3.14 asks for it."""
+"""The call graph of Python 3.14: the tasks and futures that wait for one another."""
 
 from __future__ import annotations
 

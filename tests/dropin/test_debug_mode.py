@@ -1,4 +1,4 @@
-"""Debug mode: how it is turned on, and what it says; as asyncio's."""
+"""Debug mode: the ways to turn it on, and its reports, compared with asyncio's."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_slow_callback_and_a_slow_task_are_logged_in_asyncio_s_words(
         for record in caplog.records
         if "took" in record.getMessage() and record.levelname == "WARNING"
     ]
-    # On a busy machine others may be slow too.
+    # On a busy machine, other callbacks may be reported as slow too.
     for words in (r"Handle .*block\(.*at ", r".*Task.*coro=<.*main\(\).*"):
         shown = rf"Executing <{words}.*test_debug_mode\.py:\d+.*> took \d+\.\d{{3}} seconds"
         assert any(re.fullmatch(shown, message) for message in slow), slow

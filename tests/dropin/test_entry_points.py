@@ -1,4 +1,4 @@
-"""The ways in: how a program written for asyncio comes to run on a ``runtime.Loop``."""
+"""Entry points: the ways to run a program written for asyncio on a ``runtime.Loop``."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_an_implicit_loop_is_made_where_asyncio_makes_one() -> None:
     with warnings.catch_warnings(record=True) as asyncio_s:
         warnings.simplefilter("always")
         asyncio.DefaultEventLoopPolicy().get_event_loop().close()
-    # From 3.12 asyncio warns about it.
+    # From Python 3.12 on, asyncio warns about it.
     assert [each.category for each in ours] == [each.category for each in asyncio_s]
 
 

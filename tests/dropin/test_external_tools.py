@@ -1,4 +1,4 @@
-"""Tools of Python 3.14 and later that read the memory of a process, on a program of ours."""
+"""Tools of Python 3.14 and later that read the memory of another process, on runtime programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runtime.kernel.compat import external_tools, registry
 from tests.support.programs import run_program, started_program
 
 aio: Any = asyncio
-"""asyncio, without its types: they say that its tasks are not ours."""
+"""asyncio without its types, which say that runtime's tasks are not asyncio's."""
 
 since_3_14 = pytest.mark.skipif(sys.version_info < (3, 14), reason="since Python 3.14")
 
@@ -49,7 +49,7 @@ runtime.run(main())
 
 @pytest.fixture(params=[False, True], ids=["as usual", "shown"])
 def shown(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Run programs as usual, and with their tasks shown to the tools."""
+    """Run programs as usual, and with their tasks published to the tools."""
     if request.param:
         monkeypatch.setenv(external_tools.VARIABLE, "1")
     else:
@@ -58,7 +58,7 @@ def shown(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bo
 
 
 def ask(tool: str, process: subprocess.Popen[str]) -> str:
-    """Return what ``python -m asyncio TOOL PID`` prints about a process."""
+    """Return the output of ``python -m asyncio TOOL PID`` about a process."""
     done = run_program("-m", "asyncio", tool, str(process.pid))
     if "permission" in (done.stdout + done.stderr).lower():
         pytest.skip("the system does not let one process read another's memory")
@@ -140,7 +140,7 @@ def test_the_thread_s_state_names_no_task_of_ours() -> None:
 
 @since_3_14
 def test_copies_stay_among_themselves(shown: bool) -> None:
-    """``current_task`` and ``all_tasks`` give the tasks, never their copies."""
+    """``current_task`` and ``all_tasks`` return the tasks, never their copies."""
 
     async def child(gate: runtime.Event) -> None:
         assert aio.current_task() is runtime.current_task()
@@ -183,7 +183,7 @@ def test_it_can_be_turned_on_and_off_while_the_loop_runs() -> None:
 
 @since_3_14
 def test_a_caller_that_holds_the_original_is_told_the_truth() -> None:
-    """A default argument keeps asyncio's function, which only looks at the thread's state."""
+    """A default argument holds asyncio's function, which only reads the thread's state."""
     code = """
 import asyncio
 def held(current_task=asyncio.current_task):

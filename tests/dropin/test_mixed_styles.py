@@ -1,4 +1,4 @@
-"""asyncio's functions and runtime's in one task tree: either may hold the other, at any depth."""
+"""Functions of asyncio and runtime in one task tree, each inside the other, at any depth."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAIRS = [(outer, inner) for outer in STYLES for inner in STYLES]
 
 @pytest.fixture(params=PAIRS, ids=[f"{outer}'s in {inner}'s" for outer, inner in PAIRS])
 def styles(request: pytest.FixtureRequest) -> tuple[Any, Any]:
-    """Return an outer and an inner style, each asyncio's or runtime's."""
+    """Return an outer and an inner API, each asyncio or runtime."""
     outer, inner = request.param
     return STYLES[outer], STYLES[inner]
 
@@ -104,7 +104,8 @@ def test_a_group_that_fails_in_a_group_of_the_other_style(styles: Styles, run: R
         assert isinstance(inner_group, ExceptionGroup)
         assert isinstance(inner_group.exceptions[0], LookupError)
         if outer is runtime or sys.version_info >= (3, 13):
-            assert task.cancelling() == 0  # Before 3.13 asyncio's group forgets its own request.
+            # Before Python 3.13, asyncio's group forgets its own cancellation request.
+            assert task.cancelling() == 0
 
     run(main())
 
@@ -124,7 +125,8 @@ def test_a_cancellation_from_outside_is_counted_once_and_can_be_taken_back(
         assert task is not None
         before = task.cancelling()
         left = task.uncancel()
-        async with outer.timeout(60):  # is not disturbed by what was taken back
+        # the outer timeout is not disturbed by a cancellation that was taken back
+        async with outer.timeout(60):
             await inner.sleep(0)
         return before, left
 
@@ -326,7 +328,7 @@ def test_an_asynchronous_generator_through_both(styles: Styles, run: Run) -> Non
                     break
         assert not closed
 
-    # Whoever runs the loop finishes it at the end.
+    # The code that runs the loop finishes the generator at the end.
     generator = numbers()
     run(main(generator))
     assert closed == ["closed"]

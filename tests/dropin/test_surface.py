@@ -1,4 +1,4 @@
-"""Everything that asyncio's loops have, a ``runtime.Loop`` has."""
+"""Public names of asyncio's loops, all of which a ``runtime.Loop`` has."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ def test_no_method_is_left_to_asyncio_s_abstract_class(kind: type) -> None:
 
 
 def test_no_method_is_a_coroutine_function_here_and_none_there_or_the_reverse() -> None:
-    # Of a method that is no coroutine function here, a caller may not await the result at once.
+    # If a method is no coroutine function here, a caller may not be able to await its result.
     for name in public(asyncio.SelectorEventLoop):
         theirs = inspect.iscoroutinefunction(getattr(asyncio.SelectorEventLoop, name))
         ours = inspect.iscoroutinefunction(getattr(runtime.Loop, name))
         if theirs and not ours:
-            assert name.startswith("sock_"), name  # these may return a future, also awaitable
+            # These methods may return a future, which can also be awaited.
+            assert name.startswith("sock_"), name
         else:
             assert theirs == ours, name
 
 
 NOT_HERE = {"feed_data", "feed_eof", "set_exception", "set_transport", "transport"}
-"""What ``docs/differences.md`` says about streams: they have no transport underneath."""
+"""Names that ``docs/differences.md`` lists for streams, which have no transport underneath."""
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def parameters(function: Any) -> set[str]:
 def test_a_method_of_the_loop_takes_the_same_arguments_by_name(name: str) -> None:
     ours = getattr(runtime.Loop, name)
     if name == "time":
-        # An attribute that holds the clock, so that the timers follow what a test assigns to it.
+        # The clock is an assignable attribute, so that timers follow a clock that a test assigns.
         assert inspect.isdatadescriptor(ours)
         return
     try:
@@ -88,7 +89,7 @@ def test_a_method_of_the_loop_takes_the_same_arguments_by_name(name: str) -> Non
     kinds = {each.kind for each in inspect.signature(ours).parameters.values()}
     if inspect.Parameter.VAR_KEYWORD in kinds:
         return
-    # What only one of asyncio's two classes names is an accident of it.
+    # Names that only one of asyncio's two classes has are accidental.
     theirs = [
         getattr(kind, name) for kind in (asyncio.AbstractEventLoop, asyncio.SelectorEventLoop)
     ]

@@ -1,4 +1,4 @@
-"""``unittest.IsolatedAsyncioTestCase`` on a ``runtime.Loop``: docs/howto/testing.md, done."""
+"""``unittest.IsolatedAsyncioTestCase`` on a ``runtime.Loop``, as in docs/howto/testing.md."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import runtime
 
 
 def outcome(case: Any) -> unittest.TestResult:
-    """Run the tests of ``case``; return how they went."""
+    """Run the tests of ``case``; return the result."""
     result = unittest.TestResult()
     unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
     assert result.testsRun == 2
@@ -21,7 +21,7 @@ def outcome(case: Any) -> unittest.TestResult:
 
 
 class Base:
-    """Two tests, for a class that names the loop."""
+    """Two tests, for a subclass that chooses the loop."""
 
     async def asyncSetUp(self) -> None:
         self.queue: asyncio.Queue[int] = asyncio.Queue()

@@ -1,4 +1,4 @@
-"""asyncio's ecosystem on the loop: each library as it is ordinarily used; ``make ecosystem``.
+"""Libraries for asyncio on a runtime loop, each used as usual: ``make ecosystem``.
 
-Every test runs on asyncio too, which shows that what it expects is what the library does.
+Every test also runs on asyncio, which shows that it expects the library's normal behaviour.
 """

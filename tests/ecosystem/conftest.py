@@ -1,4 +1,4 @@
-"""Runners and servers for the tests of the ecosystem."""
+"""Loop runners and servers for the tests of the ecosystem."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tests.support.certificates import Certificates
 
 @pytest.fixture(params=["asyncio", "runtime"])
 def runner(request: pytest.FixtureRequest) -> LoopRunner:
-    """Give what runs a scenario, on either loop."""
+    """Return a runner of scenarios, once for each loop."""
     return LoopRunner(request.param)
 
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[Redis]:
-    """Give a running Redis or Valkey."""
+    """Start Redis or Valkey."""
     server = find_redis()
     if server is None:
         _without("neither redis-server nor valkey-server is installed")
@@ -38,7 +38,7 @@ def redis_server() -> Iterator[Redis]:
 
 @pytest.fixture(scope="session")
 def postgresql(certificates: Certificates) -> Iterator[PostgreSQL]:
-    """Give a running PostgreSQL."""
+    """Start PostgreSQL."""
     programs = find_postgresql()
     if programs is None:
         _without("PostgreSQL's initdb and postgres are not installed")

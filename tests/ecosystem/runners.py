@@ -1,4 +1,4 @@
-"""The loops that a scenario runs on: asyncio's own, and ours."""
+"""Loops that a scenario runs on: asyncio's own, and runtime's."""
 
 from __future__ import annotations
 
@@ -17,14 +17,11 @@ PATIENCE = 60.0
 
 @dataclass
 class LoopRunner:
-    """Runs coroutines on one kind of loop; what is reported to the loop meanwhile fails the test.
-
-    ``name`` is ``asyncio`` or ``runtime``.
-    """
+    """Runs coroutines on one kind of loop; reports to its exception handler fail the test."""
 
     name: str
     reports: list[dict[str, Any]] = field(default_factory=list)
-    """What reached the loop's exception handler: a scenario that expects it clears the list."""
+    """Contexts passed to the exception handler; a scenario that expects some clears the list."""
 
     def __call__(self, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run ``main()`` as a program would, with ``asyncio.run`` or ``runtime.run``."""
@@ -36,7 +33,7 @@ class LoopRunner:
         return result
 
     async def watched(self, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Await ``main()`` with an end to patience, and gather what is reported."""
+        """Await ``main()`` with a timeout, and collect the reports meanwhile."""
         loop = asyncio.get_running_loop()
         assert isinstance(loop, runtime.Loop) is (self.name == "runtime")
         loop.set_exception_handler(lambda _, context: self.reports.append(context))
@@ -45,10 +42,10 @@ class LoopRunner:
 
     @property
     def loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop]:
-        """What makes such a loop."""
+        """The loop's factory."""
         return asyncio.new_event_loop if self.name == "asyncio" else runtime.new_event_loop
 
     @property
     def loop_name(self) -> str:
-        """The loop's factory in the words of a command line such as uvicorn's."""
+        """The loop's factory as text for a command line such as uvicorn's."""
         return "asyncio:new_event_loop" if self.name == "asyncio" else "runtime:new_event_loop"

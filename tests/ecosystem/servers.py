@@ -1,8 +1,4 @@
-"""Real servers for the tests: PostgreSQL, Redis or Valkey, and programs of our own.
-
-They run on free ports of the loopback interface and on Unix sockets in a temporary folder, which is
-removed with them.
-"""
+"""Real servers for the tests: PostgreSQL, Redis or Valkey, and Python programs."""
 
 from __future__ import annotations
 
@@ -29,7 +25,7 @@ PATIENCE = 60.0
 
 
 class ServerDiedError(Exception):
-    """A server ended while it was waited for."""
+    """A server ended while the test waited for it."""
 
 
 def free_port() -> int:
@@ -48,11 +44,11 @@ class Program:
     log: Path
 
     def output(self) -> str:
-        """Return what it has printed until now."""
+        """Return the output so far."""
         return self.log.read_text(errors="replace")
 
     def wait_until(self, ready: Callable[[], bool]) -> None:
-        """Wait until ``ready()``. Raises ServerDiedError when the process ends before."""
+        """Wait until ``ready()`` is true. Raises ServerDiedError if the process ends before."""
         deadline = time.monotonic() + PATIENCE
         while not ready():
             if self.process.poll() is not None:
@@ -68,7 +64,7 @@ class Program:
         return self.wait()
 
     def wait(self) -> int:
-        """Wait for the end, and return the exit status; a process that hangs is killed."""
+        """Wait for the end, and return the exit status; kill a process that hangs."""
         try:
             return self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
@@ -122,7 +118,7 @@ def python_program(
 
 
 def accepts(address: str | tuple[str, int]) -> bool:
-    """Return whether somebody listens there."""
+    """Return whether a server accepts connections at ``address``."""
     family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
     with socket.socket(family) as probe:
         try:
@@ -133,7 +129,7 @@ def accepts(address: str | tuple[str, int]) -> bool:
 
 
 def find_redis() -> Path | None:
-    """Return the server's program, Redis's or Valkey's."""
+    """Return the path of Redis's or Valkey's server, or None."""
     found = shutil.which("redis-server") or shutil.which("valkey-server")
     return Path(found) if found else None
 
@@ -148,18 +144,18 @@ class Redis:
 
 @dataclass(frozen=True)
 class PostgreSQL:
-    """A running PostgreSQL, which trusts whoever connects."""
+    """A running PostgreSQL, which accepts any client without a password."""
 
     port: int
     folder: str
-    """Where its Unix socket is."""
+    """Folder of its Unix socket."""
     user: str = "tester"
     database: str = "postgres"
 
 
 @contextmanager
 def running_redis(server: Path) -> Iterator[Redis]:
-    """Run Redis or Valkey, which keeps nothing on disk."""
+    """Run Redis or Valkey without saving anything to disk."""
     with ExitStack() as stack:
         folder = stack.enter_context(_temporary_folder())
         unix_socket = folder / "redis.sock"
@@ -175,7 +171,7 @@ def running_redis(server: Path) -> Iterator[Redis]:
 
 @contextmanager
 def running_postgresql(programs: Path, certificates: Certificates) -> Iterator[PostgreSQL]:
-    """Run a new PostgreSQL with TLS; it refuses root, so root runs it as another user."""
+    """Run a new PostgreSQL with TLS; root runs it as another user, because it refuses root."""
     user = lesser_user()
     with ExitStack() as stack:
         folder = stack.enter_context(_temporary_folder(user))
@@ -227,7 +223,7 @@ def _started(
     ready: Callable[[int], bool],
     attempts: int = 5,
 ) -> int:
-    """Start a server on a free port, and on another one when somebody was quicker to take it."""
+    """Start a server on a free port, and on another port if that was taken in between."""
     port = free_port()
     with ExitStack() as attempt:
         running = attempt.enter_context(start(port))
@@ -244,7 +240,7 @@ def _started(
 
 @contextmanager
 def _temporary_folder(user: str | None = None) -> Iterator[Path]:
-    """Make a folder that ``user`` may write to; its path is short enough for a Unix socket."""
+    """Create a folder that ``user`` may write to, with a path short enough for a Unix socket."""
     folder = Path(tempfile.mkdtemp(prefix="runtime-"))
     try:
         if user:

@@ -1,4 +1,4 @@
-"""aiofiles: files, in the loop's threads."""
+"""aiofiles: file operations in the loop's threads."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_errors_and_cancellation(runner: LoopRunner, tmp_path: Path) -> None:
         events.append(type(raised.value).__name__)
         pipe = tmp_path / "pipe"
         await asyncio.to_thread(_make_fifo, pipe)
-        # The thread waits for somebody who writes, its task no longer.
+        # The thread waits for a writer; the task no longer waits for the thread.
         reading = asyncio.create_task(_read(pipe))
         await asyncio.sleep(0.01)
         reading.cancel()

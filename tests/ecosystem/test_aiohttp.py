@@ -31,7 +31,7 @@ async def serving(
     path: str | None = None,
     **options: Any,
 ) -> AsyncIterator[str]:
-    """Serve; give the address. A Unix socket takes the place of a port where there is a path."""
+    """Serve; yield the address, which is the path of a Unix socket if ``path`` is given."""
     app = web.Application(client_max_size=64 << 20)
     for method, route, handler in routes:
         app.router.add_route(method, route, handler)
@@ -145,7 +145,7 @@ def test_a_form_with_a_file(runner: LoopRunner, tmp_path: Path) -> None:
 def test_a_file_is_sent(
     runner: LoopRunner, tmp_path: Path, certificates: Certificates, tls: bool
 ) -> None:
-    """It uses the loop's sendfile where there is no TLS."""
+    """Without TLS, aiohttp uses the loop's sendfile."""
     content = bytes(range(251)) * 20_000
     (tmp_path / "file").write_bytes(content)
 

@@ -1,4 +1,4 @@
-"""anyio on the loop that its backend for asyncio is given."""
+"""anyio, whose asyncio backend gets a runtime loop."""
 
 from __future__ import annotations
 

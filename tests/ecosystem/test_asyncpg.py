@@ -136,7 +136,7 @@ def test_a_task_that_is_cancelled_gives_its_connection_back(
 ) -> None:
     async def main() -> tuple[int, list[int]]:
         async with pool_of_ten(postgresql) as pool:
-            # Ten of them hold a connection, the others wait for one.
+            # Ten of the tasks hold a connection, the others wait for one.
             tasks = [asyncio.create_task(pool.execute("SELECT pg_sleep(600)")) for _ in range(30)]
             await asyncio.sleep(0.1)
             for task in tasks:

@@ -1,6 +1,7 @@
-"""dask.distributed: a cluster in the loop, and one of worker processes.
+"""dask.distributed: a cluster in the loop, and a cluster of worker processes.
 
-It leaves threads and descriptors to the end of its process: each test has one of its own.
+Threads and descriptors stay until the end of the process, so that each test has a process of its
+own.
 """
 
 from __future__ import annotations

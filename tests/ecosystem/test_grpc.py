@@ -1,7 +1,8 @@
 """grpc.aio: its server and its client, with calls of all four kinds.
 
-grpcio drives its own sockets in C and comes to the loop through a descriptor that it polls. That,
-and its threads, stay for the life of the process: these tests run in one of their own.
+grpcio drives its own sockets in C and connects to the loop through a descriptor that it polls. The
+descriptor and grpcio's threads stay for the life of the process, so that these tests run in a
+process of their own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""httpx's client, over TLS, against uvicorn on the same kind of loop."""
+"""httpx: its client over TLS, against uvicorn on the same kind of loop."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tests.support.certificates import Certificates, client_context
 
 @pytest.fixture
 def server(runner: LoopRunner, tmp_path: Path, certificates: Certificates) -> Iterator[Uvicorn]:
-    """Give a server that speaks TLS."""
+    """Start a TLS server."""
     keys = ("--ssl-keyfile", certificates.server, "--ssl-certfile", certificates.server)
-    # Some requests are never answered, and uvicorn would wait for those.
+    # Some requests are never answered, and without this limit uvicorn would wait for them.
     limit = ("--timeout-graceful-shutdown", "1")
     with running_uvicorn(runner, tmp_path, "starlette_app", *keys, *limit) as running:
         yield running

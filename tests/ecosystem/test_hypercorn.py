@@ -1,4 +1,4 @@
-"""hypercorn serving Starlette in the same loop, over HTTP/1.1 and HTTP/2."""
+"""hypercorn: serving Starlette in the same loop, over HTTP/1.1 and HTTP/2."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.certificates import Certificates, client_context
 
 @asynccontextmanager
 async def serving(certificates: Certificates) -> AsyncIterator[tuple[str, asyncio.Event]]:
-    """Serve over TLS; give the address, and what shuts the server down."""
+    """Serve over TLS; yield the address, and a function that shuts the server down."""
     listener = socket.create_server(("127.0.0.1", 0))
     config = Config()
     config.certfile = config.keyfile = str(certificates.server)

@@ -1,4 +1,4 @@
-"""Several processes on one port: docs/howto/multi-core.md, done."""
+"""Several processes on one port, as described in docs/howto/multi-core.md."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def started(log: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run ``python -m command...``; kill what is left of it, and of its children, at the end."""
+    """Run ``python -m command...``; at the end kill the process and its remaining children."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-W", "ignore::DeprecationWarning", "-m", *command],
@@ -57,7 +57,7 @@ def started(log: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def ask(port: int) -> tuple[int, str]:
-    """Return which process answers, and the package of its loop. Raises OSError if none does."""
+    """Return the answering process and its loop's package. Raises OSError without an answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
         connection.request("GET", "/")
@@ -68,7 +68,7 @@ def ask(port: int) -> tuple[int, str]:
 
 
 def load(port: int, deadline: float, number: int) -> dict[int, str]:
-    """Ask from several threads at once, until ``number`` processes have answered."""
+    """Send requests from several threads at once, until ``number`` processes have answered."""
     found: dict[int, str] = {}
     failures: list[BaseException] = []
 
@@ -110,7 +110,7 @@ def alive(pid: int) -> bool:
 
 
 def serve_and_stop(log: Path, port: int, *command: str) -> None:
-    """Start a supervisor, see several workers answer, and end it all with one SIGTERM."""
+    """Start a supervisor, check that several workers answer, and end all with one SIGTERM."""
     with started(log, *command) as supervisor:
         wait_until_answered(port, supervisor, log)
         found = load(port, time.monotonic() + PATIENCE, 2)
@@ -137,7 +137,7 @@ GUNICORN = ["gunicorn", APP, "--workers", str(WORKERS), "--reuse-port", "--bind"
 
 
 def gunicorn_conf(folder: Path, kind: str) -> str:
-    """Write the settings from the page that have ``kind`` in them; return the file's path."""
+    """Write the settings of the page that contain ``kind``; return the file's path."""
     page = (ROOT / "docs" / "howto" / "multi-core.md").read_text()
     blocks = [block for block in BLOCK.findall(page) if kind in block]
     assert len(blocks) == 1
@@ -173,7 +173,7 @@ def test_a_program_that_is_started_several_times(tmp_path: Path) -> None:
             time.sleep(0.05)
         found = load(port, time.monotonic() + PATIENCE, WORKERS)
         assert found == {process.pid: "runtime" for process in processes}
-        # One goes, as in a rolling restart; the others serve on.
+        # One worker ends, as in a rolling restart; the others keep serving.
         processes[0].send_signal(signal.SIGTERM)
         assert processes[0].wait(PATIENCE) == 0, logs[0].read_text()
         assert load(port, time.monotonic() + PATIENCE, WORKERS - 1).keys() == {

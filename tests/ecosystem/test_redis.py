@@ -21,7 +21,7 @@ async def flushed(server: Redis, **options: Any) -> Any:
 def test_many_tasks_on_one_client(runner: LoopRunner, redis_server: Redis) -> None:
     async def main() -> tuple[int, list[bytes]]:
         async with await flushed(redis_server) as client:
-            # More than a hundred at once would be more connections than a client opens.
+            # More than a hundred tasks at once would need more connections than a client opens.
             for _ in range(4):
                 await asyncio.gather(*(client.incr("counter") for _ in range(50)))
             await asyncio.gather(*(client.set(f"key{n}", n) for n in range(50)))
@@ -128,7 +128,7 @@ def test_workers_on_a_queue_that_are_cancelled_at_the_end(
     runner: LoopRunner, redis_server: Redis
 ) -> None:
     async def main() -> tuple[list[int], list[str], int]:
-        # With a timeout of its own, redis-py now and then takes a cancellation for that.
+        # With a timeout of its own, redis-py sometimes mistakes a cancellation for that timeout.
         async with await flushed(redis_server, socket_timeout=None) as client:
             done: list[int] = []
             all_done = asyncio.Event()
@@ -146,7 +146,7 @@ def test_workers_on_a_queue_that_are_cancelled_at_the_end(
             for worker in workers:
                 worker.cancel()
             ended = await asyncio.gather(*workers, return_exceptions=True)
-            # The connections that were cancelled must not answer to anybody else.
+            # Connections of cancelled commands must not deliver those answers to other commands.
             await client.rpush("jobs", "next")
             answers = await asyncio.gather(*(client.echo(f"echo {n}") for n in range(10)))
             assert answers == [b"echo %d" % n for n in range(10)]

@@ -1,4 +1,4 @@
-"""Starlette's TestClient, which runs the application in a thread, on a loop of our making."""
+"""Starlette's TestClient: the application runs in a thread, on a runtime loop."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from starlette.websockets import WebSocket
 from tests.ecosystem.runners import LoopRunner
 
 with warnings.catch_warnings():
-    # Newer versions of it would rather have another httpx.
+    # Newer versions warn that they prefer another version of httpx.
     warnings.simplefilter("ignore")
     from starlette.testclient import TestClient
 
 
 def module_of_loop() -> str:
-    """Return where the loop comes from that runs."""
+    """Return the module of the running loop's class."""
     return type(asyncio.get_running_loop()).__module__.partition(".")[0]
 
 
 async def hello(request: Request) -> PlainTextResponse:
-    """Answer where the loop comes from."""
+    """Answer with the module of the loop."""
     await asyncio.sleep(0)
     return PlainTextResponse(module_of_loop())
 
@@ -44,7 +44,7 @@ async def failing(request: Request) -> PlainTextResponse:
 
 
 async def talk(websocket: WebSocket) -> None:
-    """Say what was said."""
+    """Echo a message."""
     await websocket.accept()
     await websocket.send_text(await websocket.receive_text())
     await websocket.close()
@@ -76,5 +76,5 @@ def test_requests_web_sockets_and_lifespan(runner: LoopRunner) -> None:
             websocket.send_text("hello")
             assert websocket.receive_text() == "hello"
     assert events == [runner.name, "stopped"]
-    # Without the block, each request has a loop of its own.
+    # Without the ``with`` block, each request has a loop of its own.
     assert TestClient(app, backend_options=options).get("/").text == runner.name

@@ -1,4 +1,4 @@
-"""Test tools with a ``runtime.Loop``: docs/howto/testing.md, done."""
+"""Test tools with a ``runtime.Loop``, as described in docs/howto/testing.md."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ with_policies = pytest.mark.skipif(
 
 
 def conftest(having: str) -> str:
-    """Return the one ``conftest.py`` of the page that has ``having`` in it."""
+    """Return the one ``conftest.py`` of the page that contains ``having``."""
     page = (ROOT / "docs" / "howto" / "testing.md").read_text()
     (block,) = [block for block in BLOCK.findall(page) if having in block]
     return str(block)
 
 
 def passed(folder: Path, *arguments: str) -> dict[str, int]:
-    """Run pytest on what is in ``folder``; return how many tests had which outcome."""
+    """Run pytest on the tests in ``folder``; return the number of tests by outcome."""
     settings = folder / "pytest.ini"
     settings.write_text("[pytest]\nfilterwarnings = error\n")
     command = ("-m", "pytest", "-c", str(settings), "-p", "no:cacheprovider", *arguments)
@@ -107,7 +107,7 @@ def test_pytest_asyncio_with_a_policy(tmp_path: Path) -> None:
     pytest.importorskip("pytest_asyncio")
     (tmp_path / "conftest.py").write_text(conftest("event_loop_policy"))
     (tmp_path / "test_it.py").write_text(ASYNCIO_TESTS)
-    # From 1.4 it warns that the fixture is deprecated.
+    # From version 1.4 on, it warns that the fixture is deprecated.
     ignored = ("-W", "ignore::pytest.PytestDeprecationWarning")
     assert passed(tmp_path, *OPTIONS, *ignored) == {"passed": 5}
 

@@ -1,4 +1,4 @@
-"""tornado: its server, its client and its own loop's interface, on the running loop."""
+"""tornado: its server, its client, and its IOLoop interface, on the running loop."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""uvicorn serving Starlette and FastAPI in a process of its own, over real HTTP.
+"""uvicorn: serving Starlette and FastAPI in a process of its own, over real HTTP.
 
-Its client is httpx, which runs on the same kind of loop.
+The client is httpx, which runs on the same kind of loop.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SUM = hashlib.sha256(b"".join(BLOCKS)).hexdigest()
 
 @pytest.fixture(params=["h11", "httptools"])
 def implementation(request: pytest.FixtureRequest) -> str:
-    """Give the name of what parses HTTP."""
+    """Return the name of the HTTP parser."""
     name: str = request.param
     return name
 
@@ -34,7 +34,7 @@ def implementation(request: pytest.FixtureRequest) -> str:
 def server(
     request: pytest.FixtureRequest, runner: LoopRunner, tmp_path: Path, implementation: str
 ) -> Iterator[Uvicorn]:
-    """Give a running server for each combination; it has to end as SIGTERM makes it end."""
+    """Start a server for each combination; check that SIGTERM ends it properly."""
     options = ("--http", implementation, "--log-level", "info")
     with running_uvicorn(runner, tmp_path, request.param, *options) as running:
         yield running
@@ -79,7 +79,7 @@ def test_failures_disconnects_and_what_comes_afterwards(
 ) -> None:
     async def main() -> tuple[int, int, str]:
         async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
-            # uvicorn ends the connection after that, without having said so in the answer.
+            # uvicorn closes the connection after this answer, without announcing it in the answer.
             failed = (await client.get("/fail")).status_code
         async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
             missing = (await client.get("/nowhere")).status_code
@@ -131,7 +131,7 @@ def test_a_signal_lets_requests_finish(
         assert runner(main) == ("finished", "ConnectError")
         status = server.program.wait()
         output = server.program.output()
-    # uvicorn ends by the signal that it got, once all is done.
+    # uvicorn raises the received signal again once everything is done.
     assert status in (0, -number)
     assert "ended in good order" in output
     assert "Traceback" not in output.partition("ended in good order")[0]
@@ -157,7 +157,7 @@ def test_a_limit_on_the_shutdown(runner: LoopRunner, tmp_path: Path, implementat
 
 
 def test_several_workers_on_one_port(runner: LoopRunner, tmp_path: Path) -> None:
-    """With its own supervisor: the workers share a socket, and go when it goes."""
+    """With uvicorn's own supervisor, the workers share a socket, and end with the supervisor."""
     with running_uvicorn(runner, tmp_path, "starlette_app", workers=2) as server:
 
         async def main() -> list[str]:

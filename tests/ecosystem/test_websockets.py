@@ -137,7 +137,7 @@ def test_close_codes_time_outs_and_cancellation(runner: LoopRunner) -> None:
             async with connect(url) as socket:
                 socket.transport.abort()
             events.append((await ended.get())[1])
-            # Nobody answers there: the handshake is given up.
+            # The server does not answer: the handshake is given up.
             with create_server(("127.0.0.1", 0)) as quiet, pytest.raises(TimeoutError):
                 await connect(f"ws://127.0.0.1:{quiet.getsockname()[1]}", open_timeout=0.05)
         return events

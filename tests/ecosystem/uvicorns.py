@@ -1,4 +1,4 @@
-"""uvicorn in a process of its own, started from the command line."""
+"""uvicorn server in a process of its own, started from the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ADDRESS = re.compile(r"Uvicorn running on (https?)://[\w.]+:(\d+)")
 
 @dataclass(frozen=True)
 class Uvicorn:
-    """A running uvicorn, and where it listens."""
+    """A running uvicorn, and its address."""
 
     program: Program
     scheme: str
@@ -24,7 +24,7 @@ class Uvicorn:
 
     @property
     def url(self) -> str:
-        """The address, by name, for which the tests' certificates are."""
+        """The address with the host name of the tests' certificates."""
         return f"{self.scheme}://localhost:{self.port}"
 
     def wait_for(self, text: str) -> None:

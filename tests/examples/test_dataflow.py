@@ -1,4 +1,4 @@
-"""The dataflow resolver among the examples."""
+"""Tests of the example with a dataflow resolver."""
 
 from __future__ import annotations
 

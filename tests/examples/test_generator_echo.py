@@ -1,4 +1,4 @@
-"""The echo server of generators among the examples."""
+"""Tests of the example with an echo server of generators."""
 
 from __future__ import annotations
 

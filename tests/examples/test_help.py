@@ -1,4 +1,4 @@
-"""What docs/examples.md says of every example."""
+"""Descriptions of the examples in docs/examples.md, compared with their help."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The many requests among the examples."""
+"""Tests of the example with many requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def without_ticks(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 def figures(lines: list[str]) -> tuple[float, float, float]:
-    """Return how long it took, the slowest request and the sum of them all."""
+    """Return the total time, the slowest request, and the sum of all requests."""
     found = re.fullmatch(r"took ([\d.]+) s; the slowest ([\d.]+) s, the sum ([\d.]+) s", lines[-1])
     assert found is not None
     took, slowest, total = map(float, found.groups())

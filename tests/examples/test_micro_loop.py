@@ -1,4 +1,4 @@
-"""The micro loop among the examples: its demonstrations, and the flaws that such loops have."""
+"""Tests of the micro loop example: its demonstrations, and typical flaws of such loops."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_task_that_ends_does_not_hold_up_those_after_it_in_the_queue() -> None
     async def main() -> None:
         for name in "abc":
             await Schedule(task(name))
-        runtime.get_running_loop().call_soon(count)  # in the same turn, after them
+        runtime.get_running_loop().call_soon(count)  # in the same turn, after the two callbacks
 
     run(main())
     assert turns == [("a", 0), ("b", 0), ("c", 0)]
@@ -116,7 +116,7 @@ def test_listening_waits_for_nobody() -> None:
             assert listener.getsockname()[1]
             accepting: runtime.Task[socket.socket] = await Schedule(micro_loop.accept(listener))
             await Timeout(0)
-            assert not accepting.done()  # and the loop goes on
+            assert not accepting.done()  # the loop is still running
             with (
                 await micro_loop.connect(*listener.getsockname()) as client,
                 await accepting as accepted,
@@ -135,7 +135,7 @@ def test_many_timers_that_are_due_at_once_all_go_off_in_order() -> None:
 
         def wake(number: int) -> None:
             woken.append(number)
-            # Both remove timers, due and not due, while timers go off.
+            # Both remove timers, due and not due, while timers fire.
             if number % 10 == 0:
                 handles[number + 1].cancel()
                 handles[-1].cancel()
@@ -164,7 +164,7 @@ def test_a_message_that_the_socket_takes_in_parts_arrives_whole() -> None:
         with ours:
             sending: runtime.Task[None] = await Schedule(micro_loop.send(ours, message))
             await Timeout(0)
-            assert not sending.done()  # nobody has read yet
+            assert not sending.done()  # the peer has not read yet
             reader = threading.Thread(target=read, args=[theirs])
             reader.start()
             await sending

@@ -1,4 +1,4 @@
-"""The example of new kinds of suspension."""
+"""Tests of the example with new kinds of suspension."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the tests start in processes of their own."""
+"""Programs that the tests start in processes of their own."""

@@ -1,4 +1,4 @@
-"""An application under ``aiohttp.web.run_app``: ``aiohttp_app LOOP UNIX_SOCKET``."""
+"""Application under ``aiohttp.web.run_app``: ``aiohttp_app LOOP UNIX_SOCKET``."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def divide(one: int, two: int) -> float:
 
 @asynccontextmanager
 async def cluster(workers: int = 2, **options: Any) -> AsyncIterator[tuple[Any, Any]]:
-    """Give a cluster and a client, both in this loop."""
+    """Start a cluster and a client in this loop."""
     settings: dict[str, Any] = {
         "processes": False,
         "threads_per_worker": 2,
@@ -108,7 +108,7 @@ async def lost_worker() -> list[Any]:
         tasks = client.map(square, range(10))
         await wait(tasks)
         await running.workers[0].close(nanny=False)
-        # What it held is computed again.
+        # The results that the lost worker held are computed again.
         return [len(await client.gather(tasks))]
 
 

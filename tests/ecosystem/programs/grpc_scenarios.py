@@ -21,11 +21,11 @@ from tests.support.certificates import make_certificates
 METHODS = "tests.Methods"
 started: list[str] = []
 ended: list[str] = []
-"""How the handlers that wait for ever came to their end."""
+"""Outcomes of the handlers that wait for ever."""
 
 
 def encode(text: str | bytes) -> bytes:
-    # In a server, grpcio has made bytes of a string already.
+    # In a server, grpcio has already encoded a string.
     return text if isinstance(text, bytes) else text.encode()
 
 
@@ -96,7 +96,7 @@ KINDS = {
 
 @asynccontextmanager
 async def serving(credentials: Any = None) -> AsyncIterator[tuple[Any, str]]:
-    """Give a running server and its address."""
+    """Start a server; yield it and its address."""
     handlers = {
         function.__name__: getattr(grpc, f"{kind}_rpc_method_handler")(
             function, request_deserializer=decode, response_serializer=encode
@@ -118,14 +118,14 @@ async def serving(credentials: Any = None) -> AsyncIterator[tuple[Any, str]]:
 
 
 def method(channel: Any, name: str) -> Any:
-    """Return what calls the method ``name``."""
+    """Return a callable for the method ``name``."""
     kind = next(kind for kind, found in KINDS.items() if name in (each.__name__ for each in found))
     path = f"/{METHODS}/{name}"
     return getattr(channel, kind)(path, request_serializer=encode, response_deserializer=decode)
 
 
 async def code_of(call: Any) -> str:
-    """Return the name of the status that a call fails with."""
+    """Return the name of the status with which a call fails."""
     try:
         await call
     except grpc.aio.AioRpcError as error:
@@ -134,7 +134,7 @@ async def code_of(call: Any) -> str:
 
 
 async def next_of(events: list[str]) -> str:
-    """Wait until a handler has noted something in ``started`` or ``ended``, and return it."""
+    """Wait until a handler has appended an event to ``started`` or ``ended``, and return it."""
     while not events:
         await asyncio.sleep(0.01)
     return events.pop()

@@ -1,4 +1,4 @@
-"""hypercorn until a signal comes: ``hypercorn_server LOOP``."""
+"""hypercorn server that runs until a signal arrives: ``hypercorn_server LOOP``."""
 
 from __future__ import annotations
 

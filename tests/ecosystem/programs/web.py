@@ -1,6 +1,6 @@
-"""Two web applications that do the same, for ASGI servers: ``starlette_app``, ``fastapi_app``.
+"""Two equivalent web applications for ASGI servers: ``starlette_app`` and ``fastapi_app``.
 
-What happens to them is printed, for the tests to see.
+They print their events for the tests.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import runtime
 
 @asynccontextmanager
 async def lifespan(_: Any) -> AsyncIterator[None]:
-    """Say which loop this runs on, and that it was ended in good order."""
+    """Print the class of the running loop at the start, and a message at an orderly end."""
     loop = asyncio.get_running_loop()
     print("loop", "runtime" if isinstance(loop, runtime.Loop) else "asyncio", flush=True)
     yield
@@ -35,7 +35,7 @@ async def hello(request: Request) -> Response:
 
 
 async def digest(request: Request) -> Response:
-    """Read the body as it comes."""
+    """Read the body as it arrives."""
     total = hashlib.sha256()
     async for chunk in request.stream():
         total.update(chunk)

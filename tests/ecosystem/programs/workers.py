@@ -1,4 +1,4 @@
-"""What the tests of several workers serve: who answers, and on what loop."""
+"""Application for the tests of several workers: it answers with the process and its loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def app(
     receive: Callable[[], Awaitable[Message]],
     send: Callable[[Message], Awaitable[None]],
 ) -> None:
-    """Answer with the process and the class of its loop; at leisure, so that others get a turn."""
+    """Answer with the process and the class of its loop, slowly, to give other workers a turn."""
     if scope["type"] == "lifespan":
         while True:
             message = await receive()
@@ -28,7 +28,7 @@ async def app(
             if message["type"] == "lifespan.shutdown":
                 return
     loop = type(asyncio.get_running_loop())
-    time.sleep(0.01)  # busy: it accepts nothing meanwhile
+    time.sleep(0.01)  # the blocked loop accepts no connection meanwhile
     body = f"{os.getpid()} {loop.__module__.partition('.')[0]}".encode()
     headers = [(b"content-length", str(len(body)).encode()), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -36,7 +36,7 @@ async def app(
 
 
 async def answer(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
-    """Answer as ``app`` does, to a request of which only the end matters."""
+    """Answer as ``app`` does; of the request, only its end is read."""
     await reader.readuntil(b"\r\n\r\n")
     body = f"{os.getpid()} runtime".encode()
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
@@ -45,7 +45,7 @@ async def answer(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> 
 
 
 async def main(port: int) -> None:
-    """Serve on ``port`` beside whoever else does, until SIGTERM."""
+    """Serve on ``port``, beside other processes on the same port, until SIGTERM."""
     stop = runtime.Event()
     runtime.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     server = await runtime.start_server(answer, "127.0.0.1", port, reuse_port=True)
