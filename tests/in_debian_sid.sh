@@ -42,7 +42,7 @@ make_root() {
     mkdir -p "$root.new$(dirname "$path")"
     cp -RL --remove-destination "$path" "$root.new$(dirname "$path")/" 2> /dev/null || true
   done
-  # A mirror may lag behind, and what is installed later must fit what is there.
+  # A mirror may lag behind, and packages installed later must fit the installed ones.
   echo 'Acquire::Check-Valid-Until "false";' > "$root.new/etc/apt/apt.conf.d/mirror"
   mv "$root.new" "$root"
 }

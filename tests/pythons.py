@@ -1,11 +1,11 @@
-"""``make test-all-pythons``: the suite on every supported CPython that this machine has.
+"""The test suite on every supported CPython of this machine: ``make test-all-pythons``.
 
-For each, beside the one that runs this: a virtual environment in ``build/pythons``, into which the
-package is installed as a user would (compiled, if that can be), and two passes over the tests,
-interpreted and as installed, both as the shorter passes of ``make test`` are. Two of them run side
-by side. With ``--all`` the Python that runs this is tested as well.
+For each Python other than the running one, the package is installed as a user would install it
+(compiled if possible) into a virtual environment in ``build/pythons``. Two passes run over the
+tests, interpreted and as installed, with the selection of the shorter passes of ``make test``. Two
+passes run side by side. With ``--all`` the running Python is tested as well.
 
-``make test-newest-pythons`` runs this for 3.14 and 3.15 in a Debian root of their own:
+``make test-newest-pythons`` does the same for 3.14 and 3.15 in a Debian system of their own:
 ``tests/in_debian_sid.sh``.
 """
 
@@ -26,7 +26,7 @@ FOLDER = ROOT / "build" / "pythons"
 
 
 def answers(python: str, version: str) -> bool:
-    """Return whether ``python`` is a CPython of ``version``: what is found may be a mere shim."""
+    """Return whether ``python`` runs and is a CPython of ``version``; it may be a mere shim."""
     question = "import sys; print(sys.implementation.name, '%d.%d' % sys.version_info[:2])"
     try:
         done = subprocess.run([python, "-c", question], capture_output=True, text=True, check=False)
@@ -48,7 +48,7 @@ def install(python: str, version: str) -> str:
     environment = FOLDER / version
     installed = str(environment / "bin" / "python")
     subprocess.run([python, "-m", "venv", "--clear", str(environment)], check=True)
-    # By an absolute path, and from another folder: the sources must not be what is imported.
+    # The path is absolute and the working folder another one, so that the sources are not imported.
     subprocess.run(
         [installed, "-m", "pip", "install", "--quiet", f"{ROOT}[test]"], cwd=FOLDER, check=True
     )
@@ -58,7 +58,7 @@ def install(python: str, version: str) -> str:
 def passes_on(version: str) -> list[tuple[Pass, str]]:
     """Install the package on one version; return the passes to run, with the interpreter of each.
 
-    There are none where the version is not installed.
+    The list is empty if the version is not installed.
     """
     python = find(version)
     if python is None:
@@ -72,7 +72,7 @@ def passes_on(version: str) -> list[tuple[Pass, str]]:
 
 
 def main() -> int:
-    """Test every version that was asked for; return the exit status."""
+    """Test every requested version; return the exit status."""
     parser = argparse.ArgumentParser(description="Run the test suite on other CPythons.")
     parser.add_argument("--all", action="store_true", help="test the Python that runs this as well")
     parser.add_argument("pytest", nargs="*", help="arguments of pytest, after --")

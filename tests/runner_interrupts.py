@@ -1,8 +1,8 @@
-"""Interrupts while a run begins and ends: afterwards the loop runs, or it never did.
+"""Interrupts while a run begins and ends: afterwards the loop has run completely, or never began.
 
-Each test interrupts a piece of code at every moment of it at which the handler of a signal can run.
-``test_runner_interrupts`` runs this file in a process of its own: the standard library's threads do
-not survive an exception at any moment.
+Each test interrupts a piece of code at every moment at which a signal handler can run.
+``test_runner_interrupts`` runs this file in a process of its own, because the threads of the
+standard library do not survive an exception at an arbitrary moment.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from tests.support.interrupts import (
     raise_interrupted,
 )
 
-# An interrupt between two steps drops what the first of them made, and tasks that never began.
+# An interrupt between two steps drops the objects that the first step created, and tasks that never
+# began.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*was never awaited:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
@@ -35,9 +36,9 @@ INTERRUPTS = [raise_interrupted, press_ctrl_c]
 
 @pytest.fixture(autouse=True)
 def nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Log nothing, and report nothing that cannot be raised: pytest keeps both until the end.
+    """Silence logging and unraisable exceptions: pytest would keep both until the end.
 
-    Tracebacks would keep the loops, and the more there are, the more moments each run has.
+    Their tracebacks would keep the loops alive, and more loops mean more moments in each run.
     """
     monkeypatch.setattr(logging.getLogger("asyncio"), "disabled", True)
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
@@ -100,7 +101,7 @@ def test_running_a_loop_until_a_future_is_done(
 
     for _ in every_moment(interrupt, work, KeyboardInterrupt):
         assert not loop.is_running()
-        # Nothing of it is left that would stop a later run, or keep it from being woken.
+        # No callback remains that would stop a later run, or keep it from being woken.
         loop.call_soon(loop.stop)
         loop.run_forever()
         _thread.start_new_thread(loop.call_soon_threadsafe, (loop.stop,))

@@ -1,7 +1,8 @@
-"""Objects of the package that are alive when the interpreter ends: no crash, and no noise.
+"""Objects of the package that are alive when the interpreter ends: no crash, and no output.
 
-What a program leaves open is told in ResourceWarnings, as everywhere in Python, and nowhere else.
-Compiled code must not reach for globals that are gone, and no finalizer may need what has ended.
+Objects that a program leaves open are reported in ResourceWarnings, as everywhere in Python, and
+nowhere else. Compiled code must not use globals that have been cleared, and no finalizer may need
+an object that has ended.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def folder(tmp_path: Path, certificates: Certificates) -> Path:
 
 
 def told(stderr: str) -> str:
-    """Return what was said besides ResourceWarnings, with their lines of source."""
+    """Return the output other than ResourceWarnings with their lines of source."""
     warning = r"^(?:\S+:\d+: |sys:1: )?ResourceWarning: .*\n(?:  .*\n|ResourceWarning: .*\n)*"
     return re.sub(warning, "", stderr, flags=re.MULTILINE)
 

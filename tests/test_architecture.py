@@ -1,4 +1,4 @@
-"""The structure that docs/architecture.md describes, held against the sources."""
+"""The structure described in docs/architecture.md, compared with the imports in the sources."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ pytestmark = pytest.mark.once
 
 SOURCES = ROOT / "src"
 LONGEST = 800
-"""Lines in a file: one that needs more has more than one subject."""
+"""Maximal number of lines in a file: a longer file has more than one subject."""
 
-# Each layer may import from itself, and from the modules and packages listed for it. A name
-# stands for a module, or for a package with all its modules; a module belongs to the longest name
-# that it begins with. `sync`, `net` and `system` stand side by side: none of them knows the others.
+# Each layer may import from itself, and from the modules and packages listed for it. A name stands
+# for a module, or for a package with all its modules; a module belongs to the longest name that it
+# begins with. `sync`, `net` and `system` are side by side: none of them imports another.
 KERNEL_PACKAGES = {
     "runtime.kernel.arguments": set[str](),
     "runtime.kernel.native": {"runtime.kernel.arguments"},
@@ -102,7 +102,7 @@ FILES = {module_name(path): path for path in sorted(SOURCES.rglob("*.py"))}
 
 @cache
 def imports(module: str) -> tuple[tuple[str, str, bool], ...]:
-    """Return (module, name or '', whether for type checkers only) of each import of ours."""
+    """Return (module, name or '', whether for type checkers only) of each import of the package."""
     return tuple(_find_imports(ast.parse(FILES[module].read_text()), for_types=False))
 
 
@@ -124,7 +124,7 @@ def _find_imports(node: ast.AST, for_types: bool) -> Iterator[tuple[str, str, bo
 
 
 def imported_modules(module: str, *, with_types: bool = True) -> set[str]:
-    """Return the modules of ours that ``module`` imports."""
+    """Return the modules of the package that ``module`` imports."""
     found = set()
     for source, name, for_types in imports(module):
         if for_types and not with_types:
@@ -161,13 +161,13 @@ def test_imports_point_down_the_layers(module: str) -> None:
 
 
 def test_every_layer_is_there() -> None:
-    """A name that is left over would allow imports that nobody has looked at."""
+    """A name without a module would allow imports that were never reviewed."""
     assert LAYERS.keys() <= FILES.keys()
     assert {name for names in LAYERS.values() for name in names} <= FILES.keys()
 
 
 def find_cycle(graph: dict[str, set[str]]) -> str:
-    """Return a cycle of a graph in words, or nothing."""
+    """Return a cycle of a graph as text, or an empty string."""
     finished: set[str] = set()
 
     def visit(node: str, path: tuple[str, ...]) -> str:
@@ -194,10 +194,10 @@ def test_imports_make_no_cycle() -> None:
 
 
 def folder_of(module: str) -> str:
-    """Return the sub-package of a module; the module itself where it is in none.
+    """Return the sub-package of a module, or the module itself if it is in none.
 
-    The modules that lie beside sub-packages count each for itself: in ``kernel`` some of them are
-    below the sub-packages, and the core is above.
+    Modules beside sub-packages count on their own: in ``kernel`` some of them are below the
+    sub-packages, and the core is above.
     """
     parent = module if module in PACKAGES else module.rpartition(".")[0]
     has_packages = any(name.rpartition(".")[0] == parent for name in PACKAGES)

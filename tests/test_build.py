@@ -1,4 +1,4 @@
-"""``pip install .`` on machines where something is missing or broken: always a working package."""
+"""``pip install .`` on machines with missing or broken tools: the package always works."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ print(runtime.compiled, accelerator.has_accelerator)
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Return a copy of what a build reads."""
+    """Return a copy of the files that a build reads."""
     copy = tmp_path / "tree"
     copy.mkdir()
     shutil.copytree(
@@ -51,7 +51,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def compiler_script(tree: Path, special: str = "") -> str:
-    """Write a C compiler that does not optimize, which is not the point here, and saves time."""
+    """Write a C compiler script that does not optimize, which saves time."""
     script = tree / "compiler"
     script.write_text(f'#!/bin/sh\n{special}\nexec {COMPILER} "$@" -O0\n')
     script.chmod(0o755)
@@ -69,7 +69,7 @@ INHERITED = {
 def pip(
     tree: Path, command: str, *arguments: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Have pip build what is in ``tree``, without fetching anything."""
+    """Have pip build the package in ``tree``, without downloads."""
     if "CC" not in environment:
         environment["CC"] = compiler_script(tree)
     options = ("--verbose", "--no-index", "--no-deps", "--no-build-isolation")
@@ -84,7 +84,7 @@ def pip(
 
 
 class Installed:
-    """What an installation of ``tree`` came to."""
+    """Result of an installation of ``tree``."""
 
     def __init__(self, tree: Path, **environment: str) -> None:
         target = tree / "installed"
@@ -168,7 +168,7 @@ def test_no_mypyc(tree: Path) -> None:
 
 
 def test_a_library_that_fails_halfway_takes_the_others_with_it(tree: Path) -> None:
-    # The compiler fails on one of the modules' shims, when the shared library is built already.
+    # The compiler fails on one of the modules' shims, after the shared library was built.
     compiler = compiler_script(tree, 'case "$*" in *kernel/core.c*) exit 1;; esac')
     built = Installed(tree, CC=compiler)
     assert (built.compiled, built.accelerator, built.libraries) == (False, True, {"_accelerator"})

@@ -1,6 +1,6 @@
-"""A closed loop goes when it is dropped: no reference cycle keeps it for the collector.
+"""Closed loops, which are deallocated when they are dropped: there is no reference cycle.
 
-Programs that run many loops, one for each test or request, would otherwise pile them up.
+Programs that run many loops, one for each test or request, would otherwise accumulate them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ async def nothing() -> None:
 
 
 async def numbers() -> AsyncGenerator[int, None]:
-    """Yield more than anybody asks for."""
+    """Yield more numbers than any caller reads."""
     for number in range(10):
         yield number
 
@@ -51,14 +51,14 @@ async def threads() -> None:
 
 
 async def generators() -> None:
-    """Drop a generator that has begun, and leave another."""
+    """Drop a generator that has begun, and leave another one unfinished."""
     async for _ in numbers():
         break
     await anext(numbers())
 
 
 async def descriptors() -> None:
-    """Watch descriptors, and leave one watched."""
+    """Watch descriptors, and keep watching one of them."""
     loop = runtime.get_running_loop()
     left, right = socket.socketpair()
     with left, right:
@@ -72,12 +72,12 @@ async def descriptors() -> None:
 
 
 async def signals() -> None:
-    """Leave the handler of a signal."""
+    """Leave a signal handler installed."""
     runtime.get_running_loop().add_signal_handler(signal.SIGUSR1, print)
 
 
 async def streams() -> None:
-    """Talk to a server of the loop's own."""
+    """Connect to a server in the same loop."""
 
     async def handler(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
         writer.write(await reader.readline())
@@ -105,7 +105,7 @@ async def protocols() -> None:
 
 
 async def datagrams() -> None:
-    """Send a datagram to oneself."""
+    """Send a datagram to the same endpoint."""
     async with await runtime.open_datagram(("127.0.0.1", 0)) as endpoint:
         endpoint.send(b"some", endpoint.get_extra_info("sockname"))
         await endpoint.receive()
@@ -118,7 +118,7 @@ async def processes() -> None:
 
 
 async def debug_mode() -> None:
-    """Turn everything on that watches the loop."""
+    """Enable everything that watches the loop."""
     loop = runtime.get_running_loop()
     loop.set_debug(True)
     loop.watch_slow_callbacks(1)
@@ -177,12 +177,12 @@ def with_run(main: Main, until: Literal["done", "idle"] = "done") -> weakref.ref
 
 
 def until_idle(main: Main) -> weakref.ref[runtime.Loop]:
-    """Use ``run()``, until nothing can run any more."""
+    """Use ``run(..., until="idle")``."""
     return with_run(main, "idle")
 
 
 def with_a_loop(main: Main) -> weakref.ref[runtime.Loop]:
-    """Use the loop itself."""
+    """Use the loop directly."""
     loop = runtime.new_event_loop()
     with contextlib.closing(loop), contextlib.suppress(ZeroDivisionError):
         loop.run_until_complete(main())
@@ -192,7 +192,7 @@ def with_a_loop(main: Main) -> weakref.ref[runtime.Loop]:
 @pytest.mark.parametrize("way", [with_a_runner, with_run])
 @pytest.mark.parametrize("main", MAINS)
 def test_a_loop_goes_after_its_run(main: Main, way: Way) -> None:
-    way(main)  # What is made once for all loops is there afterwards.
+    way(main)  # this creates the objects that all loops share
     gc.collect()
     assert way(main)() is None
     assert gc.collect() == 0

@@ -1,4 +1,4 @@
-"""Copies and pickles of what there can be only one of: refused, not half made."""
+"""Copies and pickles of objects that cannot be copied: refused, not half made."""
 
 from __future__ import annotations
 

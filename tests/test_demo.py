@@ -1,4 +1,4 @@
-"""The demonstration behind ``make run``, as a user runs it."""
+"""The demonstration of ``make run``, run as a user runs it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SERVER = DEMO.with_name("echo_server.py")
 
 @contextlib.contextmanager
 def answering(answer: Callable[[bytes], bytes]) -> Iterator[str]:
-    """Run a server that answers what it is sent with ``answer`` of it; give HOST:PORT."""
+    """Run a server that answers received data with ``answer`` of it; yield HOST:PORT."""
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -40,7 +40,7 @@ def answering(answer: Callable[[bytes], bytes]) -> Iterator[str]:
             yield f"{host}:{port}"
         finally:
             over.set()
-            socket.create_connection((host, port)).close()  # accept() returns once more
+            socket.create_connection((host, port)).close()  # this makes accept() return once more
             thread.join()
 
 
@@ -114,7 +114,7 @@ def test_on_a_terminal_one_line_shows_the_progress() -> None:
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=theirs) as process:
         os.close(theirs)
         shown = b""
-        with contextlib.suppress(OSError):  # Linux: the other end is closed
+        with contextlib.suppress(OSError):  # on Linux, the other end is closed
             while data := os.read(ours, 65536):
                 shown += data
     os.close(ours)

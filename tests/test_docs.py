@@ -1,7 +1,7 @@
-"""The programs in the documentation, run.
+"""Programs in the documentation, run as they are printed.
 
 Every block marked ``python`` in README.md and docs/ is a complete program that ends with status 0.
-A block marked ``output`` that follows is what it prints.
+A following block marked ``output`` contains its output.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The fragments in the documentation, run inside a program that stands for what is around them.
+"""Fragments in the documentation, run inside a program that supplies their context.
 
-A block marked ``py`` is no program of its own. Each has its surroundings here, where ``<fragment>``
-stands for it, or a test that writes it into the file whose name its first line gives.
+A block marked ``py`` is not a complete program. Each has a context here, in which ``<fragment>``
+stands for it, or a test that writes it into the file whose name is in its first line.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FILES = {
     "# conftest.py": "tests/ecosystem/test_test_tools.py",
     "# gunicorn.conf.py": "tests/ecosystem/test_multi_core.py",
 }
-"""First lines of fragments that are files, and who runs them, where the tool is installed."""
+"""First lines of fragments that are files; their tests run if the needed tool is installed."""
 
 CERTIFICATES = """
 import pathlib, runtime, ssl, trustme
@@ -35,7 +35,7 @@ issued.private_key_pem.write_to_path("key.pem")
 for pem in issued.cert_chain_pems:
     pem.write_to_path("chain.pem", append=True)
 """
-# A server that ends its connections with a goodbye of TLS, or without.
+# A server that ends its connections with a close_notify of TLS, or without one.
 SERVER = (
     CERTIFICATES
     + """
@@ -170,13 +170,13 @@ def fragments() -> list[str]:
 
 
 def fragment(beginning: str) -> str:
-    """Return the fragment that begins in this way."""
+    """Return the fragment with this beginning."""
     (found,) = [found for found in fragments() if found.startswith(beginning)]
     return str(found)
 
 
 def filled(around: str, found: str) -> str:
-    """Put a fragment into its surroundings, as deep as these want it."""
+    """Insert a fragment into its context, indented as the context requires."""
     line = re.search(r"^( *)<fragment>$", around, re.MULTILINE)
     assert line is not None
     return around.replace(line[0], textwrap.indent(found.rstrip(), line[1]))

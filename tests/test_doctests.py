@@ -1,4 +1,4 @@
-"""The examples in the docstrings of the package, run."""
+"""Examples in the docstrings of the package, run by doctest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tests.test_architecture import FILES
 
-# Of a compiled module, doctest sees no source and no functions: its examples run interpreted.
+# In a compiled module, doctest finds no source and no functions: the examples run interpreted.
 WITH_EXAMPLES = sorted(name for name, path in FILES.items() if ">>> " in path.read_text())
 
 

@@ -1,4 +1,4 @@
-"""``help()`` and ``inspect`` tell the same of the compiled build as of the interpreted one."""
+"""Documentation by ``help()`` and ``inspect``, which is the same in both builds."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def parameters_of(thing: Any) -> str | None:
 
 
 def own_attributes(cls: type) -> list[str]:
-    """Return the public attributes that a class does not have from somewhere else."""
+    """Return the public attributes that a class defines itself."""
     own = [each for each in cls.__mro__ if each.__module__.partition(".")[0] == "runtime"]
     names = {name for each in own for name in vars(each) if not name.startswith("_")}
     return sorted(names)
 
 
 def told() -> Told:
-    """Return what is told of everything public."""
+    """Return the documentation of everything public."""
     found: Told = {}
     for name in sorted(runtime.__all__):
         thing = getattr(runtime, name)

@@ -1,4 +1,4 @@
-"""docs/how-it-works.md, whose diagrams are recorded from the loop."""
+"""Diagrams in docs/how-it-works.md, which are recorded from a running loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An interpreter that does not fit what is installed, or what can be: each gets a clear message."""
+"""Interpreters that do not fit the installed package, each of which gets a clear message."""
 
 from __future__ import annotations
 

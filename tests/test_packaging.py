@@ -1,4 +1,4 @@
-"""What an installation is made of: names, version, types, compiled modules, no dependencies."""
+"""Contents of an installation: names, version, types, compiled modules, no dependencies."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_public_names_are_unique_and_there() -> None:
 def test_every_name_without_an_underscore_is_public() -> None:
     modules = {name.partition(".")[0] for name in sys.modules} | {"__main__"}
     submodules = {path.stem for path in build.FOLDER.iterdir()}
-    # pytest adds to the modules of its plugins, where the package is installed, two with an "@".
+    # If the package is installed, pytest adds two names with an "@" to the modules of its plugins.
     names = {name for name in dir(runtime) if not name.startswith(("_", "@"))}
     names -= {"annotations", "TYPE_CHECKING"} | modules | submodules
     assert names == set(runtime.__all__) - {"__version__"}
@@ -140,7 +140,7 @@ def test_modules_are_compiled_all_or_none() -> None:
 
 
 def test_every_module_has_the_loader_of_its_spec() -> None:
-    """Python 3.15 warns of another one in every traceback that passes through the module."""
+    """Python 3.15 warns of another loader in every traceback that passes through the module."""
     for name in compiled_modules():
         module = importlib.import_module(name)
         assert module.__spec__ is not None

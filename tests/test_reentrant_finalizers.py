@@ -1,8 +1,8 @@
-"""Attributes whose old value comes back to them while it is released.
+"""Attributes whose old value reads or sets them again while it is released.
 
-A store must have the new value in place before the old one is released: a finalizer of the old one
-may read the attribute, and store into it again. In Python that is so; mypyc releases first, which
-the build mends. Each case has a process to itself, for without that it crashes.
+An assignment must store the new value before it releases the old one: a finalizer of the old value
+may read the attribute, and assign to it again. Python does so; mypyc releases first, which the
+build corrects. Each case runs in a process of its own, because a faulty build crashes.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ EXCHANGED = """
 
 @pytest.fixture
 def setup(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Give what setup.py defines."""
+    """Return the namespace of setup.py."""
     if importlib.util.find_spec("setuptools") is None:
         pytest.skip("needs setuptools")
     monkeypatch.setattr("setuptools.setup", lambda **_: None)

@@ -1,4 +1,4 @@
-"""``run`` and ``Runner``: beginnings, endings, and Ctrl-C."""
+"""``run`` and ``Runner``: start, end, and Ctrl-C."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runners and loops that a finalizer closes while the interpreter ends."""
+"""Runners and loops that a finalizer closes at interpreter exit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The end of a run: whatever was begun is ended, also what begins meanwhile."""
+"""The end of a run, which ends everything that was begun, and everything that begins meanwhile."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Main = Coroutine[Any, Any, Any]
 
 
 def reports_of(main: Main) -> list[dict[str, Any]]:
-    """Run it; return what was reported to the exception handler."""
+    """Run ``main``; return the reports to the exception handler."""
     reports: list[dict[str, Any]] = []
 
     def make_loop() -> runtime.Loop:
@@ -36,7 +36,7 @@ def reports_of(main: Main) -> list[dict[str, Any]]:
 
 
 def run_and_shut_down(main: Main) -> None:
-    """As asyncio's runner ends a run: it calls `shutdown_asyncgens` itself."""
+    """End the run as asyncio's runner does, which calls `shutdown_asyncgens` itself."""
     with asyncio.Runner(loop_factory=runtime.new_event_loop) as runner:
         runner.run(main)
 
@@ -53,7 +53,7 @@ def test_generators_are_closed_at_the_same_time(run: Callable[[Main], None]) -> 
         try:
             yield number
         finally:
-            # Each waits for all the others.
+            # Each generator waits for all the others.
             begun.append(number)
             if len(begun) == 3:
                 all_began.set()
@@ -456,7 +456,7 @@ def test_sys_exit_while_a_run_ends_is_raised_when_all_has_ended() -> None:
 
 
 class Records(logging.Handler):
-    """Keeps the messages of asyncio's logger, and tells of each."""
+    """Keeps the messages of asyncio's logger, and signals each of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -500,7 +500,7 @@ def test_a_task_that_does_not_end_is_named(
             finished.set()
 
         records.on_message = on_message
-        # In debug mode, and in tests, it is a deadlock if nothing could wake the task.
+        # In debug mode, and in tests, the run would be a deadlock if nothing could wake the task.
         kept.append(loop.run_in_executor(None, finished.wait, 60))
         kept.append(runtime.create_task(refuse(reported), name="the stubborn one"))
         await runtime.sleep(0)
@@ -610,7 +610,7 @@ def interrupted_after(code: str, *expected: tuple[str, bool]) -> str:
 def test_the_second_ctrl_c_ends_a_main_that_refuses() -> None:
     code = REFUSING.format(other="clean_up", main="await refuse()")
     out = interrupted_after(code, ("running", True), ("refused", False))
-    # It may be asked again, before and after the other task cleans up.
+    # The task may be cancelled again, before and after the other task cleans up.
     assert out.replace("refused\n", "") == "cleaned up\nKeyboardInterrupt\n"
 
 

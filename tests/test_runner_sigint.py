@@ -1,4 +1,4 @@
-"""The handler of SIGINT around a run: installed, removed, and looked at by nobody meanwhile."""
+"""The handler of SIGINT around a run: installed, removed, and never printed in between."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Unprintable(Exception):
 
 
 class UnprintableHandler:
-    """A handler of the program's own, as `functools.partial` makes them of unprintable objects."""
+    """A handler of the program, as `functools.partial` makes them of unprintable objects."""
 
     def __call__(self, *args: object) -> None: ...
 
@@ -32,7 +32,7 @@ class UnprintableHandler:
 
 @pytest.fixture(autouse=True)
 def default_handler() -> Iterator[None]:
-    """Check that SIGINT is handled after the test as it was before."""
+    """Check that the test leaves the handler of SIGINT as it was."""
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     yield
     after = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -41,7 +41,7 @@ def default_handler() -> Iterator[None]:
 
 @pytest.fixture
 def unprintable_handler() -> Iterator[Any]:
-    # Not signal.signal(), which takes the repr of the handler before on Python 3.11.
+    # signal.signal() would call the repr of the previous handler on Python 3.11.
     from runtime.kernel.signals import get_handler, set_handler
 
     handler = UnprintableHandler()
@@ -72,7 +72,7 @@ def test_a_result_that_cannot_be_printed_is_what_is_returned() -> None:
 
 def test_the_program_may_ask_for_the_handler_meanwhile() -> None:
     async def main() -> None:
-        # A future that the main task waits for is part of the repr of the task.
+        # The repr of the main task contains the future that it waits for.
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         future.set_exception(Unprintable())
         with pytest.raises(Unprintable):
@@ -98,7 +98,7 @@ def test_a_handler_of_the_programs_own_that_cannot_be_printed() -> None:
 def test_debug_mode_looks_at_no_handler(unprintable_handler: Any) -> None:
     async def main() -> int:
         loop = runtime.get_running_loop()
-        # Nothing but the thread can wake the loop, which is when handlers are looked at.
+        # Only the thread can wake the loop, and signal handlers run when it wakes.
         future = loop.create_future()
         threading.Timer(0.01, loop.call_soon_threadsafe, (future.set_result, 1)).start()
         result: int = await future

@@ -1,4 +1,4 @@
-"""Runs where there are no signals, although `threading` takes the thread for the main one."""
+"""Runs without signals, in a thread that `threading` takes for the main thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes with streams: those of ``runtime``, and those of asyncio on a loop of ``runtime``."""
+"""Processes with streams: runtime's functions, and asyncio's functions on a runtime loop."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PIPE, DEVNULL, STDOUT = runtime.PIPE, runtime.DEVNULL, runtime.STDOUT
 
 @dataclass
 class API:
-    """The functions that start a process, and the loop that they are used on."""
+    """Functions that start a process, and the loop on which they are used."""
 
     name: str
     execute: Callable[..., Coroutine[Any, Any, Any]]
@@ -63,14 +63,14 @@ THEIRS = API(
 
 @pytest.fixture(params=[THEIRS, MIXED, OURS], ids=lambda api: api.name)
 def api(request: pytest.FixtureRequest) -> API:
-    """Each of the three: what a test asserts is asyncio's behaviour."""
+    """Return each of the three APIs; the tests assert asyncio's behaviour."""
     found: API = request.param
     return found
 
 
 @pytest.fixture(params=[MIXED, OURS], ids=lambda api: api.name)
 def better(request: pytest.FixtureRequest) -> API:
-    """Those on a loop of ``runtime``: what a test asserts is done better than asyncio does it."""
+    """Return the APIs on a runtime loop; the tests assert improvements over asyncio."""
     found: API = request.param
     return found
 
@@ -179,7 +179,7 @@ def test_back_pressure_of_the_output(api: API) -> None:
         assert await process.stdout.readline() == b"1\n"
         for _ in range(100):
             await asyncio.sleep(0)
-        # The process waits for room in the pipe.
+        # The process waits for space in the pipe.
         assert process.returncode is None
         assert (await process.stdout.read()).endswith(b"\n1000000\n")
         assert await process.wait() == 0
@@ -285,7 +285,7 @@ def test_many_at_once(api: API) -> None:
 
 def test_a_wait_ends_with_the_process_although_another_holds_the_pipe(better: API) -> None:
     async def main() -> None:
-        # The process that is left behind has the pipes, and waits for the end of its input.
+        # The remaining process has the pipes, and waits for the end of its input.
         process = await better.shell("exec 3<&0; cat <&3 & echo started", stdin=source, stdout=PIPE)
         os.close(source)
         waiting = asyncio.create_task(process.wait())
@@ -351,7 +351,7 @@ def test_communicate_after_one_that_was_cancelled_and_a_kill(api: API) -> None:
     api.run(main())
 
 
-# -- What is left behind ---------------------------------------------------------------------------
+# -- Remaining processes and descriptors -----------------------------------------------------------
 
 
 def test_a_process_that_nobody_holds_goes_on_and_leaves_no_zombie(better: API) -> None:

@@ -1,4 +1,4 @@
-"""The guards of this test suite, shown to fail when they should."""
+"""The guards of this test suite, tested: they fail when they should."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def run_pytest(folder: Path, source: str) -> subprocess.CompletedProcess[str]:
     test = folder / "test_leaking.py"
     test.write_text(source)
     settings = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder)]
-    # The package, which is installed as a plugin, is imported before pytest can rewrite it.
+    # The installed package is a plugin, and is imported before pytest can rewrite it.
     settings += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     program = (
         "import sys, pytest, tests.support.leaks as leaks\n"

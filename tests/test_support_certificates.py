@@ -1,4 +1,4 @@
-"""The certificates and contexts of the tests of TLS, shown to be what they are said to be."""
+"""Certificates and contexts of the TLS tests, tested: they have the promised properties."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ V13 = ssl.TLSVersion.TLSv1_3
 def shake_hands(
     client: ssl.SSLContext, server: ssl.SSLContext, name: str = NAME
 ) -> tuple[ssl.SSLObject, ssl.SSLObject]:
-    """Let the two shake hands in memory. Raises what either of them raises."""
+    """Perform a handshake in memory. Raises the exceptions of both sides."""
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = (
         client.wrap_bio(to_client, to_server, server_hostname=name),
@@ -38,7 +38,7 @@ def shake_hands(
             except ssl.SSLWantReadError:
                 pass
     for end in ends:
-        # The server refuses a client's certificate when the client is done already.
+        # The server refuses a client's certificate after the client has finished its handshake.
         with pytest.raises(ssl.SSLWantReadError):
             end.read(1)
     return ends

@@ -1,4 +1,4 @@
-"""A test that hangs fails, and shows the stacks of all threads and of all tasks."""
+"""Time limits of tests: a test that hangs fails, and shows all thread and task stacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The proxy that injects faults, between plain sockets."""
+"""The proxy that injects faults, tested between plain sockets."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MESSAGE = random.Random(1).randbytes(1 << 20)
 def through(
     plan: Plan | Sequence[Plan] = FAULTLESS, seed: int = 0
 ) -> Iterator[tuple[FaultProxy, socket.socket, socket.socket]]:
-    """Give a proxy, and the client's and the server's end of a connection through it."""
+    """Yield a proxy, and the client's and the server's end of a connection through it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(30)
         with (
@@ -55,7 +55,7 @@ def through(
 
 
 def receive(sock: socket.socket, size: int = -1) -> bytes:
-    """Receive ``size`` bytes, or until the end."""
+    """Receive ``size`` bytes, or all bytes until the end."""
     received = bytearray()
     while len(received) != size and (data := sock.recv(65536)):
         received += data
@@ -63,7 +63,7 @@ def receive(sock: socket.socket, size: int = -1) -> bytes:
 
 
 def receive_until_reset(sock: socket.socket) -> bytes:
-    """Receive until the reset, which must come."""
+    """Receive until the reset, which must arrive."""
     received = bytearray()
     with pytest.raises(ConnectionResetError):
         while True:
@@ -258,7 +258,7 @@ def test_reset_at_once() -> None:
 
 
 def meets_a_reset(proxy: FaultProxy) -> bool:
-    """Connect and receive; return whether there was a reset: it may come while connecting."""
+    """Connect and receive; return whether there was a reset, which may come while connecting."""
     try:
         with socket.create_connection(proxy.address, timeout=30) as client:
             return receive(client) != b""

@@ -1,4 +1,4 @@
-"""The misbehaving TLS peer, against Python's own TLS sockets."""
+"""The misbehaving TLS peer, tested against Python's own TLS sockets."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def version(request: pytest.FixtureRequest) -> ssl.TLSVersion:
 def connect(
     request: pytest.FixtureRequest, certificates: Certificates, version: ssl.TLSVersion
 ) -> Connect:
-    """Give a function that connects Python's TLS socket to a peer with a certain behaviour."""
+    """Return a function that connects Python's TLS socket to a peer with a given behaviour."""
     server = server_context(certificates, minimum=version, maximum=version)
     client = client_context(certificates, minimum=version, maximum=version)
 
@@ -143,7 +143,7 @@ def test_data_and_close_notify_in_one_segment(connect: Connect) -> None:
 def test_the_end_of_the_handshake_with_data_and_close_notify(
     certificates: Certificates,
 ) -> None:
-    """A client may send its last message of the handshake with all that it has to say."""
+    """A client may send its last handshake message together with all its data."""
 
     def behave(peer: TlsPeer) -> None:
         peer.send_raw(peer.flight())
@@ -160,7 +160,7 @@ def test_the_end_of_the_handshake_with_data_and_close_notify(
                 assert sock.recv(100) == b""
 
 
-# -- Nonsense --------------------------------------------------------------------------------------
+# -- Invalid records -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("garbage", [HTTP_ANSWER, b"\0" * 100, overlong_record()])
@@ -237,7 +237,7 @@ def test_reset_in_mid_handshake(connect: Connect) -> None:
         peer.send_raw(half(peer.flight()))
         peer.reset()
 
-    # It may come before Python's socket is a TLS socket.
+    # The reset may arrive before Python's socket is a TLS socket.
     with pytest.raises((ConnectionError, ssl.SSLError)), connect(behave) as sock:
         sock.do_handshake()
 
@@ -252,7 +252,7 @@ def test_a_stall_in_mid_handshake(connect: Connect) -> None:
         sock.setblocking(False)
         with pytest.raises(ssl.SSLWantReadError):
             sock.do_handshake()
-        # The rest never comes. The end is all that the peer gets after the client's hello.
+        # The rest never arrives: after the client's hello, the peer receives only the end.
         sock.close()
 
 
@@ -429,7 +429,7 @@ def test_openssl_client_renegotiates(certificates: Certificates, allowed: bool) 
             assert peer.receive_exactly(5) == b"from\n"
             peer.send(b"with new keys\n")
         else:
-            # OpenSSL's client insists, and so gives up, if it is not killed before.
+            # OpenSSL's client insists on renegotiation, and gives up unless it is killed before.
             with pytest.raises(ssl.SSLError):
                 peer.receive()
         peer.receive_raw_until_end()

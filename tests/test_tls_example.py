@@ -1,4 +1,4 @@
-"""The echo server over TLS among the examples, and its client, as a user runs them."""
+"""The example with an echo server over TLS and its client, run as a user runs them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Server:
         self.port = int(port)
 
     def end(self) -> tuple[int, str]:
-        """Press Ctrl-C; return the exit status and what was said on stderr."""
+        """Press Ctrl-C; return the exit status and the output on stderr."""
         status, _, err = interrupted(self.process)
         return status, err
 

@@ -1,4 +1,4 @@
-"""What is usually mistaken for something else: the message says what to write instead."""
+"""Common mistakes with the API: each error message says how to write it correctly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MISTAKES: dict[str, tuple[Mistake, type[Exception], str]] = {}
 
 
 def mistake(error: type[Exception], advice: str) -> Callable[[Mistake], Mistake]:
-    """Have a function tested: it makes a mistake, and is given some advice."""
+    """Register a function that makes a mistake, for which the message must contain ``advice``."""
 
     def add(function: Mistake) -> Mistake:
         MISTAKES[function.__name__] = function, error, advice
@@ -396,7 +396,7 @@ def test_awaitables_without_a_hash_can_be_gathered() -> None:
 
 
 def test_a_notebook_is_told_of_threads() -> None:
-    """The loop that runs there is asyncio's."""
+    """The loop that runs in a notebook is asyncio's."""
 
     async def main() -> int:
         with pytest.raises(

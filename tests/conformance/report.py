@@ -85,7 +85,7 @@ def passes(outcomes: Outcomes) -> int:
 
 
 def behind(ours: Mapping[str, Outcomes], theirs: Mapping[str, Outcomes]) -> list[str]:
-    """Return the modules with fewer passes than the reference, with the tests that pass there only."""
+    """Return the modules with fewer passes than the reference, naming the tests that differ."""
     complaints = []
     for module, outcomes in ours.items():
         here, there = passes(outcomes), passes(theirs[module])

@@ -634,7 +634,7 @@ def test_every_version_of_python_is_recorded() -> None:
 
 
 def steps() -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the version as in ``Difference.since``, and what differs from the record before it."""
+    """Yield the version as in ``Difference.since``, and the changes since the record before it."""
     releases = [release for release in records() if release >= ANSWERED_SINCE]
     for before, after in itertools.pairwise(releases):
         version = text(after) if before[:2] == after[:2] else text(after)[: -len(f".{after[2]}")]

@@ -1,1 +1,1 @@
-"""The fuzzer of the accelerator: see ``tests.fuzz.programs`` and ``tests.fuzz.run``."""
+"""Fuzzer of the accelerator: see ``tests.fuzz.programs`` and ``tests.fuzz.run``."""

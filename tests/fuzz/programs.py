@@ -1,9 +1,9 @@
-"""Programs for the accelerator, each written down in a few bytes.
+"""Programs that exercise the accelerator, each encoded in a few bytes.
 
-``run`` takes any bytes, and calls the accelerator's functions as they say: with sockets of every
-family, descriptors that are closed, buffers that change while they are used, numbers of any size,
-and objects that call the accelerator themselves in the middle. Whatever the program, an exception
-must be one of ``EXPECTED``, nothing may crash, and answers must be what the contract allows.
+``run`` accepts any bytes as a program and calls the accelerator's functions accordingly: with
+sockets of every family, closed descriptors, buffers that change while they are used, numbers of any
+size, and objects that call the accelerator themselves in the middle of a call. For every program,
+an exception must be one of ``EXPECTED``, nothing may crash, and results must follow the contract.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ ENDLESS = (-1e-300, -1.0, math.inf, -math.inf, 2.0**40, 10**400)
 
 
 class Input:
-    """The bytes of a program, which are zeros after their end."""
+    """Bytes of a program, followed by an endless row of zeros."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -54,22 +54,22 @@ class Input:
 
     @property
     def is_over(self) -> bool:
-        """Whether everything was taken."""
+        """Whether all bytes were consumed."""
         return self._position >= len(self._data)
 
     def byte(self) -> int:
-        """Take a byte."""
+        """Consume a byte."""
         found = 0 if self.is_over else self._data[self._position]
         self._position += 1
         return found
 
     def one_of(self, choices: Any) -> Any:
-        """Take a byte, and choose by it."""
+        """Consume a byte, and use it to choose one of ``choices``."""
         return choices[self.byte() % len(choices)]
 
 
 class Program:
-    """A run of one program: what it has opened and made, and its steps."""
+    """A run of one program: its open sockets and objects, and its operations."""
 
     def __init__(self, accelerator: Any, data: bytes) -> None:
         self.built = accelerator
@@ -95,7 +95,7 @@ class Program:
             operation()
 
     def operations(self) -> list[Callable[[], object]]:
-        """Return every operation, in an order that the corpus relies on: append new ones."""
+        """Return every operation. The corpus relies on the order: append new ones at the end."""
         return [
             self.open_pair,
             self.open_internet,
@@ -163,7 +163,7 @@ class Program:
         client.connect(sock.getsockname())
 
     def disguise(self) -> None:
-        """Make a socket object that says another family than its socket's."""
+        """Create a socket object that reports another family than that of its socket."""
         family = self.input.one_of((socket.AF_INET, socket.AF_INET6, socket.AF_UNIX))
         number = os.dup(self.socket().fileno())
         try:
@@ -173,7 +173,7 @@ class Program:
             raise
 
     def replace(self) -> None:
-        """Put another socket under the number of a socket object."""
+        """Put another socket under the descriptor number of a socket object."""
         one, two = self.socket().fileno(), self.socket().fileno()
         if one >= 0 and two >= 0:
             os.dup2(one, two)
@@ -218,7 +218,7 @@ class Program:
 
     def make_room(self) -> None:
         self.rooms.append(self.built.ReceiveTarget(self.size()))
-        self.rooms[-1].fuzzed = 1  # It has no attributes: refused.
+        self.rooms[-1].fuzzed = 1  # The object has no attributes: the assignment is refused.
 
     def view_room(self) -> None:
         room = self.input.one_of(self.rooms or [None])
@@ -286,7 +286,7 @@ class Program:
         seconds = self.reentrant() if kind == 0 else self.input.one_of(SECONDS)
         if (
             kind == 1 and poll.poll(0) and poll.poll(0)
-        ):  # The first poll may disarm what it reports.
+        ):  # The first poll may disarm the events that it reports.
             seconds = self.input.one_of(ENDLESS)
         events = wait(seconds)
         for number, mask in events:
@@ -298,12 +298,12 @@ class Program:
         assert modify(self.number(), self.input.one_of(NUMBERS)) in (True, False)
 
     def misuse(self) -> None:
-        """Call a function with whatever there is."""
+        """Call a function with arbitrary arguments."""
         names = [name for name in dir(self.built) if not name.startswith("_")]
         function = getattr(self.built, self.input.one_of(names))
         arguments = [self.anything() for _ in range(self.input.byte() % 5)]
         if function is self.built.ReceiveTarget and arguments and arguments[0] in NUMBERS:
-            return  # It may be as large as the memory.
+            return  # The size may be as large as the memory.
         found = function(*arguments)
         if isinstance(found, tuple) and found and type(found[0]) is int:
             os.close(found[0])
@@ -316,10 +316,10 @@ class Program:
             with contextlib.suppress(OSError):
                 sock.send(b"x" * self.input.one_of(SIZES[:11]), socket.MSG_DONTWAIT)
 
-    # -- What they use -----------------------------------------------------------------------------
+    # -- Arguments of the operations ---------------------------------------------------------------
 
     def add(self, *sockets: socket.socket) -> None:
-        """Keep sockets, which do not block from now on."""
+        """Keep sockets, and make them non-blocking."""
         for sock in sockets:
             self.sockets.append(sock)
             sock.setblocking(False)
@@ -330,11 +330,11 @@ class Program:
         return found
 
     def sock(self) -> Any:
-        """Choose a socket, or an object that says it is one."""
+        """Choose a socket, or an object that claims to be one."""
         return self.reentrant() if self.input.byte() % 8 == 0 else self.socket()
 
     def number(self) -> Any:
-        """Choose a descriptor, or something else."""
+        """Choose a descriptor, or another object."""
         kind = self.input.byte() % 16
         if kind == 0:
             return self.input.one_of([*NUMBERS, "x", None, 1.5])
@@ -347,7 +347,7 @@ class Program:
         return self.input.one_of(SIZES) if self.input.byte() % 16 else self.input.one_of((-1, 1.5))
 
     def data(self) -> Any:
-        """Choose what to send."""
+        """Choose data to send."""
         size = self.input.one_of(SIZES)
         kind = self.input.byte() % 8
         if kind == 0:
@@ -389,7 +389,7 @@ class Program:
                 self.depth -= 1
 
     def end(self) -> None:
-        """Close everything."""
+        """Close all sockets and descriptors."""
         self.views.clear()
         for sock in self.sockets:
             with contextlib.suppress(OSError):
@@ -435,7 +435,7 @@ class Reentrant:
 
 
 class ReentrantBuffer:
-    """A buffer that runs steps when it is asked for and when it is released."""
+    """A buffer that runs steps when it is requested and when it is released."""
 
     def __init__(self, program: Program, size: int) -> None:
         self.program = program
@@ -451,7 +451,7 @@ class ReentrantBuffer:
 
 
 def run(accelerator: Any, data: bytes) -> None:
-    """Run the program that ``data`` is."""
+    """Run the program encoded in ``data``."""
     program = Program(accelerator, data)
     try:
         while program.steps < MOST_STEPS and not program.input.is_over:

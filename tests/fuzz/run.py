@@ -1,13 +1,13 @@
-"""``make fuzz``: fuzz the accelerator with libFuzzer, AddressSanitizer and UBSan.
+"""Fuzzing of the accelerator with libFuzzer, AddressSanitizer and UBSan: ``make fuzz``.
 
 ::
 
     python -m tests.fuzz.run --seconds 3600            a longer run
-    python -m tests.fuzz.run --seconds 600 --keep      and keep what reached new places
+    python -m tests.fuzz.run --seconds 600 --keep      and keep the programs with new coverage
 
-Starts from the programs in ``tests/fuzz/corpus``, which the test suite runs too, on every build.
-What is found goes to ``build/fuzz``; a program that crashes belongs in the corpus with its mending.
-Needs clang, and Linux.
+Fuzzing starts from the programs in ``tests/fuzz/corpus``, which the test suite also runs on every
+build. Findings are written to ``build/fuzz``; add a program that crashes to the corpus together
+with the fix. Requires clang, and Linux.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SOURCES = (
     *sorted((ROOT / "src/runtime/kernel/native").glob("_accelerator*.c")),
 )
 LONGEST = 400
-"""Bytes of a program: more than a run has steps for is of no use."""
+"""Maximal length of a program in bytes: a run has not enough steps to use more."""
 
 
 def build_target() -> Path:
@@ -56,17 +56,17 @@ def environment() -> dict[str, str]:
         **os.environ,
         "PYTHONHOME": sys.base_prefix,
         "PYTHONPATH": os.pathsep.join(map(str, paths)),
-        # The interpreter's own allocator would hide from the sanitizer where an object ends, and
-        # what the interpreter leaves to the system at its end is no leak.
+        # The interpreter's own allocator would hide the ends of objects from the sanitizer, and
+        # memory that the interpreter leaves to the system at exit is not a leak.
         "PYTHONMALLOC": "malloc",
         "ASAN_OPTIONS": "detect_leaks=0",
-        # Programs are given the accelerator that was compiled into the fuzzer.
+        # Programs use the accelerator that was compiled into the fuzzer.
         "RUNTIME_NO_ACCELERATOR": "1",
     }
 
 
 def main() -> int:
-    """Fuzz for as long as was asked for; return the exit status."""
+    """Fuzz for the requested time; return the exit status."""
     parser = argparse.ArgumentParser(description="Fuzz the accelerator.")
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--keep", action="store_true", help="add what is new to tests/fuzz/corpus")
@@ -80,7 +80,7 @@ def main() -> int:
     target = build_target()
     found = BUILD / "corpus"
     found.mkdir(exist_ok=True)
-    # Long programs from the beginning; one that hangs is a crash.
+    # Long programs are tried from the beginning; a program that hangs counts as a crash.
     limits = [f"-max_len={LONGEST}", "-len_control=0", "-timeout=30", f"-artifact_prefix={BUILD}/"]
     run = [str(target), *limits, f"-max_total_time={options.seconds}", str(found), str(CORPUS)]
     status = subprocess.run(run, env=environment(), check=False).returncode

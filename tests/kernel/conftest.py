@@ -1,4 +1,4 @@
-"""What the tests of the kernel get."""
+"""Fixtures for the tests of the kernel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import runtime
 
 @pytest.fixture
 def loop() -> Iterator[runtime.Loop]:
-    """Give a loop that is not in debug mode, whatever the interpreter's options say."""
+    """Return a loop that is not in debug mode, whatever the interpreter's options are."""
     loop = runtime.new_event_loop()
     loop.set_debug(False)
     yield loop

@@ -1,4 +1,4 @@
-"""What a loop holds may change while it looks through it: handlers run the program's code."""
+"""Iteration over the loop's containers while callbacks of the program change them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_loop_is_closed_when_its_exception_handler_ends_the_program(
 def test_what_is_shown_may_add_a_callback_to_what_shows_it(loop: runtime.Loop) -> None:
     class Callback:
         def __call__(self, future: object) -> None:
-            """Do nothing."""
+            """Serve as a callback."""
 
         def __repr__(self) -> str:
             future.add_done_callback(Callback())
@@ -102,7 +102,7 @@ def test_what_is_shown_may_add_a_callback_to_what_shows_it(loop: runtime.Loop) -
 
 
 class Changing(set[Any]):
-    """A set of loops of which others come and go while it is looked through."""
+    """A set of loops that gains and loses loops during an iteration."""
 
     def __iter__(self) -> Iterator[Any]:
         raise RuntimeError("Set changed size during iteration")
@@ -111,7 +111,7 @@ class Changing(set[Any]):
 def test_other_threads_may_make_loops_meanwhile(
     loop: runtime.Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is looked through is a copy, which is made in one step."""
+    """The iteration uses a copy, which is made in one step."""
     loops = Changing([weakref.ref(loop)])
     monkeypatch.setattr(registry, "_loops", loops)
     task = loop.create_task(runtime.sleep(0))

@@ -1,8 +1,8 @@
-"""A descriptor is closed while it is watched, and a duplicate keeps its file open.
+"""Descriptors that are closed while they are watched, with a duplicate that keeps the file open.
 
-epoll then goes on reporting the file under the old number, and refuses to remove it: the number
-means nothing any more, or another file. A loop must not spin on such events, nor hand them to
-whoever watches the number's new file, and whoever watched the old one is told once.
+epoll then keeps reporting the file under the old number and refuses to remove it, because the
+number is closed or means another file. A loop must not spin on such events, and must not pass them
+to watchers of the number's new file. Watchers of the old file are notified once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if not hasattr(select, "epoll"):
     pytest.skip("about epoll", allow_module_level=True)
 
 MOST_TURNS = 5000
-"""Turns after which a loop that still has events spins; it takes some hundred to notice."""
+"""Turns after which a loop that still has events is spinning; it takes some hundred to notice."""
 
 
 def epoll_of(loop: runtime.Loop) -> int:
@@ -37,12 +37,12 @@ def epoll_of(loop: runtime.Loop) -> int:
 
 
 def has_events(loop: runtime.Loop) -> bool:
-    """Return whether epoll has something to report: its own descriptor is readable then."""
+    """Return whether epoll has events to report: its own descriptor is readable then."""
     return bool(select.select([epoll_of(loop)], [], [], 0)[0])
 
 
 async def until_quiet() -> None:
-    """Let the loop turn until epoll reports nothing any more."""
+    """Run the loop until epoll reports no events any more."""
     loop = runtime.get_running_loop()
     for _ in range(MOST_TURNS):
         if not has_events(loop):
@@ -53,7 +53,7 @@ async def until_quiet() -> None:
 
 @contextlib.contextmanager
 def kept_alive(fd: int) -> Iterator[int]:
-    """Keep the file of a descriptor open by a duplicate."""
+    """Keep the file of a descriptor open with a duplicate."""
     duplicate = os.dup(fd)
     try:
         yield duplicate
@@ -135,7 +135,7 @@ def test_the_new_file_of_a_number_is_not_given_the_events_of_the_old_one() -> No
         new_read_end, new_write_end = os.pipe()
         with kept_alive(read_end):
             loop.add_reader(read_end, lambda: None)
-            # The number means another pipe now, in which there is nothing.
+            # The number now means another pipe, which is empty.
             os.dup2(new_read_end, read_end)
             calls: list[None] = []
             loop.add_reader(read_end, calls.append, None)
@@ -172,11 +172,11 @@ def test_a_number_whose_new_file_nobody_watches() -> None:
     runtime.run(main())
 
 
-# -- What goes on besides ------------------------------------------------------------------------
+# -- Other watchers --------------------------------------------------------------------------------
 
 
 def test_everybody_else_is_watched_as_before() -> None:
-    """Callbacks, tasks, connections and other threads, with epoll replaced under them."""
+    """Callbacks, tasks, connections and other threads keep working when epoll is replaced."""
 
     async def echo(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
         while data := await reader.read(100):
@@ -197,7 +197,7 @@ def test_everybody_else_is_watched_as_before() -> None:
             seen = asyncio.Event()
             loop.add_reader(watched, seen.set)
             receiving = asyncio.ensure_future(loop.sock_recv(ours, 100))
-            # One whose registration is there, and disarmed.
+            # A watcher whose registration exists and is disarmed.
             idle_peer.send(b"1")
             assert await loop.sock_recv(idle, 100) == b"1"
             again = asyncio.ensure_future(loop.sock_recv(idle, 100))
@@ -246,7 +246,7 @@ def test_no_descriptor_is_left_of_the_old_epoll() -> None:
 
 
 def test_a_busy_descriptor_is_not_taken_for_a_closed_one() -> None:
-    """It takes more events than come between two checks."""
+    """The test produces more events than arrive between two checks."""
 
     async def main() -> None:
         loop = runtime.get_running_loop()
@@ -322,7 +322,7 @@ def test_a_transport_fails_once(kind: str, behind: bool) -> None:
             assert isinstance(error, OSError)
             assert protocol.errors == []
             assert transport.is_closing()
-            # That of a pipe is reported as well; and so is that closing the pipe fails.
+            # The end of a pipe is reported as well, and so is the failure to close the pipe.
             assert len(reports) == (1 + behind if kind == "pipe" else 0)
             if behind:
                 with contextlib.suppress(OSError):
@@ -360,7 +360,7 @@ def test_a_listener_is_reported_once(family: int, behind: bool, tmp_path: Any) -
 
 @pytest.mark.skipif(not hasattr(selectors, "PollSelector"), reason="there is no poll()")
 def test_poll_reports_a_closed_descriptor_only_for_a_while() -> None:
-    """To poll() a closed descriptor is an event, for ever."""
+    """poll() reports a closed descriptor as an event for ever."""
 
     async def main() -> None:
         loop = runtime.get_running_loop()

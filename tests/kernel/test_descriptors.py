@@ -1,4 +1,4 @@
-"""Who waits for a descriptor, and what becomes of them when it is closed and its number reused."""
+"""Waits for a descriptor, and their outcome when it is closed and its number is reused."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def run(request: pytest.FixtureRequest) -> Run:
 
 
 class Reused:
-    """A pair whose first socket was closed, and one whose first socket has the number now."""
+    """A pair whose first socket was closed, and a pair whose first socket reuses its number."""
 
     def __init__(self, close: Callable[[socket.socket], object]) -> None:
         self.old, self.old_peer = make_pair()
@@ -66,7 +66,7 @@ class Reused:
 
     def close(self) -> None:
         if self.old.fileno() == self.number:
-            self.old.detach()  # It was closed behind its back.
+            self.old.detach()  # the number was closed without the object's knowledge
         for sock in (self.old_peer, self.new, self.peer):
             sock.close()
 
@@ -103,7 +103,7 @@ def test_waiting_again_and_again(run: Run, pair: Pair) -> None:
             assert not waiting.done()
             two.send(b"x")
             await waiting
-            await readable(loop, one.fileno())  # It is still there.
+            await readable(loop, one.fileno())  # the registration still exists
             assert one.recv(10) == b"x"
         assert len(loop._poller.watchers()) == 1
 
@@ -119,7 +119,7 @@ def test_an_event_that_nobody_waits_for_is_not_looked_for(run: Run, pair: Pair) 
         await readable(loop, one.fileno())
         turns = loop._turns
         await runtime.sleep(0.02)
-        assert loop._turns - turns < 10  # It sleeps, though there is something to read.
+        assert loop._turns - turns < 10  # the loop sleeps although there is data to read
 
     run(main())
 
@@ -223,7 +223,7 @@ def test_one_at_a_time(run: Run, pair: Pair) -> None:
 
 
 def test_a_wait_that_was_cancelled_is_over_at_once(run: Run, pair: Pair) -> None:
-    """The task that waited has not even run yet when the next one comes."""
+    """The cancelled task has not even run yet when the next wait begins."""
     one, two = pair
 
     async def main() -> None:
@@ -394,7 +394,7 @@ def test_a_number_is_reused_between_two_waits(run: Run, reused: Reused) -> None:
 
 
 def test_another_file_is_put_under_the_number(run: Run, pair: Pair) -> None:
-    """``dup2`` changes what a socket object refers to, without its knowledge."""
+    """``dup2`` changes the file of a socket object without its knowledge."""
     one, two = pair
     other, far = make_pair()
 
@@ -413,7 +413,7 @@ def test_another_file_is_put_under_the_number(run: Run, pair: Pair) -> None:
 
 
 def test_a_closed_socket_that_lives_on_elsewhere_is_not_polled(run: Run) -> None:
-    """Its registration cannot be removed any more: it must not report again and again."""
+    """Its stale registration cannot be removed, and must not cause repeated events."""
     one, two = make_pair()
 
     async def main() -> None:
@@ -435,7 +435,7 @@ def test_a_closed_socket_that_lives_on_elsewhere_is_not_polled(run: Run) -> None
 
 
 def test_file_comes_back_under_its_number() -> None:
-    """The system still has the registration that was made before another file took the number."""
+    """The kernel still has the registration made before another file took the number."""
     one, two = make_pair()
     other, far = make_pair()
 

@@ -1,4 +1,4 @@
-"""Threads that call faster than the loop can: timers, tasks and events come between their calls."""
+"""Threads that call faster than the loop can follow: timers, tasks and events still get turns."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tests.kernel.tools import turn
 
 CALLS = 20_000
 MOST = 1000
-"""Calls that may run before a timer that is due, or an event, gets its turn."""
+"""Number of calls that may run before a due timer or an event gets its turn."""
 
 
 def flood(loop: runtime.Loop, call: Callable[[int, int], object], threads: int = 4) -> None:
-    """Have threads call as often as ``CALLS`` altogether, and wait until they have."""
+    """Call from several threads, ``CALLS`` times in total, and wait until they are done."""
 
     def run(thread: int) -> None:
         for number in range(CALLS // threads):
@@ -73,7 +73,7 @@ def test_timers_tasks_and_descriptors_come_between(loop: runtime.Loop, debug: bo
 
 
 def test_the_order_of_each_thread_is_kept(loop: runtime.Loop) -> None:
-    """Also where the threads go on while the loop runs, and where it is stopped meanwhile."""
+    """The order is kept while the loop runs, and while it is stopped in between."""
     threads = 4
     order: list[list[int]] = [[] for _ in range(threads)]
     done = threading.Event()
@@ -105,7 +105,8 @@ def test_calls_of_the_loops_own_thread_keep_their_order(loop: runtime.Loop) -> N
             loop.call_soon(order.append, number)
             loop.call_soon_threadsafe(order.append, number + 1)
 
-    for number in range(-1000, 0, 2):  # Before it runs, in the thread that will run it.
+    # These calls come before the loop runs, from the thread that will run it.
+    for number in range(-1000, 0, 2):
         loop.call_soon(order.append, number)
         loop.call_soon_threadsafe(order.append, number + 1)
     loop.call_soon(schedule)

@@ -238,7 +238,7 @@ def test_rearmed(loop: runtime.Loop) -> None:
         assert loop.run_until_complete(wait()) == number
         assert rearm_future(future)
         assert not future.done()
-        # Whoever waited for this one has not gone on.
+        # The task that waited for this future has not resumed.
         assert not rearm_future(future)
     future.cancel()
     assert not rearm_future(future)

@@ -1,8 +1,9 @@
-"""An exception that leaves the loop out of a batch of events: none of the others is lost.
+"""Exceptions that end the loop in the middle of a batch of events: no other event is lost.
 
-The system reports events together. Some of the descriptors are watched for one event only, and are
-disarmed by then; so where KeyboardInterrupt, SystemExit or the exception of a signal's handler
-leaves the batch, the rest must be handed over, or armed again, when the loop next runs.
+The system reports events in batches. Some of the descriptors are watched for one event only, and
+are disarmed by then. Therefore, when KeyboardInterrupt, SystemExit or the exception of a signal
+handler leaves the batch, the remaining events must be delivered, or armed again, when the loop next
+runs.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def loop(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 class Receivers:
-    """Tasks that each wait for a byte, and one descriptor in their middle, which does not wait."""
+    """Tasks that each wait for a byte, with one descriptor in the middle that is not waited for."""
 
     def __init__(self, loop: Any, count: int = 20) -> None:
         self.loop = loop
@@ -50,7 +51,7 @@ class Receivers:
         loop.run_until_complete(asyncio.sleep(0))
 
     def send(self) -> None:
-        """Make everything ready, in order."""
+        """Make all descriptors ready, in order."""
         half = len(self.pairs) // 2
         others = [pair[1] for pair in self.pairs]
         for sock in (*others[:half], self.trigger, *others[half:]):
@@ -75,7 +76,7 @@ def receivers(loop: Any) -> Iterator[Receivers]:
 
 
 class Interrupted(asyncio.Protocol):
-    """Raises when something is received."""
+    """Raises when data is received."""
 
     error: type[BaseException] = KeyboardInterrupt
 
@@ -143,7 +144,7 @@ def test_tasks_whose_events_were_in_the_batch_of_a_report(loop: Any, receivers: 
 
 
 def test_several_in_a_row(loop: Any, receivers: Receivers) -> None:
-    """Each interrupt leaves the batch anew; the task is armed again each time."""
+    """Each interrupt leaves the batch again; the task is armed again each time."""
     more = [socket.socketpair() for _ in range(3)]
     transports = []
     for one, _ in more:
@@ -195,7 +196,7 @@ def test_a_task_whose_coroutine_was_closed_ends_once_what_it_waits_for_does(loop
 
 
 class Handled(KeyboardInterrupt):
-    """What the handler of the signal raises."""
+    """Exception raised by the signal handler."""
 
 
 @pytest.fixture
@@ -212,15 +213,16 @@ def raising_handler() -> Iterator[None]:
 def test_the_handler_of_a_signal_that_came_just_before_the_poll(
     loop: Any, receivers: Receivers, raising_handler: None, busy: bool
 ) -> None:
-    """The C library's function does not look for signals: that is left to the loop."""
+    """The C library's function does not check for signals, so that the loop has to."""
     send_signal = ctypes.CDLL(None)["raise"]
-    # It has begun when the signal comes: where Python code runs the callbacks, that is soon.
+    # The task has begun when the signal arrives: if Python code runs the callbacks, the signal is
+    # handled soon.
     sleeper = loop.create_task(asyncio.sleep(30))
     loop.run_until_complete(asyncio.sleep(0))
     loop.call_soon(receivers.send)
     loop.call_soon(send_signal, int(signal.SIGUSR1))
     if busy:
-        loop.call_soon(loop.call_soon, int)  # So that the next poll does not wait.
+        loop.call_soon(loop.call_soon, int)  # This keeps the next poll from waiting.
     with pytest.raises(Handled):
         loop.run_until_complete(sleeper)
     receivers.run()
@@ -232,7 +234,7 @@ def test_the_handler_of_a_signal_that_came_just_before_the_poll(
 
 @pytest.mark.skipif(not hasattr(select, "epoll"), reason="this system has no epoll")
 def test_events_that_a_wait_took_and_could_not_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For want of memory, for one: epoll has disarmed what fired."""
+    """For example, the kernel may lack the memory for the report; epoll has disarmed the events."""
     fail = False
     original = accelerator.epoll_wait
 

@@ -1,4 +1,4 @@
-"""Futures that refer to one another, very many in a row, are let go of without a recursion in C."""
+"""Long chains of futures, which are deallocated without recursion in C."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loop: running, stopping, closing, debug mode, threads, forks."""
+"""The event loop: running, stopping, closing, debug mode, threads, forks."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ def test_debug_mode_reports_slow_steps(
 ) -> None:
     async def slow() -> None:
         time.sleep(0.02)
-        await runtime.sleep(0)  # where it stops
+        await runtime.sleep(0)  # the loop stops here
 
     loop.set_debug(True)
     assert loop.get_debug()
@@ -319,7 +319,7 @@ def test_the_watch_for_slow_callbacks(loop: runtime.Loop, caplog: pytest.LogCapt
         assert caplog.records == []
         deadline = time.monotonic() + 30
         while not caplog.records and time.monotonic() < deadline:
-            time.sleep(0.01)  # the very line
+            time.sleep(0.01)  # the report names this line
         loop.watch_slow_callbacks(None)
 
     with caplog.at_level(logging.WARNING):
@@ -436,7 +436,7 @@ def test_asyncio_runs_it() -> None:
 
 
 def test_no_wake_up_is_lost_while_another_is_read() -> None:
-    """A thread may call in the moment in which the loop reads what an earlier call wrote."""
+    """A thread may call while the loop reads the byte that an earlier call wrote."""
 
     class Receiver(socket.socket):
         def recv(self, *args: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""A loop that cannot be made, for want of descriptors or by a selector's refusal, leaves none."""
+"""Loops whose creation fails, for lack of descriptors or in the selector: nothing is left open."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_no_descriptors_left() -> None:
 
 
 def test_a_selector_that_refuses() -> None:
-    """The selector is the caller's, and stays open."""
+    """The selector belongs to the caller, and stays open."""
     code = """
 import selectors, runtime
 

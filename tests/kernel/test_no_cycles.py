@@ -1,7 +1,7 @@
-"""What failed goes when it is dropped: no reference cycle keeps it for the collector.
+"""Failed operations leave no reference cycle that would keep them for the garbage collector.
 
-An exception holds the frames that it passed through. If one of these holds the future or the task
-that holds the exception, everything that the frames know lives on until the collector runs.
+An exception holds the frames that it passed through. If one of these frames holds the future or the
+task that holds the exception, all local variables of the frames live until the collector runs.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ pytestmark = pytest.mark.usefixtures("no_collector")
 
 
 class Failed(Exception):
-    """What the scenarios fail with."""
+    """Exception raised by the scenarios."""
 
 
 class Local:
-    """What the frame that failed knows. It can be weakly referenced."""
+    """A local variable of the frame that failed; it can be weakly referenced."""
 
 
 Watch = Callable[[Local], None]
-"""Takes note of what must go."""
+"""Registers an object that must be deallocated."""
 
 
 async def fail(watch: Watch, turns: int = 0) -> None:
@@ -294,7 +294,8 @@ def test_a_cancelled_task_goes_at_once(scenario: Callable[[], Awaitable[None]]) 
         task.cancel()
         await runtime.wait([task])
         if not task.cancelled():
-            assert isinstance(task.exception(), TimeoutError)  # Or it would be reported, and kept.
+            # Otherwise it would be reported, and kept.
+            assert isinstance(task.exception(), TimeoutError)
         del task
         await runtime.sleep(0)
         await runtime.sleep(0.01)
@@ -386,7 +387,7 @@ def test_what_goes_between_threads_and_the_loop_leaves_nothing_to_collect(
         await runtime.sleep(0.05)
         before = living()
         await scenario()
-        # The thread may not have let go of the call yet.
+        # The thread may still hold a reference to the call.
         for _ in range(1000):
             if living() <= before:
                 return

@@ -1,4 +1,4 @@
-"""A loop whose ``time()`` a test overrides or patches: its timers follow."""
+"""Loops whose ``time()`` a test overrides or patches: their timers follow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import runtime
 
 
 class Watch:
-    """A clock that a test moves."""
+    """A clock that a test advances."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -26,7 +26,7 @@ def watch() -> Watch:
 
 
 async def follows(loop: asyncio.AbstractEventLoop, watch: Watch) -> None:
-    """Check that a timer of an hour runs when the clock has moved by one, and not before."""
+    """Check that a timer of an hour runs once the clock has advanced by an hour, and not before."""
     calls: list[str] = []
     assert loop.time() == watch.now
     handle = loop.call_later(3600, calls.append, "an hour later")

@@ -1,4 +1,4 @@
-"""The poller, on every selector that the system has."""
+"""The poller, tested on every selector of the system."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KINDS = [
 
 
 class Recorder(Watcher):
-    """A watcher that notes its events, and does what it is told to do with them."""
+    """A watcher that records its events, and performs a given action on each of them."""
 
     def __init__(self, sock: socket.socket, log: list[str], name: str) -> None:
         super().__init__(sock.fileno())
@@ -163,7 +163,7 @@ def test_a_watcher_removed_in_the_same_round_gets_no_event(poller: Poller, pairs
 def test_a_descriptor_that_is_used_again_in_the_same_round_gets_no_stale_event(
     poller: Poller, pairs: Pairs
 ) -> None:
-    """Whichever comes first closes the other's socket, and a new one takes its number."""
+    """The watcher that comes first closes the other's socket, and a new socket takes its number."""
     log: list[str] = []
     fresh: list[socket.socket] = []
     first, second = (Recorder(one, log, name) for name, (one, _) in zip("ab", pairs, strict=False))
@@ -276,7 +276,7 @@ def test_a_whole_program_on_each_selector(kind: type[selectors.BaseSelector]) ->
 
 
 def test_a_busy_loop_still_sees_events() -> None:
-    """Quiet polls are skipped, and an event is seen all the same, a few turns later."""
+    """Quiet polls are skipped, yet an event is seen a few turns later."""
 
     async def main() -> int:
         receiver, sender = os.pipe()

@@ -1,7 +1,7 @@
-"""Waits and servers where the filter of a sandbox refuses ``epoll_pwait2`` or ``accept4``.
+"""Waits and servers in a sandbox whose filter refuses ``epoll_pwait2`` or ``accept4``.
 
-Each container runtime has had a time in which its filter did not know the call, and refused it with
-an error of its own choice.
+Every container runtime has had versions whose filter did not know the call, and refused it with an
+error of its own choice.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def test_a_server_without_accept4() -> None:
 
 
 def test_a_wrong_descriptor_is_no_refusal() -> None:
-    """The error of a closed descriptor is told, and finer waits go on elsewhere."""
+    """The error of a closed descriptor is raised, and finer timeouts stay in use elsewhere."""
     code = """
 import os, select
 from runtime.kernel.native import accelerator

@@ -1,4 +1,4 @@
-"""``remove_reader`` and ``remove_writer`` of socket and file objects that were closed meanwhile."""
+"""``remove_reader`` and ``remove_writer`` of socket and file objects closed in the meantime."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
 
 @pytest.fixture(params=[False, True], ids=["gone", "kept open by a duplicate"])
 def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Give a pair whose first socket the test closes; a duplicate may keep its file open."""
+    """Yield a pair whose first socket the test closes; a duplicate may keep its file open."""
     one, two = socket.socketpair()
     duplicate = one.dup() if request.param else None
     with one, two:
@@ -53,7 +53,7 @@ def test_the_writer_of_a_closed_socket(
 
 
 def test_a_closed_file() -> None:
-    """Of which asyncio knows no descriptor any more."""
+    """Asyncio can no longer find the descriptor of a closed file."""
     loop = runtime.new_event_loop()
     reading, writing = os.pipe()
     with open(writing, "wb") as write_end:
@@ -68,7 +68,7 @@ def test_a_closed_file() -> None:
 
 
 def test_both_of_a_closed_socket(pair: tuple[socket.socket, socket.socket]) -> None:
-    """Where the file is gone, asyncio raises OSError at the first."""
+    """If the file is gone, asyncio raises OSError in the first call."""
     one, _ = pair
     loop = runtime.new_event_loop()
     loop.add_reader(one, int)

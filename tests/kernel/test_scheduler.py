@@ -1,4 +1,4 @@
-"""Callbacks, timers and descriptors of a loop; and the reports that nobody else gets."""
+"""Callbacks, timers and descriptors of a loop, and reports of errors without a receiver."""
 
 from __future__ import annotations
 
@@ -373,7 +373,7 @@ def test_a_signal_handler_can_wake_the_loop(loop: runtime.Loop) -> None:
 
 
 class Stamp(Runnable):
-    """Something for the heap of timers."""
+    """An entry for the heap of timers."""
 
     def __init__(self, when: float, heap: TimerHeap) -> None:
         self.when = when
@@ -411,7 +411,7 @@ def test_the_heap_against_a_sorted_list(operations: list[tuple[str, int]]) -> No
     pushed: list[Stamp] = []
     for operation, number in operations:
         if operation.startswith("push"):
-            # Many: so many that they are sorted, unless there are very many already.
+            # So many timers that they are sorted, unless the heap is already very large.
             for step in range(100 if operation == "push many" else 1):
                 stamp = Stamp((number + step * 7) % 51, heap)
                 heap.push(stamp)

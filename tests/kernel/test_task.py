@@ -1,4 +1,4 @@
-"""Tasks: every way in which a coroutine is suspended, resumed, cancelled, and ends."""
+"""Tasks: every way in which a coroutine suspends, resumes, is cancelled, and ends."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def reports_of(loop: runtime.Loop) -> list[dict[str, Any]]:
 
 
 def asyncio_says() -> Any:
-    """Return what asyncio takes for the current task."""
+    """Return the current task according to asyncio."""
     return asyncio.current_task()
 
 
 def asyncio_sees() -> set[Any]:
-    """Return what asyncio takes for all tasks."""
+    """Return the set of all tasks according to asyncio."""
     return set(asyncio.all_tasks())
 
 

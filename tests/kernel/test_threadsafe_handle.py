@@ -1,4 +1,4 @@
-"""Handles of ``call_soon_threadsafe``: cancelled in another thread, the callback does not run."""
+"""Handles of ``call_soon_threadsafe``, which another thread can cancel before the callback runs."""
 
 from __future__ import annotations
 

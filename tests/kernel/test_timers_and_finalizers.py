@@ -1,4 +1,4 @@
-"""Finalizers that cancel timers, or set them, wherever the garbage collector comes by."""
+"""Finalizers that cancel or set timers whenever the garbage collector happens to run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from runtime.kernel.timers import TimerHeap
 from tests.kernel.tools import turn
 
 MOMENTS = range(-30, 130)
-"""After how many allocations the collector comes; less than none, for what is freed counts too."""
+"""Allocations before the collector runs; negative values make up for deallocated objects."""
 
 
-class Circle:
+class Cycle:
     """Calls ``finish()`` when the collector finds it."""
 
     def __init__(self, finish: Callable[[], object]) -> None:
@@ -29,12 +29,12 @@ class Circle:
 
 @contextlib.contextmanager
 def collecting_after(allocations: int, finish: Callable[[], object]) -> Iterator[None]:
-    """Have the collector run, and call ``finish``, after so many objects that it looks after."""
+    """Have the collector run, and call ``finish``, after ``allocations`` tracked objects."""
     threshold = gc.get_threshold()
     gc.collect()
-    # More than the interpreter keeps for reuse: those it takes from there are not counted.
+    # These are more lists than the interpreter keeps for reuse: reused ones are not counted.
     _counted = [[number] for number in range(300)]
-    Circle(finish)
+    Cycle(finish)
     gc.set_threshold(gc.get_count()[0] + allocations)
     try:
         yield
@@ -44,7 +44,7 @@ def collecting_after(allocations: int, finish: Callable[[], object]) -> Iterator
 
 
 def exact(timers: TimerHeap) -> None:
-    """Assert that it knows how many of the timers that it holds are cancelled."""
+    """Assert that the heap's count of its cancelled timers is exact."""
     assert timers._cancelled == timers.size() - len(timers.pending())
 
 

@@ -1,4 +1,4 @@
-"""Timers by the thousand, which are sorted instead of pushed and popped one by one."""
+"""Thousands of timers, which are sorted instead of pushed and popped one by one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.kernel.tools import turn
 
 
 class Clock:
-    """A clock that stands still until it is set."""
+    """A clock that only moves when it is set."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -31,7 +31,8 @@ def test_they_fire_in_order_however_they_were_set(seed: int) -> None:
     for _ in range(8):
         set_now = []
         for _ in range(generator.choice([1, 10, 63, 64, 65, 200, 1000])):
-            # Few moments for many timers: those of one moment keep the order of setting.
+            # Many timers share few deadlines: timers with the same deadline keep the order of
+            # setting.
             entry = (clock.now + 1 + generator.randrange(200), number)
             number += 1
             set_now.append((entry, loop.call_at(entry[0], fired.append, entry)))

@@ -1,4 +1,4 @@
-"""Handles of callbacks take weak references, as asyncio's do, in the compiled build too."""
+"""Weak references to handles of callbacks, which asyncio's handles support, in both builds."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_handle_is_gone_once_it_is_dropped(loop: Any, make: Make) -> None:
     loop.call_soon(nothing)
     del handle
     run_what_is_ready(loop)
-    loop.close()  # A cancelled timer waits in the heap until then.
+    loop.close()  # until then, a cancelled timer stays in the heap
     assert reference() is None
     assert gone == [reference]
 
@@ -77,7 +77,7 @@ def test_many_handles_are_keys(loop: Any) -> None:
     names.update(zip(handles, range(len(handles)), strict=True))
     assert len(names) == len(handles)
     assert names[handles[7]] == 7
-    # Some go with the dictionary, some before it.
+    # Some handles are deallocated with the dictionary, some before it.
     del handles[::2]
     run_what_is_ready(loop)
     loop.close()

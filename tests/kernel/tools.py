@@ -1,4 +1,4 @@
-"""What the tests of the kernel share."""
+"""Helpers for the tests of the kernel."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import runtime
 
 
 def turn(loop: runtime.Loop, times: int = 1) -> None:
-    """Have a loop run so many turns."""
+    """Run the loop for a number of turns."""
     for _ in range(times):
         loop.call_soon(loop.stop)
         loop.run_forever()

@@ -1,4 +1,7 @@
-"""Row 1: a task that nobody holds is garbage-collected in mid-flight."""
+"""Garbage collection of a suspended task to which the program holds no reference.
+
+In asyncio, such a task can be collected before it has finished.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ def test_a_chain_that_only_refers_to_itself_survives_the_collector() -> None:
     finished: list[str] = []
 
     class Link:
-        """A future and the task that waits for it, which know only each other."""
+        """A future and the task that waits for it, which refer only to each other."""
 
         def __init__(self, name: str) -> None:
             self.name = name
@@ -47,7 +50,7 @@ def test_a_chain_that_only_refers_to_itself_survives_the_collector() -> None:
 
 
 def test_even_one_whose_future_nobody_holds() -> None:
-    """Nobody can ever finish it; it is still there, to be cancelled in order at the end."""
+    """Nothing can finish such a task; it still exists, and is cancelled at the end of the run."""
     cleaned: list[str] = []
 
     async def lost() -> None:

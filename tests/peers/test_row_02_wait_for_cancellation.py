@@ -1,8 +1,8 @@
-"""Row 2: a cancellation that races with the completion of what is waited for gets lost.
+"""Cancellation that races with the completion of the awaited operation.
 
-Whoever is cancelled while in ``wait_for`` or ``timeout`` must learn of it: by a CancelledError, or,
-when what it waited for was there already, by ``cancelling() > 0``. Losing both means a task that
-cannot be stopped.
+A task that is cancelled while in ``wait_for`` or ``timeout`` must learn of it: by a CancelledError
+or, if the result was already available, by ``cancelling() > 0``. If both are lost, the task cannot
+be stopped.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def test_cancelled_at_every_step(
 
 
 def test_a_worker_can_always_be_stopped() -> None:
-    """The shape in which it hurts: a loop around a wait with a limit, cancelled to shut down."""
+    """The common form of the problem is a loop around a timed wait, cancelled to shut down."""
 
     async def main() -> None:
         loop = runtime.get_running_loop()

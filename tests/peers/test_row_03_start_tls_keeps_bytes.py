@@ -1,6 +1,6 @@
-"""Row 3: start_tls loses bytes that were received already, and hangs.
+"""``start_tls`` after bytes were received already: it must neither lose them nor hang.
 
-The peer's first flight often comes in one segment with what was said in plain text before it.
+The peer's first TLS flight often arrives in one segment with the plain text before it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ThroughStreams:
 
 
 class ThroughProtocol:
-    """``loop.start_tls`` with the protocol of asyncio's streams, as libraries do it."""
+    """``loop.start_tls`` with the protocol of asyncio's streams, as libraries use it."""
 
     def __init__(self, reader: asyncio.StreamReader, transport: Any, protocol: Any) -> None:
         self.readline = reader.readline
@@ -71,7 +71,7 @@ async def through_protocol() -> AsyncIterator[tuple[Any, socket.socket]]:
 
 
 def answered(peer: TlsPeer) -> bytes:
-    """Shake hands, say hello, and return the answer."""
+    """Do the handshake, send a greeting, and return the answer."""
     peer.handshake()
     peer.send(b"hello\n")
     return peer.receive_exactly(6)
@@ -103,7 +103,7 @@ def test_a_header_and_the_client_hello_in_one_segment(
 
 @kinds
 def test_a_greeting_and_a_hello_in_one_segment(certificates: Certificates, kind: Any) -> None:
-    """Who accepted the connection greets, and is TLS's client."""
+    """The side that accepted the connection sends the greeting, and is the TLS client."""
 
     async def main() -> None:
         async with kind() as (end, sock):

@@ -1,4 +1,7 @@
-"""Row 4: a write that waits for the next turn leaves a blocking peer in the same thread waiting."""
+"""Immediate writes: data is sent at once, not in the next turn.
+
+A blocking peer in the same thread would otherwise wait for ever.
+"""
 
 from __future__ import annotations
 

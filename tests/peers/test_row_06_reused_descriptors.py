@@ -1,6 +1,7 @@
-"""Row 6: a descriptor is closed under its connection, and another connection gets the number.
+"""Descriptors closed under a connection whose number another connection then reuses.
 
-What is written to the old connection must not reach the new one, nor the new one's data the old.
+Data written to the old connection must not reach the new one, and the old one must not receive data
+of the new one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from tests.net.transport_tools import LOCAL, Recorder, collect_reports, turns
 
 
 def close_number(sock: socket.socket) -> None:
-    """Close the descriptor behind the back of its socket object."""
+    """Close the descriptor without the knowledge of its socket object."""
     os.close(sock.fileno())
 
 
@@ -47,7 +48,7 @@ def test_a_new_connection_takes_the_number_over(rude: Any, paused: bool) -> None
         rude(ours)
         loop = runtime.get_running_loop()
         with peer, listening:
-            # Connecting takes several steps; after each, the old one writes.
+            # Connecting takes several steps; after each step, the old connection writes.
             connecting = runtime.create_task(
                 loop.create_connection(Recorder, *listening.getsockname())
             )
@@ -148,12 +149,12 @@ def test_callbacks_may_take_the_number_over(rude: Any) -> None:
 
 
 def test_many_connections_while_others_are_rudely_closed() -> None:
-    """Every connection says who it is, again and again; nobody hears of another one."""
+    """Every connection sends its name repeatedly, and receives no other name."""
     chance = random.Random(6)
     rounds = 400
 
     class Named(Recorder):
-        """Expects one letter only."""
+        """Checks that it receives only its own letter."""
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)

@@ -1,7 +1,7 @@
-"""Row 7: ``Server.wait_closed`` hangs for ever, or returns at once, by version.
+"""``Server.wait_closed``, which in asyncio hangs for ever or returns at once, depending on version.
 
-Here it returns when the server is closed and its last connection has ended, on every Python; and
-``shutdown(timeout)`` ends whatever its clients do.
+Here it returns once the server is closed and its last connection has ended, on every Python.
+``shutdown(timeout)`` returns in time whatever the clients do.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ PATIENCE = 30.0
 
 @pytest.fixture(autouse=True)
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait no whole second for what could not be sent in time: it will not be either."""
+    """Shorten the wait for unsent data, which cannot be sent in these tests."""
     monkeypatch.setattr("runtime.net.setup.server._LAST_GRACE", 0.01)
 
 
 class Idle(Recorder):
-    """Does nothing, and stays when the peer has ended."""
+    """Does nothing, and keeps the connection when the peer has ended."""
 
     def __init__(self) -> None:
         super().__init__(keep_open=True)
@@ -45,7 +45,7 @@ class Stuck(Idle):
 
 
 class Deaf(Stuck):
-    """Does not even notice when its peer goes away."""
+    """Does not notice when its peer goes away."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -53,7 +53,7 @@ class Deaf(Stuck):
 
 
 class Closing(Stuck):
-    """Is being closed already."""
+    """Is already closing."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -61,7 +61,7 @@ class Closing(Stuck):
 
 
 class Failing(Idle):
-    """Fails when it is told of the end."""
+    """Raises an exception in ``connection_lost``."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -69,7 +69,7 @@ class Failing(Idle):
 
 
 class Clinging(Idle):
-    """Writes on when it is told that it may, and when it is told of the end."""
+    """Keeps writing in ``resume_writing`` and in ``connection_lost``."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -108,7 +108,7 @@ async def serve(kind: Any) -> Server:
 
 @contextlib.asynccontextmanager
 async def clients(server: Server, count: int = 3) -> AsyncIterator[list[socket.socket]]:
-    """Give connected, blocking sockets, whose connections the server knows."""
+    """Yield connected, blocking sockets whose connections the server has accepted."""
     address = server.sockets[0].getsockname()
     with contextlib.ExitStack() as stack:
         socks = [stack.enter_context(connected(address)) for _ in range(count)]
@@ -126,7 +126,7 @@ def test_shutdown_ends_whatever_the_clients_do(kind: Any, timeout: float) -> Non
             await runtime.wait_for(server.shutdown(timeout), PATIENCE)
             assert not server.is_serving()
             assert not server._clients
-            # Again, for nothing.
+            # The second call has nothing to do.
             await runtime.wait_for(server.shutdown(timeout), PATIENCE)
             await runtime.wait_for(server.wait_closed(), PATIENCE)
 
@@ -268,7 +268,7 @@ def test_connections_that_ended_by_themselves_are_not_waited_for(end: str) -> No
 
 
 def test_asyncio_code_is_served_alike() -> None:
-    """``asyncio.start_server`` on our loop makes the very same server."""
+    """``asyncio.start_server`` on a runtime loop creates the same kind of server."""
 
     async def main() -> None:
         made: list[Callable[[], None]] = []

@@ -1,4 +1,4 @@
-"""Row 8: TLS connections leak memory, by references in a circle."""
+"""Memory of TLS connections, which must not leak through reference cycles."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ AT_ONCE = 20
 
 
 def population() -> Counter[str]:
-    """Count the objects that a connection is made of, by class."""
+    """Count the objects that make up connections, by class."""
     counted = Counter(type(each).__name__ for each in gc.get_objects())
     counted.update(type(each).__name__ for each in gc.get_objects() if type(each) is ssl.SSLObject)
     return counted
 
 
 def resident() -> int:
-    """Return how many bytes of memory the process has, where that tells what is in use; else 0."""
+    """Return the resident memory in bytes, or 0 if it does not show the memory in use."""
     status = Path("/proc/self/statm")
-    # AddressSanitizer keeps what is freed, so that it sees who still uses it.
+    # AddressSanitizer keeps freed memory, in order to detect later accesses to it.
     if not status.exists() or build.accelerator_kind() == "address":
         return 0
     return int(status.read_text().split()[1]) * 4096
@@ -64,7 +64,7 @@ async def with_a_protocol(address: tuple[str, int], context: ssl.SSLContext) -> 
 
 
 async def upgraded(address: tuple[str, int], context: ssl.SSLContext) -> None:
-    """TLS in TLS, given up half-way."""
+    """Open a TLS connection inside another, and give it up half-way."""
     _, writer = await runtime.open_connection(*address, ssl=context, server_hostname=NAME)
     task = runtime.create_task(writer.start_tls(context, server_hostname=NAME))
     await runtime.sleep(0)
@@ -123,10 +123,10 @@ def test_objects_go_at_once(certificates: Certificates, connect: Connect) -> Non
 
 
 async def check_memory(certificates: Certificates, rounds: int, count: int) -> None:
-    """Check that there is a round after which there is no more than before.
+    """Check that after some round there is no more memory in use than before it.
 
-    One that leaves something for each connection leaves it in every round; the allocator, which
-    keeps memory for later, is done with that after a few.
+    A leak per connection shows in every round; the memory that the allocator keeps for later stops
+    growing after a few rounds.
     """
     server_side, client_side = contexts(certificates)
     more_objects, more_memory = [], []
@@ -140,7 +140,7 @@ async def check_memory(certificates: Certificates, rounds: int, count: int) -> N
             more_objects.append(len(gc.get_objects()) - objects)
             more_memory.append(resident() - before)
     assert min(more_objects) < count // 10
-    # A connection that stayed would be 50 KiB and more.
+    # A connection that stayed would take 50 KiB or more.
     assert min(more_memory) < count * 2048
 
 

@@ -1,4 +1,4 @@
-"""Row 9: a TLS connection cannot be closed until the peer answers, and abort waits, too."""
+"""Closing and aborting a TLS connection without waiting for the peer's answer."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_servers_close_does_not_wait_either(
             *server.sockets[0].getsockname(), ssl=client_side, server_hostname=NAME
         )
         assert await reader.read() == b""
-        # The end came, and is not answered.
+        # The peer has received the end, and does not answer it.
         server.close()
         await runtime.wait_for(server.wait_closed(), PATIENCE)
         assert [type(each) for each in ended] == [TimeoutError]

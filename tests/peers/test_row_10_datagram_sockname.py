@@ -1,4 +1,4 @@
-"""Row 10: a datagram endpoint tells other addresses than its socket has."""
+"""Addresses reported by a datagram endpoint, which must be those of its socket."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.net.datagram_tools import LOCAL, bound_socket
 
 
 async def check(**options: Any) -> Any:
-    """Make an endpoint, hold what it says against what its socket says; return its name."""
+    """Create an endpoint, compare its addresses with those of its socket; return its address."""
     loop = runtime.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, **options)
     sock = transport.get_extra_info("socket")

@@ -1,4 +1,4 @@
-"""Row 11: writing when the peer has vanished ends in an internal error."""
+"""Writing to a peer that has vanished, which must not end in an internal error."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_protocols_transport_warns_and_nothing_else(
 
 
 def test_the_peer_vanishes_between_the_events_of_one_turn() -> None:
-    """Each protocol writes to the other one when it is told of the end, or of data."""
+    """Each protocol writes to the other one in ``connection_lost`` and in ``data_received``."""
 
     class Crossed(Recorder):
         other: Any = None

@@ -1,7 +1,7 @@
-"""Row 13: real I/O makes tests with a mock clock non-deterministic.
+"""Real I/O under the virtual clock, which would make tests non-deterministic.
 
-The virtual clock says what it does with real I/O: it refuses it, at the call that would watch a
-descriptor; or waits for it, when it is asked to.
+The virtual clock refuses real I/O in the call that would watch a descriptor or, if asked to, waits
+for it.
 """
 
 from __future__ import annotations

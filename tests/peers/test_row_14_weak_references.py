@@ -1,4 +1,4 @@
-"""Row 14: a compiled class is weakly referenced, and the interpreter crashes at exit."""
+"""Weak references to instances of compiled classes, which must not crash at interpreter exit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Row 15: a loop that is blocked by a long callback says nothing."""
+"""Reports of long callbacks that block the loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Row 16: a program that waits for something that can never come hangs silently."""
+"""Programs that wait for an event that cannot occur, which get a report instead of hanging."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Row 17: gather leaves siblings running after an error; as_completed can't tell who ended.
+"""``gather`` and its siblings after an error, and the tasks that ``as_completed`` yields.
 
-The first is asyncio's documented behaviour, and so is ours: it is said in the docstring, together
-with what to use instead. The second is mended on every Python: ``async for`` yields the very tasks.
+``gather`` leaves the other awaitables running after an error. This is asyncio's documented
+behaviour, and runtime's too: the docstring says so, and names the alternative. asyncio's
+``as_completed`` does not tell which awaitable has finished; here, ``async for`` yields the original
+tasks on every Python.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Row 18: an exception in a callback or a finalizer disappears, or ends the loop."""
+"""Exceptions in callbacks and finalizers, which must be reported and must not end the loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Row 19: exit statuses are lost to other waiters, or when the loop is not in the main thread."""
+"""Exit statuses of processes, with other waiters, and with a loop outside of the main thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Row 20: a signal that comes while the loop sleeps, or a thread runs, is handled late."""
+"""Signals that arrive while the loop sleeps or a thread runs, which must be handled at once."""
 
 from __future__ import annotations
 

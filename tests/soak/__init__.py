@@ -1,1 +1,1 @@
-"""A soak: hours, if need be, of connections that break, after which nothing may be left."""
+"""Soak test: connections that break, for hours if desired, after which nothing may be left."""

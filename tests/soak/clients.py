@@ -1,7 +1,7 @@
-"""The conversations of a soak: what a client sends, and how it misbehaves.
+"""Conversations of a soak: the data that a client sends, and the ways in which it misbehaves.
 
-A conversation whose client behaves, and whose connection holds, must give back what was sent. Of
-any other it is only asked that it ends, with no other error than those of a broken connection.
+If the client behaves and the connection holds, the server must return the data that was sent. Any
+other conversation only has to end, with no other error than that of a broken connection.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from tests.soak.servers import HEADER, Address
 from tests.support.certificates import NAME
 
 _SIZES = (10, 1024, 20_000, 150_000, 300_000)
-"""Bytes of a frame; the large ones are received right into a buffer of their size."""
+"""Sizes of a frame in bytes; large frames are received directly into a buffer of their size."""
 
 _BROKEN = (OSError, EOFError)
 _SHUTDOWN_TIMEOUT = 5.0
 
 
 class Manner(enum.Enum):
-    """How a client behaves."""
+    """Behaviour of a client."""
 
     WELL = "it sends, receives, and closes"
     CANCELS = "its task is cancelled at some moment"
@@ -150,16 +150,19 @@ _OPENERS: tuple[Callable[..., Awaitable[_Connection]], ...] = (
 
 @dataclass(frozen=True)
 class Conversation:
-    """What is said to the server at ``address``, and how. What is random comes from ``seed``."""
+    """A conversation with the server at ``address``; random choices depend on ``seed``."""
 
     address: Address
     context: ssl.SSLContext | None
     seed: int
     holds: bool
-    """Whether nothing on the way breaks the connection."""
+    """Whether nothing on the path breaks the connection."""
 
     async def hold(self) -> Manner:
-        """Hold it; return how the client behaved. Raises AssertionError when a byte is wrong."""
+        """Run the conversation; return the client's behaviour.
+
+        Raises AssertionError for a wrong byte.
+        """
         chance = random.Random(self.seed)
         manner: Manner = chance.choice(_MANNERS)
         if manner is Manner.ENDS and self.context is not None:
@@ -219,7 +222,7 @@ class Conversation:
 
 
 async def _answer(connection: _Connection, frame: bytes) -> bytes:
-    """Send a frame, and receive as many bytes, at the same time."""
+    """Send a frame, and receive the same number of bytes at the same time."""
     sending = runtime.create_task(connection.send(frame))
     try:
         return await connection.receive(len(frame))
@@ -227,11 +230,11 @@ async def _answer(connection: _Connection, frame: bytes) -> bytes:
         sending.cancel()
         await runtime.wait([sending])
         if not sending.cancelled():
-            sending.exception()  # What broke the connection is told by what is received.
+            sending.exception()  # the receiving side reports the error that broke the connection
 
 
 def _reset(transport: Any) -> None:
-    """Have the connection end with a reset."""
+    """End the connection with a reset."""
     sock = transport.get_extra_info("socket")
     if sock is not None and sock.fileno() >= 0:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,4 +1,4 @@
-"""What a soak measures while nothing is going on, and by how much each may be more at its end."""
+"""Measurements of an idle soak, and the growth that is allowed for each until its end."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.support.leaks import describe_descriptor, open_descriptors
 _MOST_OBJECTS = 300
 _MOST_BLOCKS = 2000
 _MOST_MEMORY = 16 << 20
-"""What caches, free lists and the allocator's holes may come to, however long the soak is."""
+"""Bytes allowed for caches, free lists and fragmentation, however long the soak is."""
 
 _SHOWN = 12
 
 
 def resident_memory() -> int:
-    """Return the bytes of the process that are in memory; 0 where the system does not tell."""
+    """Return the resident memory of the process in bytes, or 0 if the system does not report it."""
     try:
         with open("/proc/self/statm") as statistics:
             return int(statistics.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -37,28 +37,28 @@ def _types() -> collections.Counter[str]:
 
 @dataclass(frozen=True)
 class Measures:
-    """What there was at one moment."""
+    """Measurements at one moment."""
 
     tasks: tuple[str, ...]
     threads: tuple[str, ...]
     descriptors: dict[int, str]
     objects: int
-    """Those that the collector knows."""
+    """Number of objects tracked by the collector."""
     blocks: int
-    """Those of the interpreter's allocator, which what the collector does not know has too."""
+    """Number of blocks of the interpreter's allocator, which also holds untracked objects."""
     memory: int
-    """The resident bytes."""
+    """Resident memory in bytes."""
     types: collections.Counter[str] = field(repr=False)
 
     @classmethod
     def now(cls) -> Measures:
-        """Measure, in a task of the loop that is left out."""
+        """Measure, in a task of the loop that is not counted."""
         me = asyncio.current_task()
         tasks = tuple(repr(task) for task in asyncio.all_tasks() if task is not me)
         threads = tuple(thread.name for thread in threading.enumerate())
         descriptors = {fd: describe_descriptor(fd) for fd in open_descriptors()}
         for _ in range(3):
-            gc.collect()  # A finalizer may leave something to be collected.
+            gc.collect()  # a finalizer may leave objects to be collected
         types = _types()
         return cls(
             tasks,
@@ -71,7 +71,7 @@ class Measures:
         )
 
     def more_than(self, before: Measures) -> list[str]:
-        """Say what is left that was not there before, one line for each kind; nothing if all is."""
+        """Return a line for each kind of object of which there is more than before."""
         found = []
         if len(self.tasks) > len(before.tasks):
             found.append(f"tasks: {'; '.join(self.tasks)}")

@@ -1,15 +1,15 @@
-"""``make soak``: connections that break, for minutes; and then everything must be as it was.
+"""Soak test with connections that break, for minutes or hours: ``make soak``.
 
 ::
 
     python -m tests.soak.run --minutes 10           longer than by default
-    python -m tests.soak.run --seed 7               with the chances of another run
+    python -m tests.soak.run --seed 7               with the random choices of another run
 
 Servers of every kind run all the time. In each round, clients of every kind hold some hundred
-conversations with them: directly, or through proxies that split, delay, truncate and reset; the
-clients themselves abort, reset, leave, and are cancelled. Between two rounds nothing goes on, and
-that is when it is measured what there is. The exit status is 0 when at the end there was no more
-than after the first rounds, every conversation ended, what arrived was what had been sent, and
+conversations with them, directly or through proxies that split, delay, truncate and reset; the
+clients themselves abort, reset, leave, and are cancelled. Between two rounds all is quiet, and the
+objects and the memory of the process are measured. The exit status is 0 if there was no more at the
+end than after the first rounds, every conversation ended, the received data was the sent data, and
 nothing was reported to the loop's exception handler.
 """
 
@@ -37,18 +37,18 @@ from tests.support.faults import Delay, Fault, HalfClose, Plan, Reset, SlowReade
 from tests.support.proxy import FaultProxy
 
 _AT_ONCE = 16
-"""Conversations at a time."""
+"""Number of simultaneous conversations."""
 
 _IN_ROUND = 240
 _WARM_UP = 0.15
-"""The part of the time, though two rounds at least, after which the end is compared with."""
+"""Share of the time, but at least two rounds, before the measurement for the comparison."""
 
 _PATIENCE = 60.0
-"""Seconds for a conversation, and for everything to end after a round."""
+"""Seconds allowed for a conversation, and for all connections to end after a round."""
 
 
 def _plan(chance: random.Random) -> Plan:
-    """Return what happens to a connection through a proxy."""
+    """Return the faults of a connection through a proxy."""
     after = int(10 ** chance.uniform(0, 5.7))
     ways: tuple[Fault, ...] = (Reset(after), Truncate(after), HalfClose(after))
     speeds: tuple[Fault, ...] = (
@@ -62,7 +62,7 @@ def _plan(chance: random.Random) -> Plan:
 
 
 class Soak:
-    """The conversations with servers of every kind, and what was found to be wrong."""
+    """Conversations with servers of every kind, and the problems that were found."""
 
     def __init__(self, context: ssl.SSLContext, seed: int) -> None:
         self._context = context
@@ -71,11 +71,11 @@ class Soak:
         self.faults: list[str] = []
 
     def report(self, loop: Any, context: dict[str, Any]) -> None:
-        """Note what is reported to the loop's exception handler."""
+        """Record a report to the loop's exception handler."""
         self.faults.append(f"reported: {context['message']} ({context.get('exception')!r})")
 
     async def round(self, addresses: dict[tuple[str, bool], Address]) -> None:
-        """Hold the conversations of a round; return when nothing is left of them."""
+        """Hold the conversations of a round; return once all of their connections have ended."""
         tasks_before = len(runtime.all_tasks())
         with contextlib.ExitStack() as stack:
             ways: list[tuple[Address, bool, bool]] = []
@@ -110,14 +110,14 @@ class Soak:
             async with runtime.timeout(_PATIENCE):
                 while len(runtime.all_tasks()) > tasks_before:
                     await runtime.sleep(0.01)
-        # The transports of protocols have no task: the answer of a proxy may still be on its way.
+        # The transports of protocols have no task: an answer may still be in a proxy.
         await runtime.sleep(0.1)
 
 
 async def soak(
     contexts: tuple[ssl.SSLContext, ssl.SSLContext], seconds: float, seed: int
 ) -> list[str]:
-    """Run rounds for so many seconds; return what was found to be wrong."""
+    """Run rounds for ``seconds``; return the problems that were found."""
     server, client = contexts
     found = Soak(client, seed)
     runtime.get_running_loop().set_exception_handler(found.report)

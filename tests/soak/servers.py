@@ -1,6 +1,6 @@
-"""The servers of a soak: each sends everything back, through another API, plain and with TLS.
+"""Servers of a soak: each echoes all data through another API, plain and with TLS.
 
-What a client sends is frames: four bytes that say how long the rest is, and the rest.
+Clients send frames: four bytes with the length of the payload, and the payload.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Any
 import runtime
 
 HEADER = 4
-"""Bytes at the beginning of a frame: the number of those that follow."""
+"""Length of a frame's header in bytes; it holds the length of the payload."""
 
 _CHUNK = 65536
 _SHUTDOWN_TIMEOUT = 5.0
-"""Seconds that a connection with TLS waits for the end of a peer that does not answer."""
+"""Seconds that a TLS connection waits for the close_notify of a silent peer."""
 
 Address = tuple[str, int]
 
 
 async def serve_frames(reader: Any, writer: Any) -> None:
-    """Send frames back, each read as a whole; end as the connection does."""
+    """Echo frames, each read as a whole, until the connection ends."""
     with contextlib.suppress(OSError, EOFError):
         while True:
             header = await reader.readexactly(HEADER)
@@ -34,7 +34,7 @@ async def serve_frames(reader: Any, writer: Any) -> None:
 
 
 async def serve_chunks(reader: Any, writer: Any) -> None:
-    """Send back what comes, as it comes."""
+    """Echo bytes as they arrive."""
     with contextlib.suppress(OSError, EOFError):
         while data := await reader.read(_CHUNK):
             writer.write(data)
@@ -49,7 +49,7 @@ async def _end(writer: Any) -> None:
 
 
 class Echo(asyncio.Protocol):
-    """Sends back what comes, and reads on only while the peer takes it."""
+    """Echoes bytes as they arrive, and pauses reading while the peer does not accept data."""
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -65,7 +65,7 @@ class Echo(asyncio.Protocol):
 
 
 class BufferedEcho(asyncio.BufferedProtocol):
-    """As ``Echo``, for a protocol that has its own buffer."""
+    """The same as ``Echo``, for a protocol with a buffer of its own."""
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -101,7 +101,7 @@ KINDS = ("frames", "chunks", "asyncio's frames", "protocol", "buffered protocol"
 
 @contextlib.asynccontextmanager
 async def started(context: ssl.SSLContext) -> AsyncIterator[dict[tuple[str, bool], Address]]:
-    """Run a server of each kind without TLS, and one with; give their addresses."""
+    """Run a server of each kind without TLS and one with TLS; yield their addresses."""
     servers: dict[tuple[str, bool], Any] = {}
     secure = {"ssl": context, "ssl_shutdown_timeout": _SHUTDOWN_TIMEOUT}
     for kind in KINDS:

@@ -1,4 +1,4 @@
-"""A short soak finds nothing; and what a soak would find, it finds."""
+"""Soak test, tested: a short soak finds nothing, and a soak finds every kind of problem."""
 
 from __future__ import annotations
 
@@ -49,6 +49,6 @@ def test_what_is_left_is_told_by_kind() -> None:
         return [line.partition(":")[0] for line in found]
 
     expected = ["tasks", "threads", "descriptors", "objects", "blocks of memory", "memory"]
-    if sys.getallocatedblocks() == 0:  # Another allocator than Python's is in use.
+    if sys.getallocatedblocks() == 0:  # an allocator other than Python's is in use
         expected.remove("blocks of memory")
     assert runtime.run(main()) == expected

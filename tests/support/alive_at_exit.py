@@ -1,8 +1,8 @@
-"""A program that ends with objects of the package alive: ``python alive_at_exit.py KIND PLACE``.
+"""Program that ends with objects of the package alive: ``python alive_at_exit.py KIND PLACE``.
 
-``KIND`` names what is made (see ``KINDS``), ``PLACE`` where it is when the interpreter ends (see
-``PLACES``). Whatever it is, the program ends with status 0 and says nothing but ResourceWarnings.
-The third argument is the folder for what needs files.
+``KIND`` names the objects (see ``KINDS``), and ``PLACE`` the place that refers to them when the
+interpreter ends (see ``PLACES``). In all cases, the program ends with status 0 and prints nothing
+but ResourceWarnings. The third argument is a folder for files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import runtime
 FOLDER = Path(sys.argv[-1])
 
 
-# -- What is made ----------------------------------------------------------------------------------
+# -- The objects -----------------------------------------------------------------------------------
 
 
 async def sleeper() -> None:
@@ -33,7 +33,7 @@ async def sleeper() -> None:
 
 
 async def kernel(loop: Any) -> list[Any]:
-    """Make tasks, futures, handles and what waits."""
+    """Create tasks, futures, handles, and pending waits."""
     done = loop.create_future()
     done.set_result(1)
     generator = ticks()
@@ -56,7 +56,7 @@ async def kernel(loop: Any) -> list[Any]:
     loop.add_writer(writing, int)
     await runtime.sleep(0.01)
     handles = [loop.call_soon(int), loop.call_later(3600, int), loop.call_soon_threadsafe(int)]
-    with contextlib.suppress(RuntimeError):  # There are no new threads during atexit.
+    with contextlib.suppress(RuntimeError):  # no new threads can be started during atexit
         handles.append(loop.run_in_executor(None, int))
     futures = [done, loop.create_future(), *tasks, ended]
     return [loop, futures, handles, generator, queue, reading, writing]
@@ -81,7 +81,7 @@ async def waits_in_a_group() -> None:
 
 
 async def transports(loop: Any) -> list[Any]:
-    """Make a server and connections with protocols."""
+    """Create a server and connections with protocols."""
     server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
     client, protocol = await loop.create_connection(
         asyncio.Protocol, *server.sockets[0].getsockname()
@@ -95,7 +95,7 @@ async def transports(loop: Any) -> list[Any]:
 
 
 async def streams(loop: Any) -> list[Any]:
-    """Make a server and connections with streams, of ours and of asyncio."""
+    """Create a server and connections with streams, runtime's and asyncio's."""
     kept: list[Any] = []
 
     async def handler(reader: Any, writer: Any) -> None:
@@ -115,7 +115,7 @@ async def streams(loop: Any) -> list[Any]:
 
 
 async def encrypted(loop: Any) -> list[Any]:
-    """Make connections over TLS, of either kind."""
+    """Create connections over TLS, with protocols and with streams."""
     import ssl
 
     inside = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -138,7 +138,7 @@ async def encrypted(loop: Any) -> list[Any]:
 
 
 async def datagrams(loop: Any) -> list[Any]:
-    """Make datagram endpoints of both kinds."""
+    """Create datagram endpoints of both kinds."""
     endpoint = await runtime.open_datagram(local_addr=("127.0.0.1", 0))
     transport, protocol = await loop.create_datagram_endpoint(
         asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
@@ -149,7 +149,7 @@ async def datagrams(loop: Any) -> list[Any]:
 
 
 async def pipes(loop: Any) -> list[Any]:
-    """Make the transports of both ends of a pipe."""
+    """Create the transports of both ends of a pipe."""
     reading, writing = os.pipe()
     reader = await loop.connect_read_pipe(asyncio.Protocol, os.fdopen(reading, "rb", 0))
     writer = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(writing, "wb", 0))
@@ -158,7 +158,7 @@ async def pipes(loop: Any) -> list[Any]:
 
 
 async def processes(loop: Any) -> list[Any]:
-    """Make processes: with streams, with a protocol, and one that has ended."""
+    """Create processes: with streams, with a protocol, and one that has ended."""
     pipe = asyncio.subprocess.PIPE
     program = ("sleep", "0.2")
     process = await runtime.create_subprocess_exec(*program, stdin=pipe, stdout=pipe)
@@ -185,19 +185,19 @@ KINDS: dict[str, Callable[[Any], Awaitable[list[Any]]]] = {
 
 
 async def everything(loop: Any) -> list[Any]:
-    """Make what the first argument names, or all of it."""
-    loop.slow_callback_duration = 60.0  # Debug mode is to have nothing to say.
+    """Create the objects that the first argument names, or all objects."""
+    loop.slow_callback_duration = 60.0  # debug mode must not report a slow callback
     names = list(KINDS) if sys.argv[1] == "all" else [sys.argv[1]]
     return [await KINDS[name](loop) for name in names]
 
 
-# -- Where it is at the end ------------------------------------------------------------------------
+# -- The places at exit ----------------------------------------------------------------------------
 
 kept: list[Any] = []
 
 
 def made() -> list[Any]:
-    """Make everything on a new loop, which is then neither running nor closed."""
+    """Create everything on a new loop, which is then neither running nor closed."""
     loop = runtime.new_event_loop()
     return [loop, loop.run_until_complete(everything(loop))]
 
@@ -213,7 +213,7 @@ def in_the_current_loop() -> None:
 
 
 def in_another_module() -> None:
-    """Use the module that goes last."""
+    """Keep the objects in the module that is cleared last."""
     sys.kept = made()  # type: ignore[attr-defined]
 
 
@@ -225,13 +225,13 @@ def in_a_type() -> None:
 
 def in_a_cycle() -> None:
     gc.disable()
-    circle: list[Any] = made()
-    circle.append(circle)
+    nested: list[Any] = made()
+    nested.append(nested)
 
 
 def in_a_closed_loop() -> None:
     kept.extend(made())
-    # What is pending when a program closes its loop is reported, with good reason.
+    # Tasks that are pending when a program closes its loop are rightly reported.
     kept[0].set_exception_handler(lambda loop, context: None)
     kept[0].close()
 
@@ -249,7 +249,7 @@ def in_a_thread() -> None:
 
 
 def in_a_daemon_thread() -> None:
-    """Have a thread sleep, with everything in its frame."""
+    """Have a thread sleep, with all objects in its frame."""
     ready = threading.Event()
 
     def work() -> None:
@@ -263,7 +263,7 @@ def in_a_daemon_thread() -> None:
 
 
 def in_a_loop_that_runs_in_a_daemon_thread() -> None:
-    """Keep the loop busy, so that it comes back to the interpreter again and again."""
+    """Keep the loop busy, so that it needs the interpreter again and again."""
     ready = threading.Event()
 
     def work() -> None:
@@ -296,7 +296,7 @@ def in_a_loop_that_waits_in_a_daemon_thread() -> None:
 
 
 def in_a_loop_that_an_exit_left() -> None:
-    """Have SystemExit leave the loop, out of a callback."""
+    """Have SystemExit leave the loop from a callback."""
     loop = runtime.new_event_loop()
     kept.extend((loop, loop.run_until_complete(everything(loop))))
     loop.call_soon(sys.exit, 0)
@@ -328,7 +328,7 @@ def run_by_atexit() -> None:
         for task in asyncio.all_tasks(loop):
             task.cancel()
         loop.run_until_complete(runtime.sleep(0.01))
-        loop.set_exception_handler(lambda loop, context: None)  # As in in_a_closed_loop().
+        loop.set_exception_handler(lambda loop, context: None)  # as in in_a_closed_loop()
         loop.close()
         print(end="" if things else "nothing was kept")
 
@@ -337,7 +337,7 @@ def run_by_atexit() -> None:
 
 
 class Finalizer:
-    """Uses what it holds when it goes. It needs no globals, which may have gone before."""
+    """Uses its objects in its finalizer, without globals, which may have been cleared before."""
 
     suppress = contextlib.suppress
     problems = BaseException
@@ -366,7 +366,7 @@ class Finalizer:
 
 
 def flat(things: Any) -> Iterator[Any]:
-    """Give what is in lists in lists."""
+    """Yield the elements of nested lists."""
     for thing in things:
         if isinstance(thing, (list, tuple)):
             yield from flat(thing)
@@ -380,8 +380,8 @@ def in_a_finalizer() -> None:
 
 def in_a_finalizer_in_a_cycle() -> None:
     gc.disable()
-    circle: list[Any] = [Finalizer(*made())]
-    circle.append(circle)
+    nested: list[Any] = [Finalizer(*made())]
+    nested.append(nested)
 
 
 def in_a_finalizer_in_another_module() -> None:

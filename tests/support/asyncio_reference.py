@@ -1,8 +1,8 @@
-"""asyncio itself as the reference of a scenario, where its own loop does not have the fault.
+"""Asyncio itself as the reference of a scenario, unless its own loop has the fault in question.
 
-CPython 3.14.10 and 3.15.2 mended a number of faults of asyncio. A test that holds such a scenario
-against asyncio's own loop, or its own functions, takes its parameters from here: they are skipped
-on a Python whose asyncio still has the fault.
+CPython 3.14.10 and 3.15.2 fixed a number of faults of asyncio. Tests that compare such a scenario
+with asyncio's own loop, or with asyncio's own functions, take their parameters from here: they are
+skipped on a Python whose asyncio still has the fault.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def unless_faulty(*values: object, name: str, works: bool = FIXED) -> Any:
 
 
 def on_both_loops(*, works: bool = FIXED) -> pytest.MarkDecorator:
-    """Run a test with ``make_loop``: on asyncio's own loop, where that ``works``, and on ours."""
+    """Run a test with ``make_loop``: on asyncio's own loop, if that ``works``, and on runtime's."""
     return pytest.mark.parametrize(
         "make_loop",
         [
@@ -40,6 +40,6 @@ def on_both_loops(*, works: bool = FIXED) -> pytest.MarkDecorator:
 
 
 def run(make_loop: MakeLoop, main: Coroutine[Any, Any, None]) -> None:
-    """Run ``main`` to its end on a loop that ``make_loop`` makes."""
+    """Run ``main`` to its end on a loop made by ``make_loop``."""
     with asyncio.Runner(loop_factory=make_loop) as runner:
         runner.run(main)

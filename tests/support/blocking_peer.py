@@ -1,7 +1,7 @@
-"""The other side of a stream: a blocking socket, plain or TLS, that says what became of its talk.
+"""Peer of a stream on a blocking socket, plain or TLS, that reports the outcome of its talk.
 
-A talk is a list of exchanges: each end sends something and receives something in each. What both
-ends say of it is a ``Report``, whoever they are.
+A talk is a list of exchanges: in each exchange, each end sends and receives data. Both ends
+describe the outcome in a ``Report``, whatever their implementation is.
 """
 
 from __future__ import annotations
@@ -14,43 +14,43 @@ import time
 from dataclasses import dataclass, field
 
 PATIENCE = 30.0
-"""Seconds after which a talk has failed; far more than any takes."""
+"""Seconds after which a talk has failed; far more than any talk takes."""
 
 
 @dataclass(frozen=True)
 class Script:
-    """What is said in a talk."""
+    """Contents of a talk."""
 
     exchanges: tuple[tuple[bytes, bytes], ...]
-    """What the client sends, and what the server answers."""
+    """Pairs of the client's data and the server's answer."""
     at_once: bool = False
-    """Both send without waiting for each other, instead of the server answering."""
+    """Whether both ends send without waiting for each other, instead of the server answering."""
     lines: bool = False
-    """Everything is a line, and can be read as one."""
+    """Whether all data consists of lines, and can be read as such."""
 
     def message(self, direction: str) -> bytes:
-        """Return everything that is sent ``to server`` or ``to client``."""
+        """Return all data that is sent in ``direction``, ``to server`` or ``to client``."""
         index = ("to server", "to client").index(direction)
         return b"".join(exchange[index] for exchange in self.exchanges)
 
 
 @dataclass
 class Report:
-    """What an end received, and how its talk ended."""
+    """Data that an end received, and the outcome of its talk."""
 
     received: bytearray = field(default_factory=bytearray)
     eof: bool = False
-    """The peer's end came."""
+    """Whether the peer's end of file was received."""
     error: BaseException | None = None
 
     def fail(self, error: BaseException) -> None:
-        """Note the first thing that went wrong."""
+        """Record the first error."""
         if self.error is None:
             self.error = error
 
 
 class Channel:
-    """A connected socket, plain or TLS, that is sent to and received from at once.
+    """A connected socket, plain or TLS, that sends and receives at the same time.
 
     Every wait ends with TimeoutError after ``PATIENCE`` seconds.
     """
@@ -61,9 +61,9 @@ class Channel:
         sock.setblocking(False)
 
     def exchange(self, outgoing: bytes, wanted: int, report: Report) -> bool:
-        """Send all of ``outgoing`` and receive until ``wanted`` bytes more, or the end.
+        """Send all of ``outgoing`` and receive ``wanted`` more bytes, or until the end.
 
-        Returns whether they all came. Raises OSError.
+        Returns whether all bytes were received. Raises OSError.
         """
         unsent = memoryview(outgoing)
         goal = len(report.received) + wanted
@@ -91,15 +91,15 @@ class Channel:
         return len(report.received) >= goal
 
     def end(self) -> None:
-        """Announce the end: a half-close; under TLS, where there is none, a close_notify."""
+        """Send the end: a half-close, or under TLS, which has none, a close_notify."""
         if not isinstance(self._sock, ssl.SSLSocket):
-            # Not connected any more: what it was lost by is told to whoever receives.
+            # The socket is not connected any more: the receiving side reports the reason.
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_WR)
             return
         while True:
             try:
-                # It returns the plain socket, which is closed here, when the peer has answered.
+                # unwrap() returns the plain socket once the peer has answered; it is closed here.
                 self._sock.unwrap().close()
                 return
             except ssl.SSLWantReadError:
@@ -153,7 +153,7 @@ def _follow(channel: Channel, script: Script, is_client: bool, report: Report) -
 def connect(
     address: tuple[str, int], script: Script, context: ssl.SSLContext | None, name: str | None
 ) -> Report:
-    """Be the client of a talk."""
+    """Act as the client of a talk."""
     sock = None
     try:
         sock = socket.create_connection(address, timeout=PATIENCE)
@@ -167,7 +167,7 @@ def connect(
 
 
 def serve(listener: socket.socket, script: Script, context: ssl.SSLContext | None) -> Report:
-    """Be the server of one talk. ``listener`` is bound and listens."""
+    """Act as the server of one talk. ``listener`` is bound and listens."""
     listener.settimeout(PATIENCE)
     sock = None
     try:

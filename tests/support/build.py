@@ -1,7 +1,7 @@
-"""Which build of the package is under test, and whether it is the one that was meant.
+"""Build of the package under test, and a check that it is the intended one.
 
-``make test`` runs the suite on several builds. It says through environment variables which one it
-means, so that a build that silently came out differently fails the run instead of passing it:
+``make test`` runs the suite on several builds. It states the intended build in environment
+variables, so that a build that silently came out differently fails the run instead of passing it:
 
 ``RUNTIME_EXPECT_COMPILED``
     ``1`` for the compiled modules, ``0`` for interpreted ones.
@@ -25,12 +25,12 @@ FOLDER = Path(runtime.__file__).parent
 
 
 def is_compiled() -> bool:
-    """Return whether the kernel is compiled, as its file tells."""
+    """Return whether the kernel is compiled, judging by its file."""
     return Path(core.__file__).suffix != ".py"
 
 
 def accelerator_kind() -> str:
-    """Return which accelerator is used, in the words of RUNTIME_EXPECT_ACCELERATOR."""
+    """Return the kind of the accelerator, as a value of RUNTIME_EXPECT_ACCELERATOR."""
     if not accelerator.has_accelerator:
         return "0"
     library = importlib.import_module("runtime.kernel.native._accelerator").__file__
@@ -39,13 +39,13 @@ def accelerator_kind() -> str:
 
 
 def header() -> str:
-    """Return the line that heads the report of a run of the tests."""
+    """Return the first line of the report of a test run."""
     sanitized = ", AddressSanitizer" if accelerator_kind() == "address" else ""
     return f"{describe_build()}{sanitized}, from {FOLDER}"
 
 
 def wrong_build() -> str:
-    """Return what is not as the environment says it should be, or an empty string."""
+    """Return the difference from the build that the environment asks for, or an empty string."""
     actual = {
         "RUNTIME_EXPECT_COMPILED": str(int(is_compiled())),
         "RUNTIME_EXPECT_ACCELERATOR": accelerator_kind(),

@@ -1,9 +1,9 @@
-"""Cancel a task at every point at which it can be cancelled, one run of a scenario for each.
+"""Cancellation of a task at every point at which it can be cancelled, each in a run of its own.
 
-A scenario is a coroutine function that is given a ``CancelPoint``. It starts the task in question
-with ``point.start(...)``, does what it likes beside it, and asserts at the end what must hold
-whether or not that task was cancelled: that no lock is held, no item lost, and so on. It must come
-to an end in either case::
+A scenario is a coroutine function that receives a ``CancelPoint``. It starts the task in question
+with ``point.start(...)``, does other work beside it, and asserts at the end the conditions that
+hold whether or not the task was cancelled: that no lock is held, no item is lost, and so on. It
+must end in both cases::
 
     async def scenario(point: CancelPoint) -> None:
         lock = Lock()
@@ -15,10 +15,10 @@ to an end in either case::
 
     assert cancel_everywhere(scenario) >= 1
 
-The first run cancels at the task's first suspension, the next at its second, until one completes
-without that many. Each is cancelled at two moments: while the task waits, and when what it waits
-for is done, but before the task has noticed. After each run no task may be left over, and nothing
-may have been reported to the exception handler.
+The first run cancels at the task's first suspension, the next run at its second, until a run
+completes with fewer suspensions. Each suspension is cancelled at two moments: while the task waits,
+and when the awaited future is done but the task has not resumed. After each run no task may be left
+over, and nothing may have been reported to the exception handler.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ import runtime
 T = TypeVar("T")
 
 MOST_SUSPENSIONS = 500
-"""A scenario that suspends more often is taken for one that never ends."""
+"""Suspensions after which a scenario is assumed never to end."""
 
 PATIENCE = 60.0
 """Seconds after which a run that does not end is given up, and fails."""
 
 
 class Moment(enum.Enum):
-    """When to cancel, at a given suspension."""
+    """Moment of the cancellation at a given suspension."""
 
     WAITING = "while it waits"
     WOKEN = "when it was woken and has not run yet"
 
 
 class CancelPoint:
-    """Where the task that the scenario starts is cancelled: at its ``suspension``-th suspension."""
+    """Cancels the task that the scenario starts, at its ``suspension``-th suspension."""
 
     def __init__(self, suspension: int, moment: Moment) -> None:
         self.suspension = suspension
@@ -58,7 +58,7 @@ class CancelPoint:
         self._task: runtime.Task[Any] | None = None
 
     def start(self, coro: Coroutine[Any, Any, T]) -> runtime.Task[T]:
-        """Run ``coro`` in the task that is to be cancelled; return the task."""
+        """Run ``coro`` in the task to be cancelled; return the task."""
         assert self._task is None, "a scenario has one task that is cancelled"
         task = runtime.create_task(self._run(coro), name="the task that is cancelled")
         self._task = task
@@ -70,7 +70,7 @@ class CancelPoint:
 
     @types.coroutine
     def _steps(self, coro: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
-        """Run ``coro`` step by step, as a task does, counting where it suspends."""
+        """Run ``coro`` step by step, as a task does, and count its suspensions."""
         error: BaseException | None = None
         while True:
             try:
@@ -93,7 +93,8 @@ class CancelPoint:
         if awaited is None or self.moment is Moment.WAITING:
             runtime.get_running_loop().call_soon(self._cancel)
         else:
-            # Before the task subscribes to it, and so called before the task is resumed.
+            # This callback is added before the task's own, and therefore called before the task
+            # resumes.
             awaited.add_done_callback(self._cancel)
 
     def _cancel(self, _future: object = None) -> None:
@@ -110,8 +111,8 @@ Scenario = Callable[[CancelPoint], Coroutine[Any, Any, None]]
 def cancel_everywhere(scenario: Scenario) -> int:
     """Run ``scenario`` once for every point at which its task can be cancelled.
 
-    Returns how many suspensions the task had at most. Raises what the scenario raises, with a note
-    that says where the task was cancelled.
+    Returns the largest number of suspensions of the task. Raises the exceptions of the scenario,
+    with a note that says where the task was cancelled.
     """
     for suspension in itertools.count(1):
         assert suspension <= MOST_SUSPENSIONS, "the scenario suspends again and again"
@@ -141,7 +142,7 @@ async def _supervise(scenario: Scenario, point: CancelPoint) -> None:
 
 
 async def settled(*tasks: runtime.Future[Any]) -> None:
-    """Wait until the tasks have ended, however; raise what they raised except cancellations."""
+    """Wait for the end of the tasks; raise their exceptions except cancellations."""
     await runtime.wait(tasks)
     for task in tasks:
         if not task.cancelled():

@@ -1,6 +1,6 @@
-"""Certificates for tests of TLS, made afresh for each session, and the contexts that use them.
+"""Certificates for TLS tests, created for each session, and the contexts that use them.
 
-One authority signs everything but what ``stranger`` holds. Each file is in PEM form and holds a
+One authority signs all certificates except ``stranger``. Each file is in PEM form and holds a
 private key and the chain of its certificate.
 """
 
@@ -15,31 +15,31 @@ from pathlib import Path
 import pytest
 
 NAME = "localhost"
-"""What the server's certificate is for, with 127.0.0.1 and ::1."""
+"""Host name of the server's certificate, which is also valid for 127.0.0.1 and ::1."""
 
 OTHER_NAME = "other.example"
-"""What the other server's certificate is for."""
+"""Host name of the other server's certificate."""
 
 CLIENT_NAME = "client.example"
 
 
 @dataclass(frozen=True)
 class Certificates:
-    """Files, by what they are for."""
+    """Certificate files, by purpose."""
 
     authority: Path
-    """The authority's certificate, which is to be trusted."""
+    """The authority's certificate, for clients to trust."""
     server: Path
     other: Path
     client: Path
     expired: Path
-    """For the same names as ``server``, but of the past."""
+    """For the same names as ``server``, but expired."""
     stranger: Path
-    """For the same names as ``server``, but signed by an authority that nobody trusts."""
+    """For the same names as ``server``, but signed by an untrusted authority."""
 
 
 def make_certificates(folder: Path) -> Certificates:
-    """Write new certificates into ``folder``. Skips the test where ``trustme`` is not installed."""
+    """Write new certificates into ``folder``. Skips the test if ``trustme`` is not installed."""
     trustme = pytest.importorskip("trustme", reason="no certificates without trustme")
     authority = trustme.CA()
     long_ago = datetime.datetime(2001, 1, 1, tzinfo=datetime.UTC)
@@ -63,7 +63,7 @@ def make_certificates(folder: Path) -> Certificates:
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Give certificates that are made once in a session."""
+    """Return certificates that are created once per session."""
     return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
@@ -77,10 +77,10 @@ def server_context(
     client_required: bool = False,
     by_name: Mapping[str, Path] | None = None,
 ) -> ssl.SSLContext:
-    """Return a server's context, with the certificate for localhost or another.
+    """Return a server's context, with ``certificate`` or the certificate for localhost.
 
-    ``client_required`` demands a certificate of the client. ``by_name`` gives the certificates for
-    the names that a client may ask for (SNI); it gets the first one for any other name.
+    ``client_required`` requires a certificate of the client. ``by_name`` maps the names that a
+    client may request (SNI) to certificates; for any other name the client gets ``certificate``.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate or certificates.server)
@@ -120,9 +120,9 @@ def client_context(
     maximum: ssl.TLSVersion | None = None,
     verify: bool = True,
 ) -> ssl.SSLContext:
-    """Return a client's context that trusts the authority, with a certificate if one is given.
+    """Return a client's context that trusts the authority, with ``certificate`` if given.
 
-    Without ``verify`` it trusts everybody.
+    Without ``verify`` it trusts every server.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if verify:

@@ -1,14 +1,14 @@
-"""What can happen to the bytes of one direction of a connection: faults, which make up a plan.
+"""Faults in the bytes of one direction of a connection, and the plans composed of them.
 
-A fault is a value that says what shall happen. For each connection it makes a ``Stage``, which
+A fault is a value that describes a disturbance. For each connection it makes a ``Stage``, which
 holds the state, and the stages of a direction make a ``Pipeline``::
 
     received bytes --> stage --> stage --> ... --> steps: bytes to send in one piece, a pause,
                                                    or a mark (see ``Mark``)
 
-Nothing here knows sockets or clocks: ``tests/support/proxy.py`` carries the steps out. What is
-random comes from the seed of the proxy, the number of the connection and the direction, so that it
-is the same in every run.
+This module uses no sockets and no clocks: ``tests/support/proxy.py`` carries the steps out. Random
+choices depend on the seed of the proxy, the number of the connection and the direction, so that
+they are the same in every run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Protocol
 
 
 class Mark(enum.Enum):
-    """Something to be done when everything before it was sent."""
+    """An action to take once everything before it was sent."""
 
     FIN = "end this direction; what the sender still sends is dropped, the other direction goes on"
     CUT = "end both directions; what either end still sends is dropped"
@@ -32,7 +32,7 @@ class Mark(enum.Enum):
 
 @dataclass(frozen=True)
 class Pause:
-    """Seconds to let pass before the next step."""
+    """Seconds to wait before the next step."""
 
     seconds: float
 
@@ -41,26 +41,26 @@ Step = bytes | Pause | Mark
 
 
 class Stage:
-    """What a fault does to one direction of one connection. This one does nothing."""
+    """State of a fault for one direction of one connection. This base class does nothing."""
 
     patience: float | None = None
-    """Seconds after which what is held back shall be flushed; None while nothing is."""
+    """Seconds after which held-back bytes must be flushed, or None if there are none."""
 
     def begin(self) -> Iterable[Step]:
-        """Return what comes before the first byte."""
+        """Return the steps before the first byte."""
         return ()
 
     def feed(self, data: bytes) -> Iterable[Step]:
-        """Take bytes that were received, and return what can be done now."""
+        """Accept received bytes, and return the steps that can be taken now."""
         return (data,)
 
     def flush(self) -> Iterable[Step]:
-        """Return what was held back."""
+        """Return the steps for the held-back bytes."""
         return ()
 
 
 class Fault(Protocol):
-    """What shall happen in one direction."""
+    """A disturbance of one direction."""
 
     def stage(self, chance: random.Random) -> Stage:
         """Return the fault's state for one direction of a new connection."""
@@ -68,7 +68,7 @@ class Fault(Protocol):
 
 @dataclass(frozen=True)
 class Delay:
-    """Wait ``seconds``, and up to ``jitter`` more, before each chunk that was received."""
+    """Wait ``seconds``, plus a random part of ``jitter``, before each received chunk."""
 
     seconds: float
     jitter: float = 0.0
@@ -88,10 +88,10 @@ class _Delaying(Stage):
 
 @dataclass(frozen=True)
 class Split:
-    """Send pieces of ``sizes``, one after the other and again from the first, or chosen by chance.
+    """Send pieces with the lengths ``sizes``, in cyclic or in random order.
 
-    From the byte ``until`` on, the rest is forwarded as it comes: a mebibyte in pieces of one byte
-    takes too long. ``gap`` seconds are waited between two pieces.
+    From the byte ``until`` on, the rest is forwarded as it arrives, because a mebibyte in pieces of
+    one byte takes too long. Between two pieces, ``gap`` seconds pass.
     """
 
     sizes: Sequence[int] = (1,)
@@ -131,7 +131,7 @@ class _Splitting(Stage):
 
 @dataclass(frozen=True)
 class Merge:
-    """Hold back until there are ``size`` bytes; not longer than ``flush_after`` seconds, if given.
+    """Hold bytes back until there are ``size`` of them, or for ``flush_after`` seconds.
 
     They are sent in pieces of exactly ``size``. The end of the stream flushes too.
     """
@@ -165,7 +165,7 @@ class _Merging(Stage):
 
 @dataclass(frozen=True)
 class _Marked:
-    """Something that happens once, ``after`` so many bytes; with 0, before the first."""
+    """A mark that takes effect once, after ``after`` bytes; with 0, before the first."""
 
     after: int
 
@@ -176,7 +176,7 @@ class _Marked:
 
 @dataclass(frozen=True)
 class Reset(_Marked):
-    """Send both ends a reset. What was forwarded before has reached the receiver's kernel."""
+    """Send both ends a reset. The bytes forwarded before have reached the receiver's kernel."""
 
     def stage(self, chance: random.Random) -> Stage:
         return _Inserting(self.after, (Mark.RESET,))
@@ -192,7 +192,7 @@ class Stall(_Marked):
 
 @dataclass(frozen=True)
 class HalfClose(_Marked):
-    """End this direction, while the other goes on; what the sender still sends is dropped."""
+    """End this direction, while the other goes on; further bytes of the sender are dropped."""
 
     def stage(self, chance: random.Random) -> Stage:
         return _Inserting(self.after, (Mark.FIN,))
@@ -200,7 +200,7 @@ class HalfClose(_Marked):
 
 @dataclass(frozen=True)
 class Truncate(_Marked):
-    """Give both ends an orderly end instead of the rest, which is dropped."""
+    """Send both ends an orderly end; the remaining bytes are dropped."""
 
     def stage(self, chance: random.Random) -> Stage:
         return _Inserting(self.after, (Mark.CUT,))
@@ -208,7 +208,7 @@ class Truncate(_Marked):
 
 @dataclass(frozen=True)
 class Insert(_Marked):
-    """Put in ``data``, or so many random bytes."""
+    """Insert ``data``, or a number of random bytes."""
 
     data: bytes | int = 16
 
@@ -218,7 +218,7 @@ class Insert(_Marked):
 
 
 class _Inserting(Stage):
-    """Puts steps between the byte before ``after`` and the next, as soon as the former is there."""
+    """Inserts steps right after the byte before position ``after``, as soon as that has arrived."""
 
     def __init__(self, after: int, steps: tuple[Step, ...]) -> None:
         self._left = after
@@ -246,7 +246,7 @@ class _Inserting(Stage):
 
 @dataclass(frozen=True)
 class Flip(_Marked):
-    """Change ``size`` bytes: those bits of each that are set in ``mask``."""
+    """Change ``size`` bytes by flipping the bits of ``mask`` in each."""
 
     size: int = 1
     mask: int = 0xFF
@@ -274,20 +274,20 @@ class _Flipping(Stage):
 
 @dataclass(frozen=True)
 class SlowReader:
-    """Take at most ``size`` bytes from the sender every ``seconds``, with a small kernel buffer."""
+    """Read at most ``size`` bytes from the sender every ``seconds``, with a small kernel buffer."""
 
     size: int = 4096
     seconds: float = 0.001
     kernel_buffer: int = 4096
 
     def stage(self, chance: random.Random) -> Stage:
-        # The proxy reads slowly; what it has read is not held up.
+        # The proxy reads slowly; the bytes that it has read are not delayed.
         return Stage()
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What happens to one connection: the faults of each direction, in order of application."""
+    """Faults of one connection: those of each direction, in order of application."""
 
     to_server: tuple[Fault, ...] = ()
     to_client: tuple[Fault, ...] = ()
@@ -304,30 +304,30 @@ class Pipeline:
         self._deadlines: list[float | None] = [None] * len(faults)
 
     def begin(self) -> list[Step]:
-        """Return what comes before the first byte."""
+        """Return the steps before the first byte."""
         steps: list[Step] = []
         for stage in self._stages:
             steps = [*stage.begin(), *_through(stage, steps)]
         return steps
 
     def feed(self, data: bytes, now: float) -> list[Step]:
-        """Return what follows from ``data``, which is not empty."""
+        """Return the steps that follow from ``data``, which is not empty."""
         steps = self._from(0, [data])
         self._note_patience(now)
         return steps
 
     def end(self) -> list[Step]:
-        """Return what follows from the end of the stream."""
+        """Return the steps that follow from the end of the stream."""
         steps = self._from(0, [Mark.FIN])
         self._deadlines = [None] * len(self._stages)
         return steps
 
     def deadline(self) -> float | None:
-        """Return when something that is held back must be flushed, or None."""
+        """Return the time at which held-back bytes must be flushed, or None."""
         return min((each for each in self._deadlines if each is not None), default=None)
 
     def expire(self, now: float) -> list[Step]:
-        """Flush what was held back long enough."""
+        """Flush the bytes whose deadline has passed."""
         steps: list[Step] = []
         for index, stage in enumerate(self._stages):
             deadline = self._deadlines[index]
@@ -350,7 +350,7 @@ class Pipeline:
 
 
 def _through(stage: Stage, steps: Iterable[Step]) -> list[Step]:
-    """Give bytes to ``stage``; whatever else comes, what was held back goes first."""
+    """Pass bytes to ``stage``; held-back bytes go before every other step."""
     result: list[Step] = []
     for step in steps:
         if isinstance(step, bytes):

@@ -1,9 +1,9 @@
-"""Interrupting a piece of Python at every moment at which the handler of a signal can run.
+"""Interrupts of Python code at every moment at which a signal handler can run.
 
-The interpreter runs handlers when a function of Python begins or goes on, after a call of a
-function of C, and at the end of each round of a loop. The first two are what a profiler is told of,
-so that a profiler can do there what a handler would: raise, or have a signal handled. It is told
-nothing of compiled code, which runs no handlers either.
+The interpreter runs signal handlers when a Python function begins or resumes, after a call of a C
+function, and at the end of each iteration of a loop. A profile function is called at the first two
+moments, and can do there the same as a signal handler: raise, or have a signal handled. It is not
+called in compiled code, which runs no signal handlers either.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from runtime.kernel.compat.registry import running_loops
 
 
 class Interrupted(KeyboardInterrupt):
-    """What the handler of a signal of the program's raises."""
+    """Exception raised by a signal handler of the program."""
 
 
 def raise_interrupted() -> None:
-    """Do what the handler of a signal does that raises."""
+    """Raise, as a signal handler of a program may do."""
     raise Interrupted
 
 
 def press_ctrl_c() -> None:
-    """Have SIGINT handled here and now, by whatever handler is installed."""
+    """Have SIGINT handled immediately by the installed handler."""
     signal.raise_signal(signal.SIGINT)
 
 
 async def count() -> AsyncGenerator[int, None]:
-    """Yield once; the end of a run has to close it."""
+    """Yield once; the end of a run has to close the generator."""
     try:
         yield 1
     finally:
@@ -57,9 +57,9 @@ MOMENTS = ("call", "c_return", "c_exception")
 
 
 def interrupted_at(moment: int, interrupt: Callable[[], None], work: Callable[[], object]) -> bool:
-    """Call ``work()``, and ``interrupt()`` at a moment of it, by its number; let it raise.
+    """Call ``work()``, and ``interrupt()`` at the moment with the number ``moment``; let it raise.
 
-    Returns whether the moment came.
+    Returns whether the moment was reached.
     """
     left = moment
 
@@ -79,7 +79,7 @@ def interrupted_at(moment: int, interrupt: Callable[[], None], work: Callable[[]
 
 
 class State:
-    """What a run must leave as it was."""
+    """State of the process that a run must restore."""
 
     def __init__(self) -> None:
         gc.collect()
@@ -93,7 +93,7 @@ class State:
         self.threads = {thread for thread in threading.enumerate() if thread.is_alive()}
 
     def difference(self) -> list[str]:
-        """Return what is not as it was, with its name."""
+        """Return the names of the parts that have changed, with their old and new values."""
         now = State()
         return [
             f"{name}: {value}, then {getattr(now, name)}"
@@ -108,13 +108,14 @@ def every_moment(
     *expected: type[BaseException],
     settle: Callable[[], object] = lambda: None,
 ) -> Iterator[int]:
-    """Interrupt ``work()`` at each moment in turn, and give the number of each.
+    """Interrupt ``work()`` at each moment in turn, and yield the number of each.
 
-    It has to return, or raise one of ``expected``; and, after ``settle()``, all must be as before.
+    ``work()`` has to return, or raise one of ``expected``. After ``settle()``, the state must be
+    the same as before.
     """
     work()
     before = State()
-    gc.freeze()  # The collector, which is to run after each, need not look at what was there.
+    gc.freeze()  # The collector runs after each moment, and need not look at older objects.
     try:
         for moment in itertools.count(1):
             came = True

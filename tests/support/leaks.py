@@ -1,8 +1,8 @@
-"""A guard around every test: descriptors and threads are back where they were, and no loop runs.
+"""Leak check around every test: descriptors and threads are as before, and no loop is running.
 
-What escapes as an "unraisable" exception or out of a thread is caught by pytest itself, and made an
-error by ``filterwarnings``; the collection at the end of each module makes the finalizers of its
-objects run while that module, and no later one, is to blame.
+pytest itself catches "unraisable" exceptions and exceptions of threads, and ``filterwarnings``
+makes them errors. The collection at the end of each module runs the finalizers of its objects, so
+that their errors are blamed on that module and not on a later one.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from runtime.kernel.compat.registry import running_loops
 
 DESCRIPTORS = next((path for path in ("/proc/self/fd", "/dev/fd") if Path(path).is_dir()), None)
 PATIENCE = 5.0
-"""Seconds for threads that are ending, and for what they hold, to go."""
+"""Seconds allowed for threads to end, and for their objects to be deallocated."""
 
 
 def open_descriptors() -> set[int]:
-    """Return the descriptors that are open in this process; none where that cannot be told."""
+    """Return the open descriptors of this process; an empty set if they cannot be listed."""
     if DESCRIPTORS is None:
         return set()
     found = set()
@@ -35,7 +35,7 @@ def open_descriptors() -> set[int]:
         try:
             os.fstat(int(name))
         except OSError:
-            continue  # it was that of the listing
+            continue  # this descriptor was that of the listing
         found.add(int(name))
     return found
 
@@ -49,7 +49,7 @@ def left_over(before: set[int], threads: set[threading.Thread]) -> list[str]:
 
 
 def describe_descriptor(fd: int) -> str:
-    """Return a descriptor and what it refers to, where the system tells."""
+    """Return a descriptor and the file that it refers to, if the system reports it."""
     try:
         return f"descriptor {fd} -> {os.readlink(f'{DESCRIPTORS}/{fd}')}"
     except OSError:
@@ -57,7 +57,7 @@ def describe_descriptor(fd: int) -> str:
 
 
 def wait_until_nothing(leftovers: Callable[[], list[str]]) -> list[str]:
-    """Give what is on its way out the time to go; return what stays."""
+    """Give objects that are being deallocated the time for it; return the remaining ones."""
     if not leftovers():
         return []
     gc.collect()
@@ -68,9 +68,9 @@ def wait_until_nothing(leftovers: Callable[[], list[str]]) -> list[str]:
 
 
 def still_running() -> list[str]:
-    """Describe what a loop that has ended must not leave behind; and remove it, for the next test.
+    """Describe the traces of a loop that has ended; remove them for the next test.
 
-    What runs in other threads is not looked at: a thread that goes on is found as such.
+    Other threads are not checked: a thread that keeps running is found as such.
     """
     found = []
     if (loop := asyncio._get_running_loop()) is not None:
@@ -96,10 +96,10 @@ def no_leaks() -> Iterator[None]:
 
 @cache
 def make_hypothesis_generator() -> None:
-    """Have hypothesis make its random numbers' generator before anything is frozen.
+    """Have hypothesis create its random number generator before objects are frozen.
 
-    It warns where it finds no reference to the generator that it has just made, and the collector
-    does not look for references in what is frozen, which the holder of that one would be.
+    hypothesis warns if it finds no reference to the generator that it has just created; the
+    collector ignores references in frozen objects, and the holder of the generator would be frozen.
     """
     if "hypothesis" in sys.modules:
         from hypothesis import given, strategies
@@ -111,8 +111,8 @@ def make_hypothesis_generator() -> None:
 def finalizers_run() -> Iterator[None]:
     """Collect garbage at the end of a module, so that its finalizers run with its tests.
 
-    What was there before the module is left alone, until ``pytest_sessionfinish``: a suite comes to
-    a million objects, and the collector, or ``gc.get_objects()``, would go through them each time.
+    Older objects are frozen until ``pytest_sessionfinish``: a session has up to a million objects,
+    and the collector, or ``gc.get_objects()``, would visit all of them each time.
     """
     make_hypothesis_generator()
     gc.freeze()
@@ -121,13 +121,13 @@ def finalizers_run() -> Iterator[None]:
 
 
 def pytest_sessionfinish() -> None:
-    """Give everything back to the collector."""
+    """Unfreeze all objects."""
     gc.unfreeze()
 
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:
-    """Leave it to the reference counts alone."""
+    """Disable the collector, to test deallocation by reference counts alone."""
     gc.collect()
     gc.disable()
     yield

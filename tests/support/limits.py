@@ -1,9 +1,9 @@
-"""The limit of time that each test has, and the stacks that a test shows which exceeds it.
+"""Time limit of each test, and the task stacks that a test shows when it exceeds its limit.
 
 pytest-timeout interrupts a test that takes longer than its limit, and shows the stacks of the other
-threads. What a test of a runtime waits for is rather in its tasks, so they are shown as well. A
-test that not even a signal can interrupt ends the whole run: ``faulthandler_exit_on_timeout`` in
-pyproject.toml, and the limit of a pass in ``tests/matrix.py``.
+threads. A test of an event loop usually waits in a task, so that the stacks of tasks are shown as
+well. A test that not even a signal can interrupt ends the whole run: see
+``faulthandler_exit_on_timeout`` in pyproject.toml, and the limit of a pass in ``tests/matrix.py``.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import pytest
 from runtime.kernel.compat.registry import running_loops
 
 SLOW = 600.0
-"""Seconds that a test has which is marked as slow, or which builds the package."""
+"""Limit in seconds of a test that is marked as slow, or that builds the package."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give slow tests, and those that build, their own limit; pyproject.toml has the usual one."""
+    """Set the limit of slow tests and of builds; pyproject.toml has the usual limit."""
     for item in items:
         takes_long = item.get_closest_marker("slow") or item.get_closest_marker("build")
         if takes_long and item.get_closest_marker("timeout") is None:
@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def stacks_of_tasks() -> str:
-    """Return the stacks of all tasks of the loops that run, in whatever thread."""
+    """Return the stacks of all tasks of the running loops, in all threads."""
     text = io.StringIO()
     for thread, loop in list(running_loops.items()):
         print(f"Tasks of {loop!r} in thread {thread}:", file=text)
@@ -40,7 +40,7 @@ def stacks_of_tasks() -> str:
 
 
 def with_stacks_of_tasks(dump_stacks: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Have pytest-timeout's ``dump_stacks`` show the stacks of tasks as well."""
+    """Make pytest-timeout's ``dump_stacks`` show the stacks of tasks as well."""
 
     def dump_all(terminal: Any) -> None:
         dump_stacks(terminal)
@@ -51,7 +51,7 @@ def with_stacks_of_tasks(dump_stacks: Callable[[Any], None]) -> Callable[[Any], 
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Complete the report of pytest-timeout."""
+    """Extend the report of pytest-timeout."""
     plugin: Any = config.pluginmanager.get_plugin("timeout")
     if plugin is None:
         raise pytest.UsageError("pytest-timeout is not installed: a hang would not be a failure.")

@@ -1,7 +1,8 @@
-"""OpenSSL's own client and server as TLS peers: they ask for new keys, and renegotiate.
+"""OpenSSL's own client and server as TLS peers that can request new keys and renegotiate.
 
-A line that begins with a letter of OpenSSL's choice is a command; ``command()`` sends one. It must
-be what the program reads in one piece, so whoever sends text before it waits until that arrived.
+A line that begins with certain letters is a command to the program; ``command()`` sends one. The
+program must read the command in one piece, so that a test that sends text before it has to wait
+until the text has arrived.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ from tests.support.proxy import PATIENCE
 Address = tuple[str, int]
 
 RENEGOTIATE = "R"
-"""For the client, under TLS 1.2."""
+"""Letter for renegotiation: for the client, under TLS 1.2."""
 
 UPDATE_KEYS = "K"
-"""For either, under TLS 1.3: new keys of its own, and a request for the peer's."""
+"""Letter for new keys, for either end, under TLS 1.3; it also requests new keys of the peer."""
 
 UPDATE_OWN_KEYS = "k"
 
 
 @functools.cache
 def version() -> tuple[int, ...]:
-    """Return OpenSSL's version; nothing where there is none, or a relative of another name."""
+    """Return OpenSSL's version; an empty tuple if it is missing or a fork of another name."""
     program = shutil.which("openssl")
     if program is None:
         return ()
@@ -44,13 +45,13 @@ def version() -> tuple[int, ...]:
 
 
 def required() -> None:
-    """Skip the test where there is no OpenSSL that knows TLS 1.3 and these commands."""
+    """Skip the test unless there is an OpenSSL that supports TLS 1.3 and these commands."""
     if version() < (1, 1, 1):
         pytest.skip("there is no openssl program, or it is too old")
 
 
 class OpenSsl:
-    """A running program. ``address`` is that of the server."""
+    """A running OpenSSL program. ``address`` is that of the server."""
 
     def __init__(self, process: subprocess.Popen[bytes], address: Address) -> None:
         self.address = address
@@ -58,19 +59,19 @@ class OpenSsl:
         self._printed = b""
 
     def say(self, text: bytes) -> None:
-        """Give the program something to send."""
+        """Have the program send text."""
         assert self.process.stdin is not None
         self.process.stdin.write(text)
         self.process.stdin.flush()
 
     def command(self, letter: str) -> None:
-        """Give the program a command."""
+        """Send the program a command."""
         self.say(letter.encode() + b"\n")
 
     def wait_for(self, text: bytes) -> bytes:
-        """Wait until the program has printed ``text``, which is forgotten with what came before.
+        """Wait until the program has printed ``text``; discard the output up to its end.
 
-        Returns what came before. Raises TimeoutError, and EOFError when the program ends.
+        Returns the output before ``text``. Raises TimeoutError, or EOFError if the program ends.
         """
         deadline = time.monotonic() + PATIENCE
         while text not in self._printed:
@@ -107,7 +108,7 @@ def _running(*arguments: str) -> Iterator[OpenSsl]:
 
 @contextlib.contextmanager
 def s_client(address: Address, certificates: Certificates, *options: str) -> Iterator[OpenSsl]:
-    """Run the client, connected when this returns. It prints what it receives."""
+    """Run the client, connected when this returns. It prints the data that it receives."""
     host, port = address
     arguments = ("-connect", f"{host}:{port}", "-servername", NAME, "-verify_return_error")
     trust = ("-CAfile", str(certificates.authority))
@@ -117,7 +118,7 @@ def s_client(address: Address, certificates: Certificates, *options: str) -> Ite
 
 @contextlib.contextmanager
 def s_server(certificates: Certificates, *options: str) -> Iterator[OpenSsl]:
-    """Run the server, listening when this returns. It prints what it receives."""
+    """Run the server, listening when this returns. It prints the data that it receives."""
     certificate = ("-cert", str(certificates.server), "-key", str(certificates.server))
     with _running("s_server", "-accept", "127.0.0.1:0", *certificate, *options) as program:
         program.wait_for(b"ACCEPT 127.0.0.1:")

@@ -1,4 +1,4 @@
-"""Running a piece of Python in a process of its own."""
+"""Execution of Python code in a process of its own."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 100.0
-"""Seconds after which a program that hangs fails its test, which has a little longer."""
+"""Seconds after which a program that hangs fails its test; the test's limit is a little longer."""
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Have the programs that are started inside end on Ctrl-C, whatever this process does.
+    """Make programs that are started inside the block end on Ctrl-C, whatever this process does.
 
-    A shell starts what runs in the background with SIGINT ignored, and programs inherit that; a
-    handler they cannot inherit: the system puts the default in its place.
+    A shell starts background jobs with SIGINT ignored, and child processes inherit that. They
+    cannot inherit a handler: the system replaces it with the default.
     """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -30,9 +30,9 @@ def interruptible() -> Iterator[None]:
 
 @contextlib.contextmanager
 def started_program(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
-    """Start ``python arguments...``, out of reach of the terminal's Ctrl-C; give the process.
+    """Start ``python arguments...``, isolated from the terminal's Ctrl-C; yield the process.
 
-    It is killed at the end, if it has not ended.
+    The process is killed at the end of the block if it has not ended.
     """
     with interruptible():
         process = subprocess.Popen(
@@ -51,7 +51,7 @@ def started_program(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def interrupted(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """Press Ctrl-C; return the exit status, and what was still to be read of both outputs."""
+    """Press Ctrl-C; return the exit status, and the remaining data of both outputs."""
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=TIMEOUT)
     return process.returncode, out, err
@@ -60,7 +60,7 @@ def interrupted(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 def run_program(
     *arguments: str | Path, cwd: Path = ROOT, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``python arguments...``; return what it printed and its exit status."""
+    """Run ``python arguments...``; return its output and its exit status."""
     with interruptible():
         return subprocess.run(
             [sys.executable, *map(str, arguments)],

@@ -1,7 +1,7 @@
-"""A TCP proxy that does to connections what networks do: ``tests/support/faults.py`` says what.
+"""TCP proxy that disturbs connections as networks do, by the plans of ``tests/support/faults.py``.
 
-It is plain sockets and a selector in a thread of its own, and knows nothing of ``runtime``: it can
-stand between any client and any server::
+It consists of plain sockets and a selector in a thread of its own, and does not use ``runtime``: it
+can stand between any client and any server::
 
     with FaultProxy(server_address, Plan(to_client=(Reset(after=1000),))) as proxy:
         ...  # a client connects to proxy.address
@@ -11,7 +11,7 @@ Each direction of a connection is a ``Lane``::
 
     source socket --> pipeline of faults --> outbox of steps --> sink socket
 
-There is back-pressure: a lane with bytes in its outbox reads on only while these are few.
+There is back-pressure: a lane reads only while few bytes are in its outbox.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ from tests.support.faults import FAULTLESS, Mark, Pause, Pipeline, Plan, SlowRea
 Address = tuple[str, int]
 
 PATIENCE = 30.0
-"""Seconds that a test waits for something to happen, far more than it takes."""
+"""Seconds that a test waits for an event; far more than any event takes."""
 
 _CHUNK = 65536
 _MOST_WAITING = 65536
 _POLL = 0.001
 _LINGER = 1.0
-"""Seconds that a reset waits, at most, for what was sent to reach the receiver's kernel."""
+"""Seconds that a reset waits, at most, for sent bytes to reach the receiver's kernel."""
 
 
 class Outcome(enum.Enum):
-    """How a connection ended, or that it has not."""
+    """State or outcome of a connection."""
 
     OPEN = enum.auto()
     CLOSED = enum.auto()
-    """Both directions came to their end."""
+    """Both directions reached their end."""
     TRUNCATED = enum.auto()
     """The plan ended it."""
     RESET = enum.auto()
     """The plan reset it."""
     LOST = enum.auto()
-    """One of the ends reset it, and so the other was reset as well."""
+    """One of the ends reset it, so that the proxy reset the other end as well."""
     UNREACHABLE = enum.auto()
     """The server could not be reached, and the client was reset."""
     ABANDONED = enum.auto()
@@ -76,24 +76,24 @@ class Lane:
         self.received = 0
         self.sent = 0
         self.dropped = 0
-        """What came from the source after this direction was ended by the plan."""
+        """Bytes from the source after the plan ended this direction."""
         self.stalled = False
         self.source_ended = False
         self.ended = False
-        """The sink was given the end; nothing more is sent."""
+        """Whether the end was sent to the sink; nothing more is sent."""
         self.blocked = False
-        """The sink takes nothing now."""
+        """Whether the sink accepts no data now."""
         self.pipeline = pipeline
         self.outbox: deque[Step | memoryview] = deque()
         self.waiting = 0
-        """What is in the outbox."""
+        """Bytes in the outbox."""
         self.pause_until = 0.0
         self.reset_by: float | None = None
         self._slow = slow
         self._read_from = 0.0
 
     def read_at(self) -> float | None:
-        """Return when to read from the source, or None while it must wait."""
+        """Return the time of the next read from the source, or None if it must wait."""
         if self.source_ended:
             return None
         if self.ended:
@@ -101,7 +101,7 @@ class Lane:
         return self._read_from if self.waiting < _MOST_WAITING else None
 
     def receive(self, now: float) -> None:
-        """Read once from the source. Raises OSError when it was reset."""
+        """Read once from the source. Raises OSError if the source was reset."""
         slow = None if self.ended else self._slow
         try:
             data = self.source.recv(slow.size if slow else _CHUNK)
@@ -118,12 +118,12 @@ class Lane:
             self.queue(self.pipeline.feed(data, now) if data else self.pipeline.end())
 
     def queue(self, steps: Sequence[Step]) -> None:
-        """Add to what is to be done."""
+        """Append steps to the outbox."""
         self.outbox += steps
         self.waiting += sum(len(step) for step in steps if isinstance(step, bytes))
 
     def send(self, data: bytes | memoryview) -> None:
-        """Send what is at the head of the outbox, as far as the sink takes it."""
+        """Send the bytes at the head of the outbox, as far as the sink accepts them."""
         try:
             sent = self.sink.send(data)
         except BlockingIOError:
@@ -137,7 +137,7 @@ class Lane:
             self.outbox.popleft()
 
     def finish(self) -> None:
-        """Give the sink the end, and drop what is left."""
+        """Send the end to the sink, and drop the outbox."""
         if self.ended:
             return
         self.ended = True
@@ -158,7 +158,7 @@ class Proxied:
         self._seed = seed
 
     def connect(self, client: socket.socket, server: socket.socket) -> None:
-        """Begin to forward between the two sockets, which are owned from now on."""
+        """Begin to forward between the two sockets, which the connection owns from now on."""
         for sock in (client, server):
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -176,15 +176,15 @@ class Proxied:
 
     @property
     def stalled(self) -> bool:
-        """Whether a direction waits to be told to go on."""
+        """Whether a direction waits for resume()."""
         return any(lane.stalled for lane in self.lanes)
 
     def work(self, now: float) -> None:
-        """Do what can be done now."""
+        """Take the steps that are possible now."""
         try:
             for lane in self.lanes:
                 if not self.lanes:
-                    return  # The other direction had a reset in its plan.
+                    return  # the other direction had a reset in its plan
                 if (deadline := lane.pipeline.deadline()) is not None and deadline <= now:
                     lane.queue(lane.pipeline.expire(now))
                 self._carry_out(lane, now)
@@ -220,7 +220,7 @@ class Proxied:
                     each.finish()
 
     def close(self, outcome: Outcome, *, reset: bool = False) -> None:
-        """Close both sockets; an outcome that is known already stays."""
+        """Close both sockets; an outcome that is already set is kept."""
         if self.outcome is Outcome.OPEN:
             self.outcome = outcome
         for lane in self.lanes:
@@ -230,7 +230,7 @@ class Proxied:
         self.lanes = ()
 
     def next_time(self, now: float) -> float | None:
-        """Return when there is something to be done although no event came, or None."""
+        """Return the time of the next step that needs no event, or None."""
         times: list[float] = []
         for lane in self.lanes:
             if (deadline := lane.pipeline.deadline()) is not None:
@@ -243,10 +243,10 @@ class Proxied:
 
 
 class FaultProxy:
-    """Listens on loopback, forwards to ``target``, and does what ``plan`` says.
+    """Listens on loopback, forwards to ``target``, and applies the faults of ``plan``.
 
-    With several plans, each connection has its own, in the order in which they are accepted; the
-    last is that of all further ones. ``seed`` decides what is left to chance.
+    With several plans, each connection has its own, in the order of acceptance; the last plan is
+    used for all further connections. ``seed`` determines the random choices.
     """
 
     def __init__(
@@ -283,7 +283,7 @@ class FaultProxy:
         self.close()
 
     def close(self) -> None:
-        """Close every connection and end. Raises what went wrong within; does nothing again."""
+        """Close all connections and stop the thread; raise its errors. May be called again."""
         if self._closing:
             return
         self._closing = True
@@ -296,7 +296,7 @@ class FaultProxy:
             raise self._failure
 
     def resume(self) -> None:
-        """Let everything that is stalled now go on; does nothing once the proxy is closed."""
+        """Let everything that is stalled now continue; does nothing once the proxy is closed."""
         if self._closing:
             return
         self._to_resume.extend(
@@ -306,7 +306,7 @@ class FaultProxy:
 
     @property
     def stalled(self) -> bool:
-        """Whether something waits to be told to go on."""
+        """Whether some direction waits for resume()."""
         return any(each.stalled for each in self.connections)
 
     def wait_until(self, condition: Callable[[], object], patience: float = PATIENCE) -> None:
@@ -333,7 +333,7 @@ class FaultProxy:
                 each.close(Outcome.ABANDONED)
 
     def _turn(self) -> None:
-        """Wait for something to happen, and let each connection do what it can."""
+        """Wait for an event, and let each connection take its possible steps."""
         busy = [each for each in self.connections if each.lanes]
         now = time.monotonic()
         interests = {self._alarm: selectors.EVENT_READ, self._listener: selectors.EVENT_READ}
@@ -364,7 +364,7 @@ class FaultProxy:
     def _wait(
         self, interests: dict[socket.socket, int], until: float | None
     ) -> dict[socket.socket, int]:
-        """Return the events of those sockets, or none at the time given."""
+        """Return the events of those sockets, or none at the given time."""
         for sock, events in interests.items():
             self._selector.register(sock, events)
         timeout = None if until is None else max(until - time.monotonic(), 0)
@@ -415,19 +415,19 @@ def _handle(each: Proxied, ready: dict[socket.socket, int], now: float) -> None:
 
 
 def _shrink(sock: socket.socket, faults: Sequence[object]) -> None:
-    """Give a socket that is not connected yet the small buffer that a slow reader wants."""
+    """Give a socket that is not connected yet the small buffer of a slow reader."""
     for fault in faults:
         if isinstance(fault, SlowReader):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, fault.kernel_buffer)
 
 
 def reset_at_close(sock: socket.socket) -> None:
-    """Have ``close()`` send a reset, and drop what was not sent."""
+    """Make ``close()`` send a reset, and drop unsent bytes."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def _unacknowledged(sock: socket.socket) -> int:
-    """Return how many bytes have not reached the receiver's kernel; 0 where that cannot be told."""
+    """Return the number of bytes that have not reached the receiver's kernel; 0 if unknown."""
     try:
         answer = fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4))
     except OSError:

@@ -1,9 +1,9 @@
-"""A storm of interrupts over runs that begin, go on, and end.
+"""Storm of interrupts over runs that begin, go on, and end.
 
-``python -m tests.support.storm 10000`` interrupts so many runs, each at a moment of chance, by a
-timer of the system: half of them by a handler that raises, half by a real SIGINT. It exits with 0
-when each raised KeyboardInterrupt, or ended as if nothing had come; and left the handlers, the
-hooks, the threads and the descriptors of the process as they were.
+``python -m tests.support.storm 10000`` interrupts that many runs, each at a random moment, by a
+timer of the system: half of them with a handler that raises, half with a real SIGINT. It exits with
+0 if each run raised KeyboardInterrupt, or ended as if it had not been interrupted, and left the
+handlers, the hooks, the threads and the descriptors of the process as they were.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ import runtime
 from tests.support.interrupts import Interrupted, State, program
 
 _TOGETHER = 50
-"""Runs after which the collector has to find what was dropped between two steps."""
+"""Runs after which the collector has to find the objects that were dropped between two steps."""
 
 _PATIENCE = 20.0
-"""Seconds for one run, after which it hangs; and for threads of the executor to end."""
+"""Seconds after which a run counts as hanging; also the limit for executor threads to end."""
 
 
 async def main() -> int:
@@ -66,7 +66,7 @@ def with_asyncios_runner() -> object:
         with asyncio.Runner(loop_factory=runtime.new_event_loop) as runner:
             return runner.run(main())
     except asyncio.CancelledError:
-        # It may forget that it has cancelled the task, and it may leave its handler.
+        # The interrupted run may forget that it has cancelled the task, and may leave its handler.
         raise KeyboardInterrupt from None
 
 
@@ -79,7 +79,7 @@ def send_sigint(number: int, frame: FrameType | None) -> None:
 
 
 def interrupted(work: Callable[[], object], after: float) -> str:
-    """Call ``work()``; interrupt it after so many seconds. Return what became of it."""
+    """Call ``work()``; interrupt it after ``after`` seconds. Return the outcome."""
     outcome = "returned"
     try:
         try:
@@ -122,7 +122,7 @@ def storm(rounds: int) -> collections.Counter[str]:
         if number % _TOGETHER == 0 or number == rounds - 1:
             until = time.monotonic() + _PATIENCE / 2
             while (changed := before.difference()) and time.monotonic() < until:
-                time.sleep(0.01)  # Threads are about to end.
+                time.sleep(0.01)  # some threads are about to end
             assert not changed, f"{changed} after {number} runs"
     faulthandler.cancel_dump_traceback_later()
     return outcomes
@@ -130,8 +130,8 @@ def storm(rounds: int) -> collections.Counter[str]:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    logging.disable()  # Of tasks that were dropped.
-    sys.unraisablehook = lambda _: None  # A handler may raise in a finalizer.
+    logging.disable()  # dropped tasks would be logged
+    sys.unraisablehook = lambda _: None  # a handler may raise in a finalizer
     signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.collect()
     asked_for = int(sys.argv[1])

@@ -1,6 +1,6 @@
-"""A TLS peer that misbehaves: blocking, in a thread, and with its hands on every record.
+"""TLS peer that misbehaves: blocking, in a thread, and with control over every record.
 
-What it does is a function that is given a ``TlsPeer``::
+Its behaviour is a function that receives a ``TlsPeer``::
 
     def behave(peer: TlsPeer) -> bytes:
         peer.handshake()
@@ -11,7 +11,7 @@ What it does is a function that is given a ``TlsPeer``::
 
     with tls_server(context, behave) as server:
         ...  # a client connects to server.address
-        assert server.result() == b"hello"
+    assert server.result() == b"hello"
 
 ``tls_client`` is the same for the other end. All waits end after ``PATIENCE`` seconds.
 """
@@ -45,27 +45,27 @@ T = TypeVar("T")
 Address = tuple[str, int]
 
 ALLOW_CLIENT_RENEGOTIATION = 1 << 8
-"""An option for a server's context: OpenSSL 3 otherwise answers a renegotiation with an alert."""
+"""An option of a server's context; without it, OpenSSL 3 answers a renegotiation with an alert."""
 
 HTTP_ANSWER = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
-"""What servers without TLS say to a ClientHello."""
+"""Answer of servers without TLS to a ClientHello."""
 
 
 def corrupted(sealed: bytes) -> bytes:
-    """Return records with one bit of the last changed."""
+    """Return records with one bit of the last record changed."""
     return sealed[:-1] + bytes([sealed[-1] ^ 1])
 
 
 def overlong_record() -> bytes:
-    """Return a record that says that it is longer than any may be. The rest is missing."""
+    """Return a record with a length above the permitted maximum; the rest of it is missing."""
     return record(APPLICATION_DATA, bytes(0xFFFF))[: 5 + LONGEST]
 
 
 class TlsPeer:
     """One end of a connection, over a blocking socket that it does not own.
 
-    Nothing is sent but by the methods that say so. With ``by_hand`` it can make records of its own:
-    see ``sealer()``.
+    Only the methods that say so send data. With ``by_hand`` it can make records of its own: see
+    ``sealer()``.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class TlsPeer:
         self.tls = context.wrap_bio(
             self._incoming, self._outgoing, server_side, server_hostname=server_hostname
         )
-        # The peer's first bytes, all of ours, and how many of those were sealed for the handshake.
+        # All bytes of the peer and all sent bytes of the handshake, and the number of sealed ones.
         self._received = b""
         self._written = b""
         self._handshake_records = 0
@@ -100,11 +100,11 @@ class TlsPeer:
         self.sock.sendall(data)
 
     def receive_raw(self) -> bytes:
-        """Receive once, for nobody; ``b""`` at the end."""
+        """Receive once, and discard the data; return ``b""`` at the end."""
         return self.sock.recv(65536)
 
     def receive_raw_until_end(self) -> bytes:
-        """Receive everything up to the peer's end, or its reset, for nobody."""
+        """Receive and discard all data up to the peer's end, or its reset."""
         received = b""
         with contextlib.suppress(ConnectionError):
             while data := self.receive_raw():
@@ -112,7 +112,7 @@ class TlsPeer:
         return received
 
     def truncate(self) -> None:
-        """End the connection without a close_notify: the attack that it is there against."""
+        """End the connection without a close_notify, which exists to detect this attack."""
         self.sock.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
@@ -123,9 +123,10 @@ class TlsPeer:
     # -- The handshake -----------------------------------------------------------------------------
 
     def flight(self) -> bytes:
-        """Take the next step of the handshake, and return what is to be sent, without sending it.
+        """Take the next step of the handshake, and return the bytes to send, without sending them.
 
-        A client's first is its ClientHello. A server receives that before.
+        The first flight of a client is its ClientHello. A server receives that before its first
+        flight.
         """
         while not self._step():
             if data := self.pending():
@@ -134,12 +135,12 @@ class TlsPeer:
         return self.pending()
 
     def handshake(self) -> None:
-        """Shake hands to the end. Raises ssl.SSLError, ConnectionError, TimeoutError."""
+        """Complete the handshake. Raises ssl.SSLError, ConnectionError, TimeoutError."""
         with self._key_log():
             while not self._step():
                 self.flush()
                 self._feed()
-            # The last step of a server of TLS 1.3 sends tickets, which are sealed with other keys.
+            # The last step of a TLS 1.3 server sends tickets, which are sealed with other keys.
             before = self._written
             self.flush()
             sealed = before if self._server_side else self._written
@@ -162,7 +163,7 @@ class TlsPeer:
             try:
                 yield
             finally:
-                # OpenSSL keeps the file open otherwise, as long as there is the context.
+                # OpenSSL would otherwise keep the file open as long as the context exists.
                 self._context.keylog_filename = None  # type: ignore[assignment]
             self._secrets = secrets_of(log.read())
 
@@ -174,19 +175,19 @@ class TlsPeer:
         return self.pending()
 
     def sealed_close_notify(self) -> bytes:
-        """Return the record with the close_notify. Reading goes on after it was sent."""
+        """Return the record with the close_notify. Receiving remains possible."""
         with contextlib.suppress(ssl.SSLWantReadError):
             self.tls.unwrap()
         return self.pending()
 
     def pending(self) -> bytes:
-        """Return what the TLS layer wants to be sent, without sending it."""
+        """Return the bytes that the TLS layer wants to send, without sending them."""
         data = self._outgoing.read()
         self._written += data
         return data
 
     def flush(self) -> None:
-        """Send what the TLS layer wants to be sent."""
+        """Send the bytes that the TLS layer wants to send."""
         if data := self.pending():
             self.send_raw(data)
 
@@ -195,10 +196,10 @@ class TlsPeer:
         self.send_raw(self.sealed(data))
 
     def receive(self, most: int = 65536) -> bytes:
-        """Receive once; ``b""`` after the peer's close_notify.
+        """Receive once; return ``b""`` after the peer's close_notify.
 
-        Raises ssl.SSLEOFError at an end without one, and ssl.SSLError, once the alert was sent, for
-        what makes no sense.
+        Raises ssl.SSLEOFError at an end without a close_notify, and ssl.SSLError for invalid
+        records, after sending the alert.
         """
         while True:
             try:
@@ -214,7 +215,7 @@ class TlsPeer:
                 raise
 
     def receive_exactly(self, size: int) -> bytes:
-        """Receive ``size`` bytes. Raises EOFError when the peer's close_notify comes before."""
+        """Receive ``size`` bytes. Raises EOFError if the peer's close_notify comes before."""
         received = b""
         while len(received) < size:
             data = self.receive(size - len(received))
@@ -241,10 +242,10 @@ class TlsPeer:
     # -- Records by hand ---------------------------------------------------------------------------
 
     def sealer(self) -> Sealer:
-        """Return what makes records by hand, after the handshake.
+        """Return an object that seals records by hand, after the handshake.
 
-        Nothing else may be sent once it is used: the TLS layer does not know that it was, and
-        records are numbered. Receiving goes on.
+        After its first use, no other method may send: the TLS layer does not know about the
+        records, which are numbered. Receiving remains possible.
         """
         cipher = self.tls.cipher()
         assert cipher is not None, "The handshake comes before records by hand."
@@ -267,7 +268,7 @@ class TlsPeer:
 
 
 class Running(Generic[T]):
-    """A peer that behaves in a thread. ``address`` is that of the server."""
+    """A peer that runs in a thread. ``address`` is that of the server."""
 
     def __init__(self, address: Address, main: Callable[[Running[T]], T]) -> None:
         self.address = address
@@ -275,7 +276,7 @@ class Running(Generic[T]):
         self._values: list[T] = []
         self._error: BaseException | None = None
         self.sockets: list[socket.socket] = []
-        """What has to be shut down so that the thread ends early."""
+        """Sockets to shut down in order to end the thread early."""
         self.thread = threading.Thread(target=self._run, name="TlsPeer", daemon=True)
 
     def _run(self) -> None:
@@ -285,7 +286,7 @@ class Running(Generic[T]):
             self._error = error
 
     def result(self) -> T:
-        """Wait for the end; return what the behaviour returned, or raise what it raised."""
+        """Wait for the end; return the result of the behaviour, or raise its exception."""
         self.thread.join()
         error, self._error = self._error, None
         if error is not None:
@@ -295,7 +296,7 @@ class Running(Generic[T]):
 
 @contextlib.contextmanager
 def _running(running: Running[T]) -> Iterator[Running[T]]:
-    """Run it; at the end raise what it raised, unless ``result()`` did."""
+    """Run the thread; at the end raise its exception, unless ``result()`` did."""
     running.thread.start()
     try:
         yield running
@@ -314,7 +315,7 @@ def _running(running: Running[T]) -> Iterator[Running[T]]:
 def tls_server(
     context: ssl.SSLContext, behaviour: Callable[[TlsPeer], T], *, by_hand: bool = False
 ) -> Iterator[Running[T]]:
-    """Listen on loopback, and behave as the server of one connection."""
+    """Listen on loopback, and act as the server of one connection."""
 
     def main(running: Running[T]) -> T:
         sock, _ = listener.accept()
@@ -339,7 +340,7 @@ def tls_client(
     server_hostname: str | None = NAME,
     by_hand: bool = False,
 ) -> Iterator[Running[T]]:
-    """Connect to ``address``, and behave as a client."""
+    """Connect to ``address``, and act as a client."""
 
     def main(_: Running[T]) -> T:
         peer = TlsPeer(

@@ -1,10 +1,11 @@
-"""Records of TLS, sealed by hand: for what no library sends.
+"""TLS records sealed by hand, for messages that no library sends.
 
 Python's ``ssl`` sends no second close_notify, nothing after the first, and no request for new keys.
-So the secrets are taken from the key log that OpenSSL writes, and the records are made here.
+Therefore the secrets are read from the key log that OpenSSL writes, and the records are created
+here.
 
-Source: RFC 8446 (TLS 1.3), sections 4.6.3, 5 and 7; RFC 5246 (TLS 1.2), sections 5, 6 and 7.2;
-RFC 5288 (its AES-GCM ciphers), section 3.
+Source: RFC 8446 (TLS 1.3), sections 4.6.3, 5 and 7; RFC 5246 (TLS 1.2), sections 5, 6 and 7.2; RFC
+5288 (its AES-GCM ciphers), section 3.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ HANDSHAKE = 22
 APPLICATION_DATA = 23
 
 CLOSE_NOTIFY = b"\x01\x00"
-"""The alert: a warning, with the number 0."""
+"""The close_notify alert: a warning with the number 0."""
 
 LONGEST = (1 << 14) + 256
-"""Bytes that a record of TLS 1.3 may hold after its header; TLS 1.2 allows some more."""
+"""Maximal length of the payload of a TLS 1.3 record; TLS 1.2 allows some more."""
 
 _VERSION = b"\x03\x03"
 _TAG = 16
@@ -34,7 +35,7 @@ def record(kind: int, body: bytes) -> bytes:
 
 
 def kinds_of(data: bytes) -> Iterator[int]:
-    """Give the kind of each record in ``data``, which holds whole ones."""
+    """Yield the kind of each record in ``data``, which holds complete records."""
     while data:
         yield data[0]
         (size,) = struct.unpack("!H", data[3:5])
@@ -42,7 +43,7 @@ def kinds_of(data: bytes) -> Iterator[int]:
 
 
 def random_of_hello(data: bytes) -> bytes:
-    """Return the random of the ClientHello or ServerHello with which ``data`` begins."""
+    """Return the random of the ClientHello or ServerHello at the start of ``data``."""
     return data[11:43]
 
 
@@ -53,10 +54,10 @@ def secrets_of(key_log: str) -> dict[str, bytes]:
 
 
 class Sealer:
-    """What one end of a connection seals its records with: AES-GCM, the usual choice.
+    """Seals the records of one end of a connection with AES-GCM, the usual choice.
 
-    ``cipher`` is OpenSSL's name of it; ``number`` is how many records the end has sealed with these
-    keys before. Raises ValueError for other ciphers.
+    ``cipher`` is OpenSSL's name of the cipher; ``number`` is the number of records that the end has
+    sealed with these keys before. Raises ValueError for other ciphers.
     """
 
     def __init__(self, cipher: str, number: int) -> None:
@@ -68,11 +69,11 @@ class Sealer:
         self._key = self._nonce = b""
 
     def seal(self, kind: int, data: bytes) -> bytes:
-        """Return the next record, with ``data`` in it. The ``SSLObject`` does not know of it."""
+        """Return the next record with ``data``. The ``SSLObject`` does not know about it."""
         raise NotImplementedError
 
     def _encrypt(self, nonce: bytes, data: bytes, header: bytes) -> bytes:
-        # It is not installed everywhere, and only some tests need it.
+        # The package is not installed everywhere, and only some tests need it.
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
         self._number += 1
@@ -80,7 +81,7 @@ class Sealer:
 
 
 class Sealer13(Sealer):
-    """TLS 1.3. ``secret`` is the end's traffic secret."""
+    """Sealer for TLS 1.3. ``secret`` is the end's traffic secret."""
 
     def __init__(self, cipher: str, number: int, secret: bytes) -> None:
         super().__init__(cipher, number)
@@ -92,22 +93,22 @@ class Sealer13(Sealer):
         self._nonce = self._expand(b"iv", 12)
 
     def _expand(self, label: bytes, size: int) -> bytes:
-        """Derive up to one hash of bytes: HKDF-Expand-Label without a context."""
+        """Derive up to one hash length of bytes: HKDF-Expand-Label without a context."""
         label = b"tls13 " + label
         info = struct.pack("!HB", size, len(label)) + label + b"\0"
         return hmac.digest(self._secret, info + b"\1", self._hash)[:size]
 
     def seal(self, kind: int, data: bytes) -> bytes:
-        """Return the next record, with ``data`` in it. The ``SSLObject`` does not know of it."""
+        """Return the next record with ``data``. The ``SSLObject`` does not know about it."""
         inner = data + bytes([kind])
         header = record(APPLICATION_DATA, bytes(len(inner) + _TAG))[:5]
         number = int.from_bytes(self._nonce) ^ self._number
         return header + self._encrypt(number.to_bytes(12), inner, header)
 
     def key_update(self, *, requested: bool) -> bytes:
-        """Return the record that announces new keys, and use these from then on.
+        """Return the record that announces new keys, and use the new keys from then on.
 
-        ``requested`` asks the peer for new keys of its own, too.
+        ``requested`` also asks the peer for new keys.
         """
         result = self.seal(HANDSHAKE, b"\x18\0\0\1" + bytes([requested]))
         self._use(self._expand(b"traffic upd", len(self._secret)))
@@ -116,14 +117,14 @@ class Sealer13(Sealer):
 
 
 class Sealer12(Sealer):
-    """TLS 1.2. ``randoms`` are the client's and the server's, from their hellos."""
+    """Sealer for TLS 1.2. ``randoms`` are the client's and the server's, from their hellos."""
 
     def __init__(
         self, cipher: str, number: int, master: bytes, randoms: tuple[bytes, bytes], server: bool
     ) -> None:
         super().__init__(cipher, number)
-        # The keys of the client and of the server, then the fixed part of the nonce of each: an
-        # authenticated cipher needs no further keys.
+        # The key block holds the keys of the client and of the server, then the fixed part of the
+        # nonce of each: an authenticated cipher needs no further keys.
         size = self._key_size
         seed = b"key expansion" + randoms[1] + randoms[0]
         block = self._pseudo_random(master, seed, 2 * size + 8)
@@ -139,7 +140,7 @@ class Sealer12(Sealer):
         return result[:size]
 
     def seal(self, kind: int, data: bytes) -> bytes:
-        """Return the next record, with ``data`` in it. The ``SSLObject`` does not know of it."""
+        """Return the next record with ``data``. The ``SSLObject`` does not know about it."""
         number = self._number.to_bytes(8)
         header = number + record(kind, data)[:3] + struct.pack("!H", len(data))
         return record(kind, number + self._encrypt(self._nonce + number, data, header))

@@ -1,1 +1,1 @@
-"""The primitives: what each does, alone, cancelled at every point, and beside asyncio's."""
+"""The synchronization primitives: alone, cancelled at every point, and compared with asyncio's."""

@@ -1,7 +1,7 @@
-"""Waits that are given up: no result is lost, and no exception is reported twice.
+"""Abandoned waits: no result is lost, and no exception is reported twice.
 
-When a shield is cancelled, an exception of the inner future is reported by that alone, and only if
-it is never retrieved. When a step of ``as_completed()`` is cancelled, the next one takes its place.
+If a shield is cancelled, only the inner future reports its exception, and only if the exception is
+never retrieved. If a step of ``as_completed()`` is cancelled, the next step takes its place.
 
 Source: python/cpython#156321 and #158004.
 """
@@ -48,7 +48,7 @@ async def turns(number: int = 5) -> None:
 
 
 class Shielded:
-    """A future that is to fail, or a task that waits for one."""
+    """A future that will fail, or a task that waits for such a future."""
 
     def __init__(self, api: Any, kind: str) -> None:
         self.error = LookupError("expected")
@@ -56,11 +56,11 @@ class Shielded:
         self.inner = self._gate if kind == "future" else api.create_task(wait_for_it(self._gate))
 
     def fail(self) -> None:
-        """Have it fail: a task does so in the next turn."""
+        """Make the future fail: a task then fails in the next turn."""
         self._gate.set_exception(self.error)
 
     def reported(self, reports: list[dict[str, Any]]) -> list[object]:
-        """Let go of everything; return the exceptions that were reported until now."""
+        """Drop all references; return the exceptions reported so far."""
         del self.inner, self._gate
         gc.collect()
         return [report["exception"] for report in reports]
@@ -181,7 +181,7 @@ def test_a_shield_that_is_awaited_gives_the_exception_to_its_task(
 
 
 class Gates:
-    """Futures that end one by one, in order, with their numbers."""
+    """Futures that end one by one, in order, with their numbers as results."""
 
     def __init__(self, count: int) -> None:
         loop = asyncio.get_running_loop()
@@ -198,7 +198,7 @@ class Gates:
 
 
 def step_of(iterator: Any, form: str) -> Coroutine[Any, Any, Any]:
-    """Return the next step of a plain or of an asynchronous iteration, which gives a result."""
+    """Return the next step of a plain or an asynchronous iteration as a coroutine."""
     if form == "for":
         step: Coroutine[Any, Any, Any] = next(iterator)
         return step
@@ -210,9 +210,9 @@ def step_of(iterator: Any, form: str) -> Coroutine[Any, Any, Any]:
 
 
 async def left_in(iterator: Any, form: str) -> list[Any]:
-    """Return the results of the remaining steps, with the types of their exceptions."""
+    """Return the results of the remaining steps, with the types of exceptions for failures."""
     given: list[Any] = []
-    while len(given) < 10:  # More than there are in any of these tests.
+    while len(given) < 10:  # more steps than any of these tests has
         try:
             step = asyncio.ensure_future(step_of(iterator, form))
         except StopIteration:
@@ -334,7 +334,7 @@ def test_a_step_that_is_cancelled_before_the_timeout_is_timed_out_by_the_next(
         gates.end_next()
         given = await left_in(iterator, form)
         if not step.cancelled():
-            given.insert(0, type(step.exception()))  # On a machine as slow as that.
+            given.insert(0, type(step.exception()))  # the machine was too slow for the deadline
         assert given in ([0, TimeoutError, TimeoutError], [TimeoutError] * 3)
 
     run(make_loop, main())

@@ -1,7 +1,7 @@
-"""The same scenarios under asyncio and under runtime: the logs of what happened must be the same.
+"""Scenarios that run under asyncio and under runtime and must produce the same log.
 
-Where an older asyncio lacks a feature, or was mended since, a scenario says from which Python on
-asyncio is the standard for it.
+If an older asyncio lacks a feature or has a fault that was fixed since, the scenario names the
+first Python whose asyncio is the reference for it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SCENARIOS: list[tuple[Scenario, tuple[int, int]]] = []
 
 
 def scenario(since: tuple[int, int] = (3, 11)) -> Callable[[Scenario], Scenario]:
-    """Add a scenario, which is given the library and a log."""
+    """Add a scenario, which receives the library and a log."""
 
     def add(function: Scenario) -> Scenario:
         SCENARIOS.append((function, since))
@@ -31,7 +31,7 @@ def scenario(since: tuple[int, int] = (3, 11)) -> Callable[[Scenario], Scenario]
 
 
 def outcome(future: Any) -> str:
-    """Describe how a future ended, or that it has not."""
+    """Describe the outcome of a future."""
     if not future.done():
         return "pending"
     if future.cancelled():
@@ -255,7 +255,7 @@ async def wait_for_in_every_way(lib: Any, log: Log) -> None:
         for kind in (give, fail, stubborn):
             argument = LookupError("x") if kind is fail else "value"
             for as_task in (False, True):
-                # Only what cannot happen in the same moment as the deadline.
+                # Skip combinations in which the end can coincide with the deadline.
                 if kind is stubborn and timeout in (None, 3600):
                     continue
                 if kind is not stubborn and timeout == 0.001:

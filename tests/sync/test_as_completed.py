@@ -144,7 +144,7 @@ async def test_a_cancelled_step_of_async_for_loses_nothing() -> None:
         await turns(2)
         step.cancel()
         await assert_cancelled(step)
-    # Cancelled when it was woken, and has not run yet.
+    # The step is cancelled when it was woken, and has not run yet.
     step = runtime.create_task(iterator.__anext__())
     await turns(2)
     future.set_result(1)

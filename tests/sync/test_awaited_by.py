@@ -1,8 +1,8 @@
-"""The tasks that wait for a future: the call graph shows them while they wait, and not after that.
+"""Tasks that wait for a future: the call graph shows them during the wait, and not afterwards.
 
-``_asyncio_awaited_by``, which asyncio has since Python 3.14, names the waiters of a future. One may
-be another future, such as that of ``gather()``, which a task waits for in turn. So the tests follow
-it to its end.
+``_asyncio_awaited_by``, which asyncio has since Python 3.14, names the waiters of a future. A
+waiter may be another future, such as that of ``gather()``, which a task waits for in turn.
+Therefore the tests follow the chain to its end.
 
 Source: python/cpython#152569, #155143, #156523, #157058, #157213 and #158239; "Call graph
 introspection" in the standard library's documentation of asyncio.
@@ -27,7 +27,7 @@ from tests.support.asyncio_reference import FIXED, MakeLoop, run, unless_faulty
 def apis(*, reference: bool = True, on_ours: bool = True) -> pytest.MarkDecorator:
     """Run a test with ``make_loop`` and ``api``: a module with asyncio's functions.
 
-    asyncio's are run on its own loop, unless ``reference`` is False, and on ours.
+    asyncio's functions run on its own loop, unless ``reference`` is False, and on runtime's.
     """
     cases = [pytest.param(runtime.new_event_loop, runtime, id="runtime")]
     works = FIXED and sys.version_info >= (3, 14)
@@ -41,7 +41,7 @@ def apis(*, reference: bool = True, on_ours: bool = True) -> pytest.MarkDecorato
 
 
 def awaiters(future: Any) -> set[Any]:
-    """Return the futures and tasks that wait for ``future``, or for one of those that do."""
+    """Return the futures and tasks that wait for ``future``, directly or through other futures."""
     found: set[Any] = set()
     left = [future]
     while left:
@@ -52,7 +52,7 @@ def awaiters(future: Any) -> set[Any]:
 
 
 def in_call_graph(future: Any) -> set[Any]:
-    """Return the same, as asyncio's call graph has it; and see that it can be printed."""
+    """Return the same set from asyncio's call graph; check that the graph can be printed."""
     call_graph: Any = asyncio
     if not hasattr(call_graph, "capture_call_graph"):
         return awaiters(future)
@@ -76,7 +76,7 @@ async def turns(number: int = 8) -> None:
 
 
 async def ended(task: Any) -> None:
-    """Wait for the end of ``task``, whatever it is, without waiting for the task itself."""
+    """Wait for the end of ``task`` without awaiting the task itself."""
     async with asyncio.timeout(30):
         while not task.done():
             await asyncio.sleep(0)
@@ -101,7 +101,7 @@ class Pair:
         return await gate
 
     async def end(self) -> None:
-        """Open the gates that are closed still."""
+        """Open the gates that are still closed."""
         for gate in self.gates:
             if not gate.done():
                 gate.set_result(None)
@@ -283,7 +283,7 @@ def test_a_task_that_has_ended_is_not_kept_by_its_waiter(
     run(make_loop, main())
 
 
-# -- wait_for() without time -----------------------------------------------------------------------
+# -- wait_for() with an expired timeout ------------------------------------------------------------
 
 
 @apis()
@@ -363,10 +363,10 @@ def test_the_parent_of_a_group_is_shown_until_its_tasks_have_ended(
     run(make_loop, main())
 
 
-# -- Waits that are outlived -----------------------------------------------------------------------
+# -- Waits that end before the awaited tasks -------------------------------------------------------
 
 Wait = Callable[[Any, Pair], Coroutine[Any, Any, object]]
-"""Begins to wait for a pair of tasks, of which the first outlives the wait."""
+"""Begins to wait for a pair of tasks, the first of which outlives the wait."""
 
 
 async def cancelled_wait(api: Any, pair: Pair) -> None:
@@ -469,7 +469,7 @@ GATHERS = (gather_with_a_failing_sibling, gather_with_a_cancelled_sibling)
 
 
 async def check_that_nothing_is_left(api: Any, wait: Wait) -> None:
-    """See that a task that outlives a wait neither shows nor keeps the task that waited."""
+    """Check that a task that outlives a wait neither shows nor keeps the task that waited."""
     pair = Pair(api)
     await turns()
     before = len(pair.child._callbacks or ())
@@ -481,7 +481,7 @@ async def check_that_nothing_is_left(api: Any, wait: Wait) -> None:
     assert not pair.child.done()
     assert not awaiters(pair.child)
     assert not in_call_graph(pair.child)
-    # gather() is told of the end of each task, so that an exception is not reported.
+    # gather() handles the end of each task, so that an exception is not reported.
     if wait not in (*GATHERS, *OUTLIVED_AS_COMPLETED):
         assert len(pair.child._callbacks or ()) == before
     await pair.end()
@@ -501,7 +501,7 @@ def test_nothing_is_left_of_a_wait_that_was_outlived(
 def test_nothing_is_left_of_an_iteration_that_was_cancelled(
     make_loop: MakeLoop, api: Any, wait: Wait
 ) -> None:
-    """With asyncio's own loop the task that has ended is shown until the last of them ends."""
+    """With asyncio's own loop the ended task is shown until the last task ends."""
     run(make_loop, check_that_nothing_is_left(api, wait))
 
 
@@ -536,7 +536,7 @@ def test_no_task_that_waited_is_kept(make_loop: MakeLoop, api: Any, wait: Wait) 
 def test_no_task_that_gathered_or_iterated_is_kept(
     make_loop: MakeLoop, api: Any, wait: Wait
 ) -> None:
-    """The callbacks of asyncio's own functions keep it, until the task that outlived them ends."""
+    """The callbacks of asyncio's own functions keep the task until the outliving task ends."""
     run(make_loop, check_that_nothing_is_kept(api, wait))
 
 

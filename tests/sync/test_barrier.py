@@ -83,7 +83,7 @@ async def test_reset_breaks_those_who_wait_and_begins_anew() -> None:
     await barrier.reset()
     assert barrier.n_waiting == 0
     assert "resetting" in repr(barrier)
-    waiting = runtime.create_task(barrier.wait())  # It waits outside until the other has left.
+    waiting = runtime.create_task(barrier.wait())  # It waits outside until the other task has left.
     with pytest.raises(runtime.BrokenBarrierError, match="aborted or reset"):
         await task
     assert not barrier.broken

@@ -1,4 +1,4 @@
-"""The helper that the tests of cancellation rest on: it must find what is wrong."""
+"""The helper for tests of cancellation, tested: it must find faulty code."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_it_cancels_at_every_suspension_and_at_both_moments() -> None:
 
 
 def test_it_finds_a_window_between_being_woken_and_running() -> None:
-    """Cancelling while it waits is harmless here; cancelling when it was woken loses the token."""
+    """Cancelling while the task waits is harmless here; cancelling once woken loses the token."""
 
     async def scenario(point: CancelPoint) -> None:
         loop = runtime.get_running_loop()

@@ -1,4 +1,4 @@
-"""Every primitive, with a task cancelled at each point where it can be: nothing gets lost."""
+"""Cancellation of a task in every primitive, at each possible point: nothing gets lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.sync.tools import give, turns
 
 
 async def slow_to_cancel(value: Any) -> Any:
-    """Take a while to clean up when it is cancelled."""
+    """Return ``value``; when cancelled, take a while to clean up."""
     try:
         return await give(value, 2)
     finally:
@@ -43,7 +43,7 @@ def test_sleep() -> None:
         await settled(task)
         assert task.cancelled() == point.reached
         pending = loop._timers.pending()
-        assert len(pending) <= 1  # the supervisor's own
+        assert len(pending) <= 1  # the timer of the supervisor
 
     assert cancel_everywhere(scenario) == 2
 
@@ -101,7 +101,7 @@ def test_as_completed() -> None:
 
         async def work() -> None:
             async for child in runtime.as_completed(children, timeout=3600):
-                seen.append(await child)  # noqa: PERF401  # what was seen must survive
+                seen.append(await child)  # noqa: PERF401  # seen items must survive
 
         await settled(point.start(work()))
         assert [await child for child in children] == [0, 1, 2]
@@ -359,7 +359,8 @@ def test_barrier() -> None:
         others.append(runtime.create_task(barrier.wait()))
         await turns(3)
         if task.cancelled() and not others[0].done():
-            others.append(runtime.create_task(barrier.wait()))  # in its place
+            # this task takes the place of the cancelled one
+            others.append(runtime.create_task(barrier.wait()))
         await settled(task, *others)
         indices = [other.result() for other in others]
         if not task.cancelled():

@@ -1,4 +1,4 @@
-"""Tasks that wait for one another, many in a row or in a cycle, can be cancelled and reported."""
+"""Chains and cycles of tasks that wait for one another: they can be cancelled and reported."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def with_a_limit(other: Any) -> Any:
 
 
 async def as_an_iterator(other: Any) -> Any:
-    # What plain generators and Cython's coroutines do.
+    # This is the way of plain generators and Cython's coroutines.
     return await AwaitableOf(other)
 
 
@@ -67,14 +67,14 @@ WAITS: list[Wait] = [
 
 
 class Waiters:
-    """Tasks, each of which waits for the next, and notes when it was cancelled and cleaned up."""
+    """Tasks, each of which waits for the next, and records its cancellation and its clean-up."""
 
     def __init__(self, wait: Wait, number: int, last: Awaitable[Any] | None = None) -> None:
         self.cleaned_up: list[int] = []
         self.cancelled: list[int] = []
         self.tasks: list[runtime.Task[Any]] = []
         loop = runtime.get_running_loop()
-        # The last one waits for the first unless there is another.
+        # The last task waits for the first unless another future is given.
         self._last = last
         for index in range(number):
             self.tasks.append(loop.create_task(self._run(wait, index), name=str(index)))
@@ -287,7 +287,7 @@ async def test_many_paths_to_a_task_are_walked_once() -> None:
     future = runtime.get_running_loop().create_future()
     layer = [runtime.create_task(plainly(future)) for _ in range(2)]
     layers = [layer]
-    for _ in range(40):  # Two to the power of forty ways.
+    for _ in range(40):  # there are two to the power of forty paths
         layer = [runtime.create_task(plainly(runtime.gather(*layer))) for _ in range(2)]
         layers.append(layer)
     await turns()
@@ -302,7 +302,7 @@ async def test_all_of_a_chain_may_be_cancelled_at_once() -> None:
     chain = Waiters(plainly, LONG, runtime.get_running_loop().create_future())
     await turns(3)
     cancel_all(runtime.get_running_loop(), chain.tasks)
-    # Once by itself, and once by the task that waits for it.
+    # One request comes from the test, and one from the task that waits for this task.
     assert max(task.cancelling() for task in chain.tasks) <= 2
     await runtime.wait(chain.tasks)
     assert sorted(chain.cancelled) == [*range(LONG)]

@@ -1,4 +1,4 @@
-"""An exception whose waiter is gone is reported, once: nothing that fails goes unseen."""
+"""Exceptions whose waiter is gone, which are reported exactly once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def in_a_thread(function: Callable[[], Any]) -> runtime.Future[Any]:
     return runtime.get_running_loop().run_in_executor(None, function)
 
 
-# -- What is reported ------------------------------------------------------------------------------
+# -- Reported exceptions ---------------------------------------------------------------------------
 
 
 async def a_concurrent_future_that_nobody_asks() -> None:

@@ -136,7 +136,7 @@ async def test_the_first_exception_ends_it_and_the_others_go_on() -> None:
         await gather(slow, fail(LookupError("first")), late)
     assert not slow.done()
     assert await slow == "slow"
-    # What the others raise later is nobody's to hear of.
+    # Later exceptions of the other tasks are not reported to any caller.
     assert late.done()
     del late
     gc.collect()

@@ -83,7 +83,7 @@ async def test_a_cancelled_waiter_leaves_the_lock_to_the_next() -> None:
     first, second = (runtime.create_task(lock.acquire()) for _ in range(2))
     await turns(1)
     lock.release()
-    first.cancel()  # It was woken, and has not run.
+    first.cancel()  # it was woken, and has not run
     await assert_cancelled(first)
     assert await second is True
     lock.release()
@@ -179,7 +179,7 @@ async def test_an_event_forgets_waiters_that_were_cancelled() -> None:
     event.set()
     await assert_cancelled(tasks[0])
     assert await tasks[2]
-    # Woken and cancelled in the same turn: it is in no queue any more.
+    # It was woken and cancelled in the same turn, and is in no queue any more.
     event.clear()
     task = runtime.create_task(event.wait())
     await turns(1)
@@ -315,7 +315,7 @@ async def test_a_notification_of_a_cancelled_task_goes_to_the_next() -> None:
     assert log == ["b"]
     await turns(5)
     assert not tasks[2].done()
-    # Cancelled without a notification, there is none to pass on.
+    # A task that is cancelled without a notification has none to pass on.
     tasks[2].cancel()
     await assert_cancelled(tasks[2])
 
@@ -439,7 +439,7 @@ async def test_permits_released_while_waiters_are_leaving_are_handed_out() -> No
     semaphore.release()
     semaphore.release()
     semaphore.release()
-    assert semaphore.locked()  # Those who wait come first.
+    assert semaphore.locked()  # waiting tasks come first
     late = runtime.create_task(semaphore.acquire())
     for task in (*tasks, late):
         assert await task
@@ -451,7 +451,7 @@ async def test_who_comes_while_woken_waiters_are_leaving_has_the_permit_that_is_
     semaphore = Semaphore(0)
     waiting = runtime.create_task(semaphore.acquire())
     await turns(1)
-    late = runtime.create_task(semaphore.acquire())  # It runs before the waiter that is woken now.
+    late = runtime.create_task(semaphore.acquire())  # it runs before the waiter that is woken now
     semaphore.release()
     semaphore.release()
     assert await waiting
@@ -478,7 +478,7 @@ def test_a_semaphore_has_no_negative_number_of_permits(kind: type[Semaphore]) ->
         kind(-1)
 
 
-# -- What they have in common ----------------------------------------------------------------------
+# -- Common properties -----------------------------------------------------------------------------
 
 
 def exhausted_semaphore() -> Semaphore:

@@ -1,7 +1,7 @@
-"""The queues against a model: any sequence of operations, waiting ones and cancellations included.
+"""Queues compared with a model, for any sequence of operations, waits and cancellations.
 
-The model is the list of items, and what waits in which order. It says which waiting calls end with
-which outcome once the loop has come to rest.
+The model is the list of items, and the waiting calls in order. It predicts which waiting calls end,
+and with which outcome, once the loop has come to rest.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from runtime.sync.queues import LifoQueue, PriorityQueue, Queue
 from tests.sync.tools import turns
 
 REST = 6
-"""Turns after which nothing moves any more, with as few tasks as there are here."""
+"""Turns after which nothing changes any more, with as few tasks as in these tests."""
 
 
 def take_first(items: list[int]) -> int:
@@ -45,7 +45,7 @@ KINDS: list[tuple[type[Queue[int]], Callable[[list[int]], int]]] = [
 
 @dataclasses.dataclass
 class Model:
-    """What a queue should do, when it is left to come to rest after every operation."""
+    """Expected behaviour of a queue that comes to rest after every operation."""
 
     maxsize: int
     take: Callable[[list[int]], int]
@@ -220,7 +220,7 @@ def test_a_queue_does_what_the_model_says(
 def test_no_item_is_lost_or_doubled_whatever_is_cancelled_when(
     maxsize: int, steps: list[tuple[str, int]]
 ) -> None:
-    """Without rest between the operations: any interleaving with wake-ups that are on their way."""
+    """There is no rest between the operations, so that they interleave with pending wake-ups."""
 
     async def main() -> None:
         queue: Queue[int] = Queue(maxsize)
@@ -241,7 +241,7 @@ def test_no_item_is_lost_or_doubled_whatever_is_cancelled_when(
         await turns(REST + len(steps))
         waiting_getters = [task for task in getters if not task.done()]
         waiting_putters = [task for _, task in putters if not task.done()]
-        # Nobody waits for what is there.
+        # No task waits for an available item.
         assert not waiting_getters or queue.empty()
         assert not waiting_putters or queue.full()
         for getter in waiting_getters:

@@ -149,7 +149,7 @@ async def test_waiters_that_were_cancelled_are_forgotten() -> None:
     await turns(1)
     getters[0].cancel()
     getters[1].cancel()
-    queue.put_nowait(1)  # The first two are in the queue still.
+    queue.put_nowait(1)  # the first two are still in the queue
     assert await getters[2] == 1
     for getter in getters[:2]:
         await assert_cancelled(getter)

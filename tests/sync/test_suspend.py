@@ -1,4 +1,4 @@
-"""``suspend``: who resumes, when, from where, and what a cancellation does to it."""
+"""``suspend``: resumption from callbacks, threads and finalizers, its timing, and cancellation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from runtime import Resume
 
 
 def resumed_by(call: Callable[[Resume[Any]], object]) -> Any:
-    """Run a coroutine that ``call(resume)`` resumes, from a callback; return what it gets."""
+    """Run a coroutine that ``call(resume)`` resumes, from a callback; return its result."""
 
     async def main() -> Any:
         loop = runtime.get_running_loop()
@@ -187,7 +187,7 @@ def test_arm_returns_none_or_a_function() -> None:
 
 
 class Waiting:
-    """A task that waits in ``suspend``, with what it was armed with."""
+    """A task that waits in ``suspend``, and the function that resumes it."""
 
     def __init__(self, take_back: Callable[[], object] | None = None) -> None:
         self.take_back = take_back
@@ -215,7 +215,7 @@ def test_a_cancelled_wait_takes_back_what_was_arranged() -> None:
         with pytest.raises(runtime.CancelledError, match="enough"):
             await waiting.task
         assert waiting.log == ["taken back"]
-        # Whoever still has it need not know.
+        # Other holders of the function need not know that the task has been resumed.
         waiting.resume(1)
         waiting.resume(error=ValueError())
         await runtime.to_thread(waiting.resume, 2)
@@ -275,7 +275,8 @@ def test_a_timeout_that_comes_too_late_to_matter() -> None:
         async with runtime.timeout(0.01) as limit:
             when = limit.when()
             assert when is not None
-            # Due in the same turn, and before the deadline's own cancellation.
+            # It is due in the same turn as the deadline, and runs before the deadline's own
+            # cancellation.
             loop.call_at(when - 0.000001, lambda: kept[0](8))
             try:
                 value = await runtime.suspend(arm)

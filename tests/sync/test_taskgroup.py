@@ -318,7 +318,7 @@ def test_the_fatal_error_of_a_task_is_not_reported_beside_being_raised() -> None
             group.create_task(fail(SystemExit(3), 0))
 
     task = loop.create_task(main())
-    for _ in range(2):  # The task's is raised out of the loop, and then out of the group.
+    for _ in range(2):  # The task's exception leaves the loop first, and then the group.
         with pytest.raises(SystemExit):
             loop.run_until_complete(task)
     loop.close()
@@ -394,7 +394,8 @@ async def test_no_tasks_for_a_group_that_takes_none() -> None:
                 with pytest.raises(RuntimeError, match="shutting down"):
                     group.create_task(aborted)
     assert slow.cancelled()
-    # All three were closed: none of them can be awaited, and none warns that it never was.
+    # All three coroutines were closed: they cannot be awaited, and do not warn that they never
+    # were.
     for refused in (coro, late, aborted):
         with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
             await refused

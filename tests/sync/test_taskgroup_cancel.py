@@ -11,7 +11,7 @@ import pytest
 import runtime
 from tests.sync.tools import give, in_loop, never, turns
 
-# asyncio's group has the method from 3.15; on our tasks it must behave as ours does.
+# asyncio's group has the method from 3.15 on; with runtime's tasks it must behave the same.
 GROUPS: list[Any] = [runtime.TaskGroup]
 if sys.version_info >= (3, 15):
     GROUPS.append(pytest.param(asyncio.TaskGroup, id="asyncio"))

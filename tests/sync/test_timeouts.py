@@ -262,7 +262,7 @@ async def test_other_exceptions_pass_with_the_timeout_in_their_context() -> None
             try:
                 await runtime.sleep(3600)
             except runtime.CancelledError:
-                raise LookupError("while cleaning up")  # noqa: B904  # its context is what matters
+                raise LookupError("while cleaning up")  # noqa: B904  # the test is about its context
     context = caught.value.__context__
     assert isinstance(context, TimeoutError)
     assert isinstance(context.__cause__, runtime.CancelledError)
@@ -306,7 +306,7 @@ async def test_exception_groups_pass_with_the_timeout_in_the_context_of_each() -
         try:
             await runtime.sleep(3600)
         except runtime.CancelledError:
-            raise LookupError("while cleaning up")  # noqa: B904  # its context is what matters
+            raise LookupError("while cleaning up")  # noqa: B904  # the test is about its context
 
     with pytest.raises(ExceptionGroup) as caught:
         async with timeout(0.001), runtime.TaskGroup() as group:

@@ -1,4 +1,4 @@
-"""A cancellation that nobody retrieved is no failure: nothing is logged of a cancelled gather()."""
+"""Cancellations that were never retrieved, which are no failures: gather() logs nothing of them."""
 
 from __future__ import annotations
 

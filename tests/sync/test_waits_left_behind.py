@@ -1,4 +1,4 @@
-"""A future that lives for long lets go of what waited for it and was left behind."""
+"""Long-lived futures, which release the waits that were abandoned."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def timed_out(future: Any) -> None:
 
 
 async def in_a_thread(future: Any) -> None:
-    """Drop the iteration where another thread does."""
+    """Drop the iteration in another thread."""
     held = [runtime.as_completed([future])]
     await runtime.to_thread(held.clear)
 

@@ -1,4 +1,4 @@
-"""What the tests of the primitives share."""
+"""Helpers for the tests of the primitives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Make a test of a coroutine function: it is run by ``runtime.run``."""
+    """Make a test of a coroutine function, which is run by ``runtime.run``."""
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -25,19 +25,19 @@ def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
 
 
 async def turns(number: int = 5) -> None:
-    """Let everything that is ready run ``number`` times."""
+    """Let all ready callbacks run ``number`` times."""
     for _ in range(number):
         await runtime.sleep(0)
 
 
 async def give(value: T, suspensions: int = 1) -> T:
-    """Return ``value`` after so many suspensions: delays that no load on the machine can upset."""
+    """Return ``value`` after some suspensions, a delay that does not depend on machine load."""
     await turns(suspensions)
     return value
 
 
 async def fail(error: BaseException, suspensions: int = 1) -> Any:
-    """Raise ``error`` after so many suspensions."""
+    """Raise ``error`` after a number of suspensions."""
     await turns(suspensions)
     raise error
 
@@ -48,7 +48,7 @@ async def never() -> Any:
 
 
 def collect_reports() -> list[dict[str, Any]]:
-    """Return a list into which the running loop's reports of exceptions go from now on."""
+    """Return a list that collects the running loop's exception reports from now on."""
     reports: list[dict[str, Any]] = []
     runtime.get_running_loop().set_exception_handler(lambda _loop, report: reports.append(report))
     return reports
@@ -61,7 +61,7 @@ async def assert_cancelled(task: runtime.Future[Any]) -> None:
 
 
 class Log(list[str]):
-    """What happened, in order."""
+    """Events in the order in which they happened."""
 
     def add(self, *words: object) -> None:
         self.append(" ".join(map(str, words)))

@@ -1,4 +1,4 @@
-"""What the tests of pipes are given: each loop, and each kind of pipe."""
+"""Fixtures for the tests of pipes: each loop, and each kind of pipe."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def make_loop(request: pytest.FixtureRequest) -> Loop:
 
 @pytest.fixture(params=KINDS)
 def ends(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Any, Any]]:
-    """Both ends of each kind of pipe that a transport takes."""
+    """Yield both ends of each kind of pipe that a transport supports."""
     read_end, write_end = KINDS[request.param](tmp_path)
     with read_end, write_end:
         yield read_end, write_end

@@ -1,4 +1,4 @@
-"""What the tests of processes share."""
+"""Helpers for the tests of processes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ WAYS: dict[str, Callable[[Any], object]] = {
         patch.delattr(os, "waitid"),
     ),
 }
-"""How the end of a process is noticed: each is given a monkeypatch that makes it the way."""
+"""Ways to notice the end of a process; each function selects one with a monkeypatch."""
 
 
 class ProcessRecorder(asyncio.SubprocessProtocol):
-    """Records what it is called with, as words such as ``data 1`` and ``exited``."""
+    """Records the calls it receives, as words such as ``data 1`` and ``exited``."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -63,7 +63,7 @@ class ProcessRecorder(asyncio.SubprocessProtocol):
         self.note("resume")
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait until ``condition`` holds; it is looked at after each call."""
+        """Wait until ``condition`` holds, which is checked after each call."""
         async with asyncio.timeout(30):
             while not condition():
                 self._changed.clear()
@@ -91,7 +91,7 @@ async def shell(command: str, **options: Any) -> tuple[Any, ProcessRecorder]:
 
 
 def is_there(pid: int) -> bool:
-    """Return whether there is a process, be it a zombie, with this pid."""
+    """Return whether a process with this pid exists, possibly as a zombie."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -100,7 +100,7 @@ def is_there(pid: int) -> bool:
 
 
 def children() -> list[int]:
-    """Return the children of this process, with its zombies, where the system tells."""
+    """Return the children of this process, including zombies, if the system lists them."""
     found = []
     for thread in Path("/proc/self/task").glob("*/children"):
         found += [int(pid) for pid in thread.read_text().split()]

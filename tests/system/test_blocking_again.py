@@ -1,7 +1,7 @@
-"""A pipe is blocking again, if it was before, when its transport has ended.
+"""Pipes that were blocking before become blocking again when their transport has ended.
 
-Whether reads and writes wait is a matter of the open file, which others share: the program's own
-``print``, the shell that it was started from, and what that starts next.
+The blocking mode belongs to the open file, which is shared with other users: the program's own
+``print``, the shell that started it, and the processes started next.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def run_ours(main: Any) -> None:
 
 
 class Asking(Recorder):
-    """Takes note of whether the pipe waits when its loss is told."""
+    """Records whether the pipe is blocking when ``connection_lost`` is called."""
 
     def __init__(self, fd: int) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ def test_a_transport_that_is_dropped(way: Any) -> None:
 
 @pytest.mark.parametrize("first", [0, 1, 2])
 def test_the_last_one_on_an_open_file_restores_it(first: int) -> None:
-    """As with standard input, output and errors of a terminal."""
+    """Standard input, output and errors of a terminal share an open file in this way."""
 
     async def main() -> None:
         ours, peer = os.openpty()
@@ -161,7 +161,7 @@ def test_the_last_one_on_an_open_file_restores_it(first: int) -> None:
 
 
 def test_open_files_of_one_fifo_are_told_apart(tmp_path: Path) -> None:
-    """Each was opened by itself, and is restored by itself."""
+    """Each was opened separately, and is restored separately."""
 
     async def main() -> None:
         path = tmp_path / "fifo"
@@ -182,7 +182,7 @@ def test_open_files_of_one_fifo_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_no_other_flag_is_changed() -> None:
-    """Whether two descriptors have one open file is found out by changing a flag for a moment."""
+    """The comparison of two descriptors changes a flag of the open file for a moment."""
     fcntl = pytest.importorskip("fcntl")
 
     async def main() -> None:
@@ -199,7 +199,7 @@ def test_no_other_flag_is_changed() -> None:
     run_ours(main())
 
 
-# -- What is not ours ------------------------------------------------------------------------------
+# -- Open files that the transport does not own ----------------------------------------------------
 
 
 def test_a_number_that_means_another_file_is_left_alone() -> None:

@@ -1,4 +1,4 @@
-"""How the end of a process is noticed, and its exit status taken: with pidfds, and without."""
+"""The end of a process: noticing it and reaping its exit status, with pidfds and without."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ QUIET = {"stdin": None, "stdout": None, "stderr": None}
 
 @pytest.fixture(params=WAYS, autouse=True)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Have the end of processes noticed in one of the ways."""
+    """Select one of the ways to notice the end of processes."""
     if request.param != "pidfd" and not child.pidfds_work():
         pytest.skip("pidfds do not work here, so that threads are what is used anyway")
     WAYS[request.param](monkeypatch)
@@ -35,7 +35,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 async def exit_status(command: str) -> int:
-    """Run a command line; return how the process ended."""
+    """Run a command line; return the exit status of the process."""
     transport, protocol = await shell(command, **QUIET)
     await protocol.until_called("lost")
     assert not is_there(transport.get_pid())
@@ -73,7 +73,7 @@ def test_a_stop_is_no_end() -> None:
 
 
 def in_threads(number: int, target: Callable[[], object]) -> None:
-    """Run ``target`` in several threads at the same time; raise what any of them raised."""
+    """Run ``target`` in several threads at the same time; raise their exceptions."""
     errors: list[BaseException] = []
 
     def call() -> None:
@@ -133,8 +133,8 @@ def test_the_process_has_ended_before_the_loop_looks() -> None:
     async def main() -> None:
         transport, protocol = await start("true", **QUIET)
         if not protocol.calls[1:] and hasattr(os, "waitid"):
-            # The loop is blocked meanwhile, and the process is a zombie when it goes on; unless a
-            # thread has come before.
+            # The loop is blocked meanwhile, and the process is a zombie when the loop goes on,
+            # unless a thread has reaped it before.
             with contextlib.suppress(ChildProcessError):
                 os.waitid(os.P_PID, transport.get_pid(), os.WEXITED | os.WNOWAIT)
         await protocol.until_called("lost")
@@ -143,13 +143,13 @@ def test_the_process_has_ended_before_the_loop_looks() -> None:
     run(runtime.new_event_loop, main())
 
 
-# -- Somebody else takes the status ----------------------------------------------------------------
+# -- The status is reaped elsewhere ----------------------------------------------------------------
 
 
 def test_the_status_was_taken(caplog: pytest.LogCaptureFixture, way: str) -> None:
     async def main() -> None:
         transport, protocol = await start("sleep", "1000", **QUIET)
-        # This blocks the loop, so that it is sure to come too late.
+        # kill() blocks the loop, so that the loop is certain to come too late.
         transport.kill()
         os.waitpid(transport.get_pid(), 0)
         await protocol.until_called("lost")
@@ -203,20 +203,20 @@ def test_children_of_others_are_left_to_them() -> None:
     run(runtime.new_event_loop, main())
 
 
-# -- When something is missing ---------------------------------------------------------------------
+# -- Missing system features -----------------------------------------------------------------------
 
 
 def test_no_descriptor_left_for_a_pidfd(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_pid: int) -> int:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    assert child.pidfds_work() in (True, False)  # it is asked once, and this is not the question
+    assert child.pidfds_work() in (True, False)  # the result is cached, and is not tested here
     monkeypatch.setattr(os, "pidfd_open", refuse, raising=False)
     assert run(runtime.new_event_loop, exit_status("exit 6")) == 6
 
 
 def test_a_stop_that_waitid_tells_of_is_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on macOS, where it does although only ends are asked for: python/cpython#158287."""
+    """On macOS, waitid reports a stop although only ends are asked for: python/cpython#158287."""
     if not hasattr(os, "waitid"):
         pytest.skip("there is no waitid")
     monkeypatch.setattr(child, "pidfds_work", lambda: False)
@@ -268,7 +268,7 @@ def test_a_pidfd_that_somebody_closed(way: str) -> None:
         if pidfd not in (source, target):
             os.dup2(source, pidfd)
             os.close(source)
-        # Whoever watches the number now has the process's watcher told that it lost it.
+        # A new watcher of the number makes the loop notify the process's stale watcher of its loss.
         asyncio.get_running_loop().add_reader(pidfd, print)
         transport.get_pipe_transport(0).close()
         await protocol.until_called("lost")

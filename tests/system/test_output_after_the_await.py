@@ -1,6 +1,6 @@
-"""What a pipe or a process says is not heard before whoever connected has the transport.
+"""Output of a pipe or a process, which arrives only after the creator has the transport.
 
-The bytes, the end and the exit of the process are there while the transport is being made.
+The bytes, the end and the exit of the process are available while the transport is being created.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def test_a_pause_before_or_after_the_await_holds(make_loop: Loop) -> None:
 
 
 def test_both_ends_on_one_descriptor_begin_together() -> None:
-    """One of the two transports watches a duplicate of it, which is closed with the transport."""
+    """One of the transports watches a duplicate of the descriptor, and closes it at its end."""
 
     async def main() -> None:
         ours, peer = socket.socketpair()
@@ -89,11 +89,11 @@ def test_both_ends_on_one_descriptor_begin_together() -> None:
 def test_output_and_exit_of_a_process_come_after_the_await(
     way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On ours alone: asyncio begins to read before it says so to whoever started the process."""
+    """On runtime alone: asyncio begins to read before the creating call returns."""
     WAYS[way](monkeypatch)
 
     class Waiting(ProcessRecorder):
-        """Gives the process the time to say what it has to say, and to end."""
+        """Gives the process the time to write its output, and to end."""
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)

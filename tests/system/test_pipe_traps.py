@@ -1,4 +1,4 @@
-"""Pipes in the loop: what asyncio gets wrong, or leaves undefined, and ours does not."""
+"""Pipes in the loop, in cases that asyncio handles wrongly or leaves undefined."""
 
 from __future__ import annotations
 
@@ -112,7 +112,8 @@ def test_the_pipe_is_closed_by_somebody_else() -> None:
             _, received = await reading(read_end)
             number = read_end.fileno()
             read_end.close()
-            # Whoever gets the number next ends the transport, and loses nothing to it.
+            # Data that arrives for the next owner of the number ends the transport, and is not
+            # lost.
             other_read, other_write = make_pipe()
             with other_write:
                 assert other_read.fileno() == number
@@ -140,7 +141,7 @@ def test_nothing_is_written_to_a_descriptor_that_is_somebody_elses() -> None:
             write_end.close()
             other_read, other_write = make_pipe()
             with other_read, other_write:
-                # The number of the pipe's write end is one of theirs.
+                # The number of the pipe's write end is reused by one of the two pipes.
                 assert number in (other_read.fileno(), other_write.fileno())
                 writer.write(b"not for another")
                 await sent.until_called("lost")

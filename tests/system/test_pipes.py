@@ -1,4 +1,4 @@
-"""Pipes in the loop: what holds under asyncio's own loop holds under ours."""
+"""Pipes in the loop, with the same behaviour under asyncio's own loop and under runtime's."""
 
 from __future__ import annotations
 

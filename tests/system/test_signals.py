@@ -25,7 +25,7 @@ HANDLED = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGCHLD)
 
 @pytest.fixture(autouse=True)
 def dispositions() -> Iterator[None]:
-    """Every test leaves the handlers of signals as it found them."""
+    """Restore the signal handlers after each test."""
     before = {number: signal.getsignal(number) for number in HANDLED}
     yield
     after = {number: signal.getsignal(number) for number in HANDLED}
@@ -35,7 +35,7 @@ def dispositions() -> Iterator[None]:
 
 
 def send(number: int, times: int = 1) -> None:
-    """Send this process a signal, and let the interpreter take note of each."""
+    """Send this process a signal, and let the interpreter notice each."""
     for _ in range(times):
         os.kill(os.getpid(), number)
 
@@ -246,7 +246,7 @@ def test_a_signal_that_a_thread_sends(make_loop: Loop) -> None:
         called = asyncio.Event()
         loop.add_signal_handler(signal.SIGUSR1, called.set)
         await loop.run_in_executor(None, send, signal.SIGUSR1)
-        # Nothing else wakes the loop.
+        # nothing else wakes the loop
         await asyncio.wait_for(called.wait(), 30)
 
     run(make_loop, main())
@@ -284,7 +284,7 @@ def test_system_calls_are_not_interrupted(make_loop: Loop, debug: bool) -> None:
         loop = asyncio.get_running_loop()
         called = asyncio.Event()
         loop.add_signal_handler(signal.SIGUSR1, called.set)
-        # C code that does not expect EINTR goes on: it is restarted by the system.
+        # C code that does not handle EINTR continues, because the system restarts the call.
         child = await loop.run_in_executor(
             None,
             lambda: subprocess.run([sys.executable, "-S", "-c", KILL_PARENT], check=True),
@@ -315,7 +315,7 @@ def test_a_handler_installed_by_others_is_left_alone() -> None:
 
 
 def test_a_handler_installed_by_others_does_not_silence_the_loop_s(make_loop: Loop) -> None:
-    """Both are called, once for each signal: so it is with a server that handles it for a while."""
+    """Both are called, once for each signal: a server may handle the signal for a while."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -387,7 +387,7 @@ def test_a_loop_that_handles_signals_can_be_collected() -> None:
     with pytest.warns(ResourceWarning, match="unclosed event loop"):
         del loop
         gc.collect()
-    # Python 3.15 takes a second round for objects whose finalizers have run.
+    # Python 3.15 needs a second collection for objects whose finalizers have run.
     gc.collect()
     assert gone() is None
     assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL

@@ -1,11 +1,12 @@
-"""A signal is sent to the process that was started, or to none: its pid may be another's by now.
+"""Signals to processes that have ended: their pid may belong to another process by now.
 
-Once a process has ended and its exit status was taken, the system may give its pid to any other.
-The status is taken by the loop, through the ``Popen`` object, or by code that knows nothing of the
-loop; and the loop may not have noticed yet when the next signal is to be sent.
+Once a process has ended and its exit status was reaped, the system may assign its pid to any other
+process. The status is reaped by the loop, through the ``Popen`` object, or by code that does not
+know of the loop; and the loop may not have noticed when the next signal is to be sent.
 
-``os.kill`` takes notes here, and sends nothing: each note is a signal that another process might
-have got. A pidfd means one process for ever, so that a signal through it can do no harm.
+In these tests ``os.kill`` records its calls, and sends nothing: each record is a signal that
+another process might have received. A pidfd refers to the same process for ever, so that a signal
+through a pidfd is harmless.
 
 Source: python/cpython#127049.
 """
@@ -31,7 +32,7 @@ from tests.system.subprocess_tools import WAYS, start
 
 @pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Have our loop notice the end of processes in one of the ways."""
+    """Select one of the ways in which runtime's loop notices the end of processes."""
     if request.param != "pidfd" and not child.pidfds_work():
         pytest.skip("pidfds do not work here, so that threads are used anyway")
     WAYS[request.param](monkeypatch)
@@ -41,9 +42,9 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def certain_way(way: str) -> str:
-    """Leave out the way in which nothing tells that others took the status before the note of it.
+    """Skip the way that cannot detect a status reaped elsewhere before it is recorded.
 
-    On macOS that is so before Python 3.13: there is neither a pidfd nor ``waitid``.
+    This is the case on macOS before Python 3.13, which has neither pidfds nor ``waitid``.
     """
     if way == "thread-without-waitid":
         pytest.skip("the thread that waits has the status before it can note it")
@@ -52,13 +53,13 @@ def certain_way(way: str) -> str:
 
 @pytest.fixture
 def misdirected(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """Have ``os.kill`` do nothing but note its arguments, a pid and a signal, in this list."""
+    """Make ``os.kill`` record its arguments, a pid and a signal, in the returned list."""
     notes: list[tuple[int, int]] = []
     monkeypatch.setattr(os, "kill", lambda pid, number: notes.append((pid, number)))
     return notes
 
 
-# -- How a process is started, and how it is signalled ---------------------------------------------
+# -- Ways to start and to signal a process ---------------------------------------------------------
 
 
 async def as_transport(stdin: int) -> Any:
@@ -89,7 +90,7 @@ signals = pytest.mark.parametrize("send", SIGNALS.values(), ids=SIGNALS)
 
 
 def transport_of(process: Any) -> Any:
-    """Return the transport of a process, which may be the transport already."""
+    """Return the transport of a process; ``process`` may be the transport itself."""
     return getattr(process, "_transport", process)
 
 
@@ -99,11 +100,11 @@ async def until_over(process: Any) -> None:
         await transport_of(process)._wait()
 
 
-# -- How its status is taken -----------------------------------------------------------------------
+# -- Ways to reap the exit status ------------------------------------------------------------------
 
 
 def by_others(process: Any) -> None:
-    # Where the loop's own thread waits in the same way, it may be the one to get the status.
+    # If the loop's own thread waits in the same way, it may reap the status first.
     with contextlib.suppress(ChildProcessError):
         os.waitpid(transport_of(process).get_pid(), 0)
 
@@ -200,7 +201,7 @@ def test_closing_a_transport_kills_nothing_else(
 def test_no_signal_while_a_thread_has_the_status_and_has_not_noted_it(
     start_cat: Start, send: str, misdirected: list[tuple[int, int]]
 ) -> None:
-    """``Popen.wait()`` in another thread holds a lock from the system call to the note."""
+    """``Popen.wait()`` in another thread holds a lock from the system call to the record."""
 
     async def main() -> None:
         source, target = os.pipe()

@@ -1,4 +1,4 @@
-"""Processes for protocols: what is called, in which order; asyncio's loops do the same."""
+"""Processes with protocols: the calls and their order, which are the same on asyncio's loops."""
 
 from __future__ import annotations
 
@@ -249,7 +249,8 @@ def test_close_does_not_kill_a_process_that_has_ended() -> None:
     async def main() -> None:
         transport, protocol = await shell("read line; exit 5")
         transport.get_pipe_transport(0).write(b"go on\n")
-        # It ends, and the loop does not notice: this blocks it, and leaves the status.
+        # The process ends unnoticed by the loop, because this call blocks the loop and leaves the
+        # status.
         os.waitid(os.P_PID, transport.get_pid(), os.WEXITED | os.WNOWAIT)
         transport.close()
         await protocol.until_called("lost")
@@ -354,7 +355,8 @@ def test_callbacks_run_in_the_context_of_who_started_the_process(make_loop: Loop
         )
         await protocol.until_called("lost")
         transport.close()
-        if make_loop is not asyncio.SelectorEventLoop:  # which runs some in no context at all
+        # asyncio's loop runs some callbacks in no context at all
+        if make_loop is not asyncio.SelectorEventLoop:
             assert set(seen.values()) == {"mine"}
 
     run(make_loop, main())
@@ -375,7 +377,7 @@ def test_cancelled_while_starting_it_kills_the_process(make_loop: Loop) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        if (transport := made[0].transport) is not None:  # asyncio's may not have come so far
+        if (transport := made[0].transport) is not None:  # asyncio may not have created it yet
             assert transport.get_returncode() == -signal.SIGKILL
             assert not is_there(transport.get_pid())
         await turns()

@@ -1,4 +1,4 @@
-"""Writing to pipes: what holds under asyncio's own loop holds under ours."""
+"""Writing to pipes, with the same behaviour under asyncio's own loop and under runtime's."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_everything_arrives_in_order(make_loop: Loop) -> None:
                     continue
                 data = bytearray(chunk)
                 writer.write((chunk, data, memoryview(data))[number % 3])
-                data[:] = bytes(len(data))  # The writer must not need it any more.
+                data[:] = bytes(len(data))  # the writer must not refer to it any more
                 if number % 50 == 0:
                     await asyncio.sleep(0)
             writer.close()

@@ -1,4 +1,4 @@
-"""What the tests of pipes share."""
+"""Helpers for the tests of pipes."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ LOOPS: dict[str, Callable[[], Any]] = {
 def run(
     make_loop: Callable[[], Any], main: Coroutine[Any, Any, Any], *, debug: bool = False
 ) -> Any:
-    """Run ``main`` in a loop that ``make_loop`` makes."""
+    """Run ``main`` in a loop made by ``make_loop``."""
     with asyncio.Runner(loop_factory=make_loop, debug=debug) as runner:
         return runner.run(main)
 
 
 class Recorder(asyncio.Protocol):
-    """Records what it is called with, as words; ``data`` is what it received."""
+    """Records the calls it receives, as words; ``data`` contains the received bytes."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -65,26 +65,26 @@ class Recorder(asyncio.Protocol):
         self.note("resume")
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait until ``condition`` holds; it is looked at after each call."""
+        """Wait until ``condition`` holds, which is checked after each call."""
         async with asyncio.timeout(30):
             while not condition():
                 self._changed.clear()
                 await self._changed.wait()
 
     async def until_called(self, call: str) -> None:
-        """Wait for a call, and for whatever ends with it."""
+        """Wait for a call, and for the turn that made it to end."""
         await self.until(lambda: call in self.calls)
         await turns(2)
 
 
 async def turns(number: int = 5) -> None:
-    """Let everything that is ready run ``number`` times."""
+    """Let all ready callbacks run ``number`` times."""
     for _ in range(number):
         await asyncio.sleep(0)
 
 
 async def take_until(pipe: IO[bytes], condition: Callable[[int], object]) -> None:
-    """Read from a pipe, without waiting, until ``condition`` holds for the bytes so far."""
+    """Read from a non-blocking pipe until ``condition`` holds for the bytes so far."""
     os.set_blocking(pipe.fileno(), False)
     size = 0
     async with asyncio.timeout(30):
@@ -138,16 +138,16 @@ async def writing(pipe: Any, protocol: Any = None) -> tuple[Any, Any]:
 
 
 def collect_reports() -> list[dict[str, Any]]:
-    """Return a list into which the running loop's reports of exceptions go from now on."""
+    """Return a list that collects the running loop's exception reports from now on."""
     reports: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, report: reports.append(report))
     return reports
 
 
 class Draining:
-    """A thread that reads a pipe to its end. A context manager that gives it, and joins it.
+    """A thread that reads a pipe to its end; a context manager that returns and joins it.
 
-    It begins at once, or ``later``, with ``begin()``.
+    It begins at once or, with ``later``, on ``begin()``.
     """
 
     def __init__(self, pipe: IO[bytes] | socket.socket, *, later: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""A pytest of its own for the tests of the plugin."""
+"""Runs of pytest in a process of its own, for the tests of the plugin."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ async def hang_up(reader, writer):
 def run_pytest(
     folder: Path, tests: str, *arguments: str, settings: str = ""
 ) -> tuple[dict[str, int], str]:
-    """Run pytest on ``tests``; return how many had which outcome, and what it printed."""
+    """Run pytest on ``tests``; return the number of tests by outcome, and the output."""
     (folder / "test_it.py").write_text(HEAD + tests)
     configuration = folder / "pytest.ini"
     configuration.write_text(
         f"[pytest]\nfilterwarnings = error\naddopts = --strict-markers\n{settings}"
     )
     command = ("-m", "pytest", "-c", str(configuration), "-p", "no:cacheprovider", *PLUGIN)
-    # On a server that builds, pytest would print each message twice, and unabridged.
+    # On a CI server, pytest would print each message twice, and in full.
     kept = {name: value for name, value in os.environ.items() if name not in SERVER_THAT_BUILDS}
     done = run_program(*command, *arguments, folder, environment=kept)
     output = done.stdout + done.stderr
@@ -43,7 +43,7 @@ def run_pytest(
 
 
 def check(folder: Path, tests: str, expected: dict[str, int], *arguments: str) -> str:
-    """Run pytest with the plugin alone, and ``--runtime``; return what it printed."""
+    """Run pytest with this plugin alone, and with ``--runtime``; return the output."""
     found, output = run_pytest(folder, tests, "--runtime", *ALONE, *arguments)
     assert found == expected, output
     return output

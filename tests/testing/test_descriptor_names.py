@@ -1,4 +1,4 @@
-"""``RealIOError`` says which descriptor it was that a test wanted to have watched."""
+"""Descriptors in the message of ``RealIOError``, which names the one that a test watched."""
 
 from __future__ import annotations
 

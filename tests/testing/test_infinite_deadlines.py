@@ -1,4 +1,4 @@
-"""A deadline that is infinite never comes: not on the virtual clock, and not on the real one."""
+"""Infinite deadlines, which never come, on the virtual clock and on the real one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plugin of pytest: a test that waits for ever fails alone, and shows its line."""
+"""The pytest plugin: a test that waits for ever fails alone, and shows its line."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ async def test_a_task(lock):
     assert (
         len(re.findall(r"\n> +await runtime\.Event\(\)\.wait\(\)\nE +.*DeadlockError", output)) == 2
     )
-    # Of the fixtures, which only wait for the end of the test, nothing is said.
+    # Fixtures only wait for the end of the test, and are not reported.
     assert "fixture" not in output.replace("@pytest.fixture", "")
     for name in ("scoped_loop.py", "core.py", "idle.py", "runner.py", "locks.py:"):
         assert name not in output

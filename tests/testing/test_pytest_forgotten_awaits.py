@@ -1,4 +1,4 @@
-"""The plugin of pytest: a coroutine that was never awaited fails the test."""
+"""The pytest plugin: a coroutine that was never awaited fails the test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plugin of pytest: what a fixture began, or waits for, is the fixture's and not the test's."""
+"""The pytest plugin: tasks and waits of a fixture belong to the fixture and not to the test."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def test_handlers_of_the_server_of_a_fixture(scope: str, tmp_path: Path) -> None
     client, server = output.split("TestServers.test_a_", 3)[1:3]
     assert client.count("\ndescriptor ") == 1
     assert "\ntask " not in client
-    # The handler and its helper, and the connection.
+    # The handler and its helper task are reported, and so is the connection.
     assert server.count("\ntask ") == 2
     assert server.count("\ndescriptor ") == 1
 

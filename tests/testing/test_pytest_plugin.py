@@ -1,4 +1,4 @@
-"""The plugin of pytest, in a pytest of its own: what it runs, what it fails, what it leaves."""
+"""The pytest plugin, in a separate pytest run: selection, failures, and clean-up of tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plugin of pytest: a child process that a test leaves behind is told as what it is."""
+"""The pytest plugin: a child process that a test leaves behind is reported as a process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plugin of pytest: fixtures wider than a test, the loops that tests share, and their ends."""
+"""The pytest plugin: fixtures of wider scope, the loops that tests share, and their ends."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def database():
 async def page():
     return asyncio.get_running_loop()
 """)
-    # The first module's page is on the session's loop, also before anybody asks for the database.
+    # The first module's page uses the session's loop before any test requests the database.
     tests = """
 loops = []
 

@@ -1,4 +1,4 @@
-"""The virtual clock: what jumps, when, and in which order."""
+"""The virtual clock: the conditions, the lengths and the order of its jumps."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_equal_deadlines_come_in_the_order_in_which_they_were_set() -> None:
             group.create_task(sleep(4, 9.5))
         return order
 
-    # The timer that comes at ten was set at zero by 2, at four by 3, and at five by 1.
+    # The timer that is due at ten was set at zero by 2, at four by 3, and at five by 1.
     assert run(main()) == [4, 2, 3, 1]
 
 

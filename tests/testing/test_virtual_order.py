@@ -1,4 +1,4 @@
-"""Random sleeps, timeouts and timers on the virtual clock, against a model of what should happen.
+"""Random sleeps, timeouts and timers on the virtual clock, compared with a model.
 
 Delays are multiples of a quarter of a second, so that sums are exact, and deadlines often equal.
 """
@@ -23,7 +23,7 @@ Log = list[tuple[float, int, str]]
 
 @dataclass(frozen=True)
 class Step:
-    """What a task does next."""
+    """Next operation of a task."""
 
     kind: str
     delay: float
@@ -76,7 +76,7 @@ async def perform(program: list[list[Step]]) -> Log:
 
 
 def model(program: list[list[Step]]) -> Log:
-    """Simulate the program: a heap of timers, and what each of them wakes."""
+    """Simulate the program with a heap of timers and the task that each timer wakes."""
     log: Log = []
     now = 0.0
     sequence = itertools.count()
@@ -88,7 +88,7 @@ def model(program: list[list[Step]]) -> Log:
                 heapq.heappush(timers, (now + step.delay, next(sequence), number))
                 word = step.kind
             elif step.limit and step.limit <= step.delay:
-                # The deadline was set before the sleep was begun, so that it comes first.
+                # The deadline was set before the sleep began, so that it comes first.
                 yield step.limit, (word := "timed out")
             else:
                 yield step.delay, (word := step.kind)

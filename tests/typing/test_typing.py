@@ -1,8 +1,8 @@
-"""What type checkers make of ``runtime``: a library and a program that somebody else might write.
+"""Type checkers on ``runtime``: a library and a program like those of other projects.
 
-``project`` is checked as such a project would be, strictly, and knows only what is public. What a
-checker infers is asserted in ``inference.py``; what it must reject stands in ``mistakes.py``, with
-the codes expected on each line.
+``project`` is checked strictly, as such a project would be, and uses only public names. The
+inferred types are asserted in ``inference.py``; the mistakes to be rejected are in ``mistakes.py``,
+with the codes expected on each line.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ pytestmark = pytest.mark.once
 PROJECT = Path(__file__).parent / "project"
 MARK = re.compile(r"# -> (?P<codes>[\w, -]+)$")
 Reports = set[tuple[str, int, str]]
-"""What a checker reports: files, lines, codes."""
+"""Reports of a checker: files, lines, codes."""
 
 
 def expected(*, pyright: bool) -> Reports:
-    """Return what a checker is to report, by the marks in the sources."""
+    """Return the expected reports of a checker, from the marks in the sources."""
     found: Reports = set()
     for path in sorted(PROJECT.rglob("*.py")):
         for number, line in enumerate(path.read_text().splitlines(), 1):
@@ -40,7 +40,7 @@ def expected(*, pyright: bool) -> Reports:
 
 
 def check(*command: str) -> str:
-    """Run a checker; return what it prints."""
+    """Run a checker; return its output."""
     environment = {**os.environ, "MYPYPATH": os.pathsep.join([str(ROOT / "src"), str(PROJECT)])}
     done = subprocess.run(
         [sys.executable, "-m", *command],

@@ -1,4 +1,4 @@
-"""Our loop, futures and tasks among asyncio's, and between threads."""
+"""Awaitables: runtime's loop, futures and tasks among asyncio's, and between threads."""
 
 from __future__ import annotations
 
@@ -254,7 +254,7 @@ def test_get_running_loop() -> None:
 
 
 def test_our_futures_and_tasks_pass_for_asyncios() -> None:
-    """Libraries, tornado for one, ask isinstance(x, asyncio.Future)."""
+    """Libraries such as tornado check isinstance(x, asyncio.Future)."""
 
     async def main() -> None:
         future: Any = runtime.get_running_loop().create_future()
@@ -272,7 +272,7 @@ def test_our_futures_and_tasks_pass_for_asyncios() -> None:
 
 
 def test_cancelling_what_follows_cancels_the_other_as_a_callback_would() -> None:
-    """The order is asyncio's, and so is where exceptions go."""
+    """The order of the callbacks is asyncio's, and so is the destination of exceptions."""
 
     class Remote(concurrent.futures.Future[int]):
         def cancel(self) -> bool:

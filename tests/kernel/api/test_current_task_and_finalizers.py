@@ -1,4 +1,4 @@
-"""The current task, asked for by finalizers that run while it changes."""
+"""The current task, as seen by finalizers that run while it changes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import runtime
 
 
 class AsksWhenItGoes(Exception):
-    """An exception whose finalizer asks for the current task."""
+    """An exception whose finalizer reads the current task."""
 
     def __init__(self, seen: list[Any]) -> None:
         self.seen = seen
@@ -24,7 +24,7 @@ class AsksWhenItGoes(Exception):
 
 @pytest.mark.parametrize("then", ["a task", "a callback", "nothing"])
 def test_a_failed_task_that_goes_with_the_next_step(then: str) -> None:
-    """Its exception is reported, and let go of, when nothing else refers to the task."""
+    """The exception is reported and released once nothing else refers to the task."""
     seen: list[Any] = []
     reports: list[Any] = []
 
@@ -55,7 +55,7 @@ def test_a_failed_task_that_goes_with_the_next_step(then: str) -> None:
 
 
 def test_a_log_record_names_the_current_task(caplog: pytest.LogCaptureFixture) -> None:
-    """Since Python 3.12 each record has the name of the task, also that of a report."""
+    """Since Python 3.12 each log record has the name of the task, including records of reports."""
 
     async def fail() -> None:
         raise LookupError("never retrieved")

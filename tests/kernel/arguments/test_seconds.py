@@ -1,4 +1,4 @@
-"""Delays and timeouts are any real number, and nothing else; alike in both builds."""
+"""Delays and timeouts in seconds: any real number is accepted, and nothing else, in both builds."""
 
 from __future__ import annotations
 

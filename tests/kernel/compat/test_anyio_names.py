@@ -1,4 +1,4 @@
-"""What anyio reads of a task under asyncio's private names."""
+"""Private names of asyncio's tasks that anyio reads."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ def test_a_task_that_is_about_to_be_resumed_waits_for_a_future_that_is_done() ->
 def test_the_main_task_is_the_one_that_stops_the_loop() -> None:
     async def main() -> list[bool]:
         other: Any = runtime.create_task(runtime.sleep(0.01))
-        # Two tasks that wait for it, and a callback, are three subscribers of different kinds.
+        # Two tasks that wait for the future, and a callback, are three subscribers of different
+        # kinds.
         waiting = [runtime.create_task(_wait_for(other)) for _ in range(2)]
         other.add_done_callback(print_nothing)
         await runtime.sleep(0)
@@ -72,4 +73,4 @@ async def _wait_for(task: Any) -> None:
 
 
 def print_nothing(_: object) -> None:
-    """Be a callback."""
+    """Serve as a callback."""

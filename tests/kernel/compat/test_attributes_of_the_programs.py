@@ -1,4 +1,4 @@
-"""Programs give tasks, futures and transports attributes of their own, as asyncio's take them."""
+"""Attributes that programs set on tasks, futures and transports, as they can on asyncio's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What code written for asyncio asks of a future, a task and a loop, and the words it looks for."""
+"""Checks and words by which code written for asyncio recognizes futures, tasks and loops."""
 
 from __future__ import annotations
 

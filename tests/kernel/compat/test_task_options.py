@@ -1,4 +1,4 @@
-"""The keywords of ``create_task``, task factories, and eager starts that cannot begin."""
+"""Options of ``create_task``, task factories, and eager starts that fail."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def create(request: pytest.FixtureRequest) -> Create:
 
 
 class Factory:
-    """A task factory that notes the keywords it is given."""
+    """A task factory that records the keywords it receives."""
 
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
@@ -152,7 +152,7 @@ def test_an_eager_start_in_a_context_that_is_entered_fails_at_the_call(create: C
 
 
 def test_a_task_in_a_context_that_is_entered_fails(create: Create) -> None:
-    """Asyncio reports the error and never ends the task; ours ends with it."""
+    """Asyncio reports the error and never ends the task; here the task ends with the error."""
 
     async def main() -> None:
         coro = nothing()
@@ -163,7 +163,7 @@ def test_a_task_in_a_context_that_is_entered_fails(create: Create) -> None:
 
     context = contextvars.copy_context()
     with runtime.Runner() as runner:
-        # The whole run is inside the context, so that no task of it can enter it again.
+        # The whole run is inside the context, so that no task of the run can enter it again.
         context.run(runner.run, main(), context=contextvars.Context())
 
 
@@ -199,7 +199,7 @@ def test_an_eager_start_from_a_foreign_thread_is_refused() -> None:
 
 @pytest.mark.parametrize("waits", [False, True])
 def test_an_eager_child_cancels_its_parent(create: Create, waits: bool) -> None:
-    """The parent is cancelled at its next await: once, and however the child goes on."""
+    """The parent is cancelled once, at its next await, whatever the child does afterwards."""
 
     async def child(parent: runtime.Task[Any]) -> str:
         parent.cancel("by the child")
@@ -229,7 +229,7 @@ def test_an_eager_child_cancels_its_parent(create: Create, waits: bool) -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="since Python 3.14")
 def test_asyncio_s_create_task_passes_everything_on() -> None:
-    """From Python 3.14 ``asyncio.create_task`` and its groups take any keyword."""
+    """From Python 3.14 on, ``asyncio.create_task`` and its groups accept any keyword."""
     factory = Factory()
 
     async def main() -> None:

@@ -1,4 +1,4 @@
-"""In debug mode futures, tasks and handles tell which line of the program made them."""
+"""Debug mode: futures, tasks and handles name the line of the program that created them."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def slow_reports(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 def reports_of(
     start: Callable[[Any, Callable[..., None]], object],
 ) -> Coroutine[Any, Any, tuple[str, int]]:
-    """Run a callback that is slow, and cancels its handle; return where it was scheduled."""
+    """Run a slow callback that cancels its handle; return the place where it was scheduled."""
 
     async def main() -> tuple[str, int]:
         loop = runtime.get_running_loop()

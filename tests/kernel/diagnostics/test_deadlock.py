@@ -1,4 +1,4 @@
-"""What a DeadlockError says: every task, where it waits, and on what."""
+"""The report of a DeadlockError: every task, the line where it waits, and the awaited object."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_it_says_where_a_task_waits_and_on_what(
 
 
 def test_the_line_in_an_asynchronous_generator_is_told() -> None:
-    """So it is in whatever else shows where a task is: its repr, its stack, its call graph."""
+    """Every other display of a task names the line too: its repr, its stack, its call graph."""
 
     async def generate() -> AsyncGenerator[None, None]:
         try:

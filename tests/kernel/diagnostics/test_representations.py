@@ -1,4 +1,4 @@
-"""``repr``: of objects that refer to one another it ends, it is short, and it raises nothing."""
+"""``repr`` of objects that refer to one another: it ends, it is short, and it raises nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LONGEST = 1000
 
 
 class Counting:
-    """An object of the program that counts how often it is shown, and shows what it refers to."""
+    """An object that counts the calls of its ``repr``, which includes the objects it refers to."""
 
     def __init__(self, *inner: object) -> None:
         self.inner = [*inner]
@@ -29,7 +29,7 @@ class Counting:
         return f"Counting({self.inner!r})"
 
     def __call__(self, *_: object) -> None:
-        """Be a callback."""
+        """Serve as a callback."""
 
 
 class Failing:
@@ -37,14 +37,14 @@ class Failing:
         raise ZeroDivisionError
 
     def __call__(self, *_: object) -> None:
-        """Be a callback."""
+        """Serve as a callback."""
 
     def __getattr__(self, name: str) -> object:
         raise ZeroDivisionError
 
 
 def stop(tasks: object, _task: object) -> None:
-    """Do what a callback would that stops other tasks."""
+    """Serve as a callback that stops other tasks."""
 
 
 def with_a_set_of_tasks_as_argument(loop: runtime.Loop, counter: Counting) -> list[object]:
@@ -121,7 +121,7 @@ def with_futures_of_asyncio(loop: runtime.Loop, counter: Counting) -> list[objec
     return [*ours]
 
 
-CIRCLES = [
+CYCLES = [
     with_a_set_of_tasks_as_argument,
     with_callbacks_that_name_it,
     with_results_that_hold_each_other,
@@ -133,7 +133,7 @@ CIRCLES = [
 ]
 
 
-@pytest.mark.parametrize("make", CIRCLES)
+@pytest.mark.parametrize("make", CYCLES)
 def test_what_refers_to_itself_is_shown_once(
     loop: runtime.Loop, make: Callable[[runtime.Loop, Counting], list[object]]
 ) -> None:
@@ -145,7 +145,7 @@ def test_what_refers_to_itself_is_shown_once(
         assert text.startswith("<")
         assert text.endswith(">")
         assert len(text) <= LONGEST
-        # In the arguments of a few callbacks, each of which is shown by itself.
+        # The object is in the arguments of a few callbacks, each of which is shown separately.
         assert counter.shown < 50
         assert len(str(each)) <= LONGEST
     discard(loop)
@@ -261,7 +261,7 @@ def test_only_within_another_is_it_brief(loop: runtime.Loop) -> None:
 
 
 def discard(loop: runtime.Loop) -> None:
-    """Have nothing reported of what is left: it is not what the test is about."""
+    """Suppress reports about the remaining objects, which are not the subject of the test."""
     loop.set_exception_handler(lambda _loop, _report: None)
     for task in asyncio.all_tasks(loop):
         coro: Any = task.get_coro()

@@ -1,4 +1,4 @@
-"""A traceback leads from where an exception is caught to where it was raised, through all tasks."""
+"""Tracebacks that lead from the ``except`` to the ``raise``, through all tasks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def is_cancelled() -> None:
 
 
 def own_frames(error: BaseException) -> list[str]:
-    """Return the names of the functions of this file, from where it was caught."""
+    """Return the names of the functions of this file, in the order of the traceback."""
     return [
         frame.name
         for frame in traceback.extract_tb(error.__traceback__)
@@ -102,7 +102,7 @@ def raised_in_a_run() -> None:
 
 @pytest.mark.parametrize("failing", [undefined, wrong_type, no_seconds, raised_in_a_run])
 def test_every_frame_shows_its_line(failing: Callable[[], None]) -> None:
-    """Compiled frames too: their source is installed beside the module."""
+    """Compiled frames do so too: their source is installed beside the module."""
     with pytest.raises((AttributeError, TypeError, LookupError)) as caught:
         failing()
     frames = traceback.extract_tb(caught.value.__traceback__)
@@ -112,7 +112,7 @@ def test_every_frame_shows_its_line(failing: Callable[[], None]) -> None:
         assert os.path.isfile(frame.filename), frame
         assert frame.line
     for entry, _ in traceback.walk_tb(caught.value.__traceback__):
-        # This is how pytest and pdb look for it.
+        # pytest and pdb look up the source in this way.
         lines, _ = inspect.findsource(entry.f_code)
         assert lines
 

@@ -1,4 +1,4 @@
-"""Descriptors that cannot be watched: the error says what they are, and what to do."""
+"""Descriptors that cannot be watched: the error names their kind and the remedy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def watch(way: str, fd: int) -> None:
 
 
 class Blocking:
-    """Looks like a socket that has nothing to receive."""
+    """Imitates a socket that has nothing to receive."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -73,13 +73,13 @@ def test_a_device(way: str) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_number_that_is_not_open(way: str) -> None:
-    fd = 500  # Out of the way of those that the loop opens.
+    fd = 500  # a number far from the descriptors that the loop opens
     with pytest.raises(OSError, match=f"Bad file descriptor: file descriptor {fd} is not open"):
         runtime.run(watch(way, fd))
 
 
 def test_the_error_is_the_system_s_own_otherwise(tmp_path: Path) -> None:
-    """A program that asks for the type and the number goes on as on asyncio's loop."""
+    """A program that checks the type and the number keeps working as on asyncio's loop."""
     path = tmp_path / "file"
     path.write_bytes(b"")
     told: list[Any] = []

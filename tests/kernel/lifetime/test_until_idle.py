@@ -1,4 +1,4 @@
-"""``run(..., until="idle")`` and daemon tasks: what keeps a run going, and what does not."""
+"""``run(..., until="idle")`` and daemon tasks: the objects that keep a run alive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The C accelerator and its fallback, by the contracts in ``accelerator.py``."""
+"""The C accelerator and its fallback, tested by the contracts in ``accelerator.py``."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def bare_yield(value: Any) -> Generator[Any, Any, Any]:
 
 
 def no_descriptor() -> int:
-    """Return the number of a descriptor that is closed."""
+    """Return the number of a closed descriptor."""
     number = os.dup(0)
     os.close(number)
     return number
@@ -100,7 +100,7 @@ def test_step_raises_what_the_coroutine_raises(implementation: Any) -> None:
     context = contextvars.copy_context()
     with pytest.raises(ZeroDivisionError):
         implementation.step(coroutine(), context)
-    context.run(lambda: None)  # It was left.
+    context.run(lambda: None)  # the context was left
 
 
 def test_step_of_a_plain_generator(implementation: Any) -> None:
@@ -155,7 +155,7 @@ def test_call_of_what_is_not_there_or_fails(implementation: Any) -> None:
         implementation.call(context, "remove", [], 1)
     with pytest.raises(TypeError):
         implementation.call(context, "__len__", [], 1)
-    context.run(lambda: None)  # It was left.
+    context.run(lambda: None)  # the context was left
 
 
 def test_call_in_a_context_that_is_entered(implementation: Any) -> None:
@@ -202,7 +202,7 @@ def test_recv(
     while (data := receive(one.fileno())) is not None:
         received.append(data)
     assert b"".join(received) == sent
-    # As much as there is, up to that.
+    # As much as is available, up to the limit.
     assert len(received[0]) == min(most, len(sent))
     assert max(len(data) for data in received) <= most
     two.close()
@@ -346,7 +346,7 @@ def test_epoll_wait(implementation: Any, pair: tuple[socket.socket, socket.socke
 
 @pytest.fixture(params=[socket.AF_INET, socket.AF_INET6], ids=["IPv4", "IPv6"])
 def datagrams(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Give two datagram sockets on loopback; the second is connected to the first."""
+    """Yield two datagram sockets on loopback; the second is connected to the first."""
     host = "127.0.0.1" if request.param == socket.AF_INET else "::1"
     with (
         socket.socket(request.param, socket.SOCK_DGRAM) as one,
@@ -425,7 +425,8 @@ def test_datagram_sockets_that_fail(
 def test_addresses_that_are_remembered(datagrams: tuple[socket.socket, socket.socket]) -> None:
     one, two = datagrams
     address = two.getsockname()
-    # Equal is not enough: an address that nobody sent from may be a name, or malformed.
+    # An equal address is not enough: an address that did not come from recvfrom may be a name, or
+    # malformed.
     for unknown in ((*address,), "text", 7, object()):
         assert built.sendto(one, b"x", unknown) == -1
     assert built.recvfrom(two) is None
@@ -439,7 +440,8 @@ def test_addresses_that_are_remembered(datagrams: tuple[socket.socket, socket.so
 
 @pytest.mark.skipif(built is None, reason="the C accelerator is not built")
 def test_more_addresses_than_are_remembered() -> None:
-    # Every one is told truly; where one is forgotten, an answer is left to the socket module.
+    # Every address is reported correctly; for an address that was forgotten, the accelerator leaves
+    # the answer to the socket module.
     with socket.socket(type=socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         known = []

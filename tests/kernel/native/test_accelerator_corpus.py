@@ -1,4 +1,4 @@
-"""The programs that the fuzzer of the accelerator has found, run once each: see ``tests.fuzz``."""
+"""Programs that the fuzzer of the accelerator has found, each run once: see ``tests.fuzz``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ except ImportError:
 pytestmark = [
     pytest.mark.skipif(built is None, reason="the accelerator was not built"),
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="they use what Linux has"),
-    # What a program drops, it need not close.
+    # A program need not close the objects that it drops.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),

@@ -1,8 +1,8 @@
-"""Senders and peers of other families than the Internet's, in the accelerator.
+"""Senders and peers of families other than the Internet's, in the accelerator.
 
-A socket object of AF_INET may hold a socket of any family: it was made from a descriptor, or its
-number was given to another socket with ``os.dup2``. The kernel then reports addresses that are
-longer, or shorter, than those of the Internet.
+A socket object of AF_INET may hold a socket of any family: it may have been created from a
+descriptor, or another socket may have been put under its number with ``os.dup2``. The kernel then
+reports addresses that are longer or shorter than Internet addresses.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(built is None, reason="the accelerator was not b
 
 @pytest.fixture
 def receiver(tmp_path: Path) -> Iterator[socket.socket]:
-    """Give a Unix datagram socket, in a socket object that says AF_INET."""
+    """Yield a Unix datagram socket in a socket object that claims to be AF_INET."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(str(tmp_path / "receiver"))
         sock.setblocking(False)
@@ -84,7 +84,7 @@ def test_a_family_that_has_no_form_of_its_own() -> None:
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM, fileno=os.dup(one.fileno())) as disguised,
     ):
         one.bind((0, 0))
-        # NLMSG_NOOP with the flag that asks for an answer: the kernel acknowledges it.
+        # NLMSG_NOOP with the flag that requests an acknowledgement from the kernel.
         request = (16).to_bytes(4, "little") + b"\1\0\5\0" + bytes(8)
         one.setblocking(True)
         one.send(request)

@@ -1,4 +1,4 @@
-"""Look-ups of names have threads of their own, beside the default executor."""
+"""Name look-ups, which use threads of their own beside the default executor."""
 
 from __future__ import annotations
 

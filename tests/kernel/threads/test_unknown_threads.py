@@ -1,4 +1,4 @@
-"""Threads that ``threading`` does not know: while one may wake the loop, there is no deadlock."""
+"""Threads unknown to ``threading``: while one of them may wake the loop, there is no deadlock."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _START = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
 
 
 class Native:
-    """Threads of the C library's, which call back once."""
+    """Threads created by the C library, which call back once."""
 
     def __init__(self) -> None:
         self._library = ctypes.CDLL(None)
@@ -39,7 +39,7 @@ class Native:
         def begin(_: object) -> None:
             callback()
 
-        # All that waits is C, so that the interpreter knows nothing of the thread.
+        # The wait is entirely in C, so that the interpreter does not know of the thread.
         code = _START(begin)
         number = ctypes.c_ulong()
         assert self._library.pthread_create(ctypes.byref(number), None, code, None) == 0
@@ -67,7 +67,7 @@ def read_in_c(descriptor: int) -> None:
 
 
 class Player:
-    """As programs keep a loop that callbacks of a library are to wake."""
+    """Holds a loop that the callbacks of a library wake, as programs do."""
 
     def __init__(self) -> None:
         self.loop = runtime.get_running_loop()
@@ -220,7 +220,7 @@ native.join()
 
 
 def test_once_it_has_ended_a_deadlock_is_reported() -> None:
-    # In a process of its own, where no tool for tests has a thread.
+    # This runs in a process of its own, in which no test tool has a thread.
     done = run_program("-c", ENDED)
     assert done.returncode == 0, done.stderr
     called_back, report = done.stdout.split("\n", 1)
@@ -265,7 +265,7 @@ def test_the_report_can_be_turned_off(native: Native, run_it: Callable[[Any], No
         loop = runtime.get_running_loop()
         loop.set_deadlock_reports(False)
         event = runtime.Event()
-        # Known to the callback by a way that nothing can see.
+        # The callback knows the loop only by its address, a reference that cannot be detected.
         address = id(loop)
 
         def callback() -> None:

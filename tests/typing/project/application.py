@@ -1,4 +1,4 @@
-"""An application that uses the library and ``runtime`` side by side."""
+"""Application that uses the library and ``runtime`` side by side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a type checker takes each generic of ``runtime`` for. Never run: ``assert_type`` asserts."""
+"""Types that a checker infers for the generics of ``runtime``, by ``assert_type``; never run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def nothing() -> None:
 
 
 async def as_any_other(task: runtime.Task[object]) -> None:
-    """Take a task of anything: a task is only read."""
+    """Accept a task with any result type: a task is only read."""
     assert_type(await task, object)
 
 
@@ -294,7 +294,7 @@ async def suspension() -> None:
 
 
 class Eventually:
-    """Something else that can be awaited."""
+    """Another awaitable."""
 
     def __await__(self) -> Generator[Any, None, int]:
         return number().__await__()

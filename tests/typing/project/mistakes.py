@@ -1,7 +1,7 @@
 """Mistakes that a type checker must find: each marked line, with these codes, and no other.
 
-The marks name mypy's code and pyright's rule. This is never run. Pyright's basic rules spare it the
-reports of what a mistake leaves unknown further on.
+The marks name mypy's code and pyright's rule. This is never run. Pyright's basic rules avoid
+follow-up reports about types that a mistake leaves unknown.
 """
 
 # pyright: basic

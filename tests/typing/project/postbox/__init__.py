@@ -1,4 +1,4 @@
-"""A library on top of ``runtime``, as somebody else would write and annotate it."""
+"""Library on top of ``runtime``, written and annotated like a third-party library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generic helpers: what goes in decides the type of what comes out."""
+"""Generic helpers, whose argument types determine their result types."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def map_limited(
 
 
 async def first_of(*coroutines: Coroutine[object, object, T]) -> T:
-    """Return what the first coroutine to end returns; cancel the others."""
+    """Return the result of the first coroutine to end; cancel the others."""
     tasks = {runtime.create_task(coroutine) for coroutine in coroutines}
     try:
         done, _ = await runtime.wait(tasks, return_when=runtime.FIRST_COMPLETED)
@@ -43,7 +43,7 @@ async def first_of(*coroutines: Coroutine[object, object, T]) -> T:
 def retrying(
     times: int, error: type[Exception]
 ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[object, object, R]]]:
-    """Make a coroutine function that is tried again after ``error``."""
+    """Make a coroutine function that is retried after ``error``."""
 
     def decorate(
         function: Callable[P, Awaitable[R]],
@@ -63,7 +63,7 @@ def retrying(
 
 
 class Batcher(Generic[T, R]):
-    """Collects what is asked for until nobody has more to ask, and answers all of it in one go."""
+    """Collects questions until no more arrive, and answers all of them at once."""
 
     def __init__(self, answer: Callable[[list[T]], list[R]]) -> None:
         self._answer = answer

@@ -1,4 +1,4 @@
-"""Lines over TCP."""
+"""Client and server for lines over TCP."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import runtime
 
 
 class LineServer:
-    """Answers each line with what a function makes of it."""
+    """Answers each line with the result of a function."""
 
     def __init__(self, answer: Callable[[str], str]) -> None:
         self._answer = answer
@@ -22,7 +22,7 @@ class LineServer:
 
     @asynccontextmanager
     async def listening(self) -> AsyncGenerator[int, None]:
-        """Listen on a free port of this machine; give its number."""
+        """Listen on a free port of this machine; yield its number."""
         async with await runtime.start_server(self._serve, "127.0.0.1", 0) as server:
             port: int = server.sockets[0].getsockname()[1]
             yield port
