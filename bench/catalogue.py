@@ -81,11 +81,11 @@ def _echo(name: str, load: Load, what: str = "") -> Case:
         SECONDS,
         open_probe,
         has_limit=load.has_limit,
-        why_not=_what_hinders(load),
+        why_not=_obstacle_of(load),
     )
 
 
-def _what_hinders(load: Load) -> Callable[[], str]:
+def _obstacle_of(load: Load) -> Callable[[], str]:
     def why_not() -> str:
         if reason := native.why_not_tls() if load.is_tls else native.why_not():
             return reason
@@ -114,7 +114,7 @@ def _idle(name: str, load: Load) -> Case:
         open_probe,
         has_limit=load.has_limit,
         most_rounds=3,
-        why_not=_what_hinders(load),
+        why_not=_obstacle_of(load),
     )
 
 

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# tests/in_debian_sid.sh COMMAND...: run a command where CPython 3.14 and 3.15 are installed.
+# tests/in_debian_sid.sh COMMAND...: run a command in a system with CPython 3.14 and 3.15.
 #
-# That is a Debian unstable root of its own, with the current folder visible in it under the same
-# path. The first call makes it, which takes a minute or two and needs root on Debian; where that is
-# not given, or fails, this says so and exits with 0, unless RUNTIME_REQUIRE_SID=1 is set. The root
-# is kept in RUNTIME_SID_ROOT, by default /var/cache/runtime-sid, for later calls.
+# The system is a Debian unstable root, in which the current folder has the same path as outside. The
+# first call creates it, which takes a minute or two and needs root on Debian. If that is impossible
+# or fails, the script prints a message and exits with 0, unless RUNTIME_REQUIRE_SID=1 is set. The
+# root is kept for later calls in RUNTIME_SID_ROOT, by default /var/cache/runtime-sid.
 #
 #   tests/in_debian_sid.sh python3.15 -m tests.pythons --all
 #   tests/in_debian_sid.sh make test PYTHON=python3.15 VENV=build/venv-3.15
 #
-# A virtual environment that is made inside works inside only: give it a folder of its own, as above.
+# A virtual environment created inside only works inside: give it a folder of its own, as above.
 set -euo pipefail
 
 root=${RUNTIME_SID_ROOT:-/var/cache/runtime-sid}
@@ -34,7 +34,7 @@ make_root() {
     /etc/apt/sources.list /etc/apt/sources.list.d/* 2> /dev/null | head -n 1)
   rm -rf --one-file-system "$root.new"
   debootstrap --variant=minbase --include="$packages" sid "$root.new" "$mirror" || return 1
-  # The commands inside reach the package registries as those outside do.
+  # The commands inside use the same package registries as those outside.
   local path
   for path in /etc/resolv.conf /etc/pip.conf /etc/xdg/pip "$HOME/.config/pip" /etc/ssl/certs \
     /usr/local/share/ca-certificates; do

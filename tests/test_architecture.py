@@ -214,7 +214,7 @@ def test_imports_make_no_cycle_between_packages() -> None:
 
 
 @pytest.mark.parametrize("package", sorted(PACKAGES - TOP))
-def test_a_package_says_what_belongs_there(package: str) -> None:
+def test_a_package_documents_its_contents(package: str) -> None:
     tree = ast.parse(FILES[package].read_text())
     docstring = ast.get_docstring(tree) or ""
     assert 2 <= len(docstring.splitlines()) <= 8
@@ -303,7 +303,7 @@ def test_private_attributes_stay_in_their_module_or_are_of_shared_classes(module
 
 
 @pytest.mark.parametrize("module", sorted(FILES))
-def test_a_file_is_short_and_says_what_it_is_about(module: str) -> None:
+def test_a_file_is_short_and_has_a_docstring(module: str) -> None:
     source = FILES[module].read_text()
     assert len(source.splitlines()) <= LONGEST
     assert source == "" or ast.get_docstring(ast.parse(source))

@@ -204,7 +204,7 @@ def test_the_wheel_of_a_failed_build_is_one_for_any_platform(tree: Path) -> None
     ]
 
 
-def test_the_wheel_of_what_was_compiled_is_one_for_its_platform(tree: Path) -> None:
+def test_the_wheel_of_a_compiled_build_is_specific_to_its_platform(tree: Path) -> None:
     done = pip(tree, "wheel", "--wheel-dir", "wheels", RUNTIME_ACCELERATOR_ONLY="1")
     assert done.returncode == 0, done.stdout + done.stderr
     (wheel,) = (tree / "wheels").iterdir()

@@ -239,7 +239,7 @@ def test_a_closed_loop_refuses_work_as_before() -> None:
 
 @pytest.mark.parametrize("until", ["done", "idle"])
 @pytest.mark.parametrize("kind", [ZeroDivisionError, SystemExit, KeyboardInterrupt])
-def test_what_ended_the_run_is_not_reported_as_well(
+def test_an_exception_that_ended_the_run_is_not_reported(
     kind: type[BaseException], until: Literal["done", "idle"]
 ) -> None:
     reports: list[object] = []

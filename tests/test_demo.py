@@ -78,7 +78,7 @@ def test_a_server_that_hangs_up_is_an_error() -> None:
     assert "connection 0: " in done.stdout
 
 
-def test_nobody_listens() -> None:
+def test_connection_is_refused() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]

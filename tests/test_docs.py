@@ -33,7 +33,7 @@ def test_there_are_programs() -> None:
 
 
 @pytest.mark.parametrize("where", sorted(BLOCKS))
-def test_program_runs_and_prints_what_the_page_says(where: str) -> None:
+def test_program_prints_the_output_on_the_page(where: str) -> None:
     block = BLOCKS[where]
     if "import trustme" in block["code"]:
         pytest.importorskip("trustme", reason="no certificates without trustme")

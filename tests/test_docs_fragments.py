@@ -218,7 +218,7 @@ def test_every_fragment_is_run_somewhere() -> None:
         assert re.escape(first_line.removeprefix("# ")) in (ROOT / test).read_text()
 
 
-def test_every_block_says_what_it_is() -> None:
+def test_every_block_names_its_language() -> None:
     kinds = {
         kind
         for page in PAGES
@@ -230,7 +230,7 @@ def test_every_block_says_what_it_is() -> None:
     }
 
 
-def test_what_is_typed_into_a_shell_is_there() -> None:
+def test_shell_commands_exist() -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     pages = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "bench" / "README.md"]
     lines = [

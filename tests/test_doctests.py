@@ -14,7 +14,7 @@ WITH_EXAMPLES = sorted(name for name, path in FILES.items() if ">>> " in path.re
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
-def test_examples_do_what_they_show(name: str) -> None:
+def test_examples_print_the_documented_output(name: str) -> None:
     failures, attempts = doctest.testmod(
         importlib.import_module(name),
         optionflags=doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL,

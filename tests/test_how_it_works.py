@@ -16,7 +16,7 @@ pytestmark = pytest.mark.once
 
 
 @pytest.mark.skipif(not hasattr(select, "epoll"), reason="it is recorded with epoll")
-def test_the_diagrams_are_what_the_loop_does_today() -> None:
+def test_the_diagrams_match_a_new_recording() -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "RUNTIME_NO_ACCELERATOR": "1"}
     done = subprocess.run(
         [sys.executable, str(ROOT / "docs" / "tools" / "awaits.py")],

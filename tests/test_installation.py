@@ -50,7 +50,7 @@ def test_a_pure_package_says_nothing(package: Path) -> None:
         "kernel/native/_accelerator.cpython-399-x86_64-linux-gnu.so",
     ],
 )
-def test_what_was_compiled_for_another_interpreter(package: Path, name: str) -> None:
+def test_modules_compiled_for_another_interpreter(package: Path, name: str) -> None:
     (package / "runtime" / name).write_bytes(b"")
     done = run_from(package)
     assert done.stdout == "42 False\n"

@@ -99,7 +99,7 @@ def test_submodules_with_asyncio_s_names_are_attributes() -> None:
     assert (done.stdout, done.stderr) == ("-1 True\n", "")
 
 
-def test_what_a_test_patches_is_not_kept() -> None:
+def test_patches_of_a_test_are_not_kept() -> None:
     program = """
 from unittest import mock
 import runtime

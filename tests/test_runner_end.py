@@ -150,7 +150,7 @@ def test_a_dropped_generator_that_is_being_closed_is_not_cancelled() -> None:
     assert events == ["generator"]
 
 
-def test_what_the_clean_up_of_a_generator_begins_is_ended() -> None:
+def test_tasks_begun_by_the_clean_up_of_a_generator_are_ended() -> None:
     events: list[str] = []
 
     async def nested() -> AsyncGenerator[int, None]:

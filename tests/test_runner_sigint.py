@@ -52,7 +52,7 @@ def unprintable_handler() -> Iterator[Any]:
     set_handler(signal.SIGUSR1, before)
 
 
-def test_an_exception_that_cannot_be_printed_is_what_is_raised() -> None:
+def test_an_unprintable_exception_is_raised_unchanged() -> None:
     async def main() -> None:
         raise Unprintable
 
@@ -61,7 +61,7 @@ def test_an_exception_that_cannot_be_printed_is_what_is_raised() -> None:
             runtime.run(main())
 
 
-def test_a_result_that_cannot_be_printed_is_what_is_returned() -> None:
+def test_an_unprintable_result_is_returned_unchanged() -> None:
     async def main() -> Unprintable:
         return Unprintable()
 

@@ -354,7 +354,7 @@ def test_communicate_after_one_that_was_cancelled_and_a_kill(api: API) -> None:
 # -- Remaining processes and descriptors -----------------------------------------------------------
 
 
-def test_a_process_that_nobody_holds_goes_on_and_leaves_no_zombie(better: API) -> None:
+def test_an_unreferenced_process_continues_and_leaves_no_zombie(better: API) -> None:
     async def main() -> None:
         source, target = os.pipe()
         pid = (await better.execute("cat", stdin=source)).pid
@@ -384,7 +384,7 @@ def test_a_process_that_outlives_its_loop_is_killed(way: str, monkeypatch: Any) 
         pass
 
 
-def test_what_belongs_to_sockets() -> None:
+def test_stdin_is_a_pipe_and_no_socket() -> None:
     async def main() -> None:
         process = await OURS.execute("cat", stdin=PIPE, stdout=PIPE)
         stdin, stdout = process.stdin, process.stdout

@@ -70,7 +70,7 @@ def test_the_stacks_of_threads_and_tasks_are_shown(tmp_path: Path) -> None:
         assert shown in output
 
 
-def test_one_that_cannot_be_interrupted_ends_the_run(tmp_path: Path) -> None:
+def test_a_test_that_cannot_be_interrupted_ends_the_run(tmp_path: Path) -> None:
     (tmp_path / "none.ini").write_text("[pytest]\n")
     limits = {"faulthandler_timeout": "2", "faulthandler_exit_on_timeout": "true"}
     status, output = run_tests(tmp_path, STUCK, timeout="1", **limits)

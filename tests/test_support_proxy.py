@@ -124,7 +124,7 @@ def steps_of(faults: Sequence[Fault], *chunks: bytes, seed: int = 0) -> list[Ste
         (SlowReader(), [b"abcd", b"ef"]),
     ],
 )
-def test_what_each_fault_makes_of_two_chunks(fault: Fault, steps: list[Step]) -> None:
+def test_each_fault_on_two_chunks(fault: Fault, steps: list[Step]) -> None:
     assert steps_of([fault], b"abcd", b"ef") == [*steps, Mark.FIN]
 
 
@@ -136,7 +136,7 @@ def test_faults_apply_one_after_the_other() -> None:
     ]
 
 
-def test_what_is_held_back_goes_before_a_mark() -> None:
+def test_held_back_bytes_go_before_a_mark() -> None:
     assert steps_of([Reset(3), Merge(100)], b"abcdef") == [b"abc", Mark.RESET, b"def", Mark.FIN]
 
 
@@ -418,7 +418,7 @@ def test_waiting_in_vain_fails_with_the_state_of_things() -> None:
         proxy.wait_until(lambda: False, patience=0.01)
 
 
-def test_what_goes_wrong_within_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_the_thread_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     def bad(*args: object) -> None:
         raise ZeroDivisionError
 

@@ -342,7 +342,7 @@ def test_other_ciphers_are_refused() -> None:
 # -- The threads -----------------------------------------------------------------------------------
 
 
-def test_what_the_behaviour_raises_is_raised(certificates: Certificates) -> None:
+def test_exceptions_of_the_behaviour_are_raised(certificates: Certificates) -> None:
     def behave(peer: TlsPeer) -> None:
         raise ZeroDivisionError
 

@@ -58,7 +58,7 @@ async def an_ordinary_function_for_gather() -> None:
 
 
 @mistake(TypeError, "has returned nothing")
-async def what_an_ordinary_function_returned_for_gather() -> None:
+async def the_result_of_an_ordinary_function_for_gather() -> None:
     await wrong.gather(ordinary())
 
 
@@ -78,7 +78,7 @@ async def an_ordinary_function_for_create_task() -> None:
 
 
 @mistake(TypeError, "a coroutine was expected, got None: what was called here has returned nothing")
-async def what_an_ordinary_function_returned_for_create_task() -> None:
+async def the_result_of_an_ordinary_function_for_create_task() -> None:
     wrong.create_task(ordinary())
 
 
@@ -184,7 +184,7 @@ async def the_arguments_of_call_later_swapped() -> None:
 
 
 @mistake(TypeError, r"call_soon\(\) takes a callable object, not None")
-async def what_a_function_returned_for_call_soon() -> None:
+async def the_result_of_a_function_for_call_soon() -> None:
     wrong.get_running_loop().call_soon(ordinary())
 
 
@@ -363,7 +363,7 @@ async def a_message_that_is_too_long() -> None:
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_the_message_says_what_to_write(name: str) -> None:
+def test_the_message_names_the_remedy(name: str) -> None:
     function, error, advice = MISTAKES[name]
     with pytest.raises(error, match=advice):
         runtime.run(function())
@@ -378,7 +378,7 @@ def test_the_message_says_what_to_write(name: str) -> None:
         (numbers, "'async for'"),
     ],
 )
-def test_what_cannot_be_run(main: Any, advice: str) -> None:
+def test_run_refuses_other_objects(main: Any, advice: str) -> None:
     with pytest.raises(TypeError, match=advice):
         runtime.run(main)
 

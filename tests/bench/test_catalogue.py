@@ -40,7 +40,7 @@ def test_a_beginning_means_a_group() -> None:
         assert names(group) == [name for name in CASES if name.startswith(f"{group}_")]
 
 
-def test_patterns_mean_what_they_match_in_the_order_of_the_catalogue() -> None:
+def test_patterns_select_cases_in_the_order_of_the_catalogue() -> None:
     assert names("*_x4", "switch") == ["switch", "echo_1m_x4", "tls_1m_x4"]
 
 

@@ -50,7 +50,7 @@ def test_clients_connect_where_accepted_connections_are_weighed() -> None:
     assert "allocated" in run.stdout
 
 
-def test_the_limit_alone_cannot_do_what_it_is_none_for() -> None:
+def test_the_limit_alone_cannot_run_a_case_without_limit() -> None:
     run = run_program("-m", "bench", "switch", "--contenders", "C")
     if native.why_not():
         assert run.returncode == 2

@@ -23,12 +23,12 @@ def compared(before: Costs, after: Costs, peer: Costs = PEER) -> str:
     return comparison(changes(old, new)).split()[0]
 
 
-def test_what_costs_more_than_the_spread_explains_is_a_regression() -> None:
+def test_an_increase_beyond_the_spread_is_a_regression() -> None:
     assert compared((1.0, 1.0, 1.1), (1.5, 1.5, 1.6)) == "REGRESSION"
     assert compared((1.5, 1.5, 1.6), (1.0, 1.0, 1.1)) == "gain"
 
 
-def test_what_the_spread_explains_is_none() -> None:
+def test_an_increase_within_the_spread_is_no_regression() -> None:
     assert compared((1.0, 1.2, 1.6), (1.1, 1.5, 1.6)) == "1"
 
 
@@ -40,7 +40,7 @@ def test_a_machine_that_slows_all_of_them_down_is_no_regression() -> None:
     assert compared((1.0, 1.0, 1.0), (2.0, 2.0, 2.0), peer=(4.0, 4.0, 4.0)) == "1"
 
 
-def test_what_peers_do_is_not_ours() -> None:
+def test_changes_of_peers_are_ignored() -> None:
     old = record_of(report({"switch": {"asyncio": (1.0, 1.0)}}))
     new = record_of(report({"switch": {"asyncio": (9.0, 9.0)}}))
     assert list(changes(old, new)) == []

@@ -36,7 +36,7 @@ def test_the_compiled_build_is_the_installed_one_or_that_of_a_folder(tmp_path: P
     assert first == str(tmp_path.resolve())
 
 
-def test_a_build_that_is_not_what_its_name_says_is_refused() -> None:
+def test_a_build_that_contradicts_its_name_is_refused() -> None:
     with pytest.raises(ContenderError, match="runtime-compiled is not compiled"):
         enter(CONTENDERS["runtime-compiled"], compiled_in=SOURCE)
 
@@ -63,7 +63,7 @@ def test_the_limit_needs_no_python() -> None:
     assert LIMIT.build == ()
 
 
-def test_what_a_contender_lacks_is_told_from_what_fails() -> None:
+def test_a_missing_feature_is_distinguished_from_a_failure() -> None:
     lacking = """import json; print(json.dumps({"unsupported": "TLS"}))"""
     with (
         Process("the lacking one", [sys.executable, "-c", lacking]) as process,

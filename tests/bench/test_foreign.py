@@ -20,7 +20,7 @@ SMALL = [(name, case) for name in FOREIGN for case in FOREIGN[name].bodies]
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_what_is_written_for_another_runtime_is_a_case_of_all(name: str) -> None:
+def test_a_case_written_for_another_runtime_exists_in_the_catalogue(name: str) -> None:
     foreign = FOREIGN[name]
     assert foreign.bodies.keys() <= SCHEDULER_CASES.keys()
     assert foreign.servers.keys() <= SERVERS.keys()
@@ -28,7 +28,7 @@ def test_what_is_written_for_another_runtime_is_a_case_of_all(name: str) -> None
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_what_is_not_written_is_lacking(name: str) -> None:
+def test_an_unwritten_case_is_reported_as_lacking(name: str) -> None:
     with pytest.raises(NotImplementedError, match="nothing written"):
         body_of(name, "call_soon")
     with pytest.raises(NotImplementedError, match="nothing written"):

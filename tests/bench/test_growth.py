@@ -27,7 +27,7 @@ def test_growths_name_cases_that_exist_from_the_smallest_size_on() -> None:
         assert {case for _, case in growth.cases} <= CASES.keys()
 
 
-def test_what_was_measured_at_three_sizes_is_fitted() -> None:
+def test_cases_measured_at_three_sizes_are_fitted() -> None:
     medians = {
         "timers_1k": {"ours": 1000.0, "theirs": 1.0},
         "timers_100k": {"ours": 100_000.0, "theirs": 1.0},

@@ -22,7 +22,7 @@ def test_counts_that_do_not_fit_the_workloads_are_refused() -> None:
         per_operation(["switch"], [1, 2, 3])
 
 
-def test_what_callgrind_wrote_is_read_in_the_order_of_the_marks(tmp_path: Path) -> None:
+def test_counts_are_read_in_the_order_of_the_marks(tmp_path: Path) -> None:
     for number, count in ((10, 3), (2, 2), (1, 1)):
         (tmp_path / f"out.{number}").write_text(f"version: 1\ntotals: {count}\n")
     # The file written at the end of the program has no number, and belongs to no workload.
@@ -48,7 +48,7 @@ def test_watching_must_cost_next_to_nothing() -> None:
     assert judge_watching({"echo": 1000.0, "echo_watched": 1031.0}).is_worse
 
 
-def test_only_what_both_were_counted_for_is_compared() -> None:
+def test_only_workloads_counted_for_both_are_compared() -> None:
     assert relative({"echo": 1.0, "echo_watched": 1.0}, {"echo": 4.0}) == {"echo": 0.25}
 
 

@@ -51,14 +51,14 @@ def test_the_tables_name_the_date_the_versions_and_every_case(record: Record) ->
     assert "| `switch` | 2,000 ns | 1,000 ns | 3,000 ns | 2.00x |  |" in text
 
 
-def test_the_tables_tell_losses_and_what_was_left_out(record: Record) -> None:
+def test_the_tables_contain_losses_and_left_out_contenders(record: Record) -> None:
     losses = list(markdown.losses(record))
     assert losses == ["- `switch_1k`, runtime-compiled: 0.67x uvloop"]
     assert losses[0] in markdown.figures(record)
     assert "without curio" in markdown.figures(record)
 
 
-def test_what_is_compared_was_measured_in_the_same_round() -> None:
+def test_ratios_are_taken_within_a_round() -> None:
     rounds: dict[str, tuple[float, ...]] = {
         "uvloop": (2.0, 4.0, 8.0),
         "runtime-compiled": (1.0, 8.0, 4.0),
@@ -108,7 +108,7 @@ def test_a_report_on_the_grid_changes_the_grid_only(record: Record) -> None:
     assert markdown.replaced(page, record) == page
 
 
-def test_what_a_page_s_figures_lack_is_named(record: Record) -> None:
+def test_missing_figures_of_a_page_are_named(record: Record) -> None:
     every = report(
         {
             name: dict.fromkeys(("asyncio", "uvloop", "runtime-pure", "runtime-compiled"), (1.0,))
@@ -198,5 +198,5 @@ def test_pictures_are_files_of_their_own(made: dict[str, Any], tmp_path: Path) -
 @pytest.mark.parametrize(
     ("done", "drawn"), [(0, f"[{'.' * 24}] 0/4"), (2, f"[{'#' * 12}{'.' * 12}] 2/4, 1:30 left")]
 )
-def test_the_bar_shows_what_is_done(done: int, drawn: str) -> None:
+def test_the_bar_shows_the_finished_share(done: int, drawn: str) -> None:
     assert bar(done, 4, 90) == drawn

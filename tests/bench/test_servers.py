@@ -252,12 +252,12 @@ def test_a_loop_without_a_method_says_so(tmp_path: Path, server: str) -> None:
     assert said_by(tmp_path, server) == "create_server() is not implemented"
 
 
-def test_a_loop_may_say_what_it_lacks(tmp_path: Path) -> None:
+def test_a_loop_may_name_the_feature_it_lacks(tmp_path: Path) -> None:
     statement = "raise NotImplementedError('no backlog yet')"
     assert said_by(tmp_path, "protocol", statement) == "no backlog yet"
 
 
-def test_what_only_a_connection_would_meet_is_tried_before(tmp_path: Path) -> None:
+def test_methods_used_by_connections_are_tried_before(tmp_path: Path) -> None:
     assert said_by(tmp_path, "sockets") == "sock_sendall is not there"
 
 

@@ -52,7 +52,7 @@ def said_of(
     return said
 
 
-def test_what_was_waited_is_said_apart(
+def test_waiting_time_is_reported_separately(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert said_of(wait, monkeypatch, capsys) == {"seconds": 0.375, "waited": 0.125}
@@ -82,7 +82,7 @@ class ProbeOf(CountProbe):
         self._process: Any = asked
 
 
-def test_a_run_takes_as_long_as_it_should_with_what_is_waited() -> None:
+def test_the_length_of_a_run_includes_waiting_time() -> None:
     asked = Asked(waited=9e-3)
     with ProbeOf(asked) as probe:
         probe.warm_up(1.0)

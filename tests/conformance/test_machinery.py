@@ -79,7 +79,7 @@ class Sample(unittest.TestCase):
 """
 
 
-def test_a_list_says_what_is_expected_on_a_python() -> None:
+def test_expectations_depend_on_the_python() -> None:
     old = parse(LIST, (3, 11))
     assert set(old) == {
         "test_a.One.test_always",

@@ -672,7 +672,7 @@ GIVEN = sorted(
 
 
 @pytest.mark.parametrize("name", GIVEN)
-def test_runtime_has_what_an_entry_names(name: str) -> None:
+def test_names_of_an_entry_exist_in_runtime(name: str) -> None:
     value: Any = runtime
     for part in name.strip(".").split("."):
         value = getattr(value, part)

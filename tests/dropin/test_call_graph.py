@@ -64,7 +64,7 @@ def test_through_gather_and_groups() -> None:
     runtime.run(main())
 
 
-def test_callbacks_are_nobody_that_waits() -> None:
+def test_callbacks_are_no_waiters() -> None:
     async def main() -> None:
         future = runtime.get_running_loop().create_future()
         ended: list[object] = []

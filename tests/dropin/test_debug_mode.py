@@ -115,7 +115,7 @@ def test_a_callback_from_the_wrong_thread_is_refused(make_loop: Callable[[], Any
         runner.run(main())
 
 
-def test_what_is_no_callback_is_refused(make_loop: Callable[[], Any]) -> None:
+def test_an_object_that_is_no_callback_is_refused(make_loop: Callable[[], Any]) -> None:
     async def function() -> None: ...
 
     async def main() -> None:

@@ -34,7 +34,7 @@ def run(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
 Run = Callable[[Any], Any]
 
 
-def test_what_need_not_wait_has_ended_at_once(run: Run) -> None:
+def test_a_coroutine_without_suspensions_ends_at_once(run: Run) -> None:
     async def answer() -> int:
         return 42
 
@@ -54,7 +54,7 @@ def test_what_need_not_wait_has_ended_at_once(run: Run) -> None:
     run(main())
 
 
-def test_what_waits_goes_on_as_any_other_task(run: Run) -> None:
+def test_a_coroutine_that_suspends_continues_as_any_other_task(run: Run) -> None:
     async def work(order: list[str], gate: asyncio.Event) -> str:
         order.append("begun")
         await gate.wait()

@@ -131,7 +131,7 @@ def test_the_running_loop_is_the_current_one() -> None:
 
 
 @with_policies
-def test_the_policy_is_an_asyncio_policy_that_refuses_what_is_no_loop() -> None:
+def test_the_policy_is_an_asyncio_policy_and_refuses_other_objects() -> None:
     policy = runtime.EventLoopPolicy()
     no_loop: Any = "no loop"
     assert isinstance(policy, asyncio.AbstractEventLoopPolicy)
@@ -145,7 +145,7 @@ def test_the_policy_s_loops_are_ours_on_every_python() -> None:
     loop.close()
 
 
-def test_to_install_where_there_are_no_policies_says_what_to_do(
+def test_install_without_policies_names_the_remedy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delattr(asyncio, "set_event_loop_policy")
@@ -153,7 +153,7 @@ def test_to_install_where_there_are_no_policies_says_what_to_do(
         runtime.install()
 
 
-def test_both_packages_agree_on_what_runs() -> None:
+def test_both_packages_report_the_same_running_loop() -> None:
     async def main() -> None:
         assert asyncio.get_running_loop() is runtime.get_running_loop()
         assert asyncio.current_task() is runtime.current_task()  # type: ignore[comparison-overlap]

@@ -55,7 +55,7 @@ def test_a_group_in_a_timeout_in_a_gather(styles: Styles, run: Run) -> None:
     run(main())
 
 
-def test_a_timeout_cancels_once_what_the_other_style_waits_in(styles: Styles, run: Run) -> None:
+def test_a_timeout_cancels_a_wait_of_the_other_api_once(styles: Styles, run: Run) -> None:
     outer, inner = styles
 
     async def main() -> None:

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Install the servers that the tests of the ecosystem talk to, as Debian packages, where they are
-# missing and this can be done: by root, on a system with apt-get. Anywhere else it says so, and the
-# tests that need them are skipped.
+# Install the missing servers for the tests of the ecosystem as Debian packages. This needs root, and a
+# system with apt-get. Anywhere else the script prints a message, and the tests that need the servers
+# are skipped.
 set -eu
 missing=
 command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 ||
@@ -16,7 +16,7 @@ if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
 	exit 0
 fi
 export DEBIAN_FRONTEND=noninteractive
-# The packages would start servers of their own, in the way of nobody but for no use either.
+# This policy keeps the packages from starting servers, which would not be used.
 if [ ! -e /usr/sbin/policy-rc.d ]; then
 	printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
 	chmod +x /usr/sbin/policy-rc.d

@@ -305,7 +305,7 @@ def test_time_outs_of_the_client(runner: LoopRunner) -> None:
     ]
 
 
-def test_a_graceful_shutdown_finishes_what_was_begun(runner: LoopRunner) -> None:
+def test_a_graceful_shutdown_finishes_begun_requests(runner: LoopRunner) -> None:
     async def main() -> tuple[str, int, str]:
         started, release = asyncio.Event(), asyncio.Event()
         sockets: list[Any] = []
@@ -360,7 +360,7 @@ def test_a_unix_socket(runner: LoopRunner, tmp_path: Path) -> None:
     assert runner(main) == "hello, unix"
 
 
-def test_a_certificate_that_nobody_trusts(runner: LoopRunner, certificates: Certificates) -> None:
+def test_an_untrusted_certificate(runner: LoopRunner, certificates: Certificates) -> None:
     async def main() -> str:
         context = server_context(certificates, certificates.stranger)
         connector = aiohttp.TCPConnector(ssl=client_context(certificates))

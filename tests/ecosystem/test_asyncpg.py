@@ -45,9 +45,7 @@ def test_a_pool_of_ten_serves_two_hundred_tasks(runner: LoopRunner, postgresql: 
     assert runner(main) == ([number * 2 for number in range(200)], 10)
 
 
-def test_what_is_committed_stays_and_what_is_rolled_back_goes(
-    runner: LoopRunner, postgresql: PostgreSQL
-) -> None:
+def test_commit_and_rollback(runner: LoopRunner, postgresql: PostgreSQL) -> None:
     async def main() -> list[int]:
         connection = await connect(postgresql)
         try:
@@ -255,7 +253,7 @@ def test_a_pool_replaces_a_connection_that_the_server_ended(
     assert runner(main) == 20
 
 
-def test_closing_a_pool_waits_for_what_is_in_use(
+def test_closing_a_pool_waits_for_connections_in_use(
     runner: LoopRunner, postgresql: PostgreSQL
 ) -> None:
     async def main() -> list[str]:
@@ -286,7 +284,7 @@ def test_closing_a_pool_waits_for_what_is_in_use(
     assert runner(main) == ["worked", "closed"]
 
 
-def test_terminating_a_pool_breaks_what_is_in_use(
+def test_terminating_a_pool_breaks_connections_in_use(
     runner: LoopRunner, postgresql: PostgreSQL
 ) -> None:
     async def main() -> str:

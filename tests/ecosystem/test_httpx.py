@@ -91,7 +91,7 @@ def test_time_outs_and_cancellation(
     ]
 
 
-def test_nobody_is_there(runner: LoopRunner) -> None:
+def test_no_server(runner: LoopRunner) -> None:
     async def main() -> str:
         async with httpx.AsyncClient(timeout=60) as client:
             with pytest.raises(httpx.ConnectError) as raised:

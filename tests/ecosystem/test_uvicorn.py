@@ -74,9 +74,7 @@ def test_ordinary_requests_under_load(runner: LoopRunner, server: Uvicorn) -> No
     )
 
 
-def test_failures_disconnects_and_what_comes_afterwards(
-    runner: LoopRunner, server: Uvicorn
-) -> None:
+def test_failures_disconnects_and_later_requests(runner: LoopRunner, server: Uvicorn) -> None:
     async def main() -> tuple[int, int, str]:
         async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
             # uvicorn closes the connection after this answer, without announcing it in the answer.

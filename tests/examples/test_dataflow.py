@@ -12,7 +12,7 @@ from docs.examples.dataflow import CircleError, Namespace, NobodySetsError
 from tests.support.programs import ROOT, run_program
 
 
-def test_what_it_prints() -> None:
+def test_output() -> None:
     done = run_program(ROOT / "docs" / "examples" / "dataflow.py")
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(done.stdout.splitlines()) == [
@@ -95,7 +95,7 @@ def test_a_circle_is_reported(names_of_it: str) -> None:
     assert set(str(error).split(" needs ")) == set(names_of_it)
 
 
-def test_a_name_that_nobody_sets() -> None:
+def test_a_name_that_is_never_set() -> None:
     async def main() -> None:
         async with Namespace() as names:
             names.define("known", sum_of("unknown"))
@@ -107,7 +107,7 @@ def test_a_name_that_nobody_sets() -> None:
     assert all(isinstance(error, NobodySetsError) for error in errors(caught.value))
 
 
-def test_nobody_is_left_when_the_last_one_that_could_set_it_has_ended() -> None:
+def test_waiters_fail_when_the_last_possible_setter_has_ended() -> None:
     async def forgetful() -> None:
         await runtime.sleep(0)
 

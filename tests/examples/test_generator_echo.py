@@ -55,7 +55,7 @@ def test_a_message_that_the_socket_takes_in_parts() -> None:
         assert client.recv(1) == b""
 
 
-def test_a_client_that_resets_its_connection_harms_nobody() -> None:
+def test_a_client_that_resets_its_connection_does_not_affect_others() -> None:
     with serving() as address:
         rude = socket.create_connection(address, timeout=TIMEOUT)
         rude.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -66,7 +66,7 @@ def test_a_client_that_resets_its_connection_harms_nobody() -> None:
             assert client.recv(100) == b"hello"
 
 
-def test_ctrl_c_closes_what_is_open() -> None:
+def test_ctrl_c_closes_open_connections() -> None:
     with contextlib.ExitStack() as stack:
         with serving() as address:
             client = stack.enter_context(socket.create_connection(address, timeout=TIMEOUT))
@@ -76,7 +76,7 @@ def test_ctrl_c_closes_what_is_open() -> None:
 
 
 @pytest.mark.parametrize("wrong", [None, 5, ("sock", "read"), "read"])
-def test_what_nobody_understands_is_refused_inside_the_generator(wrong: Any) -> None:
+def test_an_unknown_request_is_refused_inside_the_generator(wrong: Any) -> None:
     def steps() -> Generator[Any, None, None]:
         with pytest.raises(TypeError, match="A generator yields"):
             yield wrong

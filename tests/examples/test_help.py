@@ -14,7 +14,7 @@ EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.py"))
 
 
 @pytest.mark.parametrize("program", EXAMPLES, ids=lambda path: path.name)
-def test_it_says_what_it_can_be_told(program: Path) -> None:
+def test_help_describes_the_options(program: Path) -> None:
     done = run_program(program, "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("usage: ")

@@ -63,7 +63,7 @@ def test_a_server_that_takes_too_long() -> None:
     assert without_ticks(done)[1].startswith("2: no answer within 0.05 s")
 
 
-def test_nobody_listens() -> None:
+def test_connection_is_refused() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         done = run_program(PROGRAM, "--requests", "2", "--port", str(unused.getsockname()[1]))

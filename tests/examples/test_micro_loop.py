@@ -40,7 +40,7 @@ def test_a_demonstration_that_there_is_not() -> None:
     assert "walks" in done.stderr
 
 
-def test_a_task_that_ends_does_not_hold_up_those_after_it_in_the_queue() -> None:
+def test_an_ended_task_does_not_delay_later_tasks_in_the_queue() -> None:
     turns: list[tuple[str, int]] = []
     turn = 0
 
@@ -79,7 +79,7 @@ def test_a_cancelled_task_takes_no_further_step() -> None:
     run(main())
 
 
-def test_one_that_was_cancelled_before_its_first_step_takes_none() -> None:
+def test_a_task_cancelled_before_its_first_step_takes_none() -> None:
     async def task() -> None:
         pytest.fail("it ran")
 
@@ -110,7 +110,7 @@ def test_a_cancelled_sleeper_cleans_up() -> None:
     assert events == ["cleaning up", "cleaned up", "cancelled"]
 
 
-def test_listening_waits_for_nobody() -> None:
+def test_listening_does_not_wait_for_a_client() -> None:
     async def main() -> None:
         with micro_loop.listen("127.0.0.1", 0) as listener:
             assert listener.getsockname()[1]
@@ -148,7 +148,7 @@ def test_many_timers_that_are_due_at_once_all_go_off_in_order() -> None:
     assert woken == [number for number in range(100) if number % 10 != 1]
 
 
-def test_a_message_that_the_socket_takes_in_parts_arrives_whole() -> None:
+def test_a_message_sent_in_parts_arrives_complete() -> None:
     message = bytes(range(256)) * 8192
     received = bytearray()
 

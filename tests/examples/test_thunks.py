@@ -51,7 +51,7 @@ def test_a_nap_that_is_cancelled_takes_its_timer_back() -> None:
     assert runtime.run(main(), loop_factory=simulated_loop, until="idle") == 2.0
 
 
-def test_an_exchange_hands_over_in_order_whoever_comes_first() -> None:
+def test_an_exchange_passes_items_in_order_from_either_side() -> None:
     async def main() -> list[int]:
         exchange: Exchange[int] = Exchange()
         async with runtime.TaskGroup() as group:
@@ -65,7 +65,7 @@ def test_an_exchange_hands_over_in_order_whoever_comes_first() -> None:
     assert runtime.run(main()) == [0, 1, 2, 3]
 
 
-def test_what_was_not_taken_is_taken_back_when_its_giver_is_cancelled() -> None:
+def test_an_item_is_withdrawn_when_its_giver_is_cancelled() -> None:
     async def main() -> int:
         exchange: Exchange[int] = Exchange()
         given_up = runtime.create_task(exchange.give(1))
@@ -80,7 +80,7 @@ def test_what_was_not_taken_is_taken_back_when_its_giver_is_cancelled() -> None:
     assert runtime.run(main()) == 2
 
 
-def test_a_thread_s_exception_reaches_who_waits() -> None:
+def test_an_exception_of_a_thread_reaches_the_waiting_task() -> None:
     async def main() -> None:
         with concurrent.futures.ThreadPoolExecutor() as pool:
             await result_of(pool.submit(int, "three"))

@@ -1,6 +1,6 @@
-/* The target of libFuzzer: an interpreter with the accelerator inside, which runs each input as a
- * program (see programs.py). The accelerator is compiled with the fuzzer's instrumentation, so that
- * programs which reach new places in it are kept and varied. */
+/* Target of libFuzzer: an interpreter with the accelerator built in, which runs each input as a program
+ * (see programs.py). The accelerator is compiled with the fuzzer's instrumentation, so that programs
+ * with new coverage are kept and mutated. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -20,7 +20,7 @@ LLVMFuzzerInitialize(int *Py_UNUSED(argc), char ***Py_UNUSED(argv))
     if (PyImport_AppendInittab("_accelerator", PyInit__accelerator) < 0)
         abort();
     Py_InitializeEx(0);
-    signal(SIGPIPE, SIG_IGN);  /* As the interpreter does when it is a program. */
+    signal(SIGPIPE, SIG_IGN);  /* The interpreter ignores the signal when it runs as a program. */
     accelerator = PyImport_ImportModule("_accelerator");
     programs = PyImport_ImportModule("tests.fuzz.programs");
     run = programs != NULL ? PyObject_GetAttrString(programs, "run") : NULL;

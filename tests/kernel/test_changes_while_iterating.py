@@ -48,7 +48,7 @@ HANDLERS: list[Handler] = [
 
 
 @pytest.mark.parametrize("handler", HANDLERS)
-def test_a_loop_closes_whatever_its_exception_handler_does(handler: Handler) -> None:
+def test_an_exception_handler_cannot_keep_a_loop_from_closing(handler: Handler) -> None:
     reported: list[str] = []
 
     def handle(loop: runtime.Loop, report: dict[str, Any]) -> None:
@@ -86,7 +86,7 @@ def test_a_loop_is_closed_when_its_exception_handler_ends_the_program(
     loop.close()
 
 
-def test_what_is_shown_may_add_a_callback_to_what_shows_it(loop: runtime.Loop) -> None:
+def test_a_repr_may_add_a_callback_to_the_future_that_calls_it(loop: runtime.Loop) -> None:
     class Callback:
         def __call__(self, future: object) -> None:
             """Serve as a callback."""

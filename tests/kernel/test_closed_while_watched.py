@@ -154,7 +154,7 @@ def test_the_new_file_of_a_number_is_not_given_the_events_of_the_old_one() -> No
     runtime.run(main())
 
 
-def test_a_number_whose_new_file_nobody_watches() -> None:
+def test_a_reused_number_whose_new_file_is_not_watched() -> None:
     async def main() -> None:
         loop = runtime.get_running_loop()
         reports = collect_reports()
@@ -175,7 +175,7 @@ def test_a_number_whose_new_file_nobody_watches() -> None:
 # -- Other watchers --------------------------------------------------------------------------------
 
 
-def test_everybody_else_is_watched_as_before() -> None:
+def test_other_watchers_are_not_affected() -> None:
     """Callbacks, tasks, connections and other threads keep working when epoll is replaced."""
 
     async def echo(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:

@@ -110,7 +110,7 @@ def test_waiting_again_and_again(run: Run, pair: Pair) -> None:
     run(main())
 
 
-def test_an_event_that_nobody_waits_for_is_not_looked_for(run: Run, pair: Pair) -> None:
+def test_an_event_without_a_waiter_is_not_polled(run: Run, pair: Pair) -> None:
     one, two = pair
 
     async def main() -> None:
@@ -272,7 +272,7 @@ def test_a_wait_that_is_dropped_frees_the_descriptor(run: Run, pair: Pair) -> No
     run(main())
 
 
-def test_what_cannot_be_watched(tmp_path: Any) -> None:
+def test_files_that_cannot_be_watched(tmp_path: Any) -> None:
     async def main() -> None:
         loop = runtime.get_running_loop()
         with open(tmp_path / "file", "w") as file:

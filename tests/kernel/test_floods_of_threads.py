@@ -139,7 +139,7 @@ def test_a_call_that_waits_can_be_cancelled(loop: runtime.Loop) -> None:
     assert ran == []
 
 
-def test_a_loop_that_is_closed_lets_go_of_what_waits() -> None:
+def test_a_closed_loop_releases_waiting_callbacks() -> None:
     loop = runtime.new_event_loop()
     loop.call_soon(flood, loop, lambda *_: None)
     turn(loop)

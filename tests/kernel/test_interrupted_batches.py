@@ -169,7 +169,7 @@ def test_several_in_a_row(loop: Any, receivers: Receivers) -> None:
         other.close()
 
 
-def test_a_task_whose_coroutine_was_closed_ends_once_what_it_waits_for_does(loop: Any) -> None:
+def test_a_task_whose_coroutine_was_closed_ends_with_the_awaited_future(loop: Any) -> None:
     awaited = loop.create_future()
 
     async def wait() -> None:

@@ -62,7 +62,7 @@ def test_run_until_complete(loop: runtime.Loop) -> None:
         loop.run_until_complete(loop.create_future())
 
 
-def test_run_until_complete_raises_what_the_task_raises(loop: runtime.Loop) -> None:
+def test_run_until_complete_raises_the_exception_of_the_task(loop: runtime.Loop) -> None:
     async def fail() -> None:
         raise ZeroDivisionError
 
@@ -110,7 +110,7 @@ def test_loops_do_not_nest(loop: runtime.Loop) -> None:
     other.close()
 
 
-def test_closing_reports_what_was_still_pending() -> None:
+def test_closing_reports_pending_tasks() -> None:
     loop = runtime.new_event_loop()
     reports: list[Any] = []
     loop.set_exception_handler(lambda _, context: reports.append(context))

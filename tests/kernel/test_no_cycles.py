@@ -211,7 +211,7 @@ SCENARIOS = [
 
 @pytest.mark.parametrize("eager", [False, True])
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
-def test_an_exception_goes_with_what_failed(
+def test_an_exception_is_deallocated_with_the_failed_object(
     scenario: Callable[[Watch], Awaitable[None]], eager: bool
 ) -> None:
     watched: list[weakref.ref[Local]] = []
@@ -374,7 +374,7 @@ WITH_THREADS = (
 
 
 @pytest.mark.parametrize("scenario", WITH_THREADS, ids=lambda scenario: scenario.__name__)
-def test_what_goes_between_threads_and_the_loop_leaves_nothing_to_collect(
+def test_calls_between_threads_and_the_loop_leave_no_cycles(
     scenario: Callable[[], Awaitable[None]],
 ) -> None:
     kinds = (asyncio.Future, concurrent.futures.Future, concurrent.futures.thread._WorkItem)

@@ -107,7 +107,7 @@ def test_events(poller: Poller, pairs: Pairs) -> None:
     assert poller.watchers() == []
 
 
-def test_a_hang_up_wakes_who_watches(poller: Poller, pairs: Pairs) -> None:
+def test_a_hang_up_wakes_the_watcher(poller: Poller, pairs: Pairs) -> None:
     log: list[str] = []
     one, two = pairs[0]
     poller.watch(Recorder(one, log, "w"), READ)
@@ -228,7 +228,7 @@ def test_a_number_that_is_taken_over(poller: Poller, pairs: Pairs) -> None:
     far.close()
 
 
-def test_changing_what_is_watched_on_a_reused_number(poller: Poller, pairs: Pairs) -> None:
+def test_changing_the_watched_events_of_a_reused_number(poller: Poller, pairs: Pairs) -> None:
     log: list[str] = []
     one, _ = pairs[0]
     watcher = Recorder(one, log, "w")
@@ -245,7 +245,7 @@ def test_changing_what_is_watched_on_a_reused_number(poller: Poller, pairs: Pair
     far.close()
 
 
-def test_what_cannot_be_watched(tmp_path: Any) -> None:
+def test_files_that_cannot_be_watched(tmp_path: Any) -> None:
     poller = Poller(None, lambda *report: None)
     with open(tmp_path / "regular", "w") as file:
         watcher = Watcher(file.fileno())

@@ -101,7 +101,7 @@ def test_the_number_is_free_afterwards(
     assert set(called) == {"new"}
 
 
-def test_one_that_was_never_added_is_refused(
+def test_a_descriptor_that_was_never_added_is_refused(
     loop: asyncio.AbstractEventLoop, pair: tuple[socket.socket, socket.socket]
 ) -> None:
     one, two = pair

@@ -73,7 +73,7 @@ def test_awaits_in_order_of_creation() -> None:
     assert order == [0, 1, 2, 10, 11, 12]
 
 
-def test_exceptions_reach_whoever_awaits() -> None:
+def test_exceptions_reach_the_awaiting_task() -> None:
     async def fail() -> None:
         raise ZeroDivisionError("here")
 
@@ -108,7 +108,7 @@ def test_a_yield_of_anything_else_raises_in_the_coroutine(value: Any) -> None:
     assert "'odd one'" in text
 
 
-def test_a_yield_of_a_generator_tells_what_is_missing() -> None:
+def test_a_yield_of_a_generator_names_the_missing_yield_from() -> None:
     def generator() -> Generator[None, None, None]:
         yield
 
@@ -166,7 +166,7 @@ def test_generator_based_coroutines() -> None:
     assert run(main()) == 7
 
 
-def test_what_is_no_coroutine_is_refused() -> None:
+def test_an_object_that_is_no_coroutine_is_refused() -> None:
     async def main() -> None:
         for wrong in (None, 1, len):
             with pytest.raises(TypeError, match="coroutine"):
@@ -328,7 +328,7 @@ def test_swallowed_and_delayed_cancellation() -> None:
     assert len(swallowed) == 3
 
 
-def test_uncancel_takes_back_what_was_not_raised_yet() -> None:
+def test_uncancel_takes_back_a_request_that_was_not_raised_yet() -> None:
     async def child() -> str:
         task = runtime.current_task()
         assert task is not None
@@ -510,7 +510,7 @@ def test_the_stack() -> None:
     run(main())
 
 
-def test_an_exception_that_nobody_retrieves_is_reported_once() -> None:
+def test_an_unretrieved_exception_is_reported_once() -> None:
     async def fail() -> None:
         raise ZeroDivisionError("lost")
 

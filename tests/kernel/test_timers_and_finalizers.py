@@ -138,7 +138,7 @@ def test_a_timer_that_goes_when_others_are_swept_may_cancel_more(loop: runtime.L
     turn(loop)
 
 
-def test_what_is_set_while_many_are_due_waits_for_the_next_turn(loop: runtime.Loop) -> None:
+def test_a_timer_set_while_many_are_due_waits_for_the_next_turn(loop: runtime.Loop) -> None:
     ran: list[str] = []
     for _ in range(100):
         loop.call_later(0, ran.append, "due")

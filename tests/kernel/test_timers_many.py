@@ -50,7 +50,7 @@ def test_they_fire_in_order_however_they_were_set(seed: int) -> None:
     loop.close()
 
 
-def test_a_callback_may_cancel_those_that_are_due_with_it() -> None:
+def test_a_callback_may_cancel_timers_due_with_it() -> None:
     clock = Clock()
     loop = runtime.Loop(clock=clock)
     fired: list[int] = []

@@ -33,7 +33,7 @@ def loop(request: pytest.FixtureRequest) -> Iterator[Any]:
     loop.close()
 
 
-def run_what_is_ready(loop: Any) -> None:
+def run_one_turn(loop: Any) -> None:
     """Run one turn."""
     loop.call_soon(loop.stop)
     loop.run_forever()
@@ -49,7 +49,7 @@ def test_a_handle_is_gone_once_it_is_dropped(loop: Any, make: Make) -> None:
     assert reference() is handle
     loop.call_soon(nothing)
     del handle
-    run_what_is_ready(loop)
+    run_one_turn(loop)
     loop.close()  # until then, a cancelled timer stays in the heap
     assert reference() is None
     assert gone == [reference]
@@ -65,7 +65,7 @@ def test_the_collector_clears_references_to_handles_in_cycles(loop: Any, make: M
     references = [weakref.ref(handle), weakref.ref(other)]
     handle.cancel()
     del handle, other, holder
-    run_what_is_ready(loop)
+    run_one_turn(loop)
     loop.close()
     gc.collect()
     assert [reference() for reference in references] == [None, None]
@@ -79,7 +79,7 @@ def test_many_handles_are_keys(loop: Any) -> None:
     assert names[handles[7]] == 7
     # Some handles are deallocated with the dictionary, some before it.
     del handles[::2]
-    run_what_is_ready(loop)
+    run_one_turn(loop)
     loop.close()
     gc.collect()
     assert len(names) == len(handles)

@@ -34,7 +34,7 @@ def a_thread() -> Iterator[None]:
         thread.join()
 
 
-def test_what_is_left_is_told_by_kind() -> None:
+def test_leaks_are_reported_by_kind() -> None:
     async def main() -> list[str]:
         before = Measures.now()
         assert Measures.now().more_than(before) == []

@@ -202,7 +202,7 @@ async def shield_and_cancel(lib: Any, log: Log) -> None:
 
 
 @scenario()
-async def shield_of_what_is_cancelled(lib: Any, log: Log) -> None:
+async def shield_of_a_cancelled_task(lib: Any, log: Log) -> None:
     inner = lib.create_task(lib.sleep(3600))
     outer = lib.shield(inner)
     await turns(lib, 2)

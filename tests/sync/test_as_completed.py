@@ -47,7 +47,7 @@ async def test_exceptions_come_with_their_task() -> None:
 
 
 @in_loop
-async def test_what_is_given_twice_is_yielded_once() -> None:
+async def test_a_repeated_argument_is_yielded_once() -> None:
     coro = give(1)
     task = runtime.create_task(give(2))
     given: list[Awaitable[int]] = [coro, task, coro, task]
@@ -89,7 +89,7 @@ async def test_the_timeout_raises_for_each_that_is_left() -> None:
 
 
 @in_loop
-async def test_what_ends_in_the_very_turn_of_the_timeout_is_too_late() -> None:
+async def test_a_task_that_ends_in_the_turn_of_the_timeout_is_too_late() -> None:
     loop = runtime.get_running_loop()
     future = loop.create_future()
     loop.call_later(0, future.set_result, 1)

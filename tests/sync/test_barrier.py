@@ -11,7 +11,7 @@ from tests.sync.tools import assert_cancelled, in_loop, turns
 
 
 @in_loop
-async def test_nobody_goes_on_before_all_have_come() -> None:
+async def test_no_task_passes_before_all_have_arrived() -> None:
     barrier = Barrier(3)
     assert (barrier.parties, barrier.n_waiting, barrier.broken) == (3, 0, False)
     tasks = [runtime.create_task(barrier.wait()) for _ in range(2)]
@@ -76,7 +76,7 @@ async def test_a_cancelled_task_has_not_come_and_its_index_is_given_again() -> N
 
 
 @in_loop
-async def test_reset_breaks_those_who_wait_and_begins_anew() -> None:
+async def test_reset_breaks_waiting_tasks_and_starts_again() -> None:
     barrier = Barrier(2)
     task = runtime.create_task(barrier.wait())
     await turns(1)
@@ -99,7 +99,7 @@ async def test_reset_of_an_empty_barrier() -> None:
 
 
 @in_loop
-async def test_abort_breaks_those_who_wait_and_those_who_come() -> None:
+async def test_abort_breaks_waiting_and_arriving_tasks() -> None:
     barrier = Barrier(2)
     task = runtime.create_task(barrier.wait())
     await turns(1)
@@ -119,7 +119,7 @@ async def test_abort_breaks_those_who_wait_and_those_who_come() -> None:
 
 
 @pytest.mark.parametrize("end", [Barrier.abort, Barrier.reset])
-def test_whoever_has_not_left_yet_is_broken_too(
+def test_tasks_that_have_not_left_yet_are_broken_too(
     end: Callable[[Barrier], Coroutine[Any, Any, None]],
 ) -> None:
     async def main() -> None:
@@ -137,7 +137,7 @@ def test_whoever_has_not_left_yet_is_broken_too(
 
 
 @in_loop
-async def test_abort_reaches_those_who_wait_outside() -> None:
+async def test_abort_reaches_tasks_that_wait_outside() -> None:
     barrier = Barrier(2)
     inside = runtime.create_task(barrier.wait())
     await turns(1)

@@ -105,7 +105,7 @@ def test_a_scenario_has_one_task_to_cancel() -> None:
         cancel_everywhere(scenario)
 
 
-def test_what_the_task_raises_is_raised() -> None:
+def test_exceptions_of_the_task_are_raised() -> None:
     async def scenario(point: CancelPoint) -> None:
         async def work() -> None:
             await runtime.sleep(0)

@@ -372,7 +372,7 @@ def test_barrier() -> None:
     assert cancel_everywhere(scenario) == 1
 
 
-def test_barrier_of_which_a_round_is_draining() -> None:
+def test_barrier_with_a_draining_round() -> None:
     async def scenario(point: CancelPoint) -> None:
         barrier = Barrier(2)
 

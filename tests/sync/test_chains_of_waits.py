@@ -245,7 +245,7 @@ async def test_a_cancel_method_of_the_programs_own_is_called() -> None:
 
 
 @in_loop
-async def test_what_a_cancel_method_raises_leaves_later_requests_working() -> None:
+async def test_an_exception_of_a_cancel_method_leaves_later_requests_working() -> None:
     class Odd(runtime.Task[None]):
         def cancel(self, msg: object = None) -> bool:
             super().cancel(msg)

@@ -37,7 +37,7 @@ def in_a_thread(function: Callable[[], Any]) -> runtime.Future[Any]:
 # -- Reported exceptions ---------------------------------------------------------------------------
 
 
-async def a_concurrent_future_that_nobody_asks() -> None:
+async def a_concurrent_future_that_is_never_read() -> None:
     loop = runtime.get_running_loop()
     await in_a_thread(lambda: runtime.run_coroutine_threadsafe(fail(), loop))
     await turns()
@@ -149,7 +149,7 @@ async def one_of_several_whose_waiter_is_cancelled_in_the_same_turn() -> None:
     assert waiter.cancelled()
 
 
-async def one_of_several_that_nobody_looks_at() -> None:
+async def one_of_several_that_is_never_retrieved() -> None:
     await runtime.wait([runtime.create_task(fail())], return_when=runtime.FIRST_EXCEPTION)
     failed = runtime.create_task(fail())
     await turns()
@@ -178,7 +178,7 @@ async def _with_a_waiter_that_is_cancelled(
 
 
 LOST: list[Callable[[], Awaitable[None]]] = [
-    a_concurrent_future_that_nobody_asks,
+    a_concurrent_future_that_is_never_read,
     a_concurrent_future_whose_callback_does_not_ask,
     a_concurrent_future_that_was_asked_too_early,
     a_concurrent_future_that_was_cancelled,
@@ -189,7 +189,7 @@ LOST: list[Callable[[], Awaitable[None]]] = [
     a_shield_whose_waiter_was_cancelled_before,
     a_thread_whose_waiter_is_cancelled_in_the_same_turn,
     one_of_several_whose_waiter_is_cancelled_in_the_same_turn,
-    one_of_several_that_nobody_looks_at,
+    one_of_several_that_is_never_retrieved,
 ]
 
 
@@ -204,13 +204,13 @@ def test_it_is_reported_once(scenario: Callable[[], Awaitable[None]]) -> None:
         return reports
 
     reports = runtime.run(main())
-    expected = 2 if scenario is one_of_several_that_nobody_looks_at else 1
+    expected = 2 if scenario is one_of_several_that_is_never_retrieved else 1
     assert [type(report["exception"]) for report in reports] == [Oops] * expected
     assert all("never retrieved" in report["message"] for report in reports)
     assert all(report["future"].exception() is report["exception"] for report in reports)
 
 
-def test_what_is_retrieved_is_not_reported() -> None:
+def test_retrieved_exceptions_are_not_reported() -> None:
     async def main() -> None:
         loop = runtime.get_running_loop()
         reports = collect_reports()
@@ -247,7 +247,7 @@ def test_what_is_retrieved_is_not_reported() -> None:
     runtime.run(main())
 
 
-def test_what_ends_the_run_is_not_reported_besides() -> None:
+def test_an_exception_that_ends_the_run_is_not_reported() -> None:
     reports: list[Any] = []
 
     async def leave() -> None:

@@ -71,7 +71,7 @@ async def test_it_is_a_future() -> None:
 
 
 @in_loop
-async def test_what_is_given_twice_runs_once() -> None:
+async def test_a_repeated_argument_runs_once() -> None:
     ran = []
 
     async def once() -> int:
@@ -292,7 +292,7 @@ def test_futures_of_another_kind_of_loop_are_refused() -> None:
 
 
 @in_loop
-async def test_what_cannot_be_awaited_is_refused_and_what_has_started_goes_on() -> None:
+async def test_unawaitable_arguments_are_refused_and_started_tasks_continue() -> None:
     reports = collect_reports()
     ran = []
 
@@ -325,7 +325,7 @@ async def test_children_that_end_when_they_start_end_it_when_it_starts() -> None
 
 
 @in_loop
-async def test_an_exception_nobody_asks_for_is_reported_once() -> None:
+async def test_an_exception_that_is_never_retrieved_is_reported_once() -> None:
     reports = collect_reports()
     gather(fail(LookupError("unheard")), fail(ValueError("second")))
     await turns(4)
@@ -345,7 +345,7 @@ async def test_a_gathering_that_ended_holds_no_child() -> None:
 
 
 @in_loop
-async def test_children_show_who_waits_for_them() -> None:
+async def test_children_show_their_waiters() -> None:
     task = runtime.create_task(give(1))
     gathering = gather(task)
     assert "gather()" in repr(task)

@@ -45,7 +45,7 @@ async def test_the_lock_goes_from_one_to_the_next_in_the_order_of_coming() -> No
 
 
 @in_loop
-async def test_nobody_overtakes_a_waiter_that_was_woken() -> None:
+async def test_a_woken_waiter_is_not_overtaken() -> None:
     lock, log = Lock(), Log()
 
     async def waiter() -> None:
@@ -90,7 +90,7 @@ async def test_a_cancelled_waiter_leaves_the_lock_to_the_next() -> None:
 
 
 @in_loop
-async def test_waiters_that_were_all_cancelled_hold_nobody_up() -> None:
+async def test_cancelled_waiters_do_not_block_the_lock() -> None:
     lock = Lock()
     await lock.acquire()
     waiters = [runtime.create_task(lock.acquire()) for _ in range(2)]
@@ -129,7 +129,7 @@ async def test_a_waiter_that_is_cancelled_while_the_lock_is_held_changes_nothing
 
 
 @in_loop
-async def test_an_event_wakes_everybody_in_the_order_of_coming() -> None:
+async def test_an_event_wakes_all_waiters_in_order_of_arrival() -> None:
     event, log = Event(), Log()
 
     async def wait(name: str) -> None:
@@ -321,7 +321,7 @@ async def test_a_notification_of_a_cancelled_task_goes_to_the_next() -> None:
 
 
 @in_loop
-async def test_a_cancellation_without_a_notification_wakes_nobody() -> None:
+async def test_a_cancellation_without_a_notification_wakes_no_other_waiter() -> None:
     condition, woken = Condition(), Log()
 
     async def wait(name: str) -> None:
@@ -447,7 +447,7 @@ async def test_permits_released_while_waiters_are_leaving_are_handed_out() -> No
 
 
 @in_loop
-async def test_who_comes_while_woken_waiters_are_leaving_has_the_permit_that_is_left() -> None:
+async def test_a_late_acquirer_gets_the_permit_left_by_woken_waiters() -> None:
     semaphore = Semaphore(0)
     waiting = runtime.create_task(semaphore.acquire())
     await turns(1)
@@ -572,7 +572,7 @@ def test_they_can_be_referred_to_weakly(make: Callable[[], Any]) -> None:
 
 
 @pytest.mark.parametrize("make", [Lock, Condition, Semaphore])
-def test_what_nobody_waits_for_needs_no_loop(make: Callable[[], Any]) -> None:
+def test_operations_without_waiting_need_no_loop(make: Callable[[], Any]) -> None:
     primitive = make()
     acquiring = primitive.acquire()
     assert inspect.iscoroutine(acquiring)

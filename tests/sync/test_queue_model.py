@@ -153,7 +153,7 @@ def outcome_of_task(task: runtime.Task[Any]) -> object:
     ending=ENDINGS,
     after=st.lists(OPERATIONS, max_size=6),
 )
-def test_a_queue_does_what_the_model_says(
+def test_a_queue_behaves_as_the_model(
     kind: type[Queue[int]],
     take: Callable[[list[int]], int],
     maxsize: int,
@@ -217,7 +217,7 @@ def test_a_queue_does_what_the_model_says(
         max_size=60,
     ),
 )
-def test_no_item_is_lost_or_doubled_whatever_is_cancelled_when(
+def test_no_item_is_lost_or_duplicated_by_any_cancellation(
     maxsize: int, steps: list[tuple[str, int]]
 ) -> None:
     """There is no rest between the operations, so that they interleave with pending wake-ups."""

@@ -32,7 +32,7 @@ def test_they_are_generic_at_run_time() -> None:
         assert made.maxsize == 3
 
 
-def test_the_exceptions_are_those_of_asyncio() -> None:
+def test_the_exceptions_are_identical_to_asyncio_s() -> None:
     assert runtime.QueueEmpty is asyncio.QueueEmpty
     assert runtime.QueueFull is asyncio.QueueFull
     theirs = getattr(asyncio, "QueueShutDown", runtime.QueueShutDown)
@@ -194,7 +194,7 @@ def test_a_cancelled_waiter_is_passed_over(waits: bool) -> None:
 
 
 @in_loop
-async def test_items_that_nobody_waits_for_any_more_stay() -> None:
+async def test_items_of_cancelled_getters_stay() -> None:
     queue: Queue[int] = Queue()
     getter = runtime.create_task(queue.get())
     await turns(1)
@@ -308,7 +308,7 @@ async def test_immediate_shutdown_after_more_was_said_to_be_done_than_was_taken(
 
 
 @pytest.mark.parametrize("immediate", [False, True])
-def test_shutdown_wakes_everybody(immediate: bool) -> None:
+def test_shutdown_wakes_all_waiters(immediate: bool) -> None:
     async def main() -> None:
         empty: Queue[int] = Queue()
         full: Queue[int] = Queue(1)

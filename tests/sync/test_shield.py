@@ -48,7 +48,7 @@ async def test_a_cancelled_inner_task_cancels_the_wait() -> None:
 
 
 @in_loop
-async def test_what_is_done_is_returned_as_it_is() -> None:
+async def test_a_done_future_is_returned_unchanged() -> None:
     future = runtime.get_running_loop().create_future()
     future.set_result(1)
     assert shield(future) is future
@@ -91,7 +91,7 @@ def test_an_exception_in_the_very_turn_of_the_cancellation_is_reported(turns_bef
 
 
 @in_loop
-async def test_an_exception_that_somebody_else_retrieves_is_not_reported() -> None:
+async def test_an_exception_retrieved_elsewhere_is_not_reported() -> None:
     reports = collect_reports()
     inner = runtime.create_task(fail(LookupError("theirs"), 3))
     outer = shield(inner)
@@ -137,6 +137,6 @@ async def test_a_foreign_future_can_be_shielded() -> None:
 
 
 @in_loop
-async def test_what_cannot_be_awaited_is_refused() -> None:
+async def test_an_unawaitable_argument_is_refused() -> None:
     with pytest.raises(TypeError, match="awaitable"):
         shield(5)  # type: ignore[arg-type]

@@ -45,7 +45,7 @@ def test_sleepers_wake_in_the_order_of_their_deadlines() -> None:
 
 
 @pytest.mark.parametrize("delay", [0, -1, -0.5, float("-inf")])
-def test_no_delay_lets_everybody_run_exactly_once(delay: float) -> None:
+def test_zero_delay_lets_every_task_run_exactly_once(delay: float) -> None:
     async def main() -> None:
         order: list[str] = []
 

@@ -159,7 +159,7 @@ def test_a_signal_handler_may_resume() -> None:
     assert runtime.run(main(signal.getsignal(signal.SIGUSR1))) == signal.SIGUSR1
 
 
-def test_what_arm_raises_is_raised_and_later_calls_do_nothing() -> None:
+def test_exceptions_of_arm_are_raised_and_later_calls_do_nothing() -> None:
     async def main() -> None:
         kept: list[Resume[int]] = []
 
@@ -207,7 +207,7 @@ class Waiting:
         return self.take_back or (lambda: self.log.append("taken back"))
 
 
-def test_a_cancelled_wait_takes_back_what_was_arranged() -> None:
+def test_a_cancelled_wait_calls_the_undo_function() -> None:
     async def main() -> None:
         waiting = Waiting()
         await runtime.sleep(0)

@@ -290,7 +290,7 @@ def test_fatal_errors_of_a_task_prevail(fatal: type[BaseException]) -> None:
 
 
 @in_loop
-async def test_what_a_fatal_error_keeps_from_being_raised_is_reported() -> None:
+async def test_exceptions_superseded_by_a_fatal_error_are_reported() -> None:
     reports = collect_reports()
 
     async def bad_clean_up() -> None:
@@ -450,7 +450,7 @@ async def test_a_failure_at_the_start_aborts_the_group_at_the_next_suspension() 
 
 
 @pytest.mark.parametrize("eager", [False, True])
-def test_a_task_whose_first_step_adds_a_failing_one_is_cancelled_too(eager: bool) -> None:
+def test_a_task_whose_first_step_adds_a_failing_task_is_cancelled_too(eager: bool) -> None:
     async def main() -> None:
         async def parent_of_failing(group: TaskGroup) -> None:
             group.create_task(fail(LookupError("quick"), 0), eager_start=eager)

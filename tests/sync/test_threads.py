@@ -37,7 +37,7 @@ async def test_the_context_goes_along_and_stays_apart() -> None:
 
 
 @in_loop
-async def test_what_it_raises_is_raised() -> None:
+async def test_exceptions_of_the_function_are_raised() -> None:
     with pytest.raises(ValueError, match="invalid literal"):
         await runtime.to_thread(int, "x")
 

@@ -269,7 +269,7 @@ async def test_other_exceptions_pass_with_the_timeout_in_their_context() -> None
 
 
 @in_loop
-async def test_the_timeout_goes_between_the_cancellation_and_what_it_caused() -> None:
+async def test_the_timeout_is_between_the_cancellation_and_its_consequence() -> None:
     with pytest.raises(LookupError) as caught:
         async with timeout(0):
             try:

@@ -53,7 +53,7 @@ async def whose_child_is_cancelled_and_whose_task_too(gather: Gather) -> None:
     assert task.cancelled()
 
 
-async def that_nobody_awaits(gather: Gather) -> None:
+async def that_is_never_awaited(gather: Gather) -> None:
     gathering = gather(never(), never())
     await turns()
     gathering.cancel()
@@ -61,7 +61,7 @@ async def that_nobody_awaits(gather: Gather) -> None:
     assert gathering.done()
 
 
-async def whose_child_is_cancelled_and_nobody_awaits(gather: Gather) -> None:
+async def whose_child_is_cancelled_and_that_is_never_awaited(gather: Gather) -> None:
     child = runtime.create_task(never())
     gathering = gather(child, never())
     await turns()
@@ -101,8 +101,8 @@ async def a_task_that_ends_with_a_group_of_them(gather: Gather) -> None:
 SCENARIOS: list[Callable[[Gather], Awaitable[None]]] = [
     cancelled_twice,
     whose_child_is_cancelled_and_whose_task_too,
-    that_nobody_awaits,
-    whose_child_is_cancelled_and_nobody_awaits,
+    that_is_never_awaited,
+    whose_child_is_cancelled_and_that_is_never_awaited,
     in_a_group_that_aborts_at_the_deadline_of_a_child,
     a_future_that_ends_with_it,
     a_task_that_ends_with_a_group_of_them,

@@ -11,7 +11,7 @@ from runtime.sync.waiting import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
 from tests.sync.tools import assert_cancelled, fail, give, in_loop, never, turns
 
 
-def test_the_constants_are_those_of_asyncio() -> None:
+def test_the_constants_are_identical_to_asyncio_s() -> None:
     assert ALL_COMPLETED == asyncio.ALL_COMPLETED
     assert FIRST_COMPLETED == asyncio.FIRST_COMPLETED
     assert FIRST_EXCEPTION == asyncio.FIRST_EXCEPTION
@@ -54,7 +54,7 @@ async def test_wait_for_the_first_exception_without_any_waits_for_all() -> None:
 
 
 @pytest.mark.parametrize("return_when", [ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION])
-def test_wait_for_what_is_done_already(return_when: str) -> None:
+def test_wait_for_a_done_future(return_when: str) -> None:
     async def main() -> None:
         done = runtime.get_running_loop().create_future()
         done.set_exception(LookupError())
@@ -112,7 +112,7 @@ async def test_a_cancelled_wait_leaves_the_tasks_alone() -> None:
 
 
 @in_loop
-async def test_wait_refuses_what_it_cannot_wait_for() -> None:
+async def test_wait_refuses_other_objects() -> None:
     coro = give(1)
     task = runtime.create_task(give(2))
     for wrong in ([coro], [task, coro], coro, task):
@@ -161,7 +161,7 @@ async def test_wait_for_cancels_after_the_timeout() -> None:
 
 
 @in_loop
-async def test_wait_for_gives_what_a_task_returns_in_spite_of_its_cancellation() -> None:
+async def test_wait_for_returns_the_result_of_a_task_that_swallows_the_cancellation() -> None:
     async def stubborn() -> str:
         try:
             await runtime.sleep(3600)
@@ -174,7 +174,7 @@ async def test_wait_for_gives_what_a_task_returns_in_spite_of_its_cancellation()
 
 
 @in_loop
-async def test_wait_for_raises_what_comes_of_the_clean_up() -> None:
+async def test_wait_for_raises_an_exception_of_the_clean_up() -> None:
     async def breaks() -> None:
         try:
             await runtime.sleep(3600)
@@ -189,7 +189,7 @@ async def test_wait_for_raises_what_comes_of_the_clean_up() -> None:
 
 
 @pytest.mark.parametrize("timeout", [0, -1])
-def test_wait_for_without_time_takes_only_what_is_done(timeout: float) -> None:
+def test_wait_for_with_zero_timeout_accepts_only_a_done_future(timeout: float) -> None:
     async def main() -> None:
         started = []
 
@@ -213,7 +213,7 @@ def test_wait_for_without_time_takes_only_what_is_done(timeout: float) -> None:
 
 
 @in_loop
-async def test_cancelling_wait_for_cancels_what_it_waits_for() -> None:
+async def test_cancelling_wait_for_cancels_the_awaited_task() -> None:
     for timeout in (3600, None, 0):
         task = runtime.create_task(never())
         waiting: runtime.Task[Any] = runtime.create_task(wait_for(task, timeout))

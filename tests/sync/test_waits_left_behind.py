@@ -113,7 +113,7 @@ def test_a_future_keeps_no_more_of_many_than_of_one(wait: Wait) -> None:
 
 
 @pytest.mark.parametrize("end", ["fails", "is cancelled"])
-def test_what_outlives_a_gathering_still_ends_in_silence(end: str) -> None:
+def test_a_task_that_outlives_gather_still_ends_silently(end: str) -> None:
     async def main() -> None:
         reports = collect_reports()
         future = runtime.get_running_loop().create_future()

@@ -59,7 +59,7 @@ def test_it_is_as_it_was_before(ends: Any, way: Any, blocking: bool) -> None:
     run_ours(main())
 
 
-def test_what_was_written_is_sent_first(ends: Any) -> None:
+def test_written_data_is_sent_first(ends: Any) -> None:
     async def main() -> None:
         read_end, write_end = ends
         others = os.dup(write_end.fileno())

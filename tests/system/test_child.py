@@ -259,7 +259,7 @@ def test_pidfds_are_not_used_where_they_do_not_work(
         assert not probe.__wrapped__()
 
 
-def test_a_pidfd_that_somebody_closed(way: str) -> None:
+def test_a_pidfd_closed_by_other_code(way: str) -> None:
     async def main() -> None:
         transport, protocol = await start("cat", stdout=None)
         pidfd = transport._child.pidfd
@@ -284,7 +284,7 @@ def test_a_pidfd_that_somebody_closed(way: str) -> None:
 # -- Signals ---------------------------------------------------------------------------------------
 
 
-def test_no_signal_for_a_process_whose_status_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_signal_for_a_process_whose_status_was_reaped(monkeypatch: pytest.MonkeyPatch) -> None:
     popen = subprocess.Popen(["true"])
     popen.wait()
     killed: list[Any] = []

@@ -22,7 +22,7 @@ if sys.platform == "win32":
     pytest.skip("POSIX only", allow_module_level=True)
 
 
-def test_what_lies_in_a_pipe_comes_after_the_await(make_loop: Loop) -> None:
+def test_data_in_a_pipe_arrives_after_the_await(make_loop: Loop) -> None:
     async def main() -> None:
         read_end, write_end = make_pipe()
         with read_end:

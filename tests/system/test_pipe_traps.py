@@ -27,7 +27,7 @@ from tests.system.tools import (
 )
 
 
-def test_callbacks_run_in_the_context_of_whoever_connected() -> None:
+def test_callbacks_run_in_the_context_of_the_connecting_task() -> None:
     variable = contextvars.ContextVar("variable", default="outside")
 
     class Contexts(Recorder):
@@ -104,7 +104,7 @@ def test_a_device_that_cannot_be_watched_is_read_all_the_same() -> None:
     runtime.run(main())
 
 
-def test_the_pipe_is_closed_by_somebody_else() -> None:
+def test_the_pipe_is_closed_by_other_code() -> None:
     async def main() -> None:
         reports = collect_reports()
         read_end, write_end = make_pipe()
@@ -132,7 +132,7 @@ def test_the_pipe_is_closed_by_somebody_else() -> None:
     runtime.run(main())
 
 
-def test_nothing_is_written_to_a_descriptor_that_is_somebody_elses() -> None:
+def test_nothing_is_written_to_a_reused_descriptor() -> None:
     async def main() -> None:
         read_end, write_end = make_pipe()
         with read_end:
@@ -186,7 +186,7 @@ def test_system_exit_in_data_received_passes() -> None:
         runtime.run(main())
 
 
-def test_several_chunks_for_a_descriptor_that_is_somebody_elses() -> None:
+def test_several_chunks_for_a_reused_descriptor() -> None:
     async def main() -> None:
         read_end, write_end = make_pipe()
         with read_end:
@@ -288,7 +288,7 @@ def test_the_protocol_resumes_at_the_low_mark() -> None:
     runtime.run(main())
 
 
-def test_the_sizes_of_what_is_no_bytes() -> None:
+def test_buffers_with_items_of_several_bytes() -> None:
     async def main() -> None:
         numbers = array.array("i", range(100_000))
         read_end, write_end = make_pipe()

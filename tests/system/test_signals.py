@@ -192,7 +192,7 @@ def test_the_context_is_that_of_the_call(make_loop: Loop) -> None:
     assert run(make_loop, main()) == ["as added"]
 
 
-def test_what_a_handler_raises_is_reported_and_the_loop_goes_on(make_loop: Loop) -> None:
+def test_exceptions_of_a_handler_are_reported_and_the_loop_continues(make_loop: Loop) -> None:
     reports: list[dict[str, Any]] = []
 
     async def main() -> None:
@@ -209,7 +209,9 @@ def test_what_a_handler_raises_is_reported_and_the_loop_goes_on(make_loop: Loop)
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_what_is_to_end_the_program_passes(make_loop: Loop, kind: type[BaseException]) -> None:
+def test_exceptions_that_end_the_program_propagate(
+    make_loop: Loop, kind: type[BaseException]
+) -> None:
     def leave() -> None:
         raise kind
 
@@ -405,7 +407,7 @@ def test_a_task_that_waits_for_a_signal_is_no_deadlock() -> None:
     assert runtime.run(main(), debug=True) == "arrived"
 
 
-def test_in_debug_mode_a_report_says_who_added_the_handler() -> None:
+def test_in_debug_mode_a_report_names_the_line_that_added_the_handler() -> None:
     reports: list[dict[str, Any]] = []
 
     async def main() -> None:
@@ -434,7 +436,7 @@ print("not reached")
 """
 
 
-def test_after_a_close_in_another_thread_a_signal_does_what_it_does_by_default() -> None:
+def test_after_a_close_in_another_thread_a_signal_has_its_default_effect() -> None:
     result = run_code(CLOSED_ELSEWHERE)
     assert (result.stdout, result.returncode) == ("closed\n", -signal.SIGTERM), result.stderr
 

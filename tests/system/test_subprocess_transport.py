@@ -51,7 +51,7 @@ def test_a_process_from_beginning_to_end(make_loop: Loop) -> None:
     run(make_loop, main())
 
 
-def test_what_is_known_of_a_process(make_loop: Loop) -> None:
+def test_extra_info_of_a_process(make_loop: Loop) -> None:
     async def main() -> None:
         transport, protocol = await start("cat", stderr=subprocess.STDOUT)
         popen = transport.get_extra_info("subprocess")
@@ -338,7 +338,7 @@ def test_another_protocol(make_loop: Loop) -> None:
     run(make_loop, main())
 
 
-def test_callbacks_run_in_the_context_of_who_started_the_process(make_loop: Loop) -> None:
+def test_callbacks_run_in_the_context_of_the_starting_task(make_loop: Loop) -> None:
     word = contextvars.ContextVar("word", default="none")
 
     class Protocol(ProcessRecorder):
@@ -391,7 +391,7 @@ class _Failing(ProcessRecorder):
         raise LookupError(call)
 
 
-def test_what_a_protocol_raises_is_reported_and_the_rest_goes_on() -> None:
+def test_exceptions_of_a_protocol_are_reported_and_later_calls_are_made() -> None:
     async def main() -> None:
         reports: list[Any] = []
         loop = runtime.get_running_loop()

@@ -178,7 +178,7 @@ def test_exceptions_in_flow_control_are_reported(make_loop: Loop) -> None:
 
 
 @pytest.mark.parametrize("method", ["close", "write_eof"])
-def test_closing_sends_what_was_written(make_loop: Loop, method: str) -> None:
+def test_closing_sends_written_data(make_loop: Loop, method: str) -> None:
     async def main() -> None:
         read_end, write_end = make_pipe()
         with read_end:
@@ -198,7 +198,7 @@ def test_closing_sends_what_was_written(make_loop: Loop, method: str) -> None:
     run(make_loop, main())
 
 
-def test_abort_drops_what_was_not_sent(make_loop: Loop) -> None:
+def test_abort_drops_unsent_data(make_loop: Loop) -> None:
     async def main() -> None:
         read_end, write_end = make_pipe()
         with read_end:

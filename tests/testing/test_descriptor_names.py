@@ -54,7 +54,7 @@ def test_a_file(tmp_path: Path) -> None:
         assert str(path) in refusal(file.fileno())
 
 
-def test_what_is_not_open() -> None:
+def test_closed_descriptors() -> None:
     assert describe_descriptor(500) == "file descriptor 500"
 
 

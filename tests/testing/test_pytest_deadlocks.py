@@ -228,7 +228,9 @@ async def test_next(tidy):
     assert "number=11" in output
 
 
-def test_idle_threads_of_the_loop_of_wider_fixtures_wake_nobody(tmp_path: Path) -> None:
+def test_idle_threads_of_the_loop_of_wider_fixtures_do_not_prevent_the_report(
+    tmp_path: Path,
+) -> None:
     tests = """
 import threading
 

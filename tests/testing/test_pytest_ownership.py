@@ -50,7 +50,7 @@ class TestGroups:
     async def test_nested(self, nursery):
         nursery.create_task(forget(), name="worker")
 
-    async def test_what_is_not_in_the_group(self, group):
+    async def test_tasks_outside_the_group(self, group):
         runtime.create_task(forget(), name="forgotten")
         group.create_task(runtime.sleep(0))
 """
@@ -206,7 +206,7 @@ def test_handlers_of_the_server_of_a_fixture(scope: str, tmp_path: Path) -> None
     assert server.count("\ndescriptor ") == 1
 
 
-def test_what_a_fixture_began_is_looked_for_at_its_own_end(tmp_path: Path) -> None:
+def test_tasks_of_a_fixture_are_checked_at_the_end_of_the_fixture(tmp_path: Path) -> None:
     tests = """
 async def forget():
     await runtime.sleep(3600)

@@ -258,7 +258,7 @@ async def test_that_fails():
 """
 
 
-def test_what_is_left_behind_fails_the_test(tmp_path: Path) -> None:
+def test_leaks_fail_the_test(tmp_path: Path) -> None:
     output = check(tmp_path, LEAKS, {"failed": 6, "passed": 7, "error": 2})
     assert re.search(r"task forgotten: forget\(\) running at .*test_it\.py", output)
     assert "waits for <SleepFuture" in output

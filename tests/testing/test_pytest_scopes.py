@@ -242,7 +242,7 @@ async def test_a_connection_of_its_own(server):
     writer.close()
     await writer.wait_closed()
 
-async def test_what_the_loop_opens_is_no_leak(server):
+async def test_descriptors_of_the_loop_are_no_leak(server):
     loop = runtime.get_running_loop()
     loop.add_signal_handler(10, print)
     loop.remove_signal_handler(10)
@@ -318,7 +318,7 @@ async def test_clean(server, late):
 """
 
 
-def test_each_scope_is_asked_for_what_it_left_behind(tmp_path: Path) -> None:
+def test_each_scope_is_checked_for_leaks(tmp_path: Path) -> None:
     output = check(tmp_path, LEAKS, {"failed": 2, "passed": 6, "error": 3})
     assert re.search(r"left behind:\ntask forgotten: forget\(\) running at .*test_it\.py", output)
     assert "entries are hidden" not in output
@@ -335,7 +335,7 @@ def test_each_scope_is_asked_for_what_it_left_behind(tmp_path: Path) -> None:
         assert f"task {name}" not in output
 
 
-def test_what_is_to_stay_is_looked_for_when_the_loop_ends(tmp_path: Path) -> None:
+def test_objects_of_wider_scope_are_checked_when_the_loop_ends(tmp_path: Path) -> None:
     tests = """
 pytestmark = pytest.mark.runtime(leaks="defer")
 

@@ -165,7 +165,7 @@ def test_the_clock_can_be_kept_and_begins_where_one_says() -> None:
     assert "refuse" in repr(clock)
 
 
-def test_the_loop_is_one_that_anybody_could_make() -> None:
+def test_the_loop_can_be_created_by_public_means() -> None:
     clock = VirtualClock()
     for loop in (runtime.Loop(clock.selector(), clock), clock.new_event_loop()):
         loop.run_until_complete(runtime.sleep(HOUR))

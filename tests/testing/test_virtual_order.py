@@ -116,5 +116,5 @@ def model(program: list[list[Step]]) -> Log:
 
 
 @given(programs)
-def test_what_happens_and_when_is_what_the_model_says(program: list[list[Step]]) -> None:
+def test_events_and_times_match_the_model(program: list[list[Step]]) -> None:
     assert run(perform(program)) == model(program)

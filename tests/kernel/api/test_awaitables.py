@@ -271,7 +271,7 @@ def test_our_futures_and_tasks_pass_for_asyncios() -> None:
     runtime.run(main())
 
 
-def test_cancelling_what_follows_cancels_the_other_as_a_callback_would() -> None:
+def test_cancelling_the_outer_future_cancels_the_inner_one_in_a_callback() -> None:
     """The order of the callbacks is asyncio's, and so is the destination of exceptions."""
 
     class Remote(concurrent.futures.Future[int]):
@@ -302,7 +302,7 @@ def test_cancelling_what_follows_cancels_the_other_as_a_callback_would() -> None
         assert [type(context["exception"]) for context in reports] == [OSError]
 
 
-def test_cancelling_what_follows_when_the_loop_is_closed() -> None:
+def test_cancelling_the_outer_future_when_the_loop_is_closed() -> None:
     theirs = concurrent.futures.Future[int]()
 
     async def main() -> runtime.Future[int]:

@@ -8,7 +8,7 @@ from typing import Any
 import runtime
 
 
-def test_what_a_task_waits_for() -> None:
+def test_the_awaited_future_of_a_task() -> None:
     async def main() -> tuple[Any, ...]:
         loop = runtime.get_running_loop()
         ours, theirs = loop.create_future(), asyncio.Future[None](loop=loop)

@@ -84,7 +84,7 @@ def test_debug_mode_has_the_origins_of_coroutines_noted() -> None:
     assert sys.get_coroutine_origin_tracking_depth() == outside
 
 
-def test_a_stopped_loop_says_what_it_ran_in_a_note() -> None:
+def test_a_stopped_loop_names_the_future_in_a_note() -> None:
     loop = runtime.new_event_loop()
     future = loop.create_future()
     loop.call_soon(loop.stop)
@@ -165,7 +165,7 @@ def test_a_plain_generator_is_run_as_a_coroutine_where_asyncio_does() -> None:
 _place: ContextVar[str] = ContextVar("_place", default="outside")
 
 
-def test_an_exception_handler_runs_in_the_context_of_what_failed() -> None:
+def test_an_exception_handler_runs_in_the_context_of_the_failed_callback() -> None:
     seen: list[tuple[str, str]] = []
 
     def handler(loop: object, context: dict[str, Any]) -> None:

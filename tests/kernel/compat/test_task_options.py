@@ -72,7 +72,9 @@ def run_with(factory: Any, main: Callable[[], Any]) -> Any:
     ],
     ids=str,
 )
-def test_a_factory_is_given_what_the_caller_gave(create: Create, options: dict[str, Any]) -> None:
+def test_a_factory_receives_the_keywords_of_the_caller(
+    create: Create, options: dict[str, Any]
+) -> None:
     factory = Factory()
 
     async def main() -> None:

@@ -89,7 +89,7 @@ def test_of_the_main_task_it_is_the_call_of_run() -> None:
         start(lambda: runner.get_loop().run_until_complete(main()))
 
 
-def test_what_the_loop_calls_was_not_made_by_the_line_that_runs_it() -> None:
+def test_callbacks_of_the_loop_are_not_attributed_to_the_line_that_runs_it() -> None:
     async def main() -> None:
         tasks: list[Any] = []
 

@@ -89,7 +89,7 @@ async def wait_for_the_next_of_several() -> None:
         pass
 
 
-async def cancel_what_never_cleans_up() -> None:
+async def cancel_a_task_that_never_ends() -> None:
     async def clean_up_for_ever() -> None:
         try:
             await runtime.Event().wait()
@@ -165,7 +165,7 @@ WAITS: list[tuple[Callable[[], Awaitable[None]], str]] = [
     (wait_for_a_group, "<TaskGroup tasks=1 entered>, in TaskGroup.__aexit__()"),
     (wait_for_several, "<ALL_COMPLETED of first, second, third>, in wait()"),
     (wait_for_the_next_of_several, "<AsCompleted of next>, in AsCompleted.__anext__()"),
-    (cancel_what_never_cleans_up, "<ALL_COMPLETED of stubborn>, in wait_for()"),
+    (cancel_a_task_that_never_ends, "<ALL_COMPLETED of stubborn>, in wait_for()"),
     (suspend, "arm_nothing() at"),
     (shield, "<Future pending"),
     (wait_in_a_generator, "[unset, waiters:1]>, in Event.wait()"),
@@ -177,7 +177,7 @@ WAITS: list[tuple[Callable[[], Awaitable[None]], str]] = [
 
 
 @pytest.mark.parametrize(("wait", "words"), WAITS)
-def test_it_says_where_a_task_waits_and_on_what(
+def test_it_names_the_line_and_the_awaited_object(
     wait: Callable[[], Awaitable[None]], words: str
 ) -> None:
     async def main() -> None:
@@ -279,7 +279,7 @@ def test_a_repr_that_fails_does_not_keep_the_report_from_coming() -> None:
 
 
 @pytest.mark.parametrize("debug", [False, True])
-def test_the_idle_threads_of_the_executor_wake_nobody(debug: bool) -> None:
+def test_idle_threads_of_the_executor_do_not_prevent_the_report(debug: bool) -> None:
     async def main() -> None:
         await runtime.to_thread(int)
         await runtime.Event().wait()
@@ -301,7 +301,7 @@ def test_neither_does_the_watch_for_slow_callbacks() -> None:
 
 
 @pytest.mark.parametrize("clock", ["real", "virtual"])
-def test_a_thread_that_ended_without_a_word_wakes_nobody(clock: Any) -> None:
+def test_an_ended_thread_does_not_prevent_the_report(clock: Any) -> None:
     async def main() -> None:
         threading.Timer(0.02, int).start()
         await runtime.Event().wait()
@@ -330,7 +330,7 @@ def test_an_executor_of_the_program_s_own_may_be_at_work_for_others() -> None:
     assert run(main(), clock="real") == "woken"
 
 
-def test_a_signal_handler_of_the_program_s_own_may_still_wake_somebody() -> None:
+def test_a_signal_handler_of_the_program_may_still_wake_a_task() -> None:
     async def main() -> str:
         loop = runtime.get_running_loop()
         future: runtime.Future[str] = loop.create_future()

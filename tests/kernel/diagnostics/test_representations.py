@@ -134,7 +134,7 @@ CYCLES = [
 
 
 @pytest.mark.parametrize("make", CYCLES)
-def test_what_refers_to_itself_is_shown_once(
+def test_an_object_that_refers_to_itself_is_shown_once(
     loop: runtime.Loop, make: Callable[[runtime.Loop, Counting], list[object]]
 ) -> None:
     counter = Counting()
@@ -177,7 +177,7 @@ def test_a_chain_of_tasks_is_shown(loop: runtime.Loop) -> None:
 @pytest.mark.parametrize(
     "value", ["x" * 10**6, [["x" * 1000] * 1000] * 1000, 10**5000, ("x" * 100,) * 100], ids=type
 )
-def test_what_is_long_is_shortened(loop: runtime.Loop, value: object) -> None:
+def test_long_representations_are_shortened(loop: runtime.Loop, value: object) -> None:
     def callback(*_: object, keyword: object = None) -> None:
         """Do nothing."""
 
@@ -219,7 +219,7 @@ def test_a_repr_that_raises_harms_nothing(loop: runtime.Loop) -> None:
     discard(loop)
 
 
-def test_a_yield_of_what_cannot_be_shown_is_refused_in_the_coroutine(loop: runtime.Loop) -> None:
+def test_a_yield_of_an_object_without_repr_is_refused_in_the_coroutine(loop: runtime.Loop) -> None:
     class Odd:
         __repr__ = Failing.__repr__
 

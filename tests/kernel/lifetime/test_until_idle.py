@@ -142,7 +142,7 @@ EVERYTHING = [
 
 
 @pytest.mark.parametrize("begin", EVERYTHING)
-def test_whatever_may_still_come_is_waited_for(
+def test_possible_events_keep_the_run_alive(
     begin: Callable[[list[str]], Awaitable[None]],
 ) -> None:
     log: list[str] = []
@@ -185,7 +185,7 @@ def test_neither_is_a_daemon_thread_nor_one_from_before() -> None:
         before.join()
 
 
-def test_a_task_that_waits_for_what_cannot_come_is_cancelled() -> None:
+def test_a_task_that_can_never_resume_is_cancelled() -> None:
     log: list[str] = []
 
     async def wait() -> None:
@@ -382,7 +382,7 @@ BACKGROUND = [
 
 
 @pytest.mark.parametrize("work", BACKGROUND)
-def test_neither_does_what_a_daemon_waits_for(work: Callable[[], Awaitable[None]]) -> None:
+def test_neither_does_an_operation_awaited_by_a_daemon(work: Callable[[], Awaitable[None]]) -> None:
     async def daemon() -> None:
         await work()
 
@@ -414,7 +414,7 @@ def test_a_daemon_may_still_wake_others() -> None:
     assert log == ["woken"]
 
 
-def test_what_a_daemon_creates_is_a_daemon_unless_it_says_otherwise() -> None:
+def test_tasks_created_by_a_daemon_are_daemons_by_default() -> None:
     log: list[str] = []
 
     async def daemon() -> None:

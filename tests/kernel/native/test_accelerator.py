@@ -93,7 +93,7 @@ def test_step(implementation: Any) -> None:
     assert implementation.step(coro, context) == ("value",)
 
 
-def test_step_raises_what_the_coroutine_raises(implementation: Any) -> None:
+def test_step_raises_the_exception_of_the_coroutine(implementation: Any) -> None:
     async def coroutine() -> None:
         raise ZeroDivisionError
 
@@ -147,7 +147,7 @@ def test_call(implementation: Any) -> None:
     assert variable.get() == "outside"
 
 
-def test_call_of_what_is_not_there_or_fails(implementation: Any) -> None:
+def test_call_of_a_missing_or_failing_method(implementation: Any) -> None:
     context = contextvars.copy_context()
     with pytest.raises(AttributeError, match="nothing"):
         implementation.call(context, "nothing", object(), 1)

@@ -117,7 +117,7 @@ def test_a_closed_loop_looks_nothing_up() -> None:
     assert lookup_threads() == []
 
 
-def test_its_idle_threads_wake_nobody() -> None:
+def test_its_idle_threads_do_not_prevent_a_deadlock_report() -> None:
     async def main() -> None:
         loop = runtime.get_running_loop()
         await loop.getaddrinfo("localhost", 80)

@@ -1,4 +1,7 @@
-"""Closing and aborting a TLS connection without waiting for the peer's answer."""
+"""Closing and aborting a TLS connection without waiting for the peer's answer.
+
+See https://github.com/sanic-org/sanic/issues/2190.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +75,7 @@ def test_close_waits_no_longer_than_it_was_told(certificates: Certificates, writ
 
 
 @pytest.mark.parametrize("server_timeout", [0.05])
-def test_a_servers_close_does_not_wait_either(
+def test_the_close_of_a_server_does_not_wait_either(
     certificates: Certificates, server_timeout: float
 ) -> None:
     ended: list[BaseException | None] = []

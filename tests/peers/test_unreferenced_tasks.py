@@ -1,6 +1,8 @@
 """Garbage collection of a suspended task to which the program holds no reference.
 
 In asyncio, such a task can be collected before it has finished.
+
+See https://github.com/python/cpython/issues/91887.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ def test_a_chain_that_only_refers_to_itself_survives_the_collector() -> None:
     assert sorted(finished) == ["asyncio", "one", "three", "two"]
 
 
-def test_even_one_whose_future_nobody_holds() -> None:
+def test_a_task_whose_future_is_unreferenced_survives() -> None:
     """Nothing can finish such a task; it still exists, and is cancelled at the end of the run."""
     cleaned: list[str] = []
 

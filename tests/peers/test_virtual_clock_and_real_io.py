@@ -2,6 +2,8 @@
 
 The virtual clock refuses real I/O in the call that would watch a descriptor or, if asked to, waits
 for it.
+
+See https://github.com/python-trio/trio/issues/3089.
 """
 
 from __future__ import annotations
@@ -145,7 +147,7 @@ def test_it_is_waited_for_when_asked_to() -> None:
         assert run(talk(), real_io="wait") == expected
 
 
-def test_with_no_limit_to_its_patience_it_waits_for_whatever_is_watched() -> None:
+def test_without_a_limit_it_waits_for_every_watched_descriptor() -> None:
     async def main() -> None:
         loop = runtime.get_running_loop()
         one, two = socket.socketpair()

@@ -3,6 +3,8 @@
 A task that is cancelled while in ``wait_for`` or ``timeout`` must learn of it: by a CancelledError
 or, if the result was already available, by ``cancelling() > 0``. If both are lost, the task cannot
 be stopped.
+
+See https://github.com/python/cpython/issues/86296.
 """
 
 from __future__ import annotations

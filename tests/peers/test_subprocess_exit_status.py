@@ -1,4 +1,7 @@
-"""Exit statuses of processes, with other waiters, and with a loop outside of the main thread."""
+"""Exit statuses of processes, with other waiters, and with a loop outside of the main thread.
+
+See https://github.com/python/cpython/issues/86276.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ def test_a_loop_in_another_thread(create: Callable[..., Any]) -> None:
     assert found == [list(range(20))] * 3
 
 
-def test_another_waiter_is_told_of_and_nobody_hangs(
+def test_another_waiter_is_reported_and_no_task_hangs(
     create: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> int:
@@ -80,7 +83,7 @@ def test_sigchld_handlers_are_neither_needed_nor_disturbed(create: Callable[...,
     assert set(came) == {signal.SIGCHLD}
 
 
-def test_the_children_of_others_are_theirs(create: Callable[..., Any]) -> None:
+def test_other_child_processes_are_not_reaped(create: Callable[..., Any]) -> None:
     async def main(other: subprocess.Popen[bytes]) -> None:
         process = await create("exit 3")
         assert await process.wait() == 3

@@ -1,6 +1,9 @@
 """``start_tls`` after bytes were received already: it must neither lose them nor hang.
 
 The peer's first TLS flight often arrives in one segment with the plain text before it.
+
+See https://github.com/python/cpython/issues/142352 and
+https://github.com/MagicStack/uvloop/issues/707.
 """
 
 from __future__ import annotations

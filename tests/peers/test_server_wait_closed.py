@@ -2,6 +2,9 @@
 
 Here it returns once the server is closed and its last connection has ended, on every Python.
 ``shutdown(timeout)`` returns in time whatever the clients do.
+
+See https://github.com/python/cpython/issues/104344 and
+https://github.com/python/cpython/issues/120866.
 """
 
 from __future__ import annotations
@@ -118,7 +121,7 @@ async def clients(server: Server, count: int = 3) -> AsyncIterator[list[socket.s
 
 @pytest.mark.parametrize("kind", [*KINDS, idle_streams, stuck_streams], ids=lambda k: k.__name__)
 @pytest.mark.parametrize("timeout", [0, 0.01, -1])
-def test_shutdown_ends_whatever_the_clients_do(kind: Any, timeout: float) -> None:
+def test_shutdown_ends_despite_any_client(kind: Any, timeout: float) -> None:
     async def main() -> None:
         collect_reports()
         server = await serve(kind)
@@ -133,7 +136,7 @@ def test_shutdown_ends_whatever_the_clients_do(kind: Any, timeout: float) -> Non
     runtime.run(main())
 
 
-def test_shutdown_lets_connections_come_to_their_end() -> None:
+def test_shutdown_waits_for_connections_to_end() -> None:
     async def main() -> None:
         server = await serve(Idle)
         async with clients(server, 1) as [sock]:
@@ -150,7 +153,7 @@ def test_shutdown_lets_connections_come_to_their_end() -> None:
     runtime.run(main())
 
 
-def test_shutdown_sends_what_was_written() -> None:
+def test_shutdown_sends_written_data() -> None:
     async def main() -> None:
         server = await serve(Stuck)
         async with clients(server, 1) as [sock]:
@@ -233,7 +236,7 @@ def test_wait_closed_without_connections() -> None:
     runtime.run(main())
 
 
-def test_the_protocols_were_told_when_wait_closed_returns() -> None:
+def test_connection_lost_was_called_when_wait_closed_returns() -> None:
     protocols: list[Recorder] = []
 
     def factory() -> Recorder:
@@ -267,7 +270,7 @@ def test_connections_that_ended_by_themselves_are_not_waited_for(end: str) -> No
     runtime.run(main())
 
 
-def test_asyncio_code_is_served_alike() -> None:
+def test_asyncio_start_server_behaves_the_same() -> None:
     """``asyncio.start_server`` on a runtime loop creates the same kind of server."""
 
     async def main() -> None:

@@ -1,4 +1,8 @@
-"""Memory of TLS connections, which must not leak through reference cycles."""
+"""Memory of TLS connections, which must not leak through reference cycles.
+
+See https://github.com/python/cpython/issues/109534 and
+https://github.com/MagicStack/uvloop/issues/565.
+"""
 
 from __future__ import annotations
 
@@ -106,7 +110,7 @@ async def settled() -> None:
     [with_streams, aborted, with_a_protocol, upgraded, refused, refused_with_a_protocol],
     ids=lambda each: each.__name__,
 )
-def test_objects_go_at_once(certificates: Certificates, connect: Connect) -> None:
+def test_objects_are_deallocated_at_once(certificates: Certificates, connect: Connect) -> None:
     async def main() -> None:
         server_side, client_side = contexts(certificates)
         async with serving(echo, ssl=server_side) as address:
@@ -144,10 +148,10 @@ async def check_memory(certificates: Certificates, rounds: int, count: int) -> N
     assert min(more_memory) < count * 2048
 
 
-def test_memory_stays(certificates: Certificates) -> None:
+def test_memory_does_not_grow(certificates: Certificates) -> None:
     runtime.run(check_memory(certificates, 5, 200))
 
 
 @pytest.mark.slow
-def test_memory_stays_for_long(certificates: Certificates) -> None:
+def test_memory_does_not_grow_for_long(certificates: Certificates) -> None:
     runtime.run(check_memory(certificates, 4, 5000))

@@ -1,4 +1,7 @@
-"""Addresses reported by a datagram endpoint, which must be those of its socket."""
+"""Addresses reported by a datagram endpoint, which must be those of its socket.
+
+See https://github.com/MagicStack/uvloop/issues/85.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ def test_the_addresses_are_those_of_the_socket(bound: bool, connected: bool) -> 
     runtime.run(main())
 
 
-def test_those_of_unix_sockets_too(tmp_path: Path) -> None:
+def test_the_addresses_of_unix_sockets(tmp_path: Path) -> None:
     async def main() -> None:
         path = str(tmp_path / "peer")
         with bound_socket(path):
@@ -63,7 +66,7 @@ def test_those_of_unix_sockets_too(tmp_path: Path) -> None:
     runtime.run(main())
 
 
-def test_those_of_a_socket_that_was_given() -> None:
+def test_the_addresses_of_a_given_socket() -> None:
     async def main() -> None:
         with bound_socket() as peer:
             sock = bound_socket()
@@ -74,7 +77,7 @@ def test_those_of_a_socket_that_was_given() -> None:
     runtime.run(main())
 
 
-def test_our_own_endpoints_say_the_same() -> None:
+def test_runtime_endpoints_report_the_same() -> None:
     async def main() -> None:
         with bound_socket() as peer:
             async with await runtime.open_datagram(remote_addr=peer.getsockname()) as endpoint:

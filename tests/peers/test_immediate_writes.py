@@ -1,6 +1,8 @@
 """Immediate writes: data is sent at once, not in the next turn.
 
 A blocking peer in the same thread would otherwise wait for ever.
+
+See https://github.com/MagicStack/uvloop/issues/631.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ def test_a_blocking_peer_in_the_same_thread_gets_the_bytes() -> None:
 
 
 @kinds
-def test_so_does_one_of_a_protocols_transport(kind: str) -> None:
+def test_a_transport_with_a_protocol_sends_at_once(kind: str) -> None:
     async def main() -> None:
         async with talking(kind=kind) as (transport, _, peer):
             transport.write(b"no turn of the loop in between")
@@ -34,7 +36,7 @@ def test_so_does_one_of_a_protocols_transport(kind: str) -> None:
     runtime.run(main())
 
 
-def test_what_connection_made_writes_is_sent_before_anything_else_happens() -> None:
+def test_data_written_in_connection_made_is_sent_first() -> None:
     class Greeting(Recorder):
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)

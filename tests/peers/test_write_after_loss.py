@@ -1,4 +1,7 @@
-"""Writing to a peer that has vanished, which must not end in an internal error."""
+"""Writing to a peer that has vanished, which must not end in an internal error.
+
+See https://github.com/python/cpython/issues/136234.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from tests.net.tools import reset, stream_pair, until
 from tests.net.transport_tools import Recorder, collect_reports, kinds, talking
 
 
-def test_writes_after_the_loss_are_warned_about_and_nothing_else(
+def test_writes_after_the_loss_only_cause_warnings(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def main() -> None:
@@ -39,7 +42,7 @@ def test_writes_after_the_loss_are_warned_about_and_nothing_else(
     assert all("write() to a connection that is closed" in text for text in warnings)
 
 
-def test_the_first_few_are_not_worth_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_first_few_writes_cause_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with stream_pair() as (_, writer, peer):
             peer.close()
@@ -51,7 +54,7 @@ def test_the_first_few_are_not_worth_a_warning(caplog: pytest.LogCaptureFixture)
 
 
 @kinds
-def test_a_protocols_transport_warns_and_nothing_else(
+def test_a_transport_with_a_protocol_only_warns(
     kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:

@@ -1,9 +1,11 @@
 """``gather`` and its siblings after an error, and the tasks that ``as_completed`` yields.
 
 ``gather`` leaves the other awaitables running after an error. This is asyncio's documented
-behaviour, and runtime's too: the docstring says so, and names the alternative. asyncio's
-``as_completed`` does not tell which awaitable has finished; here, ``async for`` yields the original
-tasks on every Python.
+behaviour, and runtime's too: the docstring says so, and names the alternative. Before Python 3.13,
+asyncio's ``as_completed`` does not tell which awaitable has finished; here, ``async for`` yields
+the original tasks on every Python.
+
+See https://github.com/python/cpython/issues/77714.
 """
 
 from __future__ import annotations
@@ -33,13 +35,13 @@ async def fail() -> None:
     raise LookupError
 
 
-def test_gather_says_that_the_others_go_on_and_what_to_use_instead() -> None:
+def test_gather_documents_the_running_siblings_and_the_alternative() -> None:
     words = " ".join((runtime.gather.__doc__ or "").split())
     assert "the others go on running" in words
     assert "TaskGroup" in words
 
 
-def test_gather_lets_the_others_go_on() -> None:
+def test_gather_leaves_the_other_tasks_running() -> None:
     async def main() -> None:
         log: list[str] = []
         sibling = runtime.create_task(succeed(log))
@@ -52,7 +54,7 @@ def test_gather_lets_the_others_go_on() -> None:
     runtime.run(main())
 
 
-def test_a_task_group_leaves_nobody_running() -> None:
+def test_a_task_group_leaves_no_task_running() -> None:
     async def main() -> None:
         log: list[str] = []
         with pytest.raises(ExceptionGroup):
@@ -66,7 +68,7 @@ def test_a_task_group_leaves_nobody_running() -> None:
     runtime.run(main())
 
 
-def test_as_completed_yields_the_very_tasks() -> None:
+def test_as_completed_yields_the_original_tasks() -> None:
     async def main() -> None:
         tasks = [runtime.create_task(suspend(times)) for times in (30, 10, 20)]
         ended = [task async for task in runtime.as_completed(tasks)]

@@ -1,4 +1,7 @@
-"""Signals that arrive while the loop sleeps or a thread runs, which must be handled at once."""
+"""Signals that arrive while the loop sleeps or a thread runs, which must be handled at once.
+
+See https://github.com/MagicStack/uvloop/issues/295.
+"""
 
 from __future__ import annotations
 

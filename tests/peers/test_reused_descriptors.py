@@ -2,6 +2,8 @@
 
 Data written to the old connection must not reach the new one, and the old one must not receive data
 of the new one.
+
+See https://github.com/MagicStack/uvloop/issues/653 for a program that was affected.
 """
 
 from __future__ import annotations

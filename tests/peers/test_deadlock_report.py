@@ -29,7 +29,7 @@ def test_debug_mode_reports_every_task_and_its_wait() -> None:
     assert len(caught.value.tasks) == 2
 
 
-def test_a_test_reports_it_in_any_mode() -> None:
+def test_the_testing_runner_reports_it_in_any_mode() -> None:
     async def main() -> None:
         lock = runtime.Lock()
         async with lock, lock:
@@ -48,7 +48,7 @@ def test_a_test_reports_it_in_any_mode() -> None:
         "await thread_future()",
     ],
 )
-def test_what_can_still_come_is_no_deadlock(wait: str) -> None:
+def test_a_possible_event_is_no_deadlock(wait: str) -> None:
     program = f"""
 import runtime, socket, threading, time
 one, two = socket.socketpair()
