@@ -1,4 +1,4 @@
-"""``make test``: the test suite, once for each build of the package.
+"""Test suite, run once for each build of the package: ``make test``.
 
 ::
 
@@ -11,18 +11,20 @@
     compiled-fallback       installed  fallback      the same
     compiled-dev            installed  C             the same; and under python -X dev
 
-"Installed" is what pip put beside the interpreter that runs this; a "variant" is built by this
-program into ``build/variants``. "Sanitized" means AddressSanitizer and UBSan; ``tests.sanitize``
-has the compiled modules sanitized too. Where there is no C compiler, the passes that need one are
-left out, and the end says so.
+"Installed" is the package that pip installed beside the running interpreter; a "variant" is built
+by this program into ``build/variants``. "Sanitized" means AddressSanitizer and UBSan;
+``tests.sanitize`` also sanitizes the compiled modules. Without a C compiler, the passes that need
+one are left out, and the report says so.
 
-So what is the same on every build runs in the first pass: tests of the build (``build``), of the
-tests, the benchmarks and the sources (``once``), and those that hold asyncio itself against a
-scenario (``reference``). The slow tests run in the second, on the build that users have; without a
-compiler the first has them too. The shorter passes leave out variations of what they show.
+Tests whose result is the same on every build run in the first pass: tests of the build
+(``build``), of the tests, the benchmarks and the sources (``once``), and tests that run a
+scenario on asyncio itself (``reference``). The slow tests run in the second pass, on the build
+that users have; without a compiler, they run in the first. The shorter passes leave out
+variations of the same test.
 
-Two passes run side by side, where there are two cores: much of a pass is waiting. The longest are
-begun first. Arguments after ``--`` go to pytest::
+On two cores or more, two passes run side by side, because much of a pass is waiting. The longest
+passes start first. The report at the end lists the slowest tests of all passes. Arguments after
+``--`` are passed to pytest::
 
     python -m tests.matrix --only compiled -- -k streams -x
 """
@@ -45,6 +47,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.durations import OPTIONS, Duration, durations_of, longest
+
 ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = ROOT / "build" / "variants"
 COMPILER = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
@@ -55,7 +59,7 @@ SHORT = ("-m", "not build and not once and not reference and not slow and not va
 
 @dataclass(frozen=True)
 class Pass:
-    """One run of the suite, on one build."""
+    """A run of the suite on one build."""
 
     name: str
     compiled: bool
@@ -65,16 +69,16 @@ class Pass:
     arguments: tuple[str, ...] = ()
     python_flags: tuple[str, ...] = ()
     build: Mapping[str, str] = field(default_factory=dict)
-    """The environment that builds the variant under test; nothing when there is none to build."""
+    """The environment that builds the variant under test; empty if there is no variant to build."""
 
     @property
     def needs_compiler(self) -> bool:
-        """Whether it can only be run where there is a C compiler."""
+        """Whether the pass needs a C compiler."""
         return self.compiled or self.accelerator != "0"
 
 
 LONGEST_PASS = 2400.0
-"""Seconds after which a pass is ended, whatever it does: a run that hangs is a failure."""
+"""Seconds after which a pass is ended: a run that hangs is a failure."""
 
 PASSES = (
     Pass("interpreted", compiled=False, accelerator="0", arguments=FIRST),
@@ -101,7 +105,7 @@ PASSES = (
 
 
 def sanitizer_library() -> str | None:
-    """Return the file that has to be preloaded for AddressSanitizer, if the compiler has one."""
+    """Return the library to preload for AddressSanitizer, or None if the compiler has none."""
     if not sys.platform.startswith("linux") or shutil.which(COMPILER) is None:
         return None
     command = [COMPILER, "-print-file-name=libasan.so"]
@@ -111,7 +115,7 @@ def sanitizer_library() -> str | None:
 
 
 def source_digest() -> str:
-    """Return a digest of everything that a build is made of."""
+    """Return a digest of all inputs of a build."""
     digest = hashlib.sha256(sys.version.encode())
     files = [ROOT / "setup.py", ROOT / "pyproject.toml"]
     files += (path for path in (ROOT / "src").rglob("*") if path.suffix in {".py", ".c", ".h"})
@@ -121,7 +125,7 @@ def source_digest() -> str:
 
 
 def built_variant(one: Pass) -> Path:
-    """Build the variant that ``one`` tests, unless it is there already; return its folder."""
+    """Build the variant of a pass, unless it is up to date; return its folder."""
     folder = VARIANTS / one.name
     stamp = VARIANTS / f"{one.name}.sha256"
     digest = source_digest()
@@ -137,7 +141,7 @@ def built_variant(one: Pass) -> Path:
 
 
 def environment_of(one: Pass) -> dict[str, str]:
-    """Return the environment in which the tests of ``one`` run, building what they need."""
+    """Return the environment of the tests of a pass; build the variant if there is one."""
     environment = dict(os.environ)
     for variable in ("PYTHONPATH", "RUNTIME_NO_ACCELERATOR"):
         environment.pop(variable, None)
@@ -151,15 +155,15 @@ def environment_of(one: Pass) -> dict[str, str]:
         environment["PYTHONPATH"] = str(ROOT / "src")
     if one.accelerator == "address":
         environment["LD_PRELOAD"] = sanitizer_library() or ""
-        # The interpreter leaves memory to the system at exit, which is no leak of the
-        # accelerator's; and its own allocator would hide from the sanitizer where an object ends.
+        # At exit, the interpreter leaves memory to the system, which is not a leak of the
+        # accelerator. Its own allocator would hide the ends of objects from the sanitizer.
         environment["ASAN_OPTIONS"] = "detect_leaks=0"
         environment["PYTHONMALLOC"] = "malloc"
     return environment
 
 
 def reason_to_skip(one: Pass) -> str:
-    """Return why ``one`` cannot be run on this machine, or an empty string."""
+    """Return the reason why a pass cannot be run on this machine, or an empty string."""
     if one.needs_compiler and shutil.which(COMPILER) is None:
         return f"there is no C compiler ({COMPILER})"
     if one.accelerator == "address" and sanitizer_library() is None:
@@ -169,25 +173,30 @@ def reason_to_skip(one: Pass) -> str:
 
 @dataclass
 class Result:
-    """How a pass ended."""
+    """Outcome of a pass."""
 
     name: str
     status: int
     summary: str
-    """pytest's closing line."""
+    """The last line of pytest's output."""
 
     seconds: float = 0.0
+    slowest: tuple[Duration, ...] = ()
+    """The slowest tests of the pass."""
 
 
 def run(
     one: Pass, arguments: list[str], python: str = sys.executable, *, at_once: bool = True
 ) -> Result:
-    """Run one pass with the interpreter ``python``; show what it prints, at once or at its end."""
+    """Run a pass with the interpreter ``python``.
+
+    The output is shown as it comes, or, unless ``at_once``, when the pass has ended.
+    """
     if reason := reason_to_skip(one):
         return Result(one.name, 0, f"left out: {reason}")
     started = time.monotonic()
     environment = environment_of(one)
-    command = [python, *one.python_flags, "-m", "pytest", *one.arguments, *arguments]
+    command = [python, *one.python_flags, "-m", "pytest", *OPTIONS, *one.arguments, *arguments]
     heading = f"\n=== {one.name}: {shlex.join(command[1:])}"
     if at_once:
         print(heading, flush=True)
@@ -196,24 +205,24 @@ def run(
     ) as process:
         watch = threading.Timer(LONGEST_PASS, end, [process])
         watch.start()
-        summary = ""
         try:
             if at_once:
-                for line in shown(process):
-                    summary = line.strip() or summary
+                lines = list(shown(process))
             else:
                 assert process.stdout is not None
                 output = process.stdout.read().decode(errors="replace")
                 print(f"{heading}\n{output}", flush=True)
-                summary = output.strip().rpartition("\n")[2]
+                lines = output.split("\n")
             process.wait()
         finally:
             watch.cancel()
-    return Result(one.name, process.returncode, summary, time.monotonic() - started)
+    summary = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    seconds = time.monotonic() - started
+    return Result(one.name, process.returncode, summary, seconds, tuple(durations_of(lines)))
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End a process that takes too long: faulthandler then shows the stacks of its threads."""
+    """End a process that takes too long; faulthandler then shows the stacks of its threads."""
     process.send_signal(signal.SIGABRT)
     try:
         process.wait(10)
@@ -222,7 +231,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def shown(process: subprocess.Popen[bytes]) -> Iterator[str]:
-    """Show what ``process`` prints as it comes; give it line by line."""
+    """Show the output of ``process`` as it comes; yield it line by line."""
     assert process.stdout is not None
     line = b""
     while chunk := process.stdout.read1(65536):  # type: ignore[attr-defined]
@@ -230,10 +239,15 @@ def shown(process: subprocess.Popen[bytes]) -> Iterator[str]:
         sys.stdout.buffer.flush()
         *lines, line = (line + chunk).split(b"\n")
         yield from (each.decode(errors="replace") for each in lines)
+    if line:
+        yield line.decode(errors="replace")
 
 
 def report(results: list[Result]) -> int:
-    """Print how each pass ended; return the exit status."""
+    """Print the outcome of each pass, and the slowest tests of all; return the exit status."""
+    if slowest := longest((each.name, one) for each in results for one in each.slowest):
+        print("\n=== the slowest tests")
+        print("\n".join(slowest))
     print("\n=== every pass")
     for result in results:
         print(f"{result.name} ({result.seconds:.0f} s, exit status {result.status})")
@@ -245,7 +259,7 @@ def report(results: list[Result]) -> int:
 
 
 def main() -> int:
-    """Run the passes that were asked for; return the exit status."""
+    """Run the requested passes; return the exit status."""
     parser = argparse.ArgumentParser(description="Run the test suite on every build.")
     names = [one.name for one in PASSES]
     parser.add_argument("--only", action="append", choices=names, help="run this pass only")

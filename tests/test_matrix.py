@@ -1,0 +1,95 @@
+"""``make test``: the report at its end, which names the slowest tests of all passes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.matrix import Pass, Result, report, run
+from tests.support.durations import Duration, durations_of, longest
+
+pytestmark = pytest.mark.once
+
+OUTPUT = """
+============================= slowest 20 durations =============================
+12.50s call     tests/a.py::test_one
+3.00s setup    tests/b.py::test_two[a b]
+2.25s call     tests/b.py::test_two[a b]
+
+(4 durations < 1s hidden.  Use -vv to show these durations.)
+1 passed in 15.75s
+"""
+TESTS = """
+import pytest
+
+@pytest.fixture
+def prepared():
+    pass
+
+def test_quick(prepared):
+    pass
+
+def test_failing():
+    assert False
+"""
+
+
+def test_the_phases_of_a_test_are_added_up() -> None:
+    assert durations_of(OUTPUT.splitlines()) == [
+        Duration(12.5, "tests/a.py::test_one"),
+        Duration(5.25, "tests/b.py::test_two[a b]"),
+    ]
+
+
+def test_the_longest_durations_of_all_runs_come_first() -> None:
+    durations = [
+        ("interpreted", Duration(2.0, "a.py::test_a")),
+        ("compiled", Duration(3.0, "b.py::test_b")),
+        ("compiled", Duration(1.0, "a.py::test_a")),
+    ]
+    assert longest(durations, 2) == [
+        "   3.0 s  b.py::test_b  (compiled)",
+        "   2.0 s  a.py::test_a  (interpreted)",
+    ]
+
+
+def test_the_report_names_the_slowest_tests_and_the_failed_passes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    slow = Duration(9.0, "a.py::test_a")
+    status = report(
+        [
+            Result("first", 0, "1 passed", 10.0, (slow,)),
+            Result("second", 1, "1 failed", 5.0),
+            Result("third", 0, "left out: there is no C compiler (cc)"),
+        ]
+    )
+    assert status == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "",
+        "=== the slowest tests",
+        "   9.0 s  a.py::test_a  (first)",
+        "",
+        "=== every pass",
+        "first (10 s, exit status 0)",
+        "1 passed",
+        "second (5 s, exit status 1)",
+        "1 failed",
+        "third (0 s, exit status 0)",
+        "left out: there is no C compiler (cc)",
+        "FAILED: second",
+    ]
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["at-once", "at-its-end"])
+def test_a_pass_returns_the_durations_that_pytest_lists(tmp_path: Path, at_once: bool) -> None:
+    file = tmp_path / "test_sample.py"
+    file.write_text(TESTS)
+    sources = Pass("sources", compiled=False, accelerator="0")
+    options = ["-p", "no:cacheprovider", "--durations-min=0", str(file)]
+    result = run(sources, options, at_once=at_once)
+    assert (result.name, result.status) == ("sources", 1)
+    assert "1 failed, 1 passed" in result.summary
+    names = {duration.test.rpartition("::")[2] for duration in result.slowest}
+    assert names == {"test_quick", "test_failing"}
