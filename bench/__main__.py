@@ -19,7 +19,7 @@ from bench.measure import MeasurementPlan, Result, measure
 from bench.process import ProcessError
 from bench.progress import Bar
 from bench.record import Record, read, record_of
-from bench.report import as_json, growing, heading, judged, table
+from bench.report import as_json, fit_growth, heading, table, verdict_lines
 from bench.targets import judge, lacking
 
 THOROUGH = MeasurementPlan(rounds=7, seconds=0.3)
@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def named(names: str) -> list[Contender]:
+def parse_contenders(names: str) -> list[Contender]:
     """Return the contenders of a comma-separated list. Raises ValueError for an unknown name."""
     for name in names.split(","):
         if name not in CONTENDERS:
@@ -73,14 +73,14 @@ def named(names: str) -> list[Contender]:
     return [CONTENDERS[name] for name in dict.fromkeys(names.split(","))]
 
 
-def line_up(names: str | None, compiled_in: Path | None) -> list[Entry]:
+def check_contenders(names: str | None, compiled_in: Path | None) -> list[Entry]:
     """Return the checked contenders.
 
     A contender that was asked for by name and is not available raises ContenderError. A default
     contender that is not available is left out, and a line on standard error says why.
     """
     if names is not None:
-        return [enter(contender, compiled_in) for contender in named(names)]
+        return [enter(contender, compiled_in) for contender in parse_contenders(names)]
     entries = []
     for contender in CONTENDERS.values():
         if contender.by_default:
@@ -215,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     machine.allow_descriptors()
     try:
         cases, plan = select(options.cases), chosen_plan(options)
-        entries = line_up(options.contenders, options.compiled)
+        entries = check_contenders(options.contenders, options.compiled)
         baseline = chosen_baseline(options.baseline, entries)
     except ValueError as error:
         usage.error(str(error))
@@ -228,11 +228,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ProcessError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
-    if fitted := growing(results):
+    if fitted := fit_growth(results):
         print(f"\n{growth_table(fitted)}")
     verdicts = list(judge(results))
     if options.targets:
-        print(f"\n{judged(verdicts, lacking(results))}")
+        print(f"\n{verdict_lines(verdicts, lacking(results))}")
     report = as_json(results, entries, baseline, plan, verdicts)
     if options.json is not None:
         options.json.write_text(json.dumps(report, indent=1) + "\n")

@@ -126,7 +126,7 @@ def heading(entries: Sequence[Entry], baseline: str) -> str:
     return "\n".join(lines)
 
 
-def judged(verdicts: Iterable[Verdict], lacks: Iterable[Lack] = ()) -> str:
+def verdict_lines(verdicts: Iterable[Verdict], lacks: Iterable[Lack] = ()) -> str:
     """Return a line for each verdict and each lack, and the number of targets reached."""
     lines = []
     reached = 0
@@ -148,7 +148,7 @@ def judged(verdicts: Iterable[Verdict], lacks: Iterable[Lack] = ()) -> str:
     return "\n".join([*lines, f"{reached} of {len(lines)} targets reached"])
 
 
-def growing(results: Iterable[Result]) -> list[Fit]:
+def fit_growth(results: Iterable[Result]) -> list[Fit]:
     """Return the growth of each case that was measured at several sizes."""
     return list(
         fits(
@@ -179,7 +179,7 @@ def as_json(
         },
         "baseline": baseline,
         "plan": dataclasses.asdict(plan),
-        "growth": [dataclasses.asdict(fit) for fit in growing(results)],
+        "growth": [dataclasses.asdict(fit) for fit in fit_growth(results)],
         "results": [_result_as_json(result, baseline) for result in results],
         "targets": [
             {**dataclasses.asdict(verdict), "reached": verdict.reached} for verdict in verdicts

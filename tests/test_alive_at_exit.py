@@ -27,7 +27,7 @@ def folder(tmp_path: Path, certificates: Certificates) -> Path:
     return tmp_path
 
 
-def told(stderr: str) -> str:
+def other_output(stderr: str) -> str:
     """Return the output other than ResourceWarnings with their lines of source."""
     warning = r"^(?:\S+:\d+: |sys:1: )?ResourceWarning: .*\n(?:  .*\n|ResourceWarning: .*\n)*"
     return re.sub(warning, "", stderr, flags=re.MULTILINE)
@@ -35,7 +35,7 @@ def told(stderr: str) -> str:
 
 def assert_quiet(kind: str, place: str, folder: Path, *flags: str) -> None:
     ended = run_program(*flags, "-W", "default::ResourceWarning", PROGRAM, kind, place, folder)
-    assert (told(ended.stderr), ended.stdout, ended.returncode) == ("", "", 0)
+    assert (other_output(ended.stderr), ended.stdout, ended.returncode) == ("", "", 0)
 
 
 @pytest.mark.parametrize("place", list(alive_at_exit.PLACES))

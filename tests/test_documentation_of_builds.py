@@ -14,7 +14,7 @@ from tests.support import build
 from tests.support.programs import ROOT, run_program
 
 MODULE = __name__.rpartition(".")[2]
-Told = dict[str, tuple[str | None, str | None]]
+Documentation = dict[str, tuple[str | None, str | None]]
 """The docstring and the parameters, by name."""
 
 
@@ -37,9 +37,9 @@ def own_attributes(cls: type) -> list[str]:
     return sorted(names)
 
 
-def told() -> Told:
+def documentation() -> Documentation:
     """Return the documentation of everything public."""
-    found: Told = {}
+    found: Documentation = {}
     for name in sorted(runtime.__all__):
         thing = getattr(runtime, name)
         found[name] = inspect.getdoc(thing), parameters_of(thing)
@@ -51,13 +51,15 @@ def told() -> Told:
 
 @pytest.mark.skipif(not build.is_compiled(), reason="the build that is tested is the other one")
 def test_the_builds_tell_the_same() -> None:
-    code = f"import json; from tests import {MODULE} as this; print(json.dumps(this.told()))"
+    code = (
+        f"import json; from tests import {MODULE} as this; print(json.dumps(this.documentation()))"
+    )
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     environment = {**os.environ, "PYTHONPATH": path, "RUNTIME_NO_ACCELERATOR": "1"}
     result = run_program("-c", code, environment=environment)
     assert result.returncode == 0, result.stderr
     interpreted = {name: tuple(both) for name, both in json.loads(result.stdout).items()}
-    compiled = told()
+    compiled = documentation()
     assert compiled.keys() == interpreted.keys()
     differing = {
         name: (both, interpreted[name])
@@ -69,7 +71,9 @@ def test_the_builds_tell_the_same() -> None:
 
 def test_every_function_class_and_method_is_documented() -> None:
     bare = [
-        name for name, (text, parameters) in told().items() if not text and parameters is not None
+        name
+        for name, (text, parameters) in documentation().items()
+        if not text and parameters is not None
     ]
     assert bare == []
     classes = [one for one in map(vars(runtime).get, runtime.__all__) if isinstance(one, type)]

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import runtime
-from tests.system.subprocess_tools import WAYS, children, is_there
+from tests.system.subprocess_tools import WAYS, children, exists
 
 PIPE, DEVNULL, STDOUT = runtime.PIPE, runtime.DEVNULL, runtime.STDOUT
 
@@ -359,9 +359,9 @@ def test_an_unreferenced_process_continues_and_leaves_no_zombie(better: API) -> 
         source, target = os.pipe()
         pid = (await better.execute("cat", stdin=source)).pid
         os.close(source)
-        assert is_there(pid)
+        assert exists(pid)
         os.close(target)
-        while is_there(pid):
+        while exists(pid):
             await asyncio.sleep(0.001)
 
     better.run(main())
@@ -380,7 +380,7 @@ def test_a_process_that_outlives_its_loop_is_killed(way: str, monkeypatch: Any) 
         OURS.run(main())
         gc.collect()
     assert any(f"pid={pids[0]}" in str(each.message) for each in warned)
-    while is_there(pids[0]):
+    while exists(pids[0]):
         pass
 
 

@@ -535,17 +535,17 @@ def _arguments(
     return positional, named
 
 
-def _told(value: Any) -> str:
+def _description(value: Any) -> str:
     """Return the text for a result: the ``repr`` if it is an object of runtime."""
     text = repr(value)
     if isinstance(value, runtime.TimerHandle):
         text += f" when={value.when()!r}"
     if isinstance(value, (tuple, list)):
-        text = f"{type(value).__name__}({', '.join(map(_told, value))})"
+        text = f"{type(value).__name__}({', '.join(map(_description, value))})"
     return text
 
 
-def _cleaned(text: str) -> str:
+def _normalized(text: str) -> str:
     """Return a text without the parts that differ from run to run."""
     text = re.sub(f"{_FOLDER}/file\\d+", "PATH", text)
     text = text.replace(_PACKAGE, "PACKAGE")
@@ -556,7 +556,7 @@ def _cleaned(text: str) -> str:
     return re.sub(r"(?<=[ :(])[1-6]\d{4}\b", "PORT", text)
 
 
-def _afterwards(subject: Any) -> str:
+def _state_of(subject: Any) -> str:
     """Return the state of the called object that the call may have changed."""
     questions = ("get_debug", "get_write_buffer_limits", "get_name", "get_exception_handler")
     asked = [(name, getattr(subject, name, None)) for name in questions]
@@ -582,7 +582,7 @@ async def _outcome(scene: Scene, case: Case, index: int | None) -> str:
         result = function_of_subject(*positional, **named)
         if inspect.iscoroutine(result) or name == "Loop.run_in_executor":
             result = await _awaited(result, varied in WAITS_FOR_EVER or name in NEVER_ANSWERED)
-        told = f"returned {type(result).__name__} {_told(result)}"
+        outcome = f"returned {type(result).__name__} {_description(result)}"
         if isinstance(result, tuple):
             for each in result:
                 _give_back(scene, each)
@@ -590,8 +590,8 @@ async def _outcome(scene: Scene, case: Case, index: int | None) -> str:
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as error:
-        told = f"raised {type(error).__name__}: {error}"
-    return _cleaned(f"{told} [{_afterwards(subject)}]")
+        outcome = f"raised {type(error).__name__}: {error}"
+    return _normalized(f"{outcome} [{_state_of(subject)}]")
 
 
 def _give_back(scene: Scene, result: Any) -> None:

@@ -10,7 +10,7 @@ from bench.lines import Usage
 from bench.measure import MeasurementPlan, Result, Series, measure, rotated
 from bench.probes import Probe, Sample
 from bench.process import UnsupportedError
-from bench.report import amount, as_json, judged, table, warnings
+from bench.report import amount, as_json, table, verdict_lines, warnings
 from bench.targets import Target, judge, lacking
 
 pytestmark = pytest.mark.once
@@ -91,12 +91,12 @@ def test_a_target_is_reached_by_the_median_of_the_ratios() -> None:
     assert not slow.is_certain
     (fast,) = judge([result(theirs, series("runtime-compiled", 0.9, 0.9, 1.5))])
     assert fast.reached
-    assert judged([slow, fast]).splitlines()[-1] == "1 of 2 targets reached"
+    assert verdict_lines([slow, fast]).splitlines()[-1] == "1 of 2 targets reached"
 
 
 def test_targets_that_were_not_measured_are_not_judged() -> None:
     assert list(judge([result(series("asyncio", 1.0), series("uvloop", 1.0))])) == []
-    assert "None of the targets" in judged([])
+    assert "None of the targets" in verdict_lines([])
 
 
 def test_targets_of_a_contender_that_was_left_out_are_not_reached() -> None:
@@ -112,7 +112,7 @@ def test_targets_of_a_contender_that_was_left_out_are_not_reached() -> None:
     assert Target("protocol_1k_x10", name, "uvloop", 1.05) in targets
     assert Target("protocol_1k_x10", name, "C", 0.85) in targets
     assert {target.contender for target in targets} == {name}
-    first, *_, last = judged([], lacks).splitlines()
+    first, *_, last = verdict_lines([], lacks).splitlines()
     assert first.startswith("CANNOT   protocol_1k_x10")
     assert reason in first
     assert last == f"0 of {len(lacks)} targets reached"

@@ -26,12 +26,12 @@ def reports_of(loop: runtime.Loop) -> list[dict[str, Any]]:
     return reports
 
 
-def asyncio_says() -> Any:
+def current_task_of_asyncio() -> Any:
     """Return the current task according to asyncio."""
     return asyncio.current_task()
 
 
-def asyncio_sees() -> set[Any]:
+def all_tasks_of_asyncio() -> set[Any]:
     """Return the set of all tasks according to asyncio."""
     return set(asyncio.all_tasks())
 
@@ -205,20 +205,20 @@ def test_asyncio_futures_are_awaited_cancelled_and_fail() -> None:
 
 def test_current_task_is_told_truly() -> None:
     async def child() -> None:
-        assert runtime.current_task() is asyncio_says() is children[0]
+        assert runtime.current_task() is current_task_of_asyncio() is children[0]
         await runtime.sleep(0)
         assert runtime.current_task() is children[0]
 
     def callback() -> None:
-        seen.append((runtime.current_task(), asyncio_says()))
+        seen.append((runtime.current_task(), current_task_of_asyncio()))
 
     async def main() -> None:
         me = runtime.current_task()
         children.append(runtime.create_task(child()))
         runtime.get_running_loop().call_soon(callback)
-        assert runtime.all_tasks() == asyncio_sees() == {me, children[0]}
+        assert runtime.all_tasks() == all_tasks_of_asyncio() == {me, children[0]}
         await children[0]
-        assert asyncio_says() is me
+        assert current_task_of_asyncio() is me
         assert runtime.all_tasks() == {me}
 
     children: list[Any] = []
@@ -407,7 +407,7 @@ def test_eager_start() -> None:
         task = runtime.create_task(quick(), eager_start=True)
         order.append("parent")
         assert task.done()
-        assert runtime.current_task() is asyncio_says() is parent[0]
+        assert runtime.current_task() is current_task_of_asyncio() is parent[0]
         assert await task == "done"
         task = runtime.create_task(slow(), eager_start=True)
         assert not task.done()

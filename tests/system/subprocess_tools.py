@@ -90,7 +90,7 @@ async def shell(command: str, **options: Any) -> tuple[Any, ProcessRecorder]:
     return transport, protocol
 
 
-def is_there(pid: int) -> bool:
+def exists(pid: int) -> bool:
     """Return whether a process with this pid exists, possibly as a zombie."""
     try:
         os.kill(pid, 0)

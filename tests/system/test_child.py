@@ -18,7 +18,7 @@ import pytest
 
 import runtime
 from runtime.system import child
-from tests.system.subprocess_tools import WAYS, children, is_there, shell, start
+from tests.system.subprocess_tools import WAYS, children, exists, shell, start
 from tests.system.tools import run
 
 QUIET = {"stdin": None, "stdout": None, "stderr": None}
@@ -38,7 +38,7 @@ async def exit_status(command: str) -> int:
     """Run a command line; return the exit status of the process."""
     transport, protocol = await shell(command, **QUIET)
     await protocol.until_called("lost")
-    assert not is_there(transport.get_pid())
+    assert not exists(transport.get_pid())
     returncode: int = transport.get_returncode()
     return returncode
 

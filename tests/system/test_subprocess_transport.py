@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import runtime
-from tests.system.subprocess_tools import ProcessRecorder, is_there, shell, start
+from tests.system.subprocess_tools import ProcessRecorder, exists, shell, start
 from tests.system.tools import Loop, run, turns
 
 NOTHING = {
@@ -240,7 +240,7 @@ def test_close_kills_a_process_that_is_running(make_loop: Loop) -> None:
         await protocol.until_called("lost")
         assert transport.get_returncode() == -signal.SIGKILL
         assert sorted(protocol.calls) == ["exited", "lost", "lost 0", "lost 1", "lost 2", "made"]
-        assert not is_there(transport.get_pid())
+        assert not exists(transport.get_pid())
 
     run(make_loop, main())
 
@@ -379,7 +379,7 @@ def test_cancelled_while_starting_it_kills_the_process(make_loop: Loop) -> None:
             await task
         if (transport := made[0].transport) is not None:  # asyncio may not have created it yet
             assert transport.get_returncode() == -signal.SIGKILL
-            assert not is_there(transport.get_pid())
+            assert not exists(transport.get_pid())
         await turns()
 
     run(make_loop, main())

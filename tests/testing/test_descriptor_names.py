@@ -28,9 +28,9 @@ def test_a_connection() -> None:
         socket.create_server(("127.0.0.1", 0)) as server,
         socket.create_connection(server.getsockname()) as client,
     ):
-        told = refusal(client.fileno())
+        message = refusal(client.fileno())
         words = f"AF_INET, SOCK_STREAM) from {client.getsockname()!r} to {server.getsockname()!r}"
-        assert words in told
+        assert words in message
         assert f"listens at {server.getsockname()!r}" in refusal(server.fileno())
 
 

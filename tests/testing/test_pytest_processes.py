@@ -112,13 +112,13 @@ async def test_wide(wide):
 def test_a_process_is_told_with_its_command_and_its_pipes(by_threads: bool, tmp_path: Path) -> None:
     tests = TESTS.replace("{by_threads}", str(by_threads))
     output = check(tmp_path, tests, {"failed": 5, "passed": 4})
-    told = re.findall(
+    reported = re.findall(
         r"^left behind:\nprocess \d+ has not ended: (.*)\n(  with descriptors .*)?",
         output,
         re.MULTILINE,
     )
     pidfd = set() if by_threads else {"pidfd"}
-    assert [set(re.findall(r"\d+ \((\w+)\)", descriptors)) for _, descriptors in told] == [
+    assert [set(re.findall(r"\d+ \((\w+)\)", descriptors)) for _, descriptors in reported] == [
         pidfd,
         {*pidfd, "stdin", "stdout", "stderr"},
         pidfd,
@@ -126,7 +126,7 @@ def test_a_process_is_told_with_its_command_and_its_pipes(by_threads: bool, tmp_
         pidfd,
     ]
     sleep = f"{sys.executable} -c 'import time; time.sleep(3600)'"
-    assert [command for command, _ in told] == [
+    assert [command for command, _ in reported] == [
         sleep,
         sleep,
         f"{sleep} 'a b'",

@@ -11,7 +11,7 @@ import pytest
 import runtime
 
 
-class AsksWhenItGoes(Exception):
+class ReadsCurrentTaskInFinalizer(Exception):
     """An exception whose finalizer reads the current task."""
 
     def __init__(self, seen: list[Any]) -> None:
@@ -32,7 +32,7 @@ def test_a_failed_task_that_goes_with_the_next_step(then: str) -> None:
         reports.append(asyncio.current_task())
 
     async def fail() -> None:
-        raise AsksWhenItGoes(seen)
+        raise ReadsCurrentTaskInFinalizer(seen)
 
     async def nothing() -> None:
         pass

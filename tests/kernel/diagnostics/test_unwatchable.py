@@ -82,11 +82,11 @@ def test_the_error_is_the_system_s_own_otherwise(tmp_path: Path) -> None:
     """A program that checks the type and the number keeps working as on asyncio's loop."""
     path = tmp_path / "file"
     path.write_bytes(b"")
-    told: list[Any] = []
+    caught_errors: list[Any] = []
     with open(path, "rb") as file:
         for loop in (asyncio.SelectorEventLoop(), runtime.new_event_loop()):
             with pytest.raises(OSError, match="not permitted") as caught:
                 loop.add_reader(file, int)
-            told.append((type(caught.value), caught.value.errno))
+            caught_errors.append((type(caught.value), caught.value.errno))
             loop.close()
-    assert told[0] == told[1]
+    assert caught_errors[0] == caught_errors[1]
