@@ -69,7 +69,9 @@ def parse_contenders(names: str) -> list[Contender]:
     """Return the contenders of a comma-separated list. Raises ValueError for an unknown name."""
     for name in names.split(","):
         if name not in CONTENDERS:
-            raise ValueError(f"There is no contender {name!r}, but {', '.join(CONTENDERS)}.")
+            raise ValueError(
+                f"There is no contender {name!r}; choose among {', '.join(CONTENDERS)}."
+            )
     return [CONTENDERS[name] for name in dict.fromkeys(names.split(","))]
 
 

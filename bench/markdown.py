@@ -223,7 +223,7 @@ def _with(page: str, begin: str, text: str, end: str) -> str:
     head, has_begin, rest = page.partition(begin)
     _, has_end, tail = rest.partition(end)
     if not has_begin or not has_end:
-        raise ValueError(f"There are no marks for the figures: {begin} and {end}.")
+        raise ValueError(f"The page lacks the marks for the figures: {begin} and {end}.")
     return f"{head}{begin}\n\n{text}\n\n{end}{tail}"
 
 

@@ -98,7 +98,9 @@ def _recorded(data: Mapping[str, Any]) -> Recorded:
 def record_of(data: Mapping[str, Any]) -> Record:
     """Return the record of a report. Raises ValueError if the report has another format."""
     if data.get("format") != FORMAT:
-        raise ValueError(f"It has format {data.get('format')}, and this reads {FORMAT}.")
+        raise ValueError(
+            f"It has format {data.get('format')}, but this version reads format {FORMAT}."
+        )
     return Record(
         data["date"],
         data["machine"],
@@ -127,4 +129,4 @@ def read(path: Path) -> Record:
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is no report of this suite: {error}") from None
+        raise ValueError(f"{path} is not a report of this suite: {error}") from None

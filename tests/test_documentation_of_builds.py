@@ -49,7 +49,7 @@ def documentation() -> Documentation:
     return found
 
 
-@pytest.mark.skipif(not build.is_compiled(), reason="the build that is tested is the other one")
+@pytest.mark.skipif(not build.is_compiled(), reason="needs the compiled build")
 def test_the_builds_tell_the_same() -> None:
     code = (
         f"import json; from tests import {MODULE} as this; print(json.dumps(this.documentation()))"

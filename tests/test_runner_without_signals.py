@@ -70,7 +70,7 @@ def test_a_thread_that_is_taken_for_the_main_one() -> None:
     assert done.returncode == 0
 
 
-@pytest.mark.skipif("sys.version_info < (3, 12)", reason="its threads outlive an interpreter")
+@pytest.mark.skipif("sys.version_info < (3, 12)", reason="its threads outlive a subinterpreter")
 def test_a_subinterpreter() -> None:
     done = run_code(f"RUNS = {RUNS!r}\n{SUBINTERPRETER}")
     assert done.stdout == EXPECTED, done.stderr

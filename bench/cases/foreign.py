@@ -74,5 +74,5 @@ async def serve(api_name: str, api: Api, server: str, size: int, state: str) -> 
 
 def _written(there: Mapping[str, T], case: str) -> T:
     if case not in there:
-        raise NotImplementedError("it has no such thing, or nothing written for it")
+        raise NotImplementedError("the runtime has no such feature, or no case is written for it")
     return there[case]

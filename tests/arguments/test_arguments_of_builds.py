@@ -35,7 +35,7 @@ def outcomes(environment: dict[str, str], path: Path) -> dict[str, str]:
     return found
 
 
-@pytest.mark.skipif(not build.is_compiled(), reason="the build that is tested is the other one")
+@pytest.mark.skipif(not build.is_compiled(), reason="needs the compiled build")
 def test_the_builds_answer_the_same(tmp_path: Path) -> None:
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     pure = {"PYTHONPATH": path, "RUNTIME_NO_ACCELERATOR": "1"}

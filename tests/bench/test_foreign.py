@@ -29,9 +29,9 @@ def test_a_case_written_for_another_runtime_exists_in_the_catalogue(name: str) -
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_an_unwritten_case_is_reported_as_lacking(name: str) -> None:
-    with pytest.raises(NotImplementedError, match="nothing written"):
+    with pytest.raises(NotImplementedError, match="no case is written"):
         body_of(name, "call_soon")
-    with pytest.raises(NotImplementedError, match="nothing written"):
+    with pytest.raises(NotImplementedError, match="no case is written"):
         weighing_of(name, "memory_timer")
 
 
@@ -45,7 +45,7 @@ def test_a_case_comes_to_an_end(name: str, case: str) -> None:
     if importlib.util.find_spec(name) is None:
         pytest.skip(f"{name} is not installed")
     if case == "switch_100k":
-        pytest.skip("it takes seconds")
+        pytest.skip("the test would take seconds")
     if name == "trio" and case in {"to_thread", "subprocess_spawn"}:
         pytest.skip("trio keeps its threads for a while after its end")
     api, run = apis.load(name)

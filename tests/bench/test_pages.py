@@ -146,7 +146,7 @@ def test_a_python_with_marks_of_its_own_gets_a_summary(record: Record) -> None:
 
 
 def test_a_page_without_marks_is_refused(record: Record) -> None:
-    with pytest.raises(ValueError, match="no marks"):
+    with pytest.raises(ValueError, match="lacks the marks"):
         markdown.replaced("a page", record)
 
 

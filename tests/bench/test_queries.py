@@ -16,7 +16,7 @@ from bench.postgresql import PostgreSQL
 pytestmark = pytest.mark.once
 
 
-@pytest.mark.skipif(bool(postgresql.why_not()), reason=postgresql.why_not() or "it is there")
+@pytest.mark.skipif(bool(postgresql.why_not()), reason=postgresql.why_not() or "available")
 @pytest.mark.skipif(importlib.util.find_spec("asyncpg") is None, reason="needs asyncpg")
 def test_queries_are_answered_and_nothing_is_left() -> None:
     api, _ = apis.load("asyncio")

@@ -23,7 +23,7 @@ import pytest
 import runtime
 
 if not hasattr(select, "epoll"):
-    pytest.skip("about epoll", allow_module_level=True)
+    pytest.skip("needs epoll", allow_module_level=True)
 
 MOST_TURNS = 5000
 """Turns after which a loop that still has events is spinning; it takes some hundred to notice."""

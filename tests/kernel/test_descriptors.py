@@ -358,7 +358,7 @@ def test_a_stream_takes_a_number_over(run: Run, reused: Reused) -> None:
     run(main())
 
 
-@pytest.mark.skipif(not hasattr(selectors, "EpollSelector"), reason="only epoll can tell")
+@pytest.mark.skipif(not hasattr(selectors, "EpollSelector"), reason="needs epoll")
 def test_a_task_takes_a_number_over_from_a_stream() -> None:
     reused = Reused(socket.socket.close)
 

@@ -30,7 +30,7 @@ print("some" if 0 < made < 12 else made)
 """
 
 
-@pytest.mark.skipif(os.name != "posix", reason="limits are POSIX's")
+@pytest.mark.skipif(os.name != "posix", reason="resource limits need POSIX")
 def test_no_descriptors_left() -> None:
     ended = run_code(CODE)
     assert (ended.stdout, ended.stderr) == ("some\n", "")

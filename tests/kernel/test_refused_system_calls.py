@@ -15,7 +15,7 @@ import pytest
 from tests.support.programs import run_code
 
 pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="a filter of system calls is Linux's"
+    not sys.platform.startswith("linux"), reason="system call filters need Linux"
 )
 
 CODE = """
@@ -69,7 +69,7 @@ def test_waits_without_epoll_pwait2(name: str) -> None:
     run_without(441, name)
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="the call has another number elsewhere")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="uses the number of the call on x86_64")
 def test_a_server_without_accept4() -> None:
     run_without(288, "ENOSYS")
 

@@ -54,7 +54,7 @@ def test_every_kind_of_callback_reaches_the_exception_handler_and_the_loop_goes_
         gc.collect()
         await runtime.sleep(0.001)
         gc.collect()
-        assert len(reports) > seen, "what the dropped generator raised must be seen"
+        assert len(reports) > seen, "the exception of the dropped generator must be reported"
         return reports
 
     reports = runtime.run(main())

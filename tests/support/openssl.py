@@ -47,7 +47,7 @@ def version() -> tuple[int, ...]:
 def required() -> None:
     """Skip the test unless there is an OpenSSL that supports TLS 1.3 and these commands."""
     if version() < (1, 1, 1):
-        pytest.skip("there is no openssl program, or it is too old")
+        pytest.skip("the openssl program is missing or too old")
 
 
 class OpenSsl:

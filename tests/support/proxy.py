@@ -314,7 +314,7 @@ class FaultProxy:
         with self._changed:
             if not self._changed.wait_for(condition, patience):
                 states = [(each.outcome.name, each.stalled) for each in self.connections]
-                raise TimeoutError(f"What was waited for did not happen: {states}.")
+                raise TimeoutError(f"The condition did not become true: {states}.")
 
     def _ring(self) -> None:
         self._bell.send(b"!")

@@ -533,7 +533,7 @@ async def sleeping_and_waking(lib: Any, log: Log) -> None:
 )
 def test_the_same_happens(function: Scenario, since: tuple[int, int]) -> None:
     if sys.version_info < since:
-        pytest.skip(f"asyncio is the standard for this from Python {since[0]}.{since[1]} on")
+        pytest.skip(f"asyncio is the reference for this from Python {since[0]}.{since[1]} on")
     theirs, ours = Log(), Log()
     asyncio.run(function(asyncio, theirs))
     runtime.run(function(runtime, ours))

@@ -28,7 +28,7 @@ QUIET = {"stdin": None, "stdout": None, "stderr": None}
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Select one of the ways to notice the end of processes."""
     if request.param != "pidfd" and not child.pidfds_work():
-        pytest.skip("pidfds do not work here, so that threads are what is used anyway")
+        pytest.skip("pidfds do not work here, so that threads are used anyway")
     WAYS[request.param](monkeypatch)
     name: str = request.param
     return name

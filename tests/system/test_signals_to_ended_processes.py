@@ -47,7 +47,7 @@ def certain_way(way: str) -> str:
     This is the case on macOS before Python 3.13, which has neither pidfds nor ``waitid``.
     """
     if way == "thread-without-waitid":
-        pytest.skip("the thread that waits has the status before it can note it")
+        pytest.skip("the waiting thread reaps the status before it can record it")
     return way
 
 

@@ -12,7 +12,9 @@ import pytest
 
 import runtime
 
-pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="Others watch anything.")
+pytestmark = pytest.mark.skipif(
+    not hasattr(select, "epoll"), reason="other selectors watch any file"
+)
 
 WAYS = ["add_reader", "add_writer", "wait_readable", "wait_writable", "sock_recv"]
 

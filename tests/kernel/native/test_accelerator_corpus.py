@@ -18,7 +18,7 @@ except ImportError:
 
 pytestmark = [
     pytest.mark.skipif(built is None, reason="the accelerator was not built"),
-    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="they use what Linux has"),
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the programs need Linux"),
     # A program need not close the objects that it drops.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

@@ -259,7 +259,7 @@ def test_a_thread_that_cannot_know_the_loop_keeps_no_deadlock_from_being_reporte
 @runs
 def test_the_report_can_be_turned_off(native: Native, run_it: Callable[[Any], None]) -> None:
     if run_it is until_idle:
-        pytest.skip("that run ends when nothing can run any more")
+        pytest.skip("a run until idle ends instead of reporting a deadlock")
 
     async def main() -> None:
         loop = runtime.get_running_loop()
