@@ -31,7 +31,7 @@ async def serving(
     path: str | None = None,
     **options: Any,
 ) -> AsyncIterator[str]:
-    """Serve; yield the address, which is the path of a Unix socket if ``path`` is given."""
+    """Serve on a free port, or on the Unix socket ``path``; yield the URL."""
     app = web.Application(client_max_size=64 << 20)
     for method, route, handler in routes:
         app.router.add_route(method, route, handler)

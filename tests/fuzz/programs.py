@@ -78,7 +78,7 @@ class Program:
         self.steps = 0
         self.sockets: list[socket.socket] = []
         self.descriptors: list[int] = []
-        self.rooms: list[Any] = []
+        self.targets: list[Any] = []
         self.views: list[Any] = []
         self.addresses: list[Any] = [None, ("127.0.0.1", 9), (), "name", 0]
         self.coroutines: list[Any] = []
@@ -217,11 +217,11 @@ class Program:
             self.addresses.append(address)
 
     def make_room(self) -> None:
-        self.rooms.append(self.built.ReceiveTarget(self.size()))
-        self.rooms[-1].fuzzed = 1  # The object has no attributes: the assignment is refused.
+        self.targets.append(self.built.ReceiveTarget(self.size()))
+        self.targets[-1].fuzzed = 1  # The object has no attributes: the assignment is refused.
 
     def view_room(self) -> None:
-        room = self.input.one_of(self.rooms or [None])
+        room = self.input.one_of(self.targets or [None])
         self.views.append(room.view(self.size(), self.size()))
 
     def write_view(self) -> None:
@@ -235,7 +235,7 @@ class Program:
             self.views.pop(self.input.byte() % len(self.views)).release()
 
     def take_room(self) -> None:
-        room = self.input.one_of(self.rooms or [None])
+        room = self.input.one_of(self.targets or [None])
         size = self.size()
         taken = room.take(size)
         assert type(taken) is bytes

@@ -474,32 +474,32 @@ def test_bad_arguments_of_the_accelerators_datagrams() -> None:
 
 
 def test_room_is_filled_and_taken(implementation: Any) -> None:
-    room = implementation.ReceiveTarget(10)
-    room.view(0, 4)[:] = b"abcd"
-    room.view(4, 100)[:] = b"efghij"
-    taken = room.take(10)
+    target = implementation.ReceiveTarget(10)
+    target.view(0, 4)[:] = b"abcd"
+    target.view(4, 100)[:] = b"efghij"
+    taken = target.take(10)
     assert type(taken) is bytes
     assert taken == b"abcdefghij"
     with pytest.raises(ValueError, match="were taken"):
-        room.take(10)
+        target.take(10)
     with pytest.raises(ValueError, match="were taken"):
-        room.view(0, 1)
+        target.view(0, 1)
 
 
 @pytest.mark.parametrize("size", [0, 1, 9])
 def test_room_that_was_filled_in_part(implementation: Any, size: int) -> None:
-    room = implementation.ReceiveTarget(10)
-    room.view(0, size)[:] = b"x" * size
-    assert room.take(size) == b"x" * size
+    target = implementation.ReceiveTarget(10)
+    target.view(0, size)[:] = b"x" * size
+    assert target.take(size) == b"x" * size
 
 
 def test_room_is_not_taken_while_it_can_be_written_to(implementation: Any) -> None:
-    room = implementation.ReceiveTarget(1000)
-    view = room.view(0, 10)
+    target = implementation.ReceiveTarget(1000)
+    view = target.view(0, 10)
     with pytest.raises(BufferError):
-        room.take(1)
+        target.take(1)
     view.release()
-    assert len(room.take(1)) == 1
+    assert len(target.take(1)) == 1
 
 
 def test_a_view_keeps_its_room(implementation: Any) -> None:
@@ -510,14 +510,14 @@ def test_a_view_keeps_its_room(implementation: Any) -> None:
 
 @pytest.mark.skipif(built is None, reason="the C accelerator is not built")
 def test_bad_arguments_of_the_accelerators_receive_target() -> None:
-    room = built.ReceiveTarget(10)
+    target = built.ReceiveTarget(10)
     calls: list[Callable[[], object]] = [
         built.ReceiveTarget,
         lambda: built.ReceiveTarget("x"),
         lambda: built.ReceiveTarget(size=1),
-        lambda: room.view(0),
-        lambda: room.view("x", 1),
-        lambda: room.take("x"),
+        lambda: target.view(0),
+        lambda: target.view("x", 1),
+        lambda: target.take("x"),
     ]
     for call in calls:
         with pytest.raises(TypeError):
@@ -527,6 +527,6 @@ def test_bad_arguments_of_the_accelerators_receive_target() -> None:
             built.ReceiveTarget(size)
     for size in (-1, 11):
         with pytest.raises(ValueError, match="0 to 10 bytes"):
-            room.take(size)
+            target.take(size)
     with pytest.raises(OverflowError):
         built.ReceiveTarget(sys.maxsize)
