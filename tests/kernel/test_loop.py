@@ -326,7 +326,7 @@ def test_the_watch_for_slow_callbacks(loop: runtime.Loop, caplog: pytest.LogCapt
         loop.run_until_complete(main())
     (record,) = caplog.records
     assert "stuck" in record.getMessage()
-    assert "the very line" in record.getMessage()
+    assert "the report names this line" in record.getMessage()
     with pytest.raises(ValueError, match="positive"):
         loop.watch_slow_callbacks(0)
 
