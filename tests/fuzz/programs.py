@@ -221,8 +221,8 @@ class Program:
         self.targets[-1].fuzzed = 1  # The object has no attributes: the assignment is refused.
 
     def view_room(self) -> None:
-        room = self.input.one_of(self.targets or [None])
-        self.views.append(room.view(self.size(), self.size()))
+        target = self.input.one_of(self.targets or [None])
+        self.views.append(target.view(self.size(), self.size()))
 
     def write_view(self) -> None:
         view = self.input.one_of(self.views or [bytearray(1)])
@@ -235,9 +235,9 @@ class Program:
             self.views.pop(self.input.byte() % len(self.views)).release()
 
     def take_room(self) -> None:
-        room = self.input.one_of(self.targets or [None])
+        target = self.input.one_of(self.targets or [None])
         size = self.size()
-        taken = room.take(size)
+        taken = target.take(size)
         assert type(taken) is bytes
         assert len(taken) == size
         hash(taken)
