@@ -256,9 +256,11 @@ SHARED = (
     "runtime.loop",
     "runtime.net.setup.server",
 )
-"""The modules whose classes are, or are inherited by, what programs hold: ``Loop``, ``Task``,
-``Future``, handles and ``Server``. Their attributes that programs are not to use begin with an
-underscore, and are private to the package, not to the module."""
+"""Modules that define ``Loop``, ``Task``, ``Future``, handles, ``Server`` and their base classes.
+
+Attributes of these classes that are not API begin with an underscore. They are private to the
+package, not to the module.
+"""
 
 FOREIGN = {
     "_DummyThread",

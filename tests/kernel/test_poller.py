@@ -44,7 +44,7 @@ class Recorder(Watcher):
 
 
 class Clocked:
-    """What a poller in debug mode measures events by."""
+    """Clock and threshold for a poller in debug mode."""
 
     slow_callback_duration = 10.0
 

@@ -22,7 +22,7 @@ Reports = list[dict[str, Any]]
 
 
 async def numbers(log: Log, turns: int = 0) -> Generator:
-    """Yield a number, then wait; clean up for so many turns of the loop."""
+    """Yield a number, then wait; take some turns of the loop to clean up."""
     try:
         yield 1
         await asyncio.get_running_loop().create_future()
@@ -48,7 +48,7 @@ async def turns(count: int = 3) -> None:
 
 
 def run(make_loop: Callable[[], Any], body: Callable[[Any], Any]) -> Reports:
-    """Run ``body(loop)``; return what was reported."""
+    """Run ``body(loop)``; return the reports to the exception handler."""
     reports: Reports = []
     with asyncio.Runner(loop_factory=make_loop) as runner:
         loop = runner.get_loop()
