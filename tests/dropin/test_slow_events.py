@@ -1,4 +1,4 @@
-"""Debug mode reports a protocol's method that is slow, whatever event it is called for."""
+"""Slow methods of protocols, which debug mode reports for every kind of event."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOOPS: dict[str, Callable[[], Any]] = {
 
 
 class Clock:
-    """A clock that only a slow method moves."""
+    """A clock that is advanced by slow methods only."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -33,7 +33,7 @@ class Clock:
 
 
 class Ending:
-    """A protocol that the end of its connection can be awaited of."""
+    """A protocol with a future that is done at the end of its connection."""
 
     def __init__(self) -> None:
         self.loop: Any = asyncio.get_running_loop()
@@ -147,7 +147,7 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
 def slow_ones(
     make_loop: Callable[[], Any], work: Any, caplog: pytest.LogCaptureFixture, debug: bool = True
 ) -> list[str]:
-    """Run ``work`` on a clock that only slow methods move; return the reports about these."""
+    """Run ``work`` on a ``Clock``; return the reports of slow methods."""
     loop = make_loop()
     loop.time = Clock()
     with (
