@@ -1,41 +1,87 @@
-"""The poller: descriptors, what is watched on each, and the hand-over of their events.
+"""Poller: the watched descriptors of a loop, and the delivery of their events.
 
-It stands on a ``selectors`` selector. Registrations are always made through that selector; where it
-is an ``EpollSelector``, the wait itself goes straight to epoll, which spares a Python object for
-every event.
+The poller uses a selector of the ``selectors`` module: the standard one, or the program's own. If
+it is an ``EpollSelector``, the poller calls epoll itself to wait, which saves a Python object for
+each event, and to arm descriptors, which ``selectors`` has no method for. With any other selector
+everything goes through the selector's methods. The idioms for mypyc: see ``native/mypyc.py``.
 
-There are two ways to watch. ``watch`` is for owners of a descriptor, and for callbacks: events come
-until it is called again. ``arm`` is for a task that waits, and has one event reported::
+**Two ways to watch.** ``Poller.watch`` is for connections and callbacks, which want every event:
+the descriptor is registered until ``watch`` is called again, and is reported in each wait for as
+long as it is ready. ``Poller.arm`` is for a task that waits for one event, as in ``sock_recv``.
 
-    unknown -- arm --> armed -- an event --> disarmed -- arm --> armed ...      closed: unknown
-               ADD                  (by epoll itself)    MOD
+**Why EPOLLONESHOT.** A task that reads from a socket in a loop waits for the same descriptor again
+and again, each time after it has tried to read and found nothing. There are four ways to do this:
 
-Where the selector is an ``EpollSelector``, this goes past it, and uses ``EPOLLONESHOT``. The next
-wait then costs one system call instead of two, and that call also finds out whether the number
-still means the same file: epoll knows registrations by number and file, and refuses to modify one
-that has gone with its file. Nothing is to be remembered about sockets that were closed, duplicated,
-or handed to another process: what is disarmed reports nothing. A registration that was kept
-watching instead would report for ever once another descriptor kept its file open, and could not be
-removed.
+1. Register before each wait and unregister after it: two system calls for every wait.
+2. Stay registered between the waits: epoll then reports unread bytes in every turn, whether a task
+   waits for them or not, and the loop spins.
+3. Stay registered edge-triggered (``EPOLLET``): epoll reports only a change. A task that waits
+   without having read everything before would miss the bytes that are already there, and the loop
+   cannot demand of programs that they read to the end.
+4. Stay registered with ``EPOLLONESHOT``: after one event the kernel disarms the registration
+   itself. It stays, reports nothing, and ``EPOLL_CTL_MOD`` arms it again, in one system call. If
+   the descriptor is ready at that moment, this is reported, so that no event is missed.
 
-What ``watch`` registers can be left behind in that way: the descriptor is closed under the poller,
-while a duplicate of it, perhaps in another process, keeps the file open. epoll then reports the
-file under the old number, and refuses to remove it, for the number means nothing any more, or
-another file. The loop would spin. So one batch of events in ``_CHECK_EVERY`` is examined before it
-is handed over. A watcher whose number no longer means the same file is told that it lost it. When
-an event comes from a registration that nobody can remove, a new epoll takes the place of the old
-one, under the same descriptor, without that registration.
+``arm`` uses the fourth way. With another selector than epoll it falls back to the first::
+
+    unknown -- arm --> armed -- an event --> disarmed -- arm --> armed ...
+               ADD              (by the kernel)          MOD
+
+The call with MOD also detects that the descriptor was closed since the last wait. epoll identifies
+a registration by the number of the descriptor together with the open file, and the registration
+goes when the file is closed. If the number means another file by now, there is no registration for
+the two, MOD fails, and the poller registers anew with ADD. So the poller does not have to be told
+that a program has closed a socket, duplicated it, or passed it to another process, and a
+registration that was left disarmed does no harm.
+
+**Stale registrations.** The registrations of ``watch`` can do harm, because they stay armed. A
+program may close a descriptor while it is watched, and a duplicate of the descriptor, perhaps in a
+child process, may keep the file open::
+
+    descriptor 7 is file A     watch: epoll has the registration (7, A)
+    dup(7) gives 9             file A now has two descriptors
+    close(7)                   (7, A) stays, because file A is still open
+    file A becomes readable    epoll reports "7", in this wait and in every later one
+    EPOLL_CTL_DEL of 7         fails: 7 is not open (EBADF), or is another file B (ENOENT)
+
+The registration cannot be removed any more: epoll takes a number to mean the file that it means
+now. The only remedies are to close every duplicate, which may belong to other processes, or to
+close the epoll. Without a remedy the loop would spin. If B is watched as well, under the same
+number 7, it is worse: the events of A reach the watcher of B.
+
+**Checks.** To test every event for this would cost a system call for each. So the poller examines
+one batch of events in ``_CHECK_EVERY``; a stale registration reports in every batch, so that it is
+found within milliseconds. A check looks for three things:
+
+- An event of a number that neither a watcher nor the selector knows: a stale registration.
+- A watcher whose number no longer means the file that it was registered for. A MOD with the mask
+  that is registered anyway tells, as above. The watcher's ``on_closed`` is called.
+- A descriptor that epoll reports, although ``poll(2)`` says that it is not ready. The event may
+  come from the other file A, as above. Or another process that shares the socket has taken the
+  bytes or the connection meanwhile, which is no fault. So the poller checks each of the next
+  batches, and takes the registration for stale if ``_STRIKES`` checks in a row find the same.
+
+To get rid of a stale registration the poller makes a new epoll, registers everything that is
+watched or armed with it, and puts it in the place of the old one with ``dup2``. The selector keeps
+its descriptor number and does not notice.
+
+**Rounds.** A wait returns a batch of events, each with the number of a descriptor. While the batch
+is delivered, the handler of one event may close another descriptor of the batch and open a new one,
+which often gets the same number. The event for that number is not the new one's. So each batch is a
+round, with a number; a watcher notes the round in which it was registered, and gets no events of
+that round. An event of its own is not lost by that: the next wait reports it.
 
 Invariants:
 
 - A descriptor has at most one watcher, and exactly ``watcher.events`` is watched on it.
-- Whatever the system may have registered for a number belongs to the watcher in ``_watchers``.
-- An event reaches the watcher that was registered when the selector reported it, or nobody: a
-  watcher that was removed meanwhile is gone from ``_watchers``, and one that was registered
-  meanwhile (on a descriptor that was closed and used again) carries the number of a later round.
-- Whatever a watcher raises, the others get their events: at once, or, when the exception leaves the
-  loop (KeyboardInterrupt, SystemExit), when it runs again. Most registrations report again by
-  themselves; what was armed for one event, and may have had it, is armed again.
+- Every registration for a number, except a stale one, belongs to the watcher in ``_watchers``.
+- An event reaches the watcher that was registered when the selector reported it, or no watcher. A
+  watcher that was removed since then is not in ``_watchers``; a watcher that was registered since
+  then has the round of the batch in ``registered_in``.
+- If a watcher raises an exception, the others still get their events: at once, or, if the exception
+  leaves the loop (KeyboardInterrupt, SystemExit), when the loop runs again. The registrations of
+  ``watch`` are then reported again. An event of ``arm`` is not, because the kernel has disarmed the
+  registration, so the poller arms all of these again.
 """
 
 from __future__ import annotations
@@ -57,8 +103,8 @@ from runtime.kernel.native.mypyc import mypyc_attr
 READ: Final = 1
 WRITE: Final = 2
 
-# Bits of an event mask as epoll reports it. Anything else in a mask, an error or a hang-up, wakes
-# both directions, so that whoever waits finds out by trying.
+# Bits of an event mask as epoll reports it. Any other bit, for an error or a hang-up, wakes both
+# directions: the reader or writer then tries, and gets the error from the system call.
 _EPOLLIN: Final = 1
 _EPOLLOUT: Final = 4
 _EPOLLONESHOT: Final = 1 << 30
@@ -66,69 +112,79 @@ _EPOLLONESHOT: Final = 1 << 30
 _in_daemon: Final = in_daemon.get
 
 _CHECK_EVERY: Final = 256
-"""Batches of events from one check for stale registrations to the next.
+"""Number of batches of events from one check for stale registrations to the next.
 
-A check costs a system call for each event of a batch; a stale registration, which reports in every
-batch, is noticed within milliseconds.
+A check costs a system call for each event of the batch. A stale registration reports in every
+batch, so that 256 of them take a few milliseconds.
 """
 
 _STRIKES: Final = 4
-"""Checks in a row that must find an event of a file that is not ready, to take it for stale.
+"""Number of checks in a row that must find a reported descriptor not ready, to call it stale.
 
-Another process that has the same socket may have taken what there was, as those of a server do that
-all accept from one.
+A single such check proves nothing: of several server processes that accept from one socket, another
+may have taken the connection.
 """
 
 _QUIET_POLLS: Final = 32
+"""Polls in a row without an event after which a busy loop polls less often."""
+
 _SKIPS: Final = 7
+"""Turns without a poll between two polls of such a loop."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Watcher:
-    """What is called when a descriptor can be read or written."""
+    """Base class of the objects that handle the events of one descriptor."""
 
     __slots__ = ("daemon", "events", "fd", "once", "registered_in")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        # Whether a daemon task made it, so that it keeps no loop from being idle.
+        # Whether a daemon task made the watcher, so that it does not keep the loop from being idle.
         self.daemon: bool = _in_daemon()
         # READ, WRITE, both, or 0 while nothing is watched.
         self.events = 0
-        # Whether the registration is one that ``arm`` made: it is kept while nothing is watched.
+        # Whether ``arm`` made the registration, which then stays while ``events`` is 0.
         self.once = False
-        # The round of the poller in which it was registered: later events only are its own.
+        # The round of the poller in which the watcher was registered: it gets only later events.
         self.registered_in = 0
 
     def on_readable(self) -> None:
-        """Handle that a read would not block."""
+        """Handle an event of ``watch``: the descriptor is readable. Called by the poller."""
 
     def on_writable(self) -> None:
-        """Handle that a write would not block."""
+        """Handle an event of ``watch``: the descriptor is writable. Called by the poller."""
 
     def on_fired(self, readable: bool, writable: bool) -> None:
-        """Handle the one event that ``arm`` had watched; an error or a hang-up is both.
+        """Handle the event of ``arm``; an error or a hang-up is both readable and writable.
 
-        Neither readable nor writable: the event was lost, and is to be watched again.
+        If it is neither, the event may have been lost: a watcher that still waits arms again.
         """
 
     def on_failed(self, error: BaseException) -> None:
-        """Handle that one of the methods above raised ``error``, which was reported."""
+        """Handle an exception of one of the methods above, which the poller has reported."""
 
     def on_lost(self) -> None:
-        """Handle that the descriptor was closed, and perhaps used again, by somebody else."""
+        """Handle the loss of the descriptor: it was closed while it was registered.
+
+        Its number may mean another file by now.
+        """
 
     def get_protocol(self) -> object:
-        """Return the protocol that is told of the events; None when there is none."""
+        """Return the protocol that the events are for, or None."""
         return None
 
     def on_closed(self) -> None:
-        """As ``on_lost``, at an event: it is known that the descriptor was closed under a watch."""
+        """Handle the loss of a watched descriptor that a check has found; else as ``on_lost``."""
         self.on_lost()
 
 
 class Poller:
-    """The watchers of one loop and the selector that they are registered with."""
+    """The watchers of one loop, and the selector that their descriptors are registered with.
+
+    ``selector`` is the program's, or None for the standard one. ``report`` is called with a
+    message, an exception and a watcher, for each exception that the watcher raises.
+    """
 
     __slots__ = (
         "_apart_from",
@@ -158,21 +214,24 @@ class Poller:
         self._report = report
         self._watchers: dict[int, Watcher] = {}
         self._round = 1
-        # Polls in a row that were not to wait and found nothing, and turns that may go without one.
+        # The number of polls in a row that did not wait and found nothing, and the number of turns
+        # to come that do without a poll.
         self._quiet_polls = 0
         self._skips = 0
         self._epoll_wait: accelerator.Wait | None = None
-        # For ``arm``: the selector's epoll, when it has one.
+        # The selector's epoll, if it has one, for ``arm``.
         self._epoll: Any = None
         self._epoll_modify: accelerator.Modify | None = None
-        # For ``arm`` without epoll: the file that a number meant when it was registered.
+        # Without epoll, the file of each armed descriptor at the time of its registration.
         self._files: dict[int, tuple[int, int] | None] = {}
-        # The round in which events are checked next, and what the last checks suspected.
+        # The round of the next check, and for each suspected descriptor the number of checks in a
+        # row that have found it not ready.
         self._check_in = _CHECK_EVERY
         self._strikes: dict[int, int] = {}
-        # The round from which on batches are not simply handed over: that of the next check.
+        # The round from which on poll() leaves batches to _hand_over_apart(): that of the next
+        # check, or 0 while each event is measured.
         self._apart_from = self._check_in
-        # Measures each event while the loop runs in debug mode.
+        # Measures the duration of each event while the loop runs in debug mode.
         self._timer: EventTimer | None = None
         if type(self._selector) is getattr(selectors, "EpollSelector", None):
             try:
@@ -184,7 +243,7 @@ class Poller:
     def _open_epoll(self) -> None:
         number: int = self._selector.fileno()
         self._epoll_wait = accelerator.epoll_wait(number)
-        # A duplicate, for the object closes its descriptor.
+        # A duplicate: the epoll object closes its descriptor, and must not close the selector's.
         self._epoll = accelerator.duplicate_epoll(number)
         self._epoll_modify = accelerator.epoll_modify(self._epoll)
 
@@ -207,18 +266,18 @@ class Poller:
         return self._watchers.get(fd)
 
     def watchers(self) -> list[Watcher]:
-        """Return every watcher that something is watched for."""
+        """Return the watchers for which at least one event is watched."""
         return [watcher for watcher in list(self._watchers.values()) if watcher.events]
 
     def idle(self) -> bool:
-        """Return whether nothing is watched but the loop's own wake-up socket."""
+        """Return whether the loop's own wake-up socket is the only watched descriptor."""
         return len(self._watchers) <= 1 or len(self.watchers()) <= 1
 
     def watch(self, watcher: Watcher, events: int) -> None:
         """Watch exactly ``events`` (READ, WRITE, both, or 0 for none) for ``watcher``.
 
-        A watcher that another one left behind on the same descriptor is told that it lost it.
-        Raises OSError where the system cannot watch the descriptor (a regular file, a closed one).
+        If a stale watcher is registered under the same descriptor number, its ``on_lost`` is
+        called. Raises OSError if the descriptor cannot be watched: a regular file, or closed.
         """
         fd = watcher.fd
         if watcher.once:
@@ -248,15 +307,16 @@ class Poller:
             self.evict(stale)
 
     def evict(self, watcher: Watcher) -> None:
-        """Drop a watcher whose descriptor is another file by now, and tell it."""
+        """Drop a stale watcher, whose number means another file, and call its ``on_lost``."""
         self._unregister(watcher)
         watcher.on_lost()
 
     def arm(self, watcher: Watcher, events: int) -> None:
-        """Watch ``events`` (READ, WRITE or both) for ``watcher`` until the first of them comes.
+        """Watch ``events`` (READ, WRITE or both) for ``watcher`` until the first of them occurs.
 
-        The file is the one that the descriptor's number means now. ``watch(watcher, 0)`` ends it.
-        Raises OSError where the system cannot watch the descriptor (a regular file, a closed one).
+        The watched file is the one that the descriptor's number means now. ``watch(watcher, 0)``
+        ends the watch. Raises OSError if the descriptor cannot be watched: a regular file, or
+        closed.
         """
         if not watcher.once:
             if watcher.events:
@@ -278,7 +338,8 @@ class Poller:
         try:
             self._epoll.register(watcher.fd, mask)
         except FileExistsError:
-            # The file is back under the number that it had before another one took that.
+            # dup2() put another file under the number, and later the first file again, whose
+            # registration has stayed.
             self._epoll.modify(watcher.fd, mask)
         except OSError as error:
             raise unwatchable(watcher.fd, error) from None
@@ -290,7 +351,7 @@ class Poller:
         self._watchers[watcher.fd] = watcher
 
     def _arm_selector(self, watcher: Watcher, events: int) -> None:
-        """As ``_arm_epoll``, by a registration that the event ends."""
+        """Arm with a selector other than epoll: register now, and unregister at the event."""
         fd = watcher.fd
         if watcher.events:
             self._forget_key(fd)
@@ -305,9 +366,10 @@ class Poller:
         self._note_armed(watcher)
 
     def still_holds(self, watcher: Watcher) -> bool:
-        """Return whether a watcher's number means the file that it was registered for.
+        """Return whether a watcher's descriptor number means the file that it was registered for.
 
-        Where the selector is not epoll, that is not always known; it is then taken to.
+        With a selector other than epoll this is known only for armed descriptors; for others the
+        result is True.
         """
         fd = watcher.fd
         modify = self._epoll_modify
@@ -319,7 +381,7 @@ class Poller:
         return modify(fd, mask)
 
     def watch_anew(self, watcher: Watcher) -> None:
-        """Register a watcher again: its descriptor's number may mean another file by now."""
+        """Register a watcher again, in case its descriptor number means another file by now."""
         events = watcher.events
         self._unregister(watcher)
         self.watch(watcher, events)
@@ -329,8 +391,8 @@ class Poller:
         try:
             self._selector.modify(fd, events)
         except (OSError, KeyError):
-            # The descriptor was closed under the selector, which dropped it. If the number is in
-            # use again, the caller means the new one.
+            # The descriptor was closed, and its registration went with it. If the number is in use
+            # again, the caller means the new file.
             self._forget_key(fd)
             watcher.events = 0
             del self._watchers[fd]
@@ -352,16 +414,16 @@ class Poller:
         self._forget_key(watcher.fd)
 
     def _forget_key(self, fd: int) -> None:
-        # A descriptor closed under the selector is gone from the system's side already.
+        # If the descriptor was closed, the system's registration is gone already.
         with contextlib.suppress(KeyError, ValueError, OSError):
             self._selector.unregister(fd)
 
     def poll_when_busy(self) -> None:
-        """Look for events without waiting, because there is other work to do.
+        """Deliver the events that there are, without waiting: the ready queue has work.
 
-        A loop that is kept busy by callbacks alone would spend a third of its time on polls that
-        find nothing. Once ``_QUIET_POLLS`` in a row did, only every eighth turn polls, until there
-        is an event, or a turn that has to wait.
+        A loop that only runs callbacks would spend a third of its time on polls that find nothing.
+        So after ``_QUIET_POLLS`` such polls in a row, only every eighth turn polls, until a poll
+        finds an event, or the loop has to wait.
         """
         if self._skips:
             self._skips -= 1
@@ -371,7 +433,7 @@ class Poller:
             self._skips = _SKIPS
 
     def poll(self, timeout: float) -> None:
-        """Wait up to ``timeout`` seconds for events (negative: no limit) and hand them over."""
+        """Wait up to ``timeout`` seconds for events (negative: no limit), and deliver them."""
         try:
             wait = self._epoll_wait
             events = wait(timeout) if wait is not None else self._select(timeout)
@@ -406,21 +468,21 @@ class Poller:
                     self._report("Exception while handling an event", error, watcher)
                     watcher.on_failed(error)
         except BaseException:
-            # The handler of a signal, or a lack of memory, may also raise between the system's
-            # answer and ours, so that nobody knows which events there were.
+            # A signal handler, or a lack of memory, may also raise after the system has returned
+            # the events and before they are in a list, so that it is unknown which there were.
             self._arm_again()
             raise
 
     def set_timer(self, timer: EventTimer | None) -> None:
-        """Have the handling of each event measured; None ends that."""
+        """Measure the handling of each event with ``timer``; None stops the measuring."""
         self._timer = timer
         self._apart_from = self._check_in if timer is None else 0
 
     def _hand_over_apart(self, events: list[tuple[int, int]]) -> bool:
-        """Check a batch if it is time for that; hand it over here if each event is measured.
+        """Check a batch if a check is due, and deliver it here if each event is to be measured.
 
-        It is apart from ``poll``, which hands over all the others and is to cost nothing for these.
-        Returns whether the batch was handed over.
+        Returns whether the batch was delivered. These rare cases have a method of their own, so
+        that they cost ``poll`` one comparison.
         """
         if self._round >= self._check_in:
             self._check(events)
@@ -457,7 +519,7 @@ class Poller:
             watcher.on_failed(error)
 
     def _arm_again(self) -> None:
-        """Have every watcher that was armed for one event armed again, if it still waits."""
+        """Arm every registration of ``arm`` again whose watcher still waits."""
         for watcher in list(self._watchers.values()):
             if watcher.once:
                 try:
@@ -468,14 +530,15 @@ class Poller:
     # -- Stale registrations -----------------------------------------------------------------------
 
     def _check(self, events: list[tuple[int, int]]) -> None:
-        """Find the events of registrations that nobody can remove, and get rid of these."""
+        """Look for stale registrations among the events of a batch, and get rid of them."""
         self._check_in = self._round + _CHECK_EVERY
         lost = []
         is_stale = False
         for fd, _ in events:
             watcher = self._watchers.get(fd)
             if watcher is None:
-                # Nobody watches; unless the program registered it with the selector by itself.
+                # No watcher has this descriptor. The program may have registered it itself, with a
+                # selector of its own; otherwise the registration is stale.
                 is_stale = is_stale or self._is_unknown(fd)
             elif not watcher.once and not self._means_the_same(watcher):
                 lost.append(watcher)
@@ -503,9 +566,9 @@ class Poller:
         return file_of(watcher.fd) is not None
 
     def _strike(self, events: list[tuple[int, int]]) -> bool:
-        """Return whether a descriptor was reported again and again without being ready.
+        """Return whether epoll has reported a descriptor in several checks that was not ready.
 
-        Its number belongs to another file than the one that epoll reports.
+        Its number then means another file than the one that epoll reports.
         """
         poll = select.poll()
         watched = [fd for fd, _ in events if fd in self._watchers and not self._watchers[fd].once]
@@ -519,10 +582,10 @@ class Poller:
         return any(count >= _STRIKES for count in self._strikes.values())
 
     def _renew_epoll(self) -> list[Watcher]:
-        """Put a new epoll in the place of the selector's, with what is watched and nothing else.
+        """Replace the selector's epoll by a new one without the stale registrations.
 
         The selector keeps its descriptor, and does not notice. Returns the watchers whose
-        descriptors turn out to be closed.
+        descriptors could not be registered again, because they are closed.
         """
         lost = []
         self._strikes = {}
@@ -532,7 +595,7 @@ class Poller:
                 if not _registers(new, fd, _epoll_mask(key.events)) and fd in self._watchers:
                     lost.append(self._watchers[fd])
             for fd, watcher in self._watchers.items():
-                # One that is disarmed is registered when it is armed again.
+                # A disarmed descriptor is registered with the new epoll when it is armed again.
                 armed = watcher.once and watcher.events
                 if armed and not _registers(new, fd, _EPOLLONESHOT | _epoll_mask(watcher.events)):
                     lost.append(watcher)
@@ -544,11 +607,11 @@ class Poller:
         return lost
 
     def _select(self, timeout: float) -> list[tuple[int, int]]:
-        """Wait through the selector's own interface, and give its events in epoll's form."""
+        """Wait with the selector's own method, and return its events in epoll's form."""
         try:
             events = self._selector.select(None if timeout < 0 else timeout)
         except (OSError, ValueError):
-            # select() and poll() refuse the whole set when one descriptor of it was closed.
+            # select() and poll() fail altogether if one descriptor of the set is closed.
             if not self._drop_closed():
                 raise
             return []
@@ -564,14 +627,17 @@ class Poller:
                 os.fstat(watcher.fd)
             except OSError:
                 if self._watchers.get(watcher.fd) is not watcher:
-                    continue  # Another one that lost its descriptor took it back.
+                    continue  # The on_lost() of another watcher has taken this one back already.
                 self._unregister(watcher)
                 watcher.on_lost()
                 found = True
         return found
 
     def abandon(self) -> None:
-        """Close what was opened, for want of a loop. A selector of the caller's stays open."""
+        """Close the descriptors that were opened, but not a selector that the caller gave.
+
+        This is for a loop whose initialisation failed.
+        """
         self._release()
         if self._is_own:
             self._selector.close()
@@ -579,7 +645,7 @@ class Poller:
     def close(self) -> None:
         """Drop every watcher and close the selector."""
         self._release()
-        self._report = _report_to_nobody  # It referred to the loop: a reference cycle.
+        self._report = _report_to_nobody  # The old one refers to the loop: a reference cycle.
         self._selector.close()
 
     def _release(self) -> None:
@@ -592,7 +658,7 @@ class Poller:
 
 
 def _report_to_nobody(message: str, error: BaseException, watcher: object) -> None:
-    pass  # A poller that is closed has no watchers.
+    pass  # A closed poller has no watchers whose exceptions it could report.
 
 
 def _epoll_mask(events: int) -> int:
@@ -608,7 +674,7 @@ def _registers(epoll: Any, fd: int, mask: int) -> bool:
 
 
 def file_of(fd: int) -> tuple[int, int] | None:
-    """Return what identifies the file behind a descriptor, where the system tells."""
+    """Return the device and inode number of the file behind a descriptor; None if it is closed."""
     try:
         found = os.fstat(fd)
     except OSError:
