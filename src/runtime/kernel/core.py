@@ -1,16 +1,18 @@
-"""The loop's core: one turn, and the running, stopping and closing around it.
+"""Core of the event loop: its turns, and how it is run, stopped and closed.
 
-One turn::
+A turn is one iteration of the loop::
 
-    +--> how long may we wait?   0 with something ready, else until the first timer, else for ever
+    +--> compute the timeout      0 if the ready queue has entries, else until the first timer is
+    |                             due, or without limit if there is no timer
     |    wait on the selector
-    |    each ready watcher handles its event     (a stream receives, and queues its reader's task)
-    |    due timers join the ready queue
-    |    run what was ready when we got here        (what it queues waits for the next turn)
-    +----+
+    |    deliver the events       a stream's watcher receives, and queues the task that reads
+    |    queue the due timers
+    |    run the ready queue      as many entries as it has now: entries that are queued meanwhile
+    +----+                        run in the next turn
 
-``LoopCore`` is the behaviour, compiled where a compiler was found; ``runtime.loop.Loop`` is the
-class that users hold, which adds the network and the system to it.
+``LoopCore`` is the behaviour, in a compiled class if a compiler was found; ``runtime.loop.Loop`` is
+the public class, which adds the network and the system to it. Why these are two, and other idioms
+for mypyc: see ``native/mypyc.py``.
 """
 
 from __future__ import annotations
@@ -48,21 +50,21 @@ from runtime.kernel.threads.executor import DefaultExecutor, LookupThreads, begi
 
 FileDescriptor = descriptors.FileDescriptor
 
-# A call of the class would parse its arguments three times over: the instance is made bare, and
-# the function behind __init__ is called directly.
+# A call of the class would parse the arguments three times. Instead the instance is made without
+# __init__, and the function behind __init__ is called directly.
 _bare_future: Final[Callable[[type[Future[Any]]], Future[Any]]] = Future.__new__
 _bare_task: Final[Callable[[type[Task[Any]]], Task[Any]]] = Task.__new__
 
 
 def _stop_loop_of(future: Any) -> None:
-    """Stop a loop: what ``run_until_complete`` waits for is done."""
+    """Stop the loop of ``future``, for which ``run_until_complete`` waits: it is done."""
     if not future.cancelled() and isinstance(future.exception(), (KeyboardInterrupt, SystemExit)):
-        return  # It is on its way out of run_forever() already.
+        return  # The exception is leaving run_forever() already.
     future.get_loop().stop()
 
 
-# asyncio's own function, which does the same, where there is one: anyio tells by it which task is
-# the main one, and keeps its worker threads until that ends.
+# If asyncio has its own function, which does the same, it is used: anyio recognises the main task
+# by this callback, and keeps its worker threads until that task ends.
 _stop_when_done: Final[Callable[[Any], object]] = getattr(
     asyncio.base_events, "_run_until_complete_cb", _stop_loop_of
 )
@@ -80,7 +82,7 @@ _FORKED = (
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class LoopCore(Scheduler):
-    """The loop, as the layers below ``runtime.loop`` know it."""
+    """The event loop without the network and the system, which ``runtime.loop.Loop`` adds."""
 
     __slots__ = (
         "_asyncgens",
@@ -113,28 +115,28 @@ class LoopCore(Scheduler):
         self._asyncgens: AsyncGenerators | None = None
         self._executor = DefaultExecutor()
         self._lookup_threads = LookupThreads()
-        # For the slow-callback watch: how many turns were begun, and whether the loop waits.
+        # For the slow-callback watch: the number of turns so far, and whether the loop waits.
         self._turns = 0
         self._waiting = False
         self._slow_watch: SlowCallbackWatch | None = None
-        # Whether to end when nothing can run any more, and the threads that were there before.
+        # Whether the run ends when the loop is idle, and the threads that existed at its start.
         self._until_idle = False
         self._threads_before: list[threading.Thread] = []
-        # Threads of other loops, of which nothing is to be expected while this one runs.
+        # Threads of other loops' executors; they never wake this loop.
         self._idle_threads: list[threading.Thread] = []
-        # The native identifiers of those that ``threading`` does not know.
+        # The native identifiers of the threads at the start that ``threading`` does not know.
         self._unknown_before: set[int] = set()
         # The tasks that the end of the run has cancelled.
         self._ending: set[Any] = set()
-        # Threads that watch the loop, and never wake it.
+        # Threads that observe the loop and never wake it.
         self._watching_threads: list[threading.Thread] = []
-        self._reports_deadlocks: bool | None = None  # None: in debug mode.
-        # Copies of the tasks for tools outside the process; None without them, as usual.
+        self._reports_deadlocks: bool | None = None  # None: only in debug mode.
+        # Copies of the tasks for tools outside the process, or None (the default).
         self._copies: TaskCopies | None = None
         if external_tools.wanted_by_environment():
             self._copies = TaskCopies(self)
         self._debug = debug_mode.debug_by_default()
-        # Whether turns are run by the function for debug mode and for the copies.
+        # Whether turns are run by the slower function that serves debug mode and the copies.
         self._watched = self._debug or self._copies is not None
         show_tasks_of(self)
 
@@ -147,7 +149,7 @@ class LoopCore(Scheduler):
         return future
 
     def _sleep_future(self, delay: float) -> SleepFuture:
-        """Return a future that is done, with None, after ``delay`` seconds, to be awaited once."""
+        """Return a future that ends with None after ``delay`` seconds, to be awaited once."""
         self._check_open()
         return SleepFuture(self, self.time() + delay)
 
@@ -156,9 +158,9 @@ class LoopCore(Scheduler):
     ) -> Task[Any]:
         """Run a coroutine concurrently; return its task.
 
-        The options are those of ``runtime.create_task``. A task factory is given all of them but
-        ``daemon``, as they are; without one, unknown options are a TypeError. Raises RuntimeError
-        on a closed loop.
+        The options are those of ``runtime.create_task``. A task factory gets all of them except
+        ``daemon``, unchanged. Raises TypeError for an unknown option if there is no task factory,
+        and RuntimeError if the loop is closed.
         """
         if self._refusal is not None or self._debug:
             self._check_new_task(coro)
@@ -179,18 +181,18 @@ class LoopCore(Scheduler):
             self._check_open()
             self._check_thread()
         except RuntimeError:
-            # The coroutine will not run: do not add a warning that it never did.
+            # Close the coroutine, so that no warning follows that it was never awaited.
             if hasattr(coro, "close"):
                 coro.close()
             raise
 
     def set_task_factory(self, factory: TaskFactory | None) -> None:
-        """Have ``factory(loop, coro, **options)`` make the tasks of ``create_task``.
+        """Set the function that creates tasks: ``factory(loop, coro, **options)``.
 
-        ``options`` are the keywords that ``create_task`` was given: ``name``, ``context``,
+        ``options`` are the keyword arguments of ``create_task``: ``name``, ``context``,
         ``eager_start``, and any others. A factory whose signature has no ``name`` is called without
         it, and the task is named afterwards, as asyncio did up to Python 3.13. None restores the
-        default. Raises TypeError for what cannot be called.
+        default. Raises TypeError if ``factory`` is neither callable nor None.
         """
         if factory is not None and not callable(factory):
             raise TypeError(f"A task factory must be a callable or None, not {factory!r}.")
@@ -205,30 +207,30 @@ class LoopCore(Scheduler):
     def run_forever(self) -> None:
         """Run until ``stop()`` is called.
 
-        Whenever the handler of a signal raises, the loop either runs or does not afterwards: no
-        part of what makes it the running one is left behind.
+        If a signal handler raises, at whatever moment, the loop is afterwards either running or
+        not: everything that marks it as the running loop is set, or everything is reset.
         """
         self._check_open()
         self._check_not_running()
         asyncgens = self._async_generators()
         thread_id = threading.get_ident()
         hooks = sys.get_asyncgen_hooks()
-        # The socket to which the interpreter wrote for signals before; none where it cannot.
+        # The descriptor that was set for signals before; an empty list if none can be set here.
         wakeup_fds: list[int] = []
         try:
             self._thread_id = thread_id
             running_loops[thread_id] = self
             _set_running_loop(self)
             _set_asyncgen_hooks(asyncgens.on_first_iteration, asyncgens.on_dropped)
-            # An interrupted wake() may have claimed that a byte is on its way.
+            # An interrupted _wake() may have set the flag without having written the byte.
             self._forget_wakeup()
             try:
-                # One call of C: what is returned is noted before a handler of a signal can raise.
+                # A single call in C, so that the result is stored before a signal handler can run.
                 wakeup_fds.extend(map(signals.set_wakeup_fd, (self._wakeup_fd(),)))
             except ValueError:
                 pass  # Not the main thread, or an interpreter without signals.
-            # Each runs one turn at least, also when stop() was called before, and returns when the
-            # loop is stopped or debug mode was turned on or off.
+            # Each of these functions runs at least one turn, even if stop() was called before, and
+            # returns when the loop is stopped, or debug mode is turned on or off.
             while True:
                 if self._debug:
                     debug_mode.with_origins_noted(_run_watched_turns, self)
@@ -246,9 +248,9 @@ class LoopCore(Scheduler):
             recover_tasks(self)
             raise
         finally:
-            # A handler of a signal may raise here as well, but only after a call of C, or when a
-            # function of Python begins. So nothing is called before the first of these blocks, and
-            # there is a block of its own for whatever must follow on a call.
+            # A signal handler may raise here as well, but only after a call of a C function, or
+            # when a Python function begins. So there is no call before the first of these blocks,
+            # and every step that must follow a call has a block of its own.
             self._stopping = False
             self._thread_id = 0
             if thread_id in running_loops:
@@ -278,9 +280,9 @@ class LoopCore(Scheduler):
             )
 
     def run_until_complete(self, future: Any) -> Any:
-        """Run until ``future``, or the task made of a coroutine, is done; return its result.
+        """Run until ``future`` is done; return its result. A coroutine is run as a new task.
 
-        Raises what it raised; RuntimeError when the loop is stopped before.
+        Raises the exception of the future, or RuntimeError if the loop is stopped before its end.
         """
         self._check_open()
         self._check_not_running()
@@ -294,14 +296,15 @@ class LoopCore(Scheduler):
             self.run_forever()
         except BaseException:
             if is_new_task and future.done() and not future.cancelled():
-                # The caller gets the exception that stopped the loop, and sees no task to ask.
+                # The caller gets the exception that stopped the loop, and never sees the task:
+                # count its exception as retrieved.
                 future.exception()
             raise
         finally:
             try:
                 self._take_stop_back(future)
             except BaseException:
-                self._take_stop_back(future)  # The handler of a signal raised.
+                self._take_stop_back(future)  # A signal handler raised.
                 raise
         if not future.done():
             error = RuntimeError("Event loop stopped before Future completed.")
@@ -310,17 +313,18 @@ class LoopCore(Scheduler):
         try:
             return future.result()
         finally:
-            del future  # It holds what it raises, whose traceback has this frame.
+            # The future holds its exception, whose traceback holds this frame: break the cycle.
+            del future
 
     def _take_stop_back(self, future: Any) -> None:
-        """Have the end of ``future`` not stop a later run: this one ended before it could."""
+        """Remove the callback that stops the loop, so that ``future`` does not stop a later run."""
         future.remove_done_callback(_stop_when_done)
         for runnable in list(self._ready):
             if isinstance(runnable, Handle) and runnable._callback is _stop_when_done:
                 runnable.cancel()
 
     def _own_threads(self) -> list[threading.Thread]:
-        """Return the threads of the loop's own, of which nothing is to be expected while idle."""
+        """Return the threads that the loop owns; they never wake it while it is idle."""
         pools = self._executor.threads() + self._lookup_threads.threads()
         threads = [*pools, *self._idle_threads, *self._watching_threads]
         return threads if self._slow_watch is None else [*threads, self._slow_watch.thread]
@@ -331,7 +335,7 @@ class LoopCore(Scheduler):
         return self.create_task(await_it(awaitable))
 
     def stop(self) -> None:
-        """Have ``run_forever`` return at the end of the turn; or of the first one it will run."""
+        """Make ``run_forever`` return at the end of this turn, or of the next one it runs."""
         self._stopping = True
 
     def is_running(self) -> bool:
@@ -348,10 +352,10 @@ class LoopCore(Scheduler):
         self._watched = self._debug or self._copies is not None
 
     def set_deadlock_reports(self, enabled: object) -> None:
-        """Have a run in which no task can ever run again end with DeadlockError, or go on waiting.
+        """Choose whether a run in which no task can ever run again ends with DeadlockError.
 
-        None, as at first: in debug mode only. Turn it off where a thread of a C library wakes the
-        loop, and the report comes all the same.
+        Otherwise the loop goes on waiting. None, the default, means in debug mode only. Turn the
+        reports off if one appears although a thread of a C library would wake the loop.
         """
         self._reports_deadlocks = None if enabled is None else bool(enabled)
 
@@ -360,14 +364,13 @@ class LoopCore(Scheduler):
         return self._copies is not None
 
     def set_external_inspection(self, enabled: object) -> None:
-        """Show the loop's tasks to tools that read the memory of the process, or no longer.
+        """Choose whether tools that read the memory of the process see the loop's tasks.
 
-        That are ``python -m asyncio ps`` and ``pstree``, and the sampling profiler's
-        ``--async-aware`` mode, of Python 3.14 and later: they find our tasks by copies of them,
-        which are brought up to date each time that the loop is about to wait, at a cost that grows
-        with the number of tasks. The environment variable ``RUNTIME_ASYNCIO_TOOLS=1`` has all new
-        loops show theirs. Before 3.14 there are no such tools, and nothing happens. To be called in
-        the loop's thread.
+        These tools are ``python -m asyncio ps`` and ``pstree``, and the ``--async-aware`` mode of
+        the sampling profiler, of Python 3.14 and later. They find our tasks through copies, which
+        the loop updates each time that it is about to wait, at a cost that grows with the number of
+        tasks. The environment variable ``RUNTIME_ASYNCIO_TOOLS=1`` turns this on for all new loops.
+        Before 3.14 there are no such tools, and nothing happens. To be called in the loop's thread.
         """
         if bool(enabled) and external_tools.AVAILABLE and self._copies is None:
             self._copies = TaskCopies(self)
@@ -379,38 +382,38 @@ class LoopCore(Scheduler):
     # -- Descriptors -------------------------------------------------------------------------------
 
     def add_reader(self, fd: FileDescriptor, callback: Callable[..., object], *args: Any) -> Handle:
-        """Call ``callback(*args)`` whenever ``fd`` can be read, in place of an earlier reader.
+        """Call ``callback(*args)`` whenever ``fd`` is readable, replacing an earlier reader.
 
         ``fd`` is a descriptor or an object with ``fileno()``. Returns the handle. Raises
-        RuntimeError when a task waits for the same, or a stream uses the descriptor, ValueError for
-        a closed object, and OSError for what cannot be watched, such as a regular file.
+        RuntimeError if a task waits until the descriptor is readable, or a stream or a transport
+        uses it, ValueError if the object is closed, and OSError if the descriptor cannot be
+        watched, as that of a regular file.
         """
         return descriptors.add_reader(self, fd, callback, args)
 
     def remove_reader(self, fd: FileDescriptor) -> bool:
         """Stop watching ``fd`` for reading. Returns whether it was being watched.
 
-        A socket or file object is known here also when it was closed meanwhile.
-
-        Raises RuntimeError when a stream or a transport uses the descriptor.
+        A socket or file object that was closed since ``add_reader`` is accepted as well. Raises
+        RuntimeError if a stream or a transport uses the descriptor.
         """
         return descriptors.remove_reader(self, fd)
 
     def add_writer(self, fd: FileDescriptor, callback: Callable[..., object], *args: Any) -> Handle:
-        """Call ``callback(*args)`` whenever ``fd`` can be written, in place of an earlier writer.
+        """Call ``callback(*args)`` whenever ``fd`` is writable, replacing an earlier writer.
 
         ``fd`` is a descriptor or an object with ``fileno()``. Returns the handle. Raises
-        RuntimeError when a task waits for the same, or a stream uses the descriptor, ValueError for
-        a closed object, and OSError for what cannot be watched, such as a regular file.
+        RuntimeError if a task waits until the descriptor is writable, or a stream or a transport
+        uses it, ValueError if the object is closed, and OSError if the descriptor cannot be
+        watched, as that of a regular file.
         """
         return descriptors.add_writer(self, fd, callback, args)
 
     def remove_writer(self, fd: FileDescriptor) -> bool:
         """Stop watching ``fd`` for writing. Returns whether it was being watched.
 
-        A socket or file object is known here also when it was closed meanwhile.
-
-        Raises RuntimeError when a stream or a transport uses the descriptor.
+        A socket or file object that was closed since ``add_writer`` is accepted as well. Raises
+        RuntimeError if a stream or a transport uses the descriptor.
         """
         return descriptors.remove_writer(self, fd)
 
@@ -419,10 +422,10 @@ class LoopCore(Scheduler):
     def run_in_executor(
         self, executor: concurrent.futures.Executor | None, func: Callable[..., Any], *args: Any
     ) -> Future[Any]:
-        """Call ``func(*args)`` in a thread, or wherever ``executor`` runs it.
+        """Call ``func(*args)`` in ``executor``; return a future for the result.
 
-        Returns a future for the result. With None the loop's default executor runs it. Cancelling
-        the future keeps a call from starting; one that has started goes on, its result dropped.
+        None stands for the loop's default executor, a pool of threads. Cancelling the future keeps
+        the call from starting; a call that has started goes on, and its result is dropped.
         """
         self._check_open()
         if self._debug:
@@ -432,23 +435,26 @@ class LoopCore(Scheduler):
         return submit(self, executor, func, args)
 
     def set_default_executor(self, executor: concurrent.futures.ThreadPoolExecutor) -> None:
-        """Have ``run_in_executor(None, ...)`` use ``executor``, a ThreadPoolExecutor."""
+        """Set the ThreadPoolExecutor that ``run_in_executor(None, ...)`` uses.
+
+        Raises TypeError for any other object.
+        """
         self._executor.replace(executor)
 
     def _look_up(self, func: Callable[..., Any], *args: Any) -> Future[Any]:
-        """Call ``func(*args)``, which looks a name up, in a thread of the pool for that."""
+        """Call ``func(*args)``, which resolves a host name, in the thread pool for look-ups."""
         self._check_open()
         return submit(self, self._lookup_threads.get(), func, args)
 
     def _begin_executor_shutdown(self) -> tuple[threading.Thread, Future[Any]] | None:
-        """Begin to shut both pools of threads down: see ``executor.begin_shutdown``."""
+        """Begin to shut down both thread pools: see ``executor.begin_shutdown``."""
         return begin_shutdown(self, (self._executor, self._lookup_threads))
 
     def watch_slow_callbacks(self, threshold: Seconds | None = 0.1) -> None:
-        """Warn, with the line that is being run, when one turn takes over ``threshold`` seconds.
+        """Log a warning with the running line when a turn takes over ``threshold`` seconds.
 
-        A thread watches, so that it costs the loop next to nothing, unlike debug mode. None ends
-        the watch. Raises ValueError for a threshold that is not positive.
+        A thread watches the loop, so that this costs next to nothing, unlike debug mode. None ends
+        the watch. Raises ValueError if the threshold is not positive.
         """
         if self._slow_watch is not None:
             self._slow_watch.stop()
@@ -461,22 +467,23 @@ class LoopCore(Scheduler):
     # -- Ending ------------------------------------------------------------------------------------
 
     def _async_generators(self) -> AsyncGenerators:
-        """Return what knows the asynchronous generators that the loop has started."""
+        """Return the register of the asynchronous generators that the loop has started."""
         asyncgens = self._asyncgens
         if asyncgens is None:
             asyncgens = self._asyncgens = AsyncGenerators(self)
         return asyncgens
 
     def close(self) -> None:
-        """Give back what the loop holds; what is still scheduled will not run.
+        """Close the loop and its descriptors; callbacks and tasks that are still queued never run.
 
-        Closing twice is fine. Raises RuntimeError when the loop is running.
+        Closing twice is fine. Raises RuntimeError if the loop is running.
         """
         if self._thread_id:
             raise RuntimeError("Cannot close a running event loop")
         if self._released:
             return
-        # At the end of the interpreter it is a finalizer that closes the loop, and has said so.
+        # Do not report pending tasks again: at the end of the interpreter a finalizer closes the
+        # loop, and has warned already.
         is_silent = _is_finalizing() or self._refusal is not None
         pending = [] if is_silent else list(self._tasks)
         try:
@@ -489,9 +496,9 @@ class LoopCore(Scheduler):
             try:
                 self._give_back()
             except BaseException:
-                self._give_back()  # The handler of a signal raised.
+                self._give_back()  # A signal handler raised.
                 raise
-        # Last: an exception handler may raise, and may ask the loop for more.
+        # Last, because the exception handler may raise, or call the loop.
         for task in pending:
             self._report_pending(task)
 
@@ -504,10 +511,10 @@ class LoopCore(Scheduler):
         self._released = True
 
     def _abandon(self) -> None:
-        """Give back what a loop holds whose initialisation was interrupted.
+        """Close the descriptors of a loop whose initialisation was interrupted.
 
-        It is of no use to anybody, and part of a reference cycle: without this its descriptors
-        would stay open until the collector comes by.
+        Such a loop is part of a reference cycle, so that its descriptors would otherwise stay open
+        until the garbage collector runs.
         """
         self._refusal = _CLOSED
         self._release(abandoned=True)
@@ -524,9 +531,9 @@ class LoopCore(Scheduler):
             self.call_exception_handler(context)
 
     def _forked(self) -> None:
-        """Take note, in the child, that the process forked; the loop is of use to the parent only.
+        """Stop the loop in the child of a fork: it belongs to the parent.
 
-        What the child still has to run of the current turn would be done twice: it is dropped.
+        The rest of the current turn is dropped, since the parent runs it.
         """
         if not self._thread_id:
             return
@@ -554,7 +561,7 @@ def _run_turns(loop: LoopCore) -> None:
         _collect(loop)
         for _ in range(len(ready)):
             runnable = popleft()
-            # Tasks first: of what it says no to, isinstance() asks for the __class__ besides.
+            # Tasks first: if the answer is no, isinstance() also looks up __class__, which costs.
             if isinstance(runnable, TaskCore):
                 step(runnable)
             elif isinstance(runnable, Handle):
@@ -563,7 +570,7 @@ def _run_turns(loop: LoopCore) -> None:
                 runnable._run()
             else:
                 runnable._run()
-        runnable = None  # It may have ended: the loop is not to keep it until the next turn.
+        runnable = None  # Do not keep a finished object alive while the loop waits.
         if loop._current is not None:
             leave_task(loop)
         if loop._stopping or loop._watched:
@@ -571,12 +578,12 @@ def _run_turns(loop: LoopCore) -> None:
 
 
 def _run_watched_turns(loop: LoopCore) -> None:
-    """As ``_run_turns``, for debug mode, which times every step, and for external inspection."""
+    """Run turns as ``_run_turns`` does, with timed steps (debug mode) or with task copies."""
     loop._poller.set_timer(debug_mode.EventTimer(loop) if loop._debug else None)
     try:
         _run_turns_timed(loop)
     finally:
-        loop._poller.set_timer(None)  # It refers to the loop: a reference cycle.
+        loop._poller.set_timer(None)  # The timer refers to the loop: break the reference cycle.
 
 
 def _run_turns_timed(loop: LoopCore) -> None:
@@ -595,7 +602,7 @@ def _run_turns_timed(loop: LoopCore) -> None:
             if not isinstance(runnable, TaskCore):
                 runnable._run()
             elif copies is None:
-                step(runnable)  # Its own run() has a frame that would hold it: see step().
+                step(runnable)  # Not _run(), whose frame would hold the task: see step().
             else:
                 copies.run(runnable, step)
             elapsed = loop.time() - started
@@ -609,7 +616,7 @@ def _run_turns_timed(loop: LoopCore) -> None:
 
 
 def _collect(loop: LoopCore) -> None:
-    """Wait for something to do, and put what is due, and what events make ready, in the queue."""
+    """Begin a turn: wait for events, deliver them, and queue the timers that are due."""
     timers = loop._timers
     if loop._has_inbound:
         loop._take_inbound()
@@ -631,7 +638,8 @@ def _collect(loop: LoopCore) -> None:
             timeout = checked_wait(loop, loop._own_threads(), timeout, not loop._until_idle)
         loop._waiting = True
         try:
-            # The handler of a signal may have queued something since; from here on it has to wake.
+            # A signal handler may have queued a callback since the timeout was computed. From here
+            # on its wake-up ends the wait.
             loop._poller.poll(0.0 if loop._ready else timeout)
         finally:
             loop._waiting = False

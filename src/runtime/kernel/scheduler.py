@@ -1,10 +1,10 @@
-"""The scheduler: what is ready, what is due later, what waits for a descriptor.
+"""Scheduler: the ready queue, the timers and the poller of a loop, and calls from other threads.
 
-It is the part of the loop that futures and tasks need to know. ``runtime.kernel.core.LoopCore``
-adds the turn of the loop to it.
+This is the part of the loop that futures and tasks need. ``runtime.kernel.core.LoopCore`` adds the
+turns of the loop to it. The idioms for mypyc: see ``native/mypyc.py``.
 
-Threads: everything here belongs to the thread that runs the loop, except ``call_soon_threadsafe``
-and ``wake``.
+Threads: only ``call_soon_threadsafe`` and ``_wake`` may be called in any thread; everything else
+belongs to the thread that runs the loop.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ _copy_context: Final = copy_context
 _get_ident: Final = threading.get_ident
 
 _CROWDED: Final = 256
-"""Entries of the ready queue from which on calls of other threads wait for a later turn."""
+"""Length of the ready queue from which on calls of other threads wait for a later turn."""
 
-# socket.socketpair() is several steps of Python, between two of which a handler of a signal can
-# raise: a descriptor would be left open. This is a single one.
+# socket.socketpair() is several steps of Python. If a signal handler raised between two of them, a
+# descriptor would stay open. The function below is a single step.
 _socketpair: Final[Callable[[], tuple[_socket.socket, _socket.socket]]] = getattr(
     _socket, "socketpair", socket.socketpair
 )
 
 
 class _WakeWatcher(Watcher):
-    """Reads what ``wake`` and the interpreter's signal handler wrote, and forgets it."""
+    """Empties the wake-up socket when it is readable."""
 
     __slots__ = ("_loop",)
 
@@ -70,7 +70,7 @@ class _WakeWatcher(Watcher):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Scheduler:
-    """The ready queue, the timers and the poller of one loop, and how exceptions are reported."""
+    """The ready queue, the timers, the poller and the exception handler of one loop."""
 
     __slots__ = (
         "_cancelling",
@@ -96,38 +96,38 @@ class Scheduler:
         "time",
     )
 
-    # So that the clock of a test can be taken away again: the one before is put back then.
+    # For tests that replace the clock: unittest.mock deletes the attribute, and sets it again.
     __deletable__ = ("time",)
 
     def __init__(self, selector: BaseSelector | None, clock: Callable[[], float]) -> None:
-        # Why the loop takes no more work; None while it does. A finalizer takes a loop that could
-        # not be made, for want of descriptors for instance, for one that is closed.
+        # The message of the RuntimeError for new work, or None while the loop takes work. It is set
+        # until the end of __init__: if that fails, the finalizer takes the loop for a closed one.
         self._refusal: str | None = "This event loop could not be made"
         self._ready: deque[Runnable] = deque()
-        # How everything gets into the ready queue. Closing the loop puts a function that raises
-        # here, so that the hot path need not ask whether the loop is closed.
+        # Appends to the ready queue. Closing the loop puts a function here that raises, so that the
+        # hot path does not have to check whether the loop is closed.
         self._ready_append: Callable[[Runnable], object] = self._ready.append
-        # What other threads have queued beyond ``_CROWDED``: it waits for a later turn.
+        # Calls of other threads that wait for a later turn, while the ready queue is crowded.
         self._inbound: deque[Runnable] = deque()
-        # True while there is something in it: every turn asks, and a truth value is quicker asked.
+        # Whether ``_inbound`` has entries: a bool is the cheapest to test in each turn.
         self._has_inbound = False
-        # Every task that has not ended: the loop keeps them alive.
+        # The tasks that have not ended: the loop keeps them alive.
         self._tasks: set[Any] = set()
-        # What goes on in threads and processes, and will wake the loop when it has ended.
+        # Calls in executors, processes and the like that will wake the loop when they end.
         self._external_work: set[ExternalWork] = set()
         # Whether threads were found that may wake the loop: see ``threads.unknown_threads``.
         self._handed_out = False
         # The task that runs now; None in a callback.
         self._current: Any = None
-        # While a cancellation is passed on to what tasks wait for: the tasks that it has come to.
+        # While ``Task.cancel`` is at work: the tasks that its request has reached so far.
         self._cancelling: list[Any] | None = None
         self._timers = TimerHeap()
         self._poller = Poller(selector, self._report_watcher)
-        # The thread that runs the loop; 0 while nobody does.
+        # The identifier of the thread that runs the loop; 0 while the loop is not running.
         self._thread_id = 0
         self._debug = False
         self.slow_callback_duration = 0.1
-        # What ``runtime.system.signals`` has installed, by the number of the signal.
+        # The handlers that ``runtime.system.signals`` has installed, by signal number.
         self._signal_handlers: dict[int, Any] = {}
         # Returns the time, in seconds from an arbitrary start. A test may put another clock here.
         self.time: Callable[[], float] = clock
@@ -144,10 +144,11 @@ class Scheduler:
     def call_soon(
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Handle:
-        """Call ``callback(*args)`` in the next turn of the loop, after what was queued before.
+        """Call ``callback(*args)`` in the next turn of the loop, after the entries queued before.
 
-        It runs in ``context``, by default a copy of the current one. Returns a handle that can be
-        cancelled. Raises RuntimeError on a closed loop and TypeError for what cannot be called.
+        The callback runs in ``context``, by default a copy of the current one. Returns a handle
+        that can be cancelled. Raises RuntimeError if the loop is closed, and TypeError if
+        ``callback`` is not callable.
         """
         if context is None:
             context = _copy_context()
@@ -172,9 +173,9 @@ class Scheduler:
     ) -> TimerHandle:
         """Call ``callback(*args)`` after ``delay`` seconds; otherwise as ``call_soon``.
 
-        The delay is any real number: TypeError for anything else, ValueError for NaN. After an
-        infinite one the callback is never called. Callbacks with the same deadline run in the order
-        in which they were scheduled.
+        The delay is any real number; if it is infinite, the callback is never called. Callbacks
+        with the same deadline run in the order in which they were scheduled. Raises TypeError for
+        any other type, and ValueError for NaN.
         """
         when = self.time() + seconds(delay, "call_later()")
         return self._call_at(when, callback, args, context, "call_later")
@@ -215,12 +216,13 @@ class Scheduler:
     def call_soon_threadsafe(
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Handle:
-        """As ``call_soon``, from any thread, and from a signal handler: the loop is woken.
+        """Call ``callback(*args)`` in the loop's thread; for any thread, and for signal handlers.
 
-        The handle can be cancelled in any thread: in another one than the loop's, ``cancel()``
-        waits for a callback that has begun. Callbacks of one thread run in the order of its calls;
-        of very many only some run in one turn of the loop, so that timers and descriptors are not
-        kept waiting by threads that call faster than the loop can.
+        Otherwise as ``call_soon``. The loop is woken if it waits. The handle can be cancelled in
+        any thread; in another thread than the loop's, ``cancel()`` waits for the end of a callback
+        that has begun. Callbacks run in the order in which one thread has scheduled them. One turn
+        of the loop runs only a limited number of them, so that threads that call faster than the
+        loop can run do not delay its timers and descriptors.
         """
         if not _callable(callback) or self._debug:
             check_callback(callback, "call_soon_threadsafe")
@@ -238,16 +240,20 @@ class Scheduler:
         return handle
 
     def _is_to_wait(self) -> bool:
-        """Return whether a call of this thread waits in ``_inbound``; the loop's own never do."""
+        """Return whether a call from this thread is to wait in ``_inbound``.
+
+        Calls from the loop's own thread never wait.
+        """
         if self._thread_id == 0:
             return bool(self._inbound)
         return self._thread_id != _get_ident()
 
     def _take_inbound(self) -> None:
-        """Move some of what other threads have queued to the ready queue.
+        """Move some of the calls that wait in ``_inbound`` to the ready queue.
 
-        Each goes from ``_inbound`` only when it is in the ready queue: what its thread queues after
-        it cannot come first. To be called while there is some, at the beginning of a turn.
+        An entry is removed from ``_inbound`` only when it is in the ready queue, so that the next
+        call of the same thread cannot overtake it. To be called at the beginning of a turn, if
+        there are entries.
         """
         inbound = self._inbound
         for _ in range(min(len(inbound), _CROWDED)):
@@ -255,35 +261,37 @@ class Scheduler:
             inbound.popleft()
         if not inbound:
             self._has_inbound = False
-            # Another thread may have added something before that.
+            # Another thread may have added an entry before the flag was cleared.
             if inbound:
                 self._has_inbound = True
 
     # -- Waking up ---------------------------------------------------------------------------------
 
     def _wake(self) -> None:
-        """Make the loop's wait return, now or when it next begins. For any thread.
+        """Make the loop's current wait return, or else its next one. For any thread.
 
-        One byte is on its way at a time: the flag is cleared before the ready queue is looked at,
-        so that whoever finds it set has queued its work early enough to be seen; and after the
-        socket was emptied, so that it is never set with no byte on its way.
+        The flag ``_wake_pending`` says that a byte is in the wake-up socket, or about to be, so
+        that many calls write one byte. The loop clears it before it looks at the ready queue: a
+        thread that finds it set has queued its callback in time to be seen. And the loop clears it
+        after it has emptied the socket, so that it is never set without a byte there.
         """
         if self._wake_pending:
             return
         self._wake_pending = True
         try:
-            # If the buffer is full, a wake-up is certainly on its way. The accelerator keeps the
-            # GIL: the loop would wake up only to wait for it, while this thread waits to go on.
+            # A full buffer is no error: it holds enough bytes to wake the loop. The accelerator
+            # keeps the GIL during the call: otherwise the loop would wake up, take it, and this
+            # thread would have to wait before it could go on.
             _send(self._wake_sender, b"\0", None)
         except OSError:
             if self._refusal is None:
                 raise
 
     def _forget_wakeup(self) -> None:
-        """Have the next ``wake`` write a byte, whether or not one is on its way.
+        """Clear the flag, so that the next ``_wake`` writes a byte in any case.
 
-        A ``wake`` into which the handler of a signal raised may not have written the byte that it
-        had announced.
+        If a signal handler raised inside ``_wake``, the flag may be set without a byte in the
+        socket.
         """
         self._wake_pending = False
 
@@ -292,13 +300,14 @@ class Scheduler:
         return self._wake_sender.fileno()
 
     def _drain_wakeups(self) -> None:
-        """Empty the wake-up socket, and have the handlers of signals run that wrote to it.
+        """Empty the wake-up socket, then run the handlers of the signals that have arrived.
 
-        In this order: a signal that comes after the socket was emptied has a byte there.
+        In this order, because a signal that arrives after the socket was emptied writes a byte
+        there, and so wakes the loop again.
         """
         try:
             fd = self._wake_receiver.fileno()
-            # The interpreter writes the number of each signal, wake() writes zeros.
+            # The interpreter writes the number of each signal; _wake() writes zeros.
             data = arrived = _receive(fd) or b""
             while len(data) == accelerator.RECEIVE_SIZE:
                 data = _receive(fd) or b""
@@ -310,20 +319,22 @@ class Scheduler:
             self._wake_pending = False
 
     def _signals_arrived(self, numbers: bytes) -> None:
-        """Call what handles signals of which the interpreter calls another handler by now."""
+        """Call the loop's handlers of those signals whose handler was replaced meanwhile.
+
+        ``numbers`` are the signals that have arrived, a byte for each; zeros are wake-ups.
+        """
 
     # -- Reports -----------------------------------------------------------------------------------
 
     def set_exception_handler(self, handler: ExceptionHandler | None) -> None:
-        """Have ``handler(loop, context)`` called for exceptions that reach nobody; None: log them.
+        """Set the function that is called for exceptions that no caller receives.
 
-        It runs in the context variables of the task or the callback that the exception came from.
-        Raises TypeError for what cannot be called.
+        It is called as ``handler(loop, context)``, with the context variables of the task or the
+        callback that raised. None restores the default, which logs the exception. Raises TypeError
+        if ``handler`` is neither callable nor None.
         """
         if handler is not None and not callable(handler):
-            raise TypeError(
-                f"A callable object or None is what handles exceptions, not {handler!r}."
-            )
+            raise TypeError(f"The exception handler must be a callable or None, not {handler!r}.")
         self._exception_handler = handler
 
     def get_exception_handler(self) -> ExceptionHandler | None:
@@ -335,11 +346,11 @@ class Scheduler:
         reports.log_exception_context(context)
 
     def call_exception_handler(self, context: Mapping[str, Any]) -> None:
-        """Report what no caller can be told.
+        """Report an error that no caller receives, to the exception handler.
 
         ``context`` has a ``message`` and may have ``exception``, ``future``, ``task``, ``handle``,
         ``protocol``, ``transport``, ``socket``, ``asyncgen`` and ``source_traceback``. An exception
-        in the handler itself is logged and goes no further; SystemExit and KeyboardInterrupt pass.
+        of the handler itself is logged, except SystemExit and KeyboardInterrupt, which are raised.
         """
         reports.hand_over(self, self._exception_handler, context)
 
@@ -353,12 +364,12 @@ class Scheduler:
         return self._refusal is not None
 
     def _check_open(self) -> None:
-        """Raise RuntimeError when the loop takes no more work."""
+        """Raise RuntimeError if the loop is closed, or takes no more work for another reason."""
         if self._refusal is not None:
             raise RuntimeError(self._refusal)
 
     def _check_thread(self) -> None:
-        """Raise RuntimeError when another thread than the caller's runs the loop."""
+        """Raise RuntimeError if the loop runs in another thread than the caller's."""
         if self._thread_id and self._thread_id != threading.get_ident():
             raise RuntimeError(
                 "Non-thread-safe operation invoked on an event loop other than the current one: it "
@@ -366,19 +377,19 @@ class Scheduler:
             )
 
     def _refuse_work(self, reason: str) -> None:
-        """Take no more work: every later attempt raises RuntimeError(reason)."""
+        """Take no more work: every later attempt raises ``RuntimeError(reason)``."""
         self._refusal = reason
-        # It does not refer to the loop: a closed one is not to be part of a reference cycle.
+        # This does not refer to the loop: a closed loop must not be part of a reference cycle.
         self._ready_append = functools.partial(_refuse, reason)
         self._ready.clear()
         self._inbound.clear()
         self._timers.clear()
 
     def _release(self, *, abandoned: bool = False) -> None:
-        """Give back the descriptors: the selector's and those of the wake-up sockets.
+        """Close the selector and the wake-up sockets.
 
-        Doing so again is fine, as it is for a loop that could not be made, which is ``abandoned``:
-        a selector of the caller's stays open then.
+        Calling this twice is fine. A loop whose initialisation failed is ``abandoned``: attributes
+        may be missing, and a selector that the caller gave stays open.
         """
         poller: Any = getattr(self, "_poller", None)
         if poller is not None:
@@ -397,7 +408,10 @@ def _refuse(reason: str, runnable: Runnable) -> NoReturn:
 
 
 def running_scheduler(needed_by: str) -> Scheduler:
-    """Return the loop that runs in this thread. Raises RuntimeError when none of ours does."""
+    """Return the loop that runs in this thread, for a function or class named ``needed_by``.
+
+    Raises RuntimeError if no loop runs, or if it is not one of runtime's.
+    """
     loop: object = asyncio._get_running_loop()
     if isinstance(loop, Scheduler):
         return loop
