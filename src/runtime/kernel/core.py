@@ -122,7 +122,7 @@ class LoopCore(Scheduler):
         # Whether the run ends when the loop is idle, and the threads that existed at its start.
         self._until_idle = False
         self._threads_before: list[threading.Thread] = []
-        # Threads of other loops' executors; they never wake this loop.
+        # Threads of other loops that are idle while this loop runs, and so never wake it.
         self._idle_threads: list[threading.Thread] = []
         # The native identifiers of the threads at the start that ``threading`` does not know.
         self._unknown_before: set[int] = set()

@@ -1,4 +1,4 @@
-"""The future: a result that is not there yet, and who waits for it.
+"""Future: a result that is not available yet, and the tasks and callbacks that wait for it.
 
 ::
 
@@ -9,14 +9,18 @@
                | cancel(message)
                +------------------> CANCELLED
 
-``FutureCore`` is the behaviour, compiled where a compiler was found; the class that users hold is
-``runtime.kernel.public_types.Future``.
+``FutureCore`` is the behaviour; ``runtime.kernel.public_types.Future`` is the public class. Why
+these are two, and why functions such as ``finish_future`` stand beside the methods: see
+``native/mypyc.py``.
 
-Invariants: ``_waiter`` is the first subscriber, when that is a task, and everybody after it is in
-``_subscribers``; both are let go of when the future is done, each subscriber having been queued in
-the order of subscription. ``_failed`` is set when ``result()`` would raise although it is done;
-``_result`` then holds the ``Failure``, or, of a cancelled task, the CancelledError that its
-coroutine ended with.
+Invariants:
+
+- If the first subscriber is a task, it is in ``_waiter``, and all later subscribers are in
+  ``_subscribers``; otherwise all are there. When the future is done, the subscribers are queued in
+  the order of subscription, and both attributes are cleared.
+- ``_failed`` is set if the future is done and ``result()`` raises. ``_result`` then holds the
+  ``Failure``; or, if the future was cancelled, None, or the CancelledError with which the coroutine
+  of a task has ended.
 """
 
 from __future__ import annotations
@@ -48,7 +52,7 @@ _copy_context: Final = copy_context
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class FutureCore(Runnable):
-    """What a future and a task have in common. See ``runtime.kernel.public_types.Future``."""
+    """The behaviour of futures and the base of tasks: see ``runtime.kernel.public_types``."""
 
     __slots__ = (
         "_asyncio_future_blocking",
@@ -69,7 +73,7 @@ class FutureCore(Runnable):
     _failed: bool
     _cancelled: bool
     _asyncio_future_blocking: bool
-    _resumed: bool  # Whether one who awaited it went on: see rearm_future().
+    _resumed: bool  # Whether an await of the future has returned or raised: see rearm_future().
     _result: Any
     _cancel_message: Any
     _waiter: Runnable | None
@@ -87,7 +91,7 @@ class FutureCore(Runnable):
         return self._loop
 
     def done(self) -> bool:
-        """Return whether there is a result or an exception, or the future was cancelled."""
+        """Return whether the future has a result or an exception, or was cancelled."""
         return not self._pending
 
     def cancelled(self) -> bool:
@@ -97,8 +101,8 @@ class FutureCore(Runnable):
     def result(self: FutureCore | None) -> Any:
         """Return the value that was set.
 
-        Raises the exception that was set, CancelledError when the future was cancelled, and
-        InvalidStateError when it is not done.
+        Raises the exception that was set, CancelledError if the future was cancelled, and
+        InvalidStateError if it is not done.
         """
         assert self is not None
         if self._pending or self._failed:
@@ -111,7 +115,7 @@ class FutureCore(Runnable):
         return self._result
 
     def _reason(self) -> BaseException:
-        """Return what ``result()`` raises, and count the exception as retrieved."""
+        """Return the exception that ``result()`` raises, and count it as retrieved."""
         if self._pending:
             return InvalidStateError(f"The result of {self!r} is not set yet; await it first.")
         if self._cancelled:
@@ -120,14 +124,15 @@ class FutureCore(Runnable):
         return failure.retrieve()
 
     def _failure(self) -> Failure | None:
-        """Return how the future failed; None when it did not, or was cancelled."""
+        """Return the ``Failure`` of the future; None if it did not fail, or was cancelled."""
         if not self._failed or self._cancelled:
             return None
         failure: Failure = self._result
         return failure
 
     def _make_cancelled_error(self) -> BaseException:
-        # The exception with which the coroutine of a task ended is raised once, with its traceback.
+        # The CancelledError with which the coroutine of a task ended is raised the first time, for
+        # the sake of its traceback.
         if self._cancelled and self._result is not None:
             error: BaseException = self._result
             self._result = None
@@ -137,9 +142,9 @@ class FutureCore(Runnable):
         return CancelledError(self._cancel_message)
 
     def exception(self) -> BaseException | None:
-        """Return the exception that was set, or None when there is a result.
+        """Return the exception that was set, or None if there is a result.
 
-        Raises CancelledError when the future was cancelled, InvalidStateError when it is not done.
+        Raises CancelledError if the future was cancelled, and InvalidStateError if it is not done.
         """
         if self._pending:
             raise InvalidStateError(f"The exception of {self!r} is not set yet; await it first.")
@@ -149,7 +154,7 @@ class FutureCore(Runnable):
         return None if failure is None else failure.retrieve()
 
     def set_result(self, result: Any) -> None:
-        """Finish with a value. Raises InvalidStateError when the future is already done."""
+        """Finish with a value. Raises InvalidStateError if the future is already done."""
         if not self._pending:
             raise InvalidStateError(f"{self!r} is done already; it takes no result.")
         self._result = result
@@ -158,10 +163,10 @@ class FutureCore(Runnable):
             self._wake_subscribers()
 
     def set_exception(self, exception: type | BaseException) -> None:
-        """Finish with an exception, an instance or a class.
+        """Finish with an exception, given as an instance or a class.
 
-        Raises InvalidStateError when the future is already done, and TypeError for what is no
-        exception. StopIteration, which no coroutine can raise, becomes a RuntimeError.
+        Raises InvalidStateError if the future is already done, and TypeError if ``exception`` is
+        not an exception. StopIteration, which no coroutine can raise, becomes a RuntimeError.
         """
         if not self._pending:
             raise InvalidStateError(f"{self!r} is done already; it takes no exception.")
@@ -170,12 +175,12 @@ class FutureCore(Runnable):
     def cancel(self, msg: Any = None) -> bool:
         """Cancel the future; ``msg`` goes into the CancelledError.
 
-        Returns False, and does nothing, when it is already done.
+        Returns False, and does nothing, if the future is already done.
         """
         return cancel_future(self, msg)
 
     def _list_subscribers(self) -> list[Any]:
-        """Return who is to be told when it is done: runnables, and (callback, context) pairs."""
+        """Return the subscribers in order: runnables, and pairs of a callback and its context."""
         first = [self._waiter] if self._waiter is not None else []
         return [*first, *(self._subscribers or ())]
 
@@ -203,8 +208,8 @@ class FutureCore(Runnable):
     def add_done_callback(self, fn: Callback, *, context: Context | None = None) -> None:
         """Call ``fn(future)`` through ``call_soon`` once the future is done.
 
-        It runs in ``context``, by default a copy of the current one; at once in the next turn of
-        the loop when the future is done already.
+        The callback runs in ``context``, by default a copy of the current one. If the future is
+        done already, the callback runs in the next turn of the loop.
         """
         if context is None:
             context = _copy_context()
@@ -216,7 +221,7 @@ class FutureCore(Runnable):
             self._subscribers.append((fn, context))
 
     def remove_done_callback(self, fn: Callback) -> int:
-        """Take back every ``add_done_callback(fn)``; return how many there were."""
+        """Remove all entries of the callback ``fn``; return their number."""
         callbacks = self._subscribers
         if callbacks is None:
             return 0
@@ -236,12 +241,12 @@ class FutureCore(Runnable):
         return _await(self)
 
     def _make_failure(self, exception: BaseException) -> Failure:
-        """Return the failure that ``exception`` is, armed to be reported."""
+        """Return a ``Failure`` with ``exception``, which reports it unless it is retrieved."""
         return Failure(exception, self._loop, type(self).__name__, self._source_traceback)
 
     @property
     def _state(self) -> str:
-        """The state under asyncio's name for it, which tools for asyncio read."""
+        """The state, under asyncio's name for it: tools for asyncio read this."""
         if self._pending:
             return "PENDING"
         return "CANCELLED" if self._cancelled else "FINISHED"
@@ -254,15 +259,16 @@ class FutureCore(Runnable):
     def _asyncio_awaited_by(self) -> set[Any] | None:
         """The tasks and futures that wait for this one, under asyncio's name for them.
 
-        The call graph of Python 3.14 asks for it. Nothing is kept for that: the subscribers tell.
+        The call graph of Python 3.14 reads this. It is computed from the subscribers when asked
+        for.
         """
         found = set(waiters_behind([self._waiter, *(self._subscribers or ())]))
-        found.discard(self)  # The future that shield() returns is told of its own end.
+        found.discard(self)  # The future that shield() returns subscribes to itself.
         return found or None
 
     @property
     def _callbacks(self) -> list[Any] | None:
-        """The callbacks and their contexts, as asyncio has them; anyio seeks the main task so."""
+        """The callbacks and their contexts, under asyncio's name; anyio finds the main task so."""
         entries = [entry for entry in list(self._subscribers or ()) if isinstance(entry, tuple)]
         return entries or None
 
@@ -275,7 +281,7 @@ class FutureCore(Runnable):
                 words.append(f"exception={shown_error(failure.exception)}")
             else:
                 words.append(f"result={shown(self._result)}")
-        # A copy of the list: what is shown is the program's, and may add to it.
+        # A copy of the list: the __repr__ of a callback may run code that subscribes.
         subscribers = self._list_subscribers()
         more = len(subscribers) - 2 if len(subscribers) > 3 else 0
         if more:
@@ -291,22 +297,22 @@ class FutureCore(Runnable):
         return words
 
     def _describe_briefly(self) -> list[str]:
-        """Return the words of the ``repr`` within that of another object, which refer to none."""
+        """Return the words of the ``repr`` inside that of another object, without references."""
         return [self._state.lower()]
 
 
 plain_futures: Final[set[type]] = {FutureCore}
-"""The classes of futures whose ``cancel()`` comes to no other future, and runs no foreign code."""
+"""The classes whose ``cancel()`` reaches no other future, and runs no code of the program."""
 
 
 def refuse_second_init(self: FutureCore) -> None:
-    """Raise RuntimeError when ``__init__`` is called again: it would lose who waits."""
+    """Raise RuntimeError if ``__init__`` is called again: the subscribers would be lost."""
     if getattr(self, "_loop", None) is not None:
         raise RuntimeError(f"{type(self).__name__} object is already initialized")
 
 
 def init_future(self: FutureCore, loop: Scheduler) -> None:
-    """Initialise a bare future: what ``__init__`` does, as a function that is called directly."""
+    """Initialise a future that was made without ``__init__``, or for ``__init__``."""
     self._loop = loop
     self._pending = True
     self._failed = False
@@ -326,8 +332,8 @@ def init_future(self: FutureCore, loop: Scheduler) -> None:
 def _await(future: FutureCore | None) -> Generator[Any, None, Any]:
     """Wait for ``future``; return its result.
 
-    What is raised in here has this frame, and the future has what is raised: a circle, which only
-    the collector would find. So the frame lets go of both.
+    The traceback of an exception raised here holds this frame, and the future holds the exception.
+    So the variables of the frame are cleared first, to avoid a reference cycle.
     """
     assert future is not None
     if future._pending:
@@ -360,7 +366,7 @@ def _describe_subscriber(subscriber: Any) -> str:
 
 
 def _exception_instance(exception: type | BaseException) -> BaseException:
-    """Return the exception, made if it was given as a class, if a future may end with it."""
+    """Return the exception instance for ``set_exception``. Raises TypeError if it is none."""
     made: object = exception() if isinstance(exception, type) else exception
     if not isinstance(made, BaseException):
         raise TypeError(
@@ -377,7 +383,7 @@ def _exception_instance(exception: type | BaseException) -> BaseException:
 
 
 def subscribe(future: FutureCore, runnable: Runnable) -> None:
-    """Queue ``runnable`` when the future is done, or at once when it is done already."""
+    """Queue ``runnable`` when the future is done, or at once if it is done already."""
     if not future._pending:
         future._loop._ready_append(runnable)
     elif future._subscribers is not None:
@@ -389,7 +395,7 @@ def subscribe(future: FutureCore, runnable: Runnable) -> None:
 
 
 def unsubscribe(future: FutureCore, runnable: Runnable) -> None:
-    """Take one ``subscribe`` of a pending future back."""
+    """Undo one ``subscribe`` to a pending future."""
     if future._waiter is runnable:
         future._waiter = None
         return
@@ -404,10 +410,10 @@ def unsubscribe(future: FutureCore, runnable: Runnable) -> None:
 
 
 def rearm_future(future: FutureCore) -> bool:
-    """Make a finished future pending again, for an owner whose users await it one after the other.
+    """Make a finished future pending again, so that its owner needs no new one for the next wait.
 
-    Returns False, and does nothing, as long as the last of them has not gone on with its result:
-    it was cancelled, or others are to run before it.
+    Returns False, and does nothing, if the task that awaits the future has not resumed yet, because
+    it was cancelled, or is still in the ready queue.
     """
     if not future._resumed:
         return False
@@ -421,7 +427,7 @@ def rearm_future(future: FutureCore) -> bool:
 
 
 def finish_future(future: FutureCore, result: Any) -> None:
-    """Finish a future that is known to be pending."""
+    """Finish a future, which must be pending, with a result."""
     future._result = result
     future._pending = False
     if future._waiter is not None or future._subscribers is not None:
@@ -429,7 +435,7 @@ def finish_future(future: FutureCore, result: Any) -> None:
 
 
 def fail_future(future: FutureCore, exception: BaseException) -> None:
-    """Finish a future that is known to be pending with an exception."""
+    """Finish a future, which must be pending, with an exception."""
     future._result = future._make_failure(exception)
     future._failed = True
     future._pending = False
@@ -437,7 +443,10 @@ def fail_future(future: FutureCore, exception: BaseException) -> None:
 
 
 def cancel_future(future: FutureCore, msg: Any, error: BaseException | None = None) -> bool:
-    """Cancel a future itself; ``error`` is the CancelledError that its coroutine ended with."""
+    """Cancel the future itself; of a task, ``error`` is the CancelledError of its coroutine.
+
+    Returns False if the future is done; its exception, if any, then counts as retrieved.
+    """
     if not future._pending:
         failure = future._failure()
         if failure is not None:
@@ -453,9 +462,9 @@ def cancel_future(future: FutureCore, msg: Any, error: BaseException | None = No
 
 
 def has_failed(future: Any) -> bool:
-    """Return whether a future, which may be one of asyncio's, is done and has an exception.
+    """Return whether a future, ours or asyncio's, is done and has an exception.
 
-    Of one of ours the exception does not count as retrieved by that.
+    This does not retrieve the exception of a future of ours; of one of asyncio's it does.
     """
     if isinstance(future, FutureCore):
         return future._failed and not future._cancelled
@@ -463,5 +472,5 @@ def has_failed(future: Any) -> bool:
 
 
 def failure_of(future: FutureCore) -> BaseException | None:
-    """Return what awaiting a finished future raises, or None when it has a result."""
+    """Return the exception that awaiting a finished future raises, or None if it has a result."""
     return future._reason() if future._failed else None

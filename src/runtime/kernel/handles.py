@@ -1,4 +1,7 @@
-"""What the ready queue holds: a ``Runnable``, of which ``Handle`` is the one that calls back."""
+"""Entries of the ready queue: ``Runnable``, and ``Handle``, which calls a callback.
+
+The aliases and other idioms for mypyc: see ``native/mypyc.py``.
+"""
 
 from __future__ import annotations
 
@@ -21,39 +24,39 @@ _run_in: Final = Context.run
 
 
 class Reporter(Protocol):
-    """Where a callback's exception goes: the loop."""
+    """The loop, as the receiver of the exceptions of callbacks."""
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Report an exception that no caller can be given."""
+        """Report an exception that no caller receives."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Runnable:
-    """Anything that the ready queue holds. It runs once for each time that it was queued."""
+    """An entry of the ready queue. It runs once for each time that it was queued."""
 
     __slots__ = ()
 
     def _run(self) -> None:
-        """Run. What it raises, other than SystemExit and KeyboardInterrupt, is its own affair."""
+        """Run. It must handle its own exceptions, except SystemExit and KeyboardInterrupt."""
         raise NotImplementedError
 
     def cancelled(self) -> bool:
-        """Return whether it was cancelled, and is not to run any more."""
+        """Return whether it was cancelled, so that it must not run any more."""
         raise NotImplementedError
 
     def _due(self) -> float:
-        """Return when it is due, on the loop's clock, for what can be in the timer heap."""
+        """Return the deadline, in seconds on the loop's clock. Only for entries with a timer."""
         raise NotImplementedError
 
     def _left_heap(self) -> None:
-        """Note that it is no longer in the timer heap: it is due."""
+        """Note that the timer is due, and no longer in the timer heap."""
 
     def _short_name(self) -> str:
-        """Return what it is called in the description of something else."""
+        """Return a short name, for the ``repr`` of a future that this is subscribed to."""
         return f"<{type(self).__name__}>"
 
     def _on_behalf_of(self) -> Any:
-        """Return the future or the task that waits for what this waits for, or None."""
+        """Return the future or the task on whose behalf this is subscribed to a future, or None."""
         return None
 
 
@@ -63,7 +66,7 @@ class Handle(Runnable):
     Source: the standard library's documentation of ``asyncio.Handle``.
     """
 
-    # Compiled classes have no weak references by themselves: setup.py adds them to the handles.
+    # Compiled classes do not support weak references: setup.py adds the support to the handles.
     __slots__ = ("__weakref__", "_args", "_callback", "_context", "_loop", "_source_traceback")
 
     def __init__(
@@ -86,7 +89,7 @@ class Handle(Runnable):
             return
         args = self._args
         try:
-            # Compiled, a call with a star builds a list and a tuple; most have no use for it.
+            # A compiled call with a star builds a list and a tuple, so avoid it in the usual cases.
             if not args:
                 _run_in(self._context, callback)
             elif len(args) == 1:
@@ -109,14 +112,15 @@ class Handle(Runnable):
         self._loop.call_exception_handler(context)
 
     def cancel(self) -> None:
-        """Keep the callback from running, if it has not run yet, and let go of it."""
+        """Keep the callback from running, if it has not run yet, and drop the references to it."""
         self._args = () if self._source_traceback is None else self._last_words()
         self._callback = None
 
     def _last_words(self) -> tuple[str, ...]:
-        """Return what debug mode shows of a cancelled handle, to be kept as its arguments.
+        """Return a description of the callback, which takes the place of its arguments.
 
-        A callback may cancel its own handle, and be reported for being slow.
+        In debug mode the ``repr`` of a cancelled handle shows it: a callback may cancel its own
+        handle, and be reported as slow afterwards.
         """
         if self._callback is None:
             return self._args
@@ -141,7 +145,7 @@ class Handle(Runnable):
         return words
 
     def _describe_briefly(self) -> list[str]:
-        """Return the words of the ``repr`` within that of another object."""
+        """Return the words of the ``repr`` inside that of another object."""
         callback = self._callback
         return ["cancelled" if callback is None else describe_callback_briefly(callback)]
 
@@ -152,8 +156,8 @@ class Handle(Runnable):
 class ThreadsafeHandle(Handle):
     """A handle that can be cancelled in another thread than the loop's.
 
-    When ``cancel`` returns there, the callback is not running and will not run; if it has begun,
-    ``cancel`` waits for its end. In the loop's own thread ``cancel`` does not wait.
+    When ``cancel`` returns in such a thread, the callback is not running and will not run: if it
+    has begun, ``cancel`` waits for its end. In the loop's own thread ``cancel`` does not wait.
     """
 
     __slots__ = ("_running",)
@@ -174,11 +178,11 @@ class ThreadsafeHandle(Handle):
             Handle._run(self)
 
     def cancelled(self) -> bool:
-        """Return whether the handle was cancelled; in another thread, once it does not run."""
+        """Return whether the handle was cancelled; another thread waits for a running callback."""
         with self._running:
             return Handle.cancelled(self)
 
     def cancel(self) -> None:
-        """Keep the callback from running, or wait for its end, and let go of it."""
+        """Keep the callback from running, or wait for its end; drop the references to it."""
         with self._running:
             Handle.cancel(self)

@@ -1,6 +1,7 @@
 """Sleep future: the timer and the future of a sleeping task in one object.
 
-A future, a timer handle, its arguments and its context would be four objects; this is one.
+A future, a timer handle, its arguments and its context would be four objects; this is one. The
+idioms for mypyc: see ``native/mypyc.py``.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ _NEVER: Final[float] = NEVER
 
 
 class SleepFuture(FutureCore):
-    """A future of ``loop`` that is finished, with None, when ``when`` comes on the loop's clock.
+    """A future of ``loop`` that ends with None at the time ``when`` of the loop's clock.
 
-    An infinite ``when`` never comes.
+    If ``when`` is infinite, the future never ends by itself.
     """
 
     __slots__ = ("_heap", "_when")
 
     def __init__(self, loop: Scheduler, when: float) -> None:
         init_future(self, loop)
-        # The heap that this waits in; None once it is due or cancelled, and when it is never.
+        # The heap that holds this future; None if it is due, cancelled, or never due.
         self._heap: TimerHeap | None = None
         self._when = when
         if when != _NEVER:
@@ -44,11 +45,11 @@ class SleepFuture(FutureCore):
         return self._when
 
     def _left_heap(self) -> None:
-        """Note that it is no longer in the timer heap: it is due."""
+        """Note that the future is due, and no longer in the timer heap."""
         self._heap = None
 
     def _run(self) -> None:
-        """Go off: the loop calls this in the turn in which the moment has come."""
+        """Finish the future. The loop calls this in the turn in which it is due."""
         if not self.done():
             finish_future(self, None)
 

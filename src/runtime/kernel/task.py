@@ -1,4 +1,4 @@
-"""The task: a coroutine that the loop runs, step by step.
+"""Task: a coroutine that the loop runs, step by step.
 
 ::
 
@@ -18,10 +18,18 @@ or subscribed to one future (``_awaited`` if it is ours, ``_foreign`` if it is a
 never stepped twice for one wake-up. ``cancel()`` while WAITING cancels the future, which queues the
 task; otherwise it sets ``_must_cancel``, and the next step begins by raising CancelledError.
 
-What a task waits for may be another task, or a gathering of tasks, which wait in turn: a request to
-cancel is passed on to the last of them. That is a walk, not a recursion: the chain may be longer
-than the stack allows, and it may be a cycle. No task of a cycle would ever be queued; so the one
-that the request comes back to leaves its wait, and raises CancelledError there.
+**Cancelling chains of tasks.** The awaited future may be another task, or the future of a
+``gather`` of tasks, which wait for futures in turn. A request to cancel then passes on from each
+task to the awaited future, down to the last task of the chain, which raises CancelledError and so
+ends the others. A chain may be longer than the recursion limit, so ``cancel()`` does not recurse.
+While a request is on its way, ``Scheduler._cancelling`` is a list: the ``cancel()`` of any other
+task only adds that task to the list, and the loop in ``_pass_on_along`` takes them from there.
+
+A chain may also be a cycle of tasks that wait for one another. None of them would ever be queued.
+So the task at which a request arrives for the second time along the same chain unsubscribes from
+its future, and raises CancelledError at its ``await``.
+
+The functions beside the methods, ``_NOBODY`` and ``_SPENT``: see ``native/mypyc.py``.
 """
 
 from __future__ import annotations
@@ -64,7 +72,7 @@ _writes_thread_state: Final = writes_thread_state
 _plain_futures: Final = plain_futures
 _CoroutineType: Final = CoroutineType
 _CO_ITERABLE_COROUTINE: Final = 0x100
-# asyncio took generators for coroutines until Python 3.12.
+# asyncio accepted plain generators as coroutines until Python 3.12.
 _PLAIN_GENERATORS: Final = sys.version_info < (3, 12)
 _KERNEL: Final = (__name__, accelerator.__name__)
 _SPENT: Final[BaseException] = CancelledError()
@@ -115,7 +123,7 @@ class TaskCore(FutureCore):
         step(self)
 
     def _short_name(self) -> str:
-        """Return the name, in the form in which a future shows who waits for it."""
+        """Return the name in the form in which a future shows the tasks that wait for it."""
         return f"<{type(self).__name__} {self.get_name()!r}>"
 
     def get_coro(self) -> Any:
@@ -138,11 +146,11 @@ class TaskCore(FutureCore):
         self._name = str(value)
 
     def cancel(self, msg: Any = None) -> bool:
-        """Ask for a CancelledError to be raised in the coroutine, where it is suspended.
+        """Request that a CancelledError be raised in the coroutine, where it is suspended.
 
         The coroutine may clean up, delay or refuse; each request adds to ``cancelling()``. ``msg``
-        goes into the exception. Returns False, and does nothing, when the task is done: what it
-        raised is still reported if nobody retrieves it.
+        goes into the exception. Returns False, and does nothing, if the task is done; an exception
+        that is never retrieved is still reported then.
         """
         if not self._pending:
             return False
@@ -151,19 +159,19 @@ class TaskCore(FutureCore):
         if cancelling is not None:
             cancelling.append((self, msg))
         elif type(self._awaited) in _plain_futures:
-            _pass_on(self, msg)  # It goes no further, as is usual.
+            _pass_on(self, msg)  # The usual case: the chain ends at this future.
         else:
             _begin_cancelling(self, msg)
         return True
 
     def cancelling(self) -> int:
-        """Return how many requests to cancel the task were made, less those taken back."""
+        """Return the number of requests to cancel the task, less those taken back."""
         return self._cancel_requests
 
     def uncancel(self) -> int:
-        """Take one request to cancel back; return how many are left.
+        """Take one request to cancel back; return the number of requests left.
 
-        With the last one goes a CancelledError that was asked for and not raised yet.
+        If none is left, a CancelledError that has not been raised yet will not be.
         """
         if self._cancel_requests > 0:
             self._cancel_requests -= 1
@@ -184,7 +192,7 @@ class TaskCore(FutureCore):
         )
 
     def _waits_for(self) -> Any:
-        """Return the future that the task waits for, or None when it waits for none."""
+        """Return the future that the task waits for, or None."""
         return self._awaited if self._awaited is not None else self._foreign
 
     def get_stack(self, *, limit: Size | None = None) -> list[FrameType]:
@@ -217,7 +225,7 @@ class TaskCore(FutureCore):
         step(self)
 
     def _make_failure(self, exception: BaseException) -> Failure:
-        """Return the failure that ``exception`` is, armed to be reported."""
+        """Return a ``Failure`` with ``exception``, which reports it unless it is retrieved."""
         return Failure(
             exception,
             self._loop,
@@ -238,7 +246,7 @@ class TaskCore(FutureCore):
         return [*words, *FutureCore._describe_state(self)[1:]]
 
     def _describe_briefly(self) -> list[str]:
-        """Return the words of the ``repr`` within that of another object, which refer to none."""
+        """Return the words of the ``repr`` inside that of another object, without references."""
         words = FutureCore._describe_briefly(self)
         if self._pending and (self._must_cancel or self._cancel_requests):
             words[0] = "cancelling"
@@ -249,7 +257,7 @@ class TaskCore(FutureCore):
 
 
 def _begin_cancelling(task: TaskCore, msg: Any) -> None:
-    """Pass a request to cancel ``task`` on to what it waits for, and so on."""
+    """Pass a request to cancel ``task`` on along the chain of awaited futures."""
     loop = task._loop
     reached: list[Any] = []
     loop._cancelling = reached
@@ -261,16 +269,16 @@ def _begin_cancelling(task: TaskCore, msg: Any) -> None:
                 _pass_on_along(reached, [(task, None, True)], {task}, {task})
     finally:
         loop._cancelling = None
-    # The handler of a signal may have asked for another one in the last moment.
+    # A signal handler may have added another request after the last one was passed on.
     for each, message in reached:
         _begin_cancelling(each, message)
 
 
 def cancel_all(loop: Scheduler, tasks: Iterable[Any]) -> None:
-    """Cancel tasks of ``loop``. Those that wait for one another have it passed on once.
+    """Cancel tasks of ``loop``. If they wait for one another, each is reached only once.
 
-    What the ``cancel()`` of a program's class raises keeps none from being cancelled, and is raised
-    in the end.
+    If the ``cancel()`` of a class of the program raises, the other tasks are still cancelled; the
+    exception is raised at the end.
     """
     reached: list[Any] = []
     seen: set[TaskCore] = set()
@@ -295,9 +303,9 @@ def cancel_all(loop: Scheduler, tasks: Iterable[Any]) -> None:
 
 
 def _pass_on(task: TaskCore, msg: Any) -> None:
-    """Cancel what ``task`` waits for; if that cannot be, have its next step raise CancelledError.
+    """Cancel the future that ``task`` waits for; else make its next step raise CancelledError.
 
-    What ``cancel()`` of that comes to of other tasks is only noted, in ``Scheduler.cancelling``.
+    Other tasks that this ``cancel()`` reaches are only noted, in ``Scheduler._cancelling``.
     """
     if task._awaited is not None:
         if task._awaited.cancel(msg=msg):
@@ -311,12 +319,13 @@ def _pass_on(task: TaskCore, msg: Any) -> None:
 def _pass_on_along(
     reached: list[Any], to_do: list[Any], on_the_way: set[TaskCore], seen: set[TaskCore]
 ) -> None:
-    """Pass a request on from the tasks in ``reached``, in the order of a recursion.
+    """Pass a request on from the tasks in ``reached``, in the order that a recursion would have.
 
-    ``to_do`` holds what comes next last: a task and its message; or a task that the request is
-    through with, which is not on the way to the next ones any more. What it comes to a second time,
-    by another way, was asked already. What the ``cancel()`` of a program's class raises is raised
-    in the end.
+    ``to_do`` is the stack of the recursion. An entry ``(task, message, False)`` is a task that the
+    request has reached; ``(task, None, True)`` marks the place at which the recursion would return
+    from the task, so that it leaves ``on_the_way``, the set of tasks on the current chain. A task
+    in ``seen`` that is reached again, along another chain, is skipped. If the ``cancel()`` of a
+    class of the program raises, the exception is raised at the end.
     """
     error: BaseException | None = None
     while True:
@@ -347,8 +356,8 @@ def _pass_on_along(
 
 
 def _leave_cycle(task: TaskCore, msg: Any) -> None:
-    """Have a task raise CancelledError that waits, in the end, for itself."""
-    task._cancel_requests -= 1  # It is the same request.
+    """Cancel a task that waits for itself, through other tasks: end its wait."""
+    task._cancel_requests -= 1  # The request was counted when it arrived for the first time.
     awaited = task._awaited
     foreign = task._foreign
     task._must_cancel = True
@@ -374,7 +383,7 @@ def init_task(
     context: Context | None,
     eager_start: bool,
 ) -> None:
-    """Initialise a bare task: what ``__init__`` does, as a function that is called directly."""
+    """Initialise a task that was made without ``__init__``, or for ``__init__``."""
     if type(coro) is not _CoroutineType:
         _check_coroutine(coro)
     if context is None:
@@ -390,7 +399,7 @@ def init_task(
     # The future that the task waits for: one of ours, or one of asyncio's.
     self._awaited = None
     self._foreign = None
-    # What the next step throws into the coroutine, unless that is a CancelledError.
+    # The exception that the next step throws into the coroutine, except a CancelledError.
     self._throw = None
     self._must_cancel = False
     self._cancel_requests = 0
@@ -414,11 +423,14 @@ def _check_coroutine(coro: object) -> None:
 
 
 def step(task: TaskCore) -> None:
-    """Run the coroutine of ``task`` once, and arrange for what it then waits for to queue it."""
+    """Run the coroutine of ``task`` to its next suspension, and subscribe the task accordingly.
+
+    The future that the coroutine yields will queue the task when it is done.
+    """
     loop = task._loop
     error = task._throw
-    # If this has failed, it raises that itself, where it is awaited. Thrown into a compiled
-    # generator, an exception would lose the traceback that it has.
+    # A failed future is not thrown into the coroutine: its own __await__ raises the exception. An
+    # exception that is thrown into a compiled generator would lose its traceback.
     task._awaited = None
     if error is not None:
         task._throw = None
@@ -439,7 +451,9 @@ def step(task: TaskCore) -> None:
     except CancelledError as cancelled:
         _end(loop, task)
         cancel_future(task, None, _without_kernel(cancelled))
-        task = _NOBODY  # The frame of the coroutine has this one, which must not have the task.
+        # From Python 3.12 on the coroutine's frame, which is in the traceback, refers to this
+        # frame. Do not hold the task here: the exception, its frames and the task would be a cycle.
+        task = _NOBODY
         return
     except (KeyboardInterrupt, SystemExit) as fatal:
         _end(loop, task)
@@ -467,7 +481,7 @@ def step(task: TaskCore) -> None:
     elif type(outcome) is tuple:
         _end(loop, task)
         if task._must_cancel:
-            # Cancelled in its last step: it had no await left to raise at.
+            # The task was cancelled in its last step, which had no await left to raise at.
             task._must_cancel = False
             cancel_future(task, task._cancel_message)
         else:
@@ -477,20 +491,20 @@ def step(task: TaskCore) -> None:
 
 
 def _end(loop: Scheduler, task: TaskCore) -> None:
-    """Let the loop forget a task that has ended.
+    """Remove a task that has ended from the loop.
 
-    It is not the current one any more: what runs from here on, such as the report of an exception
-    that was never retrieved, is no part of it. The loop's could also be the last reference to it.
+    It is no longer the current task: code that runs from here on, such as the report of an
+    exception that was never retrieved, is not part of it. The reference in ``_current`` could also
+    be the last one, and keep the task alive.
     """
     loop._tasks.discard(task)
     loop._current = None
 
 
 def _without_kernel(error: BaseException) -> BaseException:
-    """Let the traceback of what came out of a coroutine begin there: with the coroutine.
+    """Remove the kernel's frames from the traceback of ``error``, which a coroutine raised.
 
-    The frames of the kernel tell nobody anything, and they hold the task, which holds ``error``: a
-    circle, which only the collector would find.
+    They do not help a reader. And they hold the task, which holds ``error``: a reference cycle.
     """
     entry = error.__traceback__
     while entry is not None and entry.tb_frame.f_globals.get("__name__") in _KERNEL:
@@ -500,18 +514,21 @@ def _without_kernel(error: BaseException) -> BaseException:
 
 
 def _throw_into(coro: Any, context: Context, error: BaseException) -> object:
-    """Resume a coroutine with an exception; the outcome is as that of ``accelerator.step``."""
+    """Resume a coroutine with an exception; return the outcome as ``accelerator.step`` does."""
     try:
         outcome: object = context.run(coro.throw, error)
     except StopIteration as stop:
         return (stop.value,)
     finally:
-        error = _SPENT  # What is raised has this frame, which must not have what is raised.
+        error = _SPENT  # Break the cycle of the exception, its traceback and this frame.
     return [outcome] if isinstance(outcome, tuple) else outcome
 
 
 def _await_other(task: TaskCore, outcome: object) -> None:
-    """Wait for a future that is not ours; or refuse what the coroutine yielded, inside it."""
+    """Subscribe the task to a future of asyncio's, or raise an error inside the coroutine.
+
+    The error is for a coroutine that yielded any other object.
+    """
     blocking: object = getattr(outcome, "_asyncio_future_blocking", None)
     if blocking is None:
         if isinstance(outcome, list) and len(outcome) == 1 and isinstance(outcome[0], tuple):
@@ -544,7 +561,8 @@ def _await_other(task: TaskCore, outcome: object) -> None:
     else:
         future._asyncio_future_blocking = False
         task._foreign = future
-        # The step enters the task's own context: the callback must not have entered it already.
+        # An empty context for the callback: the step that it runs enters the task's own context,
+        # which must not be entered already.
         future.add_done_callback(task._on_foreign_done, context=Context())
         if task._must_cancel and future.cancel(msg=task._cancel_message):
             task._must_cancel = False
@@ -556,10 +574,10 @@ def _refuse(task: TaskCore, text: str) -> None:
 
 
 def _start_eagerly(task: TaskCore) -> None:
-    """Run the first step at once, inside whatever is running."""
+    """Run the first step at once, inside the callback or the task that is running."""
     loop = task._loop
     outer = loop._current
-    # Also where asyncio has its own notes: the outer task may be one of asyncio's.
+    # Also in asyncio's own registry: the outer task may be one of asyncio's.
     noted = swap_current_task(loop, None)
     loop._current = None
     try:
@@ -572,7 +590,7 @@ def _start_eagerly(task: TaskCore) -> None:
         loop._current = outer
     if not task._pending:
         if task._failed and coroutine_frame(task._coro) is not None:
-            # The coroutine never began: its context is entered already. The caller can tell why.
+            # The coroutine never began, because its context is entered already: tell the caller.
             raise task._reason()
         task._coro = None
 
@@ -581,14 +599,15 @@ _KEEPS_CALLERS: Final = sys.version_info >= (3, 12) and type(step) is FunctionTy
 """Whether the frame of a coroutine that failed holds the frames of its callers."""
 
 _apart: Final[list[Generator[None, TaskCore, None]]] = []
-"""Generators of ``_steps`` that do not run: as many as eager starts were within one another."""
+"""Generators of ``_steps`` that are free: as many as eager starts were ever nested."""
 
 
 def _step_apart(task: TaskCore) -> None:
-    """Run a step so that what fails in it does not hold the frames of whoever makes the task.
+    """Run an eager step so that an exception in it does not hold the frames of the callers.
 
-    Their variables have the task, which has the exception, whose traceback has the frame of the
-    coroutine: from Python 3.12 on that keeps the frames that called it, and all would be a cycle.
+    The variables of the callers hold the task, the task holds the exception, the traceback holds
+    the frame of the coroutine, and from Python 3.12 on this frame holds the frames that called it:
+    a reference cycle. Here the chain of callers ends at the frame of a generator.
     """
     try:
         steps = _apart.pop()
@@ -600,7 +619,10 @@ def _step_apart(task: TaskCore) -> None:
 
 
 def _steps() -> Generator[None, TaskCore, None]:
-    """Run a step of each task that is sent. The frame never ends: so it holds no caller."""
+    """Run a step of each task that is sent.
+
+    A generator's frame that is suspended holds no caller, and this one never ends.
+    """
     while True:
         task = yield
         try:
@@ -610,7 +632,7 @@ def _steps() -> Generator[None, TaskCore, None]:
 
 
 def leave_task(loop: Scheduler) -> None:
-    """Note that no task of ``loop`` runs: a callback is about to, or the turn is over."""
+    """Note that no task of ``loop`` is running: a callback is about to run, or the turn is over."""
     loop._current = None
     if _current_tasks is not None:
         _current_tasks.pop(loop, None)

@@ -1,4 +1,4 @@
-"""Timers: what is due later, soonest first.
+"""Timers: callbacks and sleeping tasks with a deadline, soonest first.
 
 A timer waits in one of three places::
 
@@ -8,22 +8,25 @@ A timer waits in one of three places::
                |                                                              v
                +--- next turn, many at once ------------------------------> ordered
 
-Most timeouts are cancelled soon, and those that are cancelled while they are fresh never see the
-heap. An entry of the heap is ``(when, sequence, handle)``; the sequence number is unique, so that
-entries compare without looking at the handle, and equal deadlines keep the order in which they
-were set. Where a good part of all is set, or due, in one turn, all are sorted into ``ordered``, a
-list with the soonest last: that costs a fraction of as many pushes or pops, and spares an entry for
-each, which the garbage collector would have to look through.
+New timers go to ``fresh``, a list, and are moved on in the next turn. Most timeouts are cancelled
+soon, and a timer that is cancelled while it is fresh never reaches the heap. An entry of the heap
+is ``(when, sequence, handle)``. The sequence number is unique, so that a comparison of two entries
+never compares the handles, and timers with equal deadlines keep the order in which they were set.
 
-Invariants: what is ordered was set before what is in the heap, and that before what is fresh.
-Cancelled handles stay where they are until they are the majority, and are then swept out in one
-go: setting and cancelling a timer costs O(log n) at most, whatever the order.
+If a large part of all timers is set in one turn, or due in one turn, all are sorted into
+``ordered``, a list with the soonest timer last. Sorting costs a fraction of as many pushes or pops,
+and the list needs no entry for each timer, which the garbage collector would have to traverse.
 
-What is set for an infinite moment waits nowhere, since it never comes: see ``seconds.NEVER``.
+Invariants: all timers in ``ordered`` were set before those in the heap, and these before those in
+``fresh``. Cancelled timers stay in place until they are the majority, and are then all removed at
+once, so that setting and cancelling a timer costs O(log n) at most, in any order.
 
-The garbage collector may run wherever something is allocated, and whatever finalizers it calls may
-set timers and cancel them. So while timers are ``moving`` from one place to another, what is set
-waits in a new ``fresh``, and what is cancelled is only counted.
+A timer with an infinite deadline waits in none of these places: see ``seconds.NEVER``.
+
+The garbage collector may run at any allocation, and the finalizers that it calls may set and cancel
+timers. So while ``_moving`` is set, because timers are moving from one place to another, new timers
+go to a new ``fresh`` list, and cancelled timers are only counted. The idioms for mypyc: see
+``native/mypyc.py``.
 """
 
 from __future__ import annotations
@@ -38,19 +41,19 @@ from typing import Any, Final
 from runtime.kernel.handles import Handle, Reporter, Runnable
 
 _Entry = tuple[Any, ...]
-"""``(when, sequence, timer)``: typed loosely, so that compiled code keeps it boxed."""
+"""``(when, sequence, timer)``: typed loosely, so that compiled code does not unpack the tuple."""
 
 LONGEST_WAIT: Final = 86400.0
-"""Seconds that the loop sleeps at most; with a timer further away it looks around and sleeps on."""
+"""Maximum of one wait, in seconds, since the system's calls have limits; the loop waits again."""
 
 SWEEP_MINIMUM: Final = 64
-"""Below so many cancelled timers a sweep is not worth its walk through all of them."""
+"""Minimum number of cancelled timers for which a sweep, which visits all timers, is worth it."""
 
 _MANY: Final = 64
-"""From so many on, timers that are a good part of all are set, or come due, all at once."""
+"""Minimum batch for which sorting beats pushing or popping one by one."""
 
 _GOOD_PART: Final = 4
-"""A quarter of all."""
+"""The batch must also be at least the fourth part of all timers."""
 
 _due: Final = operator.methodcaller("_due")
 _heappush: Final = heapq.heappush
@@ -58,7 +61,7 @@ _heappop: Final = heapq.heappop
 
 
 class TimerHandle(Handle):
-    """A callback scheduled for a moment, as ``call_later`` and ``call_at`` return it.
+    """A callback with a deadline, as ``call_later`` and ``call_at`` return it.
 
     Source: the standard library's documentation of ``asyncio.TimerHandle``.
     """
@@ -76,15 +79,15 @@ class TimerHandle(Handle):
     ) -> None:
         Handle.__init__(self, callback, args, loop, context)
         self._when = when
-        # Where the handle waits; None once it is due or cancelled, and when it is never due.
+        # The heap that holds the handle; None if it is due, cancelled, or never due.
         self._heap = heap
 
     def when(self) -> float:
-        """Return when the callback is due, on the clock of ``loop.time()``, in seconds."""
+        """Return the deadline, in seconds on the clock of ``loop.time()``."""
         return self._when
 
     def cancel(self) -> None:
-        """Keep the callback from running, if it has not run yet, and let go of it."""
+        """Keep the callback from running, if it has not run yet, and drop the references to it."""
         self._args = () if self._source_traceback is None else self._last_words()
         self._callback = None
         heap = self._heap
@@ -93,11 +96,11 @@ class TimerHandle(Handle):
             heap.forget(self)
 
     def _due(self) -> float:
-        """Return when the callback is due, in seconds: ``when()``, for the heap."""
+        """Return the deadline in seconds: every kind of timer has this method for the heap."""
         return self._when
 
     def _left_heap(self) -> None:
-        """Note that it is no longer in the timer heap: it is due."""
+        """Note that the timer is due, and no longer in the timer heap."""
         self._heap = None
 
     def _describe_state(self) -> list[str]:
@@ -105,12 +108,12 @@ class TimerHandle(Handle):
         return [*Handle._describe_state(self), f"when={self._when}"]
 
     def _describe_briefly(self) -> list[str]:
-        """Return the words of the ``repr`` within that of another object."""
+        """Return the words of the ``repr`` inside that of another object."""
         return [*Handle._describe_briefly(self), f"when={self._when}"]
 
 
 def _before(timed: Runnable) -> float:
-    """Return what grows along ``ordered``."""
+    """Return the negative deadline, which increases along ``ordered``, for ``bisect``."""
     return -timed._due()
 
 
@@ -124,25 +127,25 @@ class TimerHeap:
         self.heap: list[_Entry] = []
         self.ordered: list[Runnable] = []
         self._sequence = 0
-        # How many of them are cancelled; or a few more, where finalizers cancelled some.
+        # The number of cancelled timers held; a little too high if finalizers cancelled some.
         self._cancelled = 0
         self._moving = False
 
     def push(self, timed: Runnable) -> None:
-        """Add a handle, or a sleep future, to be queued when its moment comes."""
+        """Add a timer: a handle or a sleep future."""
         self.fresh.append(timed)
 
     def size(self) -> int:
-        """Return how many handles are held, cancelled ones included."""
+        """Return the number of timers held, including cancelled ones."""
         return len(self.fresh) + len(self.heap) + len(self.ordered)
 
     def pending(self) -> list[Runnable]:
-        """Return those that are not cancelled, in no particular order."""
+        """Return the timers that are not cancelled, in no particular order."""
         held = [*self.ordered, *(entry[2] for entry in list(self.heap)), *self.fresh]
         return [timed for timed in held if not timed.cancelled()]
 
     def merge(self) -> None:
-        """Move what is fresh to its place. To be called before ``wait_time`` and ``pop_due``."""
+        """Move the fresh timers to their place. Call this before ``wait_time`` and ``pop_due``."""
         self._moving = True
         try:
             fresh = self.fresh
@@ -164,9 +167,10 @@ class TimerHeap:
         return count * _GOOD_PART >= len(self.heap) + len(self.ordered)
 
     def _order(self, fresh: list[Runnable]) -> None:
-        """Sort into ``ordered`` what is in the heap, and what is given.
+        """Move the timers of the heap, and those in ``fresh``, to ``ordered``, and sort it.
 
-        Sorting is stable, and gains by what is in order already.
+        The sort is stable, so that equal deadlines keep their order, and it is fast where parts of
+        the list are sorted already.
         """
         ordered = self.ordered
         ordered.reverse()
@@ -183,13 +187,14 @@ class TimerHeap:
         ordered.reverse()
 
     def wait_time(self, now: float) -> float:
-        """Return the seconds from ``now`` to the first timer; 0 when due, -1 when there is none.
+        """Return the seconds from ``now`` to the first timer; 0 if it is due, -1 if there is none.
 
-        A day at most: the system's waits take no more than so many seconds.
+        The result is at most ``LONGEST_WAIT``.
         """
         heap = self.heap
         ordered = self.ordered
-        # Counted first: what the callback knew goes with the handle, and finalizers run.
+        # Counted first: when the handle goes, so do the objects that its callback refers to, and
+        # their finalizers may set and cancel timers.
         while heap and heap[0][2].cancelled():
             self._cancelled -= 1
             _heappop(heap)
@@ -202,7 +207,7 @@ class TimerHeap:
         return min(max(0.0, when - now), LONGEST_WAIT)
 
     def next_due(self) -> float:
-        """Return when the first timer is due; ``wait_time`` was asked before, and there is one."""
+        """Return the deadline of the first timer; ``wait_time`` must have found one before."""
         if not self.ordered:
             when: float = self.heap[0][0]
             return when
@@ -210,7 +215,7 @@ class TimerHeap:
         return min(first, self.heap[0][0]) if self.heap else first
 
     def pop_due(self, now: float, ready: Callable[[Runnable], object]) -> None:
-        """Hand every timer that is due at ``now`` to ``ready``, in the order of their deadlines."""
+        """Call ``ready`` with each timer that is due at ``now``, in the order of the deadlines."""
         self._moving = True
         try:
             for timed in self._take_due(now):
@@ -223,7 +228,7 @@ class TimerHeap:
             self._moving = False
 
     def _take_due(self, now: float) -> list[Runnable]:
-        """Remove what is due, and return it in the order of the deadlines."""
+        """Remove the timers that are due, and return them in the order of the deadlines."""
         heap = self.heap
         ordered = self.ordered
         due: list[Runnable] = []
@@ -246,7 +251,7 @@ class TimerHeap:
         return due
 
     def forget(self, timed: Runnable) -> None:
-        """Note that something of what waits here was just cancelled."""
+        """Note that a timer that is held was just cancelled; remove it if that is cheap."""
         fresh = self.fresh
         heap = self.heap
         ordered = self.ordered
@@ -255,8 +260,8 @@ class TimerHeap:
         elif fresh and fresh[-1] is timed:
             fresh.pop()
         elif heap and heap[-1][2] is timed:
-            # The last entry of a heap is a leaf of the tree. Timeouts that do not expire mostly end
-            # here: the newest deadline is often the latest one.
+            # The last entry of the heap has no children, so that it can simply be removed. The
+            # newest deadline is often the latest, so that this is the usual end of a timeout.
             heap.pop()
         elif ordered and ordered[-1] is timed:
             ordered.pop()
@@ -266,10 +271,10 @@ class TimerHeap:
                 self._sweep()
 
     def _sweep(self) -> None:
-        """Drop what is cancelled."""
+        """Remove the cancelled timers."""
         self._moving = True
         try:
-            # What finalizers cancel meanwhile counts from here on, if it is dropped or not.
+            # Finalizers may cancel timers meanwhile: these count, whether removed here or not.
             self._cancelled = 0
             self.ordered[:] = [timed for timed in self.ordered if not timed.cancelled()]
             self.heap[:] = [entry for entry in self.heap if not entry[2].cancelled()]
