@@ -1,9 +1,9 @@
-"""What belongs to a daemon task, and so does not keep a loop from being idle.
+"""Daemon tasks, and the work that belongs to them, which does not keep a loop from being idle.
 
-As with threads, what a daemon begins is a daemon's too: tasks, timers, callbacks. They all have a
-context, which is a copy of the one in which they were begun; so a variable in there tells, and
-costs nothing where nobody asks. What has no context, such as the watcher of a connection, takes
-note of it when it is made.
+As with threads, the tasks, timers and callbacks that a daemon starts belong to the daemon too. Each
+of them has a context, which is a copy of the daemon's. So a context variable marks them, which
+costs nothing for programs without daemons. Objects without a context, such as the watcher of a
+connection, read the variable when they are made.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
 in_daemon: ContextVar[bool] = ContextVar("in_daemon", default=False)
-"""Whether what runs in this context was begun by a daemon task."""
+"""Whether code in this context runs on behalf of a daemon task."""
 
 
 def daemon_context(context: Context | None, daemon: bool) -> Context:
-    """Return a copy of ``context``, by default of the current one, for a daemon task, or not."""
+    """Return a copy of ``context``, or of the current one, that is a daemon's if ``daemon``."""
     copy = context.copy() if context is not None else copy_context()
     copy.run(in_daemon.set, daemon)
     return copy
 
 
 def is_daemon(context: Any) -> bool:
-    """Return whether ``context`` is that of a daemon task, or of something that one began."""
+    """Return whether ``context`` belongs to a daemon task, or to work that one has started."""
     if not isinstance(context, Context):
         return False
     found: bool = context.get(in_daemon, False)
@@ -31,9 +31,9 @@ def is_daemon(context: Any) -> bool:
 
 
 class ExternalWork:
-    """Something that goes on outside the loop, in a thread or a process, and will wake it.
+    """Work outside the loop, in a thread or a process, whose end will wake the loop.
 
-    It stands in ``Scheduler._external_work`` from its beginning until the loop was told of its end.
+    It is in ``Scheduler._external_work`` from its start until the loop has been told of its end.
     """
 
     __slots__ = ("daemon",)

@@ -1,13 +1,14 @@
-"""Who waits for a descriptor: the callbacks of ``add_reader`` and ``add_writer``, and tasks.
+"""Waiting for descriptors: the callbacks of ``add_reader`` and ``add_writer``, and tasks.
 
-A descriptor that is not a connection's own has one ``DescriptorWatcher``, with two slots for each
-direction, of which one at most is taken: a callback, which is called at each event until it is
-removed, or the ``Readiness`` that a task awaits, once.
+A descriptor that does not belong to a connection has one ``DescriptorWatcher``. For each direction,
+reading and writing, it has two slots, of which at most one is in use: a callback, which is called
+at each event until it is removed, or the ``Readiness`` that a task awaits, which is for one event.
 
-While there is a callback, the poller watches continuously. While there are only tasks, it is armed
-for the next event, and the watcher stays where it is between the waits: a task that waits again and
-again for the same socket costs one system call a wait. What a closed socket leaves behind that way
-is found when its number comes up again.
+If there is a callback, the poller watches the descriptor continuously. If there are only tasks, it
+is armed for the next event, and the watcher stays registered with the poller between the waits, so
+that a task that waits again and again for the same socket needs one system call for each wait. If
+the socket is closed meanwhile, the watcher is stale. This is detected when the number of the
+descriptor is used again: see ``poller.py``. The idioms for mypyc: see ``native/mypyc.py``.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ FileDescriptor = int | HasFileno
 
 
 class Readiness(FutureCore):
-    """What a task awaits, once, until a descriptor can be read or written.
+    """The future that a task awaits, once, until a descriptor is readable or writable.
 
-    However the wait ends, the descriptor is then free for another.
+    The end of the wait, in whatever way, frees the descriptor for another task.
     """
 
     __slots__ = ("_watcher",)
@@ -60,7 +61,7 @@ plain_futures.add(Readiness)
 
 
 def _await_readiness(readiness: Readiness | None) -> Generator[Any, None, Any]:
-    # The frame lets go of what failed, as in FutureCore.
+    # The frame drops its references to a failed future, as future._await() does.
     assert readiness is not None
     if not readiness.done():
         readiness._asyncio_future_blocking = True
@@ -81,7 +82,7 @@ def _await_readiness(readiness: Readiness | None) -> Generator[Any, None, Any]:
 
 
 class DescriptorWatcher(Watcher):
-    """The callbacks and the tasks of one descriptor."""
+    """The callbacks and the waiting tasks of one descriptor."""
 
     __slots__ = (
         "_loop",
@@ -100,17 +101,18 @@ class DescriptorWatcher(Watcher):
         # Callbacks.
         self.reader: Handle | None = None
         self.writer: Handle | None = None
-        # What they were added for, by which they are removed when it is closed by then.
+        # The objects that were given to add_reader() and add_writer(). If an object is closed, it
+        # no longer has a descriptor number, and remove_reader() finds the watcher by the object.
         self.reader_object: Any = None
         self.writer_object: Any = None
-        # What tasks wait for.
+        # The futures that tasks await.
         self.reading: Readiness | None = None
         self.writing: Readiness | None = None
-        # The turn of the loop in which a read took all that was there.
+        # The turn of the loop in which a read last emptied the descriptor.
         self.emptied_in = -1
 
     def on_fired(self, readable: bool, writable: bool) -> None:
-        """Wake the tasks; go on watching for one whose event it was not."""
+        """Wake the tasks whose event it was; arm the descriptor again for the others."""
         if readable:
             self._wake_reading()
         if writable:
@@ -137,7 +139,7 @@ class DescriptorWatcher(Watcher):
     def _wake_reading(self) -> None:
         waiting = self.reading
         if waiting is not None:
-            # In this order: an interrupt between the two must not leave the task without its event.
+            # In this order, so that an interrupt between the two does not lose the event.
             if not waiting.done():
                 finish_future(waiting, None)
             self.reading = None
@@ -150,14 +152,14 @@ class DescriptorWatcher(Watcher):
             self.writing = None
 
     def watch_for_the_rest(self) -> None:
-        """Go on watching for those who still wait; the descriptor may be closed by now."""
+        """Watch the events that are still waited for; the descriptor may be closed by now."""
         try:
             self.update()
         except OSError:
             self.on_lost()
 
     def on_lost(self) -> None:
-        """Tell whoever waits that the descriptor was closed, and drop the callbacks."""
+        """Drop the callbacks, and make the waits of tasks fail: the descriptor was closed."""
         for handle in (self.reader, self.writer):
             if handle is not None:
                 handle.cancel()
@@ -176,7 +178,7 @@ class DescriptorWatcher(Watcher):
         self.reading = self.writing = None
 
     def on_closed(self) -> None:
-        """As ``on_lost``; report it if there are callbacks, which nobody else would miss."""
+        """Do as ``on_lost``, and report the loss of callbacks, which no task would notice."""
         has_callbacks = self.reader is not None or self.writer is not None
         self.on_lost()
         if has_callbacks:
@@ -200,7 +202,7 @@ class DescriptorWatcher(Watcher):
         self.watch_for_the_rest()
 
     def update(self) -> None:
-        """Have exactly the events watched that somebody waits for."""
+        """Make the poller watch exactly the events that callbacks and tasks wait for."""
         events = 0
         if self.reader is not None or self.reading is not None:
             events = READ
@@ -213,9 +215,9 @@ class DescriptorWatcher(Watcher):
             poller.watch(self, events)
 
     def is_stale(self) -> bool:
-        """Return whether the descriptor was closed, and its number means another file now.
+        """Return whether the descriptor was closed, so that its number means another file now.
 
-        If so, whoever waited is told.
+        If so, ``on_lost`` is called, and the watcher is as new.
         """
         if self._loop._poller.still_holds(self):
             return False
@@ -234,12 +236,12 @@ def _watcher_of(loop: Scheduler, fd: int) -> DescriptorWatcher:
     if watcher is not None:
         _check_unused(loop, fd, watcher)
     loop._check_open()
-    # One that does not hold the descriptor any more is told so when the new one is registered.
+    # If there is a stale watcher, the poller calls its on_lost() when it registers the new one.
     return DescriptorWatcher(fd, loop)
 
 
 def _check_unused(loop: Scheduler, fd: int, watcher: Watcher) -> None:
-    """Raise RuntimeError if ``watcher``, which is a connection or the like, holds ``fd``."""
+    """Raise RuntimeError if ``fd`` still belongs to ``watcher``, which is a connection's."""
     if loop._poller.still_holds(watcher):
         raise RuntimeError(
             f"File descriptor {fd} is used by transport {watcher!r}; it cannot have a reader or a "
@@ -251,10 +253,10 @@ def _check_unused(loop: Scheduler, fd: int, watcher: Watcher) -> None:
 
 
 def readable(loop: Scheduler, fd: int) -> Readiness:
-    """Return what to await, at once and once, until a read from ``fd`` would not block.
+    """Return a future that ends when ``fd`` is readable. It must be awaited at once, and once.
 
-    Raises RuntimeError when another task or a callback waits for the same, and OSError for what
-    cannot be watched.
+    Raises RuntimeError if another task or a callback already waits until ``fd`` is readable, and
+    OSError if it cannot be watched.
     """
     watcher = _watcher_of(loop, fd)
     if (
@@ -274,9 +276,10 @@ def readable(loop: Scheduler, fd: int) -> Readiness:
 
 
 def writable(loop: Scheduler, fd: int) -> Readiness:
-    """Return what to await, at once and once, until a write to ``fd`` would not block.
+    """Return a future that ends when ``fd`` is writable. It must be awaited at once, and once.
 
-    Raises as ``readable``.
+    Raises RuntimeError if another task or a callback already waits until ``fd`` is writable, and
+    OSError if it cannot be watched.
     """
     watcher = _watcher_of(loop, fd)
     if (
@@ -296,7 +299,7 @@ def writable(loop: Scheduler, fd: int) -> Readiness:
 
 
 def _is_pending(waiting: Readiness | None) -> bool:
-    """Return whether a task still waits: one that was cancelled may not have noticed yet."""
+    """Return whether a task still waits; a cancelled task keeps its slot until it runs."""
     return waiting is not None and not waiting.done()
 
 
@@ -312,14 +315,14 @@ def _taken(fd: int) -> RuntimeError:
 def add_reader(
     loop: Scheduler, fd: FileDescriptor, callback: Callable[..., object], args: tuple[Any, ...]
 ) -> Handle:
-    """Call ``callback(*args)`` whenever ``fd`` can be read, in place of an earlier reader."""
+    """Call ``callback(*args)`` whenever ``fd`` is readable, replacing an earlier reader."""
     check_callback(callback, "add_reader")
     watcher = _watcher_for_callback(loop, fd)
     if _is_pending(watcher.reading):
         raise _taken(watcher.fd)
     handle = _handle(loop, callback, args)
     if watcher.reader is not None:
-        # It may have been left behind by a descriptor that was closed, and is in use again.
+        # The earlier reader may be stale: its descriptor was closed, and the number is used again.
         watcher.reader.cancel()
         loop._poller.watch_anew(watcher)
     else:
@@ -332,14 +335,14 @@ def add_reader(
 def add_writer(
     loop: Scheduler, fd: FileDescriptor, callback: Callable[..., object], args: tuple[Any, ...]
 ) -> Handle:
-    """Call ``callback(*args)`` whenever ``fd`` can be written, in place of an earlier writer."""
+    """Call ``callback(*args)`` whenever ``fd`` is writable, replacing an earlier writer."""
     check_callback(callback, "add_writer")
     watcher = _watcher_for_callback(loop, fd)
     if _is_pending(watcher.writing):
         raise _taken(watcher.fd)
     handle = _handle(loop, callback, args)
     if watcher.writer is not None:
-        # It may have been left behind by a descriptor that was closed, and is in use again.
+        # The earlier writer may be stale: its descriptor was closed, and the number is used again.
         watcher.writer.cancel()
         loop._poller.watch_anew(watcher)
     else:
@@ -362,7 +365,7 @@ def _watcher_for_callback(loop: Scheduler, fd: FileDescriptor) -> DescriptorWatc
         loop._check_thread()
     watcher = _watcher_of(loop, descriptor(fd))
     if watcher.events:
-        watcher.is_stale()  # If so, it has let go of everybody, and starts afresh.
+        watcher.is_stale()  # If so, this drops its callbacks and tasks, and it can be used anew.
     return watcher
 
 
@@ -382,7 +385,7 @@ def _watcher_to_quit(loop: Scheduler, fd: FileDescriptor) -> DescriptorWatcher |
 
 
 def _watcher_of_closed(loop: Scheduler, given: object) -> DescriptorWatcher | None:
-    """Return the watcher of a socket or file object that was closed since it was added."""
+    """Return the watcher of a socket or file object that was closed after it was added."""
     for watcher in loop._poller.watchers():
         if isinstance(watcher, DescriptorWatcher) and (
             watcher.reader_object is given or watcher.writer_object is given

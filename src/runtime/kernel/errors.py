@@ -1,7 +1,6 @@
-"""The exceptions of the runtime: asyncio's and Python's own classes.
+"""Exceptions that the runtime raises: the classes of asyncio and of Python.
 
-They are the very same objects, so that an ``except`` clause written for asyncio catches what is
-raised here.
+They are the same objects, so that an ``except`` clause written for asyncio works here.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ __all__ = [
 
 
 def is_cancellation(exception: object) -> bool:
-    """Return whether an exception is a CancelledError, or a group of nothing else."""
+    """Return whether ``exception`` is a CancelledError, or a group that holds no other kind."""
     found = [exception]
     for each in found:
         if isinstance(each, BaseExceptionGroup):

@@ -1,10 +1,11 @@
-"""The exception of a failed future, and the report of one that nobody retrieved.
+"""Failure of a future: its exception, and the report if the exception was never retrieved.
 
-A failed future holds a ``Failure``, which is disarmed when somebody asks for the exception. If it
-goes, with its future, before that, it reports. The futures themselves need no finalizer, which
-would make each of them slower to let go of (and which, compiled by mypyc, may not run Python code).
+A failed future holds a ``Failure``. To ask the future for the exception marks the failure as
+retrieved. If the future, and the failure with it, is deallocated before that, the failure's
+finalizer reports the exception. So the futures need no finalizers, which would slow down the
+deallocation of each of them.
 
-Interpreted on purpose, for the sake of its ``__del__``.
+This module is interpreted on purpose: the finalizer of a compiled class may not run Python code.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from runtime.kernel.handles import Reporter
 
 
 class FailedFutureProxy:
-    """What is left of a future that failed and is gone: it stands for it in the report."""
+    """Stand-in for a deallocated future in the report of its exception."""
 
     __slots__ = ("_failure",)
 
@@ -32,20 +33,20 @@ class FailedFutureProxy:
         return self._failure.loop
 
     def get_name(self) -> str:
-        """Return the name of the task; the word "Future" when it was none."""
+        """Return the name of the task; the word "Future" if the future was not a task's."""
         name = self._failure.name
         return f"Task-{name}" if isinstance(name, int) else str(name or "Future")
 
     def get_context(self) -> Context | None:
-        """Return the context that the task ran in; None when it was a plain future."""
+        """Return the context that the task ran in; None for a plain future."""
         return self._failure.context
 
     def get_coro(self) -> Any:
-        """Return the coroutine that the task ran; None when it was a plain future."""
+        """Return the coroutine that the task ran; None for a plain future."""
         return self._failure.coro
 
     def exception(self) -> BaseException:
-        """Return the exception that nobody retrieved."""
+        """Return the exception that was never retrieved."""
         return self._failure.exception
 
     def done(self) -> bool:
@@ -70,9 +71,10 @@ class FailedFutureProxy:
 
 
 class Failure:
-    """How a future failed. ``name``, ``coro`` and ``context`` are a task's; ``kind`` is the class.
+    """The exception of a failed future, and the facts that a report of it shows.
 
-    It reports to ``loop`` when it goes, unless it was retrieved.
+    ``kind`` is the name of the future's class; ``name``, ``coro`` and ``context`` are those of a
+    task. The finalizer reports to ``loop`` unless the exception was retrieved.
     """
 
     __slots__ = (
@@ -97,10 +99,10 @@ class Failure:
         coro: object = None,
         context: Context | None = None,
     ) -> None:
-        # Nothing has failed where all there is are cancellations, such as gather()'s.
+        # A CancelledError, or a group of them, is no failure and needs no report.
         self.retrieved = is_cancellation(exception)
         self.exception = exception
-        # As it was when the future failed: each time it is raised adds to the exception's own.
+        # The traceback at the time of the failure. Each raise adds frames to the exception's own.
         self.traceback: TracebackType | None = exception.__traceback__
         self.loop = loop
         self.kind = kind
@@ -110,7 +112,7 @@ class Failure:
         self.context = context
 
     def retrieve(self) -> BaseException:
-        """Return the exception, to be raised or examined: there is nothing to report any more."""
+        """Return the exception, with its first traceback, and mark it as retrieved."""
         self.retrieved = True
         return self.exception.with_traceback(self.traceback)
 

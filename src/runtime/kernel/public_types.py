@@ -1,8 +1,8 @@
-"""``Future`` and ``Task``, the classes that users hold.
+"""Public classes ``Future`` and ``Task``: the interpreted subclasses of the compiled cores.
 
-They add to the compiled cores what a compiled class cannot have: weak references, subscription at
-run time (``Future[int]``), subclasses, and precise types. The bodies under ``TYPE_CHECKING`` are
-for type checkers and readers; the behaviour is in ``future.py`` and ``task.py``.
+They add weak references, subscription at run time (``Future[int]``), subclassing and precise types:
+see ``native/mypyc.py``. The bodies under ``TYPE_CHECKING`` are for type checkers and readers; the
+behaviour is in ``future.py`` and ``task.py``.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ if TYPE_CHECKING:
 else:
 
     class _Subscriptable:
-        """What can be written ``Future[int]``, of subclasses too, as asyncio's."""
+        """Base of classes that can be written ``Future[int]``, as asyncio's can."""
 
         __slots__ = ()
         __class_getitem__ = classmethod(GenericAlias)
 
 
 class Future(FutureCore, _Subscriptable[T]):
-    """A result that is not there yet: await it, or have a callback called when it is.
+    """A result that is not available yet: await it, or add a callback that is called at its end.
 
-    ``loop`` is the loop that it belongs to, by default the running one. An exception that nobody
-    retrieves is reported to the loop's exception handler when the future goes.
+    ``loop`` is the loop that the future belongs to, by default the running one. An exception that
+    is never retrieved is reported to the loop's exception handler when the future is deallocated.
 
-    Awaiting it is cancellation safe; but cancelling a task that awaits a future cancels the future:
-    use ``shield()`` where others wait for it too.
+    Awaiting a future is cancellation safe. But to cancel a task that awaits a future cancels the
+    future: use ``shield()`` if other tasks wait for it too.
 
     Source: the standard library's documentation of ``asyncio.Future``.
     """
 
-    if not TYPE_CHECKING:  # where mypy would take Task's two bases for incompatible
+    if not TYPE_CHECKING:  # Otherwise mypy would call Task's two bases incompatible.
         __slots__ = ("__dict__", "__weakref__")
 
         @property
         def __class__(self):
-            """Asyncio's class: ``isinstance(future, asyncio.Future)`` is what libraries ask."""
+            """Asyncio's class: libraries test ``isinstance(future, asyncio.Future)``."""
             return asyncio.Future
 
     if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Future(FutureCore, _Subscriptable[T]):
             """Return the value; raise the exception, CancelledError, or InvalidStateError."""
 
         def set_result(self, result: T) -> None:
-            """Finish with a value. Raises InvalidStateError when the future is already done."""
+            """Finish with a value. Raises InvalidStateError if the future is already done."""
 
         def add_done_callback(
             self, fn: Callable[[Self], object], *, context: Context | None = None
@@ -73,7 +73,7 @@ class Future(FutureCore, _Subscriptable[T]):
             """Call ``fn(future)`` once the future is done."""
 
         def remove_done_callback(self, fn: Callable[[Self], object]) -> int:
-            """Take back every ``add_done_callback(fn)``; return how many there were."""
+            """Remove all entries of the callback ``fn``; return their number."""
 
         def __await__(self) -> Generator[Any, None, T]: ...
 
@@ -81,7 +81,7 @@ class Future(FutureCore, _Subscriptable[T]):
 
     @property
     def _log_traceback(self) -> bool:
-        """Whether an exception would be reported. ``asyncio.subprocess`` sets it to False."""
+        """Whether an exception will be reported. ``asyncio.subprocess`` sets this to False."""
         failure = self._failure()
         return failure is not None and not failure.retrieved
 
@@ -103,12 +103,12 @@ class Future(FutureCore, _Subscriptable[T]):
 plain_futures.add(Future)
 
 
-class Task(TaskCore, Future[T_co]):  # type: ignore[type-var]  # nobody sets its result
-    """A coroutine that the loop runs concurrently with others; also the future of its result.
+class Task(TaskCore, Future[T_co]):  # type: ignore[type-var]  # A task has no set_result().
+    """A coroutine that the loop runs concurrently with others, and the future of its result.
 
-    ``name`` is for reports, ``context`` the context that the coroutine runs in (by default a copy
-    of the current one); with ``eager_start`` the first step runs at once. The loop holds the task
-    until it has ended.
+    ``name`` is shown in reports. ``context`` is the context that the coroutine runs in, by default
+    a copy of the current one. With ``eager_start`` the first step runs at once. The loop keeps a
+    reference to the task until it ends.
 
     Source: the standard library's documentation of ``asyncio.Task``.
     """
@@ -119,14 +119,14 @@ class Task(TaskCore, Future[T_co]):  # type: ignore[type-var]  # nobody sets its
 
         @property
         def __class__(self):
-            """As that of ``Future``."""
+            """Asyncio's class, as for ``Future``."""
             return asyncio.Task
 
     @property
     def _fut_waiter(self) -> Any:
-        """What the task waits for, under asyncio's name for it.
+        """The future that the task waits for, or None, under asyncio's name for it.
 
-        anyio looks whether that is done, and lets a task be that is about to be resumed.
+        anyio does not cancel a task whose future is done: the task is about to be resumed.
         """
         return self._waits_for()
 
@@ -147,5 +147,5 @@ class Task(TaskCore, Future[T_co]):  # type: ignore[type-var]  # nobody sets its
 
 
 async def await_it(awaitable: Awaitable[T]) -> T:
-    """Return a coroutine that awaits ``awaitable``: a task can only be made of a coroutine."""
+    """Await ``awaitable``, as a coroutine: a task can only run a coroutine."""
     return await awaitable

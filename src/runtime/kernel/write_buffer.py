@@ -1,8 +1,9 @@
-"""What was written and not taken by the descriptor yet: a deque of bytes-like chunks, none empty.
+"""Write buffer shared by sockets and pipes: the bytes that the descriptor has not accepted yet.
 
-Small chunks are gathered in a bytearray, so that a writer of many bytes one by one, whose reader is
-slow, costs bytes and not objects. A chunk that was sent in part is replaced by a view of its rest,
-and is not grown any more.
+The buffer is a deque of bytes-like chunks, none of them empty. Small chunks are appended to a
+bytearray, so that many small writes to a slow reader cost memory for the bytes, and not for as many
+objects. A chunk that was sent in part is replaced by a view of the rest, and nothing more is
+appended to it.
 """
 
 from __future__ import annotations
@@ -13,22 +14,28 @@ from typing import Any, Final
 from runtime.kernel.arguments.sizes import Size, limit_of
 
 HIGH_WATER: Final = 64 * 1024
-"""Bytes not sent yet above which writers are to wait, unless they say otherwise."""
+"""Default size of the buffer, in bytes, above which writers are paused."""
 
 LOW_WATER: Final = HIGH_WATER // 4
-"""Bytes not sent yet at which they go on."""
+"""Default size of the buffer, in bytes, at or below which paused writers are resumed."""
 
 _SMALL: Final = 2048
+"""Chunks of fewer bytes than this are appended to a bytearray."""
+
 _GATHER_MOST: Final = 16 * _SMALL
+"""Bytes in a bytearray from which on nothing more is appended to it."""
+
 _CHUNKS_MOST: Final = 64
+"""Maximum number of chunks for one system call."""
+
 _BYTES_MOST: Final = 1 << 20
-"""More than any socket or pipe takes at once."""
+"""Number of bytes that is enough for one system call: no socket or pipe accepts more at once."""
 
 
 def water_marks_of(high: Size | None, low: Size | None) -> tuple[int, int]:
-    """Return the high and the low mark, in bytes, for what a caller gave of them.
+    """Return the high and the low water mark, in bytes; None stands for a value derived as usual.
 
-    Raises ValueError unless ``high >= low >= 0``, and TypeError for what is no number.
+    Raises ValueError unless ``high >= low >= 0``, and TypeError for an argument that is no number.
     """
     if high is not None:
         most = limit_of(high, "high")
@@ -45,7 +52,7 @@ def water_marks_of(high: Size | None, low: Size | None) -> tuple[int, int]:
 
 
 def keep(buffer: deque[Any], data: Any) -> None:
-    """Add what is not empty, and what nobody changes any more."""
+    """Append ``data``, which must not be empty and must not be changed by its owner later."""
     if buffer and len(data) < _SMALL:
         last = buffer[-1]
         if isinstance(last, bytearray) and len(last) < _GATHER_MOST:
@@ -57,7 +64,7 @@ def keep(buffer: deque[Any], data: Any) -> None:
 
 
 def next_chunks(buffer: deque[Any]) -> list[Any]:
-    """Return as many of the first chunks as are worth one system call."""
+    """Return as many of the first chunks as one system call is likely to accept."""
     chunks = []
     size = 0
     for chunk in buffer:
@@ -69,7 +76,7 @@ def next_chunks(buffer: deque[Any]) -> list[Any]:
 
 
 def drop_sent(buffer: deque[Any], sent: int) -> None:
-    """Remove the first ``sent`` bytes."""
+    """Remove the first ``sent`` bytes from the buffer."""
     while sent:
         first = buffer[0]
         if sent < len(first):
