@@ -1,6 +1,6 @@
-"""The kernel: futures, tasks, timers, the poller, and one turn of the loop.
+"""Kernel: futures, tasks, timers, the poller, and the turns of the loop.
 
-The modules beside this file are the hot path, in this order: ``handles``, ``timers``, ``poller``,
-``scheduler``, ``future``, ``task``, ``public_types``, ``core``. The sub-packages hold the rest. The
-kernel knows the standard library and nothing else of this package.
+The modules beside this file are the hot path; read them in this order: ``handles``, ``timers``,
+``poller``, ``scheduler``, ``future``, ``task``, ``public_types``, ``core``. The sub-packages hold
+the rest. The kernel imports the standard library and no other part of this package.
 """

@@ -1,5 +1,5 @@
-"""Functions that need no loop object: the current loop and task, awaitables, call graphs.
+"""Public functions that need no loop object: the current loop and task, awaitables, call graphs.
 
-They stand above ``LoopCore``. Functions that wait for several awaitables, with timeouts, or for a
-lock, belong to ``runtime.sync``.
+These modules import ``core``, and no module of the hot path imports them. Functions that wait for
+several awaitables, with timeouts, or for a lock, belong to ``runtime.sync``.
 """

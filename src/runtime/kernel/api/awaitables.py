@@ -1,4 +1,4 @@
-"""Between kinds of awaitables, between loops, and between threads."""
+"""Conversions of awaitables: into tasks and futures, and between loops and threads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Future[Any])
 
 
 def isfuture(obj: object) -> TypeGuard[Future[Any]]:
-    """Return whether ``obj`` is a future: ours, asyncio's, or one made after their protocol."""
+    """Return whether ``obj`` is a future: ours, asyncio's, or one with the same protocol."""
     return asyncio.isfuture(obj)
 
 
@@ -43,21 +43,23 @@ else:
     def create_task(coro, **options):
         """Run a coroutine concurrently in the running loop; return its task.
 
-        The loop keeps the task until it ends, so that nothing else need hold it. The options are:
+        The loop keeps a reference to the task until it ends, so that the caller need not. The
+        options are:
 
         - ``name``: a name for reports.
-        - ``context``: the ``contextvars.Context`` that it runs in, by default a copy of the current
-          one.
-        - ``eager_start``: whether its first step runs at once, before this returns. Started in a
-          context that is entered already, or in another thread than the loop's, it cannot begin:
-          RuntimeError.
-        - ``daemon``: whether it works in the background. A daemon does not keep
-          ``run(..., until="idle")`` going, and is cancelled at its end. By default a task is a
-          daemon if the task that creates it is one; timers and callbacks that a daemon sets are the
-          daemon's, too. It runs in a copy of ``context``.
+        - ``context``: the ``contextvars.Context`` that the task runs in, by default a copy of the
+          current one.
+        - ``eager_start``: whether the first step of the task runs at once, before this function
+          returns. That raises RuntimeError in another thread than the loop's, and if ``context`` is
+          entered already.
+        - ``daemon``: whether the task works in the background. A daemon does not keep
+          ``run(..., until="idle")`` going, and is cancelled at the end of the run. By default a
+          task is a daemon if the task that creates it is one; timers and callbacks that a daemon
+          sets are the daemon's, too. The task runs in a copy of ``context``.
 
-        A task factory of the loop is given all of them but ``daemon``, and any others, as they are.
-        Without a factory, others are a TypeError. Raises RuntimeError when no loop is running.
+        A task factory of the loop gets all options except ``daemon``, unchanged, and any others.
+        Raises TypeError for other options if there is no factory, and RuntimeError if no loop is
+        running.
 
         Source: the standard library's documentation of ``asyncio.create_task``.
         """
@@ -65,7 +67,7 @@ else:
         if running is None:
             if hasattr(coro, "close"):
                 coro.close()
-            return get_running_loop().create_task(coro)  # It raises, and says why.
+            return get_running_loop().create_task(coro)  # This raises the appropriate error.
         if options:
             return running.create_task(coro, **options)
         return running.create_task(coro)
@@ -76,10 +78,10 @@ def ensure_future(coro_or_future: F, *, loop: LoopCore | None = None) -> F: ...
 @overload
 def ensure_future(coro_or_future: Awaitable[T], *, loop: LoopCore | None = None) -> Task[T]: ...
 def ensure_future(coro_or_future: Any, *, loop: LoopCore | None = None) -> Any:
-    """Return a future as it is; make a task of a coroutine or of any other awaitable.
+    """Return a future unchanged; make a task of a coroutine or of any other awaitable.
 
-    Raises ValueError when a future belongs to another loop than ``loop``, and TypeError for what
-    cannot be awaited.
+    Raises ValueError if a future belongs to another loop than ``loop``, and TypeError if the
+    argument is not awaitable.
     """
     if asyncio.isfuture(coro_or_future):
         if loop is not None and coro_or_future.get_loop() is not loop:  # type: ignore[comparison-overlap]
@@ -101,10 +103,10 @@ def ensure_future(coro_or_future: Any, *, loop: LoopCore | None = None) -> Any:
 def wrap_future(
     future: concurrent.futures.Future[T] | Future[T], *, loop: LoopCore | None = None
 ) -> Future[T]:
-    """Return a future of ``loop``, by default the running one, that follows a concurrent future.
+    """Return a future of ``loop``, by default the running one, that ends as ``future`` does.
 
-    Cancelling either cancels the other. A future of an event loop is returned as it is. Raises
-    TypeError for anything else.
+    ``future`` is a concurrent future; cancelling either cancels the other. A future of an event
+    loop is returned unchanged. Raises TypeError for any other object.
     """
     if isfuture(future):
         return future
@@ -120,8 +122,8 @@ def run_coroutine_threadsafe(
 ) -> concurrent.futures.Future[T]:
     """Run a coroutine in ``loop`` from another thread; return a concurrent future of its result.
 
-    Cancelling that future cancels the task. An exception that nobody retrieves from it is reported
-    to the loop's exception handler. Raises TypeError for what is not a coroutine.
+    Cancelling that future cancels the task. An exception that is never retrieved from it is
+    reported to the loop's exception handler. Raises TypeError if ``coro`` is not a coroutine.
     """
     if not asyncio.iscoroutine(coro):
         raise TypeError(

@@ -1,7 +1,8 @@
-"""The call graph of a task: its own stack, and the tasks that wait for it, with theirs.
+"""Call graph of a task: its stack, and the tasks that wait for it, with their stacks.
 
-The standard library has these functions from Python 3.14; they work for our tasks as well. The ones
-here give the same on every Python, and end where tasks wait for one another in a cycle.
+The standard library has these functions from Python 3.14; they work for our tasks as well. The
+functions here give the same results on every Python, and also end if tasks wait for one another in
+a cycle.
 
 Source: "Call graph introspection" in the standard library's documentation of asyncio.
 """
@@ -28,9 +29,9 @@ _KINDS = (
 
 
 _MOST_SHOWN_TWICE: Final = 200
-"""Futures in a text from which on one that was shown before is shown without those that await it.
+"""Number of futures in a text from which on the waiters of a future are shown only once.
 
-The number of ways that lead to a future may be exponential.
+The number of paths that lead to a future may be exponential.
 """
 
 
@@ -43,7 +44,7 @@ class FrameCallGraphEntry:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class FutureCallGraph:
-    """A future or a task, its stack with the innermost frame first, and the ones that await it."""
+    """A future or a task, its stack (innermost frame first), and the graphs of its waiters."""
 
     future: asyncio.Future[Any]
     call_stack: tuple[FrameCallGraphEntry, ...]
@@ -64,10 +65,11 @@ def capture_call_graph(
 ) -> FutureCallGraph | None:
     """Return the call graph of a future or a task, by default of the running task.
 
-    Of the running task, ``depth`` frames are skipped at the top of the stack. A positive ``limit``
-    keeps so many frames of each stack, the outermost ones; a negative one keeps the innermost; with
-    0 there are no stacks. Returns None when no task is running. Raises RuntimeError when no future
-    is given and no loop is running, and TypeError for what is no future.
+    ``depth`` is the number of frames to skip at the top of the running task's stack. A positive
+    ``limit`` keeps so many of the outermost frames of each stack, a negative one of the innermost
+    frames, and 0 none. Returns None if no future is given and no task is running. Raises
+    RuntimeError if no future is given and no loop is running, and TypeError if ``future`` is no
+    future.
     """
     loop = asyncio._get_running_loop()
     running: Any = current_task(loop) if loop is not None else None
@@ -87,7 +89,10 @@ def capture_call_graph(
 
 
 def format_call_graph(future: Any = None, /, *, depth: int = 1, limit: int | None = None) -> str:
-    """Return the call graph as text, a line for each frame; arguments as ``capture_call_graph``."""
+    """Return the call graph as text, a line for each frame.
+
+    The arguments are those of ``capture_call_graph``.
+    """
     graph = capture_call_graph(future, depth=depth + 1, limit=limit)
     return "" if graph is None else "\n".join(_lines(graph))
 
@@ -100,12 +105,15 @@ def print_call_graph(
     depth: int = 1,
     limit: int | None = None,
 ) -> None:
-    """Print the call graph to ``file``, by default to stdout; else as ``format_call_graph``."""
+    """Print the call graph to ``file``, by default stdout.
+
+    The other arguments are those of ``capture_call_graph``.
+    """
     print(format_call_graph(future, depth=depth + 1, limit=limit), file=file)
 
 
 class _Unfinished:
-    """A future whose graph is being made: those that await it come first."""
+    """A future whose graph is not complete, because its waiters' graphs are made first."""
 
     __slots__ = ("awaited_by", "future", "stack", "waiters")
 
@@ -117,10 +125,10 @@ class _Unfinished:
 
 
 def _graph_of(future: Any, stack: list[FrameType], limit: int | None) -> FutureCallGraph:
-    """Return the graph of a future that has ``stack``.
+    """Return the graph of a future whose stack is ``stack``.
 
-    A future to which several ways lead has one graph, which they have in common: the number of the
-    ways may be exponential.
+    A future that several paths lead to has one graph, which they share: the number of paths may be
+    exponential.
     """
     path = [_Unfinished(future, stack)]
     on_path = {id(future)}
@@ -145,7 +153,7 @@ def _graph_of(future: Any, stack: list[FrameType], limit: int | None) -> FutureC
 
 
 def _suspended_stack(future: Any, limit: int | None) -> list[FrameType]:
-    """Return the frames of a task that does not run, the innermost first; none of a future."""
+    """Return the frames of a suspended task, innermost first; an empty list for a plain future."""
     coro = future.get_coro() if limit != 0 and hasattr(future, "get_coro") else None
     frames: list[FrameType] = []
     while coro is not None:
@@ -164,7 +172,7 @@ def _suspended_stack(future: Any, limit: int | None) -> list[FrameType]:
 
 
 def _running_stack(depth: int) -> list[FrameType]:
-    """Return the frames of the caller that belong to the running task, the innermost first."""
+    """Return the frames of the caller that belong to the running task, innermost first."""
     frames: list[FrameType] = []
     frame: FrameType | None = sys._getframe(depth)
     while frame is not None:
@@ -172,7 +180,7 @@ def _running_stack(depth: int) -> list[FrameType]:
         is_async = frame.f_code.co_flags & _ASYNC
         frame = frame.f_back
         if is_async and (frame is None or not _is_suspendable(frame.f_code)):
-            break  # This is the coroutine that the task itself runs.
+            break  # This frame is that of the task's own coroutine.
     return frames
 
 
@@ -204,7 +212,7 @@ def _lines(graph: FutureCallGraph) -> list[str]:
 
 
 def _lines_of(graph: FutureCallGraph, indent: str) -> list[str]:
-    """Return the lines of one future, without those of the ones that await it."""
+    """Return the lines of one future, without its waiters."""
     future: Any = graph.future
     name = f"name={future.get_name()!r}, " if hasattr(future, "get_name") else ""
     kind = "Task" if name else "Future"

@@ -13,7 +13,7 @@ from runtime.kernel.scheduler import Scheduler
 
 
 class TaskFactory(Protocol):
-    """What ``Loop.set_task_factory`` takes."""
+    """A task factory, as ``Loop.set_task_factory`` accepts it."""
 
     def __call__(
         self,
@@ -29,9 +29,9 @@ class TaskFactory(Protocol):
 def create_eager_task_factory(custom_task_constructor: Callable[..., Any]) -> TaskFactory:
     """Return a task factory that makes eager tasks with ``custom_task_constructor``.
 
-    That is ``Task``, a subclass, or anything that takes its arguments: a coroutine, and ``loop``,
-    ``eager_start`` and the keywords of ``create_task`` by name. Raises TypeError if it cannot be
-    called.
+    ``custom_task_constructor`` is ``Task``, a subclass, or a callable with the same arguments: a
+    coroutine, and by keyword ``loop``, ``eager_start`` and the options of ``create_task``. Raises
+    TypeError if it is not callable.
     """
     if not callable(custom_task_constructor):
         raise TypeError(f"A task constructor is a callable, not {custom_task_constructor!r}.")
@@ -58,8 +58,8 @@ def eager_task_factory(
     """Make a task that runs its first step at once, for ``Loop.set_task_factory``.
 
     A coroutine that never has to wait ends before ``create_task`` returns, and costs no turn of the
-    loop. The order in which things happen is then another one: what used to be queued runs before
-    the lines that follow it. ``create_task(..., eager_start=False)`` makes an exception.
+    loop. This changes the order of execution: the first step runs before the lines that follow
+    ``create_task``. ``create_task(..., eager_start=False)`` queues an individual task as usual.
 
     >>> import runtime
     >>> async def answer():

@@ -1,4 +1,4 @@
-"""The loop and the task that run here and now."""
+"""The running loop and the running task of the current thread."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runtime.kernel.public_types import Task
 def get_running_loop() -> LoopCore:
     """Return the loop that runs in this thread.
 
-    Raises RuntimeError when none does, or when it is not one of runtime's.
+    Raises RuntimeError if no loop is running, or if the loop is not one of runtime's.
     """
     running = running_loops.get(get_ident())
     if running is not None:

@@ -1,5 +1,5 @@
-"""Arguments as callers give them: checked, converted, and refused with advice.
+"""Arguments of public functions: checks, conversions, and errors with advice.
 
-It knows nothing else of the kernel. A check that needs a loop, a task or a connection belongs to
-the module that has these.
+The modules here import nothing else of the kernel. A check that needs a loop, a task or a
+connection belongs to the module of that class.
 """

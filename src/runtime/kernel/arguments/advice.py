@@ -1,7 +1,6 @@
-"""What to write instead: the ends of messages about what is usually mistaken for something else.
+"""Advice for error messages about common mistakes.
 
-Each function returns the end of a sentence, with a colon before it, or nothing where there is no
-advice.
+Each function returns the end of a sentence: a colon and the advice, or only a full stop.
 """
 
 from __future__ import annotations
@@ -13,14 +12,14 @@ from datetime import timedelta
 
 
 def name_of(function: object) -> str:
-    """Return what a function is called by."""
+    """Return the name of a function, also of one inside a ``functools.partial``."""
     while isinstance(function, functools.partial):
         function = function.func
     return getattr(function, "__name__", None) or type(function).__name__
 
 
 def instead_of_awaiting(thing: object) -> str:
-    """Say what to write where something stands that cannot be awaited."""
+    """Return advice about an object that was given in place of an awaitable."""
     if inspect.iscoroutinefunction(thing):
         return f": call the coroutine function, as in {name_of(thing)}()."
     if inspect.isasyncgenfunction(thing) or inspect.isasyncgen(thing):
@@ -40,7 +39,7 @@ def instead_of_awaiting(thing: object) -> str:
 
 
 def instead_of_seconds(value: object) -> str:
-    """Say what to write where something stands that is no number of seconds."""
+    """Return advice about an object that was given in place of a number of seconds."""
     if isinstance(value, timedelta):
         return ": take its total_seconds()."
     if isinstance(value, (str, bytes)):

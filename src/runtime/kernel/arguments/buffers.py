@@ -1,4 +1,4 @@
-"""Bytes as callers give them."""
+"""Type of the bytes-like objects that functions of this package accept."""
 
 from __future__ import annotations
 

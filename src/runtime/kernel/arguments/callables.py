@@ -1,4 +1,4 @@
-"""Callbacks and protocol factories, checked where the caller can still be told."""
+"""Checks of callbacks and protocol factories at the time of the call that passes them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ P = TypeVar("P")
 
 
 def check_callback(callback: object, method: str) -> None:
-    """Raise TypeError when ``callback`` cannot be a callback of ``method``."""
+    """Raise TypeError if ``callback`` cannot be a callback; ``method`` is named in the message."""
     if inspect.iscoroutine(callback):
         callback.close()
         raise TypeError(
@@ -22,7 +22,7 @@ def check_callback(callback: object, method: str) -> None:
     if inspect.iscoroutinefunction(callback):
         raise TypeError(
             f"coroutines cannot be used with {method}(): {callback!r} is a coroutine function, "
-            "whose coroutine nobody would run; make a task of it with create_task()."
+            "and its coroutine would never run; make a task of it with create_task()."
         )
 
 
@@ -36,9 +36,9 @@ def check_factory(factory: object) -> None:
 
 
 def make_protocol(factory: Callable[[], P]) -> P:
-    """Return the protocol that ``factory`` makes.
+    """Call ``factory`` and return the protocol that it makes.
 
-    Raises AttributeError when it cannot be one, having no ``connection_made``.
+    Raises AttributeError if the result has no ``connection_made``, and so is no protocol.
     """
     check_factory(factory)
     protocol = factory()

@@ -1,4 +1,4 @@
-"""File descriptors as callers give them: a number, or an object with ``fileno()``."""
+"""File descriptors as arguments: a number, or an object with ``fileno()``."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from typing import Protocol
 
 
 class HasFileno(Protocol):
-    """A socket, a file, or anything else that has a descriptor."""
+    """A socket, a file, or another object with a file descriptor."""
 
     def fileno(self) -> int:
-        """Return the descriptor."""
+        """Return the file descriptor."""
 
 
 def descriptor(fd: int | HasFileno) -> int:
-    """Return the number of a descriptor given as such or as an object with ``fileno()``.
+    """Return the number of a file descriptor, given as a number or an object with ``fileno()``.
 
-    Raises ValueError when it is neither, or closed.
+    Raises ValueError if ``fd`` is neither, or is closed.
     """
     if isinstance(fd, int):
         number = fd

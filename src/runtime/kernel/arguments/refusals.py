@@ -1,4 +1,4 @@
-"""Mixins for objects that refuse an operation: to be copied, or entered with a plain ``with``."""
+"""Mixins that refuse an operation with a clear error: copying, and a plain ``with``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 
 class Uncopyable:
-    """Has ``copy``, ``deepcopy`` and ``pickle`` refused, in the words in which asyncio does."""
+    """Mixin that makes ``copy``, ``deepcopy`` and ``pickle`` raise asyncio's error message."""
 
     __slots__ = ()
 
@@ -20,7 +20,7 @@ def refuse_copy(thing: object) -> NoReturn:
 
 
 class OnlyAsynchronous:
-    """What is entered with ``async with``, and says so in a plain ``with``."""
+    """Mixin for objects that are entered with ``async with``: a plain ``with`` says so."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""Durations and moments, in seconds, as callers give them: any real number."""
+"""Durations and times in seconds as arguments: any real number."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ Seconds: TypeAlias = SupportsFloat
 """A real number: an ``int``, a ``float``, a ``Decimal``, a ``Fraction``, a scalar of numpy."""
 
 NEVER: Final = math.inf
-"""The moment that never comes: a timer that is set for it is not kept."""
+"""The time that never comes. A timer with this deadline is not put into the heap."""
 
 _float: Final = float
 
 
 def seconds(value: Any, caller: str) -> float:
-    """Return a number of seconds as a float.
+    """Return ``value``, a number of seconds, as a float; ``caller`` is named in the error message.
 
-    ``caller`` is named in the error. Raises TypeError for anything but a real number, which a
-    string is not although ``float()`` takes it, and ValueError for NaN, which is before and after
-    nothing.
+    Raises TypeError for any object but a real number, also for a string, which ``float()`` would
+    accept. Raises ValueError for NaN, which cannot be ordered among other times.
     """
     number: float
     if type(value) is float:

@@ -1,7 +1,7 @@
-"""Sizes and limits in bytes, as callers give them.
+"""Sizes and limits in bytes as arguments.
 
-Compiled functions take an ``int`` and refuse all else; what they are called with goes through here
-first, so that each build takes the same.
+Compiled functions accept an ``int`` and no other type. So the public functions convert their
+arguments here first, and the compiled and the interpreted build accept the same types.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import sys
 from typing import Any, SupportsFloat, SupportsIndex, TypeAlias
 
 Size: TypeAlias = SupportsFloat | SupportsIndex
-"""A real number, as a limit: an ``int``, a ``float`` such as ``1e6`` or infinity, a ``Decimal``."""
+"""A limit, any real number: an ``int``, a ``float`` such as ``1e6`` or infinity, a ``Decimal``."""
 
 
 def limit_of(value: Any, name: str) -> int:
-    """Return the greatest whole number that is not above ``value``, which is called ``name``.
+    """Return the limit ``value`` as an int, rounded down; ``name`` is named in the error message.
 
-    For an infinite one that is the greatest size there is. Raises TypeError for anything but a real
-    number, and ValueError for NaN.
+    Infinity becomes ``sys.maxsize``. Raises TypeError for any object but a real number, and
+    ValueError for NaN.
     """
     if isinstance(value, int):
         return int(value)
@@ -36,9 +36,9 @@ def limit_of(value: Any, name: str) -> int:
 
 
 def count_of(value: Any, caller: str) -> int:
-    """Return how many bytes ``caller`` is asked for. Raises TypeError unless it is a whole number.
+    """Return the number of bytes ``value`` as an int; ``caller`` is named in the error message.
 
-    A float is none, whatever its value.
+    Raises TypeError unless it is an integer; a float such as ``1.0`` is not.
     """
     try:
         return int(operator.index(value))

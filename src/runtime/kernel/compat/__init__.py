@@ -1,5 +1,5 @@
-"""What asyncio and the tools that read a process know of the tasks and loops of this package.
+"""Compatibility with asyncio's internals and with the tools that inspect a process.
 
-asyncio's registry, copies of tasks for external tools, task factories of asyncio's kind. Functions
-that programs call instead of asyncio's belong to ``kernel.api``.
+This is asyncio's registry of tasks, copies of tasks for external tools, and task factories of
+asyncio's kind. Functions that programs call instead of asyncio's belong to ``kernel.api``.
 """

@@ -1,9 +1,10 @@
-"""Tasks as the tools of Python 3.14 and later see them that read the memory of a process.
+"""Copies of tasks for the tools of Python 3.14 and later that read the memory of a process.
 
 ``python -m asyncio ps``, ``pstree`` and the sampling profiler's async-aware mode walk a list of C
-structures that belong to ``asyncio.Task``. Our tasks are not among them. While ``TaskCopies`` is in
-use, each of our tasks has a copy there: an ``asyncio.Task`` with the same coroutine and name, which
-no loop ever runs. It belongs to a loop of its own, so that ``asyncio.all_tasks()`` leaves it out.
+structures that belong to ``asyncio.Task``. Our tasks are not in that list. While ``TaskCopies`` is
+in use, each of our tasks has a copy there: an ``asyncio.Task`` with the same coroutine and name,
+which no loop ever runs. The copies belong to a separate loop object, so that
+``asyncio.all_tasks()`` leaves them out.
 
 ::
 
@@ -11,11 +12,11 @@ no loop ever runs. It belongs to a loop of its own, so that ``asyncio.all_tasks(
         |                                 |
         +------- the coroutine -----------+   (its stack is read live)
 
-Invariants: a task that runs has a copy, which is what the thread's state names as the running task.
+Invariants: a task that runs has a copy, and the thread's state names this copy as the running task.
 Whenever the loop is about to wait, every task that has not ended has a copy, no other task has one,
-and the copies are awaited by one another as the tasks are.
+and the copies await one another as the tasks do.
 
-Nothing here is reached unless it is asked for: the loop then runs its turns by another function.
+This costs nothing unless it is turned on: the loop then runs its turns with another function.
 
 Source: ``Modules/_asynciomodule.c`` and ``Modules/_remote_debugging`` of CPython.
 """
@@ -38,10 +39,10 @@ AVAILABLE: Final = sys.version_info >= (3, 14)
 """Whether this Python has such tools."""
 
 VARIABLE: Final = "RUNTIME_ASYNCIO_TOOLS"
-"""The environment variable that has every new loop show its tasks."""
+"""The environment variable that turns the copies on for every new loop."""
 
 _LONGEST_STALE: Final = 0.05
-"""Seconds after which a loop that is never idle brings the copies up to date."""
+"""Seconds after which a loop that never waits updates the copies."""
 
 
 def wanted_by_environment() -> bool:
@@ -50,7 +51,7 @@ def wanted_by_environment() -> bool:
 
 
 class _Nowhere:
-    """The loop of the copies, as far as ``asyncio.Task`` asks for one: it runs nothing."""
+    """The loop of the copies, with the methods that ``asyncio.Task`` calls. It runs nothing."""
 
     def get_debug(self) -> bool:
         return False
@@ -79,7 +80,7 @@ class TaskCopies:
         self._fresh_until = 0.0
 
     def run(self, task: Any, step: Callable[[Any], None]) -> None:
-        """Run a step of ``task``, which is the running task of the thread meanwhile."""
+        """Run a step of ``task``, with its copy as the thread's running task."""
         loop = self._loop
         copy = self._copies.get(task) or self._add(task)
         swap_current_task(loop, copy)
@@ -91,7 +92,7 @@ class TaskCopies:
                 self._copies.pop(task, None)
 
     def refresh(self) -> None:
-        """Bring the copies up to date, if the loop is about to wait or has been busy for long."""
+        """Update the copies if the loop is about to wait, or has been busy for long."""
         now = time.monotonic()
         if self._loop._ready and now < self._fresh_until:
             return
@@ -111,7 +112,7 @@ class TaskCopies:
         self._edges = edges
 
     def clear(self) -> None:
-        """Let go of all copies."""
+        """Drop all copies."""
         edges, self._edges = self._edges, set()
         for awaited, waiter in edges:
             _discard_edge(awaited, waiter)
@@ -122,14 +123,14 @@ class TaskCopies:
         try:
             copy = TaskCopy(coro, loop=_NOWHERE, name=task.get_name(), context=_NO_VARIABLES)
         except TypeError:
-            return None  # A coroutine of another kind, which asyncio's tasks do not take.
+            return None  # asyncio's tasks do not accept this kind of coroutine.
         copy._log_destroy_pending = False  # type: ignore[attr-defined]
         copy.copied = task
         self._copies[task] = copy
         return copy
 
     def _edges_now(self) -> Iterator[tuple[Any, Any]]:
-        """Give pairs of a task and one that waits for it, both as they are in asyncio's list."""
+        """Yield pairs of a task and a waiter of it, both as they are in asyncio's list."""
         for task, copy in list(self._copies.items()):
             for waiter in _waiting_tasks(task):
                 yield copy, self._copies.get(waiter, waiter)
@@ -139,7 +140,7 @@ class TaskCopies:
 
 
 def _waiting_tasks(future: Any) -> Iterator[Any]:
-    """Give the tasks that wait for a future, through whatever futures stand between."""
+    """Yield the tasks that wait for a future, directly or through other futures."""
     seen = [future]
     for each in seen:
         for waiter in waiters_of(each):

@@ -1,26 +1,26 @@
-"""asyncio's registry of tasks: how ``asyncio`` itself sees the tasks and the loops of this package.
+"""asyncio's registry of tasks: how ``asyncio`` finds the tasks and the loops of this package.
 
-``asyncio.current_task()`` and ``asyncio.all_tasks()`` must tell the truth about our tasks, to every
-caller, at next to no cost for each step of a task. How depends on where asyncio keeps its notes.
+``asyncio.current_task()`` and ``asyncio.all_tasks()`` must be right about our tasks, for every
+caller, at next to no cost for each step of a task. The way depends on asyncio's own registry.
 
 The current task
     Each loop holds it in an attribute, ``_current``.
 
     Up to Python 3.13, asyncio looks the loop up in a dictionary. A step of a task writes there as
-    well, and nothing is cleared between two steps in a row.
+    well, and the entry is not removed between two steps in a row.
 
-    From 3.14, asyncio keeps a pointer in the state of the thread. Tools that look at the process
-    from outside (``python -m asyncio ps``, sampling profilers) follow that pointer, and take what
-    they find for the C structure of an ``asyncio.Task``. Ours has another layout, so its address
-    must not stand there. Instead ``asyncio.current_task`` is replaced, wherever a module holds it,
-    by a function that asks asyncio first and our running loops next. If the original is held by
-    something other than a module, such as a default argument, that caller can only be told through
-    the thread's state: then, and only then, each step writes there (``writes_thread_state``).
+    From 3.14, asyncio keeps a pointer in the state of the thread. Tools that inspect the process
+    from outside (``python -m asyncio ps``, sampling profilers) follow that pointer, and read the
+    memory there as the C structure of an ``asyncio.Task``. Our tasks have another layout, so their
+    addresses must not be there. Instead ``asyncio.current_task`` is replaced in every module that
+    holds it, by a function that asks asyncio first and our running loops next. If the original is
+    also held by another kind of object, such as a default argument, its calls can only be answered
+    through the thread's state: then, and only then, each step writes there
+    (``writes_thread_state``).
 
-All tasks
-    asyncio iterates over a ``WeakSet`` that each task would have to be put into, at the price of a
-    weak reference and two calls into Python for each. Instead that set is taught, once, to show the
-    tasks that each of our loops holds in a plain set anyway.
+All tasks asyncio iterates over a ``WeakSet``. To add each task to it would cost a weak reference
+and two calls into Python for each. Instead the class of that set is replaced, once, so that an
+iteration also gives the tasks that each of our loops holds in a plain set anyway.
 
 Source: "Extending" in the standard library's documentation of asyncio; ``Modules/_asynciomodule.c``
 and ``Modules/_remote_debugging`` of CPython 3.14.
@@ -42,19 +42,19 @@ from runtime.kernel.native.installation import unknown_asyncio
 
 
 class HasTasks(Protocol):
-    """A loop, as far as this module is concerned."""
+    """The attributes of a loop that this module uses."""
 
     _tasks: set[Any]
     _current: Any
 
     def _forked(self) -> None:
-        """Note that this is a child of the process that the loop was made in."""
+        """Note that this process is a child of the one that the loop belongs to."""
 
 
 running_loops: dict[int, Any] = {}
-"""Our loop that runs in each thread, by the thread's identifier.
+"""The running loop of ours in each thread, by the thread's identifier.
 
-Looking here is cheaper than asking asyncio, which up to 3.11 asks the system for the process.
+A look-up here is cheaper than in asyncio, which up to 3.11 calls ``os.getpid()`` for it.
 """
 
 _loops: set[weakref.ref[Any]] = set()
@@ -63,10 +63,10 @@ current_tasks: dict[Any, Any] | None = None
 """asyncio's dictionary of the current task of each loop, up to Python 3.13."""
 
 swap_current_task: Callable[[Any, Any], Any]
-"""Makes a task, or None, the current one of a loop for asyncio; returns the one before."""
+"""Sets the current task of a loop (or None) in asyncio's registry; returns the previous one."""
 
 writes_thread_state = False
-"""Whether each step of a task tells asyncio through the state of the thread: see above."""
+"""Whether each step of a task writes to the state of the thread: see above."""
 
 
 def _internal(name: str) -> Any:
@@ -86,12 +86,12 @@ class TaskCopy(asyncio.Task[Any]):
     """Copy of a task of ours for external tools: see ``runtime.kernel.compat.external_tools``."""
 
     copied: Any
-    """The task."""
+    """The original task."""
 
 
 def _current_task(loop: Any = None) -> Any:
     """Return the running task of ``loop``, by default of the running loop; None in a callback."""
-    # asyncio's own tasks first: one that was started eagerly by a task of ours is the inner one.
+    # asyncio's own tasks first: if a task of ours has started one eagerly, that one is running.
     task = _asyncio_current_task(loop)
     if task is not None:
         return task.copied if type(task) is TaskCopy else task
@@ -113,12 +113,12 @@ def _swap_in_dictionary(loop: Any, task: Any) -> Any:
 
 
 _ALIAS = "_c_current_task"
-"""The name in ``asyncio.tasks`` that means the original, for asyncio's own tests."""
+"""The second name of the original in ``asyncio.tasks``, which asyncio's own tests use."""
 
 
 def _replace_current_task() -> bool:
-    """Replace ``asyncio.current_task`` in all modules; return whether anything else holds it."""
-    # The holders that are left: the alias, this module, and the argument of getrefcount().
+    """Replace ``asyncio.current_task`` in all modules; return whether other objects hold it."""
+    # References that remain: the alias, this module, and the argument of getrefcount().
     expected = 3 if hasattr(asyncio.tasks, _ALIAS) else 2
     for module in (asyncio, asyncio.tasks, sys.modules.get("_asyncio")):
         if getattr(module, "current_task", None) is _asyncio_current_task:
@@ -152,12 +152,12 @@ else:
 
 
 def _every_loop() -> list[Any]:
-    """Return the loops that live: others may come and go meanwhile, in any thread."""
+    """Return the loops that exist, as a list: others may come and go meanwhile, in any thread."""
     return [loop for reference in _loops.copy() if (loop := reference()) is not None]
 
 
 class _EveryTask(weakref.WeakSet[Any]):
-    """asyncio's set of tasks, which also shows those that our loops hold."""
+    """asyncio's set of tasks, extended by the tasks that our loops hold."""
 
     def __iter__(self) -> Iterator[Any]:
         # Each list is made in one step: another thread may be adding tasks.
@@ -174,7 +174,8 @@ class _EveryTask(weakref.WeakSet[Any]):
 def _registered_tasks() -> list[weakref.WeakSet[Any]]:
     """Return the sets in which asyncio, in Python and in C, looks for tasks that are not its own.
 
-    From 3.14 the C module keeps its set to itself; the collector knows it as what the module holds.
+    From 3.14 the C module has no attribute for its set; the garbage collector finds the set among
+    the objects that the module refers to.
     """
     held = [getattr(asyncio.tasks, name, None) for name in ("_scheduled_tasks", "_all_tasks")]
     if accelerator := sys.modules.get("_asyncio"):
@@ -183,9 +184,9 @@ def _registered_tasks() -> list[weakref.WeakSet[Any]]:
 
 
 def show_tasks_of(loop: HasTasks) -> None:
-    """Let ``asyncio.all_tasks()`` see the tasks of ``loop`` for as long as the loop lives."""
-    # Not a WeakSet, which removes in Python: the handler of a signal that raised in there would
-    # have it keep what is dead for ever.
+    """Make ``asyncio.all_tasks()`` include the tasks of ``loop`` for as long as the loop exists."""
+    # Not a WeakSet, which removes dead references in Python code: if a signal handler raised there,
+    # a dead reference would stay for ever.
     _loops.add(weakref.ref(loop, _loops.discard))
 
 

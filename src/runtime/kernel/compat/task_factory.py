@@ -1,4 +1,4 @@
-"""The options of ``create_task``, and the task factories that are given them."""
+"""Options of ``create_task``, and calls of task factories with them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TaskFactory: TypeAlias = Callable[..., Any]
 
 
 def take_options(options: dict[str, Any]) -> tuple[object, Context | None, bool]:
-    """Return the name, the context and whether to start eagerly, as the default factory has them.
+    """Return the options of the default factory: name, context, and whether to start eagerly.
 
     Raises TypeError for an unknown option.
     """
@@ -31,17 +31,17 @@ def take_options(options: dict[str, Any]) -> tuple[object, Context | None, bool]
 
 
 def _apply_daemon(options: dict[str, Any]) -> None:
-    """Replace the option ``daemon`` by a context that says the same."""
+    """Replace the option ``daemon`` by a context in which the variable for it is set."""
     daemon = options.pop("daemon", None)
     if daemon is not None:
         options["context"] = daemon_context(options.get("context"), bool(daemon))
 
 
 def call_factory(factory: TaskFactory, loop: object, coro: object, options: dict[str, Any]) -> Any:
-    """Return the task that ``factory`` makes of ``coro``, given the options of ``create_task``.
+    """Call a task factory with the options of ``create_task``; return the task that it makes.
 
-    Up to Python 3.13 asyncio gives no factory a name, and a context only if it is not None. A
-    factory that was written for that, and has no such parameters, is called accordingly.
+    Up to Python 3.13 asyncio passes factories no name, and a context only if it is not None. A
+    factory that was written for these versions, and has no such parameters, is called in that way.
     """
     _apply_daemon(options)
     if "name" not in options and options.get("context", loop) is not None:
