@@ -1,5 +1,5 @@
-"""What is shown to people: representations, stacks, reports, warnings, debug mode.
+"""Diagnostics for people: representations, stacks, reports, warnings, debug mode.
 
-Nothing here changes what a program does. Whether a loop can go on is decided in
+Nothing here changes the behaviour of a program. The test whether a loop can go on belongs to
 ``kernel.lifetime``; the text of the report is made here.
 """

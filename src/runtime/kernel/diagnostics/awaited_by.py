@@ -1,9 +1,9 @@
-"""The tasks and futures that wait for a future, found in its subscribers when a call graph asks.
+"""The tasks and futures that wait for a future, computed from its subscribers for call graphs.
 
-asyncio, from Python 3.14, has each future keep a set of those that await it. Here nothing is kept:
-each subscriber that a future will queue or call when it is done can tell on whose behalf it waits.
+From Python 3.14, each of asyncio's futures keeps a set of its waiters. Ours keep no such set: each
+subscriber of a future has a method that returns the task or future on whose behalf it subscribed.
 For the callbacks of asyncio's own ``wait()``, ``gather()``, ``shield()``, ``as_completed()`` and
-``TaskGroup``, the task stands where these functions themselves keep it.
+``TaskGroup``, the task is read from the variable or attribute in which these keep it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from types import FunctionType
 from typing import Any
 
 _VARIABLE = "cur_task"
-"""The variable in which asyncio's functions have the task that called them."""
+"""The variable in which asyncio's functions keep the task that called them."""
 
 _ATTRIBUTES = ("_cur_task", "_parent_task")
-"""The attributes in which asyncio's objects have the task that made them."""
+"""The attributes in which asyncio's objects keep the task that made them."""
 
 
 _WAKE_UPS = frozenset({"task_wakeup", "__wakeup"})
@@ -26,7 +26,7 @@ _WAKE_UPS = frozenset({"task_wakeup", "__wakeup"})
 
 
 def waiters_of(future: Any) -> list[Any]:
-    """Return the tasks and futures that wait for ``future``, which may be one of asyncio's."""
+    """Return the tasks and futures that wait for ``future``, which may be ours or asyncio's."""
     found = list(getattr(future, "_asyncio_awaited_by", None) or ())
     callbacks = getattr(future, "_callbacks", None) or ()
     found += [each for each in waiters_behind(callbacks) if each not in found]
@@ -34,7 +34,7 @@ def waiters_of(future: Any) -> list[Any]:
 
 
 def waiters_behind(subscribers: Iterable[Any]) -> list[Any]:
-    """Return the tasks and futures that the subscribers of a future work for, each once.
+    """Return the tasks and futures on whose behalf ``subscribers`` are subscribed, each once.
 
     A subscriber is a runnable, a pair of a callback and its context, or None.
     """
@@ -67,13 +67,16 @@ def _waiter_behind(callback: Any) -> Any:
     for attribute in _ATTRIBUTES:
         task = getattr(owner, attribute, None)
         if task is not None:
-            # An iterator of as_completed() may be left behind by a task that has ended.
+            # A task that has ended may have left an iterator of as_completed() unfinished.
             return None if task.done() else task
     return None
 
 
 def _linked_future(callback: partial[Any]) -> Any:
-    """Return the future that the task awaits in asyncio's ``wait_for`` for what it cancelled."""
+    """Return the future of a callback of asyncio's ``wait_for``; None for another callback.
+
+    After its timeout, ``wait_for`` awaits this future until the cancelled task has ended.
+    """
     if _is_asyncio_s(callback.func) and callback.args and isfuture(callback.args[0]):
         return callback.args[0]
     return None
@@ -85,7 +88,7 @@ def _subscribers_of(future: Any) -> list[Any]:
 
 
 def _is_over(function: FunctionType) -> bool:
-    """Return whether a callback of asyncio's ``gather`` has outlived it: another child failed."""
+    """Return whether the ``gather`` of a callback is done, because another of its tasks failed."""
     outer = _variable_of(function, "outer")
     return isfuture(outer) and bool(outer.done())
 
@@ -95,7 +98,7 @@ def _is_asyncio_s(function: Any) -> bool:
 
 
 def _variable_of(function: FunctionType, name: str) -> Any:
-    """Return what a nested function of asyncio's has in a cell or in a default; None without it."""
+    """Return the value of a cell or a default of a nested function of asyncio's, or None."""
     code = function.__code__
     if not _is_asyncio_s(function):
         return None
@@ -104,7 +107,7 @@ def _variable_of(function: FunctionType, name: str) -> Any:
         try:
             return function.__closure__[code.co_freevars.index(name)].cell_contents
         except ValueError:
-            return None  # The cell is empty as yet.
+            return None  # The cell is still empty.
     parameters = code.co_varnames[: code.co_argcount]
     if name in parameters and function.__defaults__:
         return function.__defaults__[parameters.index(name) - code.co_argcount]

@@ -1,4 +1,4 @@
-"""The report of a deadlock: tasks that wait, and nothing left that could wake any of them."""
+"""Deadlock report: the waiting tasks, when nothing is left that could wake any of them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import Any
 from runtime.kernel.diagnostics.describe import await_frames, describe_coroutine, safe_repr
 
 _LONGEST = 1000
-"""Characters at most that tell what a task waits for."""
+"""Maximum number of characters of the description of an awaited object."""
 
 _LIBRARIES = ("runtime.", "asyncio.")
 _SUBJECTS = ("self", "resume", "countdown")
-"""Variables in which a library's coroutine has what it is about.
+"""Local variables of a library's coroutine that hold the awaited object.
 
-They are its object, suspend()'s arm, and the futures of wait().
+They are the object of a method, the ``Resume`` object of ``suspend()``, and the futures of
+``wait()``.
 """
 
 
 class DeadlockError(RuntimeError):
-    """No task can ever run again. ``tasks`` are those that wait; the message says for what."""
+    """No task can ever run again. ``tasks`` are the waiting tasks, which the message describes."""
 
     def __init__(self, message: str, tasks: Iterable[Any]) -> None:
         super().__init__(message)
@@ -28,7 +29,7 @@ class DeadlockError(RuntimeError):
 
 
 def deadlock_of(tasks: Iterable[Any]) -> DeadlockError:
-    """Return the exception that lists ``tasks``, where each waits, and on what."""
+    """Return the exception that lists ``tasks``, with the place and the object of each wait."""
     waiting = sorted(tasks, key=lambda task: str(task.get_name()))
     lines = [
         "Deadlock: no task can ever run again.",
@@ -44,9 +45,9 @@ def deadlock_of(tasks: Iterable[Any]) -> DeadlockError:
 
 
 def describe_wait(task: Any) -> list[str]:
-    """Return lines that say what ``task`` is, where it is suspended, and what it waits for.
+    """Return lines that describe ``task``, the places where it is suspended, and its wait.
 
-    The places are those in the program, not in the library function that it called last.
+    The places are lines of the program, not of the library functions that it called.
     """
     frames = await_frames(task.get_coro())
     called: list[FrameType] = []
@@ -54,7 +55,8 @@ def describe_wait(task: Any) -> list[str]:
         called.append(frames.pop())
     running = describe_coroutine(task.get_coro())
     if frames and _is_of_a_library(frames[0]):
-        # It drives a part of the program, such as a fixture: it is that part.
+        # The task's own coroutine is a library's, and runs a part of the program, such as a
+        # fixture: describe the task by that part.
         while _is_of_a_library(frames[0]):
             frames.pop(0)
         running = f"{frames[0].f_code.co_name}() running at {_place_of(frames[0])}"
@@ -70,7 +72,7 @@ def describe_wait(task: Any) -> list[str]:
     else:
         subjects = [_subject_of(frame) for frame in called]
         subject = next((each for each in subjects if each is not None), None)
-        # What the program called, or what that called in turn, as wait_for() does.
+        # The innermost library function that has the subject: wait_for() calls others in turn.
         name = [
             frame.f_code.co_qualname
             for frame, each in zip(called, subjects, strict=True)
@@ -90,7 +92,7 @@ def _place_of(frame: FrameType) -> str:
 
 
 def _subject_of(frame: FrameType) -> object:
-    """Return the object that a coroutine of a library is about; None when it is about none."""
+    """Return the object that a library's coroutine waits for, if a variable holds it, or None."""
     for name in _SUBJECTS:
         if name in frame.f_locals:
             subject: object = frame.f_locals[name]

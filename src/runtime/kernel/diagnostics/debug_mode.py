@@ -1,4 +1,4 @@
-"""Debug mode: whether it is on by default, and the reports that it makes."""
+"""Debug mode: its default, and its reports of slow callbacks and events."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _logger: Final = logging.getLogger("asyncio")
 
 
 def debug_by_default() -> bool:
-    """Return whether new loops are in debug mode, as asyncio's are.
+    """Return whether new loops are in debug mode, by the same rule as asyncio's.
 
-    That is so under ``python -X dev``, and when the environment variable ``PYTHONASYNCIODEBUG`` is
-    not empty, unless the interpreter ignores the environment.
+    They are under ``python -X dev``, and if the environment variable ``PYTHONASYNCIODEBUG`` is not
+    empty, unless the interpreter ignores the environment.
     """
     return sys.flags.dev_mode or (
         not sys.flags.ignore_environment and bool(os.environ.get("PYTHONASYNCIODEBUG"))
@@ -26,12 +26,12 @@ def debug_by_default() -> bool:
 
 
 def report_slow(runnable: object, seconds: float) -> None:
-    """Warn about a callback, or a step of a task, that kept the loop from everything else."""
+    """Log a warning about a callback, or a step of a task, that blocked the loop."""
     _logger.warning("Executing %r took %.3f seconds", runnable, seconds)
 
 
 class Timed(Protocol):
-    """A loop, as far as the durations of its events are concerned."""
+    """The attributes of a loop that an ``EventTimer`` uses."""
 
     slow_callback_duration: float
 
@@ -40,24 +40,24 @@ class Timed(Protocol):
 
 
 class EventWatcher(Protocol):
-    """The watcher of a descriptor, as far as a report about it is concerned."""
+    """The method of a descriptor's watcher that an ``EventTimer`` uses."""
 
     def get_protocol(self) -> object:
-        """Return the protocol that is told of the events; None when there is none."""
+        """Return the protocol that the events are for, or None."""
 
 
 class EventTimer:
-    """Measures each event of a descriptor in debug mode, and reports a slow one.
+    """Measures the handling of each event of a descriptor in debug mode, and reports slow ones.
 
-    Events call protocols directly, and not through a handle that the loop could measure.
+    The handling of an event calls a protocol directly, without a handle that the loop could time.
     """
 
     def __init__(self, loop: Timed) -> None:
         self._loop = loop
 
     def measure(self, watcher: EventWatcher, handle: Callable[[], object]) -> None:
-        """Call ``handle()``, which handles an event of ``watcher``; warn if it was slow."""
-        protocol = watcher.get_protocol()  # The event may end the connection.
+        """Call ``handle()``, which handles an event of ``watcher``; log a warning if it is slow."""
+        protocol = watcher.get_protocol()  # Before the event, which may end the connection.
         started = self._loop.time()
         handle()
         elapsed = self._loop.time() - started
@@ -67,9 +67,9 @@ class EventTimer:
 
 
 def with_origins_noted(run: Callable[[T], None], loop: T) -> None:
-    """Call ``run(loop)``, and have noted where coroutines are made.
+    """Call ``run(loop)`` while the interpreter records where coroutines are created.
 
-    The interpreter says so of one that is never awaited.
+    Its warning about a coroutine that was never awaited then shows the place.
     """
     depth = sys.get_coroutine_origin_tracking_depth()
     try:

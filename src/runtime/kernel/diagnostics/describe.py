@@ -1,10 +1,11 @@
-"""How callbacks, coroutines, futures and tasks are shown in ``repr()`` and in error messages.
+"""Descriptions of callbacks, coroutines, futures and tasks for ``repr()`` and error messages.
 
 Futures, tasks, handles and queues refer to one another, and to objects of the program that refer to
-them: a callback's argument may be the set of the tasks that have that callback. If each were shown
-with all that it refers to, the text would grow exponentially, or without end. So only the outermost
-one is shown in full; within it, the others are shown briefly, and refer to nothing. What belongs to
-the program is cut to a bounded length, and a ``__repr__`` that raises harms nothing.
+them in turn: the argument of a callback may be the set of the tasks that have this callback. If the
+``repr`` of each object showed all objects that it refers to, the text would grow exponentially, or
+without end. So only the outermost object is shown in full. Inside its ``repr`` the others have a
+brief description, which shows no further objects. Objects of the program are shown by their own
+``repr``, cut to a maximum length; if that raises, the exception is shown instead.
 """
 
 from __future__ import annotations
@@ -22,21 +23,21 @@ from typing import Any, Final
 from runtime.kernel.diagnostics.debug_mode import with_origins_noted
 
 _TRACEBACK_DEPTH: Final = 10
-"""Frames that debug mode keeps of the place where something was created."""
+"""Number of frames that debug mode keeps of the stack at which an object was created."""
 
 _CHAIN_LIMIT: Final = 100
-"""Coroutines that await one another, of which a report shows no more than this."""
+"""Maximum number of coroutines that await one another in a report."""
 
 _MOST_NAMES: Final = 10
-"""Futures that are waited for at once, of which a report names no more than this."""
+"""Maximum number of awaited futures that a report names."""
 
 _KERNEL_PREFIX: Final = "runtime.kernel"
 
 _loop_runner: Final = with_origins_noted.__code__
-"""In debug mode, its frame calls the loop."""
+"""The code of the function whose frame calls the loop in debug mode."""
 
 _LIBRARIES: Final = ("runtime.", "asyncio.")
-"""What the names of modules begin with that are no part of the program."""
+"""Prefixes of the names of modules that are not part of the program."""
 
 _WRAPPERS: Final = frozenset(
     {
@@ -46,19 +47,20 @@ _WRAPPERS: Final = frozenset(
         "coroutine_wrapper",
     }
 )
-"""The interpreter's types of what drives a coroutine or an asynchronous generator for an ``await``.
+"""The interpreter's types of awaitables that wrap a coroutine or an asynchronous generator.
 
-They have no attribute for it; the garbage collector knows it, as the first object that they hold.
+They have no attribute for the wrapped object; the garbage collector finds it, as the first object
+that they refer to.
 """
 _LONGEST: Final = 1000
-"""Characters of a ``repr`` of ours at most. A longer one loses its middle."""
+"""Maximum number of characters of a ``repr`` of ours. The middle of a longer one is left out."""
 
 _LONGEST_PART: Final = 300
-"""Characters at most of the part of a ``repr`` that is an object of the program."""
+"""Maximum number of characters for each object of the program inside a ``repr``."""
 
 
 class _Showing(threading.local):
-    """Whether the ``repr`` of an object of ours is being made in this thread."""
+    """Whether this thread is inside the ``repr`` of an object of ours."""
 
     active = False
 
@@ -74,10 +76,10 @@ _values.maxother = 80
 def described(
     name: str, in_full: Callable[[], list[str]], in_brief: Callable[[], list[str]]
 ) -> str:
-    """Return ``<name word word>``, the ``repr`` of an object of ours, of a bounded length.
+    """Return ``<name word word>``, the ``repr`` of an object of ours, with a maximum length.
 
-    ``in_full`` gives the words. Within the ``repr`` of another object ``in_brief`` does; these must
-    not refer to any object of the program, which could refer back to this one.
+    ``in_full`` returns the words. Inside the ``repr`` of another object ``in_brief`` is called
+    instead: its words must not show any object of the program, which could refer back to this one.
     """
     if _showing.active:
         words = in_brief()
@@ -91,7 +93,7 @@ def described(
 
 
 def safe_repr(value: object, limit: int | None = _LONGEST_PART) -> str:
-    """Return the ``repr`` of an object of the program, at most so many characters of it."""
+    """Return the ``repr`` of an object of the program, cut to ``limit`` characters; never raise."""
     try:
         text = repr(value)
     except Exception as error:
@@ -100,7 +102,7 @@ def safe_repr(value: object, limit: int | None = _LONGEST_PART) -> str:
 
 
 def shown(value: object) -> str:
-    """As ``safe_repr``; of a large container only some elements, at little cost."""
+    """Return a ``repr`` as ``safe_repr`` does, but only some elements of a large container."""
     try:
         return _shortened(_values.repr(value), _LONGEST_PART)
     except Exception as error:
@@ -108,7 +110,7 @@ def shown(value: object) -> str:
 
 
 def shown_error(error: BaseException) -> str:
-    """As ``shown``, for an exception: the ``repr`` that most have shows all of their arguments."""
+    """Return the ``repr`` of an exception, with its arguments as ``shown`` gives them."""
     if type(error).__repr__ is not BaseException.__repr__:
         return safe_repr(error)
     return _shortened(f"{type(error).__name__}({', '.join(map(shown, error.args))})", _LONGEST_PART)
@@ -126,7 +128,7 @@ def _shortened(text: str, limit: int) -> str:
 
 
 def describe_callback(callback: Callable[..., object], args: tuple[Any, ...] = ()) -> str:
-    """Return a callback as ``name(args) at file:line``."""
+    """Return the description of a callback: ``name(args) at file:line``."""
     arguments = ", ".join(map(shown, args))
     inner: Any = callback
     while isinstance(inner, functools.partial):
@@ -138,7 +140,7 @@ def describe_callback(callback: Callable[..., object], args: tuple[Any, ...] = (
 
 
 def describe_callback_briefly(callback: Callable[..., object]) -> str:
-    """Return a callback as ``name at file:line``, without anything that it refers to."""
+    """Return a description without the arguments of the callback: ``name at file:line``."""
     inner: Any = callback
     while isinstance(inner, functools.partial):
         inner = inner.func
@@ -151,7 +153,7 @@ def _name_and_place(function: Any, arguments: str) -> str:
         name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
         code = getattr(function, "__code__", None)
         if code is None and not isinstance(function, type):
-            # An object that can be called: its class has the method.
+            # A callable object: take the code of its __call__ method.
             code = getattr(type(function).__call__, "__code__", None)
     except Exception:
         name = code = None
@@ -164,8 +166,8 @@ def _name_and_place(function: Any, arguments: str) -> str:
 def unwrapped(awaitable: object) -> object:
     """Return the coroutine or asynchronous generator behind ``anext()``, ``aclose()`` and the like.
 
-    These, and ``__await__()`` of a coroutine, make objects that do not tell. Anything else is
-    returned as it is.
+    These, and ``__await__()`` of a coroutine, return a wrapper without an attribute for it. Any
+    other object is returned unchanged.
     """
     while type(awaitable).__name__ in _WRAPPERS and (held := gc.get_referents(awaitable)):
         awaitable = held[0]
@@ -173,7 +175,7 @@ def unwrapped(awaitable: object) -> object:
 
 
 def coroutine_frame(coro: object) -> FrameType | None:
-    """Return the frame of a suspended coroutine or generator; None when there is none."""
+    """Return the frame of a suspended coroutine or generator, or None."""
     coro = unwrapped(coro)
     for attribute in ("cr_frame", "gi_frame", "ag_frame"):
         frame = getattr(coro, attribute, None)
@@ -183,7 +185,7 @@ def coroutine_frame(coro: object) -> FrameType | None:
 
 
 def describe_coroutine(coro: object) -> str:
-    """Return a coroutine as ``name() running at file:line``."""
+    """Return the description of a coroutine: ``name() running at file:line``."""
     coro = unwrapped(coro)
     name = getattr(coro, "__qualname__", None) or getattr(coro, "__name__", None)
     if not name:
@@ -199,7 +201,7 @@ def describe_coroutine(coro: object) -> str:
 
 
 def describe_several(futures: Iterable[object]) -> str:
-    """Return the names of tasks, and other futures as they are; of many only the first."""
+    """Return the names of tasks and the ``repr`` of other futures, limited to the first few."""
     names = sorted(
         str(future.get_name()) if hasattr(future, "get_name") else safe_repr(future)
         for future in futures
@@ -209,9 +211,9 @@ def describe_several(futures: Iterable[object]) -> str:
 
 
 def await_frames(coro: object) -> list[FrameType]:
-    """Follow a suspended coroutine down to what it awaits.
+    """Return the frames of a suspended coroutine and of the coroutines that it awaits in turn.
 
-    Returns the frame of each coroutine of the chain, the outermost first, without the kernel's own.
+    The outermost frame is the first. The frames of the kernel are left out.
     """
     frames: list[FrameType] = []
     for _ in range(_CHAIN_LIMIT):
@@ -226,15 +228,16 @@ def await_frames(coro: object) -> list[FrameType]:
 
 
 def _attribute(coro: object, *names: str) -> object:
-    """Return the attribute that a coroutine, or a generator of either kind, has of ``names``."""
+    """Return the first of the attributes ``names`` that the coroutine or generator has, or None."""
     return next((found for name in names if (found := getattr(coro, name, None)) is not None), None)
 
 
 def creation_stack() -> traceback.StackSummary:
-    """Return the last frames of the caller's stack, for debug mode; the innermost comes last.
+    """Return the last frames of the caller's stack, for debug mode; the innermost frame is last.
 
-    That is where the program called: frames of libraries below it are left out. What the loop
-    called, and not the program, keeps those; of the kernel there are none in any case.
+    The innermost frame is one of the program: the library frames that it called are left out. If
+    the loop, and not the program, called the library, its frames are kept. Frames of the kernel are
+    left out in any case.
     """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and _is_kernel_frame(frame):
@@ -247,7 +250,7 @@ def creation_stack() -> traceback.StackSummary:
 
 
 def is_of_a_library(frame: FrameType) -> bool:
-    """Return whether a frame is this package's, or asyncio's, and not the program's."""
+    """Return whether a frame belongs to this package or to asyncio, and not to the program."""
     return str(frame.f_globals.get("__name__", "")).startswith(_LIBRARIES)
 
 

@@ -1,4 +1,4 @@
-"""The warning about writes to what is closed: a few lines, however many such writes there are."""
+"""Warnings about writes to closed connections: a few lines, however many such writes there are."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import logging
 from typing import Final
 
 _FIRST: Final = 5
-"""Writes in vain before the first warning: a program may not have noticed the loss yet."""
+"""Number of lost writes at the first warning: a program may not have noticed the loss before."""
 
 _logger: Final = logging.getLogger("asyncio")
 
 
 def warn_of_lost_write(count: int, action: str, target: object) -> None:
-    """Log that ``action`` on ``target`` is in vain, at the 5th time, the 10th, the 20th, the 40th.
+    """Log a warning that ``action`` on ``target`` has no effect, at the 5th, 10th, 20th, 40th time.
 
-    ``count`` is how often it was so far.
+    ``count`` is the number of times so far.
     """
     times, rest = divmod(count, _FIRST)
     if times and not rest and not times & (times - 1):

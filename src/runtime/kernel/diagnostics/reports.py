@@ -1,4 +1,4 @@
-"""Reports of errors that no caller can be told, to the exception handler and to the log."""
+"""Reports of errors that no caller receives, to the exception handler and to the log."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from runtime.kernel.errors import is_cancellation
 _logger: Final = logging.getLogger("asyncio")
 
 _UNRETRIEVED: Final = "exception was never retrieved"
-"""How a message of asyncio's futures ends that is about an exception for which nobody has asked."""
+"""The end of the messages of asyncio's futures about an exception that was never retrieved."""
 
 
 def hand_over(
     loop: Any, handler: Callable[[Any, Any], object] | None, context: Mapping[str, Any]
 ) -> None:
-    """Give ``context`` to ``handler``, or to the loop's default; survive what they raise.
+    """Call ``handler``, or the loop's default handler, with ``context``; log their exceptions.
 
-    A handler of the user's runs in the context of the task or the callback that it is about. A
-    future of asyncio's reports a CancelledError that nobody retrieved, as its ``gather()`` ends
-    with when it is cancelled: that is no failure, and goes no further.
+    A handler of the program runs in the context of the task or the callback that the report is
+    about. A report of asyncio's about a CancelledError that was never retrieved is dropped: it
+    comes from a cancelled ``gather()`` of asyncio's, and is no failure.
     """
     message = context.get("message")
     if str(message).endswith(_UNRETRIEVED) and is_cancellation(context.get("exception")):
@@ -65,7 +65,7 @@ def hand_over(
 
 
 def _variables_of(context: Mapping[str, Any]) -> Context | None:
-    """Return the context of what an exception came from, unless it is entered already."""
+    """Return the context of the task or callback that failed; None if it is entered already."""
     source: Any = context.get("task") or context.get("future") or context.get("handle")
     variables: object = source.get_context() if hasattr(source, "get_context") else None
     if not isinstance(variables, Context):
@@ -78,11 +78,11 @@ def _variables_of(context: Mapping[str, Any]) -> Context | None:
 
 
 def _nothing() -> None:
-    """Find out whether a context can be entered."""
+    """Do nothing, in order to test whether a context can be entered."""
 
 
 def log_exception_context(context: Mapping[str, Any]) -> None:
-    """Log an exception handler's context as an error, one line for each of its entries."""
+    """Log the context of an exception handler as an error, with a line for each entry."""
     lines = [context.get("message") or "Unhandled exception in event loop"]
     for key in sorted(context):
         if key in ("message", "exception"):

@@ -1,4 +1,4 @@
-"""Watch for callbacks that block the loop: a thread that reports the line that is running."""
+"""Slow-callback watch: a thread that reports the line at which a callback blocks the loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _logger: Final = logging.getLogger("asyncio")
 
 
 class Watched(Protocol):
-    """A loop, as far as the slow-callback watch is concerned."""
+    """The attributes of a loop that the slow-callback watch uses."""
 
     _turns: int
     _waiting: bool
@@ -20,11 +20,11 @@ class Watched(Protocol):
 
 
 class SlowCallbackWatch:
-    """A thread that looks whether a loop is stuck in one turn, and says where.
+    """A thread that detects that a loop is stuck in one turn, and logs the running line.
 
-    It costs the loop nothing but the count of its turns, so that it can be left on. It sees the
-    very line that is being run, while it runs: a warning names it, once for each stuck turn.
-    ``threshold`` is in seconds.
+    The loop only counts its turns for it, so that the watch can be left on. The thread reads the
+    stack while the callback is running, and logs one warning for each turn that takes longer than
+    ``threshold`` seconds.
     """
 
     def __init__(self, loop: Watched, threshold: float) -> None:
@@ -61,5 +61,5 @@ class SlowCallbackWatch:
     def stop(self) -> None:
         """End the watch, and wait for its thread."""
         self._ended.set()
-        if not sys.is_finalizing():  # Threads have been stopped by then, wherever they were.
+        if not sys.is_finalizing():  # Else the thread is stopped already, and will not end.
             self.thread.join()

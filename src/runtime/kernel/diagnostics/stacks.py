@@ -1,4 +1,4 @@
-"""The stack of a task, as ``Task.get_stack`` and ``Task.print_stack`` show it."""
+"""Stack of a task, for ``Task.get_stack`` and ``Task.print_stack``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runtime.kernel.diagnostics.describe import coroutine_frame
 
 
 def coroutine_stack(coro: object, limit: int | None) -> list[FrameType]:
-    """Return the frames of an unfinished coroutine, oldest first: the newest ``limit`` of them."""
+    """Return the newest ``limit`` frames of an unfinished coroutine, oldest first."""
     frames: list[FrameType] = []
     frame = coroutine_frame(coro)
     while frame is not None and (limit is None or len(frames) < limit):
@@ -24,7 +24,7 @@ def coroutine_stack(coro: object, limit: int | None) -> list[FrameType]:
 
 
 def exception_stack(error: BaseException | None, limit: int | None) -> list[FrameType]:
-    """Return the frames of an exception's traceback: the oldest ``limit`` of them."""
+    """Return the oldest ``limit`` frames of an exception's traceback, oldest first."""
     frames: list[FrameType] = []
     entry: TracebackType | None = error.__traceback__ if error is not None else None
     while entry is not None and (limit is None or len(frames) < limit):

@@ -1,4 +1,4 @@
-"""What cannot be watched by a selector, said in words: what the descriptor is, and what to do."""
+"""Errors about descriptors that a selector cannot watch: their kind, and advice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _KINDS = {
 
 
 def unwatchable(fd: int, error: OSError) -> OSError:
-    """Return ``error``, which a selector raised for ``fd``, with what the descriptor is."""
+    """Return ``error``, which a selector raised for ``fd``, with the kind of the descriptor."""
     reason = error.strerror or str(error)
     if error.errno == errno.EBADF:
         return OSError(

@@ -1,5 +1,5 @@
-"""Whether a loop can go on, and the state that is to be put right when it stops or is interrupted.
+"""Idleness of a loop, and the repair of its state when it stops or is interrupted.
 
-Idleness, tasks that an interrupt dropped, asynchronous generators to close. The end of a whole
-``run`` belongs to ``runtime.ending``.
+This is the test whether a loop can go on, the recovery of tasks that an interrupt has dropped, and
+the closing of asynchronous generators. The end of a whole ``run`` belongs to ``runtime.ending``.
 """

@@ -1,4 +1,4 @@
-"""Asynchronous generators that a loop has started, so that it can finish them.
+"""Asynchronous generators that a loop has started and has to close.
 
 Source: PEP 525, and ``loop.shutdown_asyncgens`` in the standard library's documentation.
 """
@@ -14,7 +14,7 @@ from runtime.kernel.diagnostics.describe import await_frames
 
 
 class Host(Protocol):
-    """A loop, as far as its generators are concerned."""
+    """The methods of a loop that this module uses."""
 
     def is_closed(self) -> bool:
         """Return whether the loop was closed."""
@@ -27,29 +27,30 @@ class Host(Protocol):
 
 
 class AsyncGenerators:
-    """The asynchronous generators of one loop, and the hooks by which the interpreter reports them.
+    """The asynchronous generators of one loop, and the hooks that the interpreter calls for them.
 
-    The loop installs ``on_first_iteration`` and ``on_dropped`` while it runs. Generators are closed
-    in tasks of the loop's own: the end of a run waits for them, and does not cancel them, for that
+    The loop installs ``on_first_iteration`` and ``on_dropped`` while it runs. It closes generators
+    in tasks of its own. The end of a run waits for these tasks and does not cancel them, since that
     would end the clean-up of a generator half-way.
     """
 
     def __init__(self, loop: Host) -> None:
-        # Weakly: the loop holds this object, and generators do, which may live longer than it.
+        # A weak reference: generators hold this object through their hooks, and may live longer
+        # than the loop.
         self._loop = weakref.ref(loop)
         self._closing: set[Any] = set()
-        # In the order of their first iteration.
+        # The unfinished generators, in the order of their first iteration.
         self._alive: weakref.WeakKeyDictionary[AsyncGenerator[Any, Any], None] = (
             weakref.WeakKeyDictionary()
         )
         self._shut_down = False
 
     def on_first_iteration(self, generator: AsyncGenerator[Any, Any]) -> None:
-        """Take note of a generator whose first item is asked for."""
+        """Register a generator whose iteration begins. The interpreter calls this."""
         if self._shut_down:
             warnings.warn(
                 f"asynchronous generator {generator!r} was started after {self._loop()!r} had "
-                "shut its generators down: nobody will finish it",
+                "shut its generators down: it will not be closed",
                 ResourceWarning,
                 stacklevel=2,
                 source=self,
@@ -57,9 +58,9 @@ class AsyncGenerators:
         self._alive[generator] = None
 
     def on_dropped(self, generator: AsyncGenerator[Any, Any]) -> None:
-        """Close a generator that was dropped before its end.
+        """Close a generator that is garbage before its end. The interpreter calls this.
 
-        For whatever thread the garbage collector runs in.
+        This may run in any thread, as the garbage collector does.
         """
         self._alive.pop(generator, None)
         loop = self._loop()
@@ -70,9 +71,9 @@ class AsyncGenerators:
         self.close_in_task(generator.aclose())
 
     def close_in_task(self, closing: Any) -> Any:
-        """Return a task of the loop's own that runs an awaitable which closes a generator."""
+        """Run ``closing``, an awaitable that closes a generator, in a task of the loop's own."""
         loop = self._loop()
-        assert loop is not None  # It runs.
+        assert loop is not None  # The loop is running.
         task = loop.create_task(closing)
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
@@ -83,21 +84,21 @@ class AsyncGenerators:
         return {task for task in self._closing if not task.done()}
 
     def just_closed(self) -> set[Any]:
-        """Return the tasks that have closed generators, and ended in this turn of the loop."""
+        """Return the tasks that have closed generators and ended in this turn of the loop."""
         return {task for task in self._closing if task.done()}
 
     def anything_left(self) -> bool:
-        """Return whether a generator is not finished."""
+        """Return whether any generator is not finished."""
         return bool(self._alive) or bool(self.closing())
 
     def take_all(self) -> list[AsyncGenerator[Any, Any]]:
-        """Return those that are alive, in the order of their first iteration, and forget them."""
+        """Remove and return the unfinished generators, in the order of their first iteration."""
         alive = list(self._alive)
         self._alive.clear()
         return alive
 
     def warn_from_now_on(self) -> None:
-        """Warn about generators that are started later."""
+        """Warn from now on about generators that are started."""
         self._shut_down = True
 
 

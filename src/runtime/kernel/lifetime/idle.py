@@ -1,11 +1,11 @@
-"""Whether anything can ever happen again, in a loop that has nothing to do.
+"""Idleness: the test whether a loop that is about to wait will ever have work again.
 
-What can: something in the ready queue, a timer, the event of a watched descriptor, work in a thread
-that the loop waits for, any other thread, a signal that the program handles. Each is somebody's:
-what only daemon tasks have to do with keeps no loop from being idle.
+Work can come from the ready queue, a timer, an event of a watched descriptor, a call in a thread
+that the loop waits for, any other thread, or a signal that the program handles. A source of work
+that belongs to daemon tasks alone does not keep the loop from being idle.
 
-Nothing here is on a hot path: a loop asks when it is about to wait, and only in debug mode, in
-tests, and in ``run_until_idle``.
+None of this is on the hot path: a loop calls it when it is about to wait, and only in debug mode,
+in tests, and in a run with ``until="idle"``.
 """
 
 from __future__ import annotations
@@ -28,21 +28,22 @@ from runtime.kernel.signals import get_handler
 from runtime.kernel.threads.unknown_threads import may_be_woken, unknown_threads
 
 _RUNNERS = ("asyncio.runners", "runtime.interrupts", "unittest.signals", "pytest_timeout")
-"""Modules whose signal handlers only ever end what runs: a task, a test, a test run."""
+"""Modules whose signal handlers only end a task, a test or a test run, and start no work."""
 
 
 LOOK_AGAIN = 0.05
-"""Seconds after which a loop looks again that only threads could wake: none tells when it ends."""
+"""Seconds between two tests while only threads could wake the loop: it is not told of their end."""
 
 
 def checked_wait(
     loop: Scheduler, own_threads: Iterable[threading.Thread], timeout: float, deadlocks: bool
 ) -> float:
-    """Return the seconds, up to ``timeout``, for which a loop that has nothing ready may wait.
+    """Return the number of seconds, up to ``timeout``, that a loop with an empty queue may wait.
 
-    A negative number is without limit. With ``deadlocks``, DeadlockError is raised when there is no
-    limit, there are tasks, and nothing can wake any of them: any thread could, but for
-    ``_own_threads``, and those of C libraries as long as the loop was not handed out to them.
+    A negative number means no limit. With ``deadlocks``, the function raises DeadlockError if there
+    is no limit, there are tasks, and nothing can wake any of them. Any thread could wake them,
+    except ``own_threads``, and except the threads of C libraries if no reference to the loop was
+    given to such a library.
     """
     others = bool(set(threading.enumerate()) - {threading.current_thread(), *own_threads})
     if timeout < 0 and deadlocks:
@@ -58,7 +59,7 @@ def checked_wait(
                 raise deadlock_of(_tasks_of(loop))
             others = True
     if not deadlocks and not others:
-        # They may be what is_idle() took for a reason to go on.
+        # A thread that ``threading`` does not know may be the reason that the loop is not idle.
         others = bool(unknown_threads())
     return LOOK_AGAIN if others and not 0 <= timeout <= LOOK_AGAIN else timeout
 
@@ -69,52 +70,58 @@ def is_idle(
     before: Iterable[threading.Thread],
     unknown_before: Collection[int],
 ) -> bool:
-    """Return whether a loop has nothing to do any more, but for what its daemons would.
+    """Return whether a loop has no more work, except that of its daemons.
 
-    Threads that are alive count unless they are daemons, or were there ``before``. So do threads
-    that ``threading`` does not know, if they can wake a task that is no daemon, unless they are
-    among ``_unknown_before``, by their native identifiers.
+    Live threads count as work unless they are daemon threads, are among ``own_threads``, or existed
+    ``before``. Threads that ``threading`` does not know count if they can wake a task that is no
+    daemon, unless their native identifiers are in ``unknown_before``.
     """
-    ready = loop._ready
-    if ready and not (_is_daemons(ready[0]) and all(map(_is_daemons, list(ready)))):
-        return False
-    timers = loop._timers.pending()
-    watchers = loop._poller.watchers()
-    handlers = [installed.handle for installed in list(loop._signal_handlers.values())]
-    if not (
-        all(map(_is_daemons, timers))
-        and all(map(_watches_for_daemons, watchers))
-        and all(map(_is_daemons, handlers))
-        and all(work.daemon for work in list(loop._external_work))
-    ):
+    if not _only_daemons_have_work(loop):
         return False
     others = set(threading.enumerate()) - {threading.current_thread(), *own_threads, *before}
     if not all(thread.daemon for thread in others):
         return False
-    # What is left is the daemons'. They could still wake a task that is none, if there is one.
-    return not ordinary_tasks(loop) or not (
-        ready
-        or timers
-        or len(watchers) > 1
-        or handlers
-        or loop._external_work
+    # All work that is left is the daemons'. It could still wake a task that is not a daemon.
+    return not ordinary_tasks(loop) or not _daemons_may_wake_others(loop, unknown_before)
+
+
+def _only_daemons_have_work(loop: Scheduler) -> bool:
+    """Return whether the entries of the ready queue and all sources of events are the daemons'."""
+    ready = loop._ready
+    if ready and not (_is_daemons(ready[0]) and all(map(_is_daemons, list(ready)))):
+        return False
+    handlers = [installed.handle for installed in list(loop._signal_handlers.values())]
+    return (
+        all(map(_is_daemons, loop._timers.pending()))
+        and all(map(_watches_for_daemons, loop._poller.watchers()))
+        and all(map(_is_daemons, handlers))
+        and all(work.daemon for work in list(loop._external_work))
+    )
+
+
+def _daemons_may_wake_others(loop: Scheduler, unknown_before: Collection[int]) -> bool:
+    """Return whether daemons have any work, or an unknown thread may wake the loop."""
+    return (
+        bool(loop._ready or loop._signal_handlers or loop._external_work)
+        or bool(loop._timers.pending())
+        or not loop._poller.idle()
         or may_be_woken(loop, unknown_before)
     )
 
 
 def ordinary_tasks(loop: Scheduler) -> list[Any]:
-    """Return the tasks that are no daemons."""
+    """Return the tasks that are not daemons."""
     return [task for task in _tasks_of(loop) if not _is_daemons(task)]
 
 
 def _tasks_of(loop: Scheduler) -> set[Any]:
-    """Return the tasks that have not ended, also those of other classes that a factory made."""
+    """Return the tasks that have not ended, including those of other classes, from a factory."""
     tasks: set[Any] = asyncio.all_tasks(loop)  # type: ignore[arg-type]
     return tasks
 
 
 def _is_daemons(runnable: Any) -> bool:
-    """Return whether a daemon began it, or whether daemons only wait for it."""
+    """Return whether ``runnable`` was started by a daemon, or only daemons wait for it."""
     if hasattr(runnable, "get_context"):
         return is_daemon(runnable.get_context())
     if isinstance(runnable, FutureCore):
@@ -132,8 +139,8 @@ def _watches_for_daemons(watcher: Watcher) -> bool:
 
 
 def _only_daemons_wait(future: FutureCore) -> bool:
-    """Return whether all that is to run when ``future`` is done is the daemons'."""
-    # A future may wait for another one, as gather()'s does, for as many as there are in a row.
+    """Return whether all subscribers of ``future`` belong to daemons."""
+    # A subscriber may work for another future, as gather()'s do, so follow the whole chain.
     waited_for = [future]
     known = {future}
     for each in waited_for:
@@ -155,9 +162,9 @@ def _only_daemons_wait(future: FutureCore) -> bool:
 
 
 def _handles_signals() -> bool:
-    """Return whether the program has handlers of its own, installed with ``signal.signal``.
+    """Return whether the program has signal handlers of its own, from ``signal.signal``.
 
-    Only what Ctrl-C does by default, or does in a runner, is known to come to an end by itself.
+    The default handler of Ctrl-C, and those of runners, do not count: they only end the run.
     """
     for number in signal.valid_signals():
         handler: Any = get_handler(number)

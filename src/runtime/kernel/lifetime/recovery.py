@@ -1,10 +1,10 @@
-"""Tasks that an interrupt has dropped between two places, found and put into one of them.
+"""Recovery of tasks that an interrupt has dropped.
 
-A task that is not done is in the ready queue, or subscribed to a future: see ``kernel/task.py``.
-The handler of a signal that raises can interrupt the loop, where it is interpreted, after it has
-taken a task from one of these places and before it has put it into the other. The exception leaves
-the loop, as it should; but such a task would never run again, and whoever waits for it would wait
-for ever. Nothing is looked at while all goes well: only when an exception leaves the loop.
+A task that is not done is in the ready queue, or subscribed to a future: see ``kernel/task.py``. In
+the interpreted build, a signal handler that raises can interrupt the loop after a task was taken
+from one of these places, and before it was put into the other. The exception leaves the loop, as it
+should. But the task would never run again, and a task or a thread that waits for it would wait for
+ever. So the loop calls ``recover_tasks`` when an exception leaves it; otherwise this costs nothing.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from runtime.kernel.task import TaskCore
 
 
 def recover_tasks(loop: Scheduler, waited_for: Iterable[Any] = ()) -> None:
-    """Queue, or end, the tasks of ``loop`` that nothing would ever run again.
+    """Queue or end the tasks of ``loop`` that are in neither place.
 
-    One that has lost what it was about to wait for is cancelled, so that it cleans up. Those that
-    are ``waited_for`` are looked at as well: the loop may have forgotten one already, without it
-    being told that it has ended. To be called while no task is being run.
+    A task that has lost the future that it was about to wait for is cancelled, so that it cleans
+    up. The tasks in ``waited_for`` are examined as well: if the interrupt came at the end of such a
+    task, the loop may have removed it already, although it is not marked as done. To be called
+    while no task is running.
     """
     queued = set(map(id, loop._ready))
     for task in {*loop._tasks, *waited_for}:
@@ -32,7 +33,7 @@ def recover_tasks(loop: Scheduler, waited_for: Iterable[Any] = ()) -> None:
         if awaited is None:
             if getattr(task.get_coro(), "cr_frame", task) is None:
                 loop._tasks.discard(task)
-                cancel_future(task, None)  # Its coroutine has ended, and with what, is lost.
+                cancel_future(task, None)  # The coroutine has ended, and its result is lost.
             else:
                 task.cancel()
                 loop._ready_append(task)
@@ -46,7 +47,7 @@ def recover_tasks(loop: Scheduler, waited_for: Iterable[Any] = ()) -> None:
             task.cancel()
             loop._ready_append(task)
         elif isinstance(awaited, TaskCore) and awaited not in loop._tasks:
-            cancel_future(awaited, None)  # As above.
+            cancel_future(awaited, None)  # The awaited task has ended in the same way.
 
 
 def _subscribed(task: TaskCore, future: FutureCore) -> bool:

@@ -1,5 +1,5 @@
-"""The accelerator in C with its fallback in Python, and the ground that compiled modules stand on.
+"""The accelerator in C with its fallback in Python, and support for the compiled modules.
 
-Only ``accelerator.py`` imports the C module. Modules of Python that mypyc compiles belong where
-their subject is, not here.
+Only ``accelerator.py`` imports the C module. Python modules that mypyc compiles belong to the
+package of their subject, not here.
 """

@@ -1,8 +1,8 @@
 /* The C accelerator: the operations of accelerator.py, with the same contracts.
  *
- * Every function here has a fallback in Python in accelerator.py, which says what it does; the test
- * suite runs with either. What earns a place here is what Python can only do with an exception, a
- * copy or a page fault on the hot path.
+ * Every function here has a fallback in accelerator.py, whose docstring is the contract of both;
+ * the test suite runs with either. An operation belongs here if Python can do it only with an
+ * exception, a copy or a page fault on the hot path.
  */
 #include "_accelerator.h"
 
@@ -66,7 +66,7 @@ accelerator_call(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t 
 
     if (accelerator_check_count("call", nargs, 4) < 0 || PyContext_Enter(args[0]) < 0)
         return NULL;
-    /* The object stands before its argument, as a method's arguments do. */
+    /* args[2] is the object and args[3] its argument, in the order that a method call needs. */
     result = PyObject_VectorcallMethod(args[1], args + 2, 2, NULL);
     if (PyContext_Exit(args[0]) < 0) {
         Py_XDECREF(result);
@@ -75,8 +75,8 @@ accelerator_call(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t 
     return result;
 }
 
-/* The descriptor does not block, so the GIL is kept: giving it up costs more than the call, and the
- * buffer is everybody's. recv() is what a socket has: read() asks more of the kernel first. */
+/* The descriptor does not block, so the GIL is kept: to release it would cost more than the call,
+ * and would let other threads use the shared buffer. For a socket, recv() is faster than read(). */
 static PyObject *
 receive(int fd, size_t size, int is_socket)
 {

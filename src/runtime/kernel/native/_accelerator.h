@@ -1,4 +1,4 @@
-/* What the files of the C accelerator share. */
+/* Declarations shared by the files of the C accelerator. */
 #ifndef RUNTIME_ACCELERATOR_H
 #define RUNTIME_ACCELERATOR_H
 
@@ -10,18 +10,18 @@
 #define RECEIVE_SIZE (64 * 1024)
 #define LARGE_RECEIVE_SIZE (256 * 1024)
 
-/* One receive buffer for the process: it is only touched with the GIL held, so that no two receives
- * overlap, and it stays in the cache and mapped, where a fresh object of that size a read would
- * not. */
+/* One receive buffer for the process. It is used only with the GIL held, so that no two receives
+ * overlap. It stays in the processor's cache and mapped, unlike a new object of that size for each
+ * read. */
 extern char accelerator_receive_buffer[LARGE_RECEIVE_SIZE];
 
-/* What to do about a failed system call. */
+/* How to proceed after a failed system call. */
 enum verdict { NOT_NOW, TRY_AGAIN, FAILED };
 
-/* Judge by errno. FAILED: an exception is set. */
+/* Return the verdict for errno. If it is FAILED, an exception is set. */
 enum verdict accelerator_judge_errno(void);
 
-/* Both return -1 with an exception set, or 0. They are here to be inlined. */
+/* Both return 0, or -1 with an exception set. They are in the header so that they are inlined. */
 static inline int
 accelerator_check_count(const char *name, Py_ssize_t got, Py_ssize_t wanted)
 {

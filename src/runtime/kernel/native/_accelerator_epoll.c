@@ -1,5 +1,5 @@
-/* The system calls of epoll, a part of the accelerator: see accelerator.python_epoll_wait and
- * accelerator.python_epoll_modify.
+/* System calls of epoll, a part of the accelerator. The contracts are those of
+ * accelerator.python_epoll_wait and accelerator.python_epoll_modify.
  */
 #include "_accelerator.h"
 
@@ -14,8 +14,8 @@
 #define MAX_EVENTS 1024
 #define MAX_WAIT 86400.0
 
-/* How many polls that do not wait may pass before one of them gives the GIL up all the same, so
- * that a loop that is never idle starves no other thread. */
+/* A poll that does not wait keeps the GIL. But one in so many releases it, so that a loop that is
+ * never idle does not starve other threads. */
 #define POLLS_PER_RELEASE 64
 
 static int
@@ -24,13 +24,13 @@ wait_milliseconds(int fd, struct epoll_event *events, double seconds)
     return epoll_wait(fd, events, MAX_EVENTS, seconds < 0 ? -1 : (int)ceil(seconds * 1e3));
 }
 
-/* Wait up to `seconds`; negative: no limit. A kernel that has epoll_pwait2 (Linux 5.11) waits to
- * the nanosecond; an older one to the next millisecond. */
+/* Wait up to `seconds`; negative: no limit. The precision is a nanosecond with epoll_pwait2 (Linux
+ * 5.11 and later), else a millisecond, rounded up. */
 static int
 wait_for_events(int fd, struct epoll_event *events, double seconds)
 {
 #ifdef SYS_epoll_pwait2
-    /* Loops in several threads read and write this without the GIL. */
+    /* Atomic, since loops in several threads read and write this without the GIL. */
     static int refused;
 
     if (seconds > 0 && !__atomic_load_n(&refused, __ATOMIC_RELAXED)) {
@@ -47,8 +47,9 @@ wait_for_events(int fd, struct epoll_event *events, double seconds)
         count = (int)syscall(SYS_epoll_pwait2, fd, events, MAX_EVENTS, &limit, NULL, 0);
         if (count >= 0 || errno == EINTR)
             return count;
-        /* The kernel has no such call, or the filter of a sandbox refuses it, for which there are
-         * several errors in use. The old call tells whether it is the descriptor that is wrong. */
+        /* Either the kernel does not have this call, or the system call filter of a sandbox refuses
+         * it, with an error that depends on the sandbox; or the descriptor is bad. Try the old
+         * call: if it does not fail with the same error, never try the new one again. */
         reason = errno;
         count = wait_milliseconds(fd, events, seconds);
         if (count >= 0 || errno != reason)
@@ -80,8 +81,8 @@ event_pair(const struct epoll_event *event)
 static PyObject *
 wait_on_epoll(PyObject *self, PyObject *timeout)
 {
-    /* On the stack: another thread's loop may wait while this one has given up the GIL, or while a
-     * finalizer runs between the objects that are made below. */
+    /* Not static: the loop of another thread may wait while this one has released the GIL, or while
+     * a finalizer runs when the objects below are made. */
     struct epoll_event events[MAX_EVENTS];
     static unsigned int polls;
     PyObject *list;
@@ -99,7 +100,7 @@ wait_on_epoll(PyObject *self, PyObject *timeout)
     if (seconds > MAX_WAIT)
         seconds = MAX_WAIT;
     if (seconds == 0.0 && ++polls % POLLS_PER_RELEASE != 0) {
-        /* Before there are events, which would be lost if a signal's handler raised. */
+        /* Before the call that returns events: these would be lost if a signal handler raised. */
         if (PyErr_CheckSignals() < 0)
             return NULL;
         count = epoll_wait(fd, events, MAX_EVENTS, 0);
@@ -114,7 +115,8 @@ wait_on_epoll(PyObject *self, PyObject *timeout)
             return PyErr_CheckSignals() < 0 ? NULL : PyList_New(0);
         return PyErr_SetFromErrno(PyExc_OSError);
     }
-    /* If memory runs out here, the poller arms again what was taken: see Poller.poll(). */
+    /* If there is no memory for the list, these events are lost, but Poller.poll() arms all
+     * one-shot registrations again. */
     list = PyList_New(count);
     for (i = 0; list != NULL && i < count; i++) {
         PyObject *pair = event_pair(&events[i]);
@@ -129,7 +131,7 @@ wait_on_epoll(PyObject *self, PyObject *timeout)
 static PyMethodDef wait_on_epoll_def = {
     "wait", wait_on_epoll, METH_O, "Wait for events, up to so many seconds; negative: no limit."};
 
-/* Make a function whose `self` is a descriptor: an int, so that reading it runs no Python code. */
+/* Make a function whose `self` is a descriptor: an int, since to read an int runs no Python code. */
 static PyObject *
 function_of(PyMethodDef *definition, int fd)
 {
@@ -153,8 +155,8 @@ accelerator_epoll_wait(PyObject *Py_UNUSED(module), PyObject *argument)
     return function_of(&wait_on_epoll_def, fd);
 }
 
-/* The function that epoll_modify() makes: `self` is the epoll descriptor. The call returns at once,
- * so the GIL is kept. */
+/* The function that epoll_modify() makes: `self` is the epoll descriptor. The system call returns
+ * at once, so the GIL is kept. */
 static PyObject *
 modify_in_epoll(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 {

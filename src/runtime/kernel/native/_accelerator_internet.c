@@ -1,6 +1,5 @@
-/* Datagrams and connections of the Internet, a part of the accelerator: see
-accelerator.python_recvfrom,
- * accelerator.python_sendto and accelerator.accept.
+/* Datagrams and connections of the Internet, a part of the accelerator. The contracts are those of
+ * accelerator.python_recvfrom, accelerator.python_sendto and accelerator.accept.
  */
 #include "_accelerator.h"
 
@@ -16,13 +15,16 @@ accelerator.python_recvfrom,
 #include <sys/un.h>
 #include <unistd.h>
 
-/* The addresses that datagrams came from lately. Making a Python address of the system's, and the
- * system's of Python's for the answer, costs more than the two system calls together; so each
- * sender that is remembered gets one tuple, and that very tuple stands for its address in sendto().
+/* The table of recent senders of datagrams. A server that answers each datagram would convert the
+ * sender's address to a Python tuple, and the tuple back to an address; the two conversions cost
+ * more than the two system calls. So each sender in the table has one tuple, which recvfrom()
+ * returns each time, and sendto() recognises this tuple object, and uses the address beside it.
  *
- * A place in the table is chosen by the system's address; `place_of` leads from a tuple to it, and
- * may be wrong, but not about the last sender: what counts is whether the tuple that is there is
- * the same object. As the table holds it, no other object has its address in memory meanwhile. */
+ * The place of a sender in the table is a hash of its address. `place_of` is a second table, from a
+ * hash of the tuple's location in memory to that place. Two tuples may have the same hash, so that
+ * an entry of `place_of` may be out of date, but never that of the last sender. So sendto()
+ * compares the tuple in the table with its argument, as objects. The comparison is safe because the
+ * table holds a reference: no other object can be at the same location. */
 #define REMEMBERED 1024
 #define TUPLE_BITS 12
 
@@ -32,8 +34,9 @@ union internet_address {
     struct sockaddr_in6 six;
 };
 
-/* What the system writes an address to. A descriptor's number may mean a socket of another family
- * than the socket object says, so there is room for every family; `local` is a Unix socket's path. */
+/* The memory that the system writes an address to. The descriptor may be a socket of another family
+ * than the Python object says, so this is large enough for every family; `local` is the address of
+ * a Unix socket. */
 union any_address {
     struct sockaddr any;
     struct sockaddr_storage storage;
@@ -49,8 +52,8 @@ static struct sender {
 
 static unsigned short place_of[1 << TUPLE_BITS];
 
-/* Return whether the `size` bytes at `address` are a complete address of the Internet: those are
- * remembered, and no other is looked into. */
+/* Return whether the `size` bytes at `address` are a complete Internet address. Only such addresses
+ * are kept in the table. */
 static int
 is_internet_address(const union any_address *address, socklen_t size)
 {
@@ -61,7 +64,7 @@ is_internet_address(const union any_address *address, socklen_t size)
     return 0;
 }
 
-/* The size is that of an address of the Internet. */
+/* Return the place of an Internet address in the table; `size` is a size of such addresses. */
 static unsigned short
 place_of_address(const union internet_address *address, socklen_t size)
 {
@@ -81,9 +84,9 @@ place_of_tuple(PyObject *tuple)
     return &place_of[(uint64_t)(uintptr_t)tuple * 0x9e3779b97f4a7c15u >> (64 - TUPLE_BITS)];
 }
 
-/* An address of another family, as the socket module gives it: None for none, the path of a Unix
- * socket, else the number of the family and the first bytes. `size` is what the system says, which
- * may be more than there was room for. */
+/* Return an address of another family in the form of the socket module: None if there is none, the
+ * path of a Unix socket, else the number of the family and the first bytes. `size` is the size that
+ * the system reports, which may be more than it could write. */
 static PyObject *
 make_foreign_address(const union any_address *address, socklen_t size)
 {
@@ -101,7 +104,7 @@ make_foreign_address(const union any_address *address, socklen_t size)
         size_t length = size > start ? size - start : 0;
 
 #ifdef __linux__
-        if (length > 0 && path[0] == '\0')  /* The name of a socket that no file stands for. */
+        if (length > 0 && path[0] == '\0')  /* An abstract name, for which there is no file. */
             return PyBytes_FromStringAndSize(path, (Py_ssize_t)length);
 #endif
         return PyUnicode_DecodeFSDefaultAndSize(path, (Py_ssize_t)strnlen(path, length));
@@ -110,7 +113,7 @@ make_foreign_address(const union any_address *address, socklen_t size)
                          (Py_ssize_t)sizeof known.any.sa_data);
 }
 
-/* The address as the socket module gives it: a host and a port, and of IPv6 the flow and the scope. */
+/* Return the address in the form of the socket module: host, port, and for IPv6 flow and scope. */
 static PyObject *
 make_address(const union any_address *address, socklen_t size)
 {
@@ -145,8 +148,8 @@ address_of_sender(const union any_address *address, socklen_t size)
         Py_INCREF(sender->tuple);
         return sender->tuple;
     }
-    /* Objects are made here, so that the collector may run a finalizer which receives as well: the
-     * place is looked at again afterwards. */
+    /* This allocates, so that the garbage collector may run a finalizer that receives a datagram
+     * and changes the place: read `sender->tuple` only afterwards. */
     tuple = make_address(address, size);
     if (tuple == NULL)
         return NULL;
@@ -169,7 +172,7 @@ accelerator_prepare_internet(void)
     return fileno_name != NULL ? 0 : -1;
 }
 
-/* The descriptor of a socket object, asked for each time, since the socket may have been closed. */
+/* Get the descriptor of a socket object. It is not kept, since the socket may be closed. */
 static int
 descriptor_of_socket(PyObject *sock, int *fd)
 {
@@ -252,7 +255,8 @@ accelerator_sendto(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_
 
         if (sender->tuple != args[2])
             return PyLong_FromLong(-1);
-        /* A signal handler or the buffer's owner may have the sender forgotten meanwhile. */
+        /* A copy, since the Python code that runs below (the exporter of the buffer, fileno(), a
+         * signal handler) may receive a datagram, whose sender takes the place in the table. */
         copy = sender->address;
         size = sender->size;
         address = &copy.any;
@@ -285,7 +289,8 @@ accept_one(int fd, union any_address *address, socklen_t *size)
     accepted = accept4(fd, &address->any, size, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (accepted >= 0 || (errno != ENOSYS && errno != EPERM))
         return accepted;
-    /* The filter of a sandbox may not know the call. (Or a firewall forbids the connection.) */
+    /* The system call filter of a sandbox may not know accept4(). (EPERM also comes from a
+     * firewall, and then accept() fails as well.) */
     *size = sizeof *address;
     accepted = accept(fd, &address->any, size);
     if (accepted >= 0) {
@@ -302,7 +307,7 @@ accept_one(int fd, union any_address *address, socklen_t *size)
     return accepted;
 }
 
-/* Accept a connection of the Internet: (descriptor, address), or None. */
+/* Accept an Internet connection; return (descriptor, address), or None. */
 PyObject *
 accelerator_accept(PyObject *Py_UNUSED(module), PyObject *argument)
 {

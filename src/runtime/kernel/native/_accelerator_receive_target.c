@@ -1,7 +1,9 @@
-/* Memory for bytes that are to be received, a part of the accelerator: see accelerator.PythonReceiveTarget.
+/* Memory for bytes that are to be received, a part of the accelerator. The contract is that of
+ * accelerator.PythonReceiveTarget.
  *
- * It is a bytes object that is written to before anybody sees it. take() hands it out, and refuses
- * while there is a view that could still be written to; so nobody sees it change.
+ * The memory is that of a bytes object, which is written to before Python code can reach it. take()
+ * returns it, and raises an error while there is a view through which it could still be written to.
+ * So no Python code ever sees the bytes object change.
  */
 #include "_accelerator.h"
 

@@ -1,8 +1,9 @@
-"""The few operations that Python cannot do cheaply, and the fallback in Python of each.
+"""Accelerator: a few operations that are expensive in Python, in C or as a fallback in Python.
 
-``_accelerator.c`` holds the same functions in C. Where it was not built (no compiler, PyPy, no
-epoll), or where the environment variable ``RUNTIME_NO_ACCELERATOR`` is set, the functions below
-serve. Both obey the contracts written here, and the test suite runs with either.
+``_accelerator.c`` has the functions in C. The Python functions below are the fallback: they are
+used if the C module was not built (no compiler, PyPy), or if the environment variable
+``RUNTIME_NO_ACCELERATOR`` is set. Their docstrings are the contracts of both, and the test suite
+runs with either.
 """
 
 from __future__ import annotations
@@ -23,46 +24,46 @@ if TYPE_CHECKING:
 Steppable = Coroutine[Any, Any, Any] | Generator[Any, Any, Any]
 
 RECEIVE_SIZE: Final = 64 * 1024
-"""The most bytes that one ``recv`` returns."""
+"""Maximum number of bytes that one ``recv`` returns."""
 
 LARGE_RECEIVE_SIZE: Final = 256 * 1024
-"""The most bytes that one ``recv_large`` returns: more would keep others waiting."""
+"""Maximum number of bytes that one ``recv_large`` returns: more would delay other connections."""
 
 Wait = Callable[[float], list[tuple[int, int]]]
-"""Waits up to so many seconds (negative: no limit) and gives (descriptor, epoll mask) pairs."""
+"""Waits up to so many seconds (negative: no limit); returns pairs (descriptor, epoll mask)."""
 
 Modify = Callable[[int, int], bool]
-"""Has other events watched on a descriptor, given as an epoll mask; False: epoll knows it not."""
+"""Changes the epoll mask of a descriptor; returns False if the descriptor is not registered."""
 
 
 def python_step(coro: Steppable, context: Context) -> object:
-    """Run ``coro`` in ``context`` up to its next suspension, and say how it stopped.
+    """Run ``coro`` in ``context`` up to its next suspension or its end; return the outcome.
 
-    A coroutine that suspended gives the object that it yielded; one that returned gives its value
-    in a 1-tuple, so that an ordinary end raises nothing. No future is a tuple, and a coroutine that
-    yields a tuple, which is an error, gives it inside a list: the two cannot be mixed up.
+    If the coroutine suspends, the outcome is the object that it yields. If it returns, the outcome
+    is a 1-tuple with its value, so that the usual end needs no exception. A coroutine that yields a
+    tuple, which is an error, gives a list with that tuple, so that the two cases differ.
     """
     try:
         yielded = context.run(coro.send, None)
     except StopIteration as stop:
         return (stop.value,)
-    # Of a future, which is no tuple, isinstance() would ask for its __class__.
+    # Not isinstance(), which would also look up the __class__ of each future.
     return [yielded] if type(yielded) is tuple else yielded
 
 
 def python_call(context: Context, name: str, owner: object, argument: object) -> Any:
     """Call the method ``name`` of ``owner`` with one argument, in ``context``.
 
-    In C this makes no object of the bound method, so that one which is looked up for each call
-    costs less than one which is kept.
+    The C function makes no bound method, so that a look-up for each call costs less than to keep a
+    bound method for all calls.
     """
     return context.run(getattr(owner, name), argument)
 
 
 def python_recv(fd: int) -> bytes | None:
-    """Receive what a non-blocking socket has, at most ``RECEIVE_SIZE`` bytes; ``b""`` at its end.
+    """Receive up to ``RECEIVE_SIZE`` bytes from a non-blocking socket; ``b""`` at end of file.
 
-    Returns None when there is nothing yet. Raises OSError for anything else.
+    Returns None if no bytes are available. Raises OSError for any other error.
     """
     try:
         return os.read(fd, RECEIVE_SIZE)
@@ -71,9 +72,9 @@ def python_recv(fd: int) -> bytes | None:
 
 
 def python_recv_large(fd: int) -> bytes | None:
-    """As ``python_recv``, at most ``LARGE_RECEIVE_SIZE`` bytes.
+    """Receive up to ``LARGE_RECEIVE_SIZE`` bytes; otherwise as ``python_recv``.
 
-    This one has room for all of them allocated for each call: see ``kernel.native.allocator``.
+    The fallback allocates this size for each call: see ``kernel.native.allocator``.
     """
     try:
         return os.read(fd, LARGE_RECEIVE_SIZE)
@@ -82,7 +83,7 @@ def python_recv_large(fd: int) -> bytes | None:
 
 
 def python_recv_some(fd: int, size: int) -> bytes | None:
-    """As ``python_recv``, at most ``size`` bytes, which is 1 to ``LARGE_RECEIVE_SIZE``."""
+    """Receive up to ``size`` bytes, 1 to ``LARGE_RECEIVE_SIZE``; otherwise as ``python_recv``."""
     try:
         return os.read(fd, size)
     except BlockingIOError:
@@ -90,9 +91,9 @@ def python_recv_some(fd: int, size: int) -> bytes | None:
 
 
 def python_send(fd: int, data: Buffer) -> int:
-    """Send what a non-blocking socket takes at once, and return how many bytes that was.
+    """Send as many bytes as a non-blocking socket accepts at once; return their number.
 
-    Returns 0 when it takes none now. Raises OSError for anything else.
+    Returns 0 if the socket accepts none now. Raises OSError for any other error.
     """
     try:
         return os.write(fd, data)
@@ -101,20 +102,20 @@ def python_send(fd: int, data: Buffer) -> int:
 
 
 def python_read(fd: int) -> bytes | None:
-    """As ``python_recv``, from any descriptor that does not block: a pipe, a terminal."""
+    """Read as ``python_recv`` does, from any non-blocking descriptor: a pipe, a terminal."""
     return python_recv(fd)
 
 
 def python_write(fd: int, data: Buffer) -> int:
-    """As ``python_send``, to any descriptor that does not block: a pipe, a terminal."""
+    """Write as ``python_send`` does, to any non-blocking descriptor: a pipe, a terminal."""
     return python_send(fd, data)
 
 
 def python_recvfrom(sock: socket.socket) -> tuple[bytes, Any] | None:
     """Receive a datagram on a non-blocking Internet socket; return it and its sender's address.
 
-    Returns None when there is none yet. What is longer than ``RECEIVE_SIZE`` is cut off; nothing
-    is. Raises OSError for anything else, also when the socket is closed.
+    Returns None if there is no datagram. Raises OSError for any other error, and if the socket is
+    closed. No datagram of the Internet is longer than ``RECEIVE_SIZE``.
     """
     try:
         return sock.recvfrom(RECEIVE_SIZE)
@@ -123,11 +124,11 @@ def python_recvfrom(sock: socket.socket) -> tuple[bytes, Any] | None:
 
 
 def python_sendto(sock: socket.socket, data: Buffer, address: Any) -> int:
-    """Send a datagram on a non-blocking socket, a connected one when ``address`` is None.
+    """Send a datagram on a non-blocking socket, which is connected if ``address`` is None.
 
-    Returns 1, or 0 when the socket takes it not now. Raises OSError for anything else, also when
-    the socket is closed. The accelerator sends to addresses that it remembers having received from;
-    for any other, it does nothing and returns -1.
+    Returns 1, or 0 if the socket cannot accept the datagram now. Raises OSError for any other
+    error, and if the socket is closed. The accelerator sends only to the addresses of senders that
+    it remembers; for any other address it does nothing, and returns -1.
     """
     try:
         if address is None:
@@ -142,8 +143,8 @@ def python_sendto(sock: socket.socket, data: Buffer, address: Any) -> int:
 class PythonReceiveTarget:
     """Memory for ``size`` bytes that are to be received, which then become one bytes object.
 
-    The accelerator's copies nothing: what is written to its views is the object that ``take``
-    gives.
+    The accelerator's class does not copy: its views are views of the bytes object that ``take``
+    returns.
     """
 
     __slots__ = ("_data",)
@@ -158,35 +159,35 @@ class PythonReceiveTarget:
         return memoryview(self._data)[start:stop]
 
     def take(self, size: int) -> bytes:
-        """Return the first ``size`` bytes, once. No view may be left: BufferError."""
+        """Return the first ``size`` bytes; only once. Raises BufferError if a view still exists."""
         if self._data is None:
             raise ValueError("the bytes of this target were taken")
         data = self._data
-        data += b"\0"  # Refused while there is a view.
+        data += b"\0"  # Raises BufferError while there is a view.
         self._data = None
         return bytes(memoryview(data)[:size])
 
 
 def python_epoll_wait(epoll_fd: int) -> Wait:
-    """Return the function that waits on the epoll descriptor ``epoll_fd``.
+    """Return a function that waits for events of the epoll descriptor ``epoll_fd``.
 
-    It is given seconds, and reports at most some 1,000 events a call. Signal handlers run while it
-    waits. It holds a duplicate of the descriptor, and closes that when it is dropped.
+    Its argument is a number of seconds; it returns about 1,000 events at most. Signal handlers run
+    while it waits. The fallback holds a duplicate of the descriptor, which ``release`` closes.
     """
     return duplicate_epoll(epoll_fd).poll
 
 
 def duplicate_epoll(epoll_fd: int) -> select.epoll:
-    """Return an object with a duplicate of the epoll descriptor ``epoll_fd``, which it closes.
+    """Return an epoll object that owns a duplicate of the descriptor ``epoll_fd``.
 
-    The number of the duplicate is in no hands but those of the interpreter's own code: a handler
-    of a signal that raised between two steps of Python would leave it open for ever.
+    The two steps, ``os.dup`` and ``fromfd``, run inside a single call of C code: if a signal
+    handler raised between them, the duplicate would stay open for ever.
     """
     return next(map(select.epoll.fromfd, map(os.dup, (epoll_fd,))))
 
 
 def python_epoll_modify(epoll: select.epoll) -> Modify:
-    """Return the function that modifies registrations of ``epoll``, which must stay open."""
+    """Return a function that modifies registrations of ``epoll``, which must stay open."""
 
     def modify(fd: int, mask: int) -> bool:
         try:
@@ -199,17 +200,18 @@ def python_epoll_modify(epoll: select.epoll) -> Modify:
 
 
 def release(wait: Wait) -> None:
-    """Close what ``python_epoll_wait`` holds; the accelerator's own holds nothing."""
+    """Close the descriptor of a function from ``python_epoll_wait``; the C function has none."""
     holder = getattr(wait, "__self__", None)
     if isinstance(holder, select.epoll):
         holder.close()
 
 
 accept: Callable[[int], tuple[int, Any] | None] | None = None
-"""Accepts from a listening socket of the Internet, by its descriptor.
+"""Accepts a connection from an Internet socket that listens, given by its descriptor.
 
-Gives the new descriptor, which does not block and is close-on-exec, and the peer's address; None
-when nobody waits. Raises OSError for anything else. Where there is none, ``socket.accept`` serves.
+Returns the new descriptor, which is non-blocking and close-on-exec, and the peer's address, or None
+if no connection is waiting. Raises OSError for any other error. If this name is None, callers use
+``socket.accept``.
 """
 
 if TYPE_CHECKING or os.environ.get("RUNTIME_NO_ACCELERATOR"):
@@ -229,7 +231,7 @@ if TYPE_CHECKING or os.environ.get("RUNTIME_NO_ACCELERATOR"):
     ReceiveTarget = PythonReceiveTarget
 else:
     try:
-        # This form of the statement tells a module that is not there from one that is broken.
+        # With this form of the statement, only a missing module raises ModuleNotFoundError.
         import runtime.kernel.native._accelerator as _accelerator
     except ImportError as error:
         if not isinstance(error, ModuleNotFoundError):
@@ -266,6 +268,6 @@ else:
         sendto = _accelerator.sendto
         ReceiveTarget = _accelerator.ReceiveTarget
         accept = getattr(_accelerator, "accept", None)
-        # Only where the system has epoll.
+        # The C module has these two only if the system has epoll.
         epoll_wait = getattr(_accelerator, "epoll_wait", python_epoll_wait)
         epoll_modify = getattr(_accelerator, "epoll_modify", python_epoll_modify)

@@ -1,9 +1,10 @@
-"""What the C library's allocator does with large blocks.
+"""Allocation of large blocks by the C library, and how to make it keep them.
 
-glibc takes blocks of a size that it has not met before from the system, and gives them back at
-once: each page of each of them is then faulted in anew, which takes longer than receiving into it.
-It adapts when such a block is freed: from then on it keeps blocks of that size, and up to twice as
-much at the end of the heap. A process that lives long gets there sooner or later.
+glibc maps large blocks directly from the system, and returns them to it when they are freed. Then
+each page of the next block causes a page fault again, which takes longer than to receive data into
+it. glibc adapts when such a block is freed: from then on it keeps blocks of up to that size, and up
+to twice that size of free memory at the end of the heap. A process that runs for long gets into
+this state sooner or later; the function below gets there at once.
 
 Source: ``mallopt(3)``, M_MMAP_THRESHOLD.
 """
@@ -18,5 +19,5 @@ _LARGE: Final = 8 << 20
 
 @cache
 def have_large_blocks_kept() -> None:
-    """Free a large block, the first time; nobody writes to it, so that it costs no memory."""
+    """Allocate and free a large block, once. It is never written to, so it costs no memory."""
     bytes(_LARGE)

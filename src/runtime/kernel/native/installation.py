@@ -1,4 +1,4 @@
-"""Checks of the installed package against the interpreter: a mismatch gets a clear message."""
+"""Checks of the installed package against the interpreter, and messages about mismatches."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ REINSTALL = "Install runtime anew with this interpreter: pip install --force-rei
 
 
 _LIBRARIES = ("_compiled__mypyc", "kernel/native/_accelerator")
-"""The compiled modules by which a compiled package is known, without the suffix."""
+"""The compiled modules whose presence shows that the package was compiled, without the suffix."""
 
 
 def foreign_libraries(folder: Path, suffixes: Iterable[str]) -> list[str]:
-    """Return the names of the compiled modules in ``folder`` with a suffix other than these."""
+    """Return the names of the compiled modules in ``folder`` that have none of ``suffixes``."""
     accepted = set(suffixes)
     return [
         found.name
@@ -28,9 +28,9 @@ def foreign_libraries(folder: Path, suffixes: Iterable[str]) -> list[str]:
 
 
 def warn_of_foreign_libraries(folder: Path) -> None:
-    """Issue a RuntimeWarning when the package was compiled, but not for this interpreter.
+    """Issue a RuntimeWarning if the package was compiled, but not for this interpreter.
 
-    It then works, and is as slow as if it had not been compiled.
+    The package then works, but runs interpreted and so is slower.
     """
     foreign = foreign_libraries(folder, importlib.machinery.EXTENSION_SUFFIXES)
     if foreign:
@@ -44,7 +44,7 @@ def warn_of_foreign_libraries(folder: Path) -> None:
 
 
 def unknown_asyncio(missing: str) -> ImportError:
-    """Return the error for a version of asyncio whose internals are other than those known."""
+    """Return the error for a version of asyncio that lacks an internal name which is needed."""
     return ImportError(
         f"runtime does not know the asyncio of Python {'.'.join(map(str, sys.version_info[:3]))}: "
         f"it has no {missing}. Install a version of runtime that supports this Python."

@@ -1,5 +1,5 @@
 """Threads that work for a loop: executors, futures that threads finish, threads of C libraries.
 
-Calling the loop from another thread is the scheduler's part; ``to_thread`` belongs to
-``runtime.system``.
+Calls from other threads into the loop belong to ``kernel/scheduler.py``, and ``to_thread`` belongs
+to ``runtime.system``.
 """

@@ -1,8 +1,8 @@
-"""A future of a loop and a concurrent future, which belongs to threads: one follows the other.
+"""Links between a future of a loop and a concurrent future of threads: one follows the other.
 
-A concurrent future keeps its callbacks when it is done, and these know the other one. So the other
-one lets go of it in the end, as a task does that lets go of its callbacks: the two are no circle
-then.
+A concurrent future keeps its callbacks after its end, and these callbacks reference the linked
+future. So the linked future drops its reference to the concurrent one in the end, as a task drops
+its callbacks. Otherwise the two would be a reference cycle.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from runtime.kernel.scheduler import Scheduler
 def follow_concurrent(
     future: concurrent.futures.Future[Any], loop: Scheduler, work: ExternalWork | None = None
 ) -> Future[Any]:
-    """Return a future of ``loop`` that follows ``future``; cancelling either cancels the other.
+    """Return a future of ``loop`` that ends as ``future`` does. Cancelling one cancels the other.
 
-    ``work`` goes on outside the loop until the loop was told of the end of ``future``.
+    ``work`` is external work of the loop until the loop has been told of the end of ``future``.
     """
     ours = FollowingFuture(future, loop, work)
     future.add_done_callback(ours.notify)
@@ -32,33 +32,34 @@ def follow_concurrent(
 
 
 def follow_task(task: Future[Any], future: TaskFuture) -> None:
-    """Have the concurrent ``future`` follow ``task``; cancelling either cancels the other."""
+    """Make a concurrent future end as ``task`` does; cancelling either cancels the other."""
     future.add_done_callback(functools.partial(_cancel_task, task))
     task.add_done_callback(functools.partial(_finish_concurrent, future))
 
 
 class TaskFuture(concurrent.futures.Future[Any]):
-    """The concurrent future that follows a task.
+    """A concurrent future that follows a task.
 
-    An exception that nobody retrieves from it is reported to the loop, as the task's would be.
+    If its exception is never retrieved, it is reported to the loop's exception handler, as the
+    task's exception would be.
     """
 
     _failure: Failure | None = None
 
     def fail(self, error: BaseException, failure: Failure) -> None:
-        """Finish with the exception of the task, which reports itself unless it is retrieved."""
+        """Finish with the exception of the task; ``failure`` reports it unless it is retrieved."""
         self._failure = failure
         self.set_exception(error)
 
     def result(self, timeout: float | None = None) -> Any:
-        """Return the result of the task, or raise its exception; wait for ``timeout`` seconds."""
+        """Wait up to ``timeout`` seconds; return the task's result, or raise its exception."""
         try:
             return super().result(timeout)
         finally:
             self._retrieve()
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Return the exception of the task, or None; wait for ``timeout`` seconds."""
+        """Wait up to ``timeout`` seconds; return the exception of the task, or None."""
         try:
             return super().exception(timeout)
         finally:
@@ -72,7 +73,7 @@ class TaskFuture(concurrent.futures.Future[Any]):
 
 
 class FollowingFuture(Future[Any]):
-    """The future of a loop that follows a concurrent one."""
+    """A future of a loop that follows a concurrent future."""
 
     __slots__ = ("_theirs", "_work")
 
@@ -83,16 +84,17 @@ class FollowingFuture(Future[Any]):
         work: ExternalWork | None,
     ) -> None:
         super().__init__(loop=loop)
-        # None once the loop was told of its end.
+        # The concurrent future; None once the loop has been told of its end.
         self._theirs: concurrent.futures.Future[Any] | None = theirs
         self._work = work
         if work is not None:
             loop._external_work.add(work)
 
     def cancel(self, msg: Any = None) -> bool:
-        """Cancel the future, and what it follows.
+        """Cancel the future, and the concurrent future that it follows.
 
-        Done already, it does nothing: an exception is reported unless somebody retrieves it.
+        Returns False, and does nothing, if the future is done; an exception that is never retrieved
+        is still reported then.
         """
         if self.done():
             return False
@@ -100,12 +102,12 @@ class FollowingFuture(Future[Any]):
         if loop.is_closed():
             self._cancel_theirs()
         else:
-            # As a callback of the future, the first: whatever it raises is reported.
+            # In a callback, so that any exception is reported; it runs before those of this future.
             loop.call_soon(self._cancel_theirs)
         return super().cancel(msg)
 
     def is_finished_through(self) -> object:
-        """Return what a thread has to hold to finish this; None when it has ended."""
+        """Return the object through which a thread finishes this future; None if it is done."""
         return None if self.done() else self._theirs
 
     def _cancel_theirs(self) -> None:
@@ -113,9 +115,9 @@ class FollowingFuture(Future[Any]):
             self._theirs.cancel()
 
     def notify(self, theirs: concurrent.futures.Future[Any]) -> None:
-        """Tell the loop, from whatever thread finished what it follows."""
+        """Tell the loop that the concurrent future is done. For any thread."""
         loop = self.get_loop()
-        # A loop that was closed has nobody left to tell.
+        # If the loop is closed, its futures stay pending.
         try:
             loop.call_soon_threadsafe(self._finish, theirs)
         except RuntimeError:
@@ -128,7 +130,7 @@ class FollowingFuture(Future[Any]):
             self.get_loop()._external_work.discard(self._work)
         if self.done():
             return
-        # Each question takes a lock: whether it was cancelled is told by the first.
+        # Each method of a concurrent future takes a lock, so use one call for both questions.
         try:
             error = theirs.exception()
         except concurrent.futures.CancelledError:
@@ -141,22 +143,22 @@ class FollowingFuture(Future[Any]):
 
 
 def _finish_concurrent(theirs: TaskFuture, task: Any) -> None:
-    """Tell whoever waits in a thread. For the loop's thread, once the task is done."""
+    """Finish the concurrent future of a task that is done. Runs in the loop's thread."""
     if task.cancelled():
         theirs.cancel()
     if not theirs.set_running_or_notify_cancel():
-        return  # What a task raises that was cancelled by theirs is reported as the task's own.
+        return  # ``theirs`` was cancelled: an exception of the task is reported as the task's own.
     error: BaseException | None = task.exception()
     if error is None:
         theirs.set_result(task.result())
     elif isinstance(error, (SystemExit, KeyboardInterrupt)) or not isinstance(task, FutureCore):
-        theirs.set_exception(error)  # The first two end the run as well.
+        theirs.set_exception(error)  # SystemExit and KeyboardInterrupt end the run as well.
     else:
         theirs.fail(error, task._make_failure(error))
 
 
 def _cancel_task(task: Future[Any], theirs: concurrent.futures.Future[Any]) -> None:
-    """Cancel the task when what follows it was cancelled, in whatever thread."""
+    """Cancel the task if its concurrent future was cancelled. For any thread."""
     loop = task.get_loop()
     if theirs.cancelled() and not task.done() and not loop.is_closed():
         loop.call_soon_threadsafe(task.cancel)

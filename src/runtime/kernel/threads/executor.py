@@ -1,4 +1,4 @@
-"""The threads of a loop: its default executor for calls that block, and a pool for look-ups."""
+"""Thread pools of a loop: the default executor for blocking calls, and a pool for name look-ups."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.threads.concurrent_futures import follow_concurrent
 
 LOOKUP_THREADS: Final = 16
-"""Threads of a loop that look names up at the same time. Each is started when it is needed."""
+"""Maximum number of threads of a loop for name look-ups. Each is started when it is needed."""
 
 
 class LoopExecutor:
-    """A pool of threads that belongs to one loop, made when it is first needed.
+    """A thread pool that belongs to one loop, made when it is first needed.
 
-    ``max_workers`` is how many threads there are at most; None leaves that to the standard library.
+    ``described`` names the pool in error messages, ``prefix`` begins the names of its threads, and
+    ``max_workers`` is the maximum number of threads; None means the standard library's default.
     """
 
     def __init__(self, described: str, prefix: str, max_workers: int | None = None) -> None:
@@ -31,7 +32,7 @@ class LoopExecutor:
         self._shut_down = False
 
     def get(self) -> concurrent.futures.ThreadPoolExecutor:
-        """Return the pool. Raises RuntimeError once it was shut down."""
+        """Return the pool. Raises RuntimeError if it was shut down."""
         if self._shut_down:
             raise RuntimeError(f"{self._described} was shut down; it runs nothing more.")
         if self._executor is None:
@@ -45,12 +46,12 @@ class LoopExecutor:
         return list(getattr(self._executor, "_threads", ()))
 
     def refuse_work(self) -> concurrent.futures.ThreadPoolExecutor | None:
-        """Take no more work; return the pool, if there ever was one."""
+        """Take no more work; return the pool, or None if it was never made."""
         self._shut_down = True
         return self._executor
 
     def close(self) -> None:
-        """Let go of the pool; its threads end when they have nothing left to do."""
+        """Shut the pool down without waiting; its threads end when their queue is empty."""
         executor = self.refuse_work()
         self._executor = None
         if executor is not None:
@@ -61,9 +62,9 @@ class DefaultExecutor(LoopExecutor):
     """The executor of ``run_in_executor(None, ...)``, which the program may replace."""
 
     def __init__(self) -> None:
-        # Its threads are called as asyncio's are: programs and tools know them by that.
+        # The threads have the names of asyncio's: programs and tools recognise them by these.
         super().__init__("The loop's default executor", "asyncio")
-        # The one that the program gave, whose threads may be at work for others.
+        # The executor that the program gave, if any. Its threads may also work for others.
         self._given: concurrent.futures.ThreadPoolExecutor | None = None
 
     def replace(self, executor: concurrent.futures.ThreadPoolExecutor) -> None:
@@ -76,14 +77,14 @@ class DefaultExecutor(LoopExecutor):
         self._executor = self._given = executor
 
     def threads(self) -> list[threading.Thread]:
-        """Return the threads of an executor that was made here."""
+        """Return the threads of the executor if it was made here, else an empty list."""
         return [] if self._executor is self._given else super().threads()
 
 
 class LookupThreads(LoopExecutor):
-    """Threads of their own for look-ups of names.
+    """The thread pool for name look-ups.
 
-    In the default executor they would wait behind everything that the program has running there.
+    In the default executor, look-ups would wait until the calls of the program there have ended.
     """
 
     def __init__(self) -> None:
@@ -93,11 +94,11 @@ class LookupThreads(LoopExecutor):
 def begin_shutdown(
     loop: Scheduler, pools: Iterable[LoopExecutor]
 ) -> tuple[threading.Thread, Future[Any]] | None:
-    """Have ``pools`` refuse further work, and wait for their threads in a thread of its own.
+    """Make ``pools`` refuse further work, and wait for their threads in a new thread.
 
-    Returns that thread, and a future of ``loop`` that is done when it is about to end; None when
-    there never was an executor, and when the interpreter is about to end: no thread can be started
-    any more, or would ever run, and the interpreter itself has waited for the executor's.
+    Returns the new thread, and a future of ``loop`` that is done when this thread is about to end.
+    Returns None if no pool was ever made, or if the interpreter is about to end: no new thread can
+    be started or would run any more, and the interpreter itself has waited for the pools' threads.
     """
     executors = [executor for pool in pools if (executor := pool.refuse_work()) is not None]
     if not executors:
@@ -121,7 +122,7 @@ def begin_shutdown(
     try:
         thread.start()
     except RuntimeError:
-        # Python 3.12 and later refuse; or the system has no more threads to give.
+        # Python 3.12 and later refuse at the end of the interpreter, or the system has a limit.
         loop._external_work.discard(work)
         _leave_to_themselves(executors)
         return None
@@ -145,5 +146,5 @@ def submit(
     func: Callable[..., Any],
     args: tuple[Any, ...],
 ) -> Future[Any]:
-    """Call ``func(*args)`` in ``executor``; return a future of ``loop`` for its result."""
+    """Call ``func(*args)`` in ``executor``; return a future of ``loop`` for the result."""
     return follow_concurrent(executor.submit(func, *args), loop, ExternalWork())

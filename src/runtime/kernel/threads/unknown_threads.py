@@ -1,12 +1,13 @@
 """Threads that ``threading`` does not know, and whether one of them could wake a loop.
 
-Such threads are those of C libraries, which call Python back (audio, graphics, databases), and
-those that ``_thread`` starts. Where the system lists the threads of a process, they are found.
-Nothing tells what they are for; so it is looked for whether the loop was handed out: whether
-anything but the frames of the program, this package and asyncio refers to the loop, or to its
-``call_soon_threadsafe``. A callback that can wake the loop has to.
+Such threads are those of C libraries that call back into Python (audio, graphics, databases), and
+those that ``_thread`` starts. They are found if the system lists the threads of a process. Their
+purpose cannot be found out. But a callback that wakes a loop must have a reference to the loop, or
+to its ``call_soon_threadsafe``. So the functions here search for such references, other than those
+of the frames of the program, of this package, and of asyncio. If there are any, the loop was
+"handed out", and an unknown thread may wake it.
 
-Nothing here is fast, or has to be: it is asked when a loop has nothing to wait for any more.
+The search is slow, which does no harm: it runs only when a loop has nothing else to wait for.
 """
 
 from __future__ import annotations
@@ -38,16 +39,16 @@ from runtime.kernel.compat.registry import current_tasks, running_loops
 _THREADS = "/proc/self/task"
 
 _START_TIME = 19
-"""The field, after the name, of the time at which a thread began, in ticks since the system did."""
+"""Index of the start time among the fields after the name, in clock ticks since the boot."""
 
 _YOUNG = 0.2
-"""Seconds in which a thread that was started is certain to have run for a moment."""
+"""Age in seconds from which on a thread has certainly run for a moment."""
 
 _OURS = ("runtime.", "asyncio.", "_asyncio.")
 _SUSPENDED = (FrameType, CoroutineType, GeneratorType, AsyncGeneratorType)
 _METHODS = (MethodType, BuiltinMethodType, MethodWrapperType)
 _DEPTH = 4
-"""Containers within one another that are looked through: a cell is in a tuple of a function."""
+"""Maximum depth of nested containers that are searched: a cell is in a tuple of a function."""
 
 _CONTAINERS = (dict, list, tuple, set, deque, CellType, partial)
 
@@ -55,7 +56,7 @@ _CONTAINERS = (dict, list, tuple, set, deque, CellType, partial)
 def unknown_threads() -> set[int] | None:
     """Return the native identifiers of the threads that ``threading`` does not know.
 
-    None where the system does not list them.
+    Returns None if the system does not list threads.
     """
     try:
         listed = {int(name) for name in os.listdir(_THREADS)}
@@ -68,7 +69,7 @@ def unknown_threads() -> set[int] | None:
 def may_be_woken(loop: Any, before: Collection[int] = ()) -> bool:
     """Return whether a thread that ``threading`` does not know could wake ``loop``.
 
-    Threads that were there ``before`` do not count, where they can be told apart.
+    Threads whose native identifiers are in ``before`` do not count, if the system lists threads.
     """
     unknown = unknown_threads()
     if unknown is not None:
@@ -79,24 +80,24 @@ def may_be_woken(loop: Any, before: Collection[int] = ()) -> bool:
             return True
     if _raw_threads() > 0:
         return True
-    # Once it was, it stays so: the next one that looks need not search the whole heap again.
+    # The result is kept, so that the next call does not search the whole heap again.
     loop._handed_out = loop._handed_out or is_handed_out(loop)
     return bool(loop._handed_out)
 
 
 def _has_just_begun(thread: int) -> bool:
-    """Return whether a thread is so young that it may not have come to Python's own count yet."""
+    """Return whether a thread is so young that Python may not have counted it yet."""
     try:
         with open(f"{_THREADS}/{thread}/stat", encoding="ascii", errors="replace") as file:
             ticks = int(file.read().rpartition(")")[2].split()[_START_TIME])
     except (OSError, ValueError, IndexError):
-        return False  # It has ended.
+        return False  # The thread has ended.
     began = ticks / os.sysconf("SC_CLK_TCK")
     return time.clock_gettime(time.CLOCK_BOOTTIME) - began < _YOUNG
 
 
 def _raw_threads() -> int:
-    """Return how many threads Python has started for ``_thread`` itself, not for ``threading``."""
+    """Return the number of threads that were started with ``_thread``, not with ``threading``."""
     started = [
         thread
         for thread in threading.enumerate()
@@ -106,14 +107,14 @@ def _raw_threads() -> int:
 
 
 def is_handed_out(loop: Any) -> bool:
-    """Return whether a function or an object of the program refers to ``loop``."""
+    """Return whether a function or another object of the program refers to ``loop``."""
     return _is_held_for_others(loop, loop, {id(running_loops), id(current_tasks)}, _DEPTH)
 
 
 def _is_held_for_others(loop: Any, held: Any, passed: set[int], depth: int) -> bool:
-    """Return whether the program has ``held``, which is the loop or contains it.
+    """Return whether an object of the program refers to ``held``: the loop, or a container of it.
 
-    ``passed`` are the identifiers of what is not to be asked, such as the lists made here.
+    ``passed`` are the identifiers of objects to skip, such as the lists that are made here.
     """
     holders = gc.get_referrers(held)
     passed.add(id(holders))
@@ -138,7 +139,7 @@ def _holds_for_others(loop: Any, holder: Any, passed: set[int], depth: int) -> b
         return not _is_ours(holder.__name__)
     if kind in _CONTAINERS:
         if kind is dict and "_set_called" in holder:
-            return False  # Where an event loop policy has the loop of a thread.
+            return False  # The dictionary in which an event loop policy keeps a thread's loop.
         return depth == 0 or _is_held_for_others(loop, holder, passed, depth - 1)
     if not any(_is_ours(base.__module__) for base in kind.__mro__):
         return True
