@@ -1,21 +1,20 @@
-"""The build: the modules that mypyc compiles, the accelerator, and a build without a compiler.
+"""Build of the package: the modules that mypyc compiles, and the accelerator.
 
-Everything else about the package is in pyproject.toml. Nothing here is needed to run the package:
-whatever cannot be compiled is installed as the Python that it is, with a warning.
+The metadata of the package are in pyproject.toml. A module that cannot be compiled is installed as
+Python, with a warning, so that the package also works without a compiler.
 
 Environment variables:
 
 ``RUNTIME_PURE=1``
-    compiles nothing; neither mypy nor a compiler is asked for.
+    compiles nothing; the build then needs neither mypy nor a compiler.
 ``RUNTIME_REQUIRE_COMPILED=1``
-    ends the installation with an error where something that was to be compiled cannot be.
+    ends the installation with an error if a module or the accelerator cannot be compiled.
 ``RUNTIME_ACCELERATOR_ONLY=1``
     compiles the C accelerator and leaves the modules interpreted. For development and tests.
 ``RUNTIME_SANITIZE=address,undefined``
-    builds what is compiled with these sanitizers; AddressSanitizer must then be preloaded. For
-    tests.
+    compiles with these sanitizers; AddressSanitizer must then be preloaded. For tests.
 ``RUNTIME_UNKNOWN_PYTHON=1``
-    installs it on a Python that is newer than any it was tested on.
+    installs on a Python that is newer than the newest tested version.
 """
 
 from __future__ import annotations
@@ -35,10 +34,11 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
-# A module is compiled when it is on the way of every wake-up, timer or byte. It stays interpreted
-# when it has a public `async def` (a compiled one is no coroutine to `inspect`, and does not warn
-# when it is never awaited), when it defines a class that users subclass, subscript or refer to
-# weakly (a compiled class can do none of these), or when nothing in it runs often.
+# A module is compiled if its code runs for every wake-up, timer or byte. It stays interpreted if it
+# has a public `async def` (a compiled coroutine is none to `inspect`, and does not warn if it is
+# never awaited), if it defines a class that programs subclass, subscript or refer to weakly (a
+# compiled class supports none of these), or if its code runs rarely. The idioms of compiled modules
+# are explained in src/runtime/kernel/native/mypyc.py.
 COMPILED = (
     "src/runtime/kernel/arguments/seconds.py",
     "src/runtime/kernel/handles.py",
@@ -68,7 +68,7 @@ COMPILED = (
     "src/runtime/system/write_end.py",
 )
 
-# Without debugging information, which would hold the paths of the building machine.
+# -g0: debugging information would contain the paths of the machine that builds.
 ACCELERATOR = Extension(
     "runtime.kernel.native._accelerator",
     [
@@ -81,35 +81,35 @@ ACCELERATOR = Extension(
 
 MYPY = "mypy>=2.4,<2.5"
 
-# The compiled modules share one library, which lies inside the package under this name.
+# The compiled modules share one library, which is inside the package under this name.
 GROUP = "runtime._compiled"
 
-# How the text of a signature ends, as Python reads it from what documents a function in C.
+# The separator between the signature and the docstring in the documentation of a C function.
 SIGNATURE_END = r"\n--\n\n"
 
 
 def wanted(variable: str) -> bool:
-    """Return whether an environment variable is set to something other than nothing or 0."""
+    """Return whether an environment variable is set, and neither empty nor 0."""
     return os.environ.get(variable, "0") not in {"", "0"}
 
 
 def has_compiler() -> bool:
-    """Return whether the C compiler that would be used can be found."""
+    """Return whether the C compiler that setuptools would use can be found."""
     command = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
     return shutil.which(shlex.split(command)[0]) is not None
 
 
 def warn(what: str, why: object) -> None:
-    """Say on stderr what was not compiled, and that the installation works all the same.
+    """Warn on stderr that a part was not compiled, and that the installation still works.
 
-    Raises SystemExit when it must be compiled.
+    Raises SystemExit if the environment variable RUNTIME_REQUIRE_COMPILED is set.
     """
     if wanted("RUNTIME_REQUIRE_COMPILED"):
         sys.exit(f"runtime: {what} not compiled, and RUNTIME_REQUIRE_COMPILED is set: {why}")
     lines = (
         f"{what} not compiled: {why}",
-        "What was not compiled is installed in pure Python: everything works, but slower.",
-        "RUNTIME_PURE=1 asks for that, without this; RUNTIME_REQUIRE_COMPILED=1 makes it an error.",
+        "The Python version of this part is installed: everything works, but slower.",
+        "Set RUNTIME_PURE=1 to build without this warning, or RUNTIME_REQUIRE_COMPILED=1 to fail.",
     )
     for line in lines:
         print(f"WARNING (runtime): {line}", file=sys.stderr, flush=True)
@@ -121,7 +121,7 @@ NEWEST = (3, 15)
 
 
 def check_interpreter(version: tuple[int, ...] = sys.version_info[:2]) -> None:
-    """End the installation with a message when this Python is too old, or not known yet."""
+    """End the installation with a message if this Python is too old, or newer than those tested."""
     running = ".".join(map(str, version))
     if version < OLDEST:
         sys.exit(f"runtime needs Python {'.'.join(map(str, OLDEST))} or newer; this is {running}.")
@@ -145,7 +145,7 @@ def module_name(path: str) -> str:
     return ".".join(Path(path).relative_to("src").with_suffix("").parts)
 
 
-# Without their sources as yet: those are written when, and only when, the build comes to them.
+# Their sources are added by translate(), which runs only if the build gets to these extensions.
 NATIVE = [Extension(name, sources=[]) for name in (f"{GROUP}__mypyc", *map(module_name, COMPILED))]
 
 
@@ -153,7 +153,7 @@ SANITIZERS = os.environ.get("RUNTIME_SANITIZE", "")
 
 
 def sanitize(extension: Extension) -> None:
-    """Have ``extension`` built with the compiler's sanitizers that were asked for, if any."""
+    """Add the sanitizers of RUNTIME_SANITIZE, if any, to the compiler flags of ``extension``."""
     if not SANITIZERS:
         return
     flags = [f"-fsanitize={SANITIZERS}", "-fno-omit-frame-pointer"]
@@ -167,20 +167,20 @@ sanitize(ACCELERATOR)
 
 
 def translate() -> None:
-    """Translate the modules of COMPILED to C, and complete NATIVE with what comes out."""
-    from mypyc.build import mypycify  # only there when something is to be compiled
+    """Translate the modules of COMPILED to C with mypyc, and add the sources to NATIVE."""
+    from mypyc.build import mypycify  # Only installed if modules are to be compiled.
 
     translated = mypycify(
         [
-            # What matters here is that the types of these modules are right, on this Python. Those
-            # of the others, and whether an ignore is superfluous, are the linter's business.
+            # Only the types of these modules have to be right here, and only for this Python. The
+            # types of other modules, and superfluous ignores, are checked by `make lint`.
             "--follow-imports=silent",
             "--no-warn-unused-ignores",
             "--no-warn-unreachable",
             *COMPILED,
         ],
         opt_level="3",
-        debug_level="0",  # as for ACCELERATOR
+        debug_level="0",  # As for ACCELERATOR.
         group_name=GROUP,
     )
     library = next(
@@ -191,15 +191,15 @@ def translate() -> None:
     complete = {extension.name: extension for extension in translated}
     for extension in NATIVE:
         vars(extension).update(vars(complete[extension.name]))
-        # mypyc makes warnings errors; a compiler that warns of more must not cost the build.
+        # mypyc turns warnings into errors; a compiler with new warnings must not fail the build.
         extension.extra_compile_args.append("-Wno-error")
         sanitize(extension)
 
 
 def mend(source: Path) -> None:
-    """Mend what mypyc has written in seven respects; the functions below say which.
+    """Apply seven corrections to the C code that mypyc has written: see the functions below.
 
-    Raises RuntimeError when one of them is not what it was: this mypyc is another one.
+    Raises RuntimeError if a correction does not fit the code, which another mypyc has written then.
     """
     repairs = (
         with_loaders,
@@ -214,7 +214,7 @@ def mend(source: Path) -> None:
 
 
 def mend_header(source: Path) -> None:
-    """As ``mend``, for the header that declares the structures of the objects."""
+    """Correct, as ``mend`` does, the header that declares the structures of the objects."""
     _repair(source, (with_weak_reference_lists,))
 
 
@@ -229,11 +229,11 @@ def _repair(source: Path, repairs: tuple[Callable[[str], str], ...]) -> None:
 
 
 def with_loaders(text: str) -> str:
-    """Leave the loaders of the modules to the import system.
+    """Let the import system set the ``__loader__`` of each module.
 
-    mypyc gives each module a ``__loader__`` of its own making. Since the library lies inside the
-    package, its path is wrong, and it is not ``__spec__.loader``, of which Python 3.15 warns for
-    every frame of a traceback. Without one, the import system puts its own there.
+    mypyc makes a ``__loader__`` for each module. Its path is wrong, since the library is inside the
+    package. And it is not the same object as ``__spec__.loader``, about which Python 3.15 warns for
+    every frame of a traceback. If there is none, the import system sets its own.
     """
     pattern = r"(rv = CPyImport_SetDunderAttrs\((\w+),[^;]*\);)\n"
     without = r'\1\n    if (rv == 0) rv = PyObject_SetAttrString(\2, "__loader__", Py_None);\n'
@@ -244,7 +244,7 @@ def with_loaders(text: str) -> str:
 
 
 FILE_BESIDE_PACKAGE = r"""
-/* Return the path of the library as if it lay beside the package that it lies in. */
+/* Return the path of the library as if it were beside the package, and not inside it. */
 static PyObject *beside_package(PyObject *file)
 {
     static PyObject *moved = NULL;
@@ -272,10 +272,10 @@ static PyObject *beside_package(PyObject *file)
 
 
 def with_files(text: str) -> str:
-    """Have the modules that others import directly, in C, know their files.
+    """Correct the ``__file__`` of modules that other compiled modules import directly, in C.
 
-    mypyc appends the whole name of the module to the folder of the library, which it takes to lie
-    beside the package, and not in it.
+    mypyc appends the full name of the module to the folder of the library, and expects the library
+    beside the package. Here it is inside the package.
     """
     if "CPyImport_ImportNative(" not in text:
         raise ValueError("it imports its modules in another way")
@@ -283,7 +283,7 @@ def with_files(text: str) -> str:
 
 
 def after_includes(text: str, addition: str) -> str:
-    """Return the C with something more behind its includes."""
+    """Return the C code ``text`` with ``addition`` after its includes."""
     includes = list(re.finditer(r"^#include .*\n", text, re.MULTILINE))
     if not includes:
         raise ValueError("it includes nothing")
@@ -292,11 +292,12 @@ def after_includes(text: str, addition: str) -> str:
 
 
 def with_lasting_globals(text: str) -> str:
-    """Have the compiled functions of a module own its globals.
+    """Keep the globals of each module alive.
 
-    Functions of Python do. Those of mypyc use the dictionary of a module that may be gone: when the
-    interpreter ends, modules go before the finalizers of what was still alive call into them, and
-    an exception there, which adds to its traceback, reads freed memory.
+    A Python function holds a reference to the globals of its module; a function of mypyc does not.
+    When the interpreter ends, it deallocates modules, and then runs the finalizers of objects that
+    are still alive, which may call compiled functions. If such a function raises an exception, it
+    uses the globals to add a frame to the traceback, and would read freed memory.
     """
     pattern = r"\n( *)(CPyStatic_\w+___globals) = PyModule_GetDict\(\w+\);(?=\n)"
     text, count = re.subn(pattern, r"\g<0>\n\1Py_XINCREF(\2);", text)
@@ -306,11 +307,11 @@ def with_lasting_globals(text: str) -> str:
 
 
 def with_stores_that_exchange(text: str) -> str:
-    """Have a store into an attribute release the old object after the new one is in place.
+    """Release the old object of an attribute only after the new one is stored.
 
-    mypyc releases it first. A finalizer that runs then, and comes back to the attribute, finds an
-    object that is gone, and may release it once more. Integers need no such care: to release one
-    runs nothing.
+    mypyc releases the old object first. This may run a finalizer, and if the finalizer uses the
+    same attribute, it finds a deallocated object there, and may release it a second time. Integers
+    need no such care: to release one runs no code.
     """
     slot = r"(?:\(\(\w+ \*\)\w+\)|self)->\w+"
     pattern = (
@@ -340,14 +341,14 @@ def with_stores_that_exchange(text: str) -> str:
 
 
 PATHS_OF_SOURCES = r"""
-/* What was found for each module, by its globals, which last: see with_lasting_globals(). */
+/* The path for each module, by its globals, which are never freed: see with_lasting_globals(). */
 #define MOST_MODULES 256
 static struct {
     PyObject *globals;
     const char *path;
 } known_sources[MOST_MODULES];
 
-/* Return the path of the source of a module: it lies beside the module. Else return `path`. */
+/* Return the path of a module's source, in the folder of the module; `path` if it is not known. */
 static const char *path_of_source(const char *path, PyObject *globals)
 {
     PyObject *type, *value, *traceback;
@@ -371,7 +372,7 @@ static const char *path_of_source(const char *path, PyObject *globals)
         Py_ssize_t size = PyUnicode_GetLength(module);
         Py_ssize_t end = PyUnicode_FindChar(module, '/', 0, size, -1);
         PyObject *folder = end >= 0 ? PyUnicode_Substring(module, 0, end) : NULL;
-        /* Never released, so that the text lasts. */
+        /* Never released, since the text of the path is used from now on. */
         PyObject *source = folder != NULL ? PyUnicode_FromFormat("%U%s", folder, name) : NULL;
         Py_XDECREF(folder);
         found = source != NULL ? PyUnicode_AsUTF8(source) : NULL;
@@ -394,10 +395,10 @@ static const char *path_of_source(const char *path, PyObject *globals)
 
 
 def with_paths_of_sources(text: str) -> str:
-    """Have the frames of compiled functions name their source where it is installed.
+    """Name the installed source file in the frames of compiled functions.
 
-    mypyc names it as it is called in the build, "src/runtime/...". Where the package is used there
-    is no such file, and tracebacks have no lines of code. The right path is all that they need.
+    mypyc writes the path at the time of the build, "src/runtime/...", into the code. Where the
+    package is installed there is no such file, so that tracebacks would not show lines of code.
     """
     if 'CPy_AddTraceback("src/runtime/' not in text:
         raise ValueError("it adds no frames to tracebacks")
@@ -409,13 +410,13 @@ WEAKLY_REFERABLE = (
     ("handles", "ThreadsafeHandle"),
     ("timers", "TimerHandle"),
 )
-"""Compiled classes whose objects programs refer to weakly, and all that inherit from them."""
+"""Compiled classes whose objects support weak references, and their subclasses."""
 
 
 def with_weak_reference_lists(text: str) -> str:
-    """Give the objects of some classes a place for their weak references, as Python's have.
+    """Add the field for weak references to the structures of some classes.
 
-    It is at the same place in each: a class that inherits has the layout of its base.
+    The field is at the same offset in each, since a subclass begins with the layout of its base.
     """
     for module, name in WEAKLY_REFERABLE:
         first = "    PyObject_HEAD\n    CPyVTableItem *vtable;\n"
@@ -429,7 +430,7 @@ def with_weak_reference_lists(text: str) -> str:
 
 
 def with_weak_references(text: str) -> str:
-    """Have the objects of some classes take weak references, of which mypyc's classes have none."""
+    """Make the objects of some classes support weak references, which mypyc's classes do not."""
     for module, name in WEAKLY_REFERABLE:
         owner = f"{module}___{name}"
         structure = f"runtime___kernel___{owner}Object"
@@ -445,11 +446,11 @@ def with_weak_references(text: str) -> str:
 
 
 Edits = dict[int, tuple[int, str]]
-"""What replaces parts of a text: by where a part begins, where it ends, and the replacement."""
+"""Replacements of parts of a text: the begin of each part, its end, and the new text."""
 
 
 def with_docstrings(text: str) -> str:
-    """Have the classes, functions and properties their docstrings; mypyc writes signatures only."""
+    """Add the docstrings of classes, functions and properties; mypyc writes only signatures."""
     edits: Edits = {}
     for path in COMPILED:
         module = Path(path).stem
@@ -479,7 +480,7 @@ def _document_class(text: str, edits: Edits, module: str, node: ast.ClassDef) ->
 
 
 def _document(text: str, edits: Edits, marker: str, node: ast.ClassDef | ast.FunctionDef) -> None:
-    """Add the docstring of what comes after ``marker`` in the C."""
+    """Add the edit that puts the docstring of ``node`` into the C code after ``marker``."""
     docstring = ast.get_docstring(node)
     if docstring is None:
         return
@@ -491,8 +492,8 @@ def _document(text: str, edits: Edits, marker: str, node: ast.ClassDef | ast.Fun
         place = signature + len(SIGNATURE_END)
         edit = place, escaped
     else:
-        # A property has a NULL for its documentation, and another for a closure. A class without
-        # a signature has PyDoc_STR(NULL), where another macro of the same name does no harm.
+        # A property has a NULL for its documentation, and a second one for a closure. A class
+        # without a signature has PyDoc_STR(NULL), inside which another PyDoc_STR does no harm.
         last = text.rfind("NULL", begin, end)
         place = text.rfind("NULL", begin, last) if marker.startswith("(getter)") else last
         edit = place + len("NULL"), f'PyDoc_STR("{escaped}")'
@@ -503,24 +504,24 @@ def _document(text: str, edits: Edits, marker: str, node: ast.ClassDef | ast.Fun
 
 
 class BuildPackage(build_py):
-    """Copies the Python files into a folder that holds nothing of an earlier build.
+    """Copies the Python files into a folder without files of an earlier build.
 
-    A compiled module that was left there would be installed, and would hide the source that it was
-    made of in an older state.
+    A compiled module of an earlier build would be installed, and would be imported in place of its
+    current source.
     """
 
     def run(self) -> None:
-        """Empty the folder, and copy."""
+        """Empty the folder, and copy the files."""
         if not self.editable_mode:
             shutil.rmtree(Path(self.build_lib, "runtime"), ignore_errors=True)
         super().run()
 
 
 class BuildExtensions(build_ext):
-    """Builds what can be built. What cannot be is left out completely, and so stays Python."""
+    """Builds the compiled modules and the accelerator; leaves out the ones that fail to build."""
 
     def run(self) -> None:
-        """Build, after removing from the source tree what an earlier build left there."""
+        """Remove the products of an earlier build from the source tree, and build."""
         if self.inplace:
             for product in Path("src/runtime").rglob(f"*{sysconfig.get_config_var('EXT_SUFFIX')}"):
                 product.unlink()
@@ -533,17 +534,17 @@ class BuildExtensions(build_ext):
         if NATIVE[0] in asked_for:
             try:
                 translate()
-            except (Exception, SystemExit) as error:  # mypyc exits when it finds a type error
+            except (Exception, SystemExit) as error:  # mypyc exits if it finds a type error.
                 warn("the kernel's modules were", f"mypyc failed, see above ({error!r})")
             else:
                 self.extensions += self._build_all(NATIVE, "the kernel's modules were")
         self.extensions += self._build_all([ACCELERATOR], "the C accelerator was")
 
     def _build_all(self, extensions: list[Extension], what: str) -> list[Extension]:
-        """Build ``extensions``; return them, or nothing when any of them failed.
+        """Build ``extensions``; return them, or an empty list if any of them fails.
 
-        One that was built is then removed again: without the library that they share, it would hide
-        its own source and fail on import.
+        In that case the extensions that were built are removed again: without the library that they
+        share, they would hide their own sources, and fail on import.
         """
         try:
             for extension in extensions:
@@ -557,12 +558,12 @@ class BuildExtensions(build_ext):
 
 
 class BuildWheel(bdist_wheel):
-    """Builds a wheel for any platform where nothing was compiled, though it was to be."""
+    """Builds the wheel: one for any platform if all compilations have failed."""
 
     def run(self) -> None:
-        """Build the package, see what came of it, and make the wheel."""
+        """Build the package, check whether extensions were compiled, and make the wheel."""
         self.run_command("build")
-        self.skip_build = True  # Or all of it would be compiled once more.
+        self.skip_build = True  # Otherwise everything would be compiled a second time.
         if not self.get_finalized_command("build_ext").extensions:
             self.distribution.ext_modules = []
             self.root_is_pure = True
@@ -571,8 +572,8 @@ class BuildWheel(bdist_wheel):
 
 if PURE and wanted("RUNTIME_REQUIRE_COMPILED"):
     sys.exit(
-        "runtime: RUNTIME_REQUIRE_COMPILED is set, and so is RUNTIME_PURE, or this platform is one "
-        "for which nothing is compiled."
+        "runtime: RUNTIME_REQUIRE_COMPILED is set, but so is RUNTIME_PURE, or nothing can be compiled "
+        "on this platform."
     )
 
 if not PURE and not has_compiler():
@@ -582,7 +583,7 @@ if not PURE and not has_compiler():
 EXTENSIONS = [] if PURE else [ACCELERATOR] if ACCELERATOR_ONLY else [*NATIVE, ACCELERATOR]
 
 setup(
-    # The front end takes it for a requirement of this build; see [build-system] in pyproject.toml.
+    # A requirement of the build, not of the package: see [build-system] in pyproject.toml.
     setup_requires=[MYPY] if NATIVE[0] in EXTENSIONS else [],
     ext_modules=EXTENSIONS,
     cmdclass={

@@ -131,7 +131,7 @@ wait_on_epoll(PyObject *self, PyObject *timeout)
 static PyMethodDef wait_on_epoll_def = {
     "wait", wait_on_epoll, METH_O, "Wait for events, up to so many seconds; negative: no limit."};
 
-/* Make a function whose `self` is a descriptor: an int, since to read an int runs no Python code. */
+/* Make a function whose `self` is a descriptor: an int, since reading it runs no Python code. */
 static PyObject *
 function_of(PyMethodDef *definition, int fd)
 {
