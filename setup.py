@@ -572,8 +572,8 @@ class BuildWheel(bdist_wheel):
 
 if PURE and wanted("RUNTIME_REQUIRE_COMPILED"):
     sys.exit(
-        "runtime: RUNTIME_REQUIRE_COMPILED is set, but so is RUNTIME_PURE, or nothing can be compiled "
-        "on this platform."
+        "runtime: RUNTIME_REQUIRE_COMPILED is set, but so is RUNTIME_PURE, or nothing can be "
+        "compiled on this platform."
     )
 
 if not PURE and not has_compiler():

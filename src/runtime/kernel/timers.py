@@ -286,7 +286,7 @@ class TimerHeap:
             self._moving = False
 
     def clear(self) -> None:
-        """Drop every timer: the loop is closed."""
+        """Remove all timers, because the loop is closed."""
         self.merge()
         for timed in self.pending():
             timed._left_heap()

@@ -1,4 +1,7 @@
-"""Durations and times in seconds as arguments: any real number."""
+"""Durations and times in seconds as arguments: any real number.
+
+The alias ``_float`` is for mypyc: see ``native/mypyc.py``.
+"""
 
 from __future__ import annotations
 
