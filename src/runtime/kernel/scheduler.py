@@ -334,7 +334,7 @@ class Scheduler:
         if ``handler`` is neither callable nor None.
         """
         if handler is not None and not callable(handler):
-            raise TypeError(f"The exception handler must be a callable or None, not {handler!r}.")
+            raise TypeError(f"A callable object or None is expected as handler, not {handler!r}.")
         self._exception_handler = handler
 
     def get_exception_handler(self) -> ExceptionHandler | None:
