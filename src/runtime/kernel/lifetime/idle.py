@@ -55,9 +55,12 @@ def checked_wait(
         ):
             return timeout
         if not others and ordinary_tasks(loop):
-            if not may_be_woken(loop):
+            if may_be_woken(loop):
+                others = True
+            elif loop._ready or loop._has_inbound:
+                return 0.0  # A thread has ended since the loop found its queue empty.
+            else:
                 raise deadlock_of(_tasks_of(loop))
-            others = True
     if not deadlocks and not others:
         # A thread that ``threading`` does not know may be the reason that the loop is not idle.
         others = bool(unknown_threads())
@@ -76,10 +79,9 @@ def is_idle(
     ``before``. Threads that ``threading`` does not know count if they can wake a task that is no
     daemon, unless their native identifiers are in ``unknown_before``.
     """
-    if not _only_daemons_have_work(loop):
-        return False
+    # The threads come first: one that ends later may have put a call into the queue before that.
     others = set(threading.enumerate()) - {threading.current_thread(), *own_threads, *before}
-    if not all(thread.daemon for thread in others):
+    if not all(thread.daemon for thread in others) or not _only_daemons_have_work(loop):
         return False
     # All work that is left is the daemons'. It could still wake a task that is not a daemon.
     return not ordinary_tasks(loop) or not _daemons_may_wake_others(loop, unknown_before)
@@ -87,6 +89,8 @@ def is_idle(
 
 def _only_daemons_have_work(loop: Scheduler) -> bool:
     """Return whether the entries of the ready queue and all sources of events are the daemons'."""
+    if loop._has_inbound:
+        return False
     ready = loop._ready
     if ready and not (_is_daemons(ready[0]) and all(map(_is_daemons, list(ready)))):
         return False
