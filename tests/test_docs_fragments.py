@@ -119,6 +119,28 @@ runtime.run(main())
 thread.join()
 """,
     "async with runtime.timeout(10):\n    reader, writer": CONNECTED,
+    "def show_tasks() -> None:": """
+import os, runtime, signal
+async def main():
+    <fragment>
+    os.kill(os.getpid(), signal.SIGUSR1)
+    await runtime.sleep(0.05)
+runtime.run(main())
+""",
+    "faulthandler.register(signal.SIGUSR1)": """
+import faulthandler, os, signal
+<fragment>
+os.kill(os.getpid(), signal.SIGUSR1)
+""",
+    "before = tracemalloc.take_snapshot()": """
+import runtime, tracemalloc
+async def serve_for_a_while():
+    await runtime.sleep(0)
+async def main():
+    tracemalloc.start()
+    <fragment>
+runtime.run(main())
+""",
     "# serve.py": """
 import os, signal
 import runtime
