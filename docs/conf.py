@@ -1,9 +1,9 @@
 """Settings of the documentation: ``make docs``.
 
 Sphinx rather than mkdocs-material: most of the site is the reference of a typed API, and autodoc
-takes that from the objects themselves, whatever module defines them and wherever they inherit from:
-``runtime.Task`` is documented as users see it, with what it has from the compiled core. The pages
-are Markdown (MyST), so that they also read well where the repository is browsed.
+reads it from the objects themselves, including members that are inherited from other modules:
+``runtime.Task`` is documented as users see it, with the methods of its compiled base class. The
+pages are Markdown (MyST), so that they are also readable in the repository.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build"]
 source_suffix = {".md": "markdown"}
 
-# What is in code marks in a docstring is a name of Python more often than not.
+# Text in single backquotes in a docstring is usually the name of a Python object.
 default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
@@ -45,8 +45,8 @@ html_show_sphinx = False
 pygments_style = "friendly"
 
 
-# Some classes have methods that are there for the layers above. What users call is what asyncio's
-# class of the same name has, and these besides.
+# Some classes have methods for internal use. Users call the methods of asyncio's class of the same
+# name, and these additional ones.
 ADDITIONS = {
     "__call__",
     "abort",
@@ -87,7 +87,7 @@ WITH_INTERNALS = {
     "TimerHandle",
 }
 
-# What these are made with is nobody's business but that of the functions that make them.
+# Classes that only functions of the package create: the parameters of their constructors are hidden.
 MADE_BY_FUNCTIONS = {
     "runtime.DatagramEndpoint",
     "runtime.Handle",
@@ -109,10 +109,10 @@ def readable_signature(
     signature: str | None,
     returns: str | None,
 ) -> tuple[str | None, str | None]:
-    """Return a signature without what nobody can use, and without marks that Sphinx leaves in it.
+    """Return a signature without internal parameters, and without markup that Sphinx leaves in it.
 
-    Where it cannot parse a signature, one with a ParamSpec for example, it shows all of it as text,
-    with the ~ that has it leave out the module of a name.
+    If Sphinx cannot parse a signature, for example one with a ParamSpec, it shows the text of the
+    signature, including the ~ that makes it omit the module of a name.
     """
     if name in MADE_BY_FUNCTIONS:
         return "", None
@@ -124,12 +124,12 @@ def readable_signature(
 def skip_internals(
     _app: object, what: str, name: str, member: Any, skip: bool, _options: object
 ) -> bool:
-    """Return whether a member of a class is to be left out."""
+    """Return whether a member of a class is left out of the reference."""
     if what != "class":
         return skip
     function = member.fget if isinstance(member, property) else member
     if str(getattr(function, "__module__", "")).startswith("asyncio"):
-        return True  # an abstract method that is not there yet
+        return True  # an abstract method that is not implemented
     owner = str(getattr(function, "__qualname__", "")).partition(".")[0]
     if owner in WITH_INTERNALS and name not in ASYNCIO_NAMES | ADDITIONS:
         return True
@@ -137,14 +137,17 @@ def skip_internals(
 
 
 def module_with_source(_app: object, module: str, name: str) -> str | None:
-    """Keep the source of asyncio's and Python's own classes out of the site; None: as usual."""
+    """Keep the source of asyncio's and Python's own classes out of the site.
+
+    None leaves the choice to Sphinx.
+    """
     named = getattr(sys.modules[module], name.partition(".")[0], None)
     ours = str(getattr(named, "__module__", "")).startswith("runtime")
     return None if ours else module
 
 
 def setup(app: Any) -> None:
-    """Tell Sphinx about the functions above, and that the diagrams of calls are plain text."""
+    """Register the functions above, and a lexer that treats call diagrams as plain text."""
     app.add_lexer("trace", TextLexer)
     app.connect("autodoc-process-signature", readable_signature)
     app.connect("autodoc-skip-member", skip_internals)

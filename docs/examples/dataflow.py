@@ -1,7 +1,8 @@
 """A dataflow resolver: coroutines await values that other coroutines will set, in any order.
 
-A ``Namespace`` holds a future for each name. It knows who sets what, and who waits for what: so it
-reports a circle, and a name that nobody can set any more, where both would wait for ever::
+A ``Namespace`` holds a future for each name. It knows which coroutine sets a name, and which ones
+wait for it. So it reports a dependency cycle, and a name that no coroutine can set any more. Without
+these reports, both would wait for ever::
 
     python docs/examples/dataflow.py
 """
@@ -16,26 +17,26 @@ from typing import Any
 import runtime
 
 
-class CircleError(Exception):
-    """A name needs itself, by way of others."""
+class CycleError(Exception):
+    """A name depends on itself, through other names."""
 
 
-class NobodySetsError(Exception):
-    """Everybody who could set a name waits, or has ended."""
+class NeverSetError(Exception):
+    """Every coroutine that could set a name is waiting, or has ended."""
 
 
 class Namespace:
     """Named values, and the coroutines that compute them. To be used with ``async with``.
 
-    The block ends when every coroutine has. When one fails, the others are cancelled, and what it
-    raised is raised in an ExceptionGroup.
+    The block ends when every coroutine has ended. If one fails, the others are cancelled, and its
+    exception is raised in an ExceptionGroup.
     """
 
     def __init__(self) -> None:
         self._values: dict[str, runtime.Future[Any]] = {}
         self._group = runtime.TaskGroup()
         self._setter_of: dict[str, runtime.Task[Any]] = {}
-        # Whoever may still set something; and of these, who waits for which name.
+        # The tasks that can still set names, and the name that each waiting one of them waits for.
         self._alive: set[runtime.Task[Any]] = set()
         self._waiting: dict[runtime.Task[Any], str] = {}
 
@@ -54,14 +55,14 @@ class Namespace:
         await self._group.__aexit__(kind, error, traceback)
 
     def start(self, coroutine: Coroutine[Any, Any, Any], *, name: str = "") -> runtime.Task[Any]:
-        """Run a coroutine that may await names and set others; return its task."""
+        """Start a coroutine that may await names and set others; return its task."""
         task = self._group.create_task(coroutine, name=name or None)
         self._alive.add(task)
         task.add_done_callback(self._has_ended)
         return task
 
     def define(self, name: str, function: Callable[[Namespace], Awaitable[Any]]) -> None:
-        """Have ``name`` be what ``await function(namespace)`` returns."""
+        """Set ``name`` to the result of ``await function(namespace)``."""
         if name in self._setter_of or self.is_set(name):
             raise ValueError(f"{name!r} is defined already")
 
@@ -71,23 +72,23 @@ class Namespace:
         self._setter_of[name] = self.start(compute(), name=name)
 
     def set(self, name: str, value: object) -> None:
-        """Give a name its value, once: whoever waits for it goes on."""
+        """Set the value of a name, which is possible once, and wake the tasks that wait for it."""
         if self.is_set(name):
             raise ValueError(f"{name!r} is set already")
         self._value(name).set_result(value)
 
     def is_set(self, name: str) -> bool:
-        """Return whether a name has its value."""
+        """Return whether a name has a value."""
         return name in self._values and self._values[name].done()
 
     async def get(self, name: str) -> Any:
-        """Return the value of a name, when there is one.
+        """Wait until a name has a value, and return it.
 
-        Raises ValueError for what is no name, CircleError when it needs what this coroutine
-        defines, NobodySetsError when nobody is left to set it.
+        Raises ValueError if ``name`` is not an identifier, CycleError if its value depends on the
+        name that this coroutine defines, and NeverSetError if no coroutine can set it any more.
         """
         if not isinstance(name, str) or not name.isidentifier():
-            raise ValueError(f"{name!r} is no name")
+            raise ValueError(f"{name!r} is not a name")
         value = self._value(name)
         if not value.done():
             await self._wait(name, value)
@@ -97,9 +98,9 @@ class Namespace:
         task = _this_task()
         self._waiting[task] = name
         try:
-            self._look_for_circle(task)
+            self._look_for_cycle(task)
             self._look_for_stuck()
-            # Others wait for the same future, and a cancelled wait must not cancel it for them.
+            # Other tasks wait for the same future: cancelling this wait must not cancel the future.
             await runtime.wait([value])
         finally:
             del self._waiting[task]
@@ -107,30 +108,30 @@ class Namespace:
     def _value(self, name: str) -> runtime.Future[Any]:
         return self._values.setdefault(name, runtime.Future())
 
-    def _look_for_circle(self, task: runtime.Task[Any]) -> None:
-        """Follow who waits for whom, from ``task`` on; raise if that leads back to it."""
+    def _look_for_cycle(self, task: runtime.Task[Any]) -> None:
+        """Follow the waits that begin at ``task``; raise CycleError if they lead back to it."""
         names = []
         follower: runtime.Task[Any] | None = task
         while follower in self._waiting:
             names.append(self._waiting[follower])
             follower = self._setter_of.get(names[-1])
             if follower is task:
-                raise CircleError(" needs ".join([names[-1], *names]))
+                raise CycleError(" needs ".join([names[-1], *names]))
 
     def _look_for_stuck(self) -> None:
-        """Fail what is waited for when everybody waits: nobody can set anything any more."""
+        """If every task waits for an unset name, raise NeverSetError in the waiting tasks."""
         waited_for = {name for name in self._waiting.values() if not self.is_set(name)}
         going_on = [task for task in self._alive if self._waiting.get(task) not in waited_for]
         if going_on:
             return
         for name in waited_for:
             if self._setter_of.get(name) in self._alive:
-                continue  # It waits in turn: the name that it waits for is the one to report.
-            who = sorted(task.get_name() for task, it in self._waiting.items() if it == name)
-            error = NobodySetsError(f"{name}: {', '.join(who)} waits, and nobody sets it")
+                continue  # Its setter waits too: the name that the setter waits for is reported.
+            tasks = sorted(task.get_name() for task, it in self._waiting.items() if it == name)
+            error = NeverSetError(f"{name}: {', '.join(tasks)} waits, and no coroutine can set it")
             value = self._value(name)
             value.set_exception(error)
-            value.exception()  # Seen: those who wait may have been cancelled, and not ask for it.
+            value.exception()  # Retrieved here, because cancelled tasks do not retrieve it.
 
     def _has_ended(self, task: runtime.Task[Any]) -> None:
         self._alive.discard(task)
@@ -147,28 +148,28 @@ def _this_task() -> runtime.Task[Any]:
 
 
 async def area(names: Namespace) -> int:
-    """Compute an area of what others set."""
+    """Compute an area from a width and a height."""
     return int(await names.get("width")) * int(await names.get("height"))
 
 
 async def width(names: Namespace) -> int:
-    """Compute a width of what others set."""
+    """Compute a width from a height."""
     return 2 * int(await names.get("height"))
 
 
-async def report(names: Namespace, what: str) -> None:
-    """Print a value when there is one."""
-    print(what, "is", await names.get(what))
+async def report(names: Namespace, name: str) -> None:
+    """Print the value of a name as soon as it is set."""
+    print(name, "is", await names.get(name))
 
 
 async def measure(names: Namespace) -> None:
-    """Set a value, after a while."""
+    """Set a height after a short time."""
     await runtime.sleep(0.01)
     names.set("height", 3)
 
 
 async def demonstrate() -> None:
-    """Resolve some names; then show what cannot be resolved."""
+    """Resolve some names; then show three names that cannot be resolved."""
     async with Namespace() as names:
         names.start(report(names, "area"))
         names.start(report(names, "width"))
@@ -180,13 +181,13 @@ async def demonstrate() -> None:
         async with Namespace() as names:
             names.define("egg", lambda names: names.get("hen"))
             names.define("hen", lambda names: names.get("egg"))
-    except* CircleError as group:
-        print("a circle:", *group.exceptions)
+    except* CycleError as group:
+        print("a cycle:", *group.exceptions)
 
     try:
         async with Namespace() as names:
             names.start(report(names, "colour"), name="report")
-    except* NobodySetsError as group:
+    except* NeverSetError as group:
         print(*group.exceptions)
 
     async with Namespace() as names:
@@ -197,7 +198,7 @@ async def demonstrate() -> None:
 
 
 def main() -> None:
-    """Read the command line, of which only ``--help`` is known, and run."""
+    """Parse the command line, which knows only ``--help``, and run the demonstration."""
     argparse.ArgumentParser(description="A dataflow resolver.").parse_args()
     runtime.run(demonstrate())
 

@@ -1,10 +1,10 @@
 """The demonstration behind ``make run``: an echo server, and a burst of clients that check it.
 
-The server (``echo_server.py``) runs on ``runtime``, in a process of its own. The clients are plain
-non-blocking sockets of the standard library: each connection sends a message that no other ever
-sent, waits until all of it came back, compares every byte, and sends the next.
+The server (``echo_server.py``) runs on ``runtime``, in a separate process. The clients are plain
+non-blocking sockets of the standard library: each connection sends a unique message, waits until
+the whole message has come back, compares every byte, and sends the next one.
 
-The exit status is 0 when every byte was right, 1 when one was not, and 130 after Ctrl-C.
+The exit status is 0 if every byte was right, 1 if one was wrong, and 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from runtime.__main__ import describe_build
 
 HEADER = struct.Struct("!QQ")
 PATIENCE = 10.0
-"""Seconds without a single reply after which the requests that are out count as lost."""
+"""Seconds without any reply after which the pending requests count as lost."""
 
 
 class Client:
-    """One connection, with one request out at a time."""
+    """One connection, with one pending request at a time."""
 
     def __init__(self, number: int, address: tuple[str, int], size: int) -> None:
         self.number = number
@@ -44,7 +44,7 @@ class Client:
         self._sent_at = 0.0
 
     def send_next(self) -> None:
-        """Begin a request; its message begins with what tells it from every other one."""
+        """Begin a request, whose message starts with a header that no other message has."""
         filler = bytes([(self.number + self.requests) % 256]) * self.size
         self._message = (HEADER.pack(self.number, self.requests) + filler)[: self.size]
         self._unsent = memoryview(self._message)
@@ -54,12 +54,15 @@ class Client:
         self.flush()
 
     def flush(self) -> None:
-        """Send what the socket takes of the message."""
+        """Send as much of the message as the socket accepts."""
         with contextlib.suppress(BlockingIOError):
             self._unsent = self._unsent[self.sock.send(self._unsent) :]
 
     def receive(self) -> bool:
-        """Read what came; return whether the reply is complete. Raises ValueError if wrong."""
+        """Read from the socket; return whether the reply is complete.
+
+        Raises ValueError if the reply differs from the message.
+        """
         with contextlib.suppress(BlockingIOError):
             data = self.sock.recv(65536)
             if not data:
@@ -72,12 +75,12 @@ class Client:
 
     @property
     def events(self) -> int:
-        """What the selector is to watch."""
+        """The events that the selector has to watch."""
         return selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
 
 
 class Burst:
-    """All the clients, in a loop over a selector, and what became of their requests."""
+    """All clients, driven by a selector, and the results of their requests."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.latencies: list[float] = []
@@ -90,7 +93,7 @@ class Burst:
         self._next_line = 0.0
 
     def run(self, address: tuple[str, int]) -> None:
-        """Connect, exchange messages until the time or the requests are up, and disconnect."""
+        """Connect, exchange messages until a limit is reached, and disconnect."""
         try:
             for number in range(self._options.connections):
                 self._connect(number, address)
@@ -126,7 +129,7 @@ class Burst:
             self._selector.register(client.sock, selectors.EVENT_READ, client)
 
     def _guard(self, client: Client, mask: int) -> None:
-        """Handle one client's events; an error ends that client only."""
+        """Handle the events of a client; an error ends this client only."""
         try:
             self._handle(client, mask)
         except (OSError, ValueError) as error:
@@ -168,7 +171,7 @@ class Burst:
         print(f"\r{line:<78}" if self._live else line, end="" if self._live else "\n", flush=True)
 
     def summary(self) -> str:
-        """Return the closing lines: how much, how fast, how well."""
+        """Return the closing lines: number of requests, errors, rate and latency."""
         done = len(self.latencies)
         lines = [
             f"requests   {done:,} of {self._options.size:,} bytes, every byte compared",
@@ -184,14 +187,14 @@ class Burst:
 
 @contextlib.contextmanager
 def echo_server() -> Iterator[tuple[str, int]]:
-    """Run ``echo_server.py`` in a process of its own; give its address."""
+    """Run ``echo_server.py`` in a separate process, and yield its address."""
     script = Path(__file__).with_name("echo_server.py")
     process = subprocess.Popen(
         [sys.executable, str(script), "--until-stdin-closes"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # the terminal's Ctrl-C is for the clients
+        start_new_session=True,  # Ctrl-C in the terminal is meant for the clients
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -208,7 +211,7 @@ def echo_server() -> Iterator[tuple[str, int]]:
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """Return HOST:PORT as a pair."""
+    """Parse HOST:PORT."""
     host, colon, port = text.rpartition(":")
     if not (colon and port.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
@@ -216,14 +219,14 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 def positive(text: str) -> int:
-    """Return a number that is at least 1."""
+    """Parse a number that is at least 1."""
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
     return int(text)
 
 
 def main() -> int:
-    """Read the command line, run the burst, print the summary; return the exit status."""
+    """Parse the command line, run the burst, print the summary; return the exit status."""
     parser = argparse.ArgumentParser(description="An echo server and a burst of clients.")
     parser.add_argument("--connections", type=positive, default=100)
     parser.add_argument("--size", type=positive, default=1024, help="bytes of a message")

@@ -1,4 +1,4 @@
-"""An echo server: it sends every client back what the client sent.
+"""An echo server: it sends all received bytes back to the client.
 
 Run it, and talk to it with ``nc 127.0.0.1 8888``; Ctrl-C ends it::
 
@@ -15,19 +15,19 @@ import runtime
 
 
 async def echo(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
-    """Serve one client until it closes its end."""
+    """Serve a client until it ends its stream."""
     try:
         while data := await reader.read(65536):
             writer.write(data)
             await writer.drain()
     except ConnectionError:
-        pass  # the client went away in the middle: there is nobody left to answer
+        pass  # the client has disconnected: no answer is possible
     finally:
         writer.close()
 
 
 async def serve(host: str, port: int, until_stdin_closes: bool) -> None:
-    """Say on stdout where the server listens, and serve."""
+    """Print the address of the server, and serve."""
     server = await runtime.start_server(echo, host, port, backlog=1024)
     async with server:
         address = server.sockets[0].getsockname()
@@ -39,7 +39,7 @@ async def serve(host: str, port: int, until_stdin_closes: bool) -> None:
 
 
 def main() -> None:
-    """Read the command line, and serve until interrupted."""
+    """Parse the command line, and serve until interrupted."""
     parser = argparse.ArgumentParser(description="An echo server.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0, the default, takes a free one")

@@ -1,8 +1,8 @@
 """An echo server of plain generators, which yield ``(socket, "read")`` where they have to wait.
 
-This is how event loops were written before there was ``await``; and it is what still happens below
-it. ``drive`` is the whole bridge: it takes what a generator yields, waits for that, and resumes it.
-Talk to it with ``nc 127.0.0.1 8888``; Ctrl-C ends it::
+Event loops were written in this way before ``await`` existed, and the same still happens below it.
+``drive`` connects the generators with the loop: it receives the yielded request, waits for the
+socket, and resumes the generator. Talk to the server with ``nc 127.0.0.1 8888``; Ctrl-C ends it::
 
     python docs/examples/generator_echo.py --port 8888
 """
@@ -26,38 +26,39 @@ WAITS: dict[str, Callable[[socket.socket], Coroutine[Any, Any, None]]] = {
 
 
 async def drive(steps: Steps) -> None:
-    """Run a generator to its end, waiting where it asks for it.
+    """Run a generator to its end, and wait for each request that it yields.
 
-    What a wait raises, a cancellation among it, is raised inside the generator, at its ``yield``.
+    An exception of a wait, including a cancellation, is raised inside the generator, at its
+    ``yield``.
     """
     try:
-        asked: object = next(steps)
+        request: object = next(steps)
         while True:
             try:
-                await wait_for_what(asked)
+                await wait_for(request)
             except BaseException as error:
-                asked = steps.throw(error)
+                request = steps.throw(error)
             else:
-                asked = next(steps)
+                request = next(steps)
     except StopIteration:
         return
     finally:
         steps.close()
 
 
-async def wait_for_what(asked: object) -> None:
-    """Wait for what a generator yielded. Raises TypeError for what nobody understands."""
-    match asked:
+async def wait_for(request: object) -> None:
+    """Wait for the event that a generator requests. Raises TypeError for any other object."""
+    match request:
         case socket.socket() as sock, str(event) if event in WAITS:
             await WAITS[event](sock)
         case _:
             raise TypeError(
-                f'A generator yields (socket, "read") or (socket, "write"), not {asked!r}.'
+                f'A generator yields (socket, "read") or (socket, "write"), not {request!r}.'
             )
 
 
 def echo(client: socket.socket) -> Steps:
-    """Serve one client until it closes its end."""
+    """Serve a client until it ends its stream."""
     with client, contextlib.suppress(ConnectionError):
         while True:
             yield client, "read"
@@ -70,19 +71,19 @@ def echo(client: socket.socket) -> Steps:
 
 
 def serve(listener: socket.socket, start: Callable[[Steps], object]) -> Steps:
-    """Accept clients, and have each one's generator run beside this one."""
+    """Accept clients, and start a generator for each of them."""
     while True:
         yield listener, "read"
         try:
             client, _ = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
-            continue  # the client has gone again
+            continue  # the client has disconnected already
         client.setblocking(False)
         start(echo(client))
 
 
 async def run_server(host: str, port: int) -> None:
-    """Say on stdout where the server listens, and serve."""
+    """Print the address of the server, and serve."""
     with socket.create_server((host, port)) as listener:
         listener.setblocking(False)
         address = listener.getsockname()
@@ -92,7 +93,7 @@ async def run_server(host: str, port: int) -> None:
 
 
 def main() -> None:
-    """Read the command line, and serve until interrupted."""
+    """Parse the command line, and serve until interrupted."""
     parser = argparse.ArgumentParser(description="An echo server of generators.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0, the default, takes a free one")

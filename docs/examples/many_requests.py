@@ -1,14 +1,14 @@
-"""Many TCP requests at once, to a server that takes its time over each.
+"""Many concurrent TCP requests to a slow server.
 
-The server answers after a random while. One after another, the requests take the sum of these
-times; at once, they take the longest of them. The server, and the clock that ticks meanwhile, are
-background tasks: the program ends when the requests have::
+The server answers after a random time. One after another, the requests take the sum of these times;
+concurrently, they take the longest of them. The server, and a task that prints "tick", are daemon
+tasks: the program ends when the requests have ended::
 
     python docs/examples/many_requests.py --requests 10 --quickest 0.5 --slowest 2
 
-What can go wrong does not take the other requests along: ``--hang-up 3`` has the server close every
-third connection without an answer, ``--patience`` bounds the seconds that a request may take, and
-``--port`` asks another server than its own, where nobody may listen.
+A request that fails does not affect the others. To try it, ``--hang-up 3`` makes the server close
+every third connection without an answer, ``--patience`` limits the seconds of a request, and
+``--port`` sends the requests to another port, where no server may be listening.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import runtime
 
 
 class SlowServer:
-    """Answers each line after a random time; or hangs up on every so-manieth client."""
+    """Answers each line after a random time, or disconnects every ``hang_up``-th client."""
 
     def __init__(self, quickest: float, slowest: float, hang_up: int) -> None:
         self._quickest = quickest
@@ -37,7 +37,7 @@ class SlowServer:
         self.port: runtime.Future[int] = runtime.Future()
 
     async def serve(self) -> None:
-        """Serve until cancelled; ``port`` says where."""
+        """Serve until cancelled, on the port that the future ``port`` gets."""
         server = await runtime.start_server(self._answer, "127.0.0.1", 0)
         async with server:
             self.port.set_result(server.sockets[0].getsockname()[1])
@@ -55,7 +55,7 @@ class SlowServer:
                 writer.write(b"answer to " + question)
                 await writer.drain()
         except ConnectionError:
-            pass  # the client went away: there is nobody left to answer
+            pass  # the client has disconnected: no answer is possible
         finally:
             self.at_once -= 1
             writer.close()
@@ -63,7 +63,7 @@ class SlowServer:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a request ended."""
+    """The result of a request."""
 
     number: int
     seconds: float
@@ -72,7 +72,7 @@ class Outcome:
 
 
 async def request(number: int, port: int, patience: float) -> Outcome:
-    """Ask the server one question. What goes wrong is part of the outcome."""
+    """Send one request to the server. A failure is part of the outcome."""
     started = time.monotonic()
     answer, error = "", ""
     try:
@@ -92,7 +92,7 @@ async def request(number: int, port: int, patience: float) -> Outcome:
 
 @asynccontextmanager
 async def connection(port: int) -> AsyncIterator[tuple[runtime.StreamReader, runtime.StreamWriter]]:
-    """Connect, and close at the end."""
+    """Open a connection, and close it at the end of the block."""
     reader, writer = await runtime.open_connection("127.0.0.1", port)
     try:
         yield reader, writer
@@ -101,14 +101,14 @@ async def connection(port: int) -> AsyncIterator[tuple[runtime.StreamReader, run
 
 
 async def tick(seconds: float) -> None:
-    """Show that the program is alive."""
+    """Print a line at regular intervals."""
     while True:
         await runtime.sleep(seconds)
         print("tick", flush=True)
 
 
 async def ask(arguments: argparse.Namespace) -> int:
-    """Make the requests; return how many of them failed."""
+    """Send the requests; return the number of those that failed."""
     server = SlowServer(arguments.quickest, arguments.slowest, arguments.hang_up)
     runtime.create_task(server.serve(), daemon=True)
     runtime.create_task(tick(arguments.tick), daemon=True)
@@ -131,7 +131,7 @@ async def ask(arguments: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    """Read the command line, and make the requests."""
+    """Parse the command line, and send the requests."""
     parser = argparse.ArgumentParser(description="Many requests at once.")
     parser.add_argument("--requests", type=int, default=10, help="how many, 10 by default")
     parser.add_argument(
@@ -139,9 +139,9 @@ def main() -> int:
     )
     parser.add_argument("--slowest", type=float, default=2.0, help="seconds of an answer, at most")
     parser.add_argument("--patience", type=float, default=60.0, help="seconds for a request")
-    parser.add_argument("--hang-up", type=int, default=0, help="close every so-manieth connection")
+    parser.add_argument("--hang-up", type=int, default=0, help="disconnect every N-th client")
     parser.add_argument("--tick", type=float, default=0.5, help="seconds between ticks")
-    parser.add_argument("--port", type=int, default=0, help="ask another server than its own")
+    parser.add_argument("--port", type=int, default=0, help="the port of another server")
     parser.add_argument("--one-by-one", action="store_true", help="one request after another")
     arguments = parser.parse_args()
     if arguments.requests < 1:

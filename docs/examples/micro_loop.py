@@ -1,13 +1,13 @@
 """A micro event loop: coroutines that await requests, and plain sockets.
 
-A request is an object that says what a coroutine waits for. Awaited, it is handed to ``runtime``:
-that takes a line for each kind of request. On top of them are five functions for plain sockets. The
-program shows it at work::
+A request is an object that describes an event, such as a point in time or a readable socket. When a
+coroutine awaits a request, the request calls ``runtime``, in one line for each kind. Five functions
+for plain sockets are built on the requests. The program demonstrates them::
 
     python docs/examples/micro_loop.py
     python docs/examples/micro_loop.py echo --unit 0.1
 
-It ends when every task has.
+It ends when every task has ended.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Timeout:
-    """Go on after so many seconds."""
+    """Continue after a number of seconds."""
 
     seconds: float
 
@@ -37,7 +37,7 @@ class Timeout:
 
 @dataclass(frozen=True)
 class Readable:
-    """Go on when a socket can be read from."""
+    """Continue when a socket is readable."""
 
     sock: socket.socket
 
@@ -47,7 +47,7 @@ class Readable:
 
 @dataclass(frozen=True)
 class Writable:
-    """Go on when a socket can be written to."""
+    """Continue when a socket is writable."""
 
     sock: socket.socket
 
@@ -57,7 +57,7 @@ class Writable:
 
 @dataclass(frozen=True)
 class Errored:
-    """Go on when a socket has urgent data, or an error."""
+    """Continue when a socket has urgent data or an error."""
 
     sock: socket.socket
 
@@ -67,7 +67,7 @@ class Errored:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Have a coroutine run beside this one; go on at once, with its task."""
+    """Start a coroutine as a task; continue at once, with the task as the result."""
 
     coroutine: Coroutine[Any, Any, Any]
 
@@ -78,13 +78,13 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Cancel:
-    """Cancel a task; go on when it has cleaned up."""
+    """Cancel a task; continue when it has ended."""
 
     task: runtime.Task[Any]
 
     def __await__(self) -> Generator[Any, None, None]:
         self.task.cancel()
-        # Unlike ``await task``, it does not take the other's cancellation for one of this task.
+        # Unlike ``await task``, ``wait`` does not raise the CancelledError of the cancelled task.
         yield from runtime.wait([self.task]).__await__()
 
 
@@ -92,7 +92,7 @@ class Cancel:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens, without waiting for anybody to come."""
+    """Return a listening socket; do not wait for a client."""
     listener = socket.create_server((host, port))
     listener.setblocking(False)
     return listener
@@ -103,7 +103,7 @@ async def accept(listener: socket.socket) -> socket.socket:
     while True:
         try:
             client, _ = listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):  # nobody there; or not any more
+        except (BlockingIOError, ConnectionAbortedError):  # no client yet, or not any more
             await Readable(listener)
         else:
             client.setblocking(False)
@@ -111,7 +111,7 @@ async def accept(listener: socket.socket) -> socket.socket:
 
 
 async def connect(host: str, port: int) -> socket.socket:
-    """Return a connection to a server, by its numeric address."""
+    """Return a connection to a server with a numeric address."""
     sock = socket.socket()
     sock.setblocking(False)
     try:
@@ -131,7 +131,7 @@ async def connect(host: str, port: int) -> socket.socket:
 
 
 async def send(sock: socket.socket, data: bytes) -> None:
-    """Send all of ``data``, however little of it the socket takes at a time."""
+    """Send all of ``data``, even if the socket accepts it in small parts."""
     rest = memoryview(data)
     while rest:
         try:
@@ -141,7 +141,7 @@ async def send(sock: socket.socket, data: bytes) -> None:
 
 
 async def recv(sock: socket.socket, most: int = 65536) -> bytes:
-    """Return what has come, at least a byte; nothing at the end of the connection."""
+    """Wait for bytes and return them; return ``b""`` at the end of the connection."""
     while True:
         try:
             return sock.recv(most)
@@ -150,7 +150,7 @@ async def recv(sock: socket.socket, most: int = 65536) -> bytes:
 
 
 def run(main: Awaitable[T]) -> T:
-    """Run ``main`` and every task that is scheduled; return what ``main`` returns."""
+    """Run ``main`` and every scheduled task; return the result of ``main``."""
     return runtime.run(main, until="idle")
 
 
@@ -158,19 +158,19 @@ def run(main: Awaitable[T]) -> T:
 
 
 async def sleeper(name: str, seconds: float) -> None:
-    """Sleep, and say so."""
+    """Sleep, then print a line."""
     await Timeout(seconds)
     print(f"{name} slept {seconds:g} s")
 
 
 async def sleeps(unit: float) -> None:
-    """Have several sleep at once: they print in the order in which they wake."""
+    """Start several sleepers; they print in the order in which they wake up."""
     for name, units in ("long", 3), ("short", 1), ("middling", 2):
         await Schedule(sleeper(name, units * unit))
 
 
 async def echo_one(listener: socket.socket) -> None:
-    """Send one client back what it sends."""
+    """Serve one client, and echo all its messages."""
     with await accept(listener) as client:
         print("server: a client has come")
         while data := await recv(client):
@@ -179,7 +179,7 @@ async def echo_one(listener: socket.socket) -> None:
 
 
 async def echo(unit: float) -> None:
-    """Run a server that echoes, and a client that sends it three messages."""
+    """Run an echo server, and a client that sends three messages."""
     with listen("127.0.0.1", 0) as listener:
         server: runtime.Task[None] = await Schedule(echo_one(listener))
         with await connect(*listener.getsockname()) as sock:
@@ -191,7 +191,7 @@ async def echo(unit: float) -> None:
 
 
 async def worker(unit: float) -> None:
-    """Work for ever."""
+    """Print a line at regular intervals, until cancelled."""
     steps = 0
     try:
         while True:
@@ -203,7 +203,7 @@ async def worker(unit: float) -> None:
 
 
 async def cancel(unit: float) -> None:
-    """Cancel a task that would go on for ever, in the middle of its loop."""
+    """Cancel a task that loops for ever."""
     task: runtime.Task[None] = await Schedule(worker(unit))
     await Timeout(2.5 * unit)
     await Cancel(task)
@@ -218,7 +218,7 @@ DEMONSTRATIONS: dict[str, Callable[[float], Coroutine[Any, Any, None]]] = {
 
 
 def main() -> None:
-    """Run the demonstrations that the command line names, or all of them."""
+    """Run the demonstrations that are named on the command line, or all of them."""
     parser = argparse.ArgumentParser(description="A micro event loop.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(DEMONSTRATIONS))
     parser.add_argument("--unit", type=float, default=1.0, help="seconds that a second takes")

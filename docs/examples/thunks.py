@@ -1,11 +1,12 @@
-"""New kinds of suspension are plain functions: what ``runtime.suspend`` is for.
+"""New kinds of suspension, written as plain functions with ``runtime.suspend``.
 
-A *thunk* is a function that takes the suspended coroutine, here ``resume``, and arranges its
-resumption. ``await suspend(thunk)`` is all that the loop need offer: a nap, an exchange between two
-coroutines, somebody else's future and input that is not a socket's are a few lines each. Input is
-one coroutine, which can be replaced. Time is the loop's clock and selector, which can be as well::
+A *thunk* is a function that takes the suspended coroutine, here represented by ``resume``, and
+arranges its resumption. ``await suspend(thunk)`` is the only operation that the loop has to offer:
+a nap, an exchange between two coroutines, a future of another library, and input that does not come
+from a socket take a few lines each. The input is a coroutine function, which can be replaced. The
+time is given by the loop's clock and selector, which can be replaced too::
 
-    python docs/examples/thunks.py              # hours pass at once: the time is simulated
+    python docs/examples/thunks.py              # simulated time: hours pass in an instant
     python docs/examples/thunks.py --real-time 0.001
 """
 
@@ -27,7 +28,7 @@ T = TypeVar("T")
 
 
 async def nap(seconds: float) -> None:
-    """Suspend for some time: a timer calls ``resume``; a cancellation takes the timer back."""
+    """Suspend for some seconds: a timer calls ``resume``; a cancellation cancels the timer."""
     loop = runtime.get_running_loop()
 
     def arm(resume: runtime.Resume[None]) -> Callable[[], None]:
@@ -37,14 +38,14 @@ async def nap(seconds: float) -> None:
 
 
 class Exchange(Generic[T]):
-    """Hands values from coroutine to coroutine: who comes first waits for the other."""
+    """Passes values from one coroutine to another; each waits for its counterpart."""
 
     def __init__(self) -> None:
         self._givers: deque[tuple[runtime.Resume[None], T]] = deque()
         self._takers: deque[runtime.Resume[T]] = deque()
 
     async def give(self, value: T) -> None:
-        """Hand a value to somebody who takes it."""
+        """Pass a value to a coroutine that takes it."""
 
         def arm(resume: runtime.Resume[None]) -> Callable[[], None]:
             entry = resume, value
@@ -57,7 +58,7 @@ class Exchange(Generic[T]):
             await runtime.suspend(arm)
 
     async def take(self) -> T:
-        """Return a value from somebody who gives it."""
+        """Return a value from a coroutine that gives it."""
 
         def arm(resume: runtime.Resume[T]) -> Callable[[], None]:
             self._takers.append(resume)
@@ -71,7 +72,7 @@ class Exchange(Generic[T]):
 
 
 async def result_of(future: concurrent.futures.Future[T]) -> T:
-    """Wait for a future of another library, which another thread may finish."""
+    """Return the result of a concurrent future, which another thread may finish."""
 
     def arm(resume: runtime.Resume[None]) -> Callable[[], object]:
         future.add_done_callback(lambda _: resume(None))
@@ -85,7 +86,7 @@ async def result_of(future: concurrent.futures.Future[T]) -> T:
 
 
 class SimulatedTime(selectors.DefaultSelector):
-    """A selector that does not wait for time to pass, and the clock that it moves instead."""
+    """A selector that advances a simulated clock instead of waiting."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,7 +97,7 @@ class SimulatedTime(selectors.DefaultSelector):
         return self.now
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Return what is ready; if nothing is, let the time pass that was to be waited."""
+        """Return the ready descriptors; if there are none, advance the clock by ``timeout``."""
         events = super().select(0 if timeout is not None else None)
         if not events and timeout is not None:
             self.now += timeout
@@ -104,11 +105,11 @@ class SimulatedTime(selectors.DefaultSelector):
 
 
 Input = Callable[[], Awaitable[str]]
-"""Where words come from: a coroutine function that gives the next one, "" at the end."""
+"""A source of words: a coroutine function that returns the next one, and "" at the end."""
 
 
 def scripted(*words: str, every: float) -> Input:
-    """Stand for input that comes from outside."""
+    """Return an input that delivers the given words, one ``every`` seconds."""
     rest = deque(words)
 
     async def read() -> str:
@@ -122,14 +123,14 @@ def scripted(*words: str, every: float) -> Input:
 
 
 async def listener(read: Input, words: Exchange[str]) -> None:
-    """Pass on what is read."""
+    """Read words, and give them to the exchange."""
     while word := await read():
         await words.give(word)
     await words.give("")
 
 
 async def speaker(words: Exchange[str], hour: float) -> None:
-    """Say what was heard, and when."""
+    """Take words from the exchange, and print them with the time."""
     loop = runtime.get_running_loop()
     started = loop.time()
     while word := await words.take():
@@ -137,7 +138,7 @@ async def speaker(words: Exchange[str], hour: float) -> None:
 
 
 async def demonstrate(hour: float) -> None:
-    """Let words go through an exchange for some hours; then ask a thread."""
+    """Pass words through an exchange for some hours; then wait for a thread."""
     words: Exchange[str] = Exchange()
     async with runtime.TaskGroup() as group:
         group.create_task(listener(scripted("good", "evening", every=hour), words))
@@ -147,13 +148,13 @@ async def demonstrate(hour: float) -> None:
 
 
 def simulated_loop() -> runtime.Loop:
-    """Return a loop whose time is simulated."""
+    """Return a loop with simulated time."""
     time = SimulatedTime()
     return runtime.Loop(time, time.clock)
 
 
 def main() -> None:
-    """Read the command line, and run."""
+    """Parse the command line, and run the demonstration."""
     parser = argparse.ArgumentParser(description="New kinds of suspension.")
     parser.add_argument("--real-time", type=float, metavar="SECONDS", help="seconds in an hour")
     seconds = parser.parse_args().real_time

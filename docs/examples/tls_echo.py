@@ -1,15 +1,15 @@
 r"""An echo server over TLS, and a client for it.
 
-The server needs a file with its private key and the chain of its certificate, in PEM form; the
-client one with the certificate of the authority to trust. For a trial, one certificate that signs
-itself is both::
+The server needs a file with its private key and its certificate chain, in PEM form. The client
+needs a file with the certificate of a trusted authority. For a trial, a self-signed certificate can
+be used for both::
 
     openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=localhost \
         -addext subjectAltName=DNS:localhost -keyout key.pem -out trust.pem
     cat key.pem trust.pem > server.pem
 
-Ctrl-C ends the server, after at most ten seconds for the clients that it has. The client sends what
-it reads from stdin, and writes what comes back to stdout::
+Ctrl-C ends the server; its clients have at most ten seconds to finish. The client sends its stdin,
+and writes the answer to stdout::
 
     python docs/examples/tls_echo.py serve --certificate server.pem --port 8443
     echo hello | python docs/examples/tls_echo.py talk --trust trust.pem localhost 8443
@@ -29,19 +29,19 @@ PATIENCE = 10.0
 
 
 async def echo(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
-    """Serve one client until it closes its end."""
+    """Serve a client until it ends its stream."""
     try:
         while data := await reader.read(65536):
             writer.write(data)
             await writer.drain()
     except ConnectionError:
-        pass  # the client went away without a goodbye: there is nobody left to answer
+        pass  # the client has disconnected: no answer is possible
     finally:
         writer.close()
 
 
 async def serve(certificate: str, host: str, port: int) -> None:
-    """Say on stdout where the server listens, and serve until cancelled."""
+    """Print the address of the server, and serve until cancelled."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
     server = await runtime.start_server(echo, host, port, ssl=context)
@@ -54,7 +54,7 @@ async def serve(certificate: str, host: str, port: int) -> None:
 
 
 async def talk(trust: str, host: str, port: int, name: str | None) -> None:
-    """Send stdin, and write to stdout what comes back of it."""
+    """Send stdin to the server, and write its answer to stdout."""
     context = ssl.create_default_context(cafile=trust)
     reader, writer = await runtime.open_connection(
         host, port, ssl=context, server_hostname=name or host
@@ -66,7 +66,7 @@ async def talk(trust: str, host: str, port: int, name: str | None) -> None:
             writer.write(message)
             await writer.drain()
 
-        # Both at once: a server that echoes stops reading when nobody takes its echo.
+        # Send and receive concurrently: the server stops reading if its echo is not read.
         async with runtime.TaskGroup() as group:
             group.create_task(send())
             reply = group.create_task(reader.readexactly(len(message)))
@@ -77,7 +77,7 @@ async def talk(trust: str, host: str, port: int, name: str | None) -> None:
 
 
 def main() -> int:
-    """Read the command line, and be one of the two; return the exit status."""
+    """Parse the command line, run the server or the client; return the exit status."""
     parser = argparse.ArgumentParser(description="An echo server over TLS, and its client.")
     commands = parser.add_subparsers(dest="command", required=True)
     server = commands.add_parser("serve", help="run the server, until Ctrl-C")
@@ -86,7 +86,7 @@ def main() -> int:
     server.add_argument("--port", type=int, default=0, help="0, the default, takes a free one")
     client = commands.add_parser("talk", help="send stdin to a server")
     client.add_argument("--trust", required=True, metavar="FILE")
-    client.add_argument("--name", help="what the certificate must be for; by default HOST")
+    client.add_argument("--name", help="name in the certificate, by default HOST")
     client.add_argument("host")
     client.add_argument("port", type=int)
     options = parser.parse_args()

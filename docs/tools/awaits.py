@@ -1,14 +1,13 @@
 """Records the life of an ``await`` in the real loop, for docs/how-it-works.md.
 
-Two coroutines are run, one that sleeps and one that reads from a connection, and every call that
-the loop makes on their behalf is recorded, with what the loop holds after it. It needs the modules
-as they are in ``src``, interpreted, and a system with epoll::
+The program runs two coroutines, one that sleeps and one that reads from a connection. It records
+every call that the loop makes for them, and the contents of the loop after the call. It needs the
+interpreted modules in ``src``, and a system with epoll::
 
     PYTHONPATH=src RUNTIME_NO_ACCELERATOR=1 python docs/tools/awaits.py [--write]
 
-This prints the diagrams; ``--write`` puts them into the page.
-
-In the page, each block marked ``trace`` takes the next diagram.
+Without an option it prints the diagrams; ``--write`` puts them into the page. Each block of the
+page that is marked ``trace`` gets the next diagram.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ WIDTH = 56
 YIELDS = dis.opmap["YIELD_VALUE"]
 SUSPENDABLE = inspect.CO_COROUTINE | inspect.CO_GENERATOR
 
-# They only answer a question, or are part of what is above them.
+# Functions that only answer a question, or that belong to the call above them.
 LEFT_OUT = {
     "SleepFuture._due",
     "SleepFuture._left_heap",
@@ -48,13 +47,13 @@ LEFT_OUT = {
     "init_future",
     "leave_task",
 }
-# The calls of the system that matter, by what Python calls them.
+# System calls to show, by their names in Python.
 SYSTEM_CALLS = {"epoll.poll": "the system waits", "read": "the system reads"}
 
 
 @dataclass
 class Call:
-    """A call, and the calls that were made in it."""
+    """A call, and the calls that it made."""
 
     name: str
     module: str
@@ -71,7 +70,7 @@ class Call:
 
 
 class Recorder:
-    """Records the calls of functions of ``runtime``, and of one coroutine, in this thread."""
+    """Records calls of functions of ``runtime`` and of one coroutine, in this thread."""
 
     def __init__(self, loop: runtime.Loop, coroutine_file: str) -> None:
         self.task: runtime.Task[Any] | None = None
@@ -81,11 +80,11 @@ class Recorder:
         self._diagrams: list[str] = []
 
     def diagrams(self) -> list[str]:
-        """Return what was recorded: a diagram for each call that the loop made."""
+        """Return the recorded diagrams, one for each call that the loop made."""
         return self._diagrams
 
     def on_event(self, frame: FrameType, event: str, arg: Any) -> None:
-        """Take an event of ``sys.setprofile``."""
+        """Handle an event of ``sys.setprofile``."""
         if self._is_over():
             return
         if event == "call" and self._is_shown(frame):
@@ -104,7 +103,7 @@ class Recorder:
         code = frame.f_code
         if code.co_filename == self._coroutine_file:
             return bool(code.co_flags & inspect.CO_COROUTINE)
-        # What runs the turns is around everything.
+        # Functions that run the turns surround all calls, and are not shown.
         return (
             code.co_filename.startswith(str(PACKAGE))
             and code.co_qualname not in LEFT_OUT
@@ -132,7 +131,7 @@ class Recorder:
             self._diagrams.append("\n".join([*map(str.rstrip, call.lines()), "", *self._state()]))
 
     def _state(self) -> Iterator[str]:
-        """Say what the loop holds now."""
+        """Describe the contents of the loop, line by line."""
         loop = self._loop
         yield f"ready queue   {_kinds(loop._ready)}"
         yield f"timers        {_kinds(loop._timers.pending())}"
@@ -145,12 +144,12 @@ class Recorder:
             yield f"the task      waits for the {type(task._waits_for()).__name__}"
 
 
-# What the loop calls in a turn, and what makes the task.
+# The functions that the loop calls in a turn, and the one that creates the task.
 BEGINNINGS = {"LoopCore.create_task", "_collect", "step", "SleepFuture._run"}
 
 
 def _first_instruction(frame: FrameType) -> int:
-    """Return where a coroutine stands that has not been run yet."""
+    """Return the offset at which a coroutine stands before its first step."""
     for instruction in dis.get_instructions(frame.f_code):
         if instruction.opname == "RESUME":
             return instruction.offset
@@ -188,7 +187,7 @@ async def pause() -> None:
 
 
 async def receive(reader: runtime.StreamReader) -> bytes:
-    """Read what comes."""
+    """Read from a connection."""
     return await reader.read(100)
 
 
@@ -202,7 +201,7 @@ def trace_sleep() -> list[str]:
 
 
 def trace_read() -> list[str]:
-    """Record the life of ``await reader.read(100)``, to which another thread sends."""
+    """Record the life of ``await reader.read(100)``; another thread sends the bytes."""
     loop = runtime.Loop()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = listener.getsockname()

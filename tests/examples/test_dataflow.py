@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import runtime
-from docs.examples.dataflow import CircleError, Namespace, NobodySetsError
+from docs.examples.dataflow import CycleError, Namespace, NeverSetError
 from tests.support.programs import ROOT, run_program
 
 
@@ -16,10 +16,10 @@ def test_output() -> None:
     done = run_program(ROOT / "docs" / "examples" / "dataflow.py")
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(done.stdout.splitlines()) == [
-        "a circle: hen needs egg needs hen",
+        "a cycle: hen needs egg needs hen",
         "area is 18",
-        "colour: report waits, and nobody sets it",
-        "refused: 'not a name' is no name",
+        "colour: report waits, and no coroutine can set it",
+        "refused: 'not a name' is not a name",
         "width is 6",
     ]
 
@@ -91,7 +91,7 @@ def test_a_circle_is_reported(names_of_it: str) -> None:
     with pytest.raises(ExceptionGroup) as caught:
         runtime.run(main())
     (error,) = errors(caught.value)
-    assert isinstance(error, CircleError)
+    assert isinstance(error, CycleError)
     assert set(str(error).split(" needs ")) == set(names_of_it)
 
 
@@ -104,7 +104,7 @@ def test_a_name_that_is_never_set() -> None:
     with pytest.raises(ExceptionGroup) as caught:
         runtime.run(main())
     assert "unknown: known waits" in str([str(error) for error in errors(caught.value)])
-    assert all(isinstance(error, NobodySetsError) for error in errors(caught.value))
+    assert all(isinstance(error, NeverSetError) for error in errors(caught.value))
 
 
 def test_waiters_fail_when_the_last_possible_setter_has_ended() -> None:
@@ -118,14 +118,14 @@ def test_waiters_fail_when_the_last_possible_setter_has_ended() -> None:
 
     with pytest.raises(ExceptionGroup) as caught:
         runtime.run(main())
-    assert isinstance(errors(caught.value)[0], NobodySetsError)
+    assert isinstance(errors(caught.value)[0], NeverSetError)
 
 
 def test_an_invalid_request_is_raised_inside_and_can_be_caught() -> None:
     async def main() -> str:
         async with Namespace() as names:
             for wrong in "two words", "", 5:
-                with pytest.raises(ValueError, match="is no name"):
+                with pytest.raises(ValueError, match="is not a name"):
                     await names.get(wrong)  # type: ignore[arg-type]
             return "went on"
         raise AssertionError
