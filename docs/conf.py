@@ -87,7 +87,7 @@ WITH_INTERNALS = {
     "TimerHandle",
 }
 
-# Classes that only functions of the package create: the parameters of their constructors are hidden.
+# Classes that only functions of the package create: the parameters of the constructors are hidden.
 MADE_BY_FUNCTIONS = {
     "runtime.DatagramEndpoint",
     "runtime.Handle",

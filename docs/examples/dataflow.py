@@ -1,8 +1,8 @@
 """A dataflow resolver: coroutines await values that other coroutines will set, in any order.
 
 A ``Namespace`` holds a future for each name. It knows which coroutine sets a name, and which ones
-wait for it. So it reports a dependency cycle, and a name that no coroutine can set any more. Without
-these reports, both would wait for ever::
+wait for it. So it reports a dependency cycle, and a name that no coroutine can set any more. Both
+would wait for ever without these reports::
 
     python docs/examples/dataflow.py
 """
