@@ -1,8 +1,9 @@
-"""The reports on docs/howto/debugging.md, compared with those that the programs there print.
+"""The reports on docs/howto/debugging.md, compared with the output of the programs there.
 
-A program on the page begins with a comment that names its file. A block of commands that runs one
-of these files is followed by a block with its report, where a line ``...`` stands for any number of
-lines. Addresses of objects differ from run to run, and folders are left out.
+A program on the page begins with a comment that names its file. A block with the command that runs
+such a file is followed by a block with its report, where a line ``...`` stands for any number of
+lines. Folders are left out, and addresses and durations are ignored. On a busy machine, debug mode
+may report other slow steps before or after the expected report.
 """
 
 from __future__ import annotations
@@ -27,15 +28,17 @@ REPORTS = [
 ]
 
 
-def as_on_the_page(printed: str, folder: Path) -> str:
-    """Return output without the folder of the program and the addresses of objects."""
-    return re.sub(r"0x[0-9a-f]+", "0x0", printed.replace(f"{folder}{os.sep}", ""))
+def without_variable_parts(text: str) -> str:
+    """Return a report with all addresses and durations made equal."""
+    return re.sub(r"took [0-9.]+ seconds", "took 0 seconds", re.sub(r"0x[0-9a-f]+", "0x0", text))
 
 
 def pattern_of(report: str) -> str:
     """Return a regular expression for a report, in which ``...`` stands for any lines."""
-    lines = re.sub(r"0x[0-9a-f]+", "0x0", report).splitlines()
-    return "".join(r"(?:.*\n)*?" if line == "..." else f"{re.escape(line)}\n" for line in lines)
+    lines = without_variable_parts(report).splitlines()
+    return "^" + "".join(
+        r"(?:.*\n)*?" if line == "..." else f"{re.escape(line)}\n" for line in lines
+    )
 
 
 def test_there_are_reports_of_every_program() -> None:
@@ -53,5 +56,5 @@ def test_the_report_is_what_the_program_prints(command: str, report: str, tmp_pa
     environment |= dict(each.split("=", 1) for each in assignments)
     done = run_program(tmp_path / name, environment=environment)
     assert done.returncode == 0, done.stderr
-    printed = as_on_the_page(done.stdout + done.stderr, tmp_path)
-    assert re.fullmatch(pattern_of(report), printed), printed
+    printed = (done.stdout + done.stderr).replace(f"{tmp_path}{os.sep}", "")
+    assert re.search(pattern_of(report), without_variable_parts(printed), re.MULTILINE), printed
