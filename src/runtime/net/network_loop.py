@@ -11,18 +11,13 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+from runtime import net
 from runtime.kernel.arguments.seconds import Seconds
 from runtime.kernel.core import LoopCore
 from runtime.net import resolver
 from runtime.net.sockets import operations
-
-if TYPE_CHECKING:
-    from runtime.net.connection.transports import Transport
-    from runtime.net.datagrams.socket_setup import Address
-    from runtime.net.datagrams.transport import DatagramTransport
-    from runtime.net.setup.server import Server
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
@@ -50,7 +45,7 @@ class NetworkLoop(LoopCore):
         happy_eyeballs_delay: Seconds | None = None,
         interleave: int | None = None,
         all_errors: bool = False,
-    ) -> tuple[Transport, P]:
+    ) -> tuple[net.Transport, P]:
         """Connect to ``host`` and ``port``; return the transport and ``protocol_factory()``.
 
         The arguments are those of ``open_connection``. The protocol's ``connection_made`` was
@@ -98,7 +93,7 @@ class NetworkLoop(LoopCore):
         ssl_handshake_timeout: Seconds | None = None,
         ssl_shutdown_timeout: Seconds | None = None,
         start_serving: bool = True,
-    ) -> Server:
+    ) -> net.Server:
         """Listen on ``host`` and ``port``; every client gets a ``protocol_factory()``.
 
         The arguments are those of ``start_server``. Raises OSError when an address cannot be bound,
@@ -136,7 +131,7 @@ class NetworkLoop(LoopCore):
         server_hostname: str | None = None,
         ssl_handshake_timeout: Seconds | None = None,
         ssl_shutdown_timeout: Seconds | None = None,
-    ) -> tuple[Transport, P]:
+    ) -> tuple[net.Transport, P]:
         """Connect to the Unix socket at ``path``; as ``create_connection`` otherwise.
 
         Source: the standard library's documentation of ``loop.create_unix_connection``.
@@ -166,7 +161,7 @@ class NetworkLoop(LoopCore):
         ssl_shutdown_timeout: Seconds | None = None,
         start_serving: bool = True,
         cleanup_socket: bool = True,
-    ) -> Server:
+    ) -> net.Server:
         """Listen on the Unix socket at ``path``; as ``create_server`` otherwise.
 
         The file is removed when the server is closed, unless ``cleanup_socket`` is False. That of
@@ -197,7 +192,7 @@ class NetworkLoop(LoopCore):
         ssl: ssl.SSLContext | None = None,
         ssl_handshake_timeout: Seconds | None = None,
         ssl_shutdown_timeout: Seconds | None = None,
-    ) -> tuple[Transport, P]:
+    ) -> tuple[net.Transport, P]:
         """Make a server's side of a connection of a socket that was accepted elsewhere.
 
         Source: the standard library's documentation of ``loop.connect_accepted_socket``.
@@ -223,7 +218,7 @@ class NetworkLoop(LoopCore):
         server_hostname: str | None = None,
         ssl_handshake_timeout: Seconds | None = None,
         ssl_shutdown_timeout: Seconds | None = None,
-    ) -> Transport:
+    ) -> net.Transport:
         """Go on with TLS on the connection of ``transport``; return the transport that encrypts.
 
         The old one must not be used any more. What an ``asyncio.StreamReader`` has received and
@@ -365,8 +360,8 @@ class NetworkLoop(LoopCore):
     async def create_datagram_endpoint(
         self,
         protocol_factory: Callable[[], P],
-        local_addr: Address | None = None,
-        remote_addr: Address | None = None,
+        local_addr: net.Address | None = None,
+        remote_addr: net.Address | None = None,
         *,
         family: int = 0,
         proto: int = 0,
@@ -374,7 +369,7 @@ class NetworkLoop(LoopCore):
         reuse_port: bool | None = None,
         allow_broadcast: bool | None = None,
         sock: socket.socket | None = None,
-    ) -> tuple[DatagramTransport, P]:
+    ) -> tuple[net.DatagramTransport, P]:
         """Return the transport and the protocol of a datagram endpoint.
 
         It is bound to ``local_addr``, connected to ``remote_addr``, or both: pairs of host and

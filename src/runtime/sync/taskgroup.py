@@ -159,7 +159,9 @@ class TaskGroup(OnlyAsynchronous):
 
     else:
 
-        def create_task(self, coro, **options):
+        def create_task(
+            self, coro: Coroutine[Any, Any, T] | Generator[Any, Any, T], **options: Any
+        ) -> Task[T]:
             """Run a coroutine as a task of the group; return the task.
 
             The options are those of ``runtime.create_task``. Raises RuntimeError, and closes the

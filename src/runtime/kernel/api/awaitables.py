@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 
 else:
 
-    def create_task(coro, **options):
+    def create_task(
+        coro: Coroutine[Any, Any, T] | Generator[Any, Any, T], **options: Any
+    ) -> Task[T]:
         """Run a coroutine concurrently in the running loop; return its task.
 
         The loop keeps a reference to the task until it ends, so that the caller need not. The
