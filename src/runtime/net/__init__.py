@@ -1,9 +1,10 @@
-"""The network: connections, servers, streams, transports, datagrams and sockets.
+"""Networking: connections, servers, streams, transports, datagrams and sockets.
 
-It stands on the kernel. Pipes, processes and signals belong to ``runtime.system``.
+The package uses the kernel. Pipes, processes and signals belong to ``runtime.system``.
 
-The names here are those of the loop's annotations. Their modules are imported when the annotations
-are evaluated, by ``typing.get_type_hints`` for example: a program without connections needs none.
+The annotations of the loop's methods use the names below. Their modules are imported when the
+annotations are evaluated, for example by ``typing.get_type_hints``, because a program without
+connections needs none of them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Waiting for a connection to come about: at once with plain TCP, after the handshake with TLS."""
+"""Waiting until a connection is ready: at once for plain TCP, after the handshake for TLS."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ async def wait_connected(
     start: Callable[[], object],
     on_connected: Callable[[], object] | None = None,
 ) -> None:
-    """Call ``start()`` in the next turn, and wait until ``top`` is told that it is connected.
+    """Call ``start()`` in the next turn, and wait until ``connected`` of ``top`` is called.
 
-    ``on_connected()`` is called at that moment; the task that waits runs later. Raises what
-    ``start`` raised, or the TLS handshake failed with. Cancelled, it aborts the connection.
+    ``on_connected()`` is called at that moment, before the waiting task runs. Raises the exception
+    of ``start``, or of the failed TLS handshake. Not cancellation safe: a cancellation aborts the
+    connection.
     """
     waiter: Future[BaseException | None] = loop.create_future()
 
@@ -42,7 +43,8 @@ async def wait_connected(
         if error is None:
             finish(ConnectionAbortedError("The connection was aborted."))
         else:
-            # The original stays with the connection, which is known to the frames that raise it.
+            # Raising the connection's own exception would form a reference cycle: exception,
+            # traceback, frame, connection, exception. Raise a copy.
             finish(copied(error) or error)
         if on_lost_before is not None:
             on_lost_before(top)
@@ -54,14 +56,15 @@ async def wait_connected(
         error = await waiter
     except BaseException:
         starting.cancel()
-        # Nobody waits any more, and a closed loop could wake nobody: this may be a finalizer.
+        # ``waiter`` must not be finished from here on. This may be the finalizer of a coroutine
+        # whose loop is closed already, and a closed loop cannot wake a task.
         top.call_when_lost(on_lost_before)
         top.abort()
         raise
     top.call_when_lost(on_lost_before)
     if error is not None:
         top.abort()
-        # Nothing here shall hold what holds this frame.
+        # Break the reference cycle of the exception, its traceback, this frame and the waiter.
         del waiter
         try:
             raise error

@@ -1,7 +1,7 @@
 """The two interfaces between the layers of a connection.
 
-A connection is a stack. Each part talks to the next one down through ``Lower``, and is told what
-happens through ``Upper``::
+A connection is a stack of layers. A layer acts on the one below it by calling the methods of
+``Lower``, and reports events to the one above it by calling the methods of ``Upper``::
 
     a user's protocol                 the streams                       Upper only: the top
       ProtocolAdapter                 StreamAdapter
@@ -12,9 +12,14 @@ happens through ``Upper``::
                        v  |
                     StreamSocket                                        Lower only: the bottom
 
-What an ``Upper`` is told, in this order: ``connected`` once; ``received`` and, between them,
-``pause_writing`` and ``resume_writing`` in turns; ``ended`` at most once; ``lost`` once, and
-nothing after it.
+The methods of an ``Upper`` are called in this order: first ``connected``, once. Then ``received``
+for each piece of data, and ``pause_writing`` and ``resume_writing`` alternately. When the peer has
+sent everything, ``ended``, at most once. At last ``lost``, once; no call follows it.
+
+A top with ``wants_buffer`` set gets ``get_buffer`` and ``buffer_updated`` in place of ``received``.
+
+``Upper`` is a class and ``Lower`` a trait because mypyc allows one compiled base class and any
+number of traits: ``TLSLayer`` is both, and ``StreamSocket`` is a ``Watcher`` and a ``Lower``.
 """
 
 from __future__ import annotations
@@ -32,98 +37,107 @@ from runtime.kernel.native.mypyc import trait
 
 
 class Upper:
-    """What is told of the events of a connection."""
+    """The interface through which a layer reports the events of a connection to the one above."""
 
     __slots__ = ("truncation_is_error", "uses_large_reads", "wants_buffer")
 
     def __init__(self) -> None:
-        # Whether an end that TLS did not announce is a failure: ``lost`` is then told of it.
+        # Whether the peer's end without a close_notify of TLS is a failure, reported to ``lost``.
         self.truncation_is_error = True
         # Set by ``use_large_reads``.
         self.uses_large_reads = False
-        # Whether the bottom may receive straight into what ``get_buffer`` gives.
+        # Whether the layer below may receive straight into the buffer that ``get_buffer`` returns.
         self.wants_buffer = False
 
     def use_large_reads(self) -> None:
-        """Have as much received at once as others can wait for."""
+        """Use the large receive size: the most that delays other connections acceptably."""
         self.uses_large_reads = True
         if not accelerator.has_accelerator:
-            have_large_blocks_kept()  # The fallback allocates such a block for each receive.
+            have_large_blocks_kept()  # The fallback allocates a large block for each receive.
 
     def get_protocol(self) -> object:
-        """Return the protocol that is told of the events; None when there is none."""
+        """Return the asyncio protocol that the events reach in the end; None if there is none."""
         return None
 
     def connected(self) -> None:
-        """Take note that bytes can be sent from now on."""
+        """Handle the event that the connection is established; called once writing is possible."""
 
     def received(self, data: bytes) -> None:
-        """Take what was received, which is not empty."""
+        """Handle received bytes; ``data`` is not empty."""
         raise NotImplementedError
 
     def get_buffer(self) -> Any:
-        """Return a writable buffer to receive into, for one who ``wants_buffer``; None: not now."""
+        """Return a writable buffer to receive into, or None to receive nothing now.
+
+        Called only while ``wants_buffer`` is set.
+        """
         raise NotImplementedError
 
     def buffer_updated(self, size: int) -> None:
-        """Take note that the first ``size`` bytes of that buffer were received."""
+        """Handle ``size`` received bytes, at the beginning of the buffer from ``get_buffer``."""
         raise NotImplementedError
 
     def refused_buffer(self, error: Exception) -> None:
-        """Take note that nothing could be received into that buffer."""
+        """Handle ``error``: the object from ``get_buffer`` could not be received into."""
         raise NotImplementedError
 
     def ended(self) -> bool:
-        """Take note that the peer sends no more; return whether writing goes on."""
+        """Handle the end of the peer's data; return True to keep the connection open for writing.
+
+        False closes the connection.
+        """
         raise NotImplementedError
 
     def lost(self, error: BaseException | None) -> None:
-        """Take note that the connection is closed: because of ``error``, or in good order."""
+        """Handle the event that the connection is closed: by ``error``, or regularly if None."""
         raise NotImplementedError
 
     def pause_writing(self) -> None:
-        """Take note that more is unsent than the high-water mark."""
+        """Handle a write buffer that has grown beyond the high-water mark."""
 
     def resume_writing(self) -> None:
-        """Take note that no more is unsent than the low-water mark."""
+        """Handle a write buffer that has shrunk to the low-water mark."""
 
 
 class Top(Upper):
-    """The upper part that no other stands on. It passes two of the events on."""
+    """The uppermost layer of a connection, which no other layer uses.
+
+    Its user may be called on two of the events: ``connected`` and ``lost``.
+    """
 
     __slots__ = ("_drain_waiters", "_on_connected", "_on_lost", "error", "writing_paused")
 
     def __init__(self) -> None:
         Upper.__init__(self)
-        # Whether writers are to wait, and those that do.
+        # Whether writers should wait, and the futures of those that are waiting.
         self.writing_paused = False
         self._drain_waiters: list[FutureCore] | None = None
         self._on_connected: Callable[[], object] | None = None
         self._on_lost: Callable[[Top], object] | None = None
-        # What the connection was lost because of.
+        # The failure that ended the connection; None while it is open, or after a regular end.
         self.error: BaseException | None = None
 
     def call_when_connected(self, callback: Callable[[], object] | None) -> None:
-        """Have ``callback()`` called once bytes can be sent."""
+        """Set the ``callback()`` for the moment when the connection is established."""
         self._on_connected = callback
 
     def call_when_lost(
         self, callback: Callable[[Top], object] | None
     ) -> Callable[[Top], object] | None:
-        """Have ``callback(self)`` called once the connection is closed; return the one before."""
+        """Set the ``callback(self)`` for the connection's end; return the previous callback."""
         before = self._on_lost
         self._on_lost = callback
         return before
 
     def pass_on_connected(self) -> None:
-        """Call what is to be called, once."""
+        """Call the callback of ``call_when_connected``, once."""
         callback = self._on_connected
         if callback is not None:
             self._on_connected = None
             callback()
 
     def pass_on_lost(self) -> None:
-        """Call what is to be called, once."""
+        """Call the callback of ``call_when_lost``, once."""
         self._on_connected = None
         callback = self._on_lost
         if callback is not None:
@@ -131,7 +145,7 @@ class Top(Upper):
             callback(self)
 
     def drained(self, loop: LoopCore) -> FutureCore:
-        """Return what to await until enough was sent; it fails when the connection does."""
+        """Return a future that finishes when writing resumes, and fails with the connection."""
         waiter = loop.create_future()
         if self._drain_waiters is None:
             self._drain_waiters = []
@@ -139,7 +153,7 @@ class Top(Upper):
         return waiter
 
     def wake_drainers(self, error: BaseException | None) -> None:
-        """Let go whoever waits in ``drained()``, with an error or without."""
+        """Finish the futures of ``drained()``: with a result, or with ``error`` if there is one."""
         waiters = self._drain_waiters
         self._drain_waiters = None
         for waiter in waiters or ():
@@ -151,11 +165,11 @@ class Top(Upper):
                 finish_future(waiter, None)
 
     def close(self) -> None:
-        """Send what was written, then close."""
+        """Send the write buffer, then close."""
         raise NotImplementedError
 
     def abort(self) -> None:
-        """Close now; what was not sent is dropped."""
+        """Close now, and drop unsent bytes."""
         raise NotImplementedError
 
     def peername(self) -> object:
@@ -164,9 +178,10 @@ class Top(Upper):
 
 
 def lost(error: BaseException) -> BaseException:
-    """Return the exception for one more of those that a connection's failure is told to.
+    """Return a new exception for one more task that learns of the connection's failure ``error``.
 
-    Each gets its own: an exception that is raised twice carries two tracebacks.
+    Each task gets an exception of its own, because every raise adds to an exception's traceback:
+    an exception that two tasks raised would show the frames of both.
     """
     again = copied(error) if isinstance(error, OSError) else None
     if again is None:
@@ -176,9 +191,10 @@ def lost(error: BaseException) -> BaseException:
 
 
 def copied(error: BaseException) -> BaseException | None:
-    """Return a copy of ``error``, with attributes that only some have: those of ssl.SSLError.
+    """Return a copy of ``error``, including extra attributes such as those of ssl.SSLError.
 
-    Returns None when its class cannot be copied, as one whose constructor takes other arguments.
+    Returns None if the exception cannot be copied: a class whose constructor does not take
+    ``error.args`` cannot.
     """
     try:
         return copy.copy(error)
@@ -187,9 +203,10 @@ def copied(error: BaseException) -> BaseException | None:
 
 
 def view_of(data: Any) -> memoryview:
-    """Return the bytes of something bytes-like that is no ``bytes``, without gaps.
+    """Return a contiguous view of ``data``, a bytes-like object other than ``bytes``.
 
-    Raises TypeError when it is not bytes-like.
+    The bytes of a view with gaps, such as ``memoryview(data)[::2]``, are copied. Raises TypeError
+    if ``data`` is not bytes-like.
     """
     try:
         view = memoryview(data)
@@ -202,48 +219,50 @@ def view_of(data: Any) -> memoryview:
 
 
 def copy_of(data: Any) -> bytes:
-    """Return a copy of something bytes-like that is no ``bytes``; raise as ``view_of`` does."""
+    """Return a copy of ``data``, a bytes-like object other than ``bytes``; raise as ``view_of``."""
     return view_of(data).tobytes()
 
 
 def joined(parts: list[Any]) -> bytes:
-    """Return several bytes-like objects in one."""
+    """Return the concatenation of bytes-like objects. Raises TypeError as ``view_of`` does."""
     try:
         return b"".join(parts)
     except TypeError:
-        # All are bytes-like, but one has gaps; or one is not, and this says so.
+        # Either a part is a view with gaps, which ``copy_of`` accepts and ``join`` does not, or it
+        # is not bytes-like, for which ``copy_of`` raises an error that says so.
         return b"".join([part if isinstance(part, bytes) else copy_of(part) for part in parts])
 
 
 @trait
 class Lower:
-    """What bytes are sent through, and what the connection is ended by."""
+    """The interface through which a layer reads, writes and ends the connection below it."""
 
     __slots__ = ()
 
     def set_upper(self, upper: Upper) -> None:
-        """Tell ``upper`` of what happens from now on."""
+        """Report events to ``upper`` from now on."""
         raise NotImplementedError
 
     def start(self) -> None:
-        """Begin: tell the upper part that it is connected as soon as it is, and receive."""
+        """Start receiving; call ``connected`` of the upper layer once the connection is ready."""
         raise NotImplementedError
 
     def announce_end(self, upper: Upper) -> None:
-        """Tell ``upper`` that the peer sends no more; close, unless it goes on to send."""
+        """Report the end of the peer's data to ``upper``; close if its ``ended`` returns False."""
         goes_on = False
         try:
             goes_on = upper.ended()
         finally:
-            # Also on KeyboardInterrupt: the end is announced once.
+            # Close on KeyboardInterrupt too: ``ended`` is called once only, so that no later event
+            # would close the connection.
             if not goes_on:
                 self.close()
 
     def write(self, data: Any) -> None:
-        """Send a bytes-like object: at once what can be sent, and the rest later, in order.
+        """Send a bytes-like object: as much as possible at once, the rest later, in order.
 
-        Never blocks. ``data`` may be changed afterwards. Raises TypeError unless it is bytes-like,
-        and RuntimeError after ``write_eof()``.
+        Never blocks. The caller may change ``data`` afterwards. Raises TypeError unless ``data`` is
+        bytes-like, and RuntimeError after ``write_eof()``.
         """
         raise NotImplementedError
 
@@ -252,18 +271,18 @@ class Lower:
         raise NotImplementedError
 
     def unsent_size(self) -> int:
-        """Return how many bytes were written and not sent yet."""
+        """Return the number of bytes that were written and not sent yet."""
         raise NotImplementedError
 
     def undelivered_size(self) -> int:
-        """Return how many bytes were written and have not reached the peer's system yet.
+        """Return the number of written bytes that have not reached the peer's system yet.
 
-        Where the system does not tell, what was sent counts as delivered.
+        Sent bytes count as delivered if the system does not report acknowledgements.
         """
         raise NotImplementedError
 
     def set_water_marks(self, high: Size | None, low: Size | None) -> None:
-        """Set the unsent bytes above which writing is held, and those at which it is resumed.
+        """Set the sizes of the write buffer, in bytes, at which writing is paused and resumed.
 
         Raises ValueError unless ``high >= low >= 0``.
         """
@@ -282,11 +301,11 @@ class Lower:
         raise NotImplementedError
 
     def can_write_eof(self) -> bool:
-        """Return whether one direction can be ended alone."""
+        """Return whether ``write_eof`` is supported: ending one direction alone."""
         raise NotImplementedError
 
     def write_eof(self) -> None:
-        """Announce the end once everything written was sent; receiving goes on."""
+        """Send the end of the data once the write buffer is empty; receiving goes on."""
         raise NotImplementedError
 
     def is_closing(self) -> bool:
@@ -298,13 +317,13 @@ class Lower:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Stop receiving, send what was written, then close."""
+        """Stop receiving, send the write buffer, then close."""
         raise NotImplementedError
 
     def fail(self, error: BaseException | None) -> None:
-        """Close now, because of ``error`` or of nothing; what was not sent is dropped."""
+        """Close now and drop unsent bytes; ``error`` is the reason, None for an abort."""
         raise NotImplementedError
 
     def info(self, name: object) -> Any:
-        """Return what is known under a name of ``get_extra_info``, or None."""
+        """Return the value of ``name``, one of ``get_extra_info``'s; None if it is not known."""
         raise NotImplementedError

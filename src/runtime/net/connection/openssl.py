@@ -9,51 +9,51 @@ import ssl
 from typing import Any, Final
 
 RECORD: Final = 16384
-"""The most bytes that a record holds: a read of so many leaves nothing of it."""
+"""Bytes that a record holds at most: a read of this size takes the whole record."""
 
 
 _NO_TLS: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST")
-"""What OpenSSL says of bytes that are no TLS record."""
+"""OpenSSL's reasons for refusing bytes that are not a TLS record."""
 
 
 class TruncatedError(ssl.SSLEOFError, ConnectionResetError):
-    """The peer ended the connection without a close_notify: what was received may not be all.
+    """The peer ended the connection without a close_notify: received data may be incomplete.
 
-    It is an ``ssl.SSLEOFError``, and a ConnectionError for those who do not care why a connection
-    broke.
+    It is an ``ssl.SSLEOFError``, for code that handles TLS, and a ConnectionError, for code that
+    handles every broken connection alike.
     """
 
 
 def discard(connection: ssl.SSLObject) -> bool:
-    """Drop what has come. Return whether no more can."""
+    """Drop the received data; return whether no more can come."""
     try:
         while connection.read(RECORD):
             pass
     except ssl.SSLWantReadError:
         return False
     except Exception:
-        pass  # The end without a close_notify, or nonsense: there is no use in more of it.
+        pass  # An end without a close_notify, or invalid records: more would be useless too.
     return True
 
 
 def send_close_notify(connection: ssl.SSLObject) -> None:
-    """Make the close_notify, which is to be sent. Nothing that has come may be unread."""
+    """Put the close_notify into the outgoing BIO. All received data must have been read."""
     try:
         connection.unwrap()
     except Exception:
-        pass  # The peer's answer cannot have come yet.
+        pass  # It raises SSLWantReadError: the peer's close_notify has not come yet.
 
 
 def explain_handshake_error(error: BaseException) -> None:
-    """Say in the words of an error that the peer speaks something else, where that is the case."""
+    """Add to the text of ``error`` that the peer speaks another protocol, if it does."""
     if isinstance(error, ssl.SSLError) and error.reason in _NO_TLS:
         text = f"{error.strerror}: the peer does not seem to speak TLS on this port"
         error.strerror = text
-        error.args = (error.errno, text)  # Of which a copy is made.
+        error.args = (error.errno, text)  # A copy of the exception is made from its ``args``.
 
 
 def truncated() -> TruncatedError:
-    """Return the error for an end without a close_notify."""
+    """Return an exception for the end of a connection without a close_notify."""
     return TruncatedError(
         ssl.SSL_ERROR_EOF,
         "The peer ended the connection without a close_notify: data may be missing.",
@@ -61,11 +61,14 @@ def truncated() -> TruncatedError:
 
 
 def extra_info(connection: ssl.SSLObject, name: object) -> Any:
-    """Return what asyncio's transports know under ``name``; None when it is not known here."""
+    """Return the TLS values of ``get_extra_info``; None if ``name`` is not one, or not known yet.
+
+    asyncio's transports have the same names.
+    """
     if name == "ssl_object":
         return connection
     if name == "sslcontext":
         return connection.context
     if name not in {"peercert", "cipher", "compression"} or connection.version() is None:
-        return None  # The handshake is not over, or failed.
+        return None  # The handshake is not complete, or has failed.
     return connection.getpeercert() if name == "peercert" else getattr(connection, name)()

@@ -1,11 +1,16 @@
-"""What was received and not read yet: whole chunks, so that one that answers a read is not copied.
+"""Receive buffer: received bytes that are not read yet.
 
-Invariants: no chunk is empty; ``size`` is the number of unread bytes; ``_start`` is how much of the
-first chunk has been read; ``_rest``, the chunks after the first, is there only while there are any,
-because an empty deque costs more than everything else that an idle connection needs. Small chunks
-are gathered in a bytearray, so that a peer that sends one byte at a time costs bytes, not objects.
-In the first ``_searched`` unread bytes none of the separators ``_sought`` ends: a search goes on
-where the one before it stopped, so that a line costs its length, in whatever pieces it comes.
+The bytes are kept in the chunks in which they were received, so that a read of a whole chunk
+returns it without a copy. Small chunks are joined in a bytearray: a peer that sends one byte at a
+time then costs memory for its bytes, and not for as many objects.
+
+A search for separators continues where the last one stopped. The total cost of finding the end of a
+line is therefore linear in the line's length, however small the pieces are in which it comes.
+
+Invariants: no chunk is empty; ``size`` is the number of unread bytes; ``_start`` is the number of
+bytes of the first chunk that were read; ``_rest`` holds the chunks after the first, and is None if
+there are none, because an empty deque is larger than all other objects of an idle connection
+together; none of the separators ``_sought`` ends within the first ``_searched`` unread bytes.
 """
 
 from __future__ import annotations
@@ -16,10 +21,10 @@ from itertools import chain
 from typing import Final
 
 _SMALL: Final = 2048
-"""Chunks below this size are gathered: copying them is cheaper than keeping them apart."""
+"""Chunks below this size are joined: copying them is cheaper than keeping them apart."""
 
 _WINDOW: Final = 512
-"""Bytes in which several separators are looked for first; each further window is twice as large."""
+"""Size of the first window in which several separators are searched; each next one is doubled."""
 
 
 class ReceiveBuffer:
@@ -36,7 +41,7 @@ class ReceiveBuffer:
         self._sought: tuple[bytes, ...] = ()
 
     def append(self, data: bytes) -> None:
-        """Add what was received, which is not empty."""
+        """Append ``data``, which is not empty."""
         self.size += len(data)
         rest = self._rest
         last = self._first if rest is None else rest[-1]
@@ -62,7 +67,7 @@ class ReceiveBuffer:
             rest.append(data)
 
     def take(self, most: int) -> bytes:
-        """Remove and return up to ``most`` bytes; everything when there are fewer."""
+        """Remove and return the first ``most`` bytes, or all if there are fewer."""
         if most >= self.size:
             return self.take_all()
         if most <= 0:
@@ -90,7 +95,7 @@ class ReceiveBuffer:
         return b"".join(parts)
 
     def _next_chunk(self) -> bytes | bytearray:
-        """Remove and return the first chunk of the rest, of which there is one."""
+        """Remove and return the first chunk of ``_rest``, which must not be None."""
         rest = self._rest
         assert rest is not None
         chunk = rest.popleft()
@@ -99,7 +104,7 @@ class ReceiveBuffer:
         return chunk
 
     def take_all(self) -> bytes:
-        """Remove and return everything."""
+        """Remove and return all bytes."""
         first = self._first
         if first is None:
             return b""
@@ -115,9 +120,10 @@ class ReceiveBuffer:
         return bytes(first) if rest is None else b"".join([first, *rest])
 
     def find(self, separators: tuple[bytes, ...]) -> tuple[int, int]:
-        """Return where the separator begins that ends first, and where it ends; -1 and 0 for none.
+        """Return the start and the end of the separator that ends first; -1 and 0 if none is there.
 
-        All are looked for together, so that one that comes soon spares the search for the others.
+        All separators are searched together: if one is found early, the search for the others goes
+        no further than that.
         """
         first = self._first
         if first is None:
@@ -125,7 +131,7 @@ class ReceiveBuffer:
         rest = self._rest
         searched = self._searched
         if searched == 0 and len(separators) == 1:
-            # Usually it is in the first chunk, which nobody has searched.
+            # The usual case: one separator, in the first chunk, which was not searched before.
             separator = separators[0]
             start = self._start
             found = first.find(separator, start)
@@ -151,9 +157,10 @@ class ReceiveBuffer:
         return self._find_in_chunks(separators, longest, chunks, position, begin)
 
     def _chunks_from(self, begin: int) -> tuple[Iterable[bytes | bytearray], int]:
-        """Return the last chunks, from that with the unread byte ``begin`` on, and where it starts.
+        """Return the chunks from the one with the unread byte ``begin`` on, and its position.
 
-        It goes back from the end: what was searched lies at the beginning, and may be many chunks.
+        They are collected from the end: the bytes at the beginning were searched, and may be very
+        many chunks.
         """
         first = self._first
         rest = self._rest
@@ -180,9 +187,10 @@ class ReceiveBuffer:
         position: int,
         begin: int,
     ) -> tuple[int, int]:
-        """As ``find``, in ``chunks``, the first of which starts at the unread byte ``position``.
+        """Search ``chunks`` as ``find`` does; the first of them starts at unread byte ``position``.
 
-        Nothing is joined: a separator that lies across chunks is looked for in the seam.
+        The chunks are not joined. A separator that spans chunks is found in the seam: the last
+        bytes of the chunks before, and the first of the next chunk.
         """
         overlap = longest - 1
         tail = b""
@@ -203,6 +211,7 @@ class ReceiveBuffer:
         return -1, 0
 
     def _note_searched(self, separators: tuple[bytes, ...]) -> None:
+        """Note that none of ``separators`` is in the unread bytes."""
         self._sought = separators
         self._searched = self.size
 
@@ -210,14 +219,16 @@ class ReceiveBuffer:
 def find_first(
     data: bytes | bytearray, separators: tuple[bytes, ...], start: int, longest: int
 ) -> tuple[int, int]:
-    """Return where the separator begins that ends first in ``data[start:]``, and where it ends.
+    """Return the start and the end of the separator that ends first in ``data[start:]``.
 
-    Both are positions in ``data``; -1 and 0 for none. ``longest`` is the size of the longest.
+    Both are positions in ``data``; -1 and 0 if there is none. ``longest`` is the length of the
+    longest separator.
     """
     if len(separators) == 1:
         found = data.find(separators[0], start)
         return found, found + longest if found >= 0 else 0
-    # In windows: a separator that is nowhere is not to be looked for everywhere each time.
+    # Search in windows. If one separator is found early and another is nowhere, a search of all
+    # ``data`` for the second would be repeated for each line.
     low = start
     size = max(_WINDOW, longest)
     while low < len(data):
@@ -225,7 +236,7 @@ def find_first(
         found = -1
         stop = high + 1
         for separator in separators:
-            # Only one that ends before the best so far is better.
+            # Search only where the separator would end before the best one so far.
             other = data.find(separator, max(low + 1 - len(separator), start), stop - 1)
             if other >= 0:
                 found = other

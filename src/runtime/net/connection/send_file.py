@@ -1,4 +1,4 @@
-"""Sending a file through a connection, after the bytes that were written to it before."""
+"""Sending a file through a connection, after the bytes written before."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ async def send_file_through(
     count: int | None,
     fallback: bool,
 ) -> int:
-    """Send from ``file`` through a connection, after whatever was written to it before."""
+    """Send ``count`` bytes of ``file``, or all, after the bytes written before; return the number.
+
+    ``StreamWriter.sendfile`` documents the arguments and exceptions.
+    """
     check_request(file, offset, count)
     if lower.is_closing():
         raise RuntimeError("Transport is closing")

@@ -1,22 +1,26 @@
-"""The top of a connection that streams read from and write to.
+"""Stream adapter: the top layer of a connection that a reader and a writer use.
 
-What arrives waits here to be read. A reader is woken with the bytes in hand, and only when there
-are as many as it asked for. Reading pauses while twice the limit waits that nobody asked for, and
-goes on below it.
+Received bytes wait in the buffer ``unread``. A waiting reader is woken once the buffer holds as
+many bytes as it asked for. Receiving pauses while the buffer holds more than twice the limit, not
+counting the bytes that a waiting reader asked for, and resumes when it is down to the limit.
 
-A reader that asked for many bytes gets them received straight into what it will be given: once the
-first of them have come, there is *room* for all, and the layer below has it for its buffer::
+A reader that asks for many bytes at once, such as ``readexactly(1_000_000)``, would have them
+copied twice: from the system into a chunk, and from the chunks into the result. So once the first
+of them have come, a *receive target* is made, a block of the result's size, and the layer below
+receives straight into it::
 
-    unread ---- the first of many ----> room ---- full, the end, or nobody waits ----> unread
+    unread ---- first bytes of a large read ----> target ---- full, the end, ----> unread
+                                                              or cancelled
 
-What is there is read without waiting. So that the handler of one connection, whose peer has sent
-very many lines at once, does not keep the others waiting, it gets a *share* of each turn: after so
-many reads, or writes, in one turn the next one lets the others run first.
+Reading from the buffer does not wait, and so does not let other tasks run. If the peer has sent
+very many lines at once, their handler would delay all other connections until it has read them
+all. Therefore a connection has a *share* of each turn: after so many reads, or writes, in one turn
+of the loop, the next one lets the other tasks run first.
 
-Invariants: while there is room, nothing is unread elsewhere; it is given up, and what it holds is
-unread again, before a reader goes on.
+Invariants: while there is a target, ``unread`` is empty; before a reader goes on, the target is
+given up, and its bytes are in ``unread``.
 
-``StreamAdapter`` is compiled where a compiler was found. The streams that users hold are thin, and
+``StreamAdapter`` is compiled in the compiled build. The streams that users have are thin, and
 interpreted: ``runtime.net.connection.streams``.
 """
 
@@ -34,20 +38,23 @@ from runtime.net.connection.layers import Lower, Top, lost
 from runtime.net.connection.receive_buffer import ReceiveBuffer
 
 _ROOM_LEAST: Final = 128 * 1024
-"""Bytes that a reader asks for, from which on room is made for them: it spares two copies."""
+"""Smallest read, in bytes, for which a receive target is made."""
 
 _ROOM_MOST: Final = 16 * 1024 * 1024
-"""Up to here: who announces more than he sends is not to cost more than that."""
+"""Largest read, in bytes, for which a receive target is made.
 
+It bounds preallocation for peers that announce more than they send.
+"""
 
 _SHARE: Final = 128
-"""Reads, and writes, after which it is looked whether they were all in one turn of the loop."""
+"""Reads, and writes, that a connection may make in one turn of the loop."""
 
 
 class StreamAdapter(Top):
-    """What a reader and a writer share. ``limit`` is the reader's limit, in bytes.
+    """State of a connection that its reader and writer share.
 
-    ``server_side``: whether a server accepted the connection.
+    ``limit`` is the reader's limit, in bytes; ``server_side`` says that a server accepted the
+    connection.
     """
 
     __slots__ = (
@@ -81,20 +88,20 @@ class StreamAdapter(Top):
         self.server_side = server_side
         # Reading.
         self.unread = ReceiveBuffer()
-        # Whether too much is unread, and whether the user has paused reading.
+        # Whether receiving is paused because too much is unread, and whether the user paused it.
         self._paused = False
         self.stopped = False
-        # How many bytes the waiting reader needs; 0 when anything will do, or nobody waits.
+        # The number of bytes that the waiting reader needs; 0 if any will do, or no reader waits.
         self._wanted = 0
         self._reader: FutureCore | None = None
-        # Where ``_wanted`` bytes are being received, and how many have been.
+        # The target for ``_wanted`` bytes, and the number of bytes received into it.
         self._target: Any = None
         self._target_filled = 0
         self.eof = False
-        # Reads since that was last looked at, and the turn of the loop in which it was.
+        # The number of reads since the share was last checked, and the turn of that check.
         self._taken = 0
         self._taken_in = -1
-        # Writing: the same, and whether ``drain`` has anything to do.
+        # Writing: the same for writes, and whether ``drain`` has to do more than return.
         self._written = 0
         self._written_in = -1
         self.must_wait = False
@@ -105,17 +112,17 @@ class StreamAdapter(Top):
 
     @property
     def lower(self) -> Lower:
-        """What it stands on."""
+        """The layer below."""
         lower = self._lower
         assert lower is not None
         return lower
 
     def set_lower(self, lower: Lower) -> None:
-        """Use ``lower``, which is being read from, from now on."""
+        """Use the layer ``lower`` from now on, which is not paused."""
         self._lower = lower
         self.stopped = False
 
-    # -- What the lower part tells -----------------------------------------------------------------
+    # -- Events of the layer below -----------------------------------------------------------------
 
     def connected(self) -> None:
         self.pass_on_connected()
@@ -139,7 +146,7 @@ class StreamAdapter(Top):
         try:
             target = accelerator.ReceiveTarget(self._wanted)
         except MemoryError:
-            return  # There may still be as much in parts.
+            return  # There may be enough memory in smaller chunks.
         filled = self.unread.size
         target.view(0, filled)[:] = self.unread.take_all()
         self._target = target
@@ -156,10 +163,10 @@ class StreamAdapter(Top):
             self._wake_reader()
 
     def refused_buffer(self, error: Exception) -> None:
-        raise error  # It has the room's own, which nobody has reason to refuse.
+        raise error  # Unreachable: the buffer is ours.
 
     def give_up_target(self) -> None:
-        """Have what was received so far unread, for whoever reads next."""
+        """Move the bytes received into the target to ``unread``, for the next read."""
         target = self._target
         if target is None:
             return
@@ -169,7 +176,7 @@ class StreamAdapter(Top):
         try:
             received = target.take(filled)
         except BufferError:
-            # Something still has a view of the room, and could change the bytes through it.
+            # Other code still has a view of the target and could change the bytes: copy them.
             received = bytes(target.view(0, filled))
         self.unread.append(received)
 
@@ -207,7 +214,7 @@ class StreamAdapter(Top):
     # -- Reading -----------------------------------------------------------------------------------
 
     def _reader_waits(self) -> bool:
-        """Return whether somebody is still waiting: a read that was cancelled wants nothing."""
+        """Return whether a reader is waiting; a cancelled read no longer is."""
         return self._reader is not None and not self._reader.done()
 
     def _wake_reader(self) -> None:
@@ -221,10 +228,10 @@ class StreamAdapter(Top):
                 finish_future(reader, None)
 
     def readable(self, reader_name: str, wanted: int = 0) -> FutureCore:
-        """Return what to await until there is more to read, the end, or a failure.
+        """Return a future that finishes when there is more to read, at the end, or on a failure.
 
-        ``wanted`` is how many bytes there must be for the reader to be woken before the end.
-        Raises RuntimeError when another task waits here already.
+        ``wanted`` is the number of bytes to wait for, unless the end comes before. Raises
+        RuntimeError if another task is waiting already. ``reader_name`` is for its text.
         """
         reader = self._reader
         if reader is None:
@@ -238,7 +245,7 @@ class StreamAdapter(Top):
             if not rearm_future(reader):
                 reader = self._reader = self._loop.create_future()
             if self._target is not None:
-                # The one before was cancelled: what it left is there already.
+                # The read before was cancelled and left a target: its bytes can be read now.
                 self._wake_reader()
                 return reader
         self._wanted = wanted
@@ -247,6 +254,7 @@ class StreamAdapter(Top):
         return reader
 
     def _go_on(self) -> None:
+        """Resume receiving after too much was unread, unless the user has paused it as well."""
         self._paused = False
         if not self.eof and not self.stopped and self._lower is not None:
             self._lower.resume_reading()
@@ -268,17 +276,21 @@ class StreamAdapter(Top):
             self.lower.resume_reading()
 
     def stop_reading(self) -> None:
-        """Receive no more, and have the reader find the end behind what is there."""
+        """Receive no more: the reader finds the end after the bytes that were received before."""
         if not self.eof:
             self.lower.pause_reading()
             self.ended()
 
     def has_had_its_share(self) -> bool:
-        """Return whether the others are to run before more is read in this turn."""
+        """Return whether other tasks have to run before the next read in this turn."""
         return self._taken > _SHARE and self._taken_in == self._loop._turns
 
     def _may_take(self) -> bool:
-        """Return whether to go on reading, after many reads: in another turn they start anew."""
+        """Return whether the reader may read more in this turn, after a share of reads.
+
+        The count starts anew in each turn. The turn is looked at only here, once in ``_SHARE``
+        reads, so that a read costs one addition and one comparison.
+        """
         turn = self._loop._turns
         if self._taken_in == turn:
             return False
@@ -294,10 +306,11 @@ class StreamAdapter(Top):
         return data
 
     def take_until(self, separators: tuple[bytes, ...], limit: int) -> bytes | None:
-        """Remove and return what comes up to and with the separator that ends first.
+        """Remove and return the bytes through the end of the separator that ends first.
 
-        None when there is none yet, or when the reader has had its share of this turn. Raises
-        LimitOverrunError when more than ``limit`` bytes come before it: they stay to be read.
+        Returns None if there is no separator yet, or if the reader has had its share of this turn.
+        Raises LimitOverrunError if more than ``limit`` bytes precede the separator: they stay
+        unread.
         """
         self._taken += 1
         if self._taken > _SHARE and not self._may_take():
@@ -310,17 +323,17 @@ class StreamAdapter(Top):
             return self.take(stop)
         if unread.size <= limit:
             return None
-        # What may be the beginning of a separator still counts for nothing.
+        # The last bytes may be the beginning of a separator, and do not count for the limit yet.
         searched = unread.size + 1 - max([len(separator) for separator in separators])
         if searched > limit:
             raise _overrun("Separator is not found, and chunk exceed the limit", limit, searched)
         return None
 
     def take_some(self, most: Any) -> bytes | None:
-        """As ``take``; ``b""`` at the end, and None when there is nothing yet.
+        """Remove and return up to ``most`` received bytes; ``b""`` at the end.
 
-        None also when the reader has had its share of this turn. Raises what the connection failed
-        with, once everything before that was taken.
+        Returns None if there are none yet, or if the reader has had its share of this turn. Raises
+        the failure of the connection, once everything received before it was taken.
         """
         size: int = most if isinstance(most, int) else count_of(most, "read()")
         self._taken += 1
@@ -333,9 +346,9 @@ class StreamAdapter(Top):
         return self.take_rest() if self.eof else None
 
     def take_exactly(self, wanted: Any) -> bytes | None:
-        """Remove and return ``wanted`` bytes; None when there are not as many yet.
+        """Remove and return ``wanted`` bytes.
 
-        None also when the reader has had its share of this turn.
+        Returns None if there are fewer, or if the reader has had its share of this turn.
         """
         size: int = wanted if isinstance(wanted, int) else count_of(wanted, "readexactly()")
         self._taken += 1
@@ -344,9 +357,9 @@ class StreamAdapter(Top):
         return self.take(size) if self.unread.size >= size else None
 
     def take_rest(self) -> bytes:
-        """Remove and return everything, at the end.
+        """Remove and return all received bytes, at the end.
 
-        Raises what the connection failed with: what was received before that stays to be read.
+        Raises the failure of the connection instead, if there was one: the bytes stay unread.
         """
         if self.error is not None:
             raise lost(self.error)
@@ -355,7 +368,7 @@ class StreamAdapter(Top):
     # -- Writing -----------------------------------------------------------------------------------
 
     def write(self, data: Any) -> None:
-        """Send ``data``, a bytes-like object: at once what can be sent, the rest later."""
+        """Send ``data``, a bytes-like object: as much as possible at once, the rest later."""
         lower = self._lower
         assert lower is not None
         self._written += 1
@@ -371,7 +384,7 @@ class StreamAdapter(Top):
         self.lower.write_many(parts)
 
     def _count_writes(self) -> None:
-        """Have ``drain`` let the others run, if there were that many writes in this turn."""
+        """Make ``drain`` let other tasks run, if the writer has had its share of this turn."""
         turn = self._loop._turns
         if self._written_in == turn:
             self.must_wait = True
@@ -380,13 +393,13 @@ class StreamAdapter(Top):
             self._written = 0
 
     def others_have_run(self) -> None:
-        """Take note that ``drain`` has let the others run."""
+        """Note that ``drain`` has let other tasks run."""
         self.must_wait = self.writing_paused or self.is_lost
 
     # -- Ending ------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Stop reading, send what was written, then close."""
+        """Stop reading, send the write buffer, then close."""
         if self.closing:
             return
         self.closing = True
@@ -399,7 +412,7 @@ class StreamAdapter(Top):
             self._wake_reader()
 
     def abort(self) -> None:
-        """Close now; what was not sent is dropped."""
+        """Close now, and drop unsent bytes."""
         self.closing = True
         if self._lower is not None:
             self._lower.fail(None)
@@ -409,7 +422,7 @@ class StreamAdapter(Top):
         return None if self._lower is None else self._lower.info("peername")
 
     def closed_future(self) -> FutureCore:
-        """Return what to await until the connection is closed."""
+        """Return a future that finishes when the connection is closed."""
         waiter = self.closed_waiter
         if waiter is None:
             waiter = self.closed_waiter = self._loop.create_future()

@@ -1,23 +1,26 @@
-"""A connected stream socket in the loop: the bottom of every connection.
+"""Connected stream socket in the loop: the bottom layer of every connection.
 
 The two directions are independent::
 
-    reading:  OPEN <--> PAUSED (by the upper part)         writing:  OPEN --> ENDING --> ENDED
+    reading:  OPEN <--> PAUSED (by the layer above)        writing:  OPEN --> ENDING --> ENDED
                 |                                                      |  write_eof()   (FIN sent)
                 +--> ENDED (the peer's FIN, or a failure)              |
                                                                        v
-    both:     OPEN --- close(): what was written is sent first ---> CLOSED
+    both:     OPEN --- close(): the write buffer is sent first ---> CLOSED
                 |                                                      ^
                 +------ fail(): nothing more is sent ------------------+
 
-Others who know the socket may close it under us, and its number may be given to another file. While
-it is watched, the poller tells as soon as the loop has to do with the new one; while it is not, and
-before it is closed, the file behind the number is looked at.
+Other code that has the socket object, or its descriptor's number, may close the descriptor while
+the connection uses it, and the system may then give the number to another file. Bytes must not be
+read from that file or written to it. While the descriptor is watched, the poller calls ``on_lost``
+of the stale registration as soon as the loop meets the new file. While it is not watched, and
+before it is closed, ``_same_file`` compares the file behind the number with the original one.
 
-Invariants: it watches for reading exactly while OPEN for reading, and for writing exactly while
-something is unsent; ``unsent`` is the size of the write buffer; CLOSED means that the descriptor
-was given back and the upper part told. Its errors are stripped of their tracebacks: the frames of
-this module tell nothing, and would make a reference cycle with whoever keeps the error.
+Invariants: the descriptor is watched for reading exactly while reading is OPEN, and for writing
+exactly while the write buffer holds bytes (or a task waits in ``writable``); ``unsent`` is the
+size of the write buffer; CLOSED means that the descriptor is closed and ``lost`` of the layer above
+was called. Exceptions are passed on without their tracebacks: the frames of this module are of no
+use to the reader, and they would form a reference cycle with the object that keeps the exception.
 """
 
 from __future__ import annotations
@@ -46,8 +49,10 @@ from runtime.net.connection.layers import Lower, Upper, copy_of, joined, view_of
 from runtime.net.sockets.checks import failure_behind, note_use, undelivered_size
 
 _IOV_MAX: Final = 64
+"""Parts for one ``sendmsg``: fewer than any system's limit."""
+
 _JOIN_MOST: Final = 64 * 1024
-"""Bytes up to which several parts are joined: cheaper than to hand them over one by one."""
+"""Bytes up to which parts are joined: below it a copy is cheaper than ``sendmsg`` of the parts."""
 
 _AFTER_EOF: Final = "Cannot write after write_eof(): the end was announced already."
 _recv: Final[Callable[[int], bytes | None]] = accelerator.recv
@@ -56,7 +61,7 @@ _send: Final[Callable[[int, Any], int]] = accelerator.send
 
 
 class StreamSocket(Watcher, Lower):
-    """One connected, non-blocking stream socket, which it owns from now on."""
+    """One connected, non-blocking stream socket, which this object owns from now on."""
 
     __slots__ = (
         "_by_methods",
@@ -85,28 +90,30 @@ class StreamSocket(Watcher, Lower):
 
     def __init__(self, loop: LoopCore, sock: socket.socket, upper: Upper, peername: object) -> None:
         Watcher.__init__(self, sock.fileno())
-        # Nobody is to write to the number from here on who had it before.
+        # A previous connection with this number must not use it from here on: its descriptor was
+        # closed behind its back.
         before = loop._poller.watcher(self.fd)
         if isinstance(before, StreamSocket):
             loop._poller.evict(before)
-        # First what every event and every write looks at: with very many connections each line of
-        # the cache counts.
+        # The attributes that every event and every write uses come first: they share the fewest
+        # cache lines, which counts when there are very many connections.
         self._upper: Upper | None = upper
-        # None once it is closed; what users were given of it stays what it was.
+        # None once the connection is closed. ``_object`` refers to the same socket until the end.
         self._sock: socket.socket | None = sock
-        # Why nothing can be written, if it cannot.
+        # The reason to refuse writes, if there is one.
         self._refusal: str | None = None
-        # What the socket did not take, and its size.
+        # The size of the write buffer, and the buffer: bytes that the socket did not accept.
         self.unsent = 0
         self._write_buffer: deque[Any] | None = None
-        # Somebody else may close the socket object when it was given to us: look before each use.
+        # Whether other code has the socket object, and may close it: check before each use.
         self._shared = False
-        # Whether it is received and sent through the methods of the socket, which is a subclass's.
+        # Whether to use the methods of the socket object, which may belong to a subclass, and not
+        # the descriptor.
         self._by_methods = False
         self.closing = False
         self._reading = False
         self._input_ended = False
-        # Whether the upper part was told to pause.
+        # Whether ``pause_writing`` of the layer above was called last.
         self._held = False
         self._eof_wanted = False
         self._eof_sent = False
@@ -116,13 +123,14 @@ class StreamSocket(Watcher, Lower):
         self._writable_waiter: FutureCore | None = None
         self._loop = loop
         self._object = sock
-        # What file it was when it was given to us.
+        # Device and inode of the socket, once it is shared.
         self._file: tuple[int, int] | None = None
         self._peername = peername
-        # Asked for when it is wanted, when others are given the socket, or when it is closed.
+        # Determined on demand, when the socket becomes shared, or when it is closed.
         self._sockname: object = None
         if type(sock) is not socket.socket:
-            # As one that others have, so that those of our own need not ask at each event.
+            # Marked as shared too: the branches for ordinary sockets then need no check of
+            # ``_by_methods``.
             self._by_methods = True
             self.mark_shared()
 
@@ -133,7 +141,7 @@ class StreamSocket(Watcher, Lower):
         return None if self._upper is None else self._upper.get_protocol()
 
     def start(self) -> None:
-        # Nothing is watched yet; the upper part may pause it at once.
+        # The descriptor is not watched before ``connected`` has returned, which may pause reading.
         self._reading = True
         upper = self._upper
         if upper is not None:
@@ -146,7 +154,7 @@ class StreamSocket(Watcher, Lower):
             self._watch()
 
     def mark_shared(self) -> None:
-        """Expect that others, who have the socket object, may close it under us."""
+        """Note that other code has the socket object and may close it at any time."""
         self._learn_sockname()
         self._shared = True
         self._file = file_of(self.fd)
@@ -172,7 +180,10 @@ class StreamSocket(Watcher, Lower):
             self._end_of_input(upper)
 
     def _may_receive(self, upper: Upper) -> bool:
-        """Return whether to receive from the descriptor: not what a method has received already."""
+        """Return whether to receive from the descriptor of a shared socket.
+
+        It is False if the descriptor is lost, or if the socket's own method has received instead.
+        """
         if not self._still_ours():
             return False
         if not self._by_methods or upper.wants_buffer:
@@ -216,7 +227,9 @@ class StreamSocket(Watcher, Lower):
             buffer = None
             upper.refused_buffer(error)
             return
-        buffer = None  # Whoever it belongs to may be about to give it away.
+        # Drop this reference: ``buffer_updated`` may resize the buffer, or hand it on without a
+        # copy, which fails while other code has a view of it.
+        buffer = None
         if size:
             upper.buffer_updated(size)
         else:
@@ -239,7 +252,7 @@ class StreamSocket(Watcher, Lower):
             self._watch()
 
     def _watch(self) -> None:
-        """Have exactly the events watched that the state asks for."""
+        """Watch the descriptor for exactly the events that the state requires."""
         events = 0
         if self._reading:
             events = READ
@@ -250,8 +263,8 @@ class StreamSocket(Watcher, Lower):
         try:
             self._loop._poller.watch(self, events)
         except Exception as error:
-            # Others closed the descriptor, and its number is not in use again; or the selector, of
-            # whatever class it is, watches no more.
+            # Other code closed the descriptor and its number is free; or the selector, which may
+            # be of any class, has failed.
             self.fail(error.with_traceback(None))
 
     # -- Writing -----------------------------------------------------------------------------------
@@ -260,7 +273,8 @@ class StreamSocket(Watcher, Lower):
         if isinstance(data, bytes):
             size = len(data)
         elif self.unsent or self._refusal is not None:
-            # No view of it: the caller may change it in ``pause_writing``, or when this has raised.
+            # A copy and not a view: the caller may change ``data`` in ``pause_writing``, or after
+            # this method has raised.
             data = copy_of(data)
             size = len(data)
         else:
@@ -320,11 +334,17 @@ class StreamSocket(Watcher, Lower):
         except (BlockingIOError, InterruptedError):
             sent = 0
         except BufferError:
+            # A part is a view with gaps, which ``sendmsg`` does not accept.
             self.write(joined(parts))
             return
         except OSError as error:
             self.fail(error.with_traceback(None))
             return
+        if sent < total:
+            self._keep_parts(parts, sizes, sent)
+
+    def _keep_parts(self, parts: list[Any], sizes: list[int], sent: int) -> None:
+        """Keep ``parts`` in the write buffer, without the first ``sent`` bytes."""
         for part, size in zip(parts, sizes, strict=True):
             if sent >= size:
                 sent -= size
@@ -339,6 +359,7 @@ class StreamSocket(Watcher, Lower):
         self._hold()
 
     def _keep(self, data: Any) -> None:
+        """Append ``data``, which will not change, to the write buffer."""
         if data:
             self.unsent += len(data)
             if self._write_buffer is None:
@@ -346,6 +367,7 @@ class StreamSocket(Watcher, Lower):
             keep(self._write_buffer, data)
 
     def _hold(self) -> None:
+        """Pause the writing of the layer above if the write buffer is too large."""
         if self.unsent > self._high_water and not self._held:
             self._held = True
             upper = self._upper
@@ -383,13 +405,13 @@ class StreamSocket(Watcher, Lower):
             self._held = False
             if upper is not None:
                 upper.resume_writing()
-        # Who was just told may have written more, or closed.
+        # ``resume_writing`` may have written more, or closed the connection.
         if self.unsent or self._sock is None:
             return
         self._finish_sending()
 
     def _finish_sending(self) -> None:
-        """Do what had to wait until everything was sent."""
+        """Continue with closing, ``writable`` or ``write_eof``, now that the buffer is empty."""
         self._write_buffer = None
         if self.closing:
             self._close(None)
@@ -400,7 +422,10 @@ class StreamSocket(Watcher, Lower):
             self._send_eof()
 
     def writable(self) -> FutureCore:
-        """Return what to await until the socket takes more, and nothing is unsent; or is closed."""
+        """Return a future that finishes when the socket accepts data and the buffer is empty.
+
+        It also finishes when the connection is closed.
+        """
         waiter = self._loop.create_future()
         if self._sock is None:
             finish_future(waiter, None)
@@ -417,13 +442,13 @@ class StreamSocket(Watcher, Lower):
                 finish_future(waiter, None)
 
     def begin_sendfile(self) -> None:
-        """Leave the descriptor to ``sendfile``, and refuse to write, until ``end_sendfile``."""
+        """Refuse writes until ``end_sendfile``: ``sendfile`` uses the descriptor itself."""
         if self._refusal is not None:
             raise RuntimeError(self._refusal)
         self._refusal = "unable to write; sendfile is in progress"
 
     def end_sendfile(self) -> None:
-        """Send again."""
+        """Accept writes again; send the end of the data if ``write_eof`` was called meanwhile."""
         self._refusal = _AFTER_EOF if self._eof_wanted else None
         if self._eof_wanted and not self.unsent:
             self._send_eof()
@@ -485,19 +510,23 @@ class StreamSocket(Watcher, Lower):
         self._close(error)
 
     def on_failed(self, error: BaseException) -> None:
-        # What was received may be lost with it: a reader must not go on as if it were not.
+        # A watcher whose handler raised does not go on: the data that it was handling may be lost,
+        # and a reader must not receive the data after it as if nothing were missing.
         self.fail(error)
 
     def on_lost(self) -> None:
         sock = self._sock
         if sock is not None and sock.fileno() == self.fd:
-            # The number was closed behind the socket object's back, and is somebody else's by now.
+            # The descriptor was closed by its number, without the socket object, and the number
+            # belongs to another file by now: the socket object must not close it.
             sock.detach()
         self.fail(_closed_by_others(self.fd))
 
     def _still_ours(self) -> bool:
+        """Return whether the descriptor is still that of our socket; fail the connection if not."""
         sock = self._sock
-        # While it is watched, the poller notices what the socket object does not know.
+        # While the descriptor is watched, the poller notices a close that bypassed the socket
+        # object, so that no system call is needed here.
         if sock is not None and sock.fileno() == self.fd and (self.events or self._same_file()):
             return True
         self.fail(_closed_by_others(self.fd))
@@ -522,7 +551,7 @@ class StreamSocket(Watcher, Lower):
             self._loop._poller.watch(self, 0)
             self._give_socket_back(sock)
         except OSError as failure:
-            # Others closed the descriptor, or the system could not.
+            # Other code has closed the descriptor, or closing it failed.
             if error is None:
                 error = failure.with_traceback(None)
         finally:
@@ -530,6 +559,7 @@ class StreamSocket(Watcher, Lower):
                 upper.lost(error)
 
     def _give_socket_back(self, sock: socket.socket) -> None:
+        """Close the socket, unless its descriptor belongs to another file by now."""
         if sock.fileno() != self.fd:
             return
         if self._same_file():
@@ -538,7 +568,7 @@ class StreamSocket(Watcher, Lower):
         else:
             sock.detach()
 
-    # -- What is known of it -----------------------------------------------------------------------
+    # -- Information -------------------------------------------------------------------------------
 
     def info(self, name: object) -> Any:
         if name == "peername":
@@ -547,7 +577,7 @@ class StreamSocket(Watcher, Lower):
             self._learn_sockname()
             return self._sockname
         if name == "socket":
-            # Whoever gets it may close it.
+            # The caller may close the socket object.
             if self._sock is not None:
                 self.mark_shared()
             return self._object
@@ -561,7 +591,7 @@ class StreamSocket(Watcher, Lower):
             try:
                 self._sockname = self._object.getsockname()
             except OSError:
-                pass  # It is closed, or was reset on some systems.
+                pass  # The socket is closed; on some systems also after a reset by the peer.
 
     def __repr__(self) -> str:
         state = "closed" if self._sock is None else "closing" if self.closing else "open"

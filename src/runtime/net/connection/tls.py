@@ -1,26 +1,58 @@
-"""TLS: a layer of a connection, between whatever carries the encrypted bytes and the top.
+"""TLS layer of a connection: between the layer that carries the encrypted bytes and the one above.
 
-::
+The layer is in one state at a time, ``_state``::
 
-    HANDSHAKE ----> OPEN ---- close(), or the peer's close_notify ----> FLUSHING ----> CLOSING
-        |             |       (for a top that does not go on alone)        |  close_notify  |
-        |             |  what still comes is dropped, until the peer's     |  was sent      |
-        |             |  close_notify, its end, or the timeout            |                v
-        +---- a failure, fail(), or a timeout ----------------------------------------> CLOSED
+    HANDSHAKE ----> OPEN ----> FLUSHING ----> CLOSING ----> CLOSED
+        |            |            |              |             ^
+        +------------+------------+--------------+-------------+
+              a failure, fail() or a timeout; close() in HANDSHAKE
 
-Why CLOSING waits for the peer: a socket that is closed with unread bytes in it sends a reset, which
-destroys what was written and not read. FLUSHING lasts only while OpenSSL cannot encrypt what was
-written, because a renegotiation (TLS 1.2) waits for the peer.
+    state      begins when                  received bytes are         data written is
+    ---------  ---------------------------  -------------------------  -------------------------
+    HANDSHAKE  the layer is made            given to the handshake     kept in _plain
+    OPEN       the handshake is complete    decrypted and delivered    encrypted and sent
+    FLUSHING   close() is called            decrypted and dropped      lost, with a warning
+    CLOSING    our close_notify is sent     decrypted and dropped      lost, with a warning
+    CLOSED     the layer below is closed    ignored                    lost, with a warning
 
-A peer that goes on sending is not to be listened to for as long as it likes. Since ``close()`` the
-layer drops as many bytes as were delivered to the peer meanwhile, and ``_DROP_MOST`` more. Then it
-reads nothing for ``_DROP_PAUSE`` seconds. If everything that was written has reached the peer's
-system by then, the connection is closed: the peer had time to read what is there. If not, more is
-dropped, ``_DROP_MOST`` bytes for each pause, until the timeout: the peer may be one that does not
-read before it has written.
+The peer's close_notify is reported as ``ended()`` to the layer above, and closes the connection
+unless the layer above asks to keep it open for writing. CLOSING ends with the peer's close_notify,
+with the end of its data, or with the shutdown timeout.
 
-Between the layer and OpenSSL are two memory BIOs. Whatever OpenSSL puts into the outgoing one, in
-the course of reading too (alerts, key updates), is sent at once: see ``_flush``.
+Flags say more about a state::
+
+    flag           is True                                    and then
+    -------------  -----------------------------------------  --------------------------------------
+    _is_made       once the handshake was complete            lost() logs no failed handshake
+    _paused        from pause_reading() to resume_reading()   nothing is decrypted
+    _leftover      after a read into the upper layer's        OpenSSL may hold the rest of a record:
+                   buffer, until OpenSSL has no more bytes    it is read before anything else
+    _input_ended   once the layer below reported ended()      no encrypted bytes will come
+    _peer_closed   once the peer's close_notify was read, or  received bytes are ignored
+                   dropping its data came to an end or error
+    _truncated     after an end without a close_notify        lost() gets _error; no close_notify is
+                                                              sent
+    _encrypting    while _encrypt() sends more than a record  data written meanwhile waits in _plain
+    _plain_holds   while _plain is above the high-water mark  it is one of the _holds
+
+``_holds`` counts the reasons to pause the writing of the layer above, at most two: ``_plain`` is
+full, or the write buffer of the layer below is. In OPEN, written data waits in ``_plain`` only
+behind other data that waits there, or while ``_encrypting``.
+
+Why CLOSING waits for the peer: a socket that is closed while it holds unread bytes sends a reset,
+and a reset destroys the data that the peer has not read yet. FLUSHING lasts only while OpenSSL
+cannot encrypt the data in ``_plain``, because a renegotiation (TLS 1.2) waits for the peer.
+
+A peer that sends without end must not keep the connection open. After ``close()`` the layer drops
+as many bytes as were delivered to the peer in the meantime, and ``_DROP_MOST`` more. Then it reads
+nothing for ``_DROP_PAUSE`` seconds. If all written data has reached the peer's system by then, the
+connection is closed: the peer had time to read. If not, the layer drops more bytes, ``_DROP_MOST``
+for each pause, until the shutdown timeout: the peer may be one that does not read before it has
+finished writing.
+
+The layer and OpenSSL exchange encrypted bytes through two memory BIOs. OpenSSL may put bytes into
+the outgoing one at any time, while reading too (alerts, key updates), so each operation ends with
+``_flush``, which sends them.
 
 Source: RFC 8446, RFC 5246 and the ``ssl`` module's documentation.
 """
@@ -45,27 +77,30 @@ from runtime.net.connection.openssl import (
     truncated,
 )
 
+# The states, in the order of the table above: comparisons such as ``_state < _FLUSHING`` use it.
 _HANDSHAKE: Final = 0
 _OPEN: Final = 1
 _FLUSHING: Final = 2
 _CLOSING: Final = 3
 _CLOSED: Final = 4
 
-_FLUSH_AT: Final = 16 * RECORD  # Bytes encrypted before they are sent: in the processor's cache.
+_FLUSH_AT: Final = 16 * RECORD
+"""Bytes to encrypt before they are sent: few enough to stay in the processor's cache."""
 
 _DROP_MOST: Final = 64 * 1024
-"""Bytes that are dropped after ``close()`` beyond what is delivered meanwhile."""
+"""Bytes to drop after ``close()``, in addition to as many as are delivered in the meantime."""
 
 _DROP_PAUSE: Final = 0.1
-"""Seconds without reading: more than a peer takes to read what its system has for it."""
+"""Seconds without reading: longer than a peer needs to read the data that its system holds."""
 
 _logger: Final = logging.getLogger("asyncio")
 
 
 class TLSLayer(Upper, Lower):
-    """TLS over ``lower``, for ``upper``.
+    """TLS for the layer ``upper``, over the layer ``lower``.
 
-    Times are in seconds. A client asks for ``server_hostname``, and checks the certificate for it.
+    Timeouts are in seconds. A client sends ``server_hostname`` to the server (SNI), and checks that
+    the certificate is for that name.
     """
 
     __slots__ = (
@@ -105,13 +140,13 @@ class TLSLayer(Upper, Lower):
         upper: Upper,
         context: ssl.SSLContext,
         server_side: bool,
-        server_hostname: Any,  # Whatever the ssl module takes for a name.
+        server_hostname: Any,  # Any type that the ssl module accepts as a name.
         handshake_timeout: float,
         shutdown_timeout: float,
         session: ssl.SSLSession | None = None,
     ) -> None:
         Upper.__init__(self)
-        # A message of 64 KiB is more than that when it is encrypted.
+        # A message of 64 KiB is larger than 64 KiB once it is encrypted.
         self.use_large_reads()
         self._loop = loop
         self._lower = lower
@@ -128,29 +163,32 @@ class TLSLayer(Upper, Lower):
         self._state = _HANDSHAKE
         self._handshake_timeout = handshake_timeout
         self._shutdown_timeout = shutdown_timeout
+        # The timeout of the handshake, later that of the shutdown.
         self._timer: Any = None
+        # The flags, in the order of the table at the head of this module.
         self._is_made = False
-        # Reading; whether a buffer took only a part of a record.
         self._paused = False
         self._leftover = False
         self._input_ended = False
         self._peer_closed = False
         self._truncated = False
-        # Written before the handshake's end, in a renegotiation, or while other data is being sent.
+        self._encrypting = False
+        self._plain_holds = False
+        # Data that waits to be encrypted: written before the handshake was complete, during a
+        # renegotiation, or while ``_encrypting``.
         self._plain: deque[bytes] = deque()
         self._plain_size = 0
-        self._encrypting = False
-        # How many of the two hold writers up: what was not sent, and what was not encrypted.
         self._holds = 0
-        self._plain_holds = False
+        # The number of writes after ``close()``, for the warning about them.
         self._writes_lost = 0
-        # What was unsent when the shutdown's time was last looked at, in bytes.
+        # The number of unsent bytes when the shutdown's timer was last started.
         self._unsent_before = 0
-        # How many bytes more than were delivered have been dropped since ``close()``; what was
-        # undelivered when that was last looked at; and the timer of a pause.
+        # Since ``close()``: the number of bytes dropped beyond the number delivered; the number of
+        # undelivered bytes when ``_dropped`` was last updated; and the timer of a pause.
         self._dropped = 0
         self._undelivered = 0
         self._drop_pause: Any = None
+        # The error of a truncated connection.
         self._error: BaseException | None = None
 
     def set_upper(self, upper: Upper) -> None:
@@ -164,7 +202,7 @@ class TLSLayer(Upper, Lower):
         self._lower.start()
 
     def take_over(self, received: bytes) -> None:
-        """Begin on a connection that is open, with what it has received already."""
+        """Start TLS on an open connection; ``received`` are the first bytes of the handshake."""
         self._lower.set_upper(self)
         self._incoming.write(received)
         self._lower.resume_reading()
@@ -183,8 +221,9 @@ class TLSLayer(Upper, Lower):
             self._flush()
             return
         except Exception as error:
-            # OpenSSL, the check of a certificate, or a callback of the context, which is Python.
-            self._flush()  # The alert that says why.
+            # From OpenSSL, from the check of the certificate, or from a callback that the program
+            # has set on the context.
+            self._flush()  # Send the alert that tells the peer the reason.
             explain_handshake_error(error)
             self.fail(error.with_traceback(None))
             return
@@ -223,7 +262,7 @@ class TLSLayer(Upper, Lower):
 
     def received(self, data: bytes) -> None:
         if self._peer_closed:
-            return  # What comes after a close_notify is to be ignored.
+            return  # RFC 8446, section 6.1: data after a close_notify is ignored.
         self._incoming.write(data)
         state = self._state
         if state == _OPEN:
@@ -237,11 +276,11 @@ class TLSLayer(Upper, Lower):
                 self._pause_dropping()
 
     def _read(self) -> None:
-        """Hand over what can be decrypted, unless reading is paused."""
+        """Decrypt the received records and deliver their contents, unless reading is paused."""
         try:
             self._read_records()
         except (KeyboardInterrupt, SystemExit):
-            # No event will come for the records that were received and not handed over.
+            # No event will come for records that were received but not delivered: schedule a read.
             if not self._loop.is_closed():
                 self._loop.call_soon(self._read_on)
             raise
@@ -275,20 +314,19 @@ class TLSLayer(Upper, Lower):
             self._send_plain()
 
     def _read_into_buffer(self, upper: Upper) -> bool:
-        """Decrypt into the buffer of ``upper``; return False when there is nothing."""
+        """Decrypt into the buffer of ``upper``; return False if reading has to stop."""
         ssl_object = self._ssl
         if not self._incoming.pending and not ssl_object.pending() and not self._input_ended:
             self._leftover = False
             return False
         if not upper.wants_buffer:
-            # Another protocol, which takes bytes, gets the rest of the record.
-            self._leftover = False
-            if ssl_object.pending():
-                upper.received(ssl_object.read(RECORD))
+            self._deliver_leftover(upper)
             return True
         buffer = upper.get_buffer()
         if buffer is None or self._state != _OPEN or self._paused:
-            return True  # Whoever was asked has failed, closed, paused, or handed over.
+            # ``get_buffer`` has failed, closed the connection, paused reading or set another
+            # protocol. The loop of the caller looks at each of these.
+            return True
         try:
             size = ssl_object.read(RECORD, buffer)
         except ssl.SSLWantReadError:
@@ -298,25 +336,35 @@ class TLSLayer(Upper, Lower):
             upper.refused_buffer(error)
             return False
         except Exception as error:
-            buffer = None  # It may be given away now.
+            buffer = None
             return self._cannot_read(error)
         self._leftover = True
-        buffer = None  # Whoever it belongs to may be about to give it away.
+        # Drop this reference: ``buffer_updated`` may resize the buffer, or hand it on without a
+        # copy, which fails while other code has a view of it.
+        buffer = None
         if size:
             upper.buffer_updated(size)
         else:
             self._end_by_notice(upper)
         return True
 
+    def _deliver_leftover(self, upper: Upper) -> None:
+        """Deliver the rest of a record as bytes, to a protocol that has replaced a buffered one."""
+        self._leftover = False
+        if self._ssl.pending():
+            upper.received(self._ssl.read(RECORD))
+
     def _cannot_read(self, error: Exception) -> bool:
+        """Close the connection because of ``error``; return False, as ``_read_into_buffer``."""
         if isinstance(error, ssl.SSLEOFError):
-            # The peer ended the connection, and did not say so: bytes may be missing.
+            # The peer ended the connection without a close_notify: bytes may be missing.
             self._truncated = True
             self._error = truncated()
-            self._outgoing.read()  # OpenSSL's alert: such a peer takes it for a failure.
+            # Discard OpenSSL's alert: such a peer would report it as a failure.
+            self._outgoing.read()
             self.close()
         else:
-            self._flush()  # The alert that says why.
+            self._flush()  # Send the alert that tells the peer the reason.
             self.fail(error.with_traceback(None))
         return False
 
@@ -348,7 +396,8 @@ class TLSLayer(Upper, Lower):
             self._paused = False
             if not self._input_ended:
                 self._lower.resume_reading()
-            # Not from in here, which may be called by whoever is being given something.
+            # Not at once: the caller may be a protocol inside ``data_received``, and its next data
+            # must not come before that has returned.
             self._loop.call_soon(self._read_on)
 
     def _read_on(self) -> None:
@@ -378,7 +427,7 @@ class TLSLayer(Upper, Lower):
         self.write(parts[0] if len(parts) == 1 else joined(parts))
 
     def _encrypt(self, data: Any) -> bool:
-        """Send ``data``. Return False when it was kept, or a part of it, or cannot be sent."""
+        """Encrypt and send ``data``; return False if a part had to be kept, or on a failure."""
         position = 0
         try:
             if isinstance(data, bytes) and len(data) <= RECORD:
@@ -390,10 +439,11 @@ class TLSLayer(Upper, Lower):
             self._encrypting = True
             while position < len(rest) and self._state != _CLOSED:
                 position += self._ssl.write(rest[position : position + _FLUSH_AT])
-                # Whoever is told to pause in here may write, which is kept, or close.
+                # This may call ``pause_writing`` of the layer above, which may close the
+                # connection, or write: such data is kept in ``_plain``.
                 self._flush()
         except ssl.SSLWantReadError:
-            # A renegotiation: the peer has to answer first.
+            # OpenSSL is in a renegotiation, and the peer has to answer first.
             kept = bytes(data)[position:]
             self._plain.appendleft(kept)
             self._plain_size += len(kept)
@@ -412,7 +462,7 @@ class TLSLayer(Upper, Lower):
         return True
 
     def _send_plain(self) -> None:
-        """Encrypt what was kept, as far as that can be done now."""
+        """Encrypt and send the data in ``_plain``, until OpenSSL has to wait for the peer."""
         kept = self._plain
         while kept:
             data = kept.popleft()
@@ -426,12 +476,13 @@ class TLSLayer(Upper, Lower):
             self._say_goodbye()
 
     def _flush(self) -> None:
+        """Send the bytes that OpenSSL has put into the outgoing BIO."""
         outgoing = self._outgoing
         if outgoing.pending:
             self._lower.write(outgoing.read())
 
     def _hold(self) -> None:
-        """Hold writers up when too much waits to be encrypted."""
+        """Pause the writing of the layer above if too much data waits to be encrypted."""
         if not self._plain_holds and self._plain_size > self._lower.water_marks()[1]:
             self._plain_holds = True
             self.pause_writing()
@@ -491,9 +542,9 @@ class TLSLayer(Upper, Lower):
             self._drop_input()
 
     def _say_goodbye(self) -> None:
-        """Send close_notify; close at once if nothing more can come from the peer."""
+        """Send the close_notify; close at once if nothing more can come from the peer."""
         self._state = _CLOSING
-        # OpenSSL takes bytes that it finds while it says goodbye for an error.
+        # OpenSSL fails to make a close_notify while received application data is unread.
         is_over = self._discard()
         if not self._truncated:
             send_close_notify(self._ssl)
@@ -502,7 +553,7 @@ class TLSLayer(Upper, Lower):
             self._lower.close()
 
     def _drop_input(self) -> None:
-        """Read on, for nobody, until the peer says that it is done."""
+        """Drop the received data; go on with closing once the peer has sent everything."""
         is_over = self._discard()
         self._flush()
         if self._state == _FLUSHING:
@@ -515,7 +566,7 @@ class TLSLayer(Upper, Lower):
             self._lower.close()
 
     def _pause_dropping(self) -> None:
-        """Read nothing for a while: the peer goes on sending what nobody wants."""
+        """Read nothing for ``_DROP_PAUSE`` seconds: the peer goes on sending after ``close()``."""
         if self._state == _CLOSED or self._drop_pause is not None or not self._drops_too_much():
             return
         self._lower.pause_reading()
@@ -531,13 +582,14 @@ class TLSLayer(Upper, Lower):
         self._lower.resume_reading()
 
     def _drops_too_much(self) -> bool:
+        """Update ``_dropped``; return whether it is at least ``_DROP_MOST``."""
         undelivered = self.undelivered_size()
         self._dropped -= self._undelivered - undelivered
         self._undelivered = undelivered
         return self._dropped >= _DROP_MOST
 
     def _discard(self) -> bool:
-        """Drop what has come. Return whether no more can."""
+        """Drop the received data; return whether no more can come."""
         if not self._peer_closed:
             self._peer_closed = discard(self._ssl)
         return self._peer_closed
@@ -546,7 +598,7 @@ class TLSLayer(Upper, Lower):
         self._timer = None
         unsent = self.unsent_size()
         if unsent < self._unsent_before:
-            # The peer is slow, but it reads.
+            # The peer is slow, but it reads: wait as long again.
             self._unsent_before = unsent
             self._timer = self._loop.call_later(self._shutdown_timeout, self._shutdown_is_late)
             return
@@ -562,7 +614,8 @@ class TLSLayer(Upper, Lower):
         try:
             self._cancel_timer()
             if not self._is_made and error is not None and self._loop._debug:
-                # Of a server nobody else would be told; and anybody may cause it: only here.
+                # A server has no caller to raise the error to. It is logged in debug mode only,
+                # since any client could fill the log with it.
                 _logger.debug("%r: SSL handshake failed: %r", self, error)
         finally:
             self._state = _CLOSED
@@ -573,7 +626,7 @@ class TLSLayer(Upper, Lower):
             if upper is not None:
                 upper.lost(error)
 
-    # -- What is known of it -----------------------------------------------------------------------
+    # -- Information -------------------------------------------------------------------------------
 
     def info(self, name: object) -> Any:
         if name == "truncated":

@@ -1,7 +1,7 @@
-"""Whether a server's TLS context has a certificate, found out by a handshake that ends at once.
+"""Check that a server's TLS context has a certificate, by a trial handshake in memory.
 
-The ``ssl`` module does not tell. A client that accepts whatever there is begins a handshake in
-memory, and the server either answers or has nothing to answer with.
+The ``ssl`` module has no function for it. A client that accepts every version and cipher begins a
+handshake. A server without a certificate refuses it at once, because no cipher is left to agree on.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ _logger: Final = logging.getLogger("asyncio")
 
 
 def warn_without_certificate(context: ssl.SSLContext) -> None:
-    """Log a warning when no ordinary client could connect to a server with ``context``.
+    """Log a warning if no ordinary client could connect to a server with ``context``.
 
-    It is no error: clients may have a pre-shared key, and the certificate may be loaded later.
+    This is not an error: clients may have a pre-shared key, and the program may load the
+    certificate later.
     """
     try:
         if _is_observed(context):
             return
         refusal = _refusal(context)
     except Exception:
-        return  # A context of the program's own may be made of anything.
+        return  # The context may be of a subclass with methods that raise anything.
     if refusal == _NOTHING_TO_OFFER:
         _logger.warning(
             "%r has no certificate: TLS clients without a pre-shared key cannot connect to this "
@@ -37,7 +38,7 @@ def warn_without_certificate(context: ssl.SSLContext) -> None:
 
 
 def _is_observed(context: Any) -> bool:
-    """Return whether the program would notice the handshake, or choose a certificate in it."""
+    """Return whether the program would notice the trial, or chooses a certificate in a callback."""
     return (
         context.sni_callback is not None
         or context.keylog_filename is not None
@@ -46,7 +47,7 @@ def _is_observed(context: Any) -> bool:
 
 
 def _refusal(context: ssl.SSLContext) -> str | None:
-    """Return why ``context`` refuses every client; None when it does not, or needs to hear more."""
+    """Return OpenSSL's reason for refusing the trial's client; None if the server goes on."""
     answers, questions = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = _anybody().wrap_bio(answers, questions)
     try:
@@ -66,7 +67,7 @@ def _refusal(context: ssl.SSLContext) -> str | None:
 
 
 def _anybody() -> ssl.SSLContext:
-    """Return the context of a client that takes any version and any cipher."""
+    """Return the context of a client that accepts any version and any cipher."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
