@@ -1,8 +1,8 @@
-"""The methods of the loop that are about the network: asyncio's, for transports and sockets.
+"""Network methods of the loop: asyncio's methods for transports and sockets.
 
-They are thin: each hands over to the module that has the subject, which is imported when it is
-first asked for: connections, TLS and datagrams are half of the package, and a program that has no
-use for them starts without. Waiting for sockets of the user's is small, and at hand.
+They are thin: each calls a function of the module for its subject, which it imports at the first
+call. Connections, TLS and datagrams are half of the package, and a program that does not use them
+starts faster without. The ``sock_*`` operations are small, and imported at once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 
 class NetworkLoop(LoopCore):
-    """A loop with the network."""
+    """Loop with asyncio's network methods."""
 
     # -- Connections -------------------------------------------------------------------------------
 
@@ -48,10 +48,10 @@ class NetworkLoop(LoopCore):
     ) -> tuple[net.Transport, P]:
         """Connect to ``host`` and ``port``; return the transport and ``protocol_factory()``.
 
-        The arguments are those of ``open_connection``. The protocol's ``connection_made`` was
-        called, and with ``ssl`` the handshake is over. Raises OSError when there is no connection
-        to be had, ValueError for arguments that do not go together. Cancellation safe: a connection
-        that was being made is given up.
+        The arguments are those of ``open_connection``. It returns after the protocol's
+        ``connection_made`` was called; with ``ssl`` that is after the handshake. Raises OSError if
+        no connection can be made, and ValueError for arguments that do not go together.
+        Cancellation safe: an unfinished connection is closed.
 
         Source: the standard library's documentation of ``loop.create_connection``.
         """
@@ -94,10 +94,10 @@ class NetworkLoop(LoopCore):
         ssl_shutdown_timeout: Seconds | None = None,
         start_serving: bool = True,
     ) -> net.Server:
-        """Listen on ``host`` and ``port``; every client gets a ``protocol_factory()``.
+        """Listen on ``host`` and ``port``; call ``protocol_factory()`` for each client.
 
-        The arguments are those of ``start_server``. Raises OSError when an address cannot be bound,
-        ValueError for arguments that do not go together.
+        The arguments are those of ``start_server``. Raises OSError if an address cannot be bound,
+        and ValueError for arguments that do not go together.
 
         Source: the standard library's documentation of ``loop.create_server``.
         """
@@ -132,7 +132,7 @@ class NetworkLoop(LoopCore):
         ssl_handshake_timeout: Seconds | None = None,
         ssl_shutdown_timeout: Seconds | None = None,
     ) -> tuple[net.Transport, P]:
-        """Connect to the Unix socket at ``path``; as ``create_connection`` otherwise.
+        """Connect to the Unix socket at ``path``; all else is as for ``create_connection``.
 
         Source: the standard library's documentation of ``loop.create_unix_connection``.
         """
@@ -162,10 +162,10 @@ class NetworkLoop(LoopCore):
         start_serving: bool = True,
         cleanup_socket: bool = True,
     ) -> net.Server:
-        """Listen on the Unix socket at ``path``; as ``create_server`` otherwise.
+        """Listen on the Unix socket at ``path``; all else is as for ``create_server``.
 
-        The file is removed when the server is closed, unless ``cleanup_socket`` is False. That of
-        a socket given as ``sock`` is left to whoever made it.
+        The file is removed when the server is closed, unless ``cleanup_socket`` is False. The file
+        of a socket given as ``sock`` is not removed.
 
         Source: the standard library's documentation of ``loop.create_unix_server``.
         """
@@ -193,7 +193,7 @@ class NetworkLoop(LoopCore):
         ssl_handshake_timeout: Seconds | None = None,
         ssl_shutdown_timeout: Seconds | None = None,
     ) -> tuple[net.Transport, P]:
-        """Make a server's side of a connection of a socket that was accepted elsewhere.
+        """Make the server's side of a connection from a socket that other code has accepted.
 
         Source: the standard library's documentation of ``loop.connect_accepted_socket``.
         """
@@ -219,12 +219,12 @@ class NetworkLoop(LoopCore):
         ssl_handshake_timeout: Seconds | None = None,
         ssl_shutdown_timeout: Seconds | None = None,
     ) -> net.Transport:
-        """Go on with TLS on the connection of ``transport``; return the transport that encrypts.
+        """Switch the connection of ``transport`` to TLS; return the transport that encrypts.
 
-        The old one must not be used any more. What an ``asyncio.StreamReader`` has received and
-        nobody has read is the beginning of the handshake; any other protocol must see to it that
-        it was not given what belongs to TLS: pause reading. Raises OSError when the handshake
-        fails. Not cancellation safe: cancelled, it aborts the connection.
+        The old transport must not be used any more. The unread bytes of an ``asyncio.StreamReader``
+        are used as the beginning of the handshake. Any other protocol must pause reading before the
+        peer begins the handshake, so that it does not receive bytes of TLS itself. Raises OSError
+        if the handshake fails. Not cancellation safe: a cancellation aborts the connection.
 
         Source: the standard library's documentation of ``loop.start_tls``.
         """
@@ -253,18 +253,18 @@ class NetworkLoop(LoopCore):
         proto: int = 0,
         flags: int = 0,
     ) -> list[Any]:
-        """Return the addresses of a host, as ``socket.getaddrinfo`` does; raise what it raises.
+        """Return the addresses of a host, and raise exceptions, as ``socket.getaddrinfo`` does.
 
-        Names are resolved in a thread of the pool for that; a host that is an IP address needs
-        none. Cancellation safe, but the thread goes on.
+        Names are resolved in a thread of a pool of their own. An IP address is converted at once,
+        without a thread. Cancellation safe, but the thread goes on.
         """
         return await resolver.getaddrinfo(self, host, port, family, type, proto, flags)
 
     async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
         """Return the host and the service of an address, as ``socket.getnameinfo`` does.
 
-        It asks in a thread of the default executor, unless ``flags`` want the numbers of both.
-        Cancellation safe, but the thread goes on.
+        The names are looked up in a thread, unless ``flags`` ask for numbers only. Cancellation
+        safe, but the thread goes on.
         """
         return await resolver.getnameinfo(self, sockaddr, flags)
 
@@ -277,14 +277,14 @@ class NetworkLoop(LoopCore):
         *,
         fallback: bool = True,
     ) -> int:
-        """Send ``file``, open in binary mode, through ``transport``: of a stream, or a protocol's.
+        """Send ``file``, open in binary mode, through the transport of a protocol or a stream.
 
-        From ``offset``, at most ``count`` bytes, after what was written before. Where the system
-        cannot send the file itself (with TLS, or when it is not a plain file, as ``open()`` makes
-        it) it is read in threads; or, without ``fallback``, SendfileNotAvailableError is raised.
-        Returns how many bytes were sent; the file's position is behind them. Raises RuntimeError
-        for a transport that is closing, or that files cannot be sent through. Not cancellation
-        safe: a part may have been sent; ``file.tell()`` says how much.
+        It sends at most ``count`` bytes from ``offset``, after the data that was written before. If
+        the system cannot send the file itself (with TLS, or if ``file`` is not a plain file as from
+        ``open()``), the file is read in threads; without ``fallback``, SendfileNotAvailableError is
+        raised instead. Returns the number of bytes sent; the file's position is then behind them.
+        Raises RuntimeError if the transport is closing, or does not support ``sendfile``. Not
+        cancellation safe: a part may have been sent, up to ``file.tell()``.
 
         Source: the standard library's documentation of ``loop.sendfile``.
         """
@@ -295,7 +295,7 @@ class NetworkLoop(LoopCore):
     # -- Sockets -----------------------------------------------------------------------------------
 
     def sock_recv(self, sock: socket.socket, nbytes: int) -> Coroutine[Any, Any, bytes]:
-        """Receive up to ``nbytes`` bytes; ``b""`` at the end. Cancellation safe."""
+        """Return up to ``nbytes`` received bytes; ``b""`` at the end. Cancellation safe."""
         return operations.sock_recv(self, sock, nbytes)
 
     def sock_recv_into(self, sock: socket.socket, buf: Any) -> Coroutine[Any, Any, int]:
@@ -305,7 +305,7 @@ class NetworkLoop(LoopCore):
     def sock_recvfrom(
         self, sock: socket.socket, bufsize: int
     ) -> Coroutine[Any, Any, tuple[bytes, Any]]:
-        """Receive one datagram of up to ``bufsize`` bytes, and its sender. Cancellation safe."""
+        """Return one datagram of up to ``bufsize`` bytes, and its sender. Cancellation safe."""
         return operations.sock_recvfrom(self, sock, bufsize)
 
     def sock_recvfrom_into(
@@ -315,7 +315,7 @@ class NetworkLoop(LoopCore):
         return operations.sock_recvfrom_into(self, sock, buf, nbytes)
 
     def sock_sendall(self, sock: socket.socket, data: Any) -> Coroutine[Any, Any, None]:
-        """Send all of ``data``. Not cancellation safe: nobody knows how much was sent."""
+        """Send all of ``data``. Not cancellation safe: an unknown part may have been sent."""
         return operations.sock_sendall(self, sock, data)
 
     def sock_sendto(self, sock: socket.socket, data: Any, address: Any) -> Coroutine[Any, Any, int]:
@@ -326,11 +326,11 @@ class NetworkLoop(LoopCore):
         return operations.sock_sendto(self, sock, data, address)
 
     def sock_connect(self, sock: socket.socket, address: Any) -> Coroutine[Any, Any, None]:
-        """Connect to ``address``. Not cancellation safe: the attempt goes on; close the socket."""
+        """Connect to ``address``. Not cancellation safe: close the socket after a cancellation."""
         return operations.sock_connect(self, sock, address)
 
     def sock_accept(self, sock: socket.socket) -> Coroutine[Any, Any, tuple[socket.socket, Any]]:
-        """Accept a connection: its socket, non-blocking, and the peer's address.
+        """Accept a connection; return its non-blocking socket and the peer's address.
 
         Cancellation safe.
         """
@@ -345,11 +345,12 @@ class NetworkLoop(LoopCore):
         *,
         fallback: bool | None = True,
     ) -> Coroutine[Any, Any, int]:
-        """Send ``file``, at most ``count`` bytes from ``offset``; return how many were sent.
+        """Send at most ``count`` bytes of ``file`` from ``offset``; return the number sent.
 
-        The file, in binary mode, is then positioned behind what was sent, also after an error or
-        a cancellation. Where ``os.sendfile`` cannot send it, it is read in threads and sent, or,
-        without ``fallback``, SendfileNotAvailableError is raised.
+        The position of the file, which must be open in binary mode, is then behind the bytes that
+        were sent, after an error or a cancellation too. If ``os.sendfile`` cannot send the file, it
+        is read in threads; without ``fallback``, SendfileNotAvailableError is raised instead. Not
+        cancellation safe: a part may have been sent, up to ``file.tell()``.
         """
         from runtime.net.sockets import sendfile
 
@@ -370,16 +371,16 @@ class NetworkLoop(LoopCore):
         allow_broadcast: bool | None = None,
         sock: socket.socket | None = None,
     ) -> tuple[net.DatagramTransport, P]:
-        """Return the transport and the protocol of a datagram endpoint.
+        """Return the transport and the protocol of a new datagram endpoint.
 
-        It is bound to ``local_addr``, connected to ``remote_addr``, or both: pairs of host and
-        port, or, with ``family=socket.AF_UNIX``, paths. ``sock`` is a datagram socket to use
-        instead. With ``allow_broadcast`` it is not connected, and ``remote_addr`` only where
-        datagrams go by default. The protocol is called in a copy of the current context, by
-        ``sendto`` in its caller's.
+        The endpoint is bound to ``local_addr``, connected to ``remote_addr``, or both. Addresses
+        are pairs of host and port; with ``family=socket.AF_UNIX`` they are paths. ``sock`` is a
+        datagram socket to use instead. With ``allow_broadcast`` the socket is not connected, and
+        ``remote_addr`` is only the default destination. The protocol's methods run in a copy of the
+        current context, except when ``sendto`` calls them: then in that of its caller.
 
-        Raises OSError when there is no such socket to be had, ValueError and TypeError for
-        arguments that do not go together. Cancellation safe.
+        Raises OSError if the socket cannot be made, and ValueError or TypeError for arguments that
+        do not go together. Cancellation safe.
         """
         from runtime.net.datagrams import transport
 

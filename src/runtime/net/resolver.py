@@ -1,4 +1,8 @@
-"""Host names to addresses and back: at once when that asks nobody, else in a thread."""
+"""Resolver: host names to addresses and back.
+
+A lookup that the system answers by itself, such as of an IP address, is done at once. Any other may
+block, and runs in a thread.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +24,19 @@ Port = str | bytes | int | None
 _NUMERIC: Final = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 _NUMERIC_NAME: Final = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
 _LENGTHS: Final = {int(socket.AF_INET): (2,), int(socket.AF_INET6): (2, 3, 4)}
-"""How many parts an address has, by the families that know names."""
+"""Possible lengths of an address tuple, for the families whose addresses have a host."""
+
+_PROTOCOLS: Final[dict[int, int]] = {
+    socket.SOCK_STREAM: socket.IPPROTO_TCP,
+    socket.SOCK_DGRAM: socket.IPPROTO_UDP,
+}
+"""The default protocol of each type of socket."""
 
 _logger: Final = logging.getLogger("asyncio")
 
 
 class _Resolving(Protocol):
-    """The loop of the layer above, whose ``getaddrinfo`` users may replace by their own."""
+    """The loop as seen from here: users may override its ``getaddrinfo`` in a subclass."""
 
     async def getaddrinfo(
         self, host: Any, port: Any, *, family: int, type: int, proto: int, flags: int
@@ -37,10 +47,11 @@ class _Resolving(Protocol):
 async def getaddrinfo(
     loop: LoopCore, host: Host, port: Port, family: int, kind: int, proto: int, flags: int
 ) -> list[AddressInfo]:
-    """Return what ``socket.getaddrinfo`` does: at once for an address, in a thread for a name."""
+    """Return the result of ``socket.getaddrinfo``; a name is looked up in a thread."""
     if host is None or _looks_numeric(host):
         try:
-            # The system reads the numbers and asks nobody; it refuses what is a name after all.
+            # With these flags the system only parses numbers, without a lookup, and fails for a
+            # name.
             return list(socket.getaddrinfo(host, port, family, kind, proto, flags | _NUMERIC))
         except OSError:
             pass
@@ -51,7 +62,7 @@ async def getaddrinfo(
 
 
 def _looks_numeric(host: object) -> bool:
-    """Return whether a host may be an IP address: with a colon, or ending with a digit."""
+    """Return whether a host may be an IP address: it has a colon, or ends with a digit."""
     if isinstance(host, str):
         return ":" in host or host[-1:].isdigit()
     return isinstance(host, bytes) and (b":" in host or host[-1:].isdigit())
@@ -62,7 +73,7 @@ def _getaddrinfo(_loop: LoopCore, request: tuple[Any, ...]) -> list[AddressInfo]
 
 
 def _timed_getaddrinfo(loop: LoopCore, request: tuple[Any, ...]) -> list[AddressInfo]:
-    """As ``_getaddrinfo``, in debug mode: what takes long is logged, as asyncio does."""
+    """Look up as ``_getaddrinfo``, and log the duration: for debug mode, as in asyncio."""
     host, port, *options = request
     words = [f"{host}:{port!r}"]
     names = ("family", "type", "proto", "flags")
@@ -78,7 +89,7 @@ def _timed_getaddrinfo(loop: LoopCore, request: tuple[Any, ...]) -> list[Address
 
 
 async def getnameinfo(loop: LoopCore, sockaddr: Any, flags: int) -> tuple[str, str]:
-    """Return what ``socket.getnameinfo`` does: at once when only numbers are asked for."""
+    """Return the result of ``socket.getnameinfo``; names are looked up in a thread."""
     if flags & _NUMERIC_NAME == _NUMERIC_NAME:
         return socket.getnameinfo(sockaddr, flags)
     found: tuple[str, str] = await loop._look_up(socket.getnameinfo, sockaddr, flags)
@@ -88,46 +99,44 @@ async def getnameinfo(loop: LoopCore, sockaddr: Any, flags: int) -> tuple[str, s
 def literal_address(
     host: str | bytes | None, port: object, family: int, kind: int, proto: int
 ) -> AddressInfo | None:
-    """Return the address information of a literal IP address; None for anything else.
+    """Return the address information of a literal IP address; None for any other host.
 
-    A scoped IPv6 address is left to the system, which knows its interfaces.
+    Also returns None for an IPv6 address with a scope, such as ``fe80::1%eth0``: only the system
+    knows its interfaces.
     """
     if host is None or not isinstance(port, int) or not 0 <= port <= 65535:
         return None
-    if kind == socket.SOCK_STREAM and proto in (0, socket.IPPROTO_TCP):
-        proto = socket.IPPROTO_TCP
-    elif kind == socket.SOCK_DGRAM and proto in (0, socket.IPPROTO_UDP):
-        proto = socket.IPPROTO_UDP
-    else:
+    protocol = _PROTOCOLS.get(kind)
+    if protocol is None or proto not in (0, protocol):
         return None
     text = host.decode("idna") if isinstance(host, bytes) else host
     if family in (socket.AF_UNSPEC, socket.AF_INET) and ":" not in text:
-        is_ours = _is_address(text, socket.AF_INET)
-        return (socket.AF_INET, kind, proto, "", (text, port)) if is_ours else None
-    if family in (socket.AF_UNSPEC, socket.AF_INET6) and "%" not in text:
-        is_ours = _is_address(text, socket.AF_INET6)
-        return (socket.AF_INET6, kind, proto, "", (text, port, 0, 0)) if is_ours else None
-    return None
+        literal: AddressInfo = (socket.AF_INET, kind, protocol, "", (text, port))
+    elif family in (socket.AF_UNSPEC, socket.AF_INET6) and "%" not in text:
+        literal = (socket.AF_INET6, kind, protocol, "", (text, port, 0, 0))
+    else:
+        return None
+    return literal if _is_address(text, literal[0]) else None
 
 
 def check_host(host: object) -> None:
-    """Raise TypeError for what cannot be the name of a host."""
+    """Raise TypeError unless ``host`` is of a type that can name a host."""
     if not isinstance(host, (str, bytes, NoneType)):
         advice = ": the host comes before the port." if isinstance(host, int) else "."
         raise TypeError(f"A host is a str, bytes or None, not {host!r}{advice}")
 
 
 def _check_port(port: object) -> None:
-    """As ``_check_number``, for a port as ``getaddrinfo`` takes it."""
+    """Raise OverflowError for a port outside 0 to 65535, of any type that ``getaddrinfo`` takes."""
     try:
         number = int(port) if isinstance(port, (int, str, bytes)) else 0
     except ValueError:
-        return  # The name of a service.
+        return  # It is the name of a service.
     _check_number(number, port)
 
 
 def _check_number(number: int, port: object) -> None:
-    """Raise OverflowError for a number that is no port: the system would take it modulo 65536."""
+    """Raise OverflowError unless ``number`` is a port: the system would use it modulo 65536."""
     if not 0 <= number <= 65535:
         raise OverflowError(f"port must be 0-65535, not {port!r}")
 
@@ -137,7 +146,7 @@ def _target(host: object, port: object) -> str:
 
 
 def binding_failed(address: object, error: OSError) -> str:
-    """Return what is said of a socket that could not be bound, in asyncio's words."""
+    """Return the message for a socket that could not be bound, in asyncio's words."""
     reason = (error.strerror or str(error)).lower()
     return f"error while attempting to bind on address {address!r}: {reason}"
 
@@ -154,8 +163,9 @@ async def resolve(
 ) -> list[AddressInfo]:
     """Return the addresses of a host, at least one.
 
-    What is not a literal address goes through the loop's ``getaddrinfo``. Raises OSError, which
-    names the host, when there is none, OverflowError for a port that there cannot be.
+    A host that is not a literal address is looked up by the loop's ``getaddrinfo``. Raises OSError,
+    with the host's name in its text, if there is no address; OverflowError for a port outside 0 to
+    65535; TypeError as ``check_host``. Cancellation safe.
     """
     check_host(host)
     _check_port(port)
@@ -167,7 +177,8 @@ async def resolve(
             host, port, family=family, type=kind, proto=proto, flags=flags
         )
     except UnicodeError as error:
-        # For who looks a host up it is no other case than that of a name that nobody has.
+        # The name cannot be encoded. Raise the same exception as for a name that does not exist,
+        # so that callers need not handle another one.
         raise socket.gaierror(
             socket.EAI_NONAME, f"{host!r} cannot be the name of a host: {error}"
         ) from error
@@ -182,8 +193,8 @@ async def resolve(
 def needs_lookup(family: int, address: Any) -> bool:
     """Return whether a socket of ``family`` would look up the host of ``address`` to send there.
 
-    What the socket refuses without that is False too. Raises OverflowError for a port that there
-    cannot be.
+    Returns False as well for an address that the socket refuses without a lookup. Raises
+    OverflowError for a port outside 0 to 65535.
     """
     if not may_name_host(address) or len(address) not in _LENGTHS.get(family, ()):
         return False
@@ -195,9 +206,9 @@ def needs_lookup(family: int, address: Any) -> bool:
 
 
 def may_name_host(address: object) -> bool:
-    """Return whether ``address`` has a host of which it is not known that it is a number.
+    """Return whether the host of ``address`` may be a name: False if it is known to be a number.
 
-    This is fast where addresses are used again and again.
+    It is fast for addresses that are used repeatedly, because the answers are cached.
     """
     return isinstance(address, tuple) and bool(address) and not _is_known_number(address[0])
 
@@ -221,15 +232,15 @@ def _is_address(host: str, family: int) -> bool:
 
 
 def _is_name(host: object) -> bool:
-    """Return whether ``host`` is something that the resolver has to be asked for."""
+    """Return whether ``host`` is a name that requires a lookup."""
     if not isinstance(host, (str, bytes, bytearray)):
         return False
     text = host if isinstance(host, str) else host.decode("latin-1")
-    # The socket module's own word for a broadcast, and what it refuses before it asks.
+    # The socket module converts "" and "<broadcast>" itself, and refuses a NUL, without a lookup.
     if text in ("", "<broadcast>") or "\0" in text or _is_number(text):
         return False
     try:
-        # The system knows more forms of numbers, and asks nobody about these.
+        # The system accepts more forms of numbers, such as "127.1"; they need no lookup either.
         socket.getaddrinfo(text, None, flags=socket.AI_NUMERICHOST)
     except (OSError, ValueError):
         return True
@@ -237,9 +248,10 @@ def _is_name(host: object) -> bool:
 
 
 def with_given(resolved: tuple[Any, ...], given: tuple[int, ...]) -> tuple[Any, ...]:
-    """Return an address with the flow and the scope that the caller gave, unless these are 0.
+    """Return the address ``resolved`` with the flow label and the scope of ``given``.
 
-    A scope may come from the name too, as in ``fe80::1%eth0``.
+    They are the elements after host and port. Where ``given`` has 0 or no element, that of
+    ``resolved`` is kept: a scope may also come from the name, as in ``fe80::1%eth0``.
     """
     numbers = list(resolved[2:])
     for place, number in enumerate(given[: len(numbers)]):

@@ -1,4 +1,4 @@
-"""The top of a connection that an asyncio protocol is told of.
+"""Protocol adapter: the top layer of a connection that calls an asyncio protocol.
 
 ::
 
@@ -6,10 +6,10 @@
                                  pause_writing, resume_writing                  (through call_soon)
                                  eof_received, once
 
-The protocol's methods are looked up anew for each event, as asyncio does: protocols assign to them,
-``self.data_received = parser.feed``. They run in the context that the connection was made in, as
-asyncio's do. What one of them raises is reported to the loop's exception handler, and ends the
-connection.
+The protocol's methods are looked up anew for each event, as in asyncio: protocols assign to them,
+for example ``self.data_received = parser.feed``. They run in the context in which the connection
+was made, also as in asyncio. An exception that one of them raises is reported to the loop's
+exception handler, and ends the connection.
 
 Source: "Transports and Protocols" in the standard library's documentation of asyncio.
 """
@@ -30,7 +30,7 @@ _call: Final[Callable[[Context, str, object, object], Any]] = accelerator.call
 
 
 class ProtocolAdapter(Top):
-    """Tells ``protocol`` of one connection, which it knows by its ``transport``."""
+    """Calls the methods of ``protocol`` for the events of one connection, ``transport``."""
 
     __slots__ = (
         "_context",
@@ -44,23 +44,24 @@ class ProtocolAdapter(Top):
 
     def __init__(self, loop: LoopCore, protocol: Any, context: Context) -> None:
         Top.__init__(self)
-        # It is told by the eof_received that does not come. With an error in connection_lost,
-        # asyncio's StreamReader would raise it before what it holds was read.
+        # A protocol recognizes a truncated TLS connection by ``connection_lost`` without a previous
+        # ``eof_received``. An error passed to ``connection_lost`` would make asyncio's StreamReader
+        # raise it before the reader has returned the bytes that it holds.
         self.truncation_is_error = False
         self.use_large_reads()
-        # Every event needs these two: they lie side by side.
+        # Every event uses these two: they are adjacent, so that they share a cache line.
         self._context = context
         self.protocol: Any = None
         self._loop = loop
         self._is_made = False
-        # Whether the connection may go on in one direction when the peer has ended the other.
+        # Whether writing may go on after the peer has ended its direction.
         self.allow_half_open = True
         self.lower: Lower | None = None
         self.transport: Any = None
         self.set_protocol(protocol)
 
     def set_protocol(self, protocol: Any) -> None:
-        """Tell ``protocol`` from now on, and no other."""
+        """Call the methods of ``protocol`` from now on."""
         self.protocol = protocol
         self.wants_buffer = isinstance(protocol, asyncio.BufferedProtocol)
 
@@ -68,10 +69,10 @@ class ProtocolAdapter(Top):
         return self.protocol
 
     def was_made(self) -> None:
-        """Take note that the protocol was told already: it stays with an upgraded connection."""
+        """Note that ``connection_made`` was called: ``start_tls`` keeps the protocol."""
         self._is_made = True
 
-    # -- What the lower part tells -----------------------------------------------------------------
+    # -- Events of the layer below -----------------------------------------------------------------
 
     def connected(self) -> None:
         if not self._is_made:
@@ -85,12 +86,12 @@ class ProtocolAdapter(Top):
         self.pass_on_connected()
 
     def hold_reading(self) -> None:
-        """Have nothing received until ``release_reading``."""
+        """Receive nothing until ``release_reading``."""
         if self.lower is not None and not self.lower.is_closing():
             self.lower.pause_reading()
 
     def release_reading(self) -> None:
-        """Have everything received from now on, unless the protocol has paused its transport."""
+        """Receive from now on, unless the protocol has paused its transport."""
         if self.lower is not None and self.transport is not None and self.transport.is_reading():
             self.lower.resume_reading()
 
@@ -122,7 +123,7 @@ class ProtocolAdapter(Top):
     def _buffer_for(self, size: int) -> Any:
         """Return the protocol's buffer for about ``size`` bytes.
 
-        None when it gave none, or when it was replaced in the course of asking.
+        Returns None if ``get_buffer`` failed, or if it has set another protocol.
         """
         protocol = self.protocol
         try:
@@ -137,7 +138,7 @@ class ProtocolAdapter(Top):
         return buffer if self.protocol is protocol else None
 
     def _copy_to_buffers(self, data: bytes) -> None:
-        """Hand over bytes that are here already, in as many buffers as it takes."""
+        """Copy ``data`` to the protocol's buffers, as many as are needed."""
         rest = memoryview(data)
         while rest and self.wants_buffer:
             protocol = self.protocol
@@ -155,7 +156,7 @@ class ProtocolAdapter(Top):
             rest = rest[size:]
             self.buffer_updated(size)
         if rest:
-            # The protocol was replaced half-way by one that takes bytes.
+            # The protocol was replaced meanwhile by one without buffers.
             self.received(bytes(rest))
 
     def ended(self) -> bool:
@@ -165,12 +166,13 @@ class ProtocolAdapter(Top):
             raise
         except BaseException as error:
             self._failed(error, "eof_received")
-            return True  # It is closed already.
+            return True  # ``_failed`` has closed the connection already.
         return bool(keep_open) and self.allow_half_open
 
     def pause_writing(self) -> None:
         self.writing_paused = True
-        # Called by whoever writes, usually the protocol itself, which is in its context already.
+        # Not through ``_run_in``: the caller is ``write``, usually called by the protocol itself,
+        # so that its context is entered already, and a context cannot be entered twice.
         try:
             self.protocol.pause_writing()
         except (SystemExit, KeyboardInterrupt):
@@ -194,13 +196,14 @@ class ProtocolAdapter(Top):
         if self._drain_waiters is not None:
             self.wake_drainers(error or ConnectionAbortedError("The connection was aborted."))
         if self._loop.is_closed():
-            # No turn comes any more: a finalizer ended the connection, or the program itself.
+            # The connection is ended by a finalizer, or by the program, after the loop was closed:
+            # no turn will come that could call ``connection_lost``.
             self._let_go()
         else:
             self._loop.call_soon(self._tell_lost, error, context=self._context)
 
     def _tell_lost(self, error: BaseException | None) -> None:
-        """Call ``connection_lost``, and let go of everything."""
+        """Call ``connection_lost``, and drop the references to the protocol and the transport."""
         protocol = self.protocol
         try:
             if self._is_made:
@@ -209,7 +212,7 @@ class ProtocolAdapter(Top):
             self._let_go()
 
     def _let_go(self) -> None:
-        """Let go of everything: nothing is left that is circular."""
+        """Break the reference cycle of the adapter, its protocol and its transport."""
         self.protocol = None
         self.transport = None
         self.pass_on_lost()
@@ -217,12 +220,12 @@ class ProtocolAdapter(Top):
     # -- For the server ----------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Send what was written, then close."""
+        """Send the write buffer, then close."""
         if self.lower is not None:
             self.lower.close()
 
     def abort(self) -> None:
-        """Close now."""
+        """Close now, and drop unsent bytes."""
         if self.lower is not None:
             self.lower.fail(None)
 

@@ -1,7 +1,7 @@
-"""The transport of a stream: what code written for asyncio finds as ``writer.transport``.
+"""Transport of a stream: ``writer.transport``, for code written for asyncio's streams.
 
-It is another handle on the same connection, beside the reader and the writer, and made only when it
-is asked for. There is no protocol: what is received goes to the reader.
+It is a third object for the same connection, beside the reader and the writer, and is made at the
+first access. It has no protocol: received data goes to the reader.
 
 Source: "Transports" in the standard library's documentation of asyncio.
 """
@@ -19,10 +19,10 @@ from runtime.net.connection.stream_adapter import StreamAdapter
 
 
 class StreamTransport(Uncopyable, asyncio.Transport):
-    """The connection of a ``StreamWriter``, with the methods of an asyncio transport.
+    """Connection of a ``StreamWriter``, with the methods of an asyncio transport.
 
-    ``loop.sendfile`` takes it. ``loop.start_tls`` does not: use ``writer.start_tls()``, after which
-    this is the transport of the encrypted connection.
+    ``loop.sendfile`` accepts it. ``loop.start_tls`` does not: use ``writer.start_tls()``, after
+    which this object is the transport of the encrypted connection.
     """
 
     __slots__ = ("__weakref__", "_guard", "adapter")
@@ -30,7 +30,7 @@ class StreamTransport(Uncopyable, asyncio.Transport):
     def __init__(self, adapter: StreamAdapter, guard: object) -> None:
         super().__init__()
         self.adapter = adapter
-        # Whoever holds the transport has not dropped the connection.
+        # A reference to the transport alone keeps the connection open as well.
         self._guard = guard
 
     # -- Writing -----------------------------------------------------------------------------------
@@ -40,26 +40,27 @@ class StreamTransport(Uncopyable, asyncio.Transport):
         self.adapter.write(data)
 
     def writelines(self, list_of_data: Iterable[Buffer]) -> None:
-        """Send several bytes-like objects, in order, in as few system calls as it takes."""
+        """Send several bytes-like objects, in order, in as few system calls as possible."""
         parts = list(list_of_data)
         if parts:
             self.adapter.lower.write_many(parts)
 
     def write_eof(self) -> None:
-        """Announce the end to the peer once everything written was sent; receiving goes on.
+        """Send the end of the stream once all written data was sent; receiving goes on.
 
         Raises NotImplementedError where ``can_write_eof()`` is False.
         """
         self.adapter.lower.write_eof()
 
     def can_write_eof(self) -> bool:
-        """Return whether one direction can be ended alone: with TCP it can, with TLS it cannot."""
+        """Return whether ``write_eof`` is supported: with TCP it is, with TLS it is not."""
         return self.adapter.lower.can_write_eof()
 
     def set_write_buffer_limits(self, high: Size | None = None, low: Size | None = None) -> None:
-        """Set the unsent bytes above which ``drain()`` waits, and those at which it goes on.
+        """Set the sizes of the write buffer above which ``drain()`` waits, and at which it returns.
 
-        Defaults: 64 KiB and a quarter. Raises ValueError unless ``high >= low >= 0``.
+        Both are in bytes. ``high`` is 64 KiB by default, and ``low`` a quarter of ``high``. Raises
+        ValueError unless ``high >= low >= 0``.
         """
         self.adapter.lower.set_water_marks(high, low)
 
@@ -68,15 +69,15 @@ class StreamTransport(Uncopyable, asyncio.Transport):
         return self.adapter.lower.water_marks()
 
     def get_write_buffer_size(self) -> int:
-        """Return how many bytes were written and not sent yet."""
+        """Return the number of bytes that were written and not sent yet."""
         return self.adapter.lower.unsent_size()
 
     # -- Reading -----------------------------------------------------------------------------------
 
     def pause_reading(self) -> None:
-        """Receive nothing until ``resume_reading``: the reader gets no more than it has.
+        """Receive nothing until ``resume_reading``; the reader can still read its buffer.
 
-        Calling it twice is fine. ``writer.start_tls()`` ends it.
+        Calling it twice is fine. ``writer.start_tls()`` ends the pause.
         """
         self.adapter.pause_reading()
 
@@ -85,32 +86,32 @@ class StreamTransport(Uncopyable, asyncio.Transport):
         self.adapter.resume_reading()
 
     def is_reading(self) -> bool:
-        """Return whether bytes are received now: not while too much lies unread, either."""
+        """Return whether bytes are received now; False also while the reader's buffer is full."""
         return self.adapter.is_reading()
 
     # -- Ending ------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close the connection once everything written was sent, as ``writer.close()`` does."""
+        """Close the connection once all written data was sent, as ``writer.close()`` does."""
         self.adapter.close()
 
     def abort(self) -> None:
-        """Close the connection now, and drop what was not sent."""
+        """Close the connection now, and drop unsent data."""
         self.adapter.abort()
 
     def is_closing(self) -> bool:
         """Return whether the connection is closed, or being closed."""
         return self.adapter.closing
 
-    # -- What is known of it -----------------------------------------------------------------------
+    # -- Information -------------------------------------------------------------------------------
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return what ``writer.get_extra_info()`` does."""
+        """Return the value of ``name``, as ``writer.get_extra_info()`` does."""
         found = self.adapter.lower.info(name)
         return default if found is None else found
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> NoReturn:
-        """Raise NotImplementedError: what is received is the reader's."""
+        """Raise NotImplementedError: received data goes to the reader."""
         raise _no_protocol("set_protocol")
 
     def get_protocol(self) -> NoReturn:

@@ -1,7 +1,8 @@
-"""Streams: the two ends of a connection, one to read from and one to write to.
+"""Streams: the reader and the writer of a connection.
 
-They are thin on purpose: the state is in ``StreamAdapter``, and what can be done at once is done
-there in one call. A read waits only when nothing is there.
+They are thin on purpose. The state is in ``StreamAdapter``, and an operation that need not wait is
+one call of a method there, which is compiled in the compiled build. A read waits only if the
+buffer does not hold the bytes already.
 
 Source: "Streams" in the standard library's documentation of asyncio.
 """
@@ -33,14 +34,17 @@ from runtime.net.connection.tls_options import TLSOptions, upgrade_tls
 from runtime.net.sockets.checks import set_no_delay
 
 DEFAULT_LIMIT: Final = 64 * 1024
-"""Bytes: how long a line may be, and half of what may wait unread before the peer is held up."""
+"""Default limit in bytes: the maximum length of a line, and half the size of a full buffer.
+
+Receiving pauses while the buffer is full.
+"""
 
 _LINE_END: Final = (b"\n",)
 
 
 @coroutine
 def _let_others_run() -> Generator[None, None, None]:
-    """Let everything that is ready run once."""
+    """Let all other ready tasks and callbacks run once."""
     yield
 
 
@@ -53,7 +57,11 @@ def stream_limit(limit: Size) -> int:
 
 
 class _Guard:
-    """Closes a connection whose streams were both dropped without closing it."""
+    """Finalizer of a connection whose reader and writer were both dropped without closing it.
+
+    The streams and their transport share one guard, so that its finalizer runs when the last of
+    them is gone.
+    """
 
     __slots__ = ("adapter",)
 
@@ -71,16 +79,16 @@ class _Guard:
             ResourceWarning,
             stacklevel=2,
         )
-        # When the loop is closed, there is nobody left to be told.
+        # Raised if the loop is closed already: no task is left that waits for the connection.
         with contextlib.suppress(RuntimeError):
             adapter.abort()
 
 
 class _ClosedAtTheEnd(OnlyAsynchronous):
-    """What closes its connection at the end of an ``async with`` block, and waits for that.
+    """Base class: an ``async with`` block that closes the connection and waits until it is closed.
 
-    When an exception leaves the block, the connection is aborted: a peer that takes nothing is not
-    to keep the exception from the program.
+    If an exception leaves the block, the connection is aborted. Otherwise a peer that reads nothing
+    could delay the exception without end.
     """
 
     __slots__ = ()
@@ -105,7 +113,7 @@ async def _leave(adapter: StreamAdapter, exc_type: type[BaseException] | None) -
     else:
         adapter.abort()
     if exc_type is GeneratorExit:
-        return  # A coroutine that is being closed may not wait.
+        return  # A coroutine must not await while it is being closed.
     if not adapter.is_lost:
         await adapter.closed_future()
     if exc_type is None and adapter.error is not None:
@@ -113,10 +121,10 @@ async def _leave(adapter: StreamAdapter, exc_type: type[BaseException] | None) -
 
 
 class StreamReader(_ClosedAtTheEnd):
-    """The end of a connection that is read from: an asynchronous iterator over its lines.
+    """Reader of a connection, and an asynchronous iterator over its lines.
 
-    Made by ``open_connection`` and ``start_server``. One task reads at a time. As an asynchronous
-    context manager it closes the connection, as the writer does.
+    Made by ``open_connection`` and ``start_server``. Only one task may read at a time. As an
+    asynchronous context manager it closes the connection, as the writer does.
     """
 
     __slots__ = ("__weakref__", "_adapter", "_guard", "_limit")
@@ -127,12 +135,13 @@ class StreamReader(_ClosedAtTheEnd):
         self._limit = limit
 
     async def read(self, n: int = -1) -> bytes:
-        """Return what is there, up to ``n`` bytes, waiting for at least one.
+        """Return up to ``n`` received bytes, waiting for at least one.
 
-        ``b""`` means the end, or that ``n`` is 0. With a negative ``n`` it reads until the end.
-        Raises OSError when the connection failed; with TLS also when the peer ended it without a
-        close_notify, so that bytes may be missing: the error is then an ``ssl.SSLEOFError`` and a
-        ConnectionError. What arrived before is read first, or stays to be read. Cancellation safe.
+        Returns ``b""`` at the end of the stream, or if ``n`` is 0. With a negative ``n`` it reads
+        until the end. Raises OSError if the connection failed. With TLS it also raises if the peer
+        ended the connection without a close_notify, so that bytes may be missing: the exception is
+        then an ``ssl.SSLEOFError`` and a ConnectionError. Bytes that arrived before the failure are
+        returned first; with a negative ``n`` they stay in the buffer. Cancellation safe.
         """
         adapter = self._adapter
         if n < 0:
@@ -149,10 +158,10 @@ class StreamReader(_ClosedAtTheEnd):
         return data
 
     async def readline(self) -> bytes:
-        r"""Return a line with its ``\n``; at the end what is left, which may be ``b""``.
+        r"""Return a line including its ``\n``; at the end of the stream, the rest or ``b""``.
 
-        Raises ValueError when the line is longer than the limit: it is then removed. Cancellation
-        safe.
+        Raises ValueError if the line is longer than the limit; the line is then removed from the
+        buffer. Raises OSError as ``read`` does. Cancellation safe.
         """
         adapter = self._adapter
         try:
@@ -172,11 +181,12 @@ class StreamReader(_ClosedAtTheEnd):
         return line
 
     async def readuntil(self, separator: bytes | tuple[bytes, ...] = b"\n") -> bytes:
-        r"""Return what comes up to and with ``separator``, or the first of several to end.
+        r"""Return the bytes through the next ``separator``, including it.
 
-        Raises IncompleteReadError with what was left at the end, and LimitOverrunError when there
-        is more than the limit before the separator: it stays to be read. ValueError for an empty
-        separator. Cancellation safe.
+        Given a tuple of separators, the one that ends first counts. Raises IncompleteReadError,
+        with the remaining bytes, if the stream ends before a separator; LimitOverrunError if more
+        bytes than the limit precede it (they stay in the buffer); ValueError for an empty
+        separator; OSError as ``read`` does. Cancellation safe.
         """
         separators = _separators_of(separator)
         adapter = self._adapter
@@ -194,8 +204,9 @@ class StreamReader(_ClosedAtTheEnd):
     async def readexactly(self, n: int) -> bytes:
         """Return exactly ``n`` bytes.
 
-        Raises IncompleteReadError, with what there was, when the end comes before, and ValueError
-        for a negative ``n``. Cancellation safe: what has arrived stays to be read.
+        Raises IncompleteReadError, with the bytes received, if the stream ends before; ValueError
+        for a negative ``n``; OSError as ``read`` does. Cancellation safe: received bytes stay in
+        the buffer.
         """
         if n < 0:
             raise ValueError("readexactly size can not be less than zero")
@@ -212,15 +223,15 @@ class StreamReader(_ClosedAtTheEnd):
         return data
 
     def at_eof(self) -> bool:
-        """Return whether the end has come and everything before it was read."""
+        """Return whether the stream has ended and all received bytes were read."""
         return self._adapter.eof and not self._adapter.unread.size
 
     def feed_eof(self) -> None:
-        """Receive no more: what is there can be read, and then comes the end."""
+        """Receive no more: the stream ends after the bytes that were received already."""
         self._adapter.stop_reading()
 
     def exception(self) -> BaseException | None:
-        """Return what the connection failed with, or None."""
+        """Return the exception that the connection failed with, or None."""
         return self._adapter.error
 
     def __aiter__(self) -> StreamReader:
@@ -248,7 +259,8 @@ def _separators_of(separator: Any) -> tuple[bytes, ...]:
         raise ValueError("Separator should contain at least one element")
     for each in separators:
         if not isinstance(each, bytes):
-            # What can change is copied: the search goes on later, where it stopped.
+            # A separator that can change, such as a bytearray, is copied: the search for it may
+            # continue after a wait.
             return _separators_of(tuple([_copied_separator(each) for each in separators]))
         if not each:
             raise ValueError("Separator should be at least one-byte string")
@@ -266,13 +278,13 @@ def _copied_separator(separator: Any) -> bytes:
 
 
 class StreamWriter(_ClosedAtTheEnd):
-    """The end of a connection that is written to. Made by ``open_connection``, ``start_server``.
+    """Writer of a connection. Made by ``open_connection`` and ``start_server``.
 
-    ``async with writer:`` closes the connection at its end, once everything written was sent, and
-    waits for that; when an exception leaves the block, it aborts the connection.
+    ``async with writer:`` closes the connection at the end of the block, once all written data was
+    sent, and waits until it is closed. If an exception leaves the block, the connection is aborted.
     """
 
-    # The transport is made when it is asked for.
+    # ``_transport`` is set at the first use of the property ``transport``.
     __slots__ = ("__weakref__", "_adapter", "_guard", "_loop", "_transport")
 
     _transport: StreamTransport
@@ -284,9 +296,9 @@ class StreamWriter(_ClosedAtTheEnd):
 
     @property
     def transport(self) -> StreamTransport:
-        """The connection, with the methods of an asyncio transport, for code that asks for it.
+        """The connection as an asyncio transport, for code that expects one.
 
-        ``loop.sendfile`` takes it. It has no protocol: what is received is the reader's.
+        ``loop.sendfile`` accepts it. It has no protocol: received data goes to the reader.
         """
         try:
             return self._transport
@@ -295,16 +307,16 @@ class StreamWriter(_ClosedAtTheEnd):
             return self._transport
 
     def write(self, data: Buffer) -> None:
-        """Send ``data``, at once as far as the socket takes it, and the rest later.
+        """Send ``data``: as much as the socket accepts at once, and the rest in the background.
 
-        What cannot be sent is kept: await ``drain()`` so that it does not pile up. ``data`` may be
-        changed afterwards. Raises TypeError unless it is bytes-like, and RuntimeError after
-        ``write_eof()``.
+        Unsent data waits in the write buffer: await ``drain()`` to keep the buffer from growing.
+        The caller may change ``data`` afterwards. Raises TypeError unless ``data`` is bytes-like,
+        and RuntimeError after ``write_eof()``.
         """
         self._adapter.write(data)
 
     def writelines(self, data: Iterable[Buffer]) -> None:
-        """Send several bytes-like objects, in order, in as few system calls as it takes."""
+        """Send several bytes-like objects, in order, in as few system calls as possible."""
         parts = list(data)
         if parts:
             self._adapter.write_many(parts)
@@ -312,9 +324,10 @@ class StreamWriter(_ClosedAtTheEnd):
     async def drain(self) -> None:
         """Wait until the write buffer is small: back-pressure.
 
-        When it is, it returns at once, and nobody else runs meanwhile; only after 128 writes in one
-        turn of the loop, or more, it lets the others run first. Raises OSError when the connection
-        is lost: ConnectionError, ``ssl.SSLError``, or what the system says. Cancellation safe.
+        If the buffer is small already, ``drain()`` returns at once, and no other task runs in
+        between; only after 128 or more writes in one turn of the loop it lets the other tasks run
+        first. Raises OSError if the connection is lost: a ConnectionError, an ``ssl.SSLError``, or
+        the error that the system reports. Cancellation safe.
         """
         adapter = self._adapter
         if not adapter.must_wait:
@@ -333,12 +346,12 @@ class StreamWriter(_ClosedAtTheEnd):
     ) -> int:
         """Send ``file``, open in binary mode, from ``offset``, at most ``count`` bytes.
 
-        After what was written before, and without copying it through the process where the system
-        can (``os.sendfile``, which TLS cannot use); else, unless ``fallback`` is False, it is read
-        in threads. Returns how many bytes were sent; the file's position is behind them, also after
-        an error. Raises RuntimeError when the connection is closing, SendfileNotAvailableError
-        without the fallback. Not cancellation safe: a part may have been sent; ``file.tell()`` says
-        how much.
+        The file follows the data that was written before. It is sent without copying it through
+        the process if the system can (``os.sendfile``, which TLS cannot use). Otherwise it is read
+        in threads, unless ``fallback`` is False. Returns the number of bytes sent; the file's
+        position is then behind them, after an error too. Raises RuntimeError if the connection is
+        closing, and SendfileNotAvailableError if ``os.sendfile`` cannot be used and ``fallback`` is
+        False. Not cancellation safe: a part may have been sent, up to ``file.tell()``.
 
         Source: ``loop.sendfile`` in the standard library's documentation of asyncio.
         """
@@ -348,30 +361,30 @@ class StreamWriter(_ClosedAtTheEnd):
         )
 
     def write_eof(self) -> None:
-        """Announce the end to the peer, once everything written was sent; reading goes on.
+        """Send the end of the stream once all written data was sent; reading goes on.
 
         Raises NotImplementedError where ``can_write_eof()`` is False.
         """
         self._adapter.lower.write_eof()
 
     def can_write_eof(self) -> bool:
-        """Return whether one direction can be ended alone: with TCP it can, with TLS it cannot."""
+        """Return whether ``write_eof`` is supported: with TCP it is, with TLS it is not."""
         return self._adapter.lower.can_write_eof()
 
     def close(self) -> None:
-        """Close the connection once everything written was sent. ``wait_closed()`` tells when.
+        """Close the connection once all written data was sent. ``wait_closed()`` waits for it.
 
-        With TLS it also waits for the peer's answer, until the peer has neither read nor answered
-        for ``ssl_shutdown_timeout`` seconds. A peer that has what was written, and goes on sending,
-        is not waited for.
+        With TLS the connection also waits for the peer's close_notify, until the peer has neither
+        read nor answered for ``ssl_shutdown_timeout`` seconds. It does not wait for a peer that has
+        received all data and goes on sending.
 
-        A peer that never takes what was written keeps the connection open: ``abort()`` ends it, for
-        instance when a ``timeout()`` around ``wait_closed()`` has passed.
+        A peer that never reads the written data keeps the connection open. ``abort()`` ends it, for
+        instance after a ``timeout()`` around ``wait_closed()`` has expired.
         """
         self._adapter.close()
 
     def abort(self) -> None:
-        """Close the connection now, and drop what was not sent."""
+        """Close the connection now, and drop unsent data."""
         self._adapter.abort()
 
     def is_closing(self) -> bool:
@@ -381,7 +394,7 @@ class StreamWriter(_ClosedAtTheEnd):
     async def wait_closed(self) -> None:
         """Wait until the connection is closed.
 
-        Raises OSError when it failed, so that bytes which never left are known. Cancellation safe.
+        Raises OSError if the connection failed: written data may then be lost. Cancellation safe.
         """
         adapter = self._adapter
         if not adapter.is_lost:
@@ -398,12 +411,13 @@ class StreamWriter(_ClosedAtTheEnd):
         ssl_shutdown_timeout: Seconds | None = None,
         server_side: bool | None = None,
     ) -> None:
-        """Go on with TLS on this connection, for the reader and the writer, after the handshake.
+        """Switch this connection to TLS, for the reader and the writer; return after the handshake.
 
-        ``server_side`` is what the streams are by themselves: True for those of ``start_server``.
-        What was received and not read yet is the beginning of the handshake. Times are in seconds.
-        Raises OSError (``ssl.SSLError`` and ConnectionError are) when the handshake fails, and the
-        connection is closed then. Not cancellation safe: cancelled, it closes the connection.
+        ``server_side`` is by default True for the streams of ``start_server``, and False for those
+        of ``open_connection``. Bytes that were received and not read yet are used as the beginning
+        of the handshake. Timeouts are in seconds. Raises OSError (``ssl.SSLError`` and
+        ConnectionError are subclasses) if the handshake fails; the connection is then closed. Not
+        cancellation safe: a cancellation closes the connection.
 
         Source: ``asyncio.StreamWriter.start_tls`` in the standard library's documentation.
         """
@@ -423,28 +437,29 @@ class StreamWriter(_ClosedAtTheEnd):
         layer = tls.layer(self._loop, lower, adapter)
         adapter.give_up_target()
         early = adapter.take(adapter.unread.size)
-        # Nothing of what arrives from here on is for the reader, before the handshake is over.
+        # From here on, received bytes belong to the handshake and not to the reader.
         lower.pause_reading()
         lower.set_upper(layer)
         adapter.set_lower(layer)
         await wait_connected(self._loop, adapter, lambda: layer.take_over(early))
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return what is known under ``name``, or ``default``.
+        """Return the value of ``name``, or ``default`` if it is not known.
 
-        ``socket``, ``sockname`` and ``peername``: the addresses are the socket's own answers; when
-        the connection has ended, ``sockname`` is known if it was asked for before. With
-        TLS also ``sslcontext``, ``ssl_object``, ``peercert``, ``cipher``, ``compression`` and
-        ``truncated``: whether the peer's end came without the announcement that TLS asks for, so
-        that bytes may be missing.
+        The names are ``socket``, ``sockname`` and ``peername``; the addresses are as the socket
+        reports them, and ``sockname`` is known after the connection's end if it was asked for
+        before. With TLS there are also ``sslcontext``, ``ssl_object``, ``peercert``, ``cipher``,
+        ``compression`` and ``truncated``, which is True if the peer ended the connection without a
+        close_notify, so that bytes may be missing.
         """
         found = self._adapter.lower.info(name)
         return default if found is None else found
 
     def set_write_buffer_limits(self, high: Size | None = None, low: Size | None = None) -> None:
-        """Set the unsent bytes above which ``drain()`` waits, and those at which it goes on.
+        """Set the sizes of the write buffer above which ``drain()`` waits, and at which it returns.
 
-        Defaults: 64 KiB and a quarter. Raises ValueError unless ``high >= low >= 0``.
+        Both are in bytes. ``high`` is 64 KiB by default, and ``low`` a quarter of ``high``. Raises
+        ValueError unless ``high >= low >= 0``.
         """
         self._adapter.lower.set_water_marks(high, low)
 
@@ -454,14 +469,14 @@ class StreamWriter(_ClosedAtTheEnd):
 
 
 class Streams(OnlyAsynchronous, tuple[StreamReader, StreamWriter]):
-    """A reader and a writer: a pair, and an asynchronous context manager that gives the pair.
+    """Pair of a reader and a writer, and an asynchronous context manager that returns the pair.
 
     ::
 
         async with await runtime.open_connection(host, port) as (reader, writer):
             ...
 
-    At its end the connection is closed, as by the writer's own block.
+    The block closes the connection at its end, as ``async with writer`` does.
     """
 
     __slots__ = ()
@@ -490,9 +505,9 @@ def make_streams(
 ) -> tuple[StreamReader, StreamWriter, StreamAdapter]:
     """Return the streams of a connected, non-blocking socket, which they own from now on.
 
-    Nothing is received before their end's ``lower`` is started.
+    Nothing is received before ``start()`` of the adapter's ``lower`` is called.
     """
-    if not server_side:  # A server's sockets have it from the one that listens.
+    if not server_side:  # The sockets of a server inherit the option from its listening socket.
         set_no_delay(sock)
     adapter = StreamAdapter(loop, limit, server_side)
     bottom = StreamSocket(loop, sock, adapter, peername)

@@ -1,4 +1,4 @@
-"""The arguments that say how a connection uses TLS, checked, and the layer that is made of them."""
+"""TLS options of a connection: the checked arguments, from which the TLS layer is made."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHUTDOWN_TIMEOUT: Final = 30.0
 
 
 class TLSOptions(NamedTuple):
-    """How to use TLS; times are in seconds."""
+    """Arguments of a TLS layer; timeouts are in seconds."""
 
     context: ssl.SSLContext
     server_side: bool
@@ -26,9 +26,9 @@ class TLSOptions(NamedTuple):
     session: ssl.SSLSession | None = None
 
     def require_name(self) -> TLSOptions:
-        """Raise ValueError if a client is to check the server's name and was given none.
+        """Raise ValueError if a client has to check the server's name and was given none.
 
-        Before Python 3.14.8 the ssl module connects without a check.
+        Before Python 3.14.8 the ssl module would connect without a check. Returns ``self``.
         """
         if self.context.check_hostname and not self.server_side and self.server_hostname is None:
             raise ValueError(
@@ -62,8 +62,8 @@ def client_tls(
 ) -> TLSOptions | None:
     """Return the options of a client, or None without TLS.
 
-    ``context`` may be True for the system's defaults. Raises ValueError for what goes with TLS
-    only, when there is none, and for TLS without a name to check the certificate against.
+    ``context`` may be True for the system's defaults. Raises ValueError for TLS arguments without
+    ``context``, and for TLS without a name to check the certificate against.
     """
     if not context:
         if server_hostname is not None:
@@ -94,8 +94,9 @@ def server_tls(
 ) -> TLSOptions | None:
     """Return the options of a server, or None without TLS.
 
-    Raises TypeError unless ``context`` is an SSLContext: a server needs a certificate. ValueError
-    for the context of a client. One that is ``listening`` is warned when there is no certificate.
+    Raises TypeError unless ``context`` is an SSLContext (a server needs a certificate, so True is
+    not accepted), and ValueError for the context of a client. If the server is ``listening``, a
+    warning is logged for a context without a certificate.
     """
     if isinstance(context, bool):
         raise TypeError("ssl argument must be an SSLContext or None")
@@ -115,7 +116,7 @@ def upgrade_tls(
     handshake_timeout: Seconds | None,
     shutdown_timeout: Seconds | None,
 ) -> TLSOptions:
-    """Return the options for TLS on a connection that exists. A server has no use for a name."""
+    """Return the options of ``start_tls``. A server ignores ``server_hostname``."""
     name = None if server_side else server_hostname or None
     return _options(context, bool(server_side), name, handshake_timeout, shutdown_timeout, None)
 
@@ -146,7 +147,7 @@ def _options(
 
 
 def _check_side(context: ssl.SSLContext, server_side: bool) -> None:
-    """Raise ValueError for a context that is for the other side: every handshake would fail."""
+    """Raise ValueError for a context of the other side, with which every handshake would fail."""
     if server_side and context.protocol == ssl.PROTOCOL_TLS_CLIENT:
         raise ValueError(
             f"{context!r} is for clients (PROTOCOL_TLS_CLIENT). A server needs one made with "

@@ -1,7 +1,8 @@
-"""The bottom of a stack that stands on transports of asyncio's kind: one each way, or only one.
+"""Bottom layer of a connection that uses asyncio transports: one for each direction, or only one.
 
-With it the streams of ``runtime`` work on what is no socket, such as the pipes of a process. Who
-makes it also is, or knows, the protocol of these transports: it tells the top what happens.
+It lets the streams of ``runtime`` work on transports other than sockets, such as the pipes of a
+subprocess. It does not receive the events of these transports. The code that creates it does, since
+it provides their protocol, and passes the events on to the top layer.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from runtime.net.connection.layers import Lower, Upper
 
 
 class TransportLower(Lower):
-    """What sends through ``writer`` and pauses ``reader``: transports, or None where there is none.
+    """Layer that sends through the transport ``writer`` and pauses the transport ``reader``.
 
-    ``is_over`` is to be set when nothing can be sent any more.
+    Either may be None. The code that creates the layer sets ``is_over`` once nothing can be sent
+    any more.
     """
 
     __slots__ = ("_eof_written", "_reader", "_writer", "is_over")
@@ -27,19 +29,19 @@ class TransportLower(Lower):
         self.is_over = False
 
     def set_upper(self, upper: Upper) -> NoReturn:
-        """Refuse: what arrives is given to the top by somebody else."""
+        """Raise RuntimeError: this layer does not pass events on to the layer above."""
         raise RuntimeError(f"{self!r} cannot go on with TLS: only a connection can.")
 
     def start(self) -> None:
-        """Do nothing: the transports have begun."""
+        """Do nothing: the transports were started when they were made."""
 
     def write(self, data: Any) -> None:
-        """Send through the writing transport."""
+        """Send ``data`` through the writing transport."""
         self._check_writing()
         self._writer.write(data)
 
     def write_many(self, parts: list[Any]) -> None:
-        """Send through the writing transport."""
+        """Send several bytes-like objects through the writing transport."""
         self._check_writing()
         self._writer.writelines(parts)
 
@@ -48,22 +50,22 @@ class TransportLower(Lower):
             raise RuntimeError("Cannot write after write_eof(): it announced the end.")
 
     def unsent_size(self) -> int:
-        """Return what the writing transport says."""
+        """Return the size of the writing transport's buffer, in bytes."""
         if self._writer is None or self.is_over:
             return 0
         size: int = self._writer.get_write_buffer_size()
         return size
 
     def undelivered_size(self) -> int:
-        """Return what is unsent: what a pipe took, it keeps for its reader."""
+        """Return the unsent size: bytes that a pipe has accepted are delivered to its reader."""
         return self.unsent_size()
 
     def set_water_marks(self, high: Size | None, low: Size | None) -> None:
-        """Set those of the writing transport."""
+        """Set the water marks of the writing transport."""
         self._writer.set_write_buffer_limits(high, low)
 
     def water_marks(self) -> tuple[int, int]:
-        """Return those of the writing transport."""
+        """Return the water marks of the writing transport."""
         marks: tuple[int, int] = self._writer.get_write_buffer_limits()
         return marks
 
@@ -78,17 +80,17 @@ class TransportLower(Lower):
             self._reader.resume_reading()
 
     def can_write_eof(self) -> bool:
-        """Return what the writing transport says."""
+        """Return whether the writing transport supports ``write_eof``."""
         can: bool = self._writer.can_write_eof()
         return can
 
     def write_eof(self) -> None:
-        """Announce the end through the writing transport."""
+        """Send the end of the data through the writing transport."""
         self._eof_written = True
         self._writer.write_eof()
 
     def is_closing(self) -> bool:
-        """Return whether any of the transports is closing."""
+        """Return whether either transport is closing."""
         return any(
             transport is not None and transport.is_closing()
             for transport in (self._reader, self._writer)
@@ -106,14 +108,14 @@ class TransportLower(Lower):
             self._writer.close()
 
     def fail(self, error: BaseException | None) -> None:
-        """Close the transports now; what was not sent is dropped."""
+        """Close the transports now, and drop unsent bytes."""
         if self._reader is not None:
             self._reader.close()
         if self._writer is not None:
             self._writer.abort()
 
     def info(self, name: object) -> Any:
-        """Return what one of the transports knows under this name."""
+        """Return the value of ``name`` from the first transport that knows it."""
         for transport in (self._writer, self._reader):
             if transport is not None:
                 found = transport.get_extra_info(name)

@@ -1,4 +1,4 @@
-"""``Transport``, the class that protocols are given; how a protocol and a socket come together."""
+"""Transports of connections, which protocols get, and the making of a protocol's connection."""
 
 from __future__ import annotations
 
@@ -21,37 +21,38 @@ from runtime.net.connection.tls_options import TLSOptions
 
 
 class Transport(Uncopyable, asyncio.Transport):
-    """A connection, for a protocol. Made by ``loop.create_connection`` and its relatives.
+    """Connection of a protocol. Made by ``loop.create_connection`` and similar methods.
 
-    ``write`` is the very method of the part below, without a detour.
+    ``write`` is the bound method of the layer below itself, which saves a call for each write.
 
     Source: "Transports" in the standard library's documentation of asyncio.
     """
 
     __slots__ = ("__dict__", "__weakref__", "_is_paused", "_socket", "adapter", "lower", "write")
 
-    # A slot over the inherited method: each instance has the bound method of its lower part.
+    # A slot that hides the inherited method: each instance has the bound method of its lower layer.
     write: Callable[[Buffer], None]  # type: ignore[assignment]
-    # Libraries look into asyncio's, under this name; here there is nothing, and no dictionary idle
-    # in every connection.
+    # Some libraries read ``transport._extra``, a dictionary in asyncio. One shared empty mapping
+    # serves here, in place of a dictionary in every connection.
     _extra: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, adapter: ProtocolAdapter, lower: Lower) -> None:
-        # Without asyncio's, which makes ``_extra``.
+        # ``super().__init__`` is not called, because it would make a dictionary ``_extra``.
         self.adapter = adapter
         self.lower = lower
         self.write = lower.write
         self._is_paused = False
-        # What is told of the socket: the same object every time.
+        # The result of ``get_extra_info("socket")``: the same object every time.
         self._socket: Any = None
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return what is known under ``name``, or ``default``.
+        """Return the value of ``name``, or ``default`` if it is not known.
 
-        ``socket``, ``sockname`` and ``peername``; with TLS also ``sslcontext``, ``ssl_object``,
-        ``peercert``, ``cipher``, ``compression`` and ``truncated``: whether the peer's end came
-        without the announcement that TLS asks for, so that bytes may be missing. When the
-        connection has ended the addresses are told as before, and the socket is closed.
+        The names are ``socket``, ``sockname`` and ``peername``. With TLS there are also
+        ``sslcontext``, ``ssl_object``, ``peercert``, ``cipher``, ``compression`` and ``truncated``,
+        which is True if the peer ended the connection without a close_notify, so that bytes may be
+        missing. After the connection's end the addresses stay as they were, and the socket is
+        closed.
         """
         if name == "socket":
             if self._socket is None:
@@ -65,30 +66,30 @@ class Transport(Uncopyable, asyncio.Transport):
         return self.lower.is_closing()
 
     def close(self) -> None:
-        """Send what was written, then close. ``connection_lost`` tells when.
+        """Send the written data, then close and call ``connection_lost`` of the protocol.
 
-        A peer that never takes what was written keeps the connection open: ``abort()`` ends it.
+        A peer that never reads the data keeps the connection open: ``abort()`` ends it.
         """
         self.lower.close()
 
     def abort(self) -> None:
-        """Close now; what was not sent is dropped."""
+        """Close now, and drop unsent data."""
         self.lower.fail(None)
 
     def _force_close(self, exc: BaseException | None) -> None:
-        """Close now because of ``exc``: asyncio's ``SSLProtocol`` calls it under this name."""
+        """Close now because of ``exc``. asyncio's ``SSLProtocol`` calls this method."""
         self.lower.fail(exc)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Tell ``protocol``, and no other, of what happens from now on."""
+        """Call the methods of ``protocol`` from now on."""
         self.adapter.set_protocol(protocol)
 
     def get_protocol(self) -> Any:
-        """Return the protocol; None once it was told that the connection is lost."""
+        """Return the protocol; None after its ``connection_lost``."""
         return self.adapter.protocol
 
     def is_reading(self) -> bool:
-        """Return whether the protocol is given what is received."""
+        """Return whether received data is passed to the protocol."""
         return not self._is_paused and not self.lower.is_closing()
 
     def pause_reading(self) -> None:
@@ -104,26 +105,28 @@ class Transport(Uncopyable, asyncio.Transport):
             self.lower.resume_reading()
 
     def writelines(self, list_of_data: Iterable[Buffer]) -> None:
-        """Send several bytes-like objects, in order, in as few system calls as it takes."""
+        """Send several bytes-like objects, in order, in as few system calls as possible."""
         parts = list(list_of_data)
         if parts:
             self.lower.write_many(parts)
 
     def write_eof(self) -> None:
-        """Announce the end to the peer once everything written was sent; receiving goes on.
+        """Send the end of the stream once all written data was sent; receiving goes on.
 
         Raises NotImplementedError where ``can_write_eof()`` is False.
         """
         self.lower.write_eof()
 
     def can_write_eof(self) -> bool:
-        """Return whether one direction can be ended alone: with TCP it can, with TLS it cannot."""
+        """Return whether ``write_eof`` is supported: with TCP it is, with TLS it is not."""
         return self.lower.can_write_eof()
 
     def set_write_buffer_limits(self, high: Size | None = None, low: Size | None = None) -> None:
-        """Set the unsent bytes above which ``pause_writing`` is called, and ``resume_writing``.
+        """Set the sizes of the write buffer for the calls of the protocol's flow control.
 
-        Defaults: 64 KiB and a quarter. Raises ValueError unless ``high >= low >= 0``.
+        ``pause_writing`` is called above ``high`` bytes, and ``resume_writing`` at ``low``.
+        ``high`` is 64 KiB by default, and ``low`` a quarter of ``high``. Raises ValueError unless
+        ``high >= low >= 0``.
         """
         self.lower.set_water_marks(high, low)
 
@@ -132,14 +135,14 @@ class Transport(Uncopyable, asyncio.Transport):
         return self.lower.water_marks()
 
     def get_write_buffer_size(self) -> int:
-        """Return how many bytes were written and not sent yet."""
+        """Return the number of bytes that were written and not sent yet."""
         return self.lower.unsent_size()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.lower!r}>"
 
     def __del__(self) -> None:
-        # After start_tls() another transport has the connection.
+        # After ``start_tls()`` the connection belongs to another transport.
         if self.lower.is_closing() or self.adapter.transport is not self:
             return
         sock = self.lower.info("socket")
@@ -148,13 +151,13 @@ class Transport(Uncopyable, asyncio.Transport):
 
 
 class SSLTransport(Transport):
-    """A transport over TLS. Tools for asyncio tell it by its name."""
+    """Transport over TLS. Tools for asyncio recognize it by the name of its class."""
 
     __slots__ = ()
 
 
 class ProtocolConnection:
-    """A protocol, its transport, and what they stand on, from the making to the first event."""
+    """The layers of a protocol's new connection, and its transport, until the first event."""
 
     __slots__ = ("adapter", "lower", "transport")
 

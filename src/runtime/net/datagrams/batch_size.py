@@ -1,16 +1,17 @@
-"""How many datagrams an event receives.
+"""Batch size: the number of datagrams that a socket tries to receive for one event.
 
-One, for that is what there usually is, and asking for a second that is not there costs a system
-call and an exception. Now and then a second is asked for all the same::
+Usually one datagram is waiting, and an attempt to receive a second one costs a system call and an
+exception in vain. In a flood many are waiting, and receiving only one for each event costs a poll
+for each. So the size is one, and from time to time a probe asks for two::
 
-    ONE at a time --- after so many events ---> TWO --- both there ---> 4, 8, ... up to MOST
-         ^                                       |                        |
-         +---- in vain: twice as many events ----+                        |
-         +---- fewer than asked for: the next event tries again ----------+
+    1 --- after _interval events: a probe ---> 2 --- both there ---> 4, 8, ... up to MOST
+    ^                                          |                     |
+    +--- in vain: the interval is doubled -----+                     |
+    +--- fewer than the size: the next event is a probe -------------+
 
-So a flood costs one poll for many datagrams, and a conversation one attempt in vain for 64 events.
+A flood then costs one poll for many datagrams, and a conversation one vain attempt in 64 events.
 
-Compiled where a compiler was found.
+This module is compiled in the compiled build.
 """
 
 from __future__ import annotations
@@ -18,22 +19,25 @@ from __future__ import annotations
 from typing import Final
 
 MOST: Final = 32
+"""The largest batch."""
+
 _RAREST_PROBE: Final = 64
+"""Events between two probes at most."""
 
 
 class BatchSize:
-    """The size for the next event, which depends on how the last ones went."""
+    """The size of the next batch, adapted to the last batches."""
 
     __slots__ = ("_events", "_interval", "size")
 
     def __init__(self) -> None:
         self.size = 1
-        # While the size is one: events until it is two, and how many there were the last time.
+        # While the size is one: the events until the next probe, and those between two probes.
         self._events = 1
         self._interval = 1
 
     def filled(self) -> None:
-        """Note that there were as many as were asked for."""
+        """Note that as many datagrams were received as the size allows."""
         if self.size > 1:
             self.size = min(2 * self.size, MOST)
             return
@@ -42,7 +46,7 @@ class BatchSize:
             self.size = 2
 
     def ran_dry(self, received: int) -> None:
-        """Note that there were only so many."""
+        """Note that only ``received`` datagrams were there, fewer than the size."""
         if received > 1:
             self._interval = 1
         elif received == 1:

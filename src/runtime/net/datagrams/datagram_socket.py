@@ -1,16 +1,19 @@
-"""A datagram socket in the loop: what arrives goes to a protocol, what is sent goes out at once.
+"""Datagram socket in the loop: passes received datagrams to a protocol, and sends datagrams.
 
 ::
 
-    OPEN --- close(): what was kept is sent first ---> ENDED --- connection_lost() ---> CLOSED
-      |                                                  ^       (in the next turn)
-      +--- abort(), or the socket was closed under us ---+
+    OPEN --- close(): the write buffer is sent first ---> ENDED --- connection_lost() ---> CLOSED
+      |                                                     ^       (in the next turn)
+      +--- abort(), or other code closed the socket --------+
 
-``ENDED`` is the state in which nothing is watched, sent or received any more, and the socket is
-still there for ``connection_lost`` to look at.
+In the state ENDED nothing is watched, sent or received any more. The socket is still open, so that
+``connection_lost`` can use its addresses.
 
-``DatagramSocket`` is compiled where a compiler was found. The transport that users hold is thin,
-and interpreted: ``runtime.net.datagrams.transport``.
+A datagram is sent at once if possible. If the socket does not accept it, the datagram waits in the
+write buffer; if its destination is a host name, it waits in ``NameLookups``.
+
+``DatagramSocket`` is compiled in the compiled build. The transport that users have is thin, and
+interpreted: ``runtime.net.datagrams.transport``.
 """
 
 from __future__ import annotations
@@ -35,9 +38,10 @@ from runtime.net.datagrams.name_lookup import NameLookups
 from runtime.net.resolver import needs_lookup
 
 _HEADER: Final = 8
-"""Bytes that a kept datagram counts for beyond its own, so that empty ones count for something."""
+"""Bytes added to the size of each unsent datagram, so that empty datagrams count too."""
 
 _LARGEST: Final = 256 * 1024
+"""Largest datagram of a family other than IPv4 and IPv6, in bytes."""
 
 _IPV4: Final = int(socket.AF_INET)
 _IPV6: Final = int(socket.AF_INET6)
@@ -49,18 +53,22 @@ _run_in: Final = Context.run
 
 
 class DatagramReceiver(Protocol):
-    """What has the methods of ``asyncio.DatagramProtocol``; all but this are rarely called."""
+    """An object with the methods of ``asyncio.DatagramProtocol``.
+
+    Only the method that is called for each datagram is declared; ``_notify`` looks up the others by
+    name.
+    """
 
     def datagram_received(self, data: bytes, address: Any) -> object:
-        """Take a datagram and the address of its sender."""
+        """Handle a datagram and the address of its sender."""
 
 
 class DatagramSocket(Watcher):
-    """One datagram socket, non-blocking, which it owns.
+    """One non-blocking datagram socket, which this object owns.
 
-    ``target`` is where datagrams without an address go when the socket is not connected. The
-    protocol is called in ``context``, or in whatever there is when that is None; out of ``sendto``
-    it is always called in the caller's.
+    ``target`` is the destination of all datagrams of a socket that is not connected, or None. The
+    protocol's methods are called in ``context``, or in the current context if that is None; when
+    ``sendto`` calls them, always in the context of its caller.
     """
 
     __slots__ = (
@@ -104,10 +112,11 @@ class DatagramSocket(Watcher):
         self._sock: socket.socket | None = sock
         self._protocol: DatagramReceiver | None = protocol
         self._context = context
-        # What connection_made() is given, and exception handlers: the transport that users hold.
+        # The transport that ``connection_made`` and exception handlers get.
         self._transport: Any = None
-        # They use the socket, not its number, which may be another's by now. The accelerator knows
-        # the Internet's addresses only, and nothing of what a subclass of socket does differently.
+        # ``_receive`` and ``_send`` take the socket object and not its descriptor, whose number may
+        # belong to another file if other code has closed the socket. The accelerator supports IPv4
+        # and IPv6 addresses only, and bypasses the methods of a subclass of socket.
         self._receive: _Receive = _receive_large
         self._send: _Send | None = None
         self._family = int(sock.family)
@@ -123,21 +132,23 @@ class DatagramSocket(Watcher):
             connected = True
         except OSError:
             connected = False
-        # Where all datagrams go, if anywhere; None as the target means: where it is connected to.
+        # ``_one_way``: all datagrams go to one address. ``_target`` is that address, or None to
+        # send to the address that the socket is connected to. ``_remote`` is as the user gave it.
         self._remote = target
         self._one_way = connected or target is not None
         self._target = None if connected else target
         # Receiving.
         self._reading = False
         self._batch = BatchSize()
-        # Sending: what the socket did not take, and its size with the headers.
+        # Sending: the datagrams that the socket did not accept, and the number of unsent bytes,
+        # with ``_HEADER`` added for each datagram.
         self._write_buffer: deque[tuple[bytes, Any]] | None = None
         self.unsent = 0
         self._high_water = HIGH_WATER
         self._low_water = LOW_WATER
         self._paused = False
         self._sends_lost = 0
-        # Those whose host is being looked up, and the last host for which nobody had to be asked.
+        # The lookups of host names, and the last host that was found to need none.
         self._named: NameLookups | None = None
         self._literal: Any = None
         # Ending.
@@ -147,14 +158,14 @@ class DatagramSocket(Watcher):
     # -- Beginning ---------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to receive. Raises OSError when the socket cannot be watched."""
+        """Start to receive. Raises OSError if the socket cannot be watched."""
         self._reading = True
         self._watch()
 
     def introduce(self, transport: object, waiter: FutureCore) -> None:
-        """Introduce ``transport`` to the protocol in the next turn; then finish ``waiter``.
+        """Call ``connection_made(transport)`` in the next turn; then finish ``waiter``.
 
-        Whoever awaits that is to call ``start_receiving``: no datagram comes before.
+        The task that awaits ``waiter`` has to call ``start_receiving``: nothing is received before.
         """
         self._transport = transport
         self._loop.call_soon(self._introduce, waiter, context=self._context)
@@ -165,12 +176,12 @@ class DatagramSocket(Watcher):
             finish_future(waiter, None)
 
     def start_receiving(self) -> None:
-        """Begin to receive, unless closed. Raises what the selector does, and has then ended."""
+        """Start to receive, unless closed. If the selector raises, end and raise the same."""
         if self.closing:
             return
         try:
             self.start()
-        except Exception as error:  # A selector of the program's own may raise anything.
+        except Exception as error:  # A selector that the program provides may raise anything.
             self._end(error)
             raise
 
@@ -180,13 +191,13 @@ class DatagramSocket(Watcher):
         return self._sock
 
     def sockname(self) -> Any:
-        """Return the socket's own address, the last one that it had when it is closed."""
+        """Return the socket's own address; once it is closed, the last one that was known."""
         sock = self._sock
         if sock is not None:
             try:
                 self._sockname = sock.getsockname()
             except OSError:
-                pass  # It was closed under us.
+                pass  # Other code has closed it.
         return self._sockname
 
     def get_protocol(self) -> Any:
@@ -200,7 +211,7 @@ class DatagramSocket(Watcher):
     # -- Receiving ---------------------------------------------------------------------------------
 
     def on_readable(self) -> None:
-        """Receive a datagram, or several, and hand them over."""
+        """Receive a batch of datagrams, and pass them to the protocol."""
         received = 0
         batch = self._batch
         context = self._context
@@ -242,7 +253,7 @@ class DatagramSocket(Watcher):
         return self._reading
 
     def pause_reading(self) -> None:
-        """Leave what arrives to the system, whose buffer fills; after that it is lost."""
+        """Receive nothing until ``resume_reading``: the system keeps datagrams, then drops them."""
         if self._reading:
             self._reading = False
             self._watch()
@@ -254,7 +265,7 @@ class DatagramSocket(Watcher):
             self._watch()
 
     def _watch(self) -> None:
-        """Have exactly the events watched that the state asks for."""
+        """Watch the descriptor for exactly the events that the state requires."""
         if self.ended or not self._still_ours():
             return
         events = 0
@@ -267,13 +278,13 @@ class DatagramSocket(Watcher):
     # -- Sending -----------------------------------------------------------------------------------
 
     def sendto(self, data: Buffer, addr: Any = None) -> None:
-        """Send one datagram, at once or as soon as the socket takes it; ``b""`` is one too.
+        """Send one datagram: at once, or as soon as the socket accepts it. ``data`` may be empty.
 
-        ``addr`` is where to; without it, the address that the socket is connected to, or that the
-        endpoint was made for. A host name is looked up in a thread, and the datagram kept until
-        then. What the system or the look-up refuses is told to ``error_received``. Raises TypeError
-        unless ``data`` is bytes-like, ValueError when there is no address, or another than the
-        endpoint is bound to, and what ``socket.sendto`` raises for a malformed address.
+        ``addr`` is the destination; by default the endpoint's remote address. A host name in it is
+        looked up in a thread, while the datagram waits. An OSError of the system or of the lookup
+        is passed to the protocol's ``error_received``. Raises TypeError unless ``data`` is
+        bytes-like; ValueError if there is no address, or if ``addr`` is not the remote address of
+        an endpoint that has one; and the exceptions of ``socket.sendto`` for a malformed address.
         """
         try:
             self.transmit(data, addr)
@@ -281,7 +292,7 @@ class DatagramSocket(Watcher):
             self._notify("error_received", (error,), None)
 
     def transmit(self, data: Buffer, address: Any) -> None:
-        """As ``sendto``, but raise OSError when the system refuses the datagram now."""
+        """Send as ``sendto`` does, but raise OSError if the system refuses the datagram now."""
         if not isinstance(data, bytes) and not isinstance(data, (bytearray, memoryview)):
             raise TypeError(
                 f"data argument must be a bytes-like object, not {type(data).__name__!r}"
@@ -317,7 +328,7 @@ class DatagramSocket(Watcher):
             self._look_up(data, address)
 
     def _try_to_send(self, data: Buffer, address: Any) -> int:
-        """Return 1 when the socket took it, 0 when not now, -1 when its host is to be looked up."""
+        """Return 1 if the datagram was sent, 0 if the socket is full, -1 if a lookup is needed."""
         sock = self._sock
         assert sock is not None
         outcome = -1
@@ -329,16 +340,17 @@ class DatagramSocket(Watcher):
         return outcome
 
     def _is_of_family(self, address: Any) -> bool:
-        """Return whether ``address``, which the accelerator may know, is of the socket's family.
+        """Return whether ``address`` has the form of the socket's family: a tuple of two for IPv4.
 
-        The system would send to an IPv4 address through an IPv6 socket; ``socket.sendto`` refuses.
+        The check is for the accelerator. The system would send to an IPv4 address through an IPv6
+        socket, which ``socket.sendto`` refuses.
         """
         return isinstance(address, tuple) and (len(address) == 2) == (self._family == _IPV4)
 
     def _check_address(self, address: Any) -> None:
-        """Raise ValueError unless ``address`` is where all datagrams go anyway."""
+        """Raise ValueError unless ``address`` is the remote address of the endpoint."""
         for known in (self._remote, self.peername):
-            # Of an IPv6 address, the flow and the scope may be left out.
+            # The flow label and the scope of an IPv6 address may be left out.
             if known is not None and (
                 address == known or (isinstance(known, tuple) and address == known[:2])
             ):
@@ -349,7 +361,7 @@ class DatagramSocket(Watcher):
     # -- Sending to host names ---------------------------------------------------------------------
 
     def _is_to_name(self, address: Any) -> bool:
-        """Return whether the host of ``address`` is a name, to be looked up outside the loop."""
+        """Return whether the host of ``address`` is a name, which has to be looked up."""
         if self._family != _IPV4 and self._family != _IPV6:
             return False
         if not isinstance(address, tuple) or not address or address[0] == self._literal:
@@ -360,7 +372,7 @@ class DatagramSocket(Watcher):
         return False
 
     def _look_up(self, data: Buffer, address: tuple[Any, ...]) -> None:
-        """Keep a datagram until its host was looked up; the caller may change ``data``."""
+        """Keep a copy of a datagram until its host name is resolved, and start the lookup."""
         kept = bytes(data)
         named = self._named
         if named is None:
@@ -371,7 +383,7 @@ class DatagramSocket(Watcher):
         self._pause_if_full()
 
     def send_resolved(self, datagrams: list[bytes], address: Any) -> None:
-        """Send datagrams whose host was looked up, in order."""
+        """Send datagrams whose host name was resolved to ``address``, in order."""
         for data in datagrams:
             if self.ended:
                 return
@@ -388,7 +400,7 @@ class DatagramSocket(Watcher):
         self._settle()
 
     def drop_unresolved(self, datagrams: list[bytes], error: Exception) -> None:
-        """Drop datagrams whose host could not be looked up, and tell the protocol why."""
+        """Drop datagrams whose host name could not be resolved, and report ``error``."""
         if self.ended:
             return
         for data in datagrams:
@@ -399,10 +411,10 @@ class DatagramSocket(Watcher):
             self._report("sendto", error)
         self._settle()
 
-    # -- Sending what was kept ---------------------------------------------------------------------
+    # -- The write buffer --------------------------------------------------------------------------
 
     def _keep(self, data: Buffer, address: Any) -> None:
-        """Keep a datagram until the socket takes it; the caller may change ``data`` meanwhile."""
+        """Append a copy of a datagram to the write buffer."""
         kept = bytes(data)
         if self._write_buffer is None:
             self._write_buffer = deque()
@@ -416,7 +428,7 @@ class DatagramSocket(Watcher):
             self._notify("pause_writing", (), None)
 
     def on_writable(self) -> None:
-        """Send what was kept; resume the protocol, or close, when enough of it is gone."""
+        """Send datagrams from the write buffer; then resume the protocol or finish closing."""
         for _ in range(MOST):
             buffer = self._write_buffer
             if not buffer:
@@ -431,7 +443,7 @@ class DatagramSocket(Watcher):
                 self._drop_first()
                 self._notify("error_received", (error,), self._context)
             except (TypeError, ValueError, OverflowError) as error:
-                # The address is malformed; its sender is not here any more to be told.
+                # The address is malformed, and ``sendto`` has returned already: it cannot raise.
                 self._drop_first()
                 self._report("sendto", error)
             else:
@@ -439,7 +451,7 @@ class DatagramSocket(Watcher):
         self._settle()
 
     def _settle(self) -> None:
-        """Resume the protocol, go on watching, or close, as far as less is unsent now."""
+        """Resume the protocol, and close or update the watch, after the write buffer has shrunk."""
         if self._paused and self.unsent <= self._low_water and not self.ended:
             self._paused = False
             self._notify("resume_writing", (), self._context)
@@ -457,7 +469,7 @@ class DatagramSocket(Watcher):
             self.unsent -= len(data) + _HEADER
 
     def set_water_marks(self, high: Size | None, low: Size | None) -> None:
-        """Set the unsent bytes above which the protocol is paused, and those at which it goes on.
+        """Set the sizes, in unsent bytes, at which the protocol's writing is paused and resumed.
 
         Raises ValueError unless ``high >= low >= 0``.
         """
@@ -471,7 +483,7 @@ class DatagramSocket(Watcher):
     # -- Ending ------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Stop receiving, send what was kept, then close the socket."""
+        """Stop receiving, send the write buffer, then close the socket."""
         if self.closing:
             return
         self.closing = True
@@ -482,22 +494,22 @@ class DatagramSocket(Watcher):
             self._end(None)
 
     def abort(self) -> None:
-        """Stop now; what was kept is dropped."""
+        """Stop now, and drop unsent datagrams."""
         self._end(None)
 
     def fail(self, error: BaseException | None) -> None:
-        """Stop now, and tell the protocol that it is because of ``error``."""
+        """Stop now, and call ``connection_lost(error)`` of the protocol."""
         self._end(error)
 
     def on_lost(self) -> None:
-        """Note that the descriptor was closed by somebody else, and has another owner by now."""
+        """End: other code has closed the descriptor, and its number may be in use again."""
         sock = self._sock
         if sock is not None and sock.fileno() == self.fd:
             sock.detach()
         self._still_ours()
 
     def _still_ours(self) -> bool:
-        """Return whether the socket is open; end when it was closed under us."""
+        """Return whether the socket is still open; end if other code has closed it."""
         sock = self._sock
         if sock is not None and sock.fileno() == self.fd:
             return True
@@ -539,7 +551,7 @@ class DatagramSocket(Watcher):
             self.release()
 
     def release(self) -> None:
-        """Close the socket, and let go of everything that refers to us."""
+        """Close the socket, and break the reference cycles with the protocol and the transport."""
         sock = self._sock
         if sock is None:
             return
@@ -548,10 +560,10 @@ class DatagramSocket(Watcher):
         self._protocol = None
         self._transport = None
         self._context = None
-        sock.close()  # Last, for it may fail.
+        sock.close()  # Last, because it may raise.
 
     def _notify(self, method: str, args: tuple[Any, ...], context: Context | None) -> None:
-        """Call a method of the protocol, in ``context`` unless that is None."""
+        """Call a method of the protocol in ``context``, or in the current context if it is None."""
         try:
             bound = getattr(self._protocol, method)
             if context is None:
@@ -574,7 +586,7 @@ class DatagramSocket(Watcher):
         )
 
     def state(self) -> str:
-        """Return what the ``repr()`` of whoever stands in front of it is to say."""
+        """Return a description for the ``repr()`` of the transport or endpoint that uses it."""
         word = "closed" if self._sock is None else "closing" if self.closing else "open"
         to = "" if self.peername is None else f" peername={self.peername!r}"
         return f"{word} fd={self.fd} sockname={self.sockname()!r}{to} {self.unsent} bytes unsent"
@@ -584,7 +596,7 @@ class DatagramSocket(Watcher):
 
 
 def _receive_large(sock: socket.socket) -> tuple[bytes, Any] | None:
-    """As ``recvfrom`` of the accelerator, for datagrams that may be larger than those of IP."""
+    """Receive as the accelerator's ``recvfrom``, datagrams that may be larger than those of IP."""
     try:
         return sock.recvfrom(_LARGEST)
     except BlockingIOError:

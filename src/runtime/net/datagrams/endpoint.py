@@ -1,7 +1,7 @@
 """Datagram endpoints for tasks: ``open_datagram``, to receive and send without a protocol.
 
-They are thin: the state is in ``DatagramSocket`` and ``DatagramQueue``, and what can be done at
-once is done there in one call.
+They are thin: the state is in ``DatagramSocket`` and ``DatagramQueue``, and an operation that need
+not wait is one call of a method there, which is compiled in the compiled build.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from runtime.net.datagrams.socket_setup import Address, datagram_socket
 
 
 class DatagramEndpoint(OnlyAsynchronous, Uncopyable):
-    """A datagram socket: an asynchronous iterator over ``(data, address)``.
+    """Datagram endpoint, and an asynchronous iterator over ``(data, address)``.
 
-    Made by ``open_datagram``. As an asynchronous context manager it is closed, and waited for, at
-    the end. Any number of tasks may receive and send. A loop over it ends when it is closed, after
-    what was received before.
+    Made by ``open_datagram``. As an asynchronous context manager, it is closed at the end of the
+    block, which waits until it is closed. Any number of tasks may receive and send. An ``async
+    for`` over the endpoint ends after ``close()``, once all received datagrams were taken.
 
-    An error is told once: by ``receive()``, the loop over the endpoint, or ``drain()``, whichever
-    comes first. Where several come before that, the first is told.
+    An error of the socket is raised once: by ``receive()``, by the iteration or by ``drain()``,
+    whichever comes first. If several errors occur before that, the first is raised.
     """
 
     __slots__ = ("__weakref__", "_core", "_queue")
@@ -42,10 +42,10 @@ class DatagramEndpoint(OnlyAsynchronous, Uncopyable):
     async def receive(self) -> tuple[bytes, Any]:
         """Return the next datagram and the address of its sender, waiting for it.
 
-        Raises OSError when there was an error: ConnectionRefusedError when nobody listens at the
-        remote address, as far as the system learns of it. The endpoint can be used after that.
-        Raises ConnectionAbortedError when it is closed. Cancellation safe: what has arrived stays
-        to be received.
+        Raises OSError for an error of the socket, for instance ConnectionRefusedError if the system
+        learns that no socket is bound to the remote address. The endpoint can still be used after
+        that. Raises ConnectionAbortedError if the endpoint is closed. Cancellation safe: received
+        datagrams stay in the queue.
         """
         datagram = self._queue.take()
         if datagram is None:
@@ -68,7 +68,7 @@ class DatagramEndpoint(OnlyAsynchronous, Uncopyable):
         return datagram
 
     async def _next(self) -> tuple[bytes, Any] | None:
-        """Return the next datagram, waiting for it; None when there will be none."""
+        """Return the next datagram, waiting for it; None once the endpoint is closed."""
         queue = self._queue
         while not queue.finished:
             waiter = queue.arrival()
@@ -83,15 +83,17 @@ class DatagramEndpoint(OnlyAsynchronous, Uncopyable):
         return queue.take()
 
     def send(self, data: Buffer, address: Any = None) -> None:
-        """Send one datagram, at once or as soon as the socket takes it; ``b""`` is one too.
+        """Send one datagram: at once, or as soon as the socket accepts it. ``data`` may be empty.
 
-        ``address`` is where to, of the form that ``receive()`` gives; it may be left out when the
-        endpoint was made with ``remote_addr``. What the socket does not take is kept: await
-        ``drain()`` so that it does not pile up. So is a datagram to a host name, until a thread has
-        looked that up; what the look-up raises, ``receive()`` or ``drain()`` raises. Raises OSError
-        when the system refuses the datagram: it is not sent then. Raises ConnectionAbortedError
-        when the endpoint is closed, TypeError unless ``data`` is bytes-like, ValueError when there
-        is no address, or another than the remote one.
+        ``address`` is the destination, in the form that ``receive()`` returns; it may be left out
+        if the endpoint was made with ``remote_addr``. A datagram that the socket does not accept
+        waits in the write buffer: await ``drain()`` to keep the buffer from growing. A datagram to
+        a host name waits there too, until the name was looked up in a thread; an error of the
+        lookup is raised by ``receive()`` or ``drain()``.
+
+        Raises OSError if the system refuses the datagram, which is then not sent;
+        ConnectionAbortedError if the endpoint is closed; TypeError unless ``data`` is bytes-like;
+        ValueError if there is no address, or if ``address`` is not that of ``remote_addr``.
         """
         core = self._core
         if not core.closing:
@@ -101,10 +103,10 @@ class DatagramEndpoint(OnlyAsynchronous, Uncopyable):
         raise self._queue.over()
 
     async def drain(self) -> None:
-        """Wait until little is unsent: back-pressure.
+        """Wait until the write buffer is small: back-pressure.
 
-        Returns at once when it is. Raises OSError when there was an error, ConnectionAbortedError
-        when the endpoint is closed before everything was sent. Cancellation safe.
+        Returns at once if it is small already. Raises OSError for an error of the socket, and
+        ConnectionAbortedError if the endpoint is closed. Cancellation safe.
         """
         queue = self._queue
         while queue.paused and not queue.closed:
@@ -114,17 +116,17 @@ class DatagramEndpoint(OnlyAsynchronous, Uncopyable):
             raise queue.over()
 
     def set_write_buffer_limits(self, high: Size | None = None, low: Size | None = None) -> None:
-        """Set the unsent bytes above which ``drain()`` waits, and those at which it goes on.
+        """Set the sizes of the write buffer above which ``drain()`` waits, and at which it returns.
 
-        A datagram counts for 8 bytes more than it has. Defaults: 64 KiB and a quarter. Raises
-        ValueError unless ``high >= low >= 0``.
+        Both are in bytes; 8 are added to the size of each datagram. ``high`` is 64 KiB by default,
+        and ``low`` a quarter of ``high``. Raises ValueError unless ``high >= low >= 0``.
         """
         self._core.set_water_marks(high, low)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return ``socket``, ``sockname`` or ``peername``; ``default`` for anything else.
+        """Return ``socket``, ``sockname`` or ``peername``; ``default`` for any other name.
 
-        The addresses are the socket's own answers.
+        The addresses are as the socket reports them.
         """
         core = self._core
         if name == "sockname":
@@ -140,19 +142,20 @@ class DatagramEndpoint(OnlyAsynchronous, Uncopyable):
         return self._core.closing
 
     def close(self) -> None:
-        """Stop receiving, and close once everything kept was sent. ``wait_closed()`` tells when."""
+        """Stop receiving, and close once the write buffer was sent: await ``wait_closed()``."""
         self._core.close()
         self._queue.finish()
 
     def abort(self) -> None:
-        """Close now, and drop what was not sent."""
+        """Close now, and drop unsent datagrams."""
         self._core.abort()
         self._queue.finish()
 
     async def wait_closed(self) -> None:
         """Wait until the endpoint is closed.
 
-        Raises OSError when that was not by ``close()`` or ``abort()``. Cancellation safe.
+        Raises OSError if it was not closed by ``close()`` or ``abort()``, but by a failure.
+        Cancellation safe.
         """
         queue = self._queue
         if not queue.closed:
@@ -174,9 +177,9 @@ class DatagramEndpoint(OnlyAsynchronous, Uncopyable):
         if exc_type is None:
             self.close()
         else:
-            # A peer that takes nothing is not to keep the exception from the program.
+            # Not close(): a peer that reads nothing could delay the exception without end.
             self.abort()
-        if exc_type is not GeneratorExit:  # A coroutine that is being closed may not wait.
+        if exc_type is not GeneratorExit:  # A coroutine must not await while it is being closed.
             await self.wait_closed()
 
     def __repr__(self) -> str:
@@ -206,15 +209,16 @@ async def open_datagram(
     Addresses are pairs of host and port; with ``family=socket.AF_UNIX`` they are paths. With
     ``family`` alone the system chooses the local address at the first ``send``. ``sock`` is a
     datagram socket to use instead, which the endpoint owns from then on. With ``allow_broadcast``
-    the endpoint is not connected, since answers come from others; ``remote_addr`` is only where
-    datagrams go by default.
+    the endpoint is not connected, because the answers to a broadcast come from other addresses;
+    ``remote_addr`` is then only the default destination.
 
-    ``queue_size`` is how many received datagrams wait at most. With so many, receiving stops until
-    half of them are taken: the system keeps what comes meanwhile, as much as fits into the socket's
-    receive buffer (``SO_RCVBUF``), and drops the rest, or, on a Unix socket, holds the sender up.
+    ``queue_size`` is the maximum number of received datagrams in the queue. Once the queue is full,
+    receiving stops until half of it is taken. The system keeps the datagrams that arrive in the
+    meantime, as many as fit into the socket's receive buffer (``SO_RCVBUF``). It drops the rest; on
+    a Unix socket it makes the sender wait.
 
-    Raises OSError when there is no such socket to be had, ValueError and TypeError for arguments
-    that do not go together. Cancellation safe: a socket that was being made is closed.
+    Raises OSError if the socket cannot be made, and ValueError or TypeError for arguments that do
+    not go together. Cancellation safe: an unfinished socket is closed.
 
     >>> import runtime
     >>> async def main():

@@ -1,7 +1,8 @@
-"""Datagrams to host names: they wait here until their name was looked up, outside the loop.
+"""Name lookup for datagrams: a datagram to a host name waits here until the name is resolved.
 
-One look-up goes on for a destination at a time. What is sent there meanwhile joins those that wait
-for it, so that datagrams to one name leave in the order in which they were sent.
+At most one lookup is in progress for each destination. Datagrams that are sent there in the
+meantime wait for the same lookup, so that datagrams to one name leave in the order in which they
+were sent.
 """
 
 from __future__ import annotations
@@ -17,17 +18,20 @@ from runtime.net.resolver import resolve, with_given
 
 
 class _Endpoint(Protocol):
-    """The endpoint that the datagrams are sent through, in the layer above."""
+    """The interface of the ``DatagramSocket`` that sends the datagrams."""
 
     def send_resolved(self, datagrams: list[bytes], address: Any) -> None:
-        """Send datagrams whose name was looked up, in order."""
+        """Send datagrams whose name was resolved to ``address``, in order."""
 
     def drop_unresolved(self, datagrams: list[bytes], error: Exception) -> None:
-        """Note that datagrams cannot be sent, because of ``error``, and tell the protocol."""
+        """Drop datagrams whose name could not be resolved, and report ``error``."""
 
 
 class NameLookups:
-    """The datagrams of one endpoint that wait for look-ups. ``context`` is the protocol's."""
+    """Name lookups of one endpoint, and the datagrams that wait for them.
+
+    The lookups run in copies of ``context``, that of the endpoint's protocol.
+    """
 
     def __init__(
         self, loop: LoopCore, sock: socket.socket, endpoint: _Endpoint, context: Context | None
@@ -40,11 +44,11 @@ class NameLookups:
         self._lookups: set[Task[None]] = set()
 
     def any_waits(self) -> bool:
-        """Return whether a look-up is going on."""
+        """Return whether datagrams wait for a lookup."""
         return bool(self._waiting)
 
     def add(self, data: bytes, address: tuple[Any, ...]) -> None:
-        """Send ``data`` to the host that ``address`` names, once that was looked up."""
+        """Send ``data`` to the host of ``address``, once its name is resolved."""
         if isinstance(address[0], bytearray):
             address = (bytes(address[0]), *address[1:])
         waiting = self._waiting.get(address)
@@ -60,7 +64,7 @@ class NameLookups:
         lookup.add_done_callback(self._lookups.discard)
 
     def drop(self) -> None:
-        """Give everything up, without a word to anybody: the endpoint has ended."""
+        """Cancel all lookups and drop their datagrams, without a report: the endpoint has ended."""
         self._waiting.clear()
         for lookup in list(self._lookups):
             lookup.cancel()

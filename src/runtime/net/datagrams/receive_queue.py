@@ -1,15 +1,19 @@
-"""What a datagram endpoint has received and nobody has taken yet, and who waits for more.
+"""Receive queue of a datagram endpoint: received datagrams, and the tasks that wait for them.
 
-It is the protocol of a ``DatagramSocket``. When ``size`` datagrams wait, the core stops receiving,
-until half of them are taken: what comes meanwhile is kept by the system, up to its own limit, and
-then lost, as datagrams are. Thus every loss happens in one place.
+The queue is the protocol of a ``DatagramSocket``. When it holds ``size`` datagrams, it pauses the
+socket until half of them are taken. The system keeps datagrams that arrive in the meantime, up to
+the size of the socket's receive buffer, and drops the rest. So there is only one place where
+datagrams are lost.
 
-An error is kept in a slot, as the system keeps a socket's: one at a time, the first, told once.
+At most one error is kept, the first, and it is raised once: the same as the system does with the
+error of a socket.
 
-Waiters are woken one for each datagram, and look again when they run; one that was cancelled after
-it was woken wakes the next, so that no datagram lies there while somebody waits.
+Each datagram wakes one waiting task, which looks at the queue again when it runs. If a task is
+cancelled after it was woken, it wakes the next one, so that no datagram stays in the queue while a
+task waits.
 
-Compiled where a compiler was found; ``runtime.net.datagrams.endpoint`` is what users hold.
+This module is compiled in the compiled build. The object that users have is interpreted:
+``runtime.net.datagrams.endpoint``.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ _CLOSED: Final = "The datagram endpoint was closed."
 
 
 class DatagramQueue:
-    """The datagrams of one endpoint, and the tasks that wait for it."""
+    """Received datagrams of one endpoint, and the futures of the tasks that wait for it."""
 
     __slots__ = (
         "_core",
@@ -50,23 +54,24 @@ class DatagramQueue:
         self._receivers: deque[FutureCore] = deque()
         self._drainers: list[FutureCore] = []
         self.closed_waiters: list[FutureCore] = []
-        # The error that nobody was told yet.
+        # The error to raise next.
         self._error: OSError | None = None
-        # Whether so much is unsent that a sender should wait.
+        # Whether the write buffer is so full that a sender should wait.
         self.paused = False
-        # Whether nothing will be received any more; whether the socket is closed, and why.
+        # Whether nothing will be received any more; whether the socket is closed; and the failure
+        # that closed it.
         self.finished = False
         self.closed = False
         self.failure: BaseException | None = None
 
-    # -- For the core ------------------------------------------------------------------------------
+    # -- For the socket ----------------------------------------------------------------------------
 
     def connection_made(self, core: DatagramSocket) -> None:
-        """Know whom to hold up when too much waits here."""
+        """Set the socket to pause while the queue is full."""
         self._core = core
 
     def datagram_received(self, data: bytes, address: Any) -> None:
-        """Keep a datagram, and wake a receiver."""
+        """Append a datagram, and wake a receiver."""
         self._datagrams.append((data, address))
         if len(self._datagrams) >= self._size and self._core is not None:
             self._core.pause_reading()
@@ -74,23 +79,23 @@ class DatagramQueue:
             self._wake_receiver()
 
     def error_received(self, error: OSError) -> None:
-        """Keep an error for the next who asks, unless there is one already."""
+        """Keep an error for the next call that raises it, unless there is one already."""
         if self._error is None:
             self._error = error
         if self._receivers:
             self._wake_receiver()
 
     def pause_writing(self) -> None:
-        """Have senders wait."""
+        """Make ``drain`` wait."""
         self.paused = True
 
     def resume_writing(self) -> None:
-        """Let senders go on."""
+        """Wake the tasks in ``drain``."""
         self.paused = False
         self._wake_drainers()
 
     def connection_lost(self, error: BaseException | None) -> None:
-        """Tell everybody that it is over."""
+        """Wake all waiting tasks: the socket is closed."""
         self.closed = True
         self.failure = error
         self._core = None
@@ -108,7 +113,7 @@ class DatagramQueue:
         return len(self._datagrams)
 
     def take(self) -> tuple[bytes, Any] | None:
-        """Remove and return the first datagram; None when there is none. Raises a kept error."""
+        """Remove and return the first datagram, or None. Raises the kept error if there is one."""
         if self._error is not None:
             self.raise_error()
         datagrams = self._datagrams
@@ -121,14 +126,14 @@ class DatagramQueue:
         return first
 
     def raise_error(self) -> None:
-        """Raise the error that was kept, if there is one."""
+        """Raise the kept error, if there is one."""
         error = self._error
         if error is not None:
             self._error = None
             raise error
 
     def finish(self) -> None:
-        """Note that nothing will be received any more; what was, stays to be taken."""
+        """Wake all receivers: nothing will be received any more. Datagrams stay in the queue."""
         self.finished = True
         receivers = self._receivers
         while receivers:
@@ -137,13 +142,13 @@ class DatagramQueue:
                 finish_future(receiver, None)
 
     def arrival(self) -> FutureCore:
-        """Return what to await until there is something to take, or the end."""
+        """Return a future that finishes when a datagram or an error arrives, or at the end."""
         waiter = self._loop.create_future()
         self._receivers.append(waiter)
         return waiter
 
     def leave(self, waiter: FutureCore) -> None:
-        """Note that a receiver waits no longer, because it was cancelled."""
+        """Remove the future of a cancelled receiver, or pass on its wake-up to the next one."""
         if waiter in self._receivers:
             self._receivers.remove(waiter)
         elif self._datagrams or self._error is not None:
@@ -158,7 +163,7 @@ class DatagramQueue:
                 return
 
     def drained(self) -> FutureCore:
-        """Return what to await until enough was sent, or the end."""
+        """Return a future that finishes when the write buffer is small enough, or at the end."""
         waiter = self._loop.create_future()
         self._drainers.append(waiter)
         return waiter
@@ -171,7 +176,7 @@ class DatagramQueue:
                 finish_future(drainer, None)
 
     def over(self) -> BaseException:
-        """Return the exception for one who wants something after the end."""
+        """Return the exception for the use of a closed endpoint."""
         error = ConnectionAbortedError(
             _CLOSED if self.failure is None else str(self.failure.args[0])
         )

@@ -1,10 +1,10 @@
-"""Datagram sockets, bound and connected as ``create_datagram_endpoint`` asks."""
+"""Socket setup for datagram endpoints: sockets, bound and connected as the arguments say."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
-from typing import Any, cast
+from typing import Any
 
 from runtime.kernel.core import LoopCore
 from runtime.net.datagrams.datagram_socket import DatagramSocket
@@ -13,7 +13,7 @@ from runtime.net.sockets.operations import sock_connect
 from runtime.net.sockets.unix_paths import remove_stale_socket
 
 Address = tuple[str, int] | str
-"""Host and port; for Unix sockets a path."""
+"""Host and port; for a Unix socket a path."""
 
 _Candidate = tuple[int, int, Any, Any]
 """Family, protocol number, local address, remote address."""
@@ -31,11 +31,11 @@ async def datagram_socket(
     allow_broadcast: bool | None,
     sock: socket.socket | None,
 ) -> tuple[socket.socket, Any]:
-    """Return a non-blocking socket that is bound and connected as asked, and the remote address.
+    """Return a non-blocking socket that is bound and connected as asked, and its remote address.
 
-    With ``allow_broadcast`` the socket is not connected, since answers come from others. Raises
-    ValueError or TypeError for arguments that do not go together, OSError when there is no such
-    socket to be had.
+    With ``allow_broadcast`` the socket is not connected: the answers to a broadcast come from other
+    addresses. Raises ValueError or TypeError for arguments that do not go together, and OSError if
+    the socket cannot be made. Cancellation safe: no socket is left open.
     """
     if sock is not None:
         _check_given(
@@ -58,27 +58,15 @@ async def datagram_socket(
             raise ValueError("unexpected address family")
         candidates: list[_Candidate] = [(family, proto, None, None)]
     elif hasattr(socket, "AF_UNIX") and family == socket.AF_UNIX:
-        for address in (local_addr, remote_addr):
-            if address is not None and not isinstance(address, str):
-                raise TypeError("string is expected")
-        if local_addr:
-            remove_stale_socket(cast(str, local_addr))
+        _prepare_unix_paths(local_addr, remote_addr)
         candidates = [(family, proto, local_addr, remote_addr)]
     else:
         candidates = await _candidates(loop, local_addr, remote_addr, family, proto, flags)
-    errors: list[OSError] = []
-    for candidate in candidates:
-        try:
-            return await _open(loop, candidate, bool(reuse_port), bool(allow_broadcast))
-        except OSError as error:
-            errors.append(error)
-    try:
-        raise errors[0]
-    finally:
-        errors.clear()  # They hold this frame, and it would hold them.
+    return await _open_first(loop, candidates, bool(reuse_port), bool(allow_broadcast))
 
 
 def _check_given(loop: LoopCore, sock: socket.socket, options: dict[str, Any]) -> None:
+    """Raise an exception unless ``sock`` is an unused datagram socket and all options are unset."""
     if sock.type == socket.SOCK_STREAM:
         raise ValueError(f"A datagram socket was expected, got {sock!r}")
     given = ", ".join(f"{name}={value}" for name, value in options.items() if value)
@@ -91,6 +79,15 @@ def _check_given(loop: LoopCore, sock: socket.socket, options: dict[str, Any]) -
         raise RuntimeError(f"{sock!r} is used by another endpoint: {owner!r}.")
 
 
+def _prepare_unix_paths(local_addr: Any, remote_addr: Any) -> None:
+    """Check the types of the paths; remove the socket that an earlier process left at the local."""
+    for address in (local_addr, remote_addr):
+        if address is not None and not isinstance(address, str):
+            raise TypeError("string is expected")
+    if local_addr:
+        remove_stale_socket(local_addr)
+
+
 async def _candidates(
     loop: LoopCore,
     local_addr: Address | None,
@@ -99,7 +96,7 @@ async def _candidates(
     proto: int,
     flags: int,
 ) -> list[_Candidate]:
-    """Return the families that both addresses can be resolved to, in the order of the answers."""
+    """Return the addresses of each family that both names resolve to, in the resolver's order."""
     found: list[dict[tuple[int, int], Any]] = []
     order: dict[tuple[int, int], None] = {}
     for address in (local_addr, remote_addr):
@@ -123,6 +120,22 @@ async def _candidates(
     if not candidates:
         raise ValueError("can not get address information")
     return candidates
+
+
+async def _open_first(
+    loop: LoopCore, candidates: list[_Candidate], reuse_port: bool, allow_broadcast: bool
+) -> tuple[socket.socket, Any]:
+    """Open the first candidate that can be opened; raise the error of the first if none can."""
+    errors: list[OSError] = []
+    for candidate in candidates:
+        try:
+            return await _open(loop, candidate, reuse_port, allow_broadcast)
+        except OSError as error:
+            errors.append(error)
+    try:
+        raise errors[0]
+    finally:
+        errors.clear()  # Break the reference cycle of the exceptions, their tracebacks and frames.
 
 
 async def _open(

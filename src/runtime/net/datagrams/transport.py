@@ -1,4 +1,4 @@
-"""Datagram endpoints for protocols: ``loop.create_datagram_endpoint``, and its transport.
+"""Datagram endpoints for protocols: ``loop.create_datagram_endpoint`` and its transport.
 
 Source: "Datagram Transports" and "Datagram Protocols" in the standard library's documentation of
 asyncio, as of Python 3.13.
@@ -27,9 +27,10 @@ P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 
 class DatagramTransport(Uncopyable, asyncio.DatagramTransport, asyncio.Transport):
-    """The transport of a datagram endpoint. Made by ``loop.create_datagram_endpoint``.
+    """Transport of a datagram endpoint. Made by ``loop.create_datagram_endpoint``.
 
-    What it does is done by a ``DatagramSocket``: ``sendto`` is that one's very method.
+    Its methods call those of a ``DatagramSocket``. ``sendto`` is the bound method of that object
+    itself, which saves a call for each datagram.
     """
 
     __slots__ = ("__dict__", "__weakref__", "_core", "sendto")
@@ -51,9 +52,9 @@ class DatagramTransport(Uncopyable, asyncio.DatagramTransport, asyncio.Transport
         self.sendto = core.sendto  # type: ignore[method-assign]
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return ``socket``, ``sockname`` or ``peername``; ``default`` for anything else.
+        """Return ``socket``, ``sockname`` or ``peername``; ``default`` for any other name.
 
-        The addresses are the socket's own answers: ``sockname`` changes when the system chooses a
+        The addresses are as the socket reports them: ``sockname`` changes if the system chooses a
         port at the first ``sendto``.
         """
         if name == "sockname":
@@ -69,7 +70,7 @@ class DatagramTransport(Uncopyable, asyncio.DatagramTransport, asyncio.Transport
         self._core.set_protocol(cast(DatagramReceiver, protocol))
 
     def get_write_buffer_size(self) -> int:
-        """Return how many bytes are unsent, 8 more for each datagram."""
+        """Return the number of unsent bytes, with 8 added for each datagram."""
         return self._core.unsent
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
@@ -77,9 +78,11 @@ class DatagramTransport(Uncopyable, asyncio.DatagramTransport, asyncio.Transport
         return self._core.water_marks()
 
     def set_write_buffer_limits(self, high: Size | None = None, low: Size | None = None) -> None:
-        """Set the unsent bytes that ``pause_writing`` and ``resume_writing`` are called at.
+        """Set the sizes of the write buffer for the calls of the protocol's flow control.
 
-        Defaults: over 64 KiB, and a quarter. Raises ValueError unless ``high >= low >= 0``.
+        ``pause_writing`` is called above ``high`` bytes, and ``resume_writing`` at ``low``.
+        ``high`` is 64 KiB by default, and ``low`` a quarter of ``high``. Raises ValueError unless
+        ``high >= low >= 0``.
         """
         self._core.set_water_marks(high, low)
 
@@ -88,7 +91,11 @@ class DatagramTransport(Uncopyable, asyncio.DatagramTransport, asyncio.Transport
         return self._core.is_reading()
 
     def pause_reading(self) -> None:
-        """Leave what arrives to the system, whose buffer fills; after that it is lost."""
+        """Receive nothing until ``resume_reading``.
+
+        The system keeps arriving datagrams until the socket's receive buffer is full, and then
+        drops them.
+        """
         self._core.pause_reading()
 
     def resume_reading(self) -> None:
@@ -100,15 +107,15 @@ class DatagramTransport(Uncopyable, asyncio.DatagramTransport, asyncio.Transport
         return self._core.closing
 
     def close(self) -> None:
-        """Stop receiving, send what was kept, then call ``connection_lost(None)``."""
+        """Stop receiving, send the write buffer, then call ``connection_lost(None)``."""
         self._core.close()
 
     def abort(self) -> None:
-        """Drop what was kept; then call ``connection_lost(None)``."""
+        """Drop unsent datagrams and call ``connection_lost(None)``."""
         self._core.abort()
 
     def _force_close(self, exc: BaseException | None) -> None:
-        """Close now because of ``exc``, as asyncio's transports do under this name."""
+        """Close now because of ``exc``. asyncio's transports have this method too."""
         self._core.fail(exc)
 
     def __repr__(self) -> str:
@@ -136,9 +143,9 @@ async def create_datagram_endpoint(
     allow_broadcast: bool | None = None,
     sock: socket.socket | None = None,
 ) -> tuple[DatagramTransport, P]:
-    """Return the transport and the protocol of a new endpoint. See ``Loop``.
+    """Return the transport and the protocol of a new endpoint.
 
-    Cancellation safe: a transport that was being made is closed.
+    See ``Loop.create_datagram_endpoint``. Cancellation safe: an unfinished transport is closed.
     """
     made, target = await datagram_socket(
         loop,

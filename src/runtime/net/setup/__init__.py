@@ -1,5 +1,5 @@
-"""How connections and servers come about: connecting, listening, accepting, for both APIs.
+"""Making connections and servers: connecting, listening and accepting, for streams and protocols.
 
-What happens on a connection that exists belongs to ``net.connection``; what only needs a socket to
-``net.sockets``.
+Reading and writing on an established connection belong to ``net.connection``; operations that need
+only a socket belong to ``net.sockets``.
 """

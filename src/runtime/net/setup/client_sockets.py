@@ -1,6 +1,7 @@
-"""Connected sockets: one that was given, or a new one.
+"""Connected sockets for clients: a given socket, or a new one.
 
-A TCP socket is connected to a host's addresses one after another, or racing.
+A new TCP socket tries the addresses of its host one after another, or in parallel with a delay
+(Happy Eyeballs).
 """
 
 from __future__ import annotations
@@ -88,14 +89,16 @@ async def connect_tcp(
 ) -> socket.socket:
     """Return a non-blocking socket connected to ``host``.
 
-    Its addresses are tried one by one; with ``happy_eyeballs_delay``, in seconds, the next attempt
-    starts after that time while the one before still goes on. ``interleave`` is how many addresses
-    of the first family come before one of another family; 0 keeps the resolver's order. It is 1
-    with a delay, and 0 without, unless it is given. ``local_addr`` is what to bind to; of its
-    addresses, the first that can be bound serves.
+    The host's addresses are tried one by one. With ``happy_eyeballs_delay``, in seconds, the next
+    attempt starts after that time, while the attempt before still goes on. ``interleave`` is the
+    number of addresses of the first family before the first address of another family; 0 keeps the
+    resolver's order. The default is 1 with a delay, and 0 without. ``local_addr`` is the address to
+    bind to; if it resolves to several, the first that can be bound is used.
 
-    Raises OSError when no attempt succeeds: the one error when all are alike, else one that lists
-    them; with ``all_errors`` an ExceptionGroup of each. Cancellation safe: no socket is left open.
+    Raises OSError if no attempt succeeds: the common error if all failed alike, otherwise one that
+    lists the errors; with ``all_errors`` an ExceptionGroup of all errors. Cancellation safe: no
+    socket is left open.
+
     Source: ``loop.create_connection`` in the standard library's documentation of asyncio.
     """
     found = await resolve(loop, host, port, family=family, proto=proto, flags=flags)
@@ -122,7 +125,7 @@ async def connect_tcp(
             return sock
         raise _failed([error for errors in failures for error in errors], all_errors)
     finally:
-        # The errors hold frames, some of which hold these lists.
+        # Break the reference cycles of the exceptions, their tracebacks, the frames and the lists.
         for errors in failures:
             errors.clear()
 
@@ -151,7 +154,7 @@ def combined(errors: list[OSError]) -> OSError:
 async def _attempt(
     loop: LoopCore, info: AddressInfo, local: list[AddressInfo] | None, errors: list[OSError]
 ) -> socket.socket | None:
-    """Return a connected socket, or None and why not in ``errors``."""
+    """Return a connected socket; or None, and append the reason to ``errors``."""
     family, kind, proto, _, address = info
     sock = None
     try:
@@ -174,7 +177,7 @@ async def _attempt(
 def _bind_local(
     sock: socket.socket, family: int, local: list[AddressInfo], errors: list[OSError]
 ) -> bool:
-    """Bind to the first local address that can be; return whether there was one."""
+    """Bind ``sock`` to the first possible address of ``local``; return whether one succeeded."""
     matching = [info[4] for info in local if info[0] == family]
     for address in matching:
         try:

@@ -1,4 +1,4 @@
-"""Happy Eyeballs: attempts that start one after another, until the first of them succeeds.
+"""Happy Eyeballs: connection attempts that start with a delay, until the first of them succeeds.
 
 ::
 
@@ -8,8 +8,8 @@
     attempt 4              <delay> never started
 
 The next attempt starts when the latest one has failed, or ``delay`` seconds after its start. When
-``race`` returns or raises, no attempt is left: losers are cancelled and awaited, and the socket of
-one that succeeded too late is closed.
+``race`` returns or raises, no attempt is left running: the losers are cancelled and awaited, and
+the socket of an attempt that succeeds too late is closed.
 
 Source: RFC 8305, sections 4 and 5.
 """
@@ -27,14 +27,14 @@ from runtime.kernel.public_types import Future
 from runtime.net.resolver import AddressInfo
 
 Attempt = Callable[[], Coroutine[Any, Any, socket.socket | None]]
-"""Starts an attempt, which ends with a connected socket, or None when it failed."""
+"""Function that starts an attempt; its coroutine returns a connected socket, or None on failure."""
 
 
 def interleaved(found: Iterable[AddressInfo], first_family_count: int) -> list[AddressInfo]:
-    """Return the addresses with their families in turn, as RFC 8305 sorts them in section 4.
+    """Return the addresses with alternating families, as in section 4 of RFC 8305.
 
-    Each family's own order stays. The first family gets ``first_family_count`` addresses before
-    the others get their first.
+    The order within each family is kept. The first family has ``first_family_count`` addresses
+    before the first address of another family.
     """
     families: dict[int, list[AddressInfo]] = {}
     for info in found:
@@ -51,8 +51,8 @@ def interleaved(found: Iterable[AddressInfo], first_family_count: int) -> list[A
 async def race(loop: LoopCore, attempts: Sequence[Attempt], delay: float) -> socket.socket | None:
     """Return the socket of the first attempt that succeeds, or None when all have failed.
 
-    ``delay`` is in seconds. An attempt that raises ends the race, with what it raised. Cancellation
-    safe: no socket is left open.
+    ``delay`` is in seconds. If an attempt raises, the race ends and raises the same exception.
+    Cancellation safe: no socket is left open.
     """
     contest = _Contest(loop)
     try:
@@ -67,7 +67,7 @@ async def race(loop: LoopCore, attempts: Sequence[Attempt], delay: float) -> soc
 
 
 class _Contest:
-    """The attempts of one race that are under way, and what came of the others."""
+    """State of one race: the running attempts, and the outcome."""
 
     def __init__(self, loop: LoopCore) -> None:
         self._loop = loop
@@ -75,12 +75,12 @@ class _Contest:
         self._winner: socket.socket | None = None
         self._failure: BaseException | None = None
         self._ending = False
-        # What the race waits for: an attempt that ends, or the delay.
+        # The future that the race waits for: it finishes at the end of an attempt or of the delay.
         self._changed: Future[None] | None = None
         self._delay_is_over = False
 
     async def run(self, attempts: Sequence[Attempt], delay: float) -> None:
-        """Start the attempts in turn; return when one has won, or all have failed."""
+        """Start the attempts in order; return when one has succeeded, or all have failed."""
         for attempt in attempts:
             latest = self._loop.create_task(attempt())
             self._running.add(latest)
@@ -98,9 +98,10 @@ class _Contest:
             await self._change()
 
     async def end(self) -> None:
-        """Cancel the attempts that are left, and wait until they have ended.
+        """Cancel the running attempts, and wait until they have ended.
 
-        Cancelling the wait itself does not cut it short: it only gives up the winner.
+        A cancellation of this wait does not cut it short: it closes the winner's socket, and is
+        raised afterwards.
         """
         self._ending = True
         for task in list(self._running):
@@ -116,16 +117,16 @@ class _Contest:
             try:
                 raise cancelled
             finally:
-                del cancelled  # It holds this frame.
+                del cancelled  # Break the reference cycle of exception, traceback and frame.
 
     def take_winner(self) -> socket.socket | None:
-        """Return the socket that won, for the caller to close."""
+        """Return the winner's socket, which the caller owns from now on; None if there is none."""
         winner = self._winner
         self._winner = None
         return winner
 
     def close_winner(self) -> None:
-        """Close the socket that won, if there is one."""
+        """Close the winner's socket, if there is one."""
         winner = self.take_winner()
         if winner is not None:
             winner.close()
@@ -134,15 +135,16 @@ class _Contest:
         return self._winner is not None or self._failure is not None
 
     def raise_failure(self) -> None:
-        """Raise what an attempt broke down with, if one did."""
-        # Not in run(), whose frame holds the task that holds the exception.
+        """Raise the exception that an attempt raised, if one did."""
+        # Not in run(): its frame refers to the task, and the task to the exception, so that the
+        # exception's traceback would close a reference cycle.
         failure = self._failure
         if failure is not None:
             self._failure = None
             try:
                 raise failure
             finally:
-                del failure  # It holds this frame.
+                del failure  # Break the reference cycle of exception, traceback and frame.
 
     async def _change(self) -> None:
         changed = self._changed = self._loop.create_future()

@@ -1,4 +1,4 @@
-"""Connections and servers for asyncio's protocols: what ``loop.create_connection`` and so on do.
+"""Connections and servers for asyncio protocols: ``loop.create_connection`` and similar methods.
 
 Source: "Event Loop" in the standard library's documentation of asyncio.
 """
@@ -50,7 +50,7 @@ async def create_connection(
     interleave: int | None = None,
     all_errors: bool = False,
 ) -> tuple[Transport, P]:
-    """Connect, and return the transport and the protocol that ``protocol_factory()`` made.
+    """Connect; return the transport, and the protocol that ``protocol_factory()`` returned.
 
     See ``Loop.create_connection``.
     """
@@ -100,7 +100,7 @@ async def _connection_on(
     *,
     shared: bool = False,
 ) -> tuple[Transport, P]:
-    """Make a connection of a connected socket; close the socket when that fails."""
+    """Make the transport and the protocol of a connected socket; close the socket on a failure."""
     try:
         set_no_delay(sock)
         protocol = make_protocol(protocol_factory)
@@ -117,10 +117,11 @@ async def _connection_on(
 async def _wait_connected(
     loop: LoopCore, adapter: ProtocolAdapter, start: Callable[[], object]
 ) -> None:
-    """Wait until the connection is there; nothing is received before the caller goes on.
+    """Wait until the connection is ready; receive nothing before the caller goes on.
 
-    Many clients finish setting up their protocol after the ``await``. What a peer sends first must
-    not come before that, even if it comes along with the end of the TLS handshake.
+    Many clients finish setting up their protocol after the ``await`` of ``create_connection``. The
+    peer's first data must not reach the protocol before that, even if the data comes in one packet
+    with the end of the TLS handshake.
     """
     await wait_connected(loop, adapter, start, adapter.hold_reading)
     adapter.release_reading()
@@ -135,7 +136,7 @@ async def connect_accepted_socket(
     ssl_handshake_timeout: Seconds | None = None,
     ssl_shutdown_timeout: Seconds | None = None,
 ) -> tuple[Transport, P]:
-    """Make a connection of a socket that others accepted. See ``Loop.connect_accepted_socket``."""
+    """Make a connection from an accepted socket. See ``Loop.connect_accepted_socket``."""
     check_stream_socket(sock)
     tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout, listening=False)
     sock.setblocking(False)
@@ -153,7 +154,7 @@ async def start_tls(
     ssl_handshake_timeout: Seconds | None = None,
     ssl_shutdown_timeout: Seconds | None = None,
 ) -> Transport:
-    """Go on with TLS on the connection of ``transport``. See ``Loop.start_tls``."""
+    """Switch the connection of ``transport`` to TLS. See ``Loop.start_tls``."""
     tls = upgrade_tls(
         sslcontext, server_side, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout
     )
@@ -172,7 +173,7 @@ async def start_tls(
     adapter.lower = layer
     adapter.was_made()
     adapter.allow_half_open = False
-    # Nothing of what arrives from here on is for the protocol, before the handshake is over.
+    # From here on, received bytes belong to the handshake and not to the protocol.
     lower.pause_reading()
     lower.set_upper(layer)
     early = _unread_of(protocol)
@@ -183,7 +184,7 @@ async def start_tls(
 async def sendfile(
     loop: LoopCore, transport: Any, file: Any, offset: int, count: int | None, fallback: bool
 ) -> int:
-    """Send from ``file`` through ``transport``. See ``Loop.sendfile``."""
+    """Send ``file`` through ``transport``. See ``Loop.sendfile``."""
     adapter: Top
     if isinstance(transport, Transport):
         adapter, lower = transport.adapter, transport.lower
@@ -195,7 +196,7 @@ async def sendfile(
 
 
 def _unread_of(protocol: asyncio.BaseProtocol) -> bytes:
-    """Take what an asyncio stream has received and nobody has read: it belongs to the handshake."""
+    """Remove and return the unread bytes of an asyncio stream: they belong to the handshake."""
     if not isinstance(protocol, asyncio.StreamReaderProtocol):
         return b""
     reader = getattr(protocol, "_stream_reader", None)
@@ -225,7 +226,7 @@ async def create_server(
     ssl_shutdown_timeout: Seconds | None = None,
     start_serving: bool = True,
 ) -> Server:
-    """Listen, and give every client a protocol. See ``Loop.create_server``."""
+    """Listen, and make a protocol for each client. See ``Loop.create_server``."""
     check_factory(protocol_factory)
     tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
     server = await tcp_server(
@@ -266,7 +267,7 @@ async def create_unix_server(
 
 
 class _ProtocolAcceptor:
-    """Makes a protocol and a transport for every accepted socket, in the server's context."""
+    """Makes a protocol and a transport for each accepted socket, in the server's context."""
 
     def __init__(
         self,
@@ -280,7 +281,7 @@ class _ProtocolAcceptor:
         self._factory = factory
         self._tls = tls
         self._context = copy_context()
-        # One for all connections.
+        # One bound method for all connections, instead of one for each.
         self._detach = server._detach
 
     def accept(self, sock: socket.socket, address: Any) -> None:

@@ -1,9 +1,11 @@
-"""Listening sockets, and the server that they make up.
+"""Servers: listening sockets and the connections that they accepted.
 
-A listener accepts in batches: one connection for one event, more when they come faster than turns
-do, at most ``_BATCH`` a turn, so that a flood of connections does not starve those there are. When
-the process or the system is out of descriptors it rests for a second, instead of being called
-again at once by a selector that still sees the connection waiting.
+A listener accepts connections in batches. A batch is one connection at first. It is doubled while
+every batch is full, up to ``_BATCH``, and is one again once no connection is waiting. The bound
+keeps a flood of new connections from starving the existing ones.
+
+If the process or the system has no descriptor left, the listener stops watching its socket for a
+second. Otherwise the selector would report the waiting connection again in every turn.
 """
 
 from __future__ import annotations
@@ -30,17 +32,22 @@ from runtime.net.setup.unix_sockets import SocketFile
 from runtime.net.sockets.checks import set_no_delay
 
 _BATCH: Final = 64
+"""Connections that a listener accepts in one turn at most."""
+
 _REST: Final = 1.0
-"""Seconds that a listener rests when there are no descriptors left."""
+"""Seconds before a listener accepts again after there was no descriptor left."""
 
 _LAST_GRACE: Final = 1.0
-"""Seconds that ``shutdown`` gives connections that it has closed, and handlers it has cancelled."""
+"""Seconds that ``shutdown`` waits after closing connections, and after cancelling handlers."""
 
 _SHUTDOWN_TIMEOUT: Final = 1.0
+"""Default of ``Server.shutdown_timeout``, in seconds."""
+
 _REPORT_AFTER: Final = 5.0
-"""Seconds of waiting for connections after which is logged which they are."""
+"""Seconds of waiting for connections after which a warning names their peers."""
 
 _NAMED_MOST: Final = 5
+"""Connections, or handlers, that the warning names at most."""
 
 _logger: Final = logging.getLogger("asyncio")
 
@@ -51,23 +58,25 @@ _OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENO
 
 
 class Closable(Protocol):
-    """A connection, as far as its server is concerned."""
+    """The interface of a connection that its server uses."""
 
     def close(self) -> None:
-        """Send what was written, then close."""
+        """Send the written data, then close."""
 
     def abort(self) -> None:
-        """Close now."""
+        """Close now, and drop unsent data."""
 
     def peername(self) -> object:
         """Return the peer's address, or None."""
 
 
 Accept = Callable[[socket.socket, Any], object]
-"""Takes over an accepted socket and the peer's address."""
+"""Function that makes a connection from an accepted socket, and the peer's address."""
 
 
 class _Listener(Watcher):
+    """One listening socket, which passes each accepted socket to ``accept``."""
+
     def __init__(self, loop: LoopCore, sock: socket.socket, accept: Accept) -> None:
         super().__init__(sock.fileno())
         self.sock = sock
@@ -76,7 +85,7 @@ class _Listener(Watcher):
         self._batch = 1
         self._resumption: Any = None
         self._family = int(sock.family)
-        # A subclass may have an accept() of its own.
+        # Not for a subclass of socket, which may override accept().
         self._by_accelerator = (
             accelerator.accept is not None
             and type(sock) is socket.socket
@@ -84,7 +93,7 @@ class _Listener(Watcher):
         )
 
     def start(self, backlog: int) -> None:
-        # What is accepted has it too, without a call for each.
+        # On Linux accepted sockets inherit the option, which saves a call for each of them.
         set_no_delay(self.sock)
         self.sock.listen(backlog)
         self._loop._poller.watch(self, READ)
@@ -117,11 +126,11 @@ class _Listener(Watcher):
             except BaseException as error:
                 self._report_refused(error, address)
             if not self.events:
-                return  # Whoever took it over closed the server.
+                return  # ``_accept`` has closed the server.
         self._batch = min(2 * self._batch, _BATCH)
 
     def _take(self) -> tuple[socket.socket, Any] | None:
-        """Accept a connection; return its socket, non-blocking, and the peer's address."""
+        """Accept a connection; return its non-blocking socket and the peer's address."""
         if not self._by_accelerator:
             try:
                 client, address = self.sock.accept()
@@ -152,6 +161,7 @@ class _Listener(Watcher):
         )
 
     def _rest(self, error: OSError) -> None:
+        """Accept nothing for ``_REST`` seconds, because of ``error``."""
         self._batch = 1
         self._loop.call_exception_handler(
             {
@@ -173,7 +183,8 @@ class _Listener(Watcher):
 
     def on_lost(self) -> None:
         if self.sock.fileno() == self.fd:
-            # The number was closed behind the socket object's back, and may be another file's.
+            # The descriptor was closed without the socket object, and its number may belong to
+            # another file by now: the socket object must not close it.
             self.sock.detach()
         self._loop.call_exception_handler(
             {
@@ -196,10 +207,11 @@ class _Listener(Watcher):
 class Server(asyncio.AbstractServer):
     """Listening sockets and the connections that they accepted.
 
-    As an asynchronous context manager it is closed at the end of the block, and its connections are
-    waited for, however long they take. When the block is left by an exception or a cancellation, it
-    ends with ``shutdown(shutdown_timeout)``. Source: ``asyncio.Server`` in the standard library's
-    documentation.
+    As an asynchronous context manager, the server is closed at the end of the block, which then
+    waits for its connections, however long they take. If an exception or a cancellation leaves the
+    block, the server ends with ``shutdown(shutdown_timeout)``.
+
+    Source: ``asyncio.Server`` in the standard library's documentation.
     """
 
     def __init__(
@@ -210,7 +222,7 @@ class Server(asyncio.AbstractServer):
         file: SocketFile | None = None,
     ) -> None:
         self._loop = loop
-        # What is to be removed with a Unix socket.
+        # The file of a Unix socket, to be removed when the server is closed.
         self._file = file
         self._listeners: list[_Listener] | None = None
         self._sockets = list(sockets)
@@ -218,21 +230,21 @@ class Server(asyncio.AbstractServer):
         self._accept: Accept | None = None
         self._serving = False
         self._clients: set[Closable] = set()
-        # The tasks of the callbacks of streams; and the tasks that are in ``shutdown``, which may
-        # be among them.
+        # The tasks of ``start_server``'s callbacks, and the tasks that are inside ``shutdown``. A
+        # task may be in both sets: a handler that shuts the server down.
         self._handlers: set[Any] = set()
         self._shutting_down: set[Any] = set()
         self._shutdown_timeout: float | None = _SHUTDOWN_TIMEOUT
         self._closed_waiters: list[Future[None]] = []
         self._shutdown_waiters: list[Future[None]] = []
         self._serving_forever: Future[None] | None = None
-        # The timer after which is logged what is waited for.
+        # The timer of the warning about a long wait.
         self._report_timer: Any = None
 
-    # -- For whoever makes the connections ---------------------------------------------------------
+    # -- For the code that makes the connections ---------------------------------------------------
 
     def _serve_with(self, accept: Accept, start: bool) -> None:
-        """Say what takes over the accepted sockets, and begin unless ``start`` is False."""
+        """Set the function for accepted sockets; start serving unless ``start`` is False."""
         self._accept = accept
         if start:
             try:
@@ -242,7 +254,7 @@ class Server(asyncio.AbstractServer):
                 raise
 
     def _attach(self, client: Closable) -> None:
-        """Count a connection as one of the server's."""
+        """Add a connection to those of the server."""
         self._clients.add(client)
 
     def _detach(self, client: Closable) -> None:
@@ -251,7 +263,7 @@ class Server(asyncio.AbstractServer):
         self._wake_if_over()
 
     def _attach_handler(self, task: Any) -> None:
-        """Count a task as one of those that ``shutdown`` waits for."""
+        """Add a task to those that ``shutdown`` waits for."""
         self._handlers.add(task)
 
     def _detach_handler(self, task: Any) -> None:
@@ -267,7 +279,7 @@ class Server(asyncio.AbstractServer):
 
     @property
     def sockets(self) -> tuple[TransportSocket, ...]:
-        """The listening sockets, to look at; none once the server is closed."""
+        """The listening sockets, as ``TransportSocket``; empty once the server is closed."""
         return tuple(TransportSocket(sock) for sock in self._sockets)
 
     def is_serving(self) -> bool:
@@ -276,10 +288,10 @@ class Server(asyncio.AbstractServer):
 
     @property
     def shutdown_timeout(self) -> float | None:
-        """The ``timeout`` of the ``shutdown`` that an exception or a cancellation begins.
+        """The ``timeout`` of the ``shutdown`` that follows an exception or a cancellation.
 
-        In seconds, 1 by default; None to wait until the last connection has ended. It is for the
-        end of ``async with server``, and for ``serve_forever()``.
+        It is in seconds, 1 by default; None waits until the last connection has ended. The end of
+        ``async with server`` and ``serve_forever()`` use it.
         """
         return self._shutdown_timeout
 
@@ -288,7 +300,7 @@ class Server(asyncio.AbstractServer):
         self._shutdown_timeout = _limit_of(timeout, "shutdown_timeout")
 
     def _begin(self) -> None:
-        """Listen and accept from now on. Raises RuntimeError when the server is closed."""
+        """Start to listen and accept. Raises RuntimeError if the server is closed."""
         if self._serving:
             return
         if not self._sockets or self._accept is None:
@@ -301,14 +313,17 @@ class Server(asyncio.AbstractServer):
         self._serving = True
 
     async def start_serving(self) -> None:
-        """Begin to accept connections; does nothing when the server does already."""
+        """Start to accept connections; do nothing if the server accepts already.
+
+        Raises RuntimeError if the server is closed.
+        """
         self._begin()
 
     async def serve_forever(self) -> None:
-        """Accept connections until cancelled, and then shut the server down.
+        """Accept connections until cancelled, then call ``shutdown(shutdown_timeout)``.
 
-        That is ``shutdown(shutdown_timeout)``; another cancellation interrupts it. Raises
-        RuntimeError when the server is closed, or when another task is in this method.
+        A second cancellation interrupts the shutdown. Raises RuntimeError if the server is closed,
+        or if another task is in this method.
         """
         if self._serving_forever is not None:
             raise RuntimeError(f"server {self!r} is already being awaited on serve_forever()")
@@ -335,7 +350,7 @@ class Server(asyncio.AbstractServer):
             listener.close()
         for sock in sockets:
             sock.close()
-        self._accept = None  # It knows the server: a circle.
+        self._accept = None  # Break the reference cycle of the acceptor and the server.
         self._serving = False
         waiting = self._serving_forever
         if waiting is not None and not waiting.done():
@@ -343,25 +358,24 @@ class Server(asyncio.AbstractServer):
         self._wake_if_over()
 
     def close_clients(self) -> None:
-        """Close every connection, once what was written to it is sent."""
+        """Close each connection once its written data was sent."""
         for client in list(self._clients):
             client.close()
 
     def abort_clients(self) -> None:
-        """Close every connection now."""
+        """Close all connections now, and drop unsent data."""
         for client in list(self._clients):
             client.abort()
 
     async def shutdown(self, timeout: Seconds | None = None) -> None:
-        """End in good order: accept no more, let what there is come to its end.
+        """Close the server, and wait until its connections and handlers have ended.
 
-        That is the connections, and the tasks of the callbacks of ``start_server``. After
-        ``timeout`` seconds the connections that are left are closed, with what was written to them
-        sent first, so that whoever reads finds the end. After one second more they are aborted, and
-        the tasks that are left are cancelled. These have another second; one that goes on
-        nevertheless is reported to the loop's exception handler. So it ends always, when there is a
-        timeout. The task that calls it is not waited for. Cancelled, it leaves connections and
-        tasks as they are.
+        The handlers are the tasks of ``start_server``'s callbacks. After ``timeout`` seconds the
+        remaining connections are closed: their written data is sent first, and their readers find
+        the end of the stream. After one more second, they are aborted, and the remaining handlers
+        are cancelled. After yet another second, a handler that ignores its cancellation is reported
+        to the loop's exception handler. So with a timeout, the method always returns. It does not
+        wait for the task that calls it. A cancellation leaves connections and handlers as they are.
         """
         limit = _limit_of(timeout, "shutdown()")
         self.close()
@@ -383,8 +397,10 @@ class Server(asyncio.AbstractServer):
             self._shutting_down.discard(caller)
 
     async def _ended_within(self, timeout: float | None) -> bool:
-        """Wait for connections and handlers, at most so many seconds; return whether they ended."""
-        self._wake_if_over()  # With this task in ``shutdown`` another may wait for nothing more.
+        """Wait up to ``timeout`` seconds for connections and handlers; return whether all ended."""
+        # The wait of another task that is inside ``shutdown`` may be over: it does not wait for
+        # handlers that are inside ``shutdown`` themselves, as this task now is.
+        self._wake_if_over()
         if self._is_over():
             return True
         waiter: Future[None] = self._loop.create_future()
@@ -416,8 +432,8 @@ class Server(asyncio.AbstractServer):
     async def wait_closed(self) -> None:
         """Wait until the server is closed and its last connection has ended. Cancellation safe.
 
-        So it is on every version of Python: a server that was not closed is waited for, and so are
-        the connections that go on after ``close()``. ``shutdown(timeout)`` always ends.
+        On every version of Python it waits for ``close()`` if the server is still open, and then
+        for the connections that go on. Use ``shutdown(timeout)`` for a wait that always ends.
         """
         if not self._sockets and not self._clients:
             return
@@ -433,7 +449,7 @@ class Server(asyncio.AbstractServer):
             self._stop_report()
 
     def _report_later(self) -> None:
-        """Log for whom the closed server waits, if that takes long."""
+        """Start the timer that logs a warning if the closed server waits for long."""
         if self._report_timer is None:
             self._report_timer = self._loop.call_later(_REPORT_AFTER, self._report_waiting)
 
@@ -447,7 +463,7 @@ class Server(asyncio.AbstractServer):
         clients = [client.peername() for client in self._clients]
         handlers = self._handlers - self._shutting_down
         if clients:
-            # A client on a Unix socket has no name, usually.
+            # A client on a Unix socket usually has no address.
             names = ", ".join(str(name or "a nameless peer") for name in clients[:_NAMED_MOST])
             if len(clients) > _NAMED_MOST:
                 names += f" and {len(clients) - _NAMED_MOST} more"
@@ -473,7 +489,7 @@ class Server(asyncio.AbstractServer):
     async def __aexit__(self, *exc: object) -> None:
         self.close()
         if exc[0] is GeneratorExit:
-            # The coroutine is being closed: it may not wait.
+            # The coroutine is being closed: it must not await.
             self.abort_clients()
         elif exc[0] is not None:
             await self.shutdown(self._shutdown_timeout)

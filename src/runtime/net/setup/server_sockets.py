@@ -1,4 +1,4 @@
-"""Servers before they serve: on a socket that was given, or on new ones, bound to addresses.
+"""Listening sockets for servers: a given socket, or new sockets bound to addresses.
 
 Source: ``loop.create_server`` in the standard library's documentation of asyncio.
 """
@@ -19,7 +19,7 @@ from runtime.net.setup.unix_sockets import bind_unix, socket_file
 from runtime.net.sockets.checks import check_stream_socket, check_unix_socket, note_use
 
 BACKLOG: Final = 100
-"""Connections that wait to be accepted."""
+"""Default length of the listen queue: connections that wait to be accepted."""
 
 
 async def tcp_server(
@@ -35,7 +35,10 @@ async def tcp_server(
     reuse_port: bool | None,
     keep_alive: bool | None,
 ) -> Server:
-    """Return a server on ``sock``, checked, or on new sockets for every address of ``host``."""
+    """Return a server on ``sock``, or on new sockets for every address of ``host``.
+
+    Raises ValueError or TypeError for a wrong ``sock``, and for arguments that do not go together.
+    """
     if sock is not None:
         if host is not None or port is not None:
             raise ValueError("host/port and sock can not be specified at the same time")
@@ -61,10 +64,11 @@ async def tcp_server(
 def unix_server(
     loop: LoopCore, path: Any, sock: socket.socket | None, backlog: int, cleanup_socket: bool
 ) -> Server:
-    """Return a server on ``sock``, checked, or on a new socket at ``path``.
+    """Return a server on ``sock``, or on a new socket at ``path``.
 
-    With ``cleanup_socket`` the server removes the file of the new socket. The file of a given
-    socket belongs to its maker, such as a service manager that passes the same socket again.
+    With ``cleanup_socket`` the server removes the file of the new socket. It does not remove the
+    file of a given socket, which belongs to the code that made it, such as a service manager that
+    passes the same socket to the next process.
     """
     file = None
     if path is not None:
@@ -136,26 +140,26 @@ def _bind(
     try:
         sock = socket.socket(family, kind, proto)
     except OSError:
-        return None  # The system resolves names to this family, but does not speak it.
+        return None  # The resolver returns addresses of this family, but the system lacks it.
     try:
         sock.setblocking(False)
         if reuse_address:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port and family in (socket.AF_INET, socket.AF_INET6):  # Others have no ports.
+        if reuse_port and family in (socket.AF_INET, socket.AF_INET6):  # The families with ports.
             if not hasattr(socket, "SO_REUSEPORT"):
                 raise ValueError("reuse_port is not supported by this system")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if keep_alive:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if family == socket.AF_INET6 and hasattr(socket, "IPPROTO_IPV6"):
-            # So that the same port can be bound on IPv4 too.
+            # Otherwise the IPv6 socket would also claim the port on IPv4, and binding there fail.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         try:
             sock.bind(address)
         except OSError as error:
             if error.errno == errno.EADDRNOTAVAIL and family == socket.AF_INET6:
                 sock.close()
-                return None  # IPv6 is compiled in, but off on this host.
+                return None  # The kernel has IPv6, but it is disabled on this host.
             raise OSError(
                 error.errno,
                 binding_failed(address, error),

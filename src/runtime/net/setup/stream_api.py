@@ -1,4 +1,4 @@
-"""Streams of one's own: to connect to a server, and to be one.
+"""Connections and servers with streams: ``open_connection``, ``start_server`` and their kind.
 
 Source: "Streams" in the standard library's documentation of asyncio.
 """
@@ -57,24 +57,26 @@ async def open_connection(
     interleave: int | None = None,
     all_errors: bool = False,
 ) -> Streams:
-    """Connect to ``host`` and ``port`` and return the streams of the connection: reader and writer.
+    """Connect to ``host`` and ``port``; return the reader and the writer of the connection.
 
     The pair is an asynchronous context manager, which closes the connection.
 
-    ``limit`` is in bytes: how long a line may be. ``sock`` is a connected socket to use instead.
+    ``limit`` is the maximum length of a line, in bytes. ``sock`` is a connected socket to use
+    instead of ``host`` and ``port``.
 
-    ``ssl`` is a context, or True for the system's defaults; ``server_hostname`` is what the
-    certificate is checked against, by default ``host``; ``ssl_session`` is the ``session`` of an
-    earlier connection's ``ssl_object``, to be resumed. Times are in seconds: 60 for the handshake,
-    30 for the peer's answer to ``close()``.
+    ``ssl`` is a context, or True for the system's defaults. ``server_hostname`` is the name that
+    the certificate is checked against, ``host`` by default. ``ssl_session`` is a session to resume:
+    the ``session`` of an earlier connection's ``ssl_object``. ``ssl_handshake_timeout`` (60 by
+    default) and ``ssl_shutdown_timeout`` (30), for the peer's answer to ``close()``, are in
+    seconds.
 
-    ``happy_eyeballs_delay`` is how long an address has before the next one is tried beside it
-    (RFC 8305), by default for ever; ``interleave`` is how many of the first family come before the
-    families alternate. With ``all_errors`` a failure is an ExceptionGroup of what every address
-    gave.
+    With ``happy_eyeballs_delay``, in seconds, the next address of the host is tried in parallel
+    after that time (RFC 8305); without, once the attempt before has failed. ``interleave`` is the
+    number of addresses of the first family before the families alternate. With ``all_errors`` a
+    failure is an ExceptionGroup of the errors of all addresses.
 
-    Raises OSError when there is no connection to be had, ValueError for arguments that do not go
-    together. Cancellation safe: a connection that was being made is given up.
+    Raises OSError if no connection can be made, and ValueError for arguments that do not go
+    together. Cancellation safe: an unfinished connection is closed.
     """
     most = stream_limit(limit)
     tls = client_tls(
@@ -109,10 +111,10 @@ async def open_unix_connection(
     ssl_shutdown_timeout: Seconds | None = None,
     ssl_session: ssl_module.SSLSession | None = None,
 ) -> Streams:
-    """Connect to the Unix socket at ``path`` and return the streams of the connection.
+    """Connect to the Unix socket at ``path``; return the reader and the writer of the connection.
 
-    ``path`` is a path, or on Linux an abstract name, which begins with a NUL. The rest is as for
-    ``open_connection``. Cancellation safe: a connection that was being made is given up.
+    ``path`` is a path, or on Linux an abstract name, which begins with a NUL. All else is as for
+    ``open_connection``. Cancellation safe: an unfinished connection is closed.
     """
     most = stream_limit(limit)
     if ssl and server_hostname is None:
@@ -134,9 +136,10 @@ async def _open(
     *,
     shared: bool = False,
 ) -> Streams:
-    """Make streams of a connected socket; close it when that fails."""
+    """Make the streams of a connected socket; close the socket on a failure."""
     try:
-        # A given socket must be connected. One of ours was: a peer that left shows when it reads.
+        # A given socket that is not connected raises here. A new socket is known to be connected;
+        # if its peer has left already, the first read will tell.
         peer = sock.getpeername() if shared else peername(sock)
         reader, writer, adapter = make_streams(loop, sock, limit, peer, tls, shared=shared)
     except BaseException:
@@ -169,14 +172,18 @@ async def start_server(
 ) -> Server:
     """Listen on ``host`` and ``port``; call ``client_connected_cb(reader, writer)`` for clients.
 
-    A coroutine that the callback returns is run as a task. At its end the connection is closed, if
-    that was not done before: what was written is sent first. To let a connection outlive the
-    callback, make this a plain function. What either raises is reported to the loop's exception
-    handler, and the connection is closed. ``limit`` is in bytes, ``backlog`` in
-    connections. ``sock`` is a bound socket to use instead. With ``ssl``, a context that has a
-    certificate, the callback is called after the handshake; a connection whose handshake fails is
-    closed, and is logged in debug mode only. Raises OSError when the address cannot be bound,
-    ValueError for arguments that do not go together.
+    If the callback returns a coroutine, it is run as a task, and the connection is closed at its
+    end, after all written data was sent. To keep a connection open for longer, use a plain function
+    as the callback. An exception of the callback or of its task is reported to the loop's exception
+    handler, and the connection is closed.
+
+    ``limit`` is the maximum length of a line, in bytes, and ``backlog`` the length of the listen
+    queue, in connections. ``sock`` is a bound socket to use instead of ``host`` and ``port``. With
+    ``ssl``, a context that has a certificate, the callback is called after the handshake; a
+    connection whose handshake fails is closed, and logged in debug mode only.
+
+    Raises OSError if the address cannot be bound, and ValueError for arguments that do not go
+    together.
     """
     most, tls = _check_server(
         client_connected_cb, limit, ssl, ssl_handshake_timeout, ssl_shutdown_timeout
@@ -215,11 +222,11 @@ async def start_unix_server(
 ) -> Server:
     """Listen on the Unix socket at ``path``, as ``start_server`` does on TCP.
 
-    ``path`` is a path, or on Linux an abstract name, which begins with a NUL. A socket that is
-    there already is replaced without a word, also one on which a server still listens: that gets no
-    new clients any more. The file is removed when the server is closed, unless ``cleanup_socket``
-    is False, or another one has its name. The file of a socket given as ``sock`` is left to whoever
-    made it.
+    ``path`` is a path, or on Linux an abstract name, which begins with a NUL. An existing socket
+    at ``path`` is replaced without a warning, even if another server still listens on it: that
+    server gets no new clients any more. The file is removed when the server is closed, unless
+    ``cleanup_socket`` is False, or the file was replaced by another. The file of a socket given as
+    ``sock`` is not removed.
     """
     most, tls = _check_server(
         client_connected_cb, limit, ssl, ssl_handshake_timeout, ssl_shutdown_timeout
@@ -239,14 +246,14 @@ def _check_server(
     handshake_timeout: Seconds | None,
     shutdown_timeout: Seconds | None,
 ) -> tuple[int, TLSOptions | None]:
-    """Return the limit of the streams, and the options of TLS."""
+    """Check the arguments of a server; return the limit of its streams, and the TLS options."""
     if not callable(callback):
         raise TypeError(f"client_connected_cb must be callable, not {callback!r}.")
     return stream_limit(limit), server_tls(context, handshake_timeout, shutdown_timeout)
 
 
 class _StreamAcceptor:
-    """Makes streams of accepted sockets, and runs the user's callback on them."""
+    """Makes the streams of accepted sockets, and calls the user's callback with them."""
 
     def __init__(
         self,
@@ -261,9 +268,9 @@ class _StreamAcceptor:
         self._callback = callback
         self._limit = limit
         self._tls = tls
-        # What the callbacks run in: a copy of the context that the server was made in.
+        # Each callback runs in a copy of this context, the one in which the server was made.
         self._context = copy_context()
-        # One for all connections.
+        # One bound method for all connections, instead of one for each.
         self._detach = server._detach
 
     def accept(self, sock: socket.socket, address: Any) -> None:
@@ -302,7 +309,8 @@ class _StreamAcceptor:
             outcome = await_it(outcome)
         task = self._loop.create_task(outcome, context=context)
         self._server._attach_handler(task)
-        # With the writer, so that the connection does not count as dropped before it is closed.
+        # The reference to the writer keeps the streams' finalizer from running before ``_on_done``
+        # closes the connection.
         task.add_done_callback(functools.partial(self._on_done, writer, adapter))
 
     def _on_done(self, _writer: StreamWriter, adapter: StreamAdapter, task: Any) -> None:

@@ -22,10 +22,10 @@ _logger: Final = logging.getLogger("asyncio")
 def bind_unix(path: Path, *, mode: int | None = None) -> socket.socket:
     """Return a non-blocking Unix stream socket bound to ``path``, for the caller to listen on.
 
-    ``path`` is a file name, or an abstract name that begins with a NUL. A socket that is there
-    already, in use or not, is removed and replaced, as asyncio does. ``mode`` holds the permissions
-    of the new file, by default what the umask leaves. Raises OSError with EADDRINUSE when a file
-    that is no socket has the name, or another process the abstract name.
+    ``path`` is a file name, or an abstract name that begins with a NUL. An existing socket at
+    ``path``, in use or not, is removed, as asyncio does. ``mode`` is the permissions of the new
+    file; by default the umask determines them. Raises OSError with EADDRINUSE if ``path`` is a file
+    other than a socket, or an abstract name that another process uses.
     """
     address = unix_path(path)
     abstract = is_abstract(address)
@@ -37,7 +37,7 @@ def bind_unix(path: Path, *, mode: int | None = None) -> socket.socket:
         sock.setblocking(False)
         sock.bind(address)
         if mode is not None:
-            # Nobody can connect before the caller listens.
+            # Not too late: clients cannot connect before the caller listens.
             os.chmod(address, mode)
     except OSError as error:
         sock.close()
@@ -51,9 +51,9 @@ def bind_unix(path: Path, *, mode: int | None = None) -> socket.socket:
 
 
 def _about(path: str | bytes, error: OSError) -> OSError:
-    """Return ``error`` with the path in it, which the system leaves out."""
+    """Return an error like ``error`` that names the path, which the system's error does not."""
     if error.errno is None:
-        # The socket module refuses what does not fit into an address.
+        # Raised by the socket module itself, for a path that is too long for an address.
         return OSError(errno.ENAMETOOLONG, str(error), path)
     if error.filename is not None:
         return error
@@ -61,23 +61,24 @@ def _about(path: str | bytes, error: OSError) -> OSError:
 
 
 class SocketFile:
-    """The file that a bound Unix socket made, to be removed when its server closes.
+    """The file of a bound Unix socket, which its server removes when it is closed.
 
-    ``remove()`` leaves a file alone that another server has put in its place meanwhile. It is to be
-    called while the socket is open: until then, no other file can have its number.
+    ``remove()`` does not remove a file that another server has put in its place. It compares device
+    and inode, and must be called while the socket is open: the system may reuse the inode's number
+    after that.
     """
 
     __slots__ = ("_identity", "path")
 
     def __init__(self, path: str | bytes, identity: tuple[int, int]) -> None:
-        # Whoever closes the server may be in another folder by then.
+        # The process may have another working directory when the server is closed.
         self.path = os.path.abspath(path)
         self._identity = identity
 
     def remove(self) -> None:
-        """Remove the file, if it is still the one that the socket made.
+        """Remove the file, unless it was replaced by another.
 
-        An error is logged: the server closes all the same.
+        An error is logged and not raised, so that the server can go on closing.
         """
         try:
             if _identity_of(self.path) == self._identity:
@@ -89,9 +90,10 @@ class SocketFile:
 
 
 def socket_file(sock: socket.socket) -> SocketFile | None:
-    """Return the file of a bound Unix socket; None where there is none, as for abstract names.
+    """Return the file of a bound Unix socket; None if it has no file, as with an abstract name.
 
-    None also for a file that cannot be looked at: it could not be told from another one later.
+    Also returns None if the file's status cannot be read: it could not be told from another file
+    later.
     """
     path: str | bytes = sock.getsockname()
     if not path or is_abstract(path):
@@ -110,8 +112,8 @@ def _identity_of(path: str | bytes) -> tuple[int, int]:
 async def connect_unix(loop: LoopCore, path: Path) -> socket.socket:
     """Return a non-blocking Unix stream socket that is connected to ``path``.
 
-    While the server's backlog is full it tries again, at growing intervals. Raises OSError, with
-    the path, when there is nothing to connect to. Cancellation safe: the socket is then closed.
+    While the server's listen queue is full, it tries again at growing intervals. Raises OSError,
+    with the path, if no server listens there. Cancellation safe: the socket is then closed.
     """
     address = unix_path(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -1,5 +1,5 @@
 """Operations on plain sockets: ``sock_*``, readiness, sendfile, passing descriptors.
 
-A socket here belongs to the program, and has no transport and no stream: those are
+These are sockets that the program made itself. Connections with a transport or streams belong to
 ``net.connection``.
 """

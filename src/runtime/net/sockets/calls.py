@@ -1,7 +1,7 @@
-"""The system calls of ``sock_recv`` and ``sock_sendall``, made at once, without an exception.
+"""System calls of ``sock_recv`` and ``sock_sendall``: attempts that raise nothing if not ready.
 
-Compiled where a compiler was found. A plain ``socket.socket`` is read and written through its
-descriptor; a subclass, whose methods may do something else, through its methods.
+This module is compiled in the compiled build. A plain ``socket.socket`` is read and written through
+its descriptor; a subclass through its methods, which it may have overridden.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def check_socket(sock: Any, operation: str) -> None:
 
 
 def waits_itself(loop: LoopCore, sock: Any, operation: str) -> bool:
-    """Return whether the calls of ``sock`` wait themselves: it is blocking, or has a timeout.
+    """Return whether calls of ``sock`` would block the loop: it is blocking, or has a timeout.
 
-    Raises ValueError for such a socket in debug mode, as asyncio does, and TypeError for a TLS
+    In debug mode it raises ValueError for such a socket, as asyncio does, and TypeError for a TLS
     socket.
     """
     if sock.gettimeout() == 0 or loop._debug:
@@ -52,7 +52,7 @@ def _is_ready(sock: Any, event: int) -> bool:
 
 @contextlib.contextmanager
 def never_waiting(loop: LoopCore, sock: socket.socket, operation: str) -> Iterator[None]:
-    """Have a socket non-blocking for a while. Raises what ``waits_itself`` raises."""
+    """Make a socket non-blocking inside a ``with`` block. Raises as ``waits_itself``."""
     if not waits_itself(loop, sock, operation):
         yield
         return
@@ -66,9 +66,9 @@ def never_waiting(loop: LoopCore, sock: socket.socket, operation: str) -> Iterat
 
 
 def receive(loop: LoopCore, sock: Any, size: Any) -> bytes | Readiness:
-    """Receive up to ``size`` bytes, ``b""`` at the end; or return what to await before another try.
+    """Return up to ``size`` received bytes, ``b""`` at the end; or an awaitable for readiness.
 
-    Raises what ``waits_itself`` raises, and OSError.
+    After awaiting it, call again. Raises OSError, and as ``waits_itself``.
     """
     if type(sock) is not _Socket or type(size) is not int or not 0 < size <= _MOST:
         return _receive_by_method(loop, sock, size)
@@ -85,8 +85,8 @@ def receive(loop: LoopCore, sock: Any, size: Any) -> bytes | Readiness:
     if data is None:
         return readable(loop, fd)
     if len(data) < size:
-        # It is empty now. A task that comes back in this turn need not try; if more has come
-        # meanwhile, the poll between this turn and the next reports it.
+        # The socket is empty now, and another attempt in this turn can be left out: if more bytes
+        # come in the meantime, the poll between this turn and the next reports them.
         watcher.emptied_in = loop._turns
     return data
 
@@ -102,9 +102,9 @@ def _receive_by_method(loop: LoopCore, sock: Any, size: Any) -> bytes | Readines
 
 
 def send(loop: LoopCore, sock: Any, data: Any) -> memoryview | None:
-    """Send what the socket takes of ``data``; return the rest, None when there is none.
+    """Send as much of ``data`` as the socket accepts; return the rest, or None if all was sent.
 
-    Raises what ``waits_itself`` raises, and OSError.
+    Raises OSError, and as ``waits_itself``.
     """
     size = len(data) if type(data) is bytes else memoryview(data).nbytes
     fd: int = sock.fileno()

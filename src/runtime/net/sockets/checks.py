@@ -1,4 +1,4 @@
-"""Checks and options of sockets that are to carry a connection."""
+"""Checks and options of sockets for connections and servers."""
 
 from __future__ import annotations
 
@@ -18,27 +18,29 @@ if sys.platform != "win32":
     import termios
 
 _SO_NWRITE: Final = 0x1024
-"""The option of macOS that tells how much is in the send buffer; Python has no name for it."""
+"""The socket option of macOS for the size of the unacknowledged data; Python has no name for it."""
 
 _InUse = weakref.WeakKeyDictionary[socket.socket, weakref.ref[Any]]
 _in_use: Final[_InUse] = weakref.WeakKeyDictionary()
-"""The loop of each socket object that users know and that a connection or a server has.
+"""The loop of each socket object that a connection or a server uses and that user code has too.
 
-Both close theirs at their end, so that nothing need be taken out: a socket object serves once.
+Entries need not be removed: a connection or server closes its socket at its end, and a closed
+socket object cannot be used again.
 """
 
 if hasattr(os, "register_at_fork"):
-    # The parent's connections are none of the child's, which may give what it has inherited.
+    # The connections of the parent process do not exist in the child, which may use the sockets
+    # that it has inherited.
     os.register_at_fork(after_in_child=_in_use.clear)
 
 
 def note_use(loop: LoopCore, sock: socket.socket) -> None:
-    """Take note that a connection or a server has a socket object that users know."""
+    """Note that a connection or a server of ``loop`` uses ``sock``, which user code has too."""
     _in_use[sock] = weakref.ref(loop)
 
 
 def check_unused(sock: socket.socket) -> None:
-    """Raise RuntimeError when a connection or a server has this very socket object."""
+    """Raise RuntimeError if a connection or a server uses this socket object."""
     found = _in_use.get(sock)
     loop = None if found is None else found()
     if loop is not None and not loop.is_closed() and sock.fileno() >= 0:
@@ -65,7 +67,7 @@ def check_unix_socket(sock: socket.socket) -> None:
 
 
 def peername(sock: socket.socket) -> object:
-    """Return the peer's address; None when there is no peer, or it has gone already."""
+    """Return the peer's address; None if there is no peer, or if it has disconnected already."""
     try:
         return sock.getpeername()
     except OSError:
@@ -73,17 +75,18 @@ def peername(sock: socket.socket) -> object:
 
 
 def set_no_delay(sock: socket.socket) -> None:
-    """Have small writes on a TCP socket sent at once."""
+    """Set TCP_NODELAY on a TCP socket, so that small writes are sent at once."""
     if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:
-        # It fails when the peer is gone already; the first read will tell.
+        # It fails if the peer has disconnected already; the first read will report that.
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def undelivered_size(sock: socket.socket) -> int:
-    """Return how many sent bytes the peer's system has not acknowledged; 0 where nobody can tell.
+    """Return the number of sent bytes that the peer's system has not acknowledged.
 
-    On a Unix socket what was sent is with the peer at once.
+    Returns 0 if the system does not report it, and for a Unix socket, where sent bytes are
+    delivered at once.
     """
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return 0
@@ -95,15 +98,16 @@ def undelivered_size(sock: socket.socket) -> int:
         else:
             return 0
     except OSError:
-        return 0  # The connection is broken: nothing will be delivered any more.
+        return 0  # The connection is broken: no more bytes will be delivered.
     size: int = struct.unpack("i", answer)[0]
     return size
 
 
 def failure_behind(sock: socket.socket, error: OSError) -> OSError:
-    """Return what a connection was lost by, where the system knows more than ``error`` says.
+    """Return the error that the connection failed with, or ``error`` if the system has none.
 
-    To end one direction of a connection that the peer has reset fails with "not connected".
+    It is for ``shutdown()`` on a connection that the peer has reset: that call fails with ENOTCONN,
+    while ECONNRESET is the reason.
     """
     number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     return OSError(number, os.strerror(number)) if number else error

@@ -1,4 +1,4 @@
-"""Passing descriptors through a Unix socket.
+"""Descriptor passing through Unix sockets: ``send_fds`` and ``recv_fds``.
 
 Source: unix(7); ``socket.send_fds`` and ``socket.recv_fds`` in the standard library's
 documentation.
@@ -17,7 +17,7 @@ from runtime.kernel.arguments.file_descriptors import HasFileno, descriptor
 from runtime.net.sockets.calls import check_socket
 from runtime.net.sockets.readiness import wait_readable, wait_writable
 
-# The system marks received descriptors close-on-exec where it knows this flag.
+# With this flag the system marks received descriptors close-on-exec; 0 if it lacks the flag.
 _CLOSE_ON_EXEC: Final[int] = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
@@ -34,12 +34,12 @@ async def send_fds(
 ) -> int:
     """Send descriptors through a Unix socket, along with the bytes of ``buffers``.
 
-    The receiver gets duplicates: close yours when this has returned, if you need them no more, and
-    not before. ``fds`` are descriptors, or objects with ``fileno()``. Returns how many bytes were
-    sent, which may be fewer than there are; the descriptors went with the first of them, so send
-    the rest without. Raises ValueError for a blocking socket, one that is no Unix socket, or a
-    stream socket without any bytes, which would lose the descriptors. Cancellation safe: either
-    everything that it returns was sent, or nothing.
+    The receiver gets duplicates: your descriptors may be closed once this function has returned,
+    and not before. ``fds`` are descriptors, or objects with ``fileno()``. Returns the number of
+    bytes sent, which may be fewer than given. The descriptors were sent with the first byte, so
+    send the remaining bytes without them. Raises ValueError for a blocking socket, for a socket
+    other than a Unix socket, and for a stream socket if there are no bytes, because the descriptors
+    would be lost. Cancellation safe: a cancelled call has sent nothing.
 
     Source: the standard library's documentation of ``socket.send_fds``.
     """
@@ -54,7 +54,8 @@ async def send_fds(
             "send_fds() needs at least one byte to send descriptors with through a stream socket."
         )
     while True:
-        # Anew each time: an object that was closed meanwhile must not send somebody else's.
+        # Determined anew for each attempt: if an object was closed during the wait, its descriptor
+        # may belong to another file.
         numbers = array.array("i", [descriptor(fd) for fd in fds])
         try:
             return sock.sendmsg(parts, [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
@@ -68,9 +69,10 @@ async def recv_fds(
     """Receive up to ``bufsize`` bytes and ``maxfds`` descriptors from a Unix socket.
 
     Returns the bytes, the descriptors, the message's flags, and the sender's address. The caller
-    owns the descriptors, which are close-on-exec. What does not fit into ``maxfds`` is closed, and
-    the flags then have ``socket.MSG_CTRUNC``. Raises ValueError for a blocking socket, and for one
-    that is no Unix socket. Cancellation safe: what was not returned is still in the socket.
+    owns the descriptors, which are close-on-exec. If more than ``maxfds`` were sent, the others are
+    closed, and the flags contain ``socket.MSG_CTRUNC``. Raises ValueError for a blocking socket,
+    and for a socket other than a Unix socket. Cancellation safe: a cancelled call has received
+    nothing.
 
     Source: the standard library's documentation of ``socket.recv_fds``.
 
@@ -93,7 +95,7 @@ async def recv_fds(
     _check_passing(sock, "recv_fds")
     if maxfds < 0:
         raise ValueError(f"maxfds must not be negative: {maxfds}.")
-    # Not the aligned size of CMSG_SPACE, in which there may be room for one more.
+    # CMSG_LEN and not CMSG_SPACE, whose size is aligned and may have space for one descriptor more.
     space = socket.CMSG_LEN(maxfds * array.array("i").itemsize)
     while True:
         try:
@@ -101,7 +103,7 @@ async def recv_fds(
         except (BlockingIOError, InterruptedError):
             await wait_readable(sock)
             continue
-        # Nothing is awaited from here on: no cancellation can lose a descriptor.
+        # There is no ``await`` from here on, so that a cancellation cannot lose a descriptor.
         return data, _received(ancillary, maxfds), flags, address
 
 
@@ -110,7 +112,7 @@ def _received(ancillary: list[tuple[int, int, bytes]], maxfds: int) -> list[int]
     fds = array.array("i")
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            # A message that was cut off may end in the middle of a number.
+            # The content of a truncated message may end in the middle of a number.
             fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
     for fd in fds[maxfds:]:
         os.close(fd)

@@ -1,8 +1,9 @@
-"""The ``sock_*`` operations: non-blocking sockets of the user's own, awaited.
+"""Socket operations of the loop: ``sock_recv``, ``sock_sendall`` and the other ``sock_*`` methods.
 
-Each tries the socket at once, and waits only when it must. A socket should be non-blocking: in
-debug mode another is refused, as by asyncio. Without, such a one is read and written only when the
-system says that it is ready, so that the loop waits for no call of it.
+Each tries its system call at once, and waits only if the call would block. The socket should be
+non-blocking. In debug mode another socket is refused, as in asyncio. Without debug mode, a blocking
+socket is used only when the system reports that it is ready, so that its calls do not block the
+loop.
 
 Source: "Working with socket objects directly" in the standard library's documentation of asyncio.
 """
@@ -20,13 +21,13 @@ from runtime.kernel.descriptors import Readiness, readable, writable
 from runtime.net.resolver import may_name_host, needs_lookup, resolve, with_given
 from runtime.net.sockets.calls import never_waiting, receive, send, waits_itself
 
-# Seconds between attempts to connect to a Unix socket whose backlog is full.
+# Seconds between attempts to connect to a Unix socket whose listen queue is full.
 _FIRST_DELAY: Final = 0.001
 _LONGEST_DELAY: Final = 0.05
 
 
 async def sock_recv(loop: LoopCore, sock: socket.socket, nbytes: int) -> bytes:
-    """Receive up to ``nbytes`` bytes; ``b""`` at the end. Cancellation safe."""
+    """Return up to ``nbytes`` received bytes; ``b""`` at the end. Cancellation safe."""
     outcome = receive(loop, sock, nbytes)
     while isinstance(outcome, Readiness):
         await outcome
@@ -46,7 +47,7 @@ async def sock_recv_into(loop: LoopCore, sock: socket.socket, buf: Any) -> int:
 
 
 async def sock_recvfrom(loop: LoopCore, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
-    """Receive one datagram of up to ``bufsize`` bytes, and its sender. Cancellation safe."""
+    """Return one datagram of up to ``bufsize`` bytes, and its sender. Cancellation safe."""
     if waits_itself(loop, sock, "sock_recvfrom"):
         await readable(loop, sock.fileno())
     while True:
@@ -74,7 +75,7 @@ async def sock_recvfrom_into(
 async def sock_sendall(loop: LoopCore, sock: socket.socket, data: Buffer) -> None:
     """Send all of ``data``.
 
-    Not cancellation safe: after a cancellation nobody knows how much was sent.
+    Not cancellation safe: after a cancellation an unknown part may have been sent.
     """
     rest = send(loop, sock, data)
     while rest is not None:
@@ -104,7 +105,7 @@ async def sock_sendto(loop: LoopCore, sock: socket.socket, data: Buffer, address
 async def sock_connect(loop: LoopCore, sock: socket.socket, address: Any) -> None:
     """Connect to ``address``; a host name in it is resolved in a thread.
 
-    Not cancellation safe: the attempt goes on in the system; close the socket.
+    Not cancellation safe: after a cancellation the system still tries to connect; close the socket.
     """
     with never_waiting(loop, sock, "sock_connect"):
         if sock.family in (socket.AF_INET, socket.AF_INET6):
@@ -129,10 +130,10 @@ async def _connect(loop: LoopCore, sock: socket.socket, address: Any) -> None:
 
 
 async def _connect_unix(loop: LoopCore, sock: socket.socket, address: Any) -> None:
-    """Connect; try again, at growing intervals, while the server's backlog is full.
+    """Connect; try again, at growing intervals, while the server's listen queue is full.
 
-    Linux says so with EAGAIN, and nothing tells when there is room: the socket, which is not
-    connected, counts as writable all the time.
+    Linux reports a full queue by EAGAIN, and then has no event for the moment when the queue has
+    space again: epoll reports the unconnected socket as writable all the time.
     """
     delay = _FIRST_DELAY
     while True:
@@ -148,7 +149,7 @@ async def _connect_unix(loop: LoopCore, sock: socket.socket, address: Any) -> No
 
 
 async def _connected(loop: LoopCore, sock: socket.socket, address: Any) -> None:
-    """Wait until a connection that was begun is there, or has failed."""
+    """Wait until the connection attempt in progress succeeds. Raises OSError if it fails."""
     await writable(loop, sock.fileno())
     code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if code:
@@ -156,7 +157,7 @@ async def _connected(loop: LoopCore, sock: socket.socket, address: Any) -> None:
 
 
 async def sock_accept(loop: LoopCore, sock: socket.socket) -> tuple[socket.socket, Any]:
-    """Accept a connection; return its socket, non-blocking, and the peer's address.
+    """Accept a connection; return its non-blocking socket and the peer's address.
 
     Cancellation safe.
     """

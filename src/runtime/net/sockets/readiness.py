@@ -1,4 +1,4 @@
-"""Waiting until a descriptor can be read or written, or has something exceptional to tell."""
+"""Readiness: waiting until a descriptor is readable, writable, or has an exceptional condition."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from runtime.kernel.public_types import Future
 async def wait_readable(sock: int | HasFileno) -> None:
     """Wait until a read from ``sock``, a socket or a descriptor, would not block.
 
-    Raises RuntimeError when another task waits for the same, ValueError for a closed socket, and
-    OSError when the descriptor is closed meanwhile and its number taken. Cancellation safe.
+    Raises RuntimeError if another task waits for the same; ValueError for a closed socket; and
+    OSError if the descriptor is closed during the wait and its number used again. Cancellation
+    safe.
     """
     await readable(get_running_loop(), descriptor(sock))
 
@@ -24,8 +25,9 @@ async def wait_readable(sock: int | HasFileno) -> None:
 async def wait_writable(sock: int | HasFileno) -> None:
     """Wait until a write to ``sock``, a socket or a descriptor, would not block.
 
-    Raises RuntimeError when another task waits for the same, ValueError for a closed socket, and
-    OSError when the descriptor is closed meanwhile and its number taken. Cancellation safe.
+    Raises RuntimeError if another task waits for the same; ValueError for a closed socket; and
+    OSError if the descriptor is closed during the wait and its number used again. Cancellation
+    safe.
     """
     await writable(get_running_loop(), descriptor(sock))
 
@@ -33,9 +35,9 @@ async def wait_writable(sock: int | HasFileno) -> None:
 async def wait_exceptional(sock: int | HasFileno) -> None:
     """Wait for urgent (out-of-band) data, an error or a hang-up on ``sock``.
 
-    Ordinary data does not end the wait. On Linux an epoll of its own watches for it, which the
-    loop's selector can watch in turn; elsewhere a thread does. Raises ValueError for a closed
-    socket. Cancellation safe.
+    Ordinary data does not end the wait. The loop's selector cannot wait for these conditions: on
+    Linux an epoll object is made that can, and that the selector watches; on other systems a thread
+    waits. Raises ValueError for a closed socket. Cancellation safe.
     """
     fd = descriptor(sock)
     if hasattr(select, "epoll"):
@@ -47,7 +49,7 @@ async def wait_exceptional(sock: int | HasFileno) -> None:
 
 
 async def wait_exceptional_in_thread(fd: int) -> None:
-    """As ``wait_exceptional``, where the selector cannot watch for it: a thread polls."""
+    """Wait as ``wait_exceptional``, by a thread that polls: for systems without epoll."""
     loop = get_running_loop()
     done: Future[None] = loop.create_future()
     receiver, sender = socket.socketpair()

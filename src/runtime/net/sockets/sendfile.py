@@ -1,8 +1,8 @@
-"""Sending a file through a socket: by the system, from the file's pages, or by reading it.
+"""Sending a file through a socket: by ``os.sendfile``, or by reading the file.
 
-``send_file`` and ``send_by_reading`` know a descriptor, or a function, to send to.
-``sock_sendfile`` joins them for a socket of the user's; ``net.connection.send_file`` does so for a
-connection.
+``send_file`` sends to a descriptor by ``os.sendfile``; ``send_by_reading`` reads the file and calls
+a function that sends. ``sock_sendfile`` uses both for a socket, and ``net.connection.send_file``
+for a connection.
 
 Source: ``loop.sock_sendfile`` in the standard library's documentation of asyncio.
 """
@@ -24,13 +24,13 @@ from runtime.net.sockets.calls import never_waiting
 from runtime.net.sockets.operations import sock_sendall
 
 READ_SIZE: Final = 256 * 1024
-"""Bytes that are read at a time where the system cannot send the file itself."""
+"""Bytes of one read if the system cannot send the file itself."""
 
 _BINARY: Final = (io.RawIOBase, io.BufferedIOBase)
 _BUFFERED: Final = (io.BufferedReader, io.BufferedRandom)
 
-# What one call may be asked for on any system.
 _MOST: Final = 1 << 30
+"""Bytes that one call of ``os.sendfile`` may be asked for on any system."""
 
 
 async def sock_sendfile(
@@ -42,11 +42,11 @@ async def sock_sendfile(
     *,
     fallback: bool = True,
 ) -> int:
-    """Send ``file`` from ``offset``, at most ``count`` bytes; return how many were sent.
+    """Send at most ``count`` bytes of ``file`` from ``offset``; return the number sent.
 
-    The file's position is then behind what was sent, also after an error or a cancellation, so that
-    ``file.tell()`` tells. Where ``os.sendfile`` cannot serve, the file is read, in threads, and
-    sent; or, without ``fallback``, SendfileNotAvailableError is raised.
+    The file's position, ``file.tell()``, is then behind the bytes that were sent, after an error or
+    a cancellation too. If ``os.sendfile`` cannot send the file, it is read in threads; without
+    ``fallback``, SendfileNotAvailableError is raised instead.
     """
     with never_waiting(loop, sock, "sock_sendfile"):
         check_request(file, offset, count)
@@ -64,9 +64,10 @@ async def sock_sendfile(
 
 
 def check_request(file: Any, offset: object, count: object) -> None:
-    """Raise ValueError or TypeError unless a part of ``file`` can be sent like this."""
+    """Raise ValueError or TypeError for wrong arguments of ``sendfile``."""
     mode = getattr(file, "mode", "b")
-    # The mode of what reads from an archive is its own: gzip's is a number, zipfile's has no "b".
+    # A file object that reads from an archive has a mode of another kind: that of gzip is a number,
+    # and that of zipfile has no "b".
     is_binary = not isinstance(mode, str) or "b" in mode or isinstance(file, _BINARY)
     if not is_binary or isinstance(file, io.TextIOBase):
         raise ValueError("file should be opened in binary mode")
@@ -88,11 +89,11 @@ async def send_file(
     count: int | None,
     wait_writable: Callable[[], Awaitable[object]],
 ) -> int:
-    """Have the system send from ``file`` to the non-blocking stream socket ``fd``.
+    """Send from ``file`` to the non-blocking stream socket ``fd`` by ``os.sendfile``.
 
-    ``await wait_writable()`` waits until the socket takes more, and raises when it is gone.
-    Returns how many bytes were sent, and leaves the file's position behind them, however it ends.
-    Raises SendfileNotAvailableError, before anything was sent, when the system cannot do it.
+    ``await wait_writable()`` must wait until the socket accepts more, and raise if it is closed.
+    Returns the number of bytes sent, and always leaves the file's position behind them. Raises
+    SendfileNotAvailableError, before any byte is sent, if the system cannot send the file.
     """
     source = _source(file)
     position = offset
@@ -105,7 +106,7 @@ async def send_file(
             position += max(sent, 0)
             if position == end or (end is None and _at_end(source, position)):
                 break
-            # After a part as well: others get their turn, and the socket is full most likely.
+            # Also after a part was sent: other tasks run, and the socket is probably full.
             await wait_writable()
     except OSError as error:
         if position == offset and not isinstance(error, ConnectionError):
@@ -113,7 +114,7 @@ async def send_file(
                 f"os.sendfile() cannot send {file!r}: {error}"
             ) from error
         if error.errno == errno.ENOTCONN:
-            # The connection was lost in the middle; systems differ in how they say so.
+            # The connection was lost during the transfer, for which systems have different errors.
             raise ConnectionError(errno.ENOTCONN, "socket is not connected") from error
         raise
     finally:
@@ -123,6 +124,7 @@ async def send_file(
 
 
 def _source(file: Any) -> int:
+    """Return the descriptor to send from. Raises SendfileNotAvailableError if there is none."""
     if not hasattr(os, "sendfile"):
         raise SendfileNotAvailableError("os.sendfile() is not available on this system")
     plain = _plain(file)
@@ -132,7 +134,7 @@ def _source(file: Any) -> int:
         )
     try:
         if isinstance(plain, io.BufferedRandom):
-            plain.flush()  # The system knows nothing of what is still in the buffer.
+            plain.flush()  # The system cannot see bytes that are still in Python's buffer.
         source: int = plain.fileno()
         os.fstat(source)
     except (AttributeError, OSError) as error:
@@ -141,13 +143,13 @@ def _source(file: Any) -> int:
 
 
 def _plain(file: Any) -> Any:
-    """Return the file if reading from it gives the very bytes that its descriptor does, else None.
+    """Return the plain file of ``file`` if it reads the same bytes as its descriptor; or None.
 
-    That is known of plain files only. Other objects have the descriptor of the file that they read
-    from, and make something of it: those of gzip, for instance.
+    That is certain for plain files only. Other objects may have the descriptor of a file whose
+    content they transform: those of gzip, for instance.
     """
     if type(file).__module__ == "tempfile":
-        file = getattr(file, "file", file)  # Around a plain file, for the sake of deleting it.
+        file = getattr(file, "file", file)  # A wrapper of a plain file, which deletes it.
     raw = file.raw if type(file) in _BUFFERED else file
     if type(raw) is io.FileIO:
         return file
@@ -155,7 +157,7 @@ def _plain(file: Any) -> Any:
 
 
 def _send_part(fd: int, source: int, position: int, most: int) -> int:
-    """Return how many bytes the socket took; 0 at the end of the file, -1 when it is full."""
+    """Return the number of bytes sent; 0 at the end of the file, -1 if the socket is full."""
     try:
         return os.sendfile(fd, source, position, min(most, _MOST))
     except (BlockingIOError, InterruptedError):
@@ -163,7 +165,7 @@ def _send_part(fd: int, source: int, position: int, most: int) -> int:
 
 
 def _at_end(source: int, position: int) -> bool:
-    """Return whether the file is known to end here: some do not tell their size."""
+    """Return whether ``position`` is known to be the end; some files have a size of 0."""
     return 0 < os.fstat(source).st_size <= position
 
 
@@ -187,10 +189,10 @@ async def send_by_reading(
     offset: int,
     count: int | None,
 ) -> int:
-    """Read ``file`` in threads, and ``send`` what was read; return how many bytes that was.
+    """Read ``file`` in threads, and ``send`` the bytes; return their number.
 
-    Leaves the file's position behind what was sent; unless it is cancelled during a read, which a
-    thread may then still be busy with.
+    Leaves the file's position behind the bytes that were sent. The exception is a cancellation
+    during a read: the thread may go on reading, and move the position.
     """
     seekable = is_seekable(file)
     if offset or seekable:

@@ -16,12 +16,12 @@ _logger: Final = logging.getLogger("asyncio")
 
 
 def is_abstract(path: str | bytes) -> bool:
-    """Return whether a Unix address is a name of Linux's own, which is not in the file system."""
+    """Return whether a Unix address is an abstract name of Linux, which is not a file."""
     return path[:1] in ("\0", b"\0")
 
 
 def unix_path(path: Path) -> str | bytes:
-    """Return the path of a Unix socket as text or bytes. Raises ValueError when it is empty."""
+    """Return the path of a Unix socket as text or bytes. Raises ValueError if it is empty."""
     found: str | bytes = os.fspath(path)
     if not found:
         raise ValueError("The path of a Unix socket must not be empty.")
@@ -29,7 +29,7 @@ def unix_path(path: Path) -> str | bytes:
 
 
 def remove_stale_socket(path: str | bytes) -> None:
-    """Remove the socket that an earlier process left at ``path``; an abstract name has no file."""
+    """Remove the socket that an earlier process left at ``path``, unless it is an abstract name."""
     if is_abstract(path):
         return
     try:
@@ -38,5 +38,6 @@ def remove_stale_socket(path: str | bytes) -> None:
     except FileNotFoundError:
         pass
     except OSError as error:
-        # The folder may let sockets be made, but not removed: binding will tell.
+        # The permissions of the folder may allow making a socket but not removing one. Binding
+        # reports the final error.
         _logger.error("Unable to check or remove stale UNIX socket %r: %r", path, error)
