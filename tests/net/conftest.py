@@ -1,4 +1,4 @@
-"""What tests of the network get: each on a loop of asyncio's own, and on ours."""
+"""Fixture of the network tests: a test runs on a loop of asyncio's own, and on ours."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.net.transport_tools import LOOPS, Run
 
 @pytest.fixture(params=LOOPS)
 def run(request: pytest.FixtureRequest) -> Iterator[Run]:
-    """Run a coroutine on a loop of asyncio's, and on one of ours."""
+    """Return a function that runs a coroutine, on a loop of asyncio's or of ours."""
     loop: asyncio.AbstractEventLoop = request.param()
     yield loop.run_until_complete
     loop.run_until_complete(loop.shutdown_default_executor())

@@ -1,4 +1,4 @@
-"""What the tests of datagrams share."""
+"""Helpers of the datagram tests: a recording protocol, sockets and addresses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LOCAL = ("127.0.0.1", 0)
 
 
 class Recorder(asyncio.DatagramProtocol):
-    """Writes down how it is called, and lets a test wait for it."""
+    """Protocol that records its calls, and lets a test wait for them."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -51,7 +51,7 @@ class Recorder(asyncio.DatagramProtocol):
         self._note("connection_lost")
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait until ``condition`` holds, looking after each call; fail when it never does."""
+        """Wait until ``condition`` holds, checking it after each call; fail if it never does."""
         async with asyncio.timeout(30):
             while not condition():
                 self._changed.clear()
@@ -79,13 +79,13 @@ def bound_socket(path: Path | str | None = None) -> socket.socket:
 
 
 def silent_address() -> Any:
-    """Return a loopback address at which nobody listens."""
+    """Return a loopback address at which no socket listens."""
     with bound_socket() as sock:
         return sock.getsockname()
 
 
 def fill(transport: Any) -> list[bytes]:
-    """Send numbered datagrams until some of them are kept; return all that were sent."""
+    """Send numbered datagrams until some are in the write buffer; return all of them."""
     sent: list[bytes] = []
     while not transport.get_write_buffer_size():
         sent.append(b"%06d" % len(sent))

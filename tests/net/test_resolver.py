@@ -1,4 +1,4 @@
-"""``getaddrinfo`` and ``getnameinfo`` of the loop, held against the functions of ``socket``."""
+"""The loop's ``getaddrinfo`` and ``getnameinfo``, compared with the functions of ``socket``."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ flag_sets = st.lists(
 
 
 def outcome(function: Callable[[], Any]) -> Any:
-    """Return what a function returns, or the description of what it raises."""
+    """Return the result of a function, or the description of the exception that it raises."""
     try:
         return function()
     except Exception as error:
@@ -70,7 +70,7 @@ def loop() -> Iterator[runtime.Loop]:
         yield runner.get_loop()
 
 
-def test_it_gives_what_the_socket_module_gives(loop: runtime.Loop) -> None:
+def test_the_results_are_those_of_the_socket_module(loop: runtime.Loop) -> None:
     @given(hosts, ports, families, kinds, protos, flag_sets)
     @example("127.0.0.1", 80, 0, 0, 0, 0)
     @example("localhost", 80, 0, socket.SOCK_STREAM, 0, 0)
@@ -91,8 +91,8 @@ def test_it_gives_what_the_socket_module_gives(loop: runtime.Loop) -> None:
 
 
 @pytest.mark.parametrize("host", [*NO_ADDRESSES, 5, ["list"]])
-def test_what_is_no_address(loop: runtime.Loop, host: Any) -> None:
-    """With AI_NUMERICHOST, so that no name server is asked."""
+def test_a_host_that_is_no_address(loop: runtime.Loop, host: Any) -> None:
+    """The lookup is made with AI_NUMERICHOST, so that no name server is asked."""
     flags = socket.AI_NUMERICHOST
     expected = outcome(lambda: socket.getaddrinfo(host, 80, 0, 0, 0, flags))
     found = outcome(lambda: loop.run_until_complete(loop.getaddrinfo(host, 80, flags=flags)))
@@ -171,7 +171,7 @@ def test_a_slow_resolution_is_logged_in_debug_mode(
     assert record.message.endswith("ms: ['found']")
 
 
-def test_a_loop_may_resolve_in_its_own_way() -> None:
+def test_a_subclass_of_the_loop_may_override_getaddrinfo() -> None:
     info = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 80))
 
     class Resolving(runtime.Loop):
@@ -186,7 +186,7 @@ def test_a_loop_may_resolve_in_its_own_way() -> None:
     runtime.run(main(), loop_factory=Resolving)
 
 
-def test_cancelled_while_a_thread_resolves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lookup_can_be_cancelled_while_its_thread_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     started, go_on = threading.Event(), threading.Event()
 
     def getaddrinfo(*args: Any) -> list[Any]:
@@ -216,7 +216,7 @@ OPENERS: dict[str, Callable[[Any], Awaitable[object]]] = {
 
 @pytest.mark.parametrize("opener", OPENERS)
 @pytest.mark.parametrize("host", ["a..b", "x" * 70 + ".example", ".", b"a..b"])
-def test_an_odd_host_name_is_one_that_nobody_has(
+def test_a_malformed_host_name_fails_like_an_unknown_one(
     loop: runtime.Loop, opener: str, host: str | bytes
 ) -> None:
     with pytest.raises(socket.gaierror, match=re.escape(repr(host))) as caught:
@@ -225,7 +225,7 @@ def test_an_odd_host_name_is_one_that_nobody_has(
 
 
 @pytest.mark.parametrize("opener", OPENERS)
-def test_a_failed_look_up_names_the_host(loop: runtime.Loop, opener: str) -> None:
+def test_the_error_of_a_failed_lookup_names_the_host(loop: runtime.Loop, opener: str) -> None:
     async def nobody(*_: object, **__: object) -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -235,12 +235,12 @@ def test_a_failed_look_up_names_the_host(loop: runtime.Loop, opener: str) -> Non
     assert caught.value.args == (socket.EAI_NONAME, "Name or service not known")
 
 
-def test_an_unknown_service_is_named(loop: runtime.Loop) -> None:
+def test_the_error_for_an_unknown_service_names_it(loop: runtime.Loop) -> None:
     with pytest.raises(socket.gaierror, match="host '127.0.0.1', port 'no-such-service'"):
         loop.run_until_complete(runtime.open_connection("127.0.0.1", "no-such-service"))
 
 
-def test_an_occupied_address_is_told_in_asyncio_s_words(loop: runtime.Loop) -> None:
+def test_the_error_for_an_occupied_address_is_asyncio_s(loop: runtime.Loop) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         host, port = taken.getsockname()
         words = (

@@ -1,4 +1,4 @@
-"""What the tests of TLS share: protocols that take notes, and connections of both kinds."""
+"""Helpers of the TLS tests: recording protocols, and connections of protocols and of streams."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 Streams = tuple[runtime.StreamReader, runtime.StreamWriter]
 
 PATIENCE = 30.0
-"""Seconds after which a test has failed; far more than any takes."""
+"""Seconds after which a test fails; far more than any test takes."""
 
 on_both_loops = pytest.mark.parametrize(
     "run", [asyncio.run, runtime.run], ids=["asyncio", "runtime"]
 )
-"""asyncio's loop is the reference: what passes on it is what its users expect."""
+"""Runners for the tests that also run on asyncio's loop, which is the reference."""
 
 both_versions = pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
 
@@ -30,7 +30,7 @@ both_versions = pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
 def contexts(
     certificates: Certificates, version: str | None = None
 ) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Return a server's and a client's context that go together."""
+    """Return a server's context, and a client's context that trusts it."""
     bound = ssl.TLSVersion[version] if version else None
     return (
         server_context(certificates, minimum=bound, maximum=bound),
@@ -46,7 +46,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 class Recorder(asyncio.Protocol):
-    """Takes note of everything that it is told."""
+    """Protocol that records its calls."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -79,13 +79,13 @@ class Recorder(asyncio.Protocol):
         self.lost.set_result(exc)
 
     async def ended(self) -> BaseException | None:
-        """Wait for the end; return what it came from."""
+        """Wait for ``connection_lost``; return its exception."""
         async with asyncio.timeout(PATIENCE):
             return await self.lost
 
 
 class Echo(Recorder):
-    """Sends everything back."""
+    """Protocol that sends all received data back."""
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -93,7 +93,7 @@ class Echo(Recorder):
 
 
 class InBuffers(Recorder, asyncio.BufferedProtocol):
-    """As its base, for what is received into a buffer of ``size`` bytes."""
+    """Recording protocol that receives into a buffer of ``size`` bytes."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class InBuffers(Recorder, asyncio.BufferedProtocol):
 async def listening(
     factory: Callable[[], asyncio.BaseProtocol], context: ssl.SSLContext | None, **options: Any
 ) -> AsyncIterator[tuple[str, int]]:
-    """Serve with protocols, on the running loop; give the address."""
+    """Run a server of protocols on the running loop, and yield its address."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(factory, "127.0.0.1", 0, ssl=context, **options)
     try:
@@ -128,7 +128,7 @@ async def protocols(
     server: Callable[[], Recorder] = Recorder,
     version: str | None = None,
 ) -> AsyncIterator[tuple[Any, Any]]:
-    """Give two protocols, the client's and the server's, with TLS between them."""
+    """Yield the protocols of a client and a server that are connected by TLS."""
     served: list[Recorder] = []
 
     def factory() -> Recorder:
@@ -158,7 +158,7 @@ async def streams(
     server_options: dict[str, Any] | None = None,
     **client_options: Any,
 ) -> AsyncIterator[tuple[Streams, Streams]]:
-    """Give the streams of both ends, the client's first, with TLS between them."""
+    """Yield the streams of a client and a server that are connected by TLS."""
     accepted: runtime.Future[Streams] = runtime.get_running_loop().create_future()
     server = await runtime.start_server(
         lambda reader, writer: accepted.set_result((reader, writer)),
@@ -186,5 +186,5 @@ async def streams(
 
 
 def tls_of(writer: runtime.StreamWriter) -> ssl.SSLObject:
-    """Return the TLS object of a stream."""
+    """Return the ``ssl_object`` of a stream."""
     return cast("ssl.SSLObject", writer.get_extra_info("ssl_object"))

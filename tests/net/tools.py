@@ -1,4 +1,4 @@
-"""What the tests of the network share."""
+"""Helpers of the network tests: servers, stream pairs and blocking sockets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Handler = Callable[[runtime.StreamReader, runtime.StreamWriter], Awaitable[None]
 
 
 async def echo(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
-    """Send everything back, and close at the end."""
+    """Send all received data back, and close at the end."""
     try:
         while data := await reader.read(65536):
             writer.write(data)
@@ -27,7 +27,7 @@ async def echo(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> No
 
 @contextlib.asynccontextmanager
 async def serving(handler: Handler = echo, **options: Any) -> AsyncIterator[tuple[str, int]]:
-    """Run a server on loopback, and give its address."""
+    """Run a server on loopback, and yield its address."""
     server = await runtime.start_server(handler, "127.0.0.1", 0, **options)
     try:
         yield server.sockets[0].getsockname()
@@ -41,7 +41,7 @@ async def serving(handler: Handler = echo, **options: Any) -> AsyncIterator[tupl
 async def stream_pair(
     limit: int = DEFAULT_LIMIT,
 ) -> AsyncIterator[tuple[runtime.StreamReader, runtime.StreamWriter, socket.socket]]:
-    """Give streams on one end of a socket pair, and the other end as a blocking socket."""
+    """Yield the streams of one socket of a pair, and the other as a blocking socket."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     theirs.settimeout(30)
@@ -56,13 +56,13 @@ async def stream_pair(
 
 @contextlib.contextmanager
 def connected(address: tuple[str, int]) -> Iterator[socket.socket]:
-    """Give a blocking socket that is connected to ``address``."""
+    """Yield a blocking socket that is connected to ``address``."""
     with socket.create_connection(address, timeout=30) as sock:
         yield sock
 
 
 def reset(sock: socket.socket) -> None:
-    """Close a socket so that the peer gets a reset instead of an end."""
+    """Close a socket with a reset, instead of a regular end."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
 

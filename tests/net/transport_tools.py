@@ -1,4 +1,4 @@
-"""What the tests of transports share: protocols that write down their calls, and connections."""
+"""Helpers of the transport tests: recording protocols, and connections of several kinds."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def on_asyncio(request: pytest.FixtureRequest) -> bool:
 kinds = pytest.mark.parametrize(
     "kind", ["tcp", "unix", "sock", "accepted", "server", "unix server"]
 )
-"""The ways in which a connection comes about, for ``talking``."""
+"""The ways to make a connection, for ``talking``."""
 
 
 class Calls:
-    """How a protocol was called."""
+    """Record of the calls of a protocol."""
 
     def __init__(self, keep_open: bool | None = None) -> None:
         self.calls: list[str] = []
@@ -54,7 +54,7 @@ class Calls:
         self._changed = asyncio.Event()
 
     def note(self, call: str) -> None:
-        """Write a call down; the receiving of data once for all that comes in a row."""
+        """Record a call; consecutive calls that receive data are recorded as one."""
         if call != "data_received" or self.calls[-1:] != [call]:
             self.calls.append(call)
         self._changed.set()
@@ -78,14 +78,14 @@ class Calls:
         self.note("connection_lost")
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait until ``condition`` holds, looking after each call; fail when it never does."""
+        """Wait until ``condition`` holds, checking it after each call; fail if it never does."""
         async with asyncio.timeout(PATIENCE):
             while not condition():
                 self._changed.clear()
                 await self._changed.wait()
 
     async def until_received(self, count: int) -> None:
-        """Wait for so many bytes in all."""
+        """Wait until ``count`` bytes were received in total."""
         await self.until(lambda: len(self.received) >= count)
 
     async def until_lost(self) -> None:
@@ -94,7 +94,7 @@ class Calls:
 
 
 class Recorder(Calls, asyncio.Protocol):
-    """A protocol that is given bytes."""
+    """Recording protocol that receives bytes."""
 
     def data_received(self, data: bytes) -> None:
         assert type(data) is bytes
@@ -104,7 +104,7 @@ class Recorder(Calls, asyncio.Protocol):
 
 
 class BufferedRecorder(Calls, asyncio.BufferedProtocol):
-    """A protocol that gives a buffer, as small as the test likes."""
+    """Recording protocol that receives into a buffer, which can be very small."""
 
     size = 7
 
@@ -119,7 +119,7 @@ class BufferedRecorder(Calls, asyncio.BufferedProtocol):
 
 
 Talk = tuple[Any, Any, socket.socket]
-"""A transport, its protocol, and the peer: a blocking socket."""
+"""A transport, its protocol, and the peer, which is a blocking socket."""
 
 Factory = Callable[[], Any]
 
@@ -170,7 +170,7 @@ async def _served(kind: str, factory: Factory, folder: Path) -> tuple[Any, Talk]
 
 @contextlib.asynccontextmanager
 async def talking(factory: Factory = Recorder, kind: str = "sock") -> AsyncIterator[Talk]:
-    """Give a connection that came about as ``kind`` says; abort it at the end."""
+    """Yield a connection that was made in the way ``kind``; abort it at the end."""
     with tempfile.TemporaryDirectory() as folder:
         server: Any = None
         if kind.endswith("server"):
@@ -192,16 +192,16 @@ async def talking(factory: Factory = Recorder, kind: str = "sock") -> AsyncItera
 
 
 def small_buffers(transport: Any, peer: socket.socket) -> None:
-    """Have the system keep few bytes, so that it takes few to fill the write buffer."""
+    """Make the buffers of the system small, so that few bytes fill them and the write buffer."""
     sock = transport.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     if peer.family == socket.AF_UNIX:
-        # A small window would make TCP slow.
+        # Not for TCP, which a small window would make slow.
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
 
 
 def fill(transport: Any, size: int = 1000) -> int:
-    """Write until some of it is kept; return how many bytes were written."""
+    """Write until bytes are in the write buffer; return the number of bytes written."""
     written = 0
     while not transport.get_write_buffer_size():
         transport.write(bytes(size))
@@ -210,13 +210,13 @@ def fill(transport: Any, size: int = 1000) -> int:
 
 
 def collect_reports() -> list[dict[str, Any]]:
-    """Have the loop's exception handler write down what it is told; return where."""
+    """Return a list to which the loop's exception handler appends its reports."""
     reports: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
     return reports
 
 
 async def turns(count: int = 3) -> None:
-    """Let the loop turn."""
+    """Wait for ``count`` turns of the loop."""
     for _ in range(count):
         await asyncio.sleep(0)

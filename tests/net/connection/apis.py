@@ -1,4 +1,4 @@
-"""asyncio's streams and runtime's as one interface, for tests of what they share."""
+"""One interface to the streams of asyncio and of runtime, for tests that run on both."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import runtime
 
 
 class Reader(Protocol):
-    """The methods of a stream reader."""
+    """Methods of a stream reader."""
 
     async def read(self, n: int = -1) -> bytes: ...
     async def readline(self) -> bytes: ...
@@ -22,7 +22,7 @@ class Reader(Protocol):
 
 
 class Writer(Protocol):
-    """The methods of a stream writer."""
+    """Methods of a stream writer."""
 
     def write(self, data: bytes) -> None: ...
     async def drain(self) -> None: ...
@@ -36,7 +36,7 @@ Handler = Callable[[Any, Any], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Api:
-    """One implementation."""
+    """One implementation of streams."""
 
     name: str
     run: Callable[[Coroutine[Any, Any, None]], None]
@@ -49,11 +49,11 @@ class Api:
     """Return a future of the running loop."""
 
     def end(self, writer: Writer) -> None:
-        """Announce the end of what is written."""
+        """Send the end of the stream."""
         try:
             writer.write_eof()
         except OSError as error:
-            # asyncio's raises when the connection was lost and nothing has told the reader yet.
+            # asyncio's raises if the connection was lost and the reader does not know it yet.
             if self.name != "asyncio" or error.errno != errno.ENOTCONN:
                 raise
 

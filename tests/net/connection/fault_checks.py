@@ -1,4 +1,4 @@
-"""What both ends of a talk through a faulty network must have seen."""
+"""Checks of the reports of both ends of a talk through a faulty network."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ DIRECTIONS = ("to server", "to client")
 
 
 def messages(talk: Talk, direction: str) -> tuple[bytes, bytes]:
-    """Return what flows in a direction, and what flows in the other."""
+    """Return the message of a direction, and that of the opposite one."""
     other = "to client" if direction == "to server" else "to server"
     return talk.script.message(direction), talk.script.message(other)
 
 
 def summary(data: bytes | bytearray) -> tuple[int, str]:
-    """Return size and digest: a failed comparison shall not print a mebibyte."""
+    """Return size and digest, so that a failed comparison does not print a mebibyte."""
     return len(data), hashlib.sha256(data).hexdigest()
 
 
 def check_complete(talk: Talk, result: Result) -> None:
-    """Everything arrived, and the ends came in order."""
+    """Check that everything arrived, and that both ends ended regularly."""
     for report, expected in (
         (result.server, talk.script.message("to server")),
         (result.client, talk.script.message("to client")),
@@ -37,12 +37,12 @@ def check_complete(talk: Talk, result: Result) -> None:
 
 
 def check_prefix(report: Report, message: bytes) -> None:
-    """Nothing was received that was not sent, or in another order."""
+    """Check that the received bytes are a prefix of the message."""
     assert message.startswith(report.received)
 
 
 def check_reset(talk: Talk, direction: str, result: Result) -> None:
-    """Both ends were told, and got nothing that was not sent."""
+    """Check that both ends got an error, and received only bytes that were sent."""
     message, other = messages(talk, direction)
     sender, receiver = result.ends(direction)
     assert isinstance(sender.error, ConnectionError)
@@ -50,14 +50,14 @@ def check_reset(talk: Talk, direction: str, result: Result) -> None:
     check_prefix(sender, other)
     check_prefix(receiver, message[: middle(message)])
     if talk.api.name == "runtime" and not talk.contexts and not talk.script.at_once:
-        # asyncio's reader forgets what was not read yet. A line is nothing before its end.
+        # asyncio's reader drops unread bytes; so does ours with an incomplete line only.
         lost = middle(message) - len(receiver.received)
         assert lost == (middle(message) % 1024 if talk.reads_lines(direction) else 0)
     assert result.connection.outcome is Outcome.RESET
 
 
 def check_half_closed(talk: Talk, direction: str, result: Result) -> None:
-    """Only one direction ended, and the receiver saw it where it came."""
+    """Check that only one direction ended, and that the receiver saw the end at its place."""
     message, other = messages(talk, direction)
     sender, receiver = result.ends(direction)
     assert (sender.error, receiver.error) == (None, None)
@@ -71,7 +71,7 @@ def check_half_closed(talk: Talk, direction: str, result: Result) -> None:
 
 
 def check_truncated(talk: Talk, direction: str, result: Result) -> None:
-    """Both ends saw an end in order, the receiver after what was sent before it."""
+    """Check that both ends saw a regular end, the receiver after the bytes before it."""
     message, other = messages(talk, direction)
     sender, receiver = result.ends(direction)
     assert (sender.error, receiver.error) == (None, None)
@@ -83,7 +83,7 @@ def check_truncated(talk: Talk, direction: str, result: Result) -> None:
 
 
 def check_flipped(talk: Talk, direction: str, result: Result) -> None:
-    """Garbage is handed on as it came: TCP's checksums are not the reader's business."""
+    """Check that changed bytes are received as they came."""
     message, _ = messages(talk, direction)
     changed = bytearray(message)
     for index in range(middle(message), min(middle(message) + 3, len(message))):
@@ -92,7 +92,7 @@ def check_flipped(talk: Talk, direction: str, result: Result) -> None:
 
 
 def check_inserted(talk: Talk, direction: str, result: Result) -> None:
-    """Garbage that nobody sent is received with the rest."""
+    """Check that inserted bytes are received with the rest."""
     message, _ = messages(talk, direction)
     at = middle(message)
     _check_garbage(talk, direction, result, message[:at] + INSERTED + message[at:])
@@ -108,7 +108,7 @@ def _check_garbage(talk: Talk, direction: str, result: Result, expected: bytes) 
 
 
 def check_reset_tls(talk: Talk, direction: str, result: Result) -> None:
-    """Both ends were told, and got nothing that was not sent."""
+    """Check that both ends got an error, and received only bytes that were sent."""
     message, other = messages(talk, direction)
     sender, receiver = result.ends(direction)
     assert isinstance(sender.error, OSError)
@@ -119,16 +119,16 @@ def check_reset_tls(talk: Talk, direction: str, result: Result) -> None:
 
 
 def check_garbage_tls(talk: Talk, direction: str, result: Result) -> None:
-    """Garbage was noticed, and nothing of it handed on."""
+    """Check that the receiver got an ``SSLError``, and no changed bytes."""
     _, receiver = result.ends(direction)
     assert isinstance(receiver.error, ssl.SSLError)
     check_cut_tls(talk, direction, result)
 
 
 def check_cut_tls(talk: Talk, direction: str, result: Result) -> None:
-    """Nobody got what was not sent, and the receiver was told, somehow, that there is no more.
+    """Check that only sent bytes were received, and that the receiver got an error or the end.
 
-    asyncio takes an end without a close_notify for an end like any other.
+    asyncio treats an end without a close_notify as a regular end.
     """
     message, other = messages(talk, direction)
     sender, receiver = result.ends(direction)

@@ -1,12 +1,13 @@
-"""Talks through a proxy that injects faults, between streams and a blocking peer, or streams only.
+"""Talks through a proxy that injects faults, between streams, or streams and a blocking peer.
 
-A ``Talk`` is one combination of faults, script and ends; ``hold`` holds it and returns what both
-ends and the proxy saw. The same talks are held on plain TCP and, with a pair of contexts, on TLS,
-and by asyncio's streams as well as by runtime's: so the scenarios themselves are known to be right.
+A ``Talk`` is one combination of faults, script and ends; ``hold`` executes it and returns the
+reports of both ends and of the proxy. The same talks are executed on plain TCP and, with a pair of
+contexts, on TLS. They are executed with asyncio's streams as well, to know that the scenarios
+themselves are right.
 
-Both ends follow the script until it is through or the end or an error comes. Then, on plain TCP,
-each announces its end and reads the other's; on TLS, where there is no half-close, the client
-closes and the server reads that.
+Both ends follow the script until it is finished, or the stream ends, or an error occurs. Then, on
+plain TCP, each sends its end of the stream and reads the other's; on TLS, which has no half-close,
+the client closes and the server reads the end.
 """
 
 from __future__ import annotations
@@ -41,14 +42,14 @@ Address = tuple[str, int]
 
 @dataclass(frozen=True)
 class Contexts:
-    """The contexts of both ends of a TLS connection; the client asks for ``localhost``."""
+    """The contexts of both ends of a TLS connection to ``localhost``."""
 
     server: ssl.SSLContext
     client: ssl.SSLContext
 
 
 def _text(size: int, seed: int) -> bytes:
-    """Return ASCII without line ends, so that garbage of other kinds makes none either."""
+    """Return ASCII text without line ends, which no flipped or inserted bytes turn into one."""
     return random.Random(seed).randbytes(size // 2).hex().encode()
 
 
@@ -64,7 +65,7 @@ ENDS = {
     "blocking to streams": ("blocking", "streams"),
     "streams to streams": ("streams", "streams"),
 }
-"""Who the client is, and who the server."""
+"""The kinds of client and server: streams, or a blocking peer."""
 
 LOSSLESS: dict[str, tuple[Fault, ...]] = {
     "nothing": (),
@@ -72,7 +73,7 @@ LOSSLESS: dict[str, tuple[Fault, ...]] = {
     "every byte alone": (Split(until=3000),),
     "split by chance": (Split(range(1, 8000), by_chance=True),),
     "split by a list": (Split((1, 5, 16384, 21, 16385, 333)),),
-    # The time is what gets answers that are shorter through.
+    # The timeout lets answers pass that are shorter than this.
     "merged": (Merge(50_000, flush_after=0.001),),
     "slow reader": (SlowReader(32768, 0.0005, kernel_buffer=16384),),
     "everything": (
@@ -81,48 +82,48 @@ LOSSLESS: dict[str, tuple[Fault, ...]] = {
         Split(range(1, 3000), by_chance=True),
     ),
 }
-"""Faults that lose nothing, for both directions."""
+"""Faults that lose no bytes, for both directions."""
 
 INSERTED = b"garbage that was not sent"
 
 
 def flipped(after: int) -> Flip:
-    """Return a fault that changes bytes; none of them becomes a line end, nor was one."""
+    """Return a fault that changes bytes, neither from nor to a line end."""
     return Flip(after, size=3, mask=0x80)
 
 
 def inserted(after: int) -> Insert:
-    """Return a fault that adds bytes."""
+    """Return a fault that inserts bytes."""
     return Insert(after, INSERTED)
 
 
 def middle(message: bytes) -> int:
-    """Return where to strike: amid the bytes, and amid a line; before a single byte."""
+    """Return the position of a fault: in the middle of the message and of a line."""
     return len(message) // 2 + 100 if len(message) > 1 else 0
 
 
 def plan_for(direction: str, fault: Fault) -> Plan:
-    """Return a plan with one fault, ``to server`` or ``to client``."""
+    """Return a plan with one fault, in the direction ``to server`` or ``to client``."""
     return Plan(to_server=(fault,)) if direction == "to server" else Plan(to_client=(fault,))
 
 
 @dataclass
 class Result:
-    """What became of a talk."""
+    """The outcome of a talk."""
 
     client: Report
     server: Report
     connection: Proxied
 
     def ends(self, direction: str) -> tuple[Report, Report]:
-        """Return the sender's and the receiver's report, for ``to server`` or ``to client``."""
+        """Return the reports of the sender and the receiver of a direction."""
         both = (self.client, self.server)
         return both if direction == "to server" else both[::-1]
 
 
 @dataclass(frozen=True)
 class Talk:
-    """Who talks about what, through which faults."""
+    """One combination of faults, script and ends."""
 
     api: Api
     script: Script
@@ -131,12 +132,12 @@ class Talk:
     contexts: Contexts | None = None
 
     def reads_lines(self, direction: str) -> bool:
-        """Return whether the receiver, ``to server`` or ``to client``, reads line by line."""
+        """Return whether the receiver of a direction reads line by line."""
         client, server = self.ends
         return self.script.lines and (server if direction == "to server" else client) == "streams"
 
     def hold(self) -> Result:
-        """Hold the talk in a loop of its own."""
+        """Execute the talk in a loop of its own."""
         results: list[Result] = []
 
         async def main() -> None:
@@ -166,7 +167,7 @@ class Talk:
             return Result(client_report, server_report, proxy.connections[0])
 
     def _watch(self, proxy: FaultProxy) -> None:
-        """Let what stalls go on, and wait for the connection's end."""
+        """Let a stalled connection go on, and wait for its end."""
         if any(isinstance(each, Stall) for each in (*self.plan.to_server, *self.plan.to_client)):
             proxy.wait_until(lambda: proxy.stalled)
             proxy.resume()
@@ -204,7 +205,7 @@ class Talk:
             await server.wait_closed()
 
     async def _talk(self, reader: Reader, writer: Writer, *, is_client: bool) -> Report:
-        """Take part in a talk, until the peer's end, and close the connection."""
+        """Follow the script as one end, until the peer's end, and close the connection."""
         report = Report()
         try:
             await self._follow(reader, writer, is_client, report)
@@ -232,7 +233,7 @@ class Talk:
         for request, answer in self.script.exchanges:
             outgoing, incoming = (request, answer) if is_client else (answer, request)
             if self.script.at_once:
-                # Both are waited for: when nothing more comes, what is left is still sent.
+                # Wait for both: after the peer's end, the rest is still sent.
                 outcomes = await self.api.gather(
                     send(outgoing),
                     self._receive(reader, len(incoming), report),
@@ -252,7 +253,7 @@ class Talk:
                 return
 
     async def _receive(self, reader: Reader, size: int, report: Report) -> None:
-        """Receive a line, or ``size`` bytes; less at the end."""
+        """Receive a line, or ``size`` bytes, or the rest at the end."""
         if self.script.lines:
             line = await reader.readline()
             report.received += line

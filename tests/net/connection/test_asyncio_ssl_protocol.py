@@ -18,7 +18,7 @@ from tests.support.certificates import NAME, Certificates
 
 
 class Upgrading(asyncio.Protocol):
-    """Goes on with TLS when it is told ``STARTTLS``; then it answers what it is sent."""
+    """Protocol that switches to TLS when it receives ``STARTTLS``, and then echoes."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
@@ -104,7 +104,7 @@ def test_a_handshake_that_fails(run: Run, certificates: Certificates) -> None:
     run(within_limits(main()))
 
 
-def test_it_is_aborted(run: Run, certificates: Certificates) -> None:
+def test_the_connection_can_be_aborted(run: Run, certificates: Certificates) -> None:
     async def main() -> None:
         _, client = contexts(certificates)
         protocol, _, writer, server = await upgraded(certificates, client)

@@ -1,4 +1,4 @@
-"""What each call on a stream gives when the network fails under it."""
+"""The result of each stream method when the network fails during the call."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CALLS: dict[str, Callable[[runtime.StreamReader], Awaitable[Any]]] = {
 
 
 async def say(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
-    """Send the message once asked, then be silent until the client's end."""
+    """Send the message once asked, then wait for the client's end."""
     try:
         await reader.readexactly(1)
         writer.write(MESSAGE)
@@ -47,7 +47,7 @@ async def say(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> Non
 
 @contextlib.asynccontextmanager
 async def through(plan: Plan, handler: Any = say) -> AsyncIterator[tuple[FaultProxy, Streams]]:
-    """Give a proxy, and streams through it to a server."""
+    """Yield a proxy, and streams through it to a server."""
     async with serving(handler) as address:
         with FaultProxy(address, plan) as proxy:
             reader, writer = await runtime.open_connection(*proxy.address)
@@ -60,7 +60,7 @@ async def through(plan: Plan, handler: Any = say) -> AsyncIterator[tuple[FaultPr
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_reset_is_raised_and_what_came_before_it_stays(call: str) -> None:
+def test_a_reset_is_raised_and_earlier_bytes_stay(call: str) -> None:
     async def main() -> None:
         async with through(Plan(to_client=(Reset(len(MESSAGE)),))) as (_, (reader, writer)):
             writer.write(b"?")
@@ -84,7 +84,7 @@ def test_a_reset_is_raised_and_what_came_before_it_stays(call: str) -> None:
 
 @pytest.mark.parametrize("fault", [Truncate, HalfClose])
 @pytest.mark.parametrize("call", CALLS)
-def test_an_early_end_is_told_from_the_whole(
+def test_an_early_end_is_distinguished_from_a_complete_message(
     call: str, fault: type[Truncate] | type[HalfClose]
 ) -> None:
     async def main() -> None:
@@ -115,7 +115,7 @@ async def give_up(call: Awaitable[Any]) -> None:
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_read_that_is_given_up_in_a_stall_loses_nothing(call: str) -> None:
+def test_a_read_cancelled_during_a_stall_loses_nothing(call: str) -> None:
     async def main() -> None:
         size = len(MESSAGE) - 3
         async with through(Plan(to_client=(Stall(size),))) as (proxy, (reader, writer)):
@@ -135,11 +135,11 @@ def test_a_read_that_is_given_up_in_a_stall_loses_nothing(call: str) -> None:
 
 
 FLOOD = b"x" * (32 << 20)
-"""More than the kernel's buffers hold between two ends that do not read."""
+"""Bytes: more than the system's buffers hold between two ends that do not read."""
 
 
 async def flood(proxy: FaultProxy, writer: runtime.StreamWriter) -> runtime.Task[None]:
-    """Write more than can be sent into a stall; return the task that waits for its end."""
+    """Write more than can be sent during a stall; return the task that awaits ``drain``."""
     await until(lambda: proxy.stalled)
     writer.write(FLOOD)
     draining = runtime.create_task(writer.drain())
@@ -148,7 +148,7 @@ async def flood(proxy: FaultProxy, writer: runtime.StreamWriter) -> runtime.Task
     return draining
 
 
-def test_abort_ends_what_close_would_wait_for() -> None:
+def test_abort_ends_a_connection_whose_close_would_wait() -> None:
     async def main() -> None:
         async with through(Plan(to_server=(Stall(0),))) as (proxy, (_, writer)):
             draining = await flood(proxy, writer)
@@ -164,7 +164,7 @@ def test_abort_ends_what_close_would_wait_for() -> None:
     runtime.run(main())
 
 
-def test_close_sends_what_a_stall_held_up() -> None:
+def test_close_sends_the_bytes_that_a_stall_delayed() -> None:
     received: list[int] = []
 
     async def count(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
@@ -188,7 +188,7 @@ def test_close_sends_what_a_stall_held_up() -> None:
 
 
 @pytest.mark.parametrize("dies", ["reset", "abandoned"])
-def test_a_writer_that_waits_is_told_of_the_loss(dies: str) -> None:
+def test_a_waiting_drain_raises_when_the_connection_is_lost(dies: str) -> None:
     async def main() -> None:
         faults = (Stall(0), Reset(100)) if dies == "reset" else (Stall(0),)
         async with through(Plan(to_server=faults)) as (proxy, (reader, writer)):
@@ -207,8 +207,8 @@ def test_a_writer_that_waits_is_told_of_the_loss(dies: str) -> None:
     runtime.run(main())
 
 
-def test_one_server_among_clients_of_all_fates() -> None:
-    """Those whose network is sound, or only slow, are served whatever befalls the others."""
+def test_one_server_with_clients_on_sound_and_faulty_networks() -> None:
+    """Clients on a sound or slow network are served while those on others fail."""
     sound = {Outcome.CLOSED}
     fates = [
         (FAULTLESS, sound),
@@ -217,7 +217,7 @@ def test_one_server_among_clients_of_all_fates() -> None:
         (Plan(to_client=(Truncate(1),)), {Outcome.TRUNCATED}),
         (Plan((SlowReader(20_000, 0.001),), (Delay(0.001),)), sound),
         (Plan(to_client=(Reset(50_000),)), {Outcome.RESET}),
-        # The client is gone when it goes on.
+        # The client has left when the stall ends.
         (Plan(to_server=(Stall(0),)), {Outcome.LOST, Outcome.CLOSED}),
     ]
     plans = [plan for plan, _ in fates] * 6
@@ -234,7 +234,7 @@ def test_one_server_among_clients_of_all_fates() -> None:
         except ConnectionError:
             pass
         finally:
-            # A close would leave those alone whose bytes are stalled.
+            # Not close(): the connections with stalled bytes would stay open.
             writer.abort()
         return received
 

@@ -38,7 +38,7 @@ FAULTS: dict[str, tuple[Callable[[int], Fault], Callable[[Talk, str, Result], No
     "stalled": (Stall, lambda talk, _, result: check_complete(talk, result)),
 }
 
-# That asyncio passes as well shows that the scenarios are right.
+# The tests run on asyncio too, to know that the scenarios are right.
 pytestmark = [
     pytest.mark.parametrize("ends", ENDS),
     pytest.mark.parametrize("script", SCRIPTS),

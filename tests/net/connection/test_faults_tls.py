@@ -39,11 +39,11 @@ FAULTS: dict[str, tuple[Callable[[int], Fault], Callable[[Talk, str, Result], No
     "stalled": (Stall, lambda talk, _, result: check_complete(talk, result)),
 }
 LONG = [name for name, script in SCRIPTS.items() if len(script.message("to server")) > 1]
-"""A fault in the middle of a single byte would strike the handshake."""
+"""Without the script of a single byte, whose middle is in the handshake."""
 
 VERSIONS = ["TLSv1_3", pytest.param("TLSv1_2", marks=pytest.mark.variation)]
 
-# That asyncio passes shows that it is the scenarios that are right.
+# The tests run on asyncio too, to know that the scenarios are right.
 pytestmark = [
     pytest.mark.parametrize("ends", ENDS),
     pytest.mark.parametrize("version", VERSIONS),

@@ -1,6 +1,6 @@
-"""KeyboardInterrupt out of a protocol's method: the connection goes on where it was interrupted.
+"""KeyboardInterrupt from a protocol's method: the connection goes on where it was interrupted.
 
-What the system has handed over, or announces once, does not come again by itself: records of TLS
+Some events are not repeated by the system, so that an interrupt must not lose them: TLS records
 that were received together, the end of the input, the end of the output.
 """
 
@@ -18,7 +18,7 @@ from tests.support.certificates import Certificates, client_context, server_cont
 
 
 class Interrupted(asyncio.Protocol):
-    """Raises the first time that the method of this name is called."""
+    """Protocol that raises KeyboardInterrupt in the first call of one method."""
 
     def __init__(self, method: str) -> None:
         self.method = method
@@ -46,7 +46,7 @@ class Interrupted(asyncio.Protocol):
 
 
 class InterruptedBuffer(Interrupted, asyncio.BufferedProtocol):
-    """Has the bytes written to a buffer of its own."""
+    """The same for a protocol that receives into a buffer."""
 
     def get_buffer(self, sizehint: int) -> bytearray:
         self.buffer = bytearray(16)
@@ -70,7 +70,7 @@ async def until(condition: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", [Interrupted, InterruptedBuffer])
-def test_records_that_came_together(
+def test_records_that_were_received_together(
     loop: runtime.Loop, certificates: Certificates, kind: type[Interrupted]
 ) -> None:
     server_side: list[Any] = []
@@ -111,7 +111,7 @@ def test_records_that_came_together(
 
 @pytest.mark.parametrize("tls", [False, True])
 def test_the_end_of_the_input(loop: runtime.Loop, certificates: Certificates, tls: bool) -> None:
-    """It is announced once; the connection is closed as if the method had returned nothing."""
+    """``eof_received`` is called once; the connection is closed as if it had returned None."""
     server_side: list[Any] = []
 
     class Ends(asyncio.Protocol):
@@ -144,7 +144,7 @@ def test_the_end_of_the_input(loop: runtime.Loop, certificates: Certificates, tl
 
 @pytest.mark.parametrize("end", ["close", "write_eof"])
 def test_the_end_of_the_output(loop: runtime.Loop, end: str) -> None:
-    """What waits until everything was sent is done, though ``resume_writing`` was interrupted."""
+    """A close or ``write_eof`` that waits for the write buffer is done after the interrupt."""
     one, two = socket.socketpair()
     one.setblocking(False)
     connect = loop.create_connection(lambda: Interrupted("resume_writing"), sock=one)
@@ -177,7 +177,7 @@ def test_the_end_of_the_output(loop: runtime.Loop, end: str) -> None:
 
 
 def test_the_end_of_the_connection(loop: runtime.Loop) -> None:
-    """An interrupt in ``connection_lost`` leaves nothing open, and calls it once."""
+    """``connection_lost`` is called once, and the connection is closed all the same."""
     one, two = socket.socketpair()
     one.setblocking(False)
     connect = loop.create_connection(lambda: Interrupted("connection_lost"), sock=one)

@@ -1,4 +1,4 @@
-"""Reads of so many bytes that they are received straight into what the reader is given."""
+"""Large reads: their bytes are received straight into the result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HUGE = 17 * 1024 * 1024
 Pair = tuple[
     runtime.StreamReader, Callable[[bytes], Coroutine[None, None, None]], Callable[[], None]
 ]
-"""A reader, what sends to it, and what ends its input."""
+"""A reader, a function that sends to it, and a function that ends its input."""
 
 
 async def send_from_thread(peer: socket.socket, data: bytes) -> None:
@@ -55,7 +55,7 @@ def pair(
     return pair_of(request.param, certificates)
 
 
-def test_messages_one_after_the_other(
+def test_several_messages(
     pair: contextlib.AbstractAsyncContextManager[Pair],
 ) -> None:
     async def main() -> None:
@@ -73,7 +73,9 @@ def test_messages_one_after_the_other(
     runtime.run(main())
 
 
-def test_more_than_room_is_made_for(pair: contextlib.AbstractAsyncContextManager[Pair]) -> None:
+def test_a_read_that_is_too_large_for_a_receive_target(
+    pair: contextlib.AbstractAsyncContextManager[Pair],
+) -> None:
     async def main() -> None:
         async with pair as (reader, send, _):
             data = bytes(1000) + DATA * (HUGE // len(DATA) + 1)
@@ -85,7 +87,9 @@ def test_more_than_room_is_made_for(pair: contextlib.AbstractAsyncContextManager
     runtime.run(main())
 
 
-def test_the_end_comes_before(pair: contextlib.AbstractAsyncContextManager[Pair]) -> None:
+def test_the_end_comes_during_a_large_read(
+    pair: contextlib.AbstractAsyncContextManager[Pair],
+) -> None:
     async def main() -> None:
         async with pair as (reader, send, end):
             reading = runtime.create_task(reader.readexactly(LARGE))
@@ -102,7 +106,7 @@ def test_the_end_comes_before(pair: contextlib.AbstractAsyncContextManager[Pair]
 
 
 @pytest.mark.parametrize("then", ["read", "readline", "readexactly", "read to the end"])
-def test_cancelled_half_way_it_loses_nothing(
+def test_a_cancelled_large_read_loses_nothing(
     pair: contextlib.AbstractAsyncContextManager[Pair], then: str
 ) -> None:
     data = DATA[:200_000].replace(b"\n", b" ") + b"\n" + DATA
@@ -111,11 +115,11 @@ def test_cancelled_half_way_it_loses_nothing(
         async with pair as (reader, send, end):
             reading = runtime.create_task(reader.readexactly(LARGE))
             await send(data[:200_000])
-            for _ in range(10):  # A part comes; how much it is does not matter.
+            for _ in range(10):  # A part is received; its size does not matter.
                 await runtime.sleep(0)
             reading.cancel()
             if then == "read":
-                # At once: the task that was cancelled has not run yet.
+                # Read at once, before the cancelled task has run.
                 received = await reader.read(10)
                 assert received == data[:10][: len(received)]
             elif then == "readline":
@@ -145,7 +149,7 @@ def test_cancelled_half_way_it_loses_nothing(
     runtime.run(main())
 
 
-def test_two_readers_are_one_too_many(
+def test_a_second_reader_is_refused(
     pair: contextlib.AbstractAsyncContextManager[Pair],
 ) -> None:
     async def main() -> None:
@@ -161,7 +165,7 @@ def test_two_readers_are_one_too_many(
     runtime.run(main())
 
 
-def test_what_was_given_never_changes(pair: contextlib.AbstractAsyncContextManager[Pair]) -> None:
+def test_returned_bytes_never_change(pair: contextlib.AbstractAsyncContextManager[Pair]) -> None:
     async def main() -> None:
         async with pair as (reader, send, _):
             sending = runtime.create_task(send(DATA))
@@ -173,8 +177,8 @@ def test_what_was_given_never_changes(pair: contextlib.AbstractAsyncContextManag
     runtime.run(main())
 
 
-def test_a_reader_that_waits_for_much_does_not_pause_the_peer() -> None:
-    # The limit is for what nobody has asked for.
+def test_a_waiting_large_read_does_not_pause_receiving() -> None:
+    # The limit applies only to bytes that no reader has asked for.
     async def main() -> None:
         async with stream_pair(limit=1000) as (reader, _, peer):
             sender = threading.Thread(target=peer.sendall, args=(DATA,))

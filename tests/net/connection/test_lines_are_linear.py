@@ -1,4 +1,4 @@
-"""A line costs its length, in whatever pieces it comes, and whatever else waits behind it."""
+"""The cost of a line is linear in its length, whatever its pieces and the data behind it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LINE_END = (b"\n",)
 
 
 class Counted(bytes):
-    """A piece that counts the bytes that are searched in it."""
+    """Bytes that count how many of them are searched."""
 
     searched = 0
 
@@ -36,7 +36,7 @@ class Counted(bytes):
 
 
 def steps_of(work: Callable[[], object]) -> int:
-    """Return how many lines of the receive buffer's module ``work`` executes."""
+    """Return the number of lines of the receive buffer's module that ``work`` executes."""
     steps = 0
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:
@@ -82,18 +82,18 @@ def test_the_steps_of_a_long_line_in_pieces(separators: tuple[bytes, ...]) -> No
 
 
 @separators
-def test_the_bytes_that_are_searched_of_a_long_line(separators: tuple[bytes, ...]) -> None:
+def test_the_number_of_bytes_searched_for_a_long_line(separators: tuple[bytes, ...]) -> None:
     Counted.searched = 0
     buffer = ReceiveBuffer()
     for _ in range(PIECES):
         buffer.append(Counted(PIECE))
         buffer.find(separators)
-    # Each separator is looked for once in each piece, and again in what may be its beginning.
+    # Each separator is searched once in each piece, and again in a possible beginning of it.
     assert Counted.searched <= 1.2 * PIECES * PIECE * len(separators)
 
 
 @separators
-def test_the_bytes_that_are_searched_for_short_lines(separators: tuple[bytes, ...]) -> None:
+def test_the_number_of_bytes_searched_for_short_lines(separators: tuple[bytes, ...]) -> None:
     lines = PIECE // 32
     piece = (b"x" * 31 + b"\n") * lines
     if separators == (b"\r\n",):
@@ -105,12 +105,12 @@ def test_the_bytes_that_are_searched_for_short_lines(separators: tuple[bytes, ..
     for _ in range(lines):
         assert buffer.find(separators)[1] == 32
         buffer.take(32)
-    # In a window for each, but not in the whole piece.
+    # In a window for each line, but not in the whole piece.
     assert Counted.searched <= lines * 600 * len(separators)
 
 
 @interpreted
-def test_the_steps_of_short_lines_before_much() -> None:
+def test_the_steps_of_short_lines_before_much_other_data() -> None:
     def take_lines(pieces: int) -> int:
         buffer = ReceiveBuffer()
         for _ in range(pieces):
@@ -127,7 +127,7 @@ def test_the_steps_of_short_lines_before_much() -> None:
 
 @pytest.fixture
 def traced() -> Iterator[None]:
-    """Have allocations traced."""
+    """Trace allocations."""
     tracemalloc.start()
     yield
     tracemalloc.stop()
@@ -135,7 +135,7 @@ def traced() -> Iterator[None]:
 
 @pytest.mark.usefixtures("traced")
 @separators
-def test_a_short_line_before_much_allocates_no_list_of_it(separators: tuple[bytes, ...]) -> None:
+def test_a_short_line_before_much_data_allocates_little(separators: tuple[bytes, ...]) -> None:
     buffer = ReceiveBuffer()
     piece = b"short\r\n" * 600
     for _ in range(PIECES):
@@ -157,7 +157,7 @@ def end_of(reader: runtime.StreamReader) -> StreamAdapter:
 
 @interpreted
 @pytest.mark.parametrize("how", ["readline", "readuntil", "readuntil one of two"])
-def test_reads_that_are_cancelled_do_not_begin_anew(how: str) -> None:
+def test_reads_after_a_cancellation_do_not_search_again(how: str) -> None:
     async def read(reader: runtime.StreamReader) -> bytes:
         if how == "readline":
             return await reader.readline()
@@ -215,7 +215,7 @@ def test_a_line_beyond_the_limit_is_removed_and_the_next_is_read() -> None:
     runtime.run(main())
 
 
-def test_a_separator_that_changes_is_looked_for_as_it_is() -> None:
+def test_a_changed_bytearray_does_not_change_the_search() -> None:
     async def main() -> None:
         async with stream_pair() as (reader, _, _peer):
             end = end_of(reader)

@@ -1,4 +1,4 @@
-"""A connection ends for its reader, its writer and its server, whatever fails on the way there."""
+"""A connection ends for its reader, its writer and its server, even if its end is disturbed."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tests.support.certificates import NAME, Certificates
 from tests.support.tls_peer import TlsPeer, tls_client, tls_server
 
 LARGE = 300_000
-"""Bytes: a ``readexactly`` of so many has them received straight into its result."""
+"""Bytes of a ``readexactly`` that are received straight into its result."""
 
 PART = 100_000
 PATIENCE = 20.0
 
 
 class Reports:
-    """What the loop's exception handler was told."""
+    """Record of the reports to the loop's exception handler."""
 
     def __init__(self) -> None:
         self.exceptions: list[BaseException | None] = []
@@ -44,7 +44,7 @@ class Reports:
 async def part_of_much(
     reader: runtime.StreamReader, ask: Callable[[], object]
 ) -> runtime.Task[bytes]:
-    """Have a read of much receive a part, which ``ask()`` makes the peer send."""
+    """Start a large read, and let it receive a part, which ``ask()`` makes the peer send."""
     reading = runtime.create_task(reader.readexactly(LARGE))
     await runtime.sleep(0)
     ask()
@@ -126,7 +126,7 @@ def test_a_large_read_is_reset() -> None:
     runtime.run(main())
 
 
-def test_somebody_holds_a_view_of_a_large_read() -> None:
+def test_a_view_of_the_receive_target_is_kept() -> None:
     async def main() -> None:
         async with stream_pair() as (reader, writer, peer):
             reading = await part_of_much(reader, lambda: peer.sendall(bytes(PART)))
@@ -135,7 +135,7 @@ def test_somebody_holds_a_view_of_a_large_read() -> None:
             with pytest.raises(runtime.IncompleteReadError) as caught:
                 await reading
             assert caught.value.partial == bytes(PART)
-            # Nor does what was read change with the view.
+            # A change through the view does not change the bytes that were read.
             view[:] = b"x" * len(view)
             assert caught.value.partial == bytes(PART)
 
@@ -146,7 +146,7 @@ def test_somebody_holds_a_view_of_a_large_read() -> None:
 
 
 class Unclosable(socket.socket):
-    """Closes, and says that it failed."""
+    """Socket whose ``close`` raises after it has closed."""
 
     def close(self) -> None:
         super().close()
@@ -187,16 +187,16 @@ def test_the_descriptor_is_gone(end: str) -> None:
                 getattr(writer, end)()
                 with pytest.raises(OSError, match="Bad file descriptor"):
                     await runtime.wait_for(writer.wait_closed(), PATIENCE)
-        # The server does not wait for it either: ``serving`` has ended.
+        # The server does not wait for the connection either: ``serving`` has ended.
 
     runtime.run(main())
 
 
-# -- What the layers do not expect -----------------------------------------------------------------
+# -- Unexpected exceptions -------------------------------------------------------------------------
 
 
 class Failing:
-    """A callback of an ``SSLContext`` that fails from some moment on."""
+    """Callback of an ``SSLContext`` that can be told to raise from then on."""
 
     def __init__(self) -> None:
         self.active = False
@@ -276,7 +276,7 @@ def test_tls_fails_in_python(certificates: Certificates, what: str) -> None:
 
 
 class Exhausted(ReceiveBuffer):
-    """Has no memory for what is received."""
+    """Receive buffer that raises MemoryError."""
 
     def append(self, data: bytes) -> NoReturn:
         raise MemoryError
@@ -285,7 +285,7 @@ class Exhausted(ReceiveBuffer):
 @pytest.mark.skipif(is_compiled(), reason="compiled, it takes no other buffer than its own")
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
 def test_memory_runs_out_in_a_read(certificates: Certificates, tls: bool) -> None:
-    """A reader does not go on as if nothing were missing."""
+    """The reader raises: it does not go on as if no bytes were missing."""
 
     async def main() -> None:
         reports = Reports()
@@ -326,7 +326,7 @@ def test_memory_runs_out_in_a_read_from_a_process() -> None:
 
 
 class Particular(OSError):
-    """An error that cannot be copied: it is made of more than its ``args``."""
+    """Exception that cannot be copied: its constructor takes more than ``args``."""
 
     def __init__(self, what: str, why: str) -> None:
         super().__init__(f"{what}: {why}")
@@ -339,12 +339,12 @@ def test_an_error_that_cannot_be_copied() -> None:
     assert for_waiter.__cause__ is error
 
 
-# -- A connection that nobody serves ---------------------------------------------------------------
+# -- A connection without a handler ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
 def test_a_handler_that_cannot_be_started(certificates: Certificates, tls: bool) -> None:
-    """A task factory that fails, for one; the client finds the end, and the server has none."""
+    """If the task factory fails, the connection is closed, and the server has none left."""
 
     async def handler(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
         raise AssertionError("It is never started.")

@@ -1,4 +1,4 @@
-"""Writing on to what is closed: some warnings, at growing intervals, in terms of the API."""
+"""Writes after the end of a connection: a few warnings, at growing intervals."""
 
 from __future__ import annotations
 

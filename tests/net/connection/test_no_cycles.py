@@ -1,4 +1,4 @@
-"""A connection goes when it is closed: no reference cycle keeps a part of it for the collector."""
+"""A closed connection is freed at once: none of its parts is in a reference cycle."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ PARTS = (
 
 
 def parts() -> list[Any]:
-    """Return every part of a connection that lives, as far as the collector knows them."""
+    """Return all parts of connections that the garbage collector tracks."""
     return [found for found in gc.get_objects() if isinstance(found, PARTS)]
 
 
 def ignore_reports() -> None:
-    """Have nobody keep the exceptions that are reported, and the frames that these know."""
+    """Drop reported exceptions, which would keep frames and their variables."""
     runtime.get_running_loop().set_exception_handler(lambda _, context: None)
 
 
@@ -56,15 +56,15 @@ Scenario = Callable[[], Coroutine[Any, Any, Any]]
 
 
 def leaves_nothing(scenario: Scenario) -> None:
-    """Run a scenario three times, and assert that no part of a connection is left."""
+    """Run a scenario three times, and check that no part of a connection is left."""
 
     async def main() -> None:
-        await scenario()  # What is made once, such as a resolver's thread.
+        await scenario()  # The first run makes lasting objects, such as a resolver's thread.
         await turns(5)
         before = {id(part) for part in parts()}
         for _ in range(3):
             await scenario()
-        # What is called when a task has ended is queued.
+        # The done callbacks of tasks run in a later turn.
         await turns(5)
         assert [part for part in parts() if id(part) not in before] == []
 
@@ -77,7 +77,7 @@ def leaves_nothing(scenario: Scenario) -> None:
 @kinds
 @pytest.mark.parametrize("ending", ["close", "abort", "eof", "reset", "failure"])
 @pytest.mark.parametrize("factory", [Recorder, BufferedRecorder])
-def test_a_transport_and_its_protocol_go(kind: str, ending: str, factory: Any) -> None:
+def test_a_transport_and_its_protocol_are_freed(kind: str, ending: str, factory: Any) -> None:
     class Failing(factory):  # type: ignore[misc]
         def eof_received(self) -> bool:
             raise ZeroDivisionError
@@ -108,7 +108,7 @@ def test_a_transport_and_its_protocol_go(kind: str, ending: str, factory: Any) -
     assert [ref() for ref in gone] == [None] * len(gone)
 
 
-def test_a_transport_that_was_returned_goes_when_it_is_dropped() -> None:
+def test_a_returned_transport_is_freed_when_it_is_dropped() -> None:
     async def scenario() -> None:
         async with talking() as (transport, protocol, _):
             transport.close()
@@ -170,7 +170,7 @@ async def open_protocol(sock: socket.socket) -> Any:
 @pytest.mark.parametrize("connect", [open_streams, open_protocol])
 @pytest.mark.parametrize("after", [0, 1])
 @pytest.mark.parametrize("how", ["closed", "aborted", "cancelled"])
-def test_a_connection_that_ends_while_it_comes_about_leaves_nothing(
+def test_a_connection_that_ends_while_it_is_made_leaves_nothing(
     connect: Callable[[socket.socket], Any], after: int, how: str
 ) -> None:
     async def scenario() -> None:
@@ -223,7 +223,7 @@ def test_a_cancelled_connection_leaves_nothing(after: int) -> None:
 
 
 @pytest.mark.parametrize("ending", ["close", "abort", "eof", "reset", "cancelled", "dropped"])
-def test_streams_go(ending: str, tmp_path: Path) -> None:
+def test_streams_are_freed(ending: str, tmp_path: Path) -> None:
     async def handler(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
         gone.extend(weakref.ref(part) for part in (reader, writer))
         writer.write(await reader.readexactly(1))
@@ -286,7 +286,7 @@ def test_a_failed_read_leaves_nothing() -> None:
     assert [ref() for ref in gone] == [None] * len(gone)
 
 
-def test_a_server_goes() -> None:
+def test_a_server_is_freed() -> None:
     async def scenario() -> None:
         loop = runtime.get_running_loop()
         server: Any = await loop.create_server(Recorder, *LOCAL)
@@ -300,7 +300,7 @@ def test_a_server_goes() -> None:
     assert [ref() for ref in gone] == [None] * len(gone)
 
 
-def test_an_unfinished_server_goes_with_its_loop() -> None:
+def test_an_unfinished_server_is_freed_with_its_loop() -> None:
     async def main() -> None:
         loop = runtime.get_running_loop()
         server = await loop.create_server(Recorder, *LOCAL)

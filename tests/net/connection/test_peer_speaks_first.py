@@ -1,8 +1,8 @@
-"""A peer that speaks first is not heard before whoever connects has the transport and the protocol.
+"""A peer's first data is not delivered before the client has its transport and protocol.
 
-Clients often finish setting up a protocol after ``await loop.create_connection(...)``. What comes
-before that would be lost, or handled by a protocol that is not ready. In all these tests the bytes
-are there, or come with the last of the handshake, while the connection is being made.
+Clients often finish setting up a protocol after ``await loop.create_connection(...)``. Data that is
+delivered before that would be lost, or handled by a protocol that is not ready. In all these tests
+the data has arrived, or arrives with the end of the handshake, while the connection is being made.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Connect = Callable[[Callable[[], Any]], Coroutine[Any, Any, tuple[Any, Any]]]
 
 
 class Greeter:
-    """A listening socket whose connections are greeted before they are accepted by anybody."""
+    """Listening socket that sends a greeting to each connection."""
 
     def __init__(self, family: int, address: Any) -> None:
         self.listening = socket.socket(family)
@@ -47,7 +47,7 @@ class Greeter:
         self.peers: list[socket.socket] = []
 
     async def greet(self) -> None:
-        """Greet one connection, as soon as it is there."""
+        """Send the greeting to one connection as soon as it is established."""
         peer, _ = await asyncio.get_running_loop().sock_accept(self.listening)
         self.peers.append(peer)
         peer.sendall(GREETING)
@@ -58,7 +58,7 @@ class Greeter:
 
 
 def greeted_pair(given: list[socket.socket]) -> socket.socket:
-    """Return a connected socket in which the greeting lies; its peer goes into ``given``."""
+    """Return a connected socket that holds the greeting; append its peer to ``given``."""
     ours, peer = socket.socketpair()
     given.append(peer)
     peer.sendall(GREETING)
@@ -102,7 +102,7 @@ def test_a_greeting_comes_after_the_await(run: Run, kind: str, made: Any, tmp_pa
     run(main())
 
 
-def test_a_protocol_that_is_set_after_the_await_is_given_all(run: Run) -> None:
+def test_a_protocol_that_is_set_after_the_await_receives_all(run: Run) -> None:
     async def main() -> None:
         peers: list[socket.socket] = []
         first, second = Recorder(), Recorder()
@@ -135,8 +135,8 @@ def test_an_end_comes_after_the_await(run: Run) -> None:
     run(main())
 
 
-def test_who_pauses_before_or_after_the_await_is_given_nothing(run: Run) -> None:
-    """Nothing that is done to have the order right resumes a transport that its user paused."""
+def test_a_pause_before_or_after_the_await_stays_in_force(run: Run) -> None:
+    """The loop does not resume a transport that its user has paused."""
 
     class Pausing(Recorder):
         def connection_made(self, transport: Any) -> None:
@@ -189,7 +189,7 @@ def test_pausing_and_resuming_in_connection_made_changes_nothing(run: Run) -> No
 
 
 class HandMadeTLS:
-    """A TLS peer that sends its greeting in one piece with its last bytes of the handshake."""
+    """TLS peer that sends its greeting in one piece with its last bytes of the handshake."""
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, *, server_side: bool) -> None:
         sock.setblocking(False)
@@ -228,7 +228,10 @@ def test_a_greeting_in_tls_comes_after_the_await(
     certificates: Certificates,
     request: pytest.FixtureRequest,
 ) -> None:
-    """What a client sends last in TLS 1.3, and a server in TLS 1.2, is read with what follows."""
+    """The last flight of the handshake is read together with the data that follows it.
+
+    The client sends that flight in TLS 1.3, and the server in TLS 1.2.
+    """
     if on_asyncio(request):
         pytest.skip("asyncio hands over at once what came along with the end of the handshake")
 
@@ -247,7 +250,7 @@ def test_a_greeting_in_tls_comes_after_the_await(
         elif kind == "accepted":
             transport, protocol = await loop.connect_accepted_socket(made, ours, ssl=server)
         else:
-            # What was received before the upgrade would be the plain protocol's.
+            # Data that is received before the upgrade would go to the plain protocol.
             bare, protocol = await loop.connect_accepted_socket(made, ours)
             transport = await loop.start_tls(
                 bare, protocol, server if is_server else client, server_side=is_server, **name
@@ -290,7 +293,7 @@ def test_a_pause_in_tls_outlasts_the_await(certificates: Certificates) -> None:
 
 
 class Datagrams(asyncio.DatagramProtocol):
-    """Takes note of what it is told; the calls of a future are what a test waits for."""
+    """Protocol that records its calls, and finishes a future that the test awaits."""
 
     def __init__(self) -> None:
         self.received: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -326,7 +329,7 @@ def test_a_datagram_comes_after_the_await(run: Run) -> None:
 
 
 def test_accepted_connections_are_read_from_at_once(run: Run) -> None:
-    """Nobody awaits these; ``connection_made`` is where a server sets a protocol up."""
+    """A server sets its protocol up in ``connection_made``: no caller awaits the connection."""
 
     async def main() -> None:
         async with talking(kind="server") as (_, protocol, peer):

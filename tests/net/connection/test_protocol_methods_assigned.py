@@ -1,7 +1,7 @@
-"""A protocol's methods may be assigned to it at any time: each event goes to what is there then.
+"""Methods assigned to a protocol at any time: each event calls the method of that moment.
 
-Libraries do so to change what they parse with, ``self.data_received = parser.feed``, in
-``connection_made`` or in the middle of a connection; or to watch what a protocol is told.
+Libraries do so to change the parser, as in ``self.data_received = parser.feed``, in
+``connection_made`` or in the middle of a connection; or to observe the events of a protocol.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.support.certificates import NAME, Certificates
 
 
 class Feeding(Recorder):
-    """Has its bytes fed to a list from ``connection_made`` on."""
+    """Protocol that assigns ``data_received`` in ``connection_made``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Feeding(Recorder):
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix", "sock", "accepted", "server", "unix server"])
-def test_data_goes_to_what_connection_made_assigned(run: Run, kind: str) -> None:
+def test_data_goes_to_the_method_that_connection_made_assigned(run: Run, kind: str) -> None:
     async def main() -> None:
         async with talking(Feeding, kind) as (_, protocol, peer):
             peer.sendall(b"hello")
@@ -56,7 +56,7 @@ def test_data_goes_to_what_connection_made_assigned(run: Run, kind: str) -> None
     run(main())
 
 
-def test_data_goes_to_what_was_assigned_last(run: Run) -> None:
+def test_data_goes_to_the_method_that_was_assigned_last(run: Run) -> None:
     async def main() -> None:
         async with talking() as (_, protocol, peer):
             peer.sendall(b"one")
@@ -79,7 +79,7 @@ def test_data_goes_to_what_was_assigned_last(run: Run) -> None:
     run(main())
 
 
-def test_data_goes_to_what_was_assigned_to_the_class(run: Run) -> None:
+def test_data_goes_to_a_method_that_was_assigned_to_the_class(run: Run) -> None:
     class Changing(Recorder):
         pass
 
@@ -97,7 +97,7 @@ def test_data_goes_to_what_was_assigned_to_the_class(run: Run) -> None:
 
 
 def test_a_method_that_assigns_another_one_is_not_called_again(run: Run) -> None:
-    """As a parser that hands over to the next one after the head of a message."""
+    """A parser may pass the rest to another one after the head of a message."""
 
     class Handing(Recorder):
         def data_received(self, data: bytes) -> None:
@@ -118,7 +118,7 @@ def test_a_method_that_assigns_another_one_is_not_called_again(run: Run) -> None
     run(main())
 
 
-def test_buffers_come_from_what_was_assigned(run: Run) -> None:
+def test_buffers_come_from_an_assigned_get_buffer(run: Run) -> None:
     async def main() -> None:
         async with talking(BufferedRecorder) as (_, protocol, peer):
             peer.sendall(b"abc")
@@ -139,8 +139,8 @@ def test_buffers_come_from_what_was_assigned(run: Run) -> None:
     run(main())
 
 
-def test_a_get_buffer_that_assigns_another_one_is_asked_once(run: Run) -> None:
-    """The buffer that it gave is the one that is received into."""
+def test_a_get_buffer_that_assigns_another_one_is_called_once(run: Run) -> None:
+    """The buffer that it returned is received into."""
 
     class Handing(BufferedRecorder):
         def get_buffer(self, sizehint: int) -> Any:
@@ -166,7 +166,7 @@ def test_a_get_buffer_that_assigns_another_one_is_asked_once(run: Run) -> None:
     run(main())
 
 
-def test_pauses_the_end_and_the_loss_go_to_what_was_assigned(run: Run) -> None:
+def test_the_other_events_call_assigned_methods_too(run: Run) -> None:
     async def main() -> None:
         async with talking() as (transport, protocol, peer):
             small_buffers(transport, peer)
@@ -198,7 +198,7 @@ def test_pauses_the_end_and_the_loss_go_to_what_was_assigned(run: Run) -> None:
     run(main())
 
 
-def test_data_in_tls_goes_to_what_was_assigned(run: Run, certificates: Certificates) -> None:
+def test_data_over_tls_goes_to_an_assigned_method(run: Run, certificates: Certificates) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         server_context, client_context = contexts(certificates)
@@ -220,7 +220,7 @@ def test_data_in_tls_goes_to_what_was_assigned(run: Run, certificates: Certifica
     run(main())
 
 
-def test_datagrams_go_to_what_was_assigned(run: Run) -> None:
+def test_datagrams_go_to_an_assigned_method(run: Run) -> None:
     class Datagrams(asyncio.DatagramProtocol):
         def __init__(self) -> None:
             self.first: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
