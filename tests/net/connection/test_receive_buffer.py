@@ -1,4 +1,4 @@
-"""The receive buffer, against plain bytes."""
+"""The receive buffer, compared with a plain ``bytes`` object."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ PARTS = st.lists(
     st.tuples(st.integers(min_value=0, max_value=4096), st.text("abc", min_size=1, max_size=6)),
     max_size=10,
 )
-"""Pieces of nothing but padding and a few letters at the end."""
+"""Chunks of padding with a few letters at the end."""
 SEPARATORS = st.lists(st.text("abc", min_size=1, max_size=9), min_size=1, max_size=4)
 
 CHUNKS = st.lists(st.binary(min_size=1, max_size=6000), max_size=12)
 
 
 def first_in(data: bytes, separators: tuple[bytes, ...]) -> tuple[int, int]:
-    """Return what ``ReceiveBuffer.find`` is to return."""
+    """Return the expected result of ``ReceiveBuffer.find``."""
     found = [(data.find(each) + len(each), each) for each in separators if each in data]
     if not found:
         return -1, 0
@@ -35,9 +35,7 @@ def filled(chunks: list[bytes]) -> ReceiveBuffer:
 
 
 @given(CHUNKS, st.lists(st.integers(min_value=1, max_value=9000), max_size=20))
-def test_takes_give_the_bytes_in_order_whatever_their_sizes(
-    chunks: list[bytes], sizes: list[int]
-) -> None:
+def test_takes_of_any_size_return_the_bytes_in_order(chunks: list[bytes], sizes: list[int]) -> None:
     buffer = filled(chunks)
     model = b"".join(chunks)
     for size in sizes:
@@ -77,7 +75,7 @@ def test_appends_and_takes_in_any_order(operations: list[bytes | int]) -> None:
     st.integers(min_value=0, max_value=20),
 )
 def test_find_sees_separators_across_chunks(texts: list[str], separator: bytes, taken: int) -> None:
-    # Chunks of 4 KiB are kept apart; the letters are at their ends.
+    # Chunks of 4 KiB are not joined; the letters are at their ends.
     chunks = [b"x" * 4096 + text.encode() for text in texts]
     buffer = filled(chunks)
     model = b"".join(chunks)
@@ -92,10 +90,10 @@ def test_find_sees_separators_across_chunks(texts: list[str], separator: bytes, 
     SEPARATORS,
     st.lists(st.integers(min_value=0, max_value=9000), min_size=10, max_size=10),
 )
-def test_a_search_goes_on_where_another_stopped(
+def test_a_search_continues_where_the_last_one_stopped(
     parts: list[tuple[int, str]], separators: list[str], others: list[str], takes: list[int]
 ) -> None:
-    """As bytes come, some are taken, and two readers look for different separators in turns."""
+    """Bytes are appended and taken, and different separators are searched alternately."""
     buffer = ReceiveBuffer()
     model = b""
     sought = (tuple(map(str.encode, separators)), tuple(map(str.encode, others)))
@@ -124,9 +122,9 @@ def test_a_chunk_that_answers_one_read_is_not_copied() -> None:
     assert filled([chunk]).take(5000) is chunk
 
 
-def test_single_bytes_are_gathered() -> None:
+def test_single_bytes_are_joined() -> None:
     buffer = filled([b"a"] * 100_000)
-    # Apart they would be as many objects, of 34 bytes each.
+    # Separate chunks would be one object of 34 bytes for each byte.
     assert buffer._rest is not None
     assert len(buffer._rest) < 10
     assert buffer.take_all() == b"a" * 100_000

@@ -1,4 +1,4 @@
-"""How much is received at once: enough to be fast, and not so much that others wait."""
+"""The size of one receive: large enough to be fast, small enough not to delay others."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.support.certificates import Certificates
 from tests.support.programs import run_program
 
 AT_ONCE = 256 * 1024
-"""What asyncio's loops receive at once, in bytes."""
+"""The receive size of asyncio's loops, in bytes."""
 
 
 @contextlib.contextmanager
 def waiting_data() -> Iterator[tuple[socket.socket, bytes]]:
-    """Give a connected socket, and what waits in it to be received, over 256 KiB."""
+    """Yield a connected socket, and the data that it holds, more than 256 KiB."""
     ours, peer = socket.socketpair()
     with ours, peer:
         ours.setblocking(False)
@@ -40,7 +40,7 @@ def waiting_data() -> Iterator[tuple[socket.socket, bytes]]:
 
 
 class Chunks(asyncio.Protocol):
-    """Keeps what it is given, apart, and in which turn of the loop that was."""
+    """Protocol that records the received pieces, and the turn of the loop of each."""
 
     def __init__(self) -> None:
         self.chunks: list[bytes] = []
@@ -52,13 +52,13 @@ class Chunks(asyncio.Protocol):
         self.turns.append(self.turn)
 
     def count(self) -> None:
-        """Count the loop's turns."""
+        """Count the turns of the loop."""
         self.turn += 1
         asyncio.get_running_loop().call_soon(self.count)
 
 
 @pytest.mark.parametrize("run", LOOPS, indirect=True)
-def test_a_protocol_is_given_256_kib_and_then_others_have_their_turn(run: Run) -> None:
+def test_a_protocol_receives_256_kib_in_a_turn(run: Run) -> None:
     async def main() -> None:
         with waiting_data() as (ours, data):
             protocol = Chunks()
@@ -78,7 +78,7 @@ def test_a_protocol_is_given_256_kib_and_then_others_have_their_turn(run: Run) -
     run(main())
 
 
-def test_a_stream_is_given_64_kib_so_that_little_is_kept_for_a_slow_reader() -> None:
+def test_a_stream_receives_64_kib_at_once() -> None:
     async def main() -> None:
         with waiting_data() as (ours, data):
             reader, writer = await runtime.open_connection(sock=ours, limit=1000)
@@ -93,7 +93,7 @@ def test_a_stream_is_given_64_kib_so_that_little_is_kept_for_a_slow_reader() -> 
 
 
 @pytest.mark.parametrize("size", [64 * 1024, 64 * 1024 + 1, AT_ONCE, AT_ONCE + 1])
-def test_sock_recv_gives_as_much_as_it_was_asked_for(size: int) -> None:
+def test_sock_recv_returns_as_much_as_it_was_asked_for(size: int) -> None:
     async def main() -> None:
         with waiting_data() as (ours, data):
             loop = runtime.get_running_loop()
@@ -145,7 +145,7 @@ runtime.run(main())
 @pytest.mark.skipif(
     build.accelerator_kind() == "address", reason="the sanitizer has its own allocator"
 )
-def test_room_for_256_kib_costs_no_page_faults_for_a_small_message(
+def test_a_large_receive_size_causes_no_page_faults_for_a_small_message(
     certificates: Certificates,
 ) -> None:
     done = run_program("-c", ECHOES, certificates.authority, certificates.server)

@@ -1,4 +1,4 @@
-"""What the handler of one connection gets in one turn: others are not kept waiting for long."""
+"""The share of a turn that one connection's handler gets, so that others do not wait for long."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.net.tools import stream_pair
 
 MANY = 5000
 MOST = 300
-"""Reads in a row: twice the share and a little."""
+"""Consecutive reads: a little more than twice the share."""
 
 READS: dict[str, Callable[[runtime.StreamReader], Awaitable[bytes]]] = {
     "readline": lambda reader: reader.readline(),
@@ -25,7 +25,7 @@ READS: dict[str, Callable[[runtime.StreamReader], Awaitable[bytes]]] = {
 
 
 class Counter:
-    """Counts in each turn of the loop what is done in it; ``longest`` is the most of any turn."""
+    """Counts operations in each turn of the loop; ``longest`` is the largest count of a turn."""
 
     def __init__(self) -> None:
         self.longest = 0
@@ -37,7 +37,7 @@ class Counter:
         self.longest = max(self.longest, self._now)
 
     async def tick(self) -> None:
-        """Run once a turn."""
+        """Reset the count in each turn."""
         while True:
             self._now = 0
             await runtime.sleep(0)
@@ -75,7 +75,7 @@ def test_reads_that_need_not_wait(name: str, at_eof: bool) -> None:
 
 
 def test_few_reads_go_on_at_once() -> None:
-    """What a handler reads of one message does not cost a turn."""
+    """The few reads of one message do not end the turn."""
 
     async def main() -> None:
         loop = runtime.get_running_loop()
@@ -107,15 +107,15 @@ def test_writes_that_need_not_wait(method: str) -> None:
                     await writer.drain()
                     counter.count()
                     if number % 100 == 0:
-                        peer.recv(1000)  # So that the socket takes everything.
+                        peer.recv(1000)  # Keeps space in the socket, so that no write waits.
 
             assert await counted(use) <= MOST
 
     runtime.run(main())
 
 
-def test_a_quiet_client_is_answered_beside_a_flood() -> None:
-    """The answer comes while the flood is being handled, not after it."""
+def test_a_quiet_client_is_answered_during_a_flood() -> None:
+    """The answer comes while the flood is handled, not after it."""
     handled = 0
 
     async def main() -> None:

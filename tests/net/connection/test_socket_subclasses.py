@@ -1,4 +1,4 @@
-"""Connections on sockets of a class of the program's own: its methods are called."""
+"""Connections on sockets of a subclass: the methods of the subclass are called."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LARGE = 4_000_000
 
 
 class Counting(socket.socket):
-    """Counts what goes through its methods, and changes the bytes: Caesar's cipher, with 1."""
+    """Socket that counts the calls of its methods, and encrypts with Caesar's cipher."""
 
     received = 0
     sent = 0
@@ -139,7 +139,7 @@ def test_tls(certificates: Certificates) -> None:
 
 @pytest.mark.parametrize("listener", ["protocol", "streams"])
 def test_a_server(listener: str) -> None:
-    """What its ``accept`` returns is the connection's socket."""
+    """The socket that the subclass's ``accept`` returns is the connection's socket."""
 
     async def main() -> None:
         loop = runtime.get_running_loop()
@@ -186,7 +186,7 @@ class Failing(Counting):
 
 
 @pytest.mark.parametrize("what", ["recv", "send"])
-def test_what_a_method_raises_ends_the_connection(what: str) -> None:
+def test_an_exception_of_a_method_ends_the_connection(what: str) -> None:
     async def main() -> None:
         ours, theirs = socket.socketpair()
         with theirs:

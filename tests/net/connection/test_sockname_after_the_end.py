@@ -1,4 +1,4 @@
-"""The address of a connection is told after its end, whatever became of the descriptor."""
+"""The address of a connection is known after its end, even if its descriptor was closed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.net.transport_tools import Run
 async def connection(
     sock: socket.socket | None = None,
 ) -> tuple[asyncio.Transport, tuple[str, int]]:
-    """Return a transport, and its own address."""
+    """Return a transport and its own address."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
     address = server.sockets[0].getsockname()
@@ -28,7 +28,7 @@ async def connection(
     return transport, own
 
 
-def test_the_number_means_another_socket(run: Run) -> None:
+def test_the_descriptor_belongs_to_another_socket(run: Run) -> None:
     async def main() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
         transport, own = await connection()
@@ -44,7 +44,7 @@ def test_the_number_means_another_socket(run: Run) -> None:
     run(main())
 
 
-def test_its_owner_closed_the_socket(run: Run) -> None:
+def test_the_program_closed_the_socket(run: Run) -> None:
     async def main() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
         sock = socket.socket()
@@ -58,13 +58,13 @@ def test_its_owner_closed_the_socket(run: Run) -> None:
     run(main())
 
 
-def test_nobody_asked_before() -> None:
+def test_the_address_was_not_asked_for_before_the_end() -> None:
     async def main() -> None:
         transport, own = await connection()
         transport.abort()
         assert transport.get_extra_info("sockname") == own
         assert transport.get_extra_info("socket").fileno() == -1
-        # Libraries look into this, under asyncio's name.
+        # Libraries read this private attribute of asyncio's transports.
         assert not vars(type(transport))["_extra"]
 
     runtime.run(main())

@@ -1,4 +1,4 @@
-"""``async with`` a writer, a reader, or the pair of both: the connection is closed at the end."""
+"""``async with`` a writer, a reader or the pair: the connection is closed at the end."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_pair_over_tls(certificates: Certificates) -> None:
 @pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError])
 def test_an_exception_aborts_the_connection(block: str, error: type[BaseException]) -> None:
-    """The peer takes nothing, so that to wait for what is unsent would be to wait for ever."""
+    """The peer reads nothing, so that waiting for the unsent data would never end."""
 
     async def main() -> None:
         async with stream_pair() as (reader, writer, _):
@@ -110,7 +110,7 @@ def test_a_cancelled_block() -> None:
     runtime.run(main())
 
 
-def test_it_may_have_been_closed_before() -> None:
+def test_the_connection_may_be_closed_inside_the_block() -> None:
     async def main() -> None:
         for end in ("close", "abort"):
             async with stream_pair() as (_, writer, _peer), writer:
@@ -119,7 +119,7 @@ def test_it_may_have_been_closed_before() -> None:
     runtime.run(main())
 
 
-def test_a_connection_that_failed_is_told_of() -> None:
+def test_the_failure_of_the_connection_is_raised() -> None:
     async def main() -> None:
         async with stream_pair() as (_, writer, peer):
             with pytest.raises(ConnectionError):
@@ -130,7 +130,7 @@ def test_a_connection_that_failed_is_told_of() -> None:
     runtime.run(main())
 
 
-def test_the_exception_of_the_block_is_the_one_that_is_raised() -> None:
+def test_the_exception_of_the_block_is_raised() -> None:
     async def main() -> None:
         async with stream_pair() as (_, writer, peer):
             with pytest.raises(ZeroDivisionError):
@@ -143,7 +143,7 @@ def test_the_exception_of_the_block_is_the_one_that_is_raised() -> None:
     runtime.run(main())
 
 
-def test_a_coroutine_that_is_dropped_in_the_block() -> None:
+def test_the_coroutine_is_dropped_inside_the_block() -> None:
     async def main() -> None:
         async with stream_pair() as (_, writer, _peer):
 
@@ -190,7 +190,7 @@ def test_the_pipe_to_a_process() -> None:
     runtime.run(main())
 
 
-def test_a_plain_with_says_what_to_write() -> None:
+def test_the_error_of_a_plain_with_suggests_async_with() -> None:
     async def main() -> None:
         wrong: Any
         async with stream_pair() as (*both, _):

@@ -1,4 +1,4 @@
-"""However the bytes are split on their way, the reads are the same."""
+"""The results of reads do not depend on how the bytes are split on their way."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_any_split_gives_the_same_reads(parts: list[str], reads: list[tuple[str,
             task = runtime.create_task(perform(reader, reads))
             for piece in pieces:
                 peer.sendall(piece)
-                # Until the loop has received this piece by itself.
+                # Let the loop receive this piece alone.
                 for _ in range(3):
                     await runtime.sleep(0)
             peer.shutdown(socket.SHUT_WR)

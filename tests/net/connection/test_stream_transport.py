@@ -1,4 +1,4 @@
-"""``writer.transport`` and ``reader.feed_eof``, for code that knows asyncio's streams."""
+"""``writer.transport`` and ``reader.feed_eof``, for code written for asyncio's streams."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.net.tools import echo, receive_all, serving, stream_pair, until
 from tests.support.certificates import NAME, Certificates
 
 
-def test_it_is_an_asyncio_transport_and_always_the_same() -> None:
+def test_it_is_an_asyncio_transport_and_always_the_same_object() -> None:
     async def main() -> None:
         async with stream_pair() as (_, writer, _peer):
-            assert not hasattr(writer, "_transport")  # It costs nothing before.
+            assert not hasattr(writer, "_transport")  # It is made at the first access.
             transport = writer.transport
             assert isinstance(transport, asyncio.Transport)
             assert writer.transport is transport
@@ -29,7 +29,7 @@ def test_it_is_an_asyncio_transport_and_always_the_same() -> None:
     runtime.run(main())
 
 
-def test_it_writes_what_the_writer_writes() -> None:
+def test_its_writes_are_those_of_the_writer() -> None:
     async def main() -> None:
         async with stream_pair() as (_, writer, peer):
             transport = writer.transport
@@ -107,7 +107,7 @@ def test_reading_is_paused_and_goes_on() -> None:
     runtime.run(main())
 
 
-def test_reading_that_was_paused_stays_so_when_the_reader_has_room_again() -> None:
+def test_a_pause_by_the_user_outlasts_a_full_buffer() -> None:
     async def main() -> None:
         async with stream_pair(limit=1000) as (reader, writer, peer):
             transport = writer.transport
@@ -126,7 +126,7 @@ def test_reading_that_was_paused_stays_so_when_the_reader_has_room_again() -> No
     runtime.run(main())
 
 
-def test_reading_that_goes_on_waits_for_the_reader_all_the_same() -> None:
+def test_resume_reading_does_not_override_a_full_buffer() -> None:
     async def main() -> None:
         async with stream_pair(limit=1000) as (reader, writer, peer):
             transport = writer.transport
@@ -162,7 +162,7 @@ def test_it_ends_the_connection(ending: str) -> None:
     runtime.run(main())
 
 
-def test_who_holds_the_transport_has_not_dropped_the_connection() -> None:
+def test_a_reference_to_the_transport_keeps_the_connection() -> None:
     async def main() -> None:
         async with serving() as address:
             reader, writer = await runtime.open_connection(*address)
@@ -246,7 +246,7 @@ def test_tls_is_begun_by_the_writer(certificates: Certificates) -> None:
     runtime.run(main())
 
 
-def test_an_end_that_is_fed() -> None:
+def test_feed_eof() -> None:
     async def main() -> None:
         async with stream_pair() as (reader, writer, peer):
             peer.sendall(b"here")

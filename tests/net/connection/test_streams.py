@@ -16,7 +16,7 @@ import runtime
 from tests.net.tools import connected, echo, receive_all, reset, serving, stream_pair, until
 
 
-def test_read_gives_what_is_there() -> None:
+def test_read_returns_the_received_bytes() -> None:
     async def main() -> None:
         async with stream_pair() as (reader, _, peer):
             peer.sendall(b"hello")
@@ -187,7 +187,7 @@ def test_a_large_write_arrives_whole_and_drain_waits(make: Any) -> None:
             data = make(payload)
             writer.write(data)
             if make is bytearray:
-                data[:] = bytes(len(data))  # It is the caller's again.
+                data[:] = bytes(len(data))  # The caller may change its data after write().
             writer.write(b"end")
             drain = runtime.create_task(writer.drain())
             await runtime.sleep(0)
@@ -204,7 +204,7 @@ def test_a_large_write_arrives_whole_and_drain_waits(make: Any) -> None:
     runtime.run(main())
 
 
-def test_what_is_not_bytes_is_refused_at_the_call() -> None:
+def test_writing_an_object_that_is_not_bytes_raises_at_once() -> None:
     async def main() -> None:
         async with stream_pair() as (_, writer, _peer):
             wrong: list[Any] = ["text", 5, None]
@@ -223,7 +223,7 @@ def test_what_is_not_bytes_is_refused_at_the_call() -> None:
 
 
 @pytest.mark.parametrize("ending", ["close", "abort", "reset"])
-def test_addresses_that_nobody_asked_for_are_known_after_the_end(ending: str) -> None:
+def test_addresses_are_known_after_the_end(ending: str) -> None:
     async def main() -> None:
         made: list[tuple[runtime.StreamReader, runtime.StreamWriter]] = []
         async with serving(lambda *streams: made.append(streams)) as address:
@@ -352,7 +352,7 @@ def test_a_reset_is_raised_after_what_came_before_it() -> None:
     runtime.run(main())
 
 
-def test_a_waiting_drain_learns_of_the_loss() -> None:
+def test_a_waiting_drain_raises_when_the_connection_is_lost() -> None:
     async def main() -> None:
         async with stream_pair() as (_, writer, peer):
             writer.write(b"x" * 5_000_000)
@@ -368,7 +368,7 @@ def test_a_waiting_drain_learns_of_the_loss() -> None:
     runtime.run(main())
 
 
-def test_abort_drops_what_was_not_sent() -> None:
+def test_abort_drops_unsent_data() -> None:
     async def main() -> None:
         async with stream_pair() as (reader, writer, _peer):
             writer.write(b"x" * 5_000_000)
@@ -383,7 +383,7 @@ def test_abort_drops_what_was_not_sent() -> None:
     runtime.run(main())
 
 
-def test_drain_after_close_tells_that_the_connection_is_gone() -> None:
+def test_drain_after_close_raises() -> None:
     async def main() -> None:
         async with stream_pair() as (_, writer, _peer):
             await writer.drain()
@@ -450,7 +450,7 @@ def test_streams_that_are_dropped_warn_and_close() -> None:
     runtime.run(main())
 
 
-def test_closed_streams_go_without_the_cycle_collector() -> None:
+def test_closed_streams_are_freed_without_the_garbage_collector() -> None:
     async def main() -> None:
         async with stream_pair() as (reader, writer, peer):
             waiting = runtime.create_task(reader.read())
@@ -484,7 +484,7 @@ def test_open_connection_checks_its_arguments() -> None:
     runtime.run(main())
 
 
-def test_the_representation_tells_the_state() -> None:
+def test_the_repr_shows_the_state() -> None:
     async def main() -> None:
         async with stream_pair(limit=7) as (reader, writer, peer):
             peer.sendall(b"abc")

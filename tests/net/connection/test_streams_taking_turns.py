@@ -1,4 +1,4 @@
-"""Several tasks that read from one stream, one after the other, or nearly so."""
+"""Several tasks that read from one stream, one shortly after the other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ async def waits(task: runtime.Task[bytes]) -> None:
 
 
 def test_a_read_right_after_another_was_cancelled() -> None:
-    # The task that was cancelled has not run yet when the next one begins to wait.
+    # The cancelled task has not run yet when the next one begins to wait.
     async def main() -> None:
         async with stream_pair() as (reader, _, peer):
             first = runtime.create_task(reader.read(10))
@@ -30,8 +30,8 @@ def test_a_read_right_after_another_was_cancelled() -> None:
     runtime.run(main())
 
 
-def test_a_read_before_the_one_that_was_woken_goes_on() -> None:
-    # Whoever comes first has the bytes; the other waits for more, and is told so if it may not.
+def test_a_read_that_runs_before_a_reader_that_was_woken() -> None:
+    # The first read takes the bytes. The second one waits for more, or raises if it must not wait.
     async def main() -> None:
         async with stream_pair() as (reader, _, peer):
             first = runtime.create_task(reader.read(10))
@@ -46,7 +46,7 @@ def test_a_read_before_the_one_that_was_woken_goes_on() -> None:
                 second = runtime.create_task(read_twice(), eager_start=True)
 
             loop = runtime.get_running_loop()
-            # In the queue before the first is woken, so that it runs before the first does.
+            # This task is in the ready queue before the first is woken, and so runs before it.
             peer.sendall(b"one")
             loop.call_soon(barge_in)
             with pytest.raises(RuntimeError, match="another task waits"):

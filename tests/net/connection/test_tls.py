@@ -1,4 +1,4 @@
-"""TLS through the streams: who is who, what was agreed upon, and what a handshake fails with."""
+"""TLS with streams: certificates, negotiated values, and failures of the handshake."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def names_of(certificate: Any) -> list[str]:
 
 
 async def refused(address: tuple[str, int], context: ssl.SSLContext, **options: Any) -> OSError:
-    """Connect, and return what that fails with."""
-    with pytest.raises(OSError) as caught:  # noqa: PT011 - which one, the caller says
+    """Connect, and return the error that this raises."""
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - the caller checks which
         async with runtime.timeout(PATIENCE):
             await runtime.open_connection(
                 *address, ssl=context, **{"server_hostname": NAME, **options}
@@ -50,11 +50,11 @@ async def refused(address: tuple[str, int], context: ssl.SSLContext, **options: 
     return caught.value
 
 
-# -- What is agreed upon ---------------------------------------------------------------------------
+# -- Negotiated values -----------------------------------------------------------------------------
 
 
 @both_versions
-def test_both_ends_know_what_was_agreed_upon(certificates: Certificates, version: str) -> None:
+def test_both_ends_know_the_negotiated_values(certificates: Certificates, version: str) -> None:
     async def main() -> None:
         server_side, client_side = contexts(certificates, version)
         async with streams(server_side, client_side) as ((reader, writer), (_, server)):
@@ -104,10 +104,10 @@ def test_the_host_is_the_name_by_default(certificates: Certificates) -> None:
 
 
 @pytest.mark.parametrize("name", [None, ""])
-def test_a_context_that_checks_the_name_is_given_one(
+def test_a_context_that_checks_the_name_requires_one(
     certificates: Certificates, name: str | None
 ) -> None:
-    """Before Python 3.14.8 the ssl module connected without a check."""
+    """Before Python 3.14.8 the ssl module would connect without a check."""
 
     async def main() -> None:
         server_side, client_side = contexts(certificates)
@@ -155,7 +155,7 @@ def test_a_session_is_resumed(certificates: Certificates, version: str) -> None:
                     *address, ssl=client_side, server_hostname=NAME, ssl_session=session
                 )
                 assert tls_of(writer).session_reused is (session is not None)
-                # With TLS 1.3 the session comes after the handshake, before any answer.
+                # With TLS 1.3 the session is received after the handshake, before any answer.
                 writer.write(b"?")
                 assert await reader.readexactly(1) == b"?"
                 session = tls_of(writer).session
@@ -218,12 +218,12 @@ def test_large_transfers_both_ways_at_once(certificates: Certificates) -> None:
     runtime.run(main())
 
 
-# -- Certificates that are not in order ------------------------------------------------------------
+# -- Invalid certificates --------------------------------------------------------------------------
 
 
 @both_versions
 @pytest.mark.parametrize("certificate", ["other", "expired", "stranger"])
-def test_the_client_refuses_and_the_server_is_told(
+def test_the_client_refuses_and_the_server_gets_an_alert(
     certificates: Certificates, certificate: str, version: str
 ) -> None:
     async def main() -> None:
@@ -284,7 +284,7 @@ def test_a_client_without_the_right_certificate(
                 if version == "TLSv1_2":
                     error: BaseException = await refused(address, client_side)
                 else:
-                    # With TLS 1.3 the client is done before the server has seen its certificate.
+                    # With TLS 1.3 the client is ready before the server has its certificate.
                     reader, writer = await runtime.open_connection(
                         *address, ssl=client_side, server_hostname=NAME
                     )
@@ -331,7 +331,7 @@ def test_a_failed_handshake_is_logged_in_debug_mode(
         assert "CERTIFICATE_VERIFY_FAILED" in caplog.text
 
 
-# -- Handshakes that take too long, or are given up ------------------------------------------------
+# -- Handshakes that time out or are cancelled -----------------------------------------------------
 
 
 def silent(peer: TlsPeer) -> None:
@@ -363,7 +363,7 @@ def test_a_client_that_is_silent(certificates: Certificates, run: Run) -> None:
         async with listening(factory, server_side, ssl_handshake_timeout=0.05) as address:
             with tls_client(address, client_side, silent) as client:
                 await asyncio.get_running_loop().run_in_executor(None, client.result)
-        # It was never told that there is a connection, so it is told of no end.
+        # ``connection_made`` was not called, and so ``connection_lost`` is not either.
         assert made[0].events == []
 
     run(main())
@@ -408,13 +408,13 @@ def test_opening_can_be_cancelled(certificates: Certificates) -> None:
                     await runtime.open_connection(
                         *server.address, ssl=client_context(certificates), server_hostname=NAME
                     )
-            # The peer sees the end: the socket is closed.
+            # The peer sees the end of the stream: the socket is closed.
             await runtime.to_thread(server.result)
 
     runtime.run(main())
 
 
-def test_closing_a_server_gives_up_its_handshakes(certificates: Certificates) -> None:
+def test_closing_the_clients_of_a_server_ends_its_handshakes(certificates: Certificates) -> None:
     async def main() -> None:
         server_side, client_side = contexts(certificates)
         server = await runtime.start_server(echo, "127.0.0.1", 0, ssl=server_side)

@@ -1,4 +1,4 @@
-"""What comes in after ``close()`` of a TLS connection is bounded; what was written arrives."""
+"""After ``close()`` of a TLS connection, received data is bounded, and written data arrives."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from tests.support.tls_peer import TlsPeer, tls_client, tls_server
 
 ANSWER = bytes(range(256)) * 256
 SMALL = 16 * 1024
-"""Bytes of the buffers of sockets: larger ones would hide how much is read."""
+"""Size of the sockets' buffers, in bytes: larger ones would hide how much is read."""
 
 BOUND = 2 * 1024 * 1024
-"""Bytes: more than a bounded end and all buffers take, and a small part of what is sent."""
+"""Bytes: more than a bounded close and all buffers accept, and a small part of the flood."""
 
 MUCH = 64 * 1024 * 1024
 
 
 def flood(peer: TlsPeer) -> tuple[int, bytes]:
-    """Send until the connection breaks; return how much that was, and what there is to read."""
+    """Send until the connection breaks; return the number of bytes sent, and the received data."""
     peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
     peer.handshake()
     peer.send(b"?")
@@ -41,7 +41,7 @@ def flood(peer: TlsPeer) -> tuple[int, bytes]:
 
 
 @pytest.mark.parametrize("reading", [False, True], ids=["unread", "reading"])
-def test_a_client_that_leaves_much_unread(certificates: Certificates, reading: bool) -> None:
+def test_a_client_that_leaves_much_data_unread(certificates: Certificates, reading: bool) -> None:
     async def main() -> None:
         server_side, client_side = contexts(certificates)
         with tls_server(server_side, flood) as server:
@@ -93,8 +93,8 @@ def test_a_server_that_refuses_an_upload(certificates: Certificates) -> None:
     runtime.run(main())
 
 
-def test_a_peer_that_reads_only_when_it_has_written(certificates: Certificates) -> None:
-    """It is read from as long as what was written has not all arrived, if with pauses."""
+def test_a_peer_that_reads_only_after_it_has_written(certificates: Certificates) -> None:
+    """The layer reads on, with pauses, until all written data has arrived."""
     upload = bytes(512 * 1024)
     answer = 16 * ANSWER
 

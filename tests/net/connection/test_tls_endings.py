@@ -1,4 +1,4 @@
-"""How a TLS connection ends: in order, half-way, by lies, and what is lost by it: nothing."""
+"""Ends of a TLS connection: regular, half-closed, truncated and invalid. No data is lost."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def run_client(
     by_hand: bool = False,
     **options: Any,
 ) -> Any:
-    """Have ``use`` talk to a server that behaves as it is told; return what that returned."""
+    """Call ``use`` with streams to a server that runs ``behave``; return the result of that."""
 
     async def main() -> Any:
         server_side, client_side = contexts(certificates, version)
@@ -71,15 +71,15 @@ async def close(writer: runtime.StreamWriter) -> None:
     await writer.wait_closed()
 
 
-# -- In order --------------------------------------------------------------------------------------
+# -- Regular ends ----------------------------------------------------------------------------------
 
 
 @both_versions
-def test_what_was_written_before_close_arrives(certificates: Certificates, version: str) -> None:
+def test_data_written_before_close_arrives(certificates: Certificates, version: str) -> None:
     def behave(peer: TlsPeer) -> bytes:
         peer.handshake()
         received = peer.receive(1)
-        # A slow peer, which sends something in between.
+        # A slow peer, which sends data in between.
         for _ in range(5):
             time.sleep(0.01)
             received += peer.receive(1000)
@@ -97,7 +97,7 @@ def test_what_was_written_before_close_arrives(certificates: Certificates, versi
 
 
 def test_a_slow_peer_may_take_longer_than_the_shutdown_timeout(certificates: Certificates) -> None:
-    """The time is for a peer that does nothing, not for one that reads."""
+    """The timeout is for a peer that does nothing, not for one that reads."""
 
     def behave(peer: TlsPeer) -> bytes:
         peer.handshake()
@@ -117,12 +117,10 @@ def test_a_slow_peer_may_take_longer_than_the_shutdown_timeout(certificates: Cer
 
 
 @both_versions
-def test_what_came_before_the_close_notify_is_read(
-    certificates: Certificates, version: str
-) -> None:
+def test_data_before_the_close_notify_is_read(certificates: Certificates, version: str) -> None:
     def behave(peer: TlsPeer) -> None:
         peer.handshake()
-        # In one segment: data, and the end.
+        # Data and the close_notify in one segment.
         peer.send_raw(peer.sealed(b"first ") + peer.sealed(b"last") + peer.sealed_close_notify())
         assert peer.receive_all() == b"answer"
 
@@ -137,7 +135,7 @@ def test_what_came_before_the_close_notify_is_read(
     run_client(certificates, behave, use, version)
 
 
-def test_writing_goes_on_after_the_peers_end(certificates: Certificates) -> None:
+def test_writing_goes_on_after_the_peers_close_notify(certificates: Certificates) -> None:
     def behave(peer: TlsPeer) -> bytes:
         peer.handshake()
         peer.send_raw(peer.sealed_close_notify())
@@ -153,13 +151,13 @@ def test_writing_goes_on_after_the_peers_end(certificates: Certificates) -> None
     assert run_client(certificates, behave, use, "TLSv1_3") == 3 * MEGABYTE
 
 
-def test_the_peers_end_comes_while_much_is_unsent(certificates: Certificates) -> None:
-    """A protocol is closed by it, once everything that it wrote was sent."""
+def test_a_close_notify_while_much_data_is_unsent(certificates: Certificates) -> None:
+    """It closes the connection of a protocol once all written data was sent."""
 
     def behave(peer: TlsPeer) -> bytes:
         peer.handshake()
         assert peer.receive_exactly(1) == MEGABYTE[:1]
-        # By hand: OpenSSL does not say goodbye with records before it that were not read.
+        # Sealed by hand: OpenSSL sends no close_notify while received records are unread.
         peer.send_raw(peer.sealer().seal(ALERT, CLOSE_NOTIFY))
         return peer.receive_all()
 
@@ -179,8 +177,8 @@ def test_the_peers_end_comes_while_much_is_unsent(certificates: Certificates) ->
     runtime.run(main())
 
 
-def test_what_comes_after_a_close_notify_is_ignored(certificates: Certificates) -> None:
-    """Nor does it fill the memory while our side goes on."""
+def test_data_after_a_close_notify_is_ignored(certificates: Certificates) -> None:
+    """It does not fill the memory either while our side goes on writing."""
 
     def behave(peer: TlsPeer) -> bytes:
         peer.handshake()
@@ -220,8 +218,8 @@ def test_both_close_at_once(certificates: Certificates, version: str) -> None:
     runtime.run(main())
 
 
-def test_closing_with_much_unread(certificates: Certificates) -> None:
-    """What is unread is dropped, and is no reason to lose what was written."""
+def test_closing_with_much_unread_data(certificates: Certificates) -> None:
+    """Unread data is dropped, and written data arrives all the same."""
 
     async def main() -> None:
         async with streams(*contexts(certificates)) as (client, server):
@@ -230,7 +228,7 @@ def test_closing_with_much_unread(certificates: Certificates) -> None:
             server[1].write(b"the answer")
             server[1].close()
             assert await client[0].read() == b"the answer"
-            # Nor is so much read for nobody: what the client has not sent by then is refused.
+            # The number of dropped bytes is bounded: later bytes of the client are refused.
             with contextlib.suppress(ConnectionError):
                 await close(client[1])
             await server[1].wait_closed()
@@ -238,8 +236,8 @@ def test_closing_with_much_unread(certificates: Certificates) -> None:
     runtime.run(main())
 
 
-def test_closing_with_records_that_were_not_decrypted(certificates: Certificates) -> None:
-    """OpenSSL would answer them with an alert, if it found them while it says goodbye."""
+def test_closing_with_records_that_are_not_decrypted(certificates: Certificates) -> None:
+    """OpenSSL would send an alert if it found them while it makes the close_notify."""
 
     class Paused(Recorder):
         def data_received(self, data: bytes) -> None:
@@ -258,7 +256,7 @@ def test_closing_with_records_that_were_not_decrypted(certificates: Certificates
             peer.handshake()
             peer.send_raw(peer.sealed(b"1") + peer.sealed(b"2") + peer.sealed(b"3"))
             answer = peer.receive_all()
-            # After its close_notify, nothing else came: no alert.
+            # The client sent nothing after its close_notify, in particular no alert.
             peer.send_raw(peer.sealed(b"ignored") + peer.sealed_close_notify())
             assert peer.receive_raw() == b""
             return answer
@@ -281,7 +279,7 @@ def test_closing_with_records_that_were_not_decrypted(certificates: Certificates
 def test_a_peer_that_never_answers(certificates: Certificates) -> None:
     def behave(peer: TlsPeer) -> None:
         peer.handshake()
-        # It sends on instead.
+        # It goes on sending instead.
         with contextlib.suppress(OSError):
             while True:
                 peer.send(b"x" * 16384)
@@ -311,7 +309,7 @@ def test_a_peer_that_never_reads(certificates: Certificates) -> None:
 
 
 def test_a_peer_that_ends_without_an_answer(certificates: Certificates) -> None:
-    """Many do; once we have said goodbye, there is nothing to be missed."""
+    """Many peers do. It is no error after our close_notify, since no data is missing."""
 
     def behave(peer: TlsPeer) -> bytes:
         peer.handshake()
@@ -324,19 +322,19 @@ def test_a_peer_that_ends_without_an_answer(certificates: Certificates) -> None:
     assert run_client(certificates, behave, use) == MEGABYTE
 
 
-# -- Not in order ----------------------------------------------------------------------------------
+# -- Truncated and invalid data --------------------------------------------------------------------
 
 
 @both_versions
 @pytest.mark.parametrize("cut", [0, 10])
 def test_truncation(certificates: Certificates, version: str, cut: int) -> None:
-    """Everything that came is read, then the reader is told that there may be more."""
+    """All received data is read, then the reader raises that data may be missing."""
 
     def behave(peer: TlsPeer) -> None:
         peer.handshake()
         peer.send_raw(peer.sealed(b"all of this") + peer.sealed(b"and that")[: -cut or None])
         peer.truncate()
-        # It is not sent an alert either, which it would take for a failure of its own.
+        # The peer gets no alert either, which it would report as a failure.
         assert peer.receive_raw_until_end() == b""
 
     async def use(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
@@ -359,7 +357,9 @@ def test_truncation(certificates: Certificates, version: str, cut: int) -> None:
     run_client(certificates, behave, use, version)
 
 
-def test_a_protocol_knows_truncation_by_what_it_is_not_told(certificates: Certificates) -> None:
+def test_a_protocol_recognizes_truncation_by_the_missing_eof_received(
+    certificates: Certificates,
+) -> None:
     async def main() -> None:
         for in_order in (True, False):
 
@@ -384,8 +384,8 @@ def test_a_protocol_knows_truncation_by_what_it_is_not_told(certificates: Certif
     runtime.run(main())
 
 
-def test_truncation_comes_after_what_is_unread(certificates: Certificates) -> None:
-    """Also when reading was paused as the end came."""
+def test_truncation_is_raised_after_the_unread_data(certificates: Certificates) -> None:
+    """Also if reading is paused when the end comes."""
 
     def behave(peer: TlsPeer) -> None:
         peer.handshake()
@@ -405,7 +405,9 @@ def test_truncation_comes_after_what_is_unread(certificates: Certificates) -> No
 
 @both_versions
 @pytest.mark.parametrize("kind", ["corrupted", "overlong", "plain text"])
-def test_nonsense_in_mid_stream(certificates: Certificates, kind: str, version: str) -> None:
+def test_invalid_records_in_the_middle_of_the_stream(
+    certificates: Certificates, kind: str, version: str
+) -> None:
     def behave(peer: TlsPeer) -> str:
         peer.handshake()
         in_order = peer.sealed(b"in order")
@@ -453,7 +455,7 @@ def test_a_reset(certificates: Certificates) -> None:
 @pytest.mark.parametrize(
     "hello", [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01\xff\xff", b"\0"]
 )
-def test_a_server_is_sent_something_else(certificates: Certificates, hello: bytes) -> None:
+def test_a_server_receives_another_protocol(certificates: Certificates, hello: bytes) -> None:
     called: list[object] = []
 
     async def main() -> None:
@@ -473,7 +475,7 @@ def test_a_server_is_sent_something_else(certificates: Certificates, hello: byte
     assert called == []
 
 
-def test_a_client_is_answered_in_plain_text(certificates: Certificates) -> None:
+def test_a_client_receives_plain_text(certificates: Certificates) -> None:
     async def main() -> None:
         def behave(peer: TlsPeer) -> None:
             peer.receive_raw()

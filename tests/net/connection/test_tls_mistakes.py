@@ -1,4 +1,4 @@
-"""TLS that cannot work: the context of the other side, no certificate, a peer without TLS."""
+"""Mistakes with TLS: the context of the other side, no certificate, a peer without TLS."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Opener = Callable[[ssl.SSLContext], Coroutine[Any, Any, Any]]
 
 
 def ignore(*_: object) -> None:
-    """Do nothing for a client."""
+    """Do nothing."""
 
 
 async def listen(opener: Opener, context: ssl.SSLContext) -> None:
@@ -57,7 +57,7 @@ def test_a_server_refuses_the_context_of_a_client(listener: str) -> None:
         runtime.run(listen(LISTENERS[listener], context))
 
 
-def test_an_accepted_socket_is_refused_the_context_of_a_client() -> None:
+def test_connect_accepted_socket_refuses_the_context_of_a_client() -> None:
     async def main() -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs, pytest.raises(ValueError, match="is for clients"):
@@ -70,11 +70,11 @@ def test_an_accepted_socket_is_refused_the_context_of_a_client() -> None:
 
 @pytest.mark.parametrize("opener", ["open_connection", "create_connection"])
 def test_a_client_refuses_the_context_of_a_server(opener: str) -> None:
-    """Before it connects."""
+    """The error is raised before an attempt to connect."""
 
     async def main() -> None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        # An address that nobody answers: there is no attempt to connect.
+        # An attempt to connect to this address would not be answered.
         where = {"host": "192.0.2.1", "port": 443, "ssl": context}
         with pytest.raises(ValueError, match="is for servers"):
             if opener == "open_connection":
@@ -89,7 +89,7 @@ def test_a_client_refuses_the_context_of_a_server(opener: str) -> None:
 
 
 def test_start_tls_refuses_the_context_of_the_other_side() -> None:
-    """The connection stays as it was."""
+    """The connection stays open and unencrypted."""
 
     async def main() -> None:
         async with serving() as address:
@@ -116,7 +116,7 @@ def warnings_of(context: ssl.SSLContext, caplog: pytest.LogCaptureFixture) -> li
 
 
 @pytest.mark.parametrize("listener", LISTENERS)
-def test_a_server_says_that_its_context_has_no_certificate(
+def test_a_server_warns_of_a_context_without_a_certificate(
     listener: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -128,7 +128,7 @@ def test_a_server_says_that_its_context_has_no_certificate(
 
 
 @pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
-def test_a_server_with_a_certificate_says_nothing(
+def test_a_server_with_a_certificate_does_not_warn(
     certificates: Certificates, version: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     server_side, _ = contexts(certificates, version)
@@ -138,7 +138,7 @@ def test_a_server_with_a_certificate_says_nothing(
     assert warnings_of(server_side, caplog) == []
 
 
-def test_a_server_that_chooses_the_certificate_later_says_nothing(
+def test_a_server_that_chooses_the_certificate_later_does_not_warn(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     called: list[Any] = []
@@ -151,7 +151,7 @@ def test_a_server_that_chooses_the_certificate_later_says_nothing(
     assert called == []
 
 
-def test_a_server_with_anonymous_ciphers_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_server_with_anonymous_ciphers_does_not_warn(caplog: pytest.LogCaptureFixture) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers("aNULL:@SECLEVEL=0")
@@ -179,7 +179,7 @@ def test_a_server_with_a_pre_shared_key_works(caplog: pytest.LogCaptureFixture) 
 
 
 @pytest.mark.parametrize("greeting", [b"220 mail.example ESMTP\r\n", b"HTTP/1.1 400 No\r\n\r\n"])
-def test_a_client_says_that_the_peer_speaks_no_tls(
+def test_the_error_of_a_client_explains_that_the_peer_has_no_tls(
     certificates: Certificates, greeting: bytes
 ) -> None:
     async def greet(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
@@ -206,7 +206,9 @@ def test_a_client_says_that_the_peer_speaks_no_tls(
     runtime.run(main())
 
 
-def test_a_server_says_that_the_peer_speaks_no_tls(certificates: Certificates) -> None:
+def test_the_error_of_a_server_explains_that_the_peer_has_no_tls(
+    certificates: Certificates,
+) -> None:
     async def main() -> None:
         ours, theirs = socket.socketpair()
         with theirs:

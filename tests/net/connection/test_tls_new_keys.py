@@ -1,4 +1,4 @@
-"""Keys that change under way: updates in TLS 1.3, renegotiations in TLS 1.2."""
+"""Key changes during a connection: key updates in TLS 1.3, renegotiations in TLS 1.2."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_peer_changes_its_keys(certificates: Certificates, requested: bool) 
             reader, writer = await runtime.open_connection(
                 *server.address, ssl=client_side, server_hostname=NAME
             )
-            # Our own new keys, where they were asked for, go out in between.
+            # If requested, our own key update is sent in between.
             writer.write(MEGABYTE[:500_000])
             assert await reader.readexactly(20) == b"before between after"
             writer.write(MEGABYTE[500_000:])
@@ -52,11 +52,11 @@ def test_the_peer_changes_its_keys(certificates: Certificates, requested: bool) 
 
 
 KEY_UPDATE = b">>> TLS 1.3, Handshake [length 0005], KeyUpdate"
-"""What openssl prints, with ``-msg``, when it has sent one."""
+"""The output of ``openssl -msg`` when it has sent the message of the command."""
 
 
 async def exercise(program: Any, pair: Any, command: str, done: list[bytes]) -> None:
-    """Say something in each direction, before and after commands."""
+    """Send data in each direction, before and after each key change."""
     reader, writer = pair
     for number in range(4):
         if number:
@@ -73,7 +73,7 @@ async def exercise(program: Any, pair: Any, command: str, done: list[bytes]) -> 
 async def exercise_client(
     certificates: Certificates, context: ssl.SSLContext, command: str, done: list[bytes]
 ) -> None:
-    """Do that with openssl's client."""
+    """Run ``exercise`` with openssl's client."""
     accepted: runtime.Future[Any] = runtime.get_running_loop().create_future()
 
     def accept(*pair: object) -> None:
@@ -88,7 +88,7 @@ async def exercise_client(
 async def exercise_server(
     certificates: Certificates, version: str, command: str, done: list[bytes]
 ) -> None:
-    """Do that with openssl's server."""
+    """Run ``exercise`` with openssl's server."""
     with openssl.s_server(certificates, "-msg", version) as program:
         pair = await runtime.open_connection(
             *program.address, ssl=client_context(certificates), server_hostname=NAME
@@ -118,13 +118,13 @@ def test_openssls_server_renegotiates(certificates: Certificates) -> None:
     runtime.run(exercise_server(certificates, "-tls1_2", "r", done))
 
 
-# -- A renegotiation that the peer does not go on with ---------------------------------------------
+# -- A renegotiation that the peer does not continue -----------------------------------------------
 
 
 async def stalled(certificates: Certificates, then: Callable[[TlsPeer], None], use: Any) -> None:
-    """Have ``use`` write to a server that asks for a renegotiation, and does not take part in it.
+    """Call ``use`` with streams to a server that starts a renegotiation and does not continue it.
 
-    ``use`` is given streams that cannot encrypt. When it sets the event the server does something.
+    The streams cannot encrypt. When ``use`` sets the event, the server calls ``then``.
     """
 
     def behave(peer: TlsPeer) -> None:
@@ -150,7 +150,7 @@ async def stalled(certificates: Certificates, then: Callable[[TlsPeer], None], u
             writer.abort()
 
 
-def test_writers_are_held_up_meanwhile(certificates: Certificates) -> None:
+def test_writing_is_paused_during_the_renegotiation(certificates: Certificates) -> None:
     async def use(
         reader: runtime.StreamReader, writer: runtime.StreamWriter, go_on: threading.Event
     ) -> None:
@@ -170,7 +170,7 @@ def test_writers_are_held_up_meanwhile(certificates: Certificates) -> None:
 
 
 @pytest.mark.parametrize("paused", [False, True])
-def test_what_cannot_be_sent_is_not_lost_silently(certificates: Certificates, paused: bool) -> None:
+def test_the_loss_of_unsent_data_raises(certificates: Certificates, paused: bool) -> None:
     async def use(
         reader: runtime.StreamReader, writer: runtime.StreamWriter, go_on: threading.Event
     ) -> None:
@@ -185,7 +185,7 @@ def test_what_cannot_be_sent_is_not_lost_silently(certificates: Certificates, pa
     runtime.run(stalled(certificates, TlsPeer.truncate, use))
 
 
-def test_closing_does_not_wait_for_ever(certificates: Certificates) -> None:
+def test_closing_has_a_timeout(certificates: Certificates) -> None:
     async def use(
         reader: runtime.StreamReader, writer: runtime.StreamWriter, go_on: threading.Event
     ) -> None:

@@ -1,4 +1,4 @@
-"""TLS for asyncio's protocols: what a transport over TLS does, and in which order it tells."""
+"""TLS for asyncio protocols: the methods of the transport, and the order of the events."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_an_echo(certificates: Certificates, run: Run, version: str) -> None:
             client.transport.close()
             assert await client.ended() is None
             assert await server.ended() is None
-            # asyncio tells of the peer's answer to our own end, too.
+            # asyncio calls eof_received for the peer's answer to our close_notify, too.
             assert client.events[:2] == ["made", "data"]
             assert client.events[-1] == "lost"
             assert server.events == ["made", "data", "eof", "lost"]
@@ -50,7 +50,7 @@ def test_an_echo(certificates: Certificates, run: Run, version: str) -> None:
     run(main())
 
 
-def test_what_is_bytes_like_is_sent(certificates: Certificates) -> None:
+def test_bytes_like_objects_are_sent(certificates: Certificates) -> None:
     async def main() -> None:
         async with protocols(certificates) as (client, server):
             gaps = memoryview(b"0.1.2.3.4.")[::2]
@@ -69,7 +69,7 @@ def test_what_is_bytes_like_is_sent(certificates: Certificates) -> None:
 
 
 @on_both_loops
-def test_what_a_transport_knows(certificates: Certificates, run: Run) -> None:
+def test_the_extra_info_of_a_transport(certificates: Certificates, run: Run) -> None:
     async def main() -> None:
         async with protocols(certificates) as (client, server):
             info = client.transport.get_extra_info
@@ -115,8 +115,8 @@ def test_large_data_both_ways_at_once(certificates: Certificates, run: Run) -> N
 # -- Reading ---------------------------------------------------------------------------------------
 
 
-def test_a_pause_holds_back_what_is_decrypted_already(certificates: Certificates) -> None:
-    """Asyncio goes on with what it has decrypted."""
+def test_a_pause_holds_back_decrypted_records(certificates: Certificates) -> None:
+    """The loop of asyncio would deliver the records that it has decrypted."""
 
     class Pausing(Recorder):
         def data_received(self, data: bytes) -> None:
@@ -125,7 +125,7 @@ def test_a_pause_holds_back_what_is_decrypted_already(certificates: Certificates
 
     async def main() -> None:
         async with protocols(certificates, client=Pausing) as (client, server):
-            # Several records that arrive together.
+            # Several records, which arrive together.
             server.transport.writelines([MEGABYTE[:16384], MEGABYTE[16384:50_000]])
             sizes = []
             while len(client.received) < 50_000:
@@ -180,7 +180,7 @@ def test_nothing_is_received_after_close(certificates: Certificates) -> None:
 
 @pytest.mark.parametrize("size", [1, 1000, 20_000])
 def test_buffers(certificates: Certificates, size: int) -> None:
-    """Asyncio fills a small buffer behind its end, and loses bytes."""
+    """The loop of asyncio loses bytes if the buffer is small."""
 
     async def main() -> None:
         data = MEGABYTE[: 100 * size]
@@ -244,7 +244,7 @@ def test_a_buffer_may_be_replaced_by_bytes_and_back(certificates: Certificates) 
 
 
 @pytest.mark.parametrize("kind", [Recorder, lambda: InBuffers(10)], ids=["bytes", "buffers"])
-def test_a_protocol_may_be_replaced_when_it_is_asked_for_a_buffer(
+def test_a_protocol_may_be_replaced_in_get_buffer(
     certificates: Certificates, kind: Callable[[], Recorder]
 ) -> None:
     class Changing(InBuffers):
@@ -256,7 +256,7 @@ def test_a_protocol_may_be_replaced_when_it_is_asked_for_a_buffer(
     others: list[Any] = []
 
     async def main() -> None:
-        # With TLS 1.3 it is asked for nothing, too: tickets come after the handshake.
+        # With TLS 1.3, get_buffer is also called when the tickets come after the handshake.
         made = protocols(certificates, client=lambda: Changing(10), version="TLSv1_2")
         async with made as (client, server):
             others.append(other := kind())
@@ -275,7 +275,9 @@ def test_a_protocol_may_be_replaced_when_it_is_asked_for_a_buffer(
 @pytest.mark.parametrize(
     ("buffer", "error"), [(bytearray(), RuntimeError), (b"read only", (TypeError, BufferError))]
 )
-def test_a_buffer_that_is_none(certificates: Certificates, buffer: Any, error: Any) -> None:
+def test_get_buffer_returns_an_invalid_buffer(
+    certificates: Certificates, buffer: Any, error: Any
+) -> None:
     class Wrong(InBuffers):
         def get_buffer(self, sizehint: int) -> bytearray:
             made: bytearray = buffer
@@ -293,7 +295,7 @@ def test_a_buffer_that_is_none(certificates: Certificates, buffer: Any, error: A
 
 
 @pytest.mark.parametrize("method", ["connection_made", "data_received", "eof_received"])
-def test_what_a_protocol_raises_is_reported(certificates: Certificates, method: str) -> None:
+def test_exceptions_of_a_protocol_are_reported(certificates: Certificates, method: str) -> None:
     class Broken(Recorder):
         pass
 
@@ -320,7 +322,7 @@ def test_what_a_protocol_raises_is_reported(certificates: Certificates, method: 
 
 
 @on_both_loops
-def test_writers_are_held_up(certificates: Certificates, run: Run) -> None:
+def test_writing_is_paused(certificates: Certificates, run: Run) -> None:
     async def main() -> None:
         async with protocols(certificates) as (client, server):
             server.transport.pause_reading()
@@ -344,7 +346,7 @@ def test_writers_are_held_up(certificates: Certificates, run: Run) -> None:
     run(main())
 
 
-def test_what_is_written_or_closed_while_pausing_comes_after(certificates: Certificates) -> None:
+def test_writing_and_closing_in_pause_writing(certificates: Certificates) -> None:
     class Interrupting(Recorder):
         def pause_writing(self) -> None:
             super().pause_writing()

@@ -1,4 +1,4 @@
-"""Going on with TLS on a connection that exists: for streams, for protocols, over TLS itself."""
+"""Switching an open connection to TLS: for streams, for protocols, and over TLS itself."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MEGABYTE = bytes(range(256)) * 4096
 async def plain_protocols(
     client: Any = Recorder, server: Any = Recorder
 ) -> AsyncIterator[tuple[Any, Any]]:
-    """Give two protocols, with a pair of sockets between them."""
+    """Yield two protocols that are connected by a pair of sockets."""
     loop = asyncio.get_running_loop()
     made = []
     for sock, factory in zip(socket.socketpair(), (client, server), strict=True):
@@ -47,12 +47,12 @@ async def plain_protocols(
 
 
 async def upgrade(certificates: Certificates, client: Any, server: Any) -> None:
-    """Go on with TLS, both at once."""
+    """Switch both transports to TLS at the same time."""
     loop = asyncio.get_running_loop()
     server_side, client_side = contexts(certificates)
     client.transport, server.transport = await asyncio.gather(
         loop.start_tls(client.transport, client, client_side, server_hostname=NAME),
-        # asyncio takes no notice of a name on the server's side.
+        # asyncio ignores a name on the server's side.
         loop.start_tls(
             server.transport, server, server_side, server_side=True, server_hostname="ignored"
         ),
@@ -127,7 +127,7 @@ def test_another_protocol_takes_over(certificates: Certificates) -> None:
 
 
 def test_streams_and_what_was_written_before(certificates: Certificates) -> None:
-    """The plain bytes still to be sent go first, and what is read goes on where it was."""
+    """Plain bytes in the write buffer are sent before TLS, and the streams go on after it."""
 
     async def handler(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
         writer.write(await reader.readline())
@@ -177,7 +177,7 @@ def test_tls_in_tls_for_streams(certificates: Certificates) -> None:
 
 
 def test_roles_can_be_exchanged(certificates: Certificates) -> None:
-    """FTP in passive mode, for one: who connects may be TLS's server."""
+    """The end that connected may be the server of TLS, as in FTP with passive mode."""
 
     async def main() -> None:
         server_side, client_side = contexts(certificates)
@@ -222,7 +222,7 @@ def test_asyncios_own_streams(certificates: Certificates, run: Run) -> None:
 
 
 def test_asyncios_streams_close_with_much_unread(certificates: Certificates) -> None:
-    """Their reader may have paused the connection by the plain transport: closing still ends it."""
+    """Their reader may have paused the plain transport: closing must end the connection still."""
 
     async def main() -> None:
         server_side, client_side = contexts(certificates)
@@ -248,7 +248,7 @@ def test_asyncios_streams_close_with_much_unread(certificates: Certificates) -> 
     runtime.run(main())
 
 
-# -- That fails ------------------------------------------------------------------------------------
+# -- Failures --------------------------------------------------------------------------------------
 
 
 def test_a_handshake_that_fails_closes_the_connection(certificates: Certificates) -> None:
@@ -308,7 +308,7 @@ def test_cancelled(certificates: Certificates, moment: str) -> None:
     runtime.run(main())
 
 
-def test_what_is_written_in_the_handshake_comes_after_it(certificates: Certificates) -> None:
+def test_data_written_during_the_handshake_is_sent_after_it(certificates: Certificates) -> None:
     async def main() -> None:
         def behave(peer: TlsPeer) -> bytes:
             peer.handshake()
@@ -359,13 +359,13 @@ def test_not_after_write_eof(certificates: Certificates) -> None:
 
 
 def test_more_unread_than_the_limit(certificates: Certificates) -> None:
-    """What was paused because of plain bytes is read on, and pauses again when it is too much."""
+    """A pause because of plain bytes ends, and receiving pauses again when too much is unread."""
 
     async def main() -> None:
         async with stream_pair(limit=1000) as (reader, writer, peer):
 
             def behave() -> bytes:
-                # More than twice the limit, most of it the handshake's.
+                # More than twice the limit, most of it from the handshake.
                 hello = tls.flight()
                 peer.sendall(hello)
                 tls.handshake()

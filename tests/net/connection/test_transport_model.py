@@ -1,8 +1,8 @@
-"""Sequences of calls and of what the peer does, against a simple model of a transport.
+"""Sequences of calls and of the peer's actions, compared with a simple model of a transport.
 
-The model: what is written arrives in order, all of it unless the connection was aborted or reset;
-what the peer sends is received in order, all of it unless we closed first; events come in the legal
-order, and those of flow control in turns.
+The model: written data arrives in order, all of it unless the connection was aborted or reset; the
+peer's data is received in order, all of it unless we closed first; events occur in the allowed
+order, and those of flow control alternate.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ STEPS: st.SearchStrategy[Step] = st.one_of(
 
 
 class Checked:
-    """A transport, its peer, and what the model says of them."""
+    """A transport, its peer, and the state of the model."""
 
     def __init__(self, transport: Any, protocol: Any, peer: socket.socket) -> None:
         self.transport = transport
@@ -53,12 +53,12 @@ class Checked:
         self.peer_sent = bytearray()
         self.eof_written = False
         self.peer_ended = False
-        # Whether bytes may be missing: of ours, of the peer's.
+        # Whether bytes may be missing: ours, and the peer's.
         self.cut_off = False
         self.deaf = False
 
     def apply(self, step: Step) -> None:
-        """Do a step that takes no turn of the loop, and check what must hold at once."""
+        """Do a step that takes no turn of the loop, and check its immediate result."""
         name = step[0].replace(" ", "_")
         getattr(self, name)(*step[1:])
         self.check()
@@ -79,7 +79,7 @@ class Checked:
         self._send(b"".join(pieces), lambda _: self.transport.writelines(pieces))
 
     def _send(self, data: bytes, call: Callable[[bytes], None]) -> None:
-        # While it is being closed, what is left is sent, and what is added to it.
+        # While the transport is closing, the write buffer is sent, and data added to it.
         open_still = not self.transport.is_closing() or self.transport.get_write_buffer_size()
         try:
             call(data)
@@ -134,7 +134,7 @@ class Checked:
             with contextlib.suppress(OSError):
                 self.peer.shutdown(socket.SHUT_WR)
             if not self.protocol.keep_open:
-                # Half of it is enough: what the peer did not read yet is sent all the same.
+                # Read half only: the other half is sent all the same.
                 self.deaf = self.deaf or self.transport.is_closing()
 
     def peer_vanishes(self) -> None:
@@ -142,7 +142,7 @@ class Checked:
         self.peer.close()
 
     def check(self) -> None:
-        """Assert what holds at any time."""
+        """Check the conditions that hold at any time."""
         calls = self.protocol.calls
         assert calls[0] == "connection_made"
         assert "connection_made" not in calls[1:]
@@ -168,7 +168,7 @@ class Checked:
         self.check()
 
     async def finish(self) -> None:
-        """Read everything, end it in good order, and assert that nothing is missing."""
+        """Read everything, end the connection regularly, and check that no byte is missing."""
         self.resume()
         self.peer_ends()
         await self.turn(3)
@@ -179,7 +179,7 @@ class Checked:
         while not self.protocol.lost:
             self.peer_reads(1 << 20)
             await self.turn(1)
-        # The system resets a connection that is closed with something in it that was not received.
+        # The system resets a connection that is closed with unread bytes.
         with contextlib.suppress(ConnectionResetError) if self.deaf else contextlib.nullcontext():
             while not self.cut_off and (rest := self.peer.recv(1 << 20)):
                 self.arrived += rest
@@ -217,7 +217,7 @@ async def play(steps: list[Step], factory: Callable[[], Any]) -> None:
 
 
 class Wide(BufferedRecorder):
-    """Gives larger buffers, so that an example does not take thousands of turns."""
+    """Recorder with larger buffers, so that an example does not take thousands of turns."""
 
     size = 5000
 

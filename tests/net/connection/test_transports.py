@@ -1,7 +1,7 @@
-"""Transports: what asyncio promises protocols, held against its own loop and ours.
+"""Transports: asyncio's promises to protocols, tested on its own loop and on ours.
 
-Here: the order of events, reading, ending. ``test_transports_writing`` is about writing,
-``test_transports_failures`` about what the protocol raises, and what it runs in.
+This file tests the order of events, reading and ending. ``test_transports_writing`` tests writing,
+and ``test_transports_failures`` the exceptions and the contexts of protocols.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def test_half_close(run: Run, kind: str) -> None:
 
 
 @kinds
-def test_a_reset_is_told_once(run: Run, kind: str) -> None:
+def test_a_reset_is_reported_once(run: Run, kind: str) -> None:
     async def main() -> None:
         reports = collect_reports()
         async with talking(kind=kind) as (transport, protocol, peer):
@@ -98,9 +98,7 @@ def test_a_reset_is_told_once(run: Run, kind: str) -> None:
     run(main())
 
 
-def test_eof_is_told_once_however_reading_is_paused(
-    run: Run, request: pytest.FixtureRequest
-) -> None:
+def test_eof_is_reported_once_with_paused_reading(run: Run, request: pytest.FixtureRequest) -> None:
     if on_asyncio(request):
         pytest.skip("asyncio tells it for every resume_reading()")
 
@@ -134,7 +132,7 @@ def test_close_sends_everything_first(run: Run, kind: str, request: pytest.Fixtu
             assert protocol.lost == [None]
             transport.close()
             if not on_asyncio(request):
-                transport.abort()  # There, it is an AttributeError.
+                transport.abort()  # asyncio raises AttributeError.
             await turns()
             assert protocol.lost == [None]
 
@@ -142,7 +140,7 @@ def test_close_sends_everything_first(run: Run, kind: str, request: pytest.Fixtu
 
 
 @kinds
-def test_abort_drops_what_was_not_sent(run: Run, kind: str) -> None:
+def test_abort_drops_unsent_data(run: Run, kind: str) -> None:
     async def main() -> None:
         async with talking(kind=kind) as (transport, protocol, peer):
             transport.write(b"x" * 5_000_000)
@@ -187,7 +185,7 @@ def test_nothing_is_received_after_close(run: Run) -> None:
     run(main())
 
 
-def test_the_protocol_is_let_go(run: Run) -> None:
+def test_the_reference_to_the_protocol_is_dropped(run: Run) -> None:
     async def main() -> None:
         async with talking() as (transport, protocol, _peer):
             transport.close()
@@ -242,7 +240,7 @@ def test_connection_lost_finds_the_addresses_and_a_closed_socket(
                 getattr(transport, ending)()
             await protocol.until_lost()
             assert found[:2] == expected
-            if not on_asyncio(request):  # It closes the socket afterwards.
+            if not on_asyncio(request):  # asyncio closes the socket after connection_lost.
                 assert found[2] == -1
 
     run(main())
@@ -343,7 +341,7 @@ def test_pausing_inside_data_received(run: Run) -> None:
     run(main())
 
 
-# -- Protocols that give buffers, and protocols that change ----------------------------------------
+# -- Buffered protocols, and protocols that are replaced -------------------------------------------
 
 
 def test_a_buffer_that_is_smaller_than_the_data(run: Run) -> None:
@@ -359,7 +357,7 @@ def test_a_buffer_that_is_smaller_than_the_data(run: Run) -> None:
 
 
 class BadBuffer(BufferedRecorder):
-    """Gives what cannot be received into."""
+    """Protocol whose ``get_buffer`` returns an invalid object."""
 
     def __init__(self, given: Any) -> None:
         super().__init__()
@@ -391,7 +389,7 @@ def test_a_bad_buffer_ends_the_connection(run: Run, given: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sock", "server"])
-def test_the_protocol_changes_in_mid_stream(run: Run, kind: str) -> None:
+def test_the_protocol_is_replaced_in_the_middle_of_the_stream(run: Run, kind: str) -> None:
     async def main() -> None:
         async with talking(kind=kind) as (transport, first, peer):
             peer.sendall(b"one")
@@ -416,7 +414,7 @@ def test_the_protocol_changes_in_mid_stream(run: Run, kind: str) -> None:
     run(main())
 
 
-def test_the_protocol_changes_inside_an_event(run: Run) -> None:
+def test_the_protocol_is_replaced_inside_an_event(run: Run) -> None:
     later: list[Any] = []
 
     class First(Recorder):
@@ -441,7 +439,7 @@ def test_the_protocol_changes_inside_an_event(run: Run) -> None:
 
 
 @pytest.mark.parametrize("successor", [Recorder, BufferedRecorder])
-def test_the_protocol_changes_when_it_is_asked_for_a_buffer(
+def test_the_protocol_is_replaced_in_get_buffer(
     run: Run, request: pytest.FixtureRequest, successor: Any
 ) -> None:
     if on_asyncio(request):

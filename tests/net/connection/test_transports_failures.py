@@ -1,6 +1,6 @@
-"""Transports: what becomes of what a protocol raises, and what its methods run in.
+"""Transports: the exceptions of protocols, and the contexts in which their methods run.
 
-Held against asyncio's own loop and ours.
+The tests run on asyncio's own loop and on ours.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.net.transport_tools import (
 
 
 class Faulty:
-    """Fails in one method."""
+    """Mixin that raises in one method."""
 
     method: str
 
@@ -46,11 +46,11 @@ class Faulty:
 
 
 class FaultyRecorder(Faulty, Recorder):
-    """Fails in one method of a protocol that is given bytes."""
+    """Protocol that receives bytes, and raises in one method."""
 
 
 class FaultyBufferedRecorder(Faulty, BufferedRecorder):
-    """Fails in one method of a protocol that gives a buffer."""
+    """Protocol that receives into a buffer, and raises in one method."""
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ class FaultyBufferedRecorder(Faulty, BufferedRecorder):
         ("buffer_updated", FaultyBufferedRecorder),
     ],
 )
-def test_what_an_event_raises_ends_the_connection(run: Run, method: str, base: Any) -> None:
+def test_an_exception_of_an_event_ends_the_connection(run: Run, method: str, base: Any) -> None:
     made = type("Made", (base,), {"method": method})
 
     async def main() -> None:
@@ -83,7 +83,7 @@ def test_what_an_event_raises_ends_the_connection(run: Run, method: str, base: A
 
 
 @pytest.mark.parametrize("method", ["pause_writing", "resume_writing"])
-def test_what_flow_control_raises_is_reported(run: Run, method: str) -> None:
+def test_an_exception_of_flow_control_is_reported(run: Run, method: str) -> None:
     made = type("Made", (FaultyRecorder,), {"method": method})
 
     async def main() -> None:
@@ -106,7 +106,7 @@ def test_what_flow_control_raises_is_reported(run: Run, method: str) -> None:
     run(main())
 
 
-def test_what_connection_lost_raises_is_reported(run: Run) -> None:
+def test_an_exception_of_connection_lost_is_reported(run: Run) -> None:
     made = type("Made", (FaultyRecorder,), {"method": "connection_lost"})
 
     async def main() -> None:
@@ -123,7 +123,7 @@ def test_what_connection_lost_raises_is_reported(run: Run) -> None:
 
 
 @kinds
-def test_what_connection_made_raises_ends_the_connection(
+def test_an_exception_of_connection_made_ends_the_connection(
     run: Run, kind: str, request: pytest.FixtureRequest
 ) -> None:
     if on_asyncio(request):
@@ -143,10 +143,10 @@ def test_what_connection_made_raises_ends_the_connection(
     run(main())
 
 
-# -- Contexts, identity ----------------------------------------------------------------------------
+# -- Contexts and classes --------------------------------------------------------------------------
 
 
-def test_events_see_the_context_of_whoever_connected(run: Run) -> None:
+def test_events_run_in_the_context_of_the_connecting_task(run: Run) -> None:
     variable = contextvars.ContextVar("variable", default="unset")
     seen: dict[str, str] = {}
 
@@ -174,7 +174,7 @@ def test_events_see_the_context_of_whoever_connected(run: Run) -> None:
         assert seen[event] == "connecting", event
 
 
-def test_clients_see_the_context_of_the_server(run: Run) -> None:
+def test_accepted_connections_run_in_the_context_of_the_server(run: Run) -> None:
     variable = contextvars.ContextVar("variable", default="unset")
     seen: list[tuple[str, str]] = []
 

@@ -1,4 +1,4 @@
-"""Transports: writing and flow control, held against asyncio's own loop and ours."""
+"""Transports: writing and flow control, tested on asyncio's own loop and on ours."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MEBIBYTE = 1 << 20
 
 
 async def receive(peer: socket.socket, size: int) -> bytes:
-    """Receive exactly so many bytes, beside the loop."""
+    """Receive exactly ``size`` bytes, in a thread."""
 
     def call() -> bytes:
         parts = []
@@ -45,7 +45,7 @@ async def receive(peer: socket.socket, size: int) -> bytes:
 
 
 async def receive_between_turns(peer: socket.socket) -> bytes:
-    """Receive until the end, never while the loop writes: what it writes fills the socket."""
+    """Receive until the end, never while the loop writes, so that its writes fill the socket."""
     peer.setblocking(False)
     parts: list[bytes] = []
     while True:
@@ -74,7 +74,7 @@ def test_everything_arrives_in_order(run: Run, kind: str, size: int) -> None:
 
 @pytest.mark.parametrize("with_unsent", [False, True])
 @pytest.mark.parametrize("size", [10, 300_000])
-def test_what_is_written_may_be_changed_afterwards(
+def test_written_data_may_be_changed_afterwards(
     run: Run, size: int, with_unsent: bool, request: pytest.FixtureRequest
 ) -> None:
     if on_asyncio(request) and sys.version_info >= (3, 12):
@@ -146,11 +146,11 @@ def test_a_view_that_is_not_contiguous_is_sent(
 
 
 @pytest.mark.parametrize("bad", ["text", 7, None, [b"x"], object()], ids=repr)
-def test_what_is_not_bytes_like_is_refused(
+def test_an_object_that_is_not_bytes_like_is_refused(
     run: Run, request: pytest.FixtureRequest, bad: Any
 ) -> None:
-    # From 3.14 asyncio's writelines() leaves out anything that is false, whatever its type. In 3.15
-    # it keeps what came before the wrong one.
+    # From 3.14 on, asyncio's writelines() skips any false object, of any type. In 3.15 it keeps the
+    # parts before the wrong one.
     differs = on_asyncio(request) and sys.version_info >= (3, 14)
 
     async def main() -> None:
@@ -169,7 +169,7 @@ def test_what_is_not_bytes_like_is_refused(
     run(main())
 
 
-def test_a_buffer_is_the_caller_s_again_when_write_calls_back_or_has_raised(
+def test_a_buffer_may_be_changed_when_write_calls_back_or_has_raised(
     run: Run, request: pytest.FixtureRequest
 ) -> None:
     if on_asyncio(request) and sys.version_info >= (3, 12):
@@ -201,7 +201,7 @@ def test_a_buffer_is_the_caller_s_again_when_write_calls_back_or_has_raised(
     run(main())
 
 
-def test_nothing_may_be_written(run: Run) -> None:
+def test_writing_nothing(run: Run) -> None:
     async def main() -> None:
         async with talking() as (transport, _, peer):
             transport.write(b"")
@@ -329,7 +329,7 @@ def test_lower_marks_pause_at_once(run: Run) -> None:
 
 
 class Refilling(Recorder):
-    """Writes small pieces whenever it may."""
+    """Protocol that writes small pieces until it is paused."""
 
     total = 0
     most = 500_000
@@ -356,8 +356,8 @@ class Refilling(Recorder):
         self.pour()
 
 
-def test_what_resume_writing_writes_arrives(run: Run, request: pytest.FixtureRequest) -> None:
-    """The write buffer is empty then, and what the socket does not take begins a new one."""
+def test_data_written_in_resume_writing_arrives(run: Run, request: pytest.FixtureRequest) -> None:
+    """The write buffer is empty then; bytes that the socket does not accept begin a new one."""
 
     async def main() -> None:
         reports = collect_reports()
@@ -370,7 +370,7 @@ def test_what_resume_writing_writes_arrives(run: Run, request: pytest.FixtureReq
             names = crossings(protocol)
             assert names == ["pause_writing", "resume_writing"] * (len(names) // 2)
             assert len(names) > 2
-        # asyncio fails over a connection that is closed inside resume_writing.
+        # asyncio reports an error if a connection is closed inside resume_writing.
         assert reports == [] or on_asyncio(request)
 
     run(main())
@@ -463,7 +463,7 @@ def test_write_eof_and_close(run: Run) -> None:
     run(main())
 
 
-def test_what_is_written_while_closing_is_sent(run: Run) -> None:
+def test_data_written_while_closing_is_sent(run: Run) -> None:
     async def main() -> None:
         async with talking() as (transport, _, peer):
             transport.write(b"x" * 3_000_000)
@@ -497,7 +497,7 @@ def test_writes_after_the_end_are_warned_about(
             for _ in range(4):
                 transport.write(b"into the void")
             transport.write(b"into the void")
-            if not on_asyncio(request):  # Since Python 3.12, there it is an AttributeError.
+            if not on_asyncio(request):  # asyncio raises AttributeError since Python 3.12.
                 transport.writelines([b"into", b"the void"])
             transport.write_eof()
             transport.pause_reading()
@@ -517,7 +517,7 @@ def test_writes_after_the_end_are_warned_about(
 
 
 def test_an_event_may_end_the_connection_by_writing(run: Run) -> None:
-    """The peer is gone when the answer is written, inside data_received."""
+    """The peer has disconnected when ``data_received`` writes the answer."""
 
     class Answering(Recorder):
         def data_received(self, data: bytes) -> None:

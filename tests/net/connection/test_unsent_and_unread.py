@@ -1,8 +1,8 @@
 """Bytes that are unsent when a connection ends, or unread when TLS begins.
 
-A protocol that closes from ``resume_writing`` is told once that its connection is lost. An empty
-chunk is never unsent, so that nothing waits for it. The bytes that a reader holds when TLS begins
-are the beginning of the handshake.
+If a protocol closes in ``resume_writing``, ``connection_lost`` is called once. An empty chunk is
+not put into the write buffer, so that nothing waits for it. The bytes that a reader holds when TLS
+begins are the beginning of the handshake.
 
 Source: python/cpython#156512, #155888, #142352 and #160520.
 """
@@ -42,7 +42,7 @@ from tests.system.tools import make_pipe
 
 
 class Ending(Recorder):
-    """Ends its connection as soon as it may write again."""
+    """Protocol that ends its connection in ``resume_writing``."""
 
     ending = "close"
 
@@ -60,7 +60,7 @@ class Aborting(Ending):
 
 
 def write_until_paused(transport: Any, protocol: Calls, way: str) -> int:
-    """Write in one of two ways until the protocol is told to pause; return how many bytes."""
+    """Write in one of two ways until writing is paused; return the number of bytes."""
     written = 0
     while "pause_writing" not in protocol.calls:
         if way == "write":
@@ -136,7 +136,7 @@ def test_a_tls_connection_that_is_closed_from_resume_writing_is_lost_once(
 
 
 def receive_to_any_end(peer: ssl.SSLSocket) -> bytes:
-    """Receive until the end, which an abort does not announce."""
+    """Receive until the end, which is regular or, after an abort, truncated."""
     received = bytearray()
     with contextlib.suppress(ssl.SSLError, ConnectionError):
         while part := peer.recv(1 << 20):
@@ -150,7 +150,7 @@ def receive_to_any_end(peer: ssl.SSLSocket) -> bytes:
 def test_a_pipe_that_is_closed_from_resume_writing_is_lost_once(
     make_loop: MakeLoop, way: str, factory: type[Ending]
 ) -> None:
-    """A pipe of asyncio's own loop is still lost twice."""
+    """The loop of asyncio still calls ``connection_lost`` of a pipe twice."""
 
     async def main() -> None:
         reports = collect_reports()
@@ -186,7 +186,7 @@ chunks = pytest.mark.parametrize(
 @kinds
 @pytest.mark.parametrize("held_up", [False, True])
 @pytest.mark.parametrize("way", ["write", "writelines"])
-def test_an_empty_chunk_holds_nothing_up(
+def test_an_empty_chunk_delays_nothing(
     make_loop: MakeLoop, kind: str, held_up: bool, way: str
 ) -> None:
     async def main() -> None:
@@ -236,7 +236,7 @@ def test_the_end_of_writing_follows_empty_chunks(
 @on_both_loops()
 @chunks
 @pytest.mark.parametrize("way", ["write", "writelines"])
-def test_tls_holds_no_empty_chunk(
+def test_tls_keeps_no_empty_chunk(
     make_loop: MakeLoop, parts: list[Any], way: str, certificates: Certificates
 ) -> None:
     async def main() -> None:
@@ -254,7 +254,7 @@ def test_tls_holds_no_empty_chunk(
 @chunks
 @pytest.mark.parametrize("held_up", [False, True])
 @pytest.mark.parametrize("way", ["write", "writelines"])
-def test_a_pipe_holds_no_empty_chunk(
+def test_a_pipe_keeps_no_empty_chunk(
     make_loop: MakeLoop, parts: list[Any], held_up: bool, way: str
 ) -> None:
     async def main() -> None:
@@ -306,7 +306,7 @@ def test_a_writer_is_drained_and_closed_after_empty_chunks(
 
 
 class Client:
-    """The client's side of a TLS connection, which can hold its bytes back."""
+    """Client's side of a TLS connection, which can hold its bytes back."""
 
     def __init__(self, sock: socket.socket, certificates: Certificates) -> None:
         self.sock = sock
@@ -316,7 +316,7 @@ class Client:
         )
 
     def hello(self) -> bytes:
-        """Return the first message of the handshake, unsent."""
+        """Return the first message of the handshake, without sending it."""
         with pytest.raises(ssl.SSLWantReadError):
             self._object.do_handshake()
         return self._outgoing.read()
@@ -335,7 +335,7 @@ class Client:
                 return result
 
     def finish(self, request: bytes) -> bytes:
-        """End the handshake, send a request, and return the answer."""
+        """Complete the handshake, send a request, and return the answer."""
         self._until_done(self._object.do_handshake)
         self._until_done(lambda: self._object.write(request))
         answer: bytes = self._until_done(lambda: self._object.read(1 << 16))
@@ -347,7 +347,7 @@ Handler = Callable[[Any, Any], Awaitable[None]]
 
 @contextlib.asynccontextmanager
 async def served(module: Any, handler: Handler) -> AsyncIterator[socket.socket]:
-    """Serve one connection with ``handler``; give the client's socket."""
+    """Serve one connection with ``handler``; yield the client's socket."""
     ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def handle(reader: Any, writer: Any) -> None:
@@ -387,7 +387,7 @@ def test_a_handshake_that_began_before_start_tls(
             client = Client(sock, certificates)
             hello = client.hello()
             size = {"all": len(hello), "half": len(hello) // 2, "byte": 1}[ahead]
-            # In one segment: the bytes after the line are there when the line is read.
+            # In one segment, so that the bytes after the line have arrived when it is read.
             sock.sendall(b"STARTTLS\n" + hello[:size])
             await turns(5)
             sock.sendall(hello[size:])
@@ -400,12 +400,12 @@ def test_a_handshake_that_began_before_start_tls(
 def test_plain_text_is_never_read_after_start_tls(
     make_loop: MakeLoop, module: Any, certificates: Certificates
 ) -> None:
-    """An attacker between the two ends may have put it there."""
+    """An attacker between the two ends may have inserted it."""
     read: list[bytes] = []
 
     async def handler(reader: Any, writer: Any) -> None:
         assert await reader.readline() == b"STARTTLS\n"
-        with pytest.raises(OSError):  # noqa: PT011 - each has its own
+        with pytest.raises(OSError):  # noqa: PT011 - each interface has its own
             await writer.start_tls(server_context(certificates))
         with contextlib.suppress(OSError):
             read.append(await reader.read())
@@ -419,7 +419,7 @@ def test_plain_text_is_never_read_after_start_tls(
     assert b"".join(read) == b""
 
 
-# -- A peer that neither reads nor says more -------------------------------------------------------
+# -- A peer that neither reads nor sends -----------------------------------------------------------
 
 
 @on_both_loops()
