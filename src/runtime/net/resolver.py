@@ -123,7 +123,7 @@ def check_host(host: object) -> None:
     """Raise TypeError unless ``host`` is of a type that can name a host."""
     if not isinstance(host, (str, bytes, NoneType)):
         advice = ": the host comes before the port." if isinstance(host, int) else "."
-        raise TypeError(f"A host is a str, bytes or None, not {host!r}{advice}")
+        raise TypeError(f"host must be a str, bytes or None, not {host!r}{advice}")
 
 
 def _check_port(port: object) -> None:

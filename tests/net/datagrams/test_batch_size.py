@@ -1,4 +1,4 @@
-"""How many datagrams an event receives: one in a conversation, many in a flood."""
+"""Batch size of a datagram socket: one in a conversation, many in a flood."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from runtime.net.datagrams.batch_size import MOST, BatchSize
 
 
 def receive(batch: BatchSize, there: int) -> int:
-    """Act as an event for which ``there`` datagrams are there; return how many it received."""
+    """Simulate an event with ``there`` waiting datagrams; return the number received."""
     received = min(there, batch.size)
     if there < batch.size:
         batch.ran_dry(received)
@@ -15,7 +15,7 @@ def receive(batch: BatchSize, there: int) -> int:
     return received
 
 
-def test_a_conversation_hardly_ever_asks_in_vain() -> None:
+def test_a_conversation_rarely_costs_a_vain_attempt() -> None:
     batch = BatchSize()
     asked = 0
     for _ in range(10_000):
@@ -41,7 +41,7 @@ def test_a_flood_after_a_long_conversation_is_noticed() -> None:
     assert events <= 64 + 5
 
 
-def test_after_a_burst_the_next_is_looked_for_at_once() -> None:
+def test_after_a_burst_the_next_event_is_a_probe() -> None:
     batch = BatchSize()
     for _ in range(1000):
         receive(batch, 1)

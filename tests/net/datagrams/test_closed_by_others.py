@@ -1,4 +1,4 @@
-"""A datagram socket that is closed under its transport: no datagram reaches another's socket."""
+"""Other code closes the socket of a datagram transport: no datagram reaches a wrong socket."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def assert_aborted(protocol: Recorder) -> None:
     assert "closed while its transport was open" in str(error)
 
 
-def test_a_closed_socket_is_noticed_when_something_is_sent() -> None:
+def test_a_closed_socket_is_noticed_when_a_datagram_is_sent() -> None:
     async def main() -> None:
         sock = bound_socket()
         transport, protocol = await endpoint(sock=sock)
@@ -50,7 +50,7 @@ def test_a_closed_socket_is_noticed_when_it_is_watched_anew() -> None:
     runtime.run(main())
 
 
-def test_a_detached_socket_is_noticed_when_something_arrives() -> None:
+def test_a_detached_socket_is_noticed_when_a_datagram_arrives() -> None:
     async def main() -> None:
         sock = bound_socket()
         address = sock.getsockname()
@@ -65,7 +65,7 @@ def test_a_detached_socket_is_noticed_when_something_arrives() -> None:
     runtime.run(main())
 
 
-def test_a_close_of_a_closed_socket_is_a_close() -> None:
+def test_the_transport_of_a_closed_socket_can_be_closed() -> None:
     async def main() -> None:
         sock = bound_socket()
         transport, protocol = await endpoint(sock=sock)
@@ -107,7 +107,7 @@ def test_the_new_owner_of_the_descriptor_is_left_alone(rudely: bool) -> None:
     runtime.run(main())
 
 
-def test_descriptors_reused_under_load_mix_nothing_up() -> None:
+def test_descriptors_reused_under_load_are_not_confused() -> None:
     async def main() -> None:
         heard, seen = await endpoint(LOCAL)
         address = heard.get_extra_info("sockname")

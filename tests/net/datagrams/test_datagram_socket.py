@@ -1,4 +1,4 @@
-"""The datagram transport, where it does better than asyncio's, and what it costs."""
+"""The datagram transport: its improvements over asyncio's, and its cost."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ async def endpoint(*args: Any, **options: Any) -> tuple[Any, Recorder]:
 
 
 def reports() -> list[dict[str, Any]]:
-    """Have what reaches the exception handler written down."""
+    """Return a list to which the loop's exception handler appends its reports."""
     found: list[dict[str, Any]] = []
     runtime.get_running_loop().set_exception_handler(lambda _, context: found.append(context))
     return found
 
 
 class CountingSocket(socket.socket):
-    """Counts how often it was asked for a datagram, and how often in vain."""
+    """Socket that counts the attempts to receive a datagram, and those in vain."""
 
     asked = 0
     in_vain = 0
@@ -61,7 +61,7 @@ def test_it_is_an_asyncio_datagram_transport() -> None:
     runtime.run(main())
 
 
-def test_one_at_a_time_is_hardly_ever_asked_for_in_vain() -> None:
+def test_single_datagrams_rarely_cost_a_vain_attempt() -> None:
     rounds = 300
 
     async def main() -> None:
@@ -136,7 +136,7 @@ def test_the_batch_ends_when_the_protocol_pauses_or_closes(tmp_path: Path) -> No
     "method",
     ["connection_made", "datagram_received", "error_received", "connection_lost"],
 )
-def test_what_the_protocol_raises_is_reported_with_what_it_concerns(method: str) -> None:
+def test_an_exception_of_the_protocol_is_reported_with_its_context(method: str) -> None:
     failure = RuntimeError("the protocol's fault")
 
     class Failing(Recorder):
@@ -193,7 +193,7 @@ def test_pause_and_resume_that_raise_are_reported(tmp_path: Path) -> None:
     runtime.run(main())
 
 
-def test_an_exit_passes() -> None:
+def test_a_system_exit_is_not_caught() -> None:
     class Leaving(Recorder):
         def datagram_received(self, data: bytes, addr: Any) -> None:
             self.transport.abort()
@@ -262,8 +262,8 @@ def test_a_malformed_address_among_the_unsent_is_reported_and_the_rest_sent(
     runtime.run(main())
 
 
-def test_a_connected_socket_of_the_users_own_sends_to_no_other_address() -> None:
-    # asyncio sends it to the peer, whatever the address says.
+def test_a_given_connected_socket_sends_to_no_other_address() -> None:
+    # asyncio ignores the address and sends to the peer.
     async def main() -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         with theirs:
@@ -362,7 +362,7 @@ def test_a_socket_belongs_to_one_endpoint() -> None:
     runtime.run(main())
 
 
-def test_a_closed_transport_goes_without_the_cycle_collector() -> None:
+def test_a_closed_transport_is_freed_without_the_garbage_collector() -> None:
     marker: ContextVar[object] = ContextVar("marker")
 
     class Marker:
@@ -416,7 +416,7 @@ def test_closing_after_the_loop_closes_the_socket() -> None:
     assert protocol.lost == []
 
 
-def test_a_protocol_may_close_as_soon_as_it_is_introduced() -> None:
+def test_a_protocol_may_close_in_connection_made() -> None:
     class Shy(Recorder):
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -432,7 +432,7 @@ def test_a_protocol_may_close_as_soon_as_it_is_introduced() -> None:
     runtime.run(main())
 
 
-def test_what_cannot_be_watched_is_an_error(tmp_path: Path) -> None:
+def test_a_socket_that_cannot_be_watched_is_an_error(tmp_path: Path) -> None:
     class Rude(Recorder):
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -457,7 +457,7 @@ def test_what_cannot_be_watched_is_an_error(tmp_path: Path) -> None:
     runtime.run(main())
 
 
-def test_a_path_that_cannot_be_looked_at_is_logged(
+def test_a_path_that_cannot_be_checked_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:

@@ -17,7 +17,7 @@ from tests.support.cancel_everywhere import CancelPoint, cancel_everywhere, sett
 
 
 def fill(endpoint: runtime.DatagramEndpoint, size: int = 20) -> list[bytes]:
-    """Send to a Unix socket until a sender should wait; return what was sent."""
+    """Send to a Unix socket until ``drain`` would wait; return the datagrams."""
     sent: list[bytes] = []
     while not endpoint._queue.paused:
         sent.append(b"%d " % len(sent) + b"x" * size)
@@ -68,7 +68,7 @@ def test_a_loop_over_an_endpoint_ends_when_it_is_closed() -> None:
     runtime.run(main())
 
 
-def test_what_was_received_before_the_end_can_still_be_taken() -> None:
+def test_datagrams_received_before_the_end_can_still_be_taken() -> None:
     async def main() -> None:
         endpoint = await runtime.open_datagram(LOCAL)
         address = endpoint.get_extra_info("sockname")
@@ -90,7 +90,7 @@ def test_what_was_received_before_the_end_can_still_be_taken() -> None:
     runtime.run(main())
 
 
-def test_a_waiting_receiver_is_told_of_the_end() -> None:
+def test_a_waiting_receive_raises_at_the_end() -> None:
     async def main() -> None:
         endpoint = await runtime.open_datagram(LOCAL)
         receivers = [runtime.create_task(endpoint.receive()) for _ in range(3)]
@@ -123,7 +123,7 @@ def test_a_refusal_is_raised_by_receive_and_the_endpoint_goes_on() -> None:
     runtime.run(main())
 
 
-def test_drain_tells_an_error_too_and_nobody_after_it() -> None:
+def test_drain_raises_an_error_too_and_only_once() -> None:
     async def main() -> None:
         async with await runtime.open_datagram(remote_addr=silent_address()) as client:
             client.send(b"is anybody there?")
@@ -139,7 +139,7 @@ def test_drain_tells_an_error_too_and_nobody_after_it() -> None:
     runtime.run(main())
 
 
-def test_what_cannot_be_sent_is_refused_at_the_call() -> None:
+def test_a_datagram_that_cannot_be_sent_is_refused_at_the_call() -> None:
     async def main() -> None:
         with bound_socket() as peer:
             address = peer.getsockname()
@@ -185,7 +185,7 @@ def test_back_pressure(tmp_path: Path) -> None:
     runtime.run(main())
 
 
-def test_an_abort_is_told_to_who_waits_for_the_sending(tmp_path: Path) -> None:
+def test_a_waiting_drain_raises_after_an_abort(tmp_path: Path) -> None:
     async def main() -> None:
         path = str(tmp_path / "peer")
         with bound_socket(path):
@@ -313,7 +313,7 @@ def test_arguments_that_do_not_go_together(options: dict[str, Any], match: str) 
     runtime.run(main())
 
 
-def test_a_socket_of_the_users_own_that_is_closed_under_the_endpoint() -> None:
+def test_a_given_socket_is_closed_by_the_program() -> None:
     async def main() -> None:
         sock = bound_socket()
         address = sock.getsockname()

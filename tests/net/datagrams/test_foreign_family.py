@@ -1,4 +1,4 @@
-"""A UDP transport whose descriptor becomes a socket of another family."""
+"""A UDP transport whose descriptor was replaced by a socket of another family."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.net.datagram_tools import Recorder, bound_socket
 def test_a_unix_socket_under_the_number_of_a_udp_socket(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
 ) -> None:
-    """Its datagrams arrive, however long the names of their senders are."""
+    """Its datagrams are received, even if their senders have long names."""
     monkeypatch.chdir(tmp_path)
 
     async def main() -> None:

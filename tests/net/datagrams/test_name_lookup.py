@@ -1,4 +1,4 @@
-"""Datagrams to host names: the loop goes on while a name is looked up."""
+"""Datagrams to host names: a lookup does not block the loop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IPV6 = socket.has_ipv6
 
 
 class Resolver:
-    """Stands in for the loop's ``getaddrinfo``, and answers when the test has it answer."""
+    """Replacement of the loop's ``getaddrinfo`` that answers when the test says so."""
 
     def __init__(self, address: Any, family: int = socket.AF_INET) -> None:
         self.asked: list[Any] = []
@@ -33,7 +33,7 @@ class Resolver:
         return await answer
 
     async def answer(self, error: Exception | None = None) -> None:
-        """Answer the first look-up that is not answered, once there is one."""
+        """Answer the first open lookup, waiting for one."""
         async with runtime.timeout(30):
             while not self._answers:
                 await runtime.sleep(0)
@@ -48,7 +48,7 @@ def received(sock: socket.socket, count: int) -> list[bytes]:
 
 
 def with_transport(test: Callable[[Any, Recorder, socket.socket, Resolver], Any]) -> None:
-    """Run a test with a transport, its protocol, a peer, and a resolver that answers the peer's."""
+    """Run a test with a transport, its protocol, a peer, and a resolver for the peer's name."""
 
     async def main() -> None:
         loop = runtime.get_running_loop()
@@ -62,7 +62,7 @@ def with_transport(test: Callable[[Any, Recorder, socket.socket, Resolver], Any]
     runtime.run(main())
 
 
-def test_they_leave_in_order_when_the_name_is_known() -> None:
+def test_datagrams_are_sent_in_order_after_the_lookup() -> None:
     async def test(
         transport: Any, protocol: Recorder, peer: socket.socket, names: Resolver
     ) -> None:
@@ -83,7 +83,7 @@ def test_they_leave_in_order_when_the_name_is_known() -> None:
     with_transport(test)
 
 
-def test_each_name_has_a_look_up_of_its_own() -> None:
+def test_each_name_has_its_own_lookup() -> None:
     async def test(
         transport: Any, protocol: Recorder, peer: socket.socket, names: Resolver
     ) -> None:
@@ -103,7 +103,7 @@ def test_each_name_has_a_look_up_of_its_own() -> None:
     with_transport(test)
 
 
-def test_a_look_up_that_fails_is_told_to_the_protocol() -> None:
+def test_a_failed_lookup_is_reported_to_the_protocol() -> None:
     async def test(
         transport: Any, protocol: Recorder, peer: socket.socket, names: Resolver
     ) -> None:
@@ -122,11 +122,11 @@ def test_a_look_up_that_fails_is_told_to_the_protocol() -> None:
     with_transport(test)
 
 
-def test_what_cannot_be_sent_after_all_is_told_to_the_protocol() -> None:
+def test_a_failure_to_send_after_the_lookup_is_reported_to_the_protocol() -> None:
     async def test(
         transport: Any, protocol: Recorder, peer: socket.socket, names: Resolver
     ) -> None:
-        transport.sendto(bytes(1 << 17), NAMED)  # More than a datagram of IP can have.
+        transport.sendto(bytes(1 << 17), NAMED)  # Larger than any datagram of IP.
         transport.sendto(b"small", NAMED)
         await names.answer()
         assert await runtime.to_thread(received, peer, 1) == [b"small"]
@@ -135,7 +135,7 @@ def test_what_cannot_be_sent_after_all_is_told_to_the_protocol() -> None:
     with_transport(test)
 
 
-def test_the_protocol_is_paused_by_what_waits_for_a_look_up() -> None:
+def test_datagrams_that_wait_for_a_lookup_pause_the_protocol() -> None:
     async def test(
         transport: Any, protocol: Recorder, peer: socket.socket, names: Resolver
     ) -> None:
@@ -151,7 +151,7 @@ def test_the_protocol_is_paused_by_what_waits_for_a_look_up() -> None:
     with_transport(test)
 
 
-def test_close_waits_for_the_look_up() -> None:
+def test_close_waits_for_the_lookup() -> None:
     async def test(
         transport: Any, protocol: Recorder, peer: socket.socket, names: Resolver
     ) -> None:
@@ -166,7 +166,7 @@ def test_close_waits_for_the_look_up() -> None:
     with_transport(test)
 
 
-def test_close_waits_for_a_look_up_that_fails() -> None:
+def test_close_waits_for_a_lookup_that_fails() -> None:
     async def test(
         transport: Any, protocol: Recorder, peer: socket.socket, names: Resolver
     ) -> None:
@@ -179,7 +179,7 @@ def test_close_waits_for_a_look_up_that_fails() -> None:
     with_transport(test)
 
 
-def test_abort_gives_the_look_up_up() -> None:
+def test_abort_cancels_the_lookup() -> None:
     async def test(
         transport: Any, protocol: Recorder, peer: socket.socket, names: Resolver
     ) -> None:
@@ -193,7 +193,7 @@ def test_abort_gives_the_look_up_up() -> None:
     with_transport(test)
 
 
-def test_aborted_by_the_protocol_that_is_told_of_a_failure() -> None:
+def test_the_protocol_may_abort_in_error_received() -> None:
     async def test(
         transport: Any, protocol: Recorder, peer: socket.socket, names: Resolver
     ) -> None:
@@ -206,8 +206,8 @@ def test_aborted_by_the_protocol_that_is_told_of_a_failure() -> None:
     with_transport(test)
 
 
-def test_a_cancelled_look_up_is_told() -> None:
-    """As those are that go on at the end of a run."""
+def test_a_cancelled_lookup_is_reported() -> None:
+    """Lookups that are in progress at the end of ``run`` are cancelled."""
 
     async def test(
         transport: Any, protocol: Recorder, peer: socket.socket, names: Resolver
@@ -223,7 +223,7 @@ def test_a_cancelled_look_up_is_told() -> None:
     with_transport(test)
 
 
-def test_what_the_look_up_raises_beyond_that_is_reported() -> None:
+def test_other_exceptions_of_the_lookup_are_reported() -> None:
     reports: list[dict[str, Any]] = []
 
     async def test(
@@ -266,7 +266,7 @@ def test_a_malformed_address_is_an_error_at_the_call(address: Any, error: type[E
     with_transport(test)
 
 
-def test_an_endpoint_raises_what_the_look_up_does() -> None:
+def test_an_endpoint_raises_the_error_of_the_lookup() -> None:
     async def main() -> None:
         async with await runtime.open_datagram(LOCAL) as endpoint:
             names = Resolver(endpoint.get_extra_info("sockname"))
@@ -281,7 +281,7 @@ def test_an_endpoint_raises_what_the_look_up_does() -> None:
     runtime.run(main())
 
 
-def test_the_drain_of_an_endpoint_waits_for_the_look_up() -> None:
+def test_the_drain_of_an_endpoint_waits_for_the_lookup() -> None:
     async def main() -> None:
         async with await runtime.open_datagram(LOCAL) as endpoint:
             names = Resolver(endpoint.get_extra_info("sockname"))
@@ -301,7 +301,7 @@ def test_the_drain_of_an_endpoint_waits_for_the_look_up() -> None:
     runtime.run(main())
 
 
-def test_an_endpoint_that_is_aborted_gives_the_look_up_up() -> None:
+def test_the_abort_of_an_endpoint_cancels_the_lookup() -> None:
     async def main() -> None:
         endpoint = await runtime.open_datagram(LOCAL)
         Resolver(endpoint.get_extra_info("sockname"))
@@ -312,7 +312,7 @@ def test_an_endpoint_that_is_aborted_gives_the_look_up_up() -> None:
     runtime.run(main())
 
 
-def test_sock_sendto_looks_a_name_up_outside_the_loop() -> None:
+def test_sock_sendto_looks_a_name_up_in_a_thread() -> None:
     async def main() -> None:
         loop = runtime.get_running_loop()
         with bound_socket() as sock, bound_socket() as peer:
@@ -328,7 +328,7 @@ def test_sock_sendto_looks_a_name_up_outside_the_loop() -> None:
 
 
 @pytest.mark.skipif(not IPV6, reason="Needs IPv6.")
-def test_the_flow_and_the_scope_that_are_given_stay() -> None:
+def test_a_given_flow_label_and_scope_are_kept() -> None:
     async def main() -> None:
         loop = runtime.get_running_loop()
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as peer:
@@ -341,7 +341,7 @@ def test_the_flow_and_the_scope_that_are_given_stay() -> None:
             transport.sendto(b"1", (*NAMED, 0, 0))
             await names.answer()
             assert await runtime.to_thread(peer.recv, 10) == b"1"
-            transport.sendto(b"2", (*NAMED, 1 << 20, 0))  # A flow that there cannot be.
+            transport.sendto(b"2", (*NAMED, 1 << 20, 0))  # An impossible flow label.
             told: list[Any] = []
             loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
             await names.answer()
@@ -362,19 +362,19 @@ def test_the_flow_and_the_scope_that_are_given_stay() -> None:
     ],
 )
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
-def test_nobody_is_asked_for_a_number(host: Any, family: int) -> None:
+def test_a_number_needs_no_lookup(host: Any, family: int) -> None:
     assert not needs_lookup(family, (host, 80))
 
 
 @pytest.mark.parametrize("host", ["localhost", b"localhost", "1.2.3.4.5", "a.b", "host1", "bücher"])
-def test_a_name_needs_a_look_up(host: Any) -> None:
+def test_a_name_needs_a_lookup(host: Any) -> None:
     assert needs_lookup(socket.AF_INET, (host, 80))
     assert needs_lookup(socket.AF_INET6, (host, 80, 0, 0))
     assert not needs_lookup(socket.AF_UNIX, (host, 80))
 
 
-def test_a_name_of_the_system_s_own() -> None:
-    """Through the resolver that there is."""
+def test_the_name_of_the_local_host() -> None:
+    """The lookup uses the real resolver."""
 
     async def main() -> None:
         loop = runtime.get_running_loop()

@@ -1,4 +1,4 @@
-"""Addresses of IPv4 given to an IPv6 socket, and the other way round."""
+"""IPv4 addresses given to an IPv6 socket, and the reverse."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not socket.has_ipv6, reason="Needs IPv6.")
 
 
 async def sender_of_a_datagram(host: str, family: int) -> Any:
-    """Return the very tuple that stands for a sender's address."""
+    """Return the tuple that was received as a sender's address."""
     transport: Any
     transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(
         Recorder, (host, 0)
@@ -29,7 +29,7 @@ async def sender_of_a_datagram(host: str, family: int) -> Any:
 
 
 def test_an_ipv4_address_is_refused_by_an_ipv6_socket(run: Run) -> None:
-    """Whether it is the tuple that a datagram came with, or an equal one."""
+    """Both a tuple that was received and an equal one are refused."""
 
     async def main() -> None:
         with bound_socket() as receiver:
@@ -62,7 +62,7 @@ def test_an_ipv6_address_is_refused_by_an_ipv4_socket(run: Run) -> None:
                 protocol.errors.append(error)
         transport.close()
         await protocol.until_lost()
-        # asyncio ends the endpoint at the first.
+        # asyncio closes the endpoint at the first error.
         told = [type(error) for error in [*protocol.errors, *protocol.lost] if error is not None]
         assert set(told) == {TypeError}
 

@@ -1,4 +1,4 @@
-"""``create_datagram_endpoint``: what asyncio promises, held against its own loop and ours."""
+"""``create_datagram_endpoint``: asyncio's promises, tested on its own loop and on ours."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.net.datagram_tools import LOCAL, Recorder, bound_socket, fill, silent
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
-# Empty datagrams and the bytes that a header counts for came with it.
+# Python 3.13 introduced empty datagrams, and counts a header for each datagram.
 RECENT = sys.version_info >= (3, 13)
 
 
@@ -28,7 +28,7 @@ def new_asyncio_loop() -> asyncio.AbstractEventLoop:
 
 @pytest.fixture(params=[new_asyncio_loop, runtime.new_event_loop])
 def run(request: pytest.FixtureRequest) -> Iterator[Run]:
-    """Run a coroutine on a loop of asyncio's, and on one of ours."""
+    """Return a function that runs a coroutine, on a loop of asyncio's or of ours."""
     loop: asyncio.AbstractEventLoop = request.param()
     yield loop.run_until_complete
     loop.run_until_complete(loop.shutdown_default_executor())
@@ -68,7 +68,7 @@ def test_a_question_and_an_answer(run: Run) -> None:
     run(main())
 
 
-def test_the_protocol_is_introduced_before_the_transport_is_returned(run: Run) -> None:
+def test_connection_made_is_called_before_the_transport_is_returned(run: Run) -> None:
     async def main() -> None:
         transport, protocol = await endpoint(LOCAL)
         assert protocol.calls == ["connection_made"]
@@ -185,7 +185,7 @@ def test_with_broadcast_the_remote_address_is_only_a_default(run: Run) -> None:
     run(main())
 
 
-def test_a_refused_datagram_is_told_to_the_protocol(run: Run) -> None:
+def test_a_refused_datagram_is_reported_to_the_protocol(run: Run) -> None:
     async def main() -> None:
         transport, protocol = await endpoint(remote_addr=silent_address())
         transport.sendto(b"is anybody there?")
@@ -197,7 +197,7 @@ def test_a_refused_datagram_is_told_to_the_protocol(run: Run) -> None:
     run(main())
 
 
-def test_what_the_system_refuses_to_send_is_told_to_the_protocol(run: Run) -> None:
+def test_an_error_of_the_system_is_reported_to_the_protocol(run: Run) -> None:
     async def main() -> None:
         with bound_socket() as peer:
             transport, protocol = await endpoint(LOCAL)
@@ -232,7 +232,7 @@ def test_a_protocol_that_raises_is_reported_and_goes_on(run: Run) -> None:
 
 
 def test_many_datagrams_arrive_in_order(run: Run, tmp_path: Path) -> None:
-    # A Unix socket loses nothing, and holds the sender up: in the loop it is sent from the backlog.
+    # A Unix socket drops nothing and makes the sender wait: most are sent from the write buffer.
     count = 2000
 
     async def main() -> None:
@@ -308,7 +308,7 @@ def test_the_write_buffer_counts_headers(
     run(main())
 
 
-def test_abort_drops_what_was_kept(run: Run, tmp_path: Path) -> None:
+def test_abort_drops_unsent_datagrams(run: Run, tmp_path: Path) -> None:
     async def main() -> None:
         with bound_socket(tmp_path / "peer") as peer:
             transport, protocol = await endpoint(
@@ -415,7 +415,7 @@ def test_callbacks_run_in_the_context_of_the_endpoint(run: Run) -> None:
     ]
 
 
-def test_a_socket_of_the_users_own(run: Run) -> None:
+def test_a_given_socket(run: Run) -> None:
     async def main() -> None:
         with bound_socket() as peer:
             sock = bound_socket()
@@ -471,7 +471,7 @@ def test_arguments_that_do_not_go_together(
         {"allow_broadcast": True},
     ],
 )
-def test_a_socket_leaves_nothing_else_to_say(run: Run, option: dict[str, Any]) -> None:
+def test_a_given_socket_excludes_other_arguments(run: Run, option: dict[str, Any]) -> None:
     async def main() -> None:
         with bound_socket() as sock:
             with pytest.raises(ValueError, match=f"sock is specified. .{next(iter(option))}="):

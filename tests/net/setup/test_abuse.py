@@ -1,4 +1,4 @@
-"""Clients that misbehave, and what is left when they are gone: nothing."""
+"""Clients that misbehave: the others are served, and nothing is left of them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_resets_half_closes_and_silence_do_not_disturb_the_others() -> None:
     runtime.run(main())
 
 
-def test_a_reset_in_mid_message_reaches_the_handler() -> None:
+def test_a_reset_in_the_middle_of_a_message_reaches_the_handler() -> None:
     seen: list[BaseException] = []
 
     async def handler(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
@@ -63,7 +63,7 @@ def test_a_reset_in_mid_message_reaches_the_handler() -> None:
     runtime.run(main())
 
 
-def test_a_client_that_never_reads_holds_up_itself_only() -> None:
+def test_a_client_that_never_reads_delays_only_itself() -> None:
     high_water = 256 * 1024
 
     async def pour(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
@@ -120,7 +120,7 @@ def test_the_socket_closed_under_the_connection_is_detected() -> None:
                     await waiting
                 with pytest.raises(ConnectionAbortedError):
                     await writer.drain()
-                # The number belongs to somebody else now, and stays open.
+                # The descriptor belongs to another socket now, and stays open.
                 far.send(b"alive") if other.fileno() == number else other.send(b"alive")
 
     runtime.run(main())
@@ -148,7 +148,7 @@ def test_a_descriptor_taken_over_by_a_new_connection() -> None:
     runtime.run(main())
 
 
-def test_the_end_announced_to_a_peer_that_has_reset() -> None:
+def test_write_eof_to_a_peer_that_has_reset() -> None:
     async def main() -> None:
         loop = runtime.get_running_loop()
         with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -156,7 +156,7 @@ def test_the_end_announced_to_a_peer_that_has_reset() -> None:
             peer, _ = listening.accept()
             writer.write(b"unread")
             reset(peer)
-            # The reset has come, and nobody has looked.
+            # The reset has arrived, and no call has noticed it yet.
             writer.write_eof()
             with pytest.raises(ConnectionResetError):
                 await reader.read()
@@ -207,7 +207,7 @@ def test_ten_thousand_idle_connections_leave_nothing_behind() -> None:
                 clients.stdin.flush()
                 assert await runtime.to_thread(clients.stdout.readline) == b"closed\n"
                 await until(lambda: len(runtime.all_tasks()) == 1)
-        # The last handlers have ended; what is called when they have is queued.
+        # The last handlers have ended; their done callbacks run in a later turn.
         for _ in range(3):
             await runtime.sleep(0)
         assert len(runtime.get_running_loop()._poller.watchers()) == 1
@@ -226,7 +226,7 @@ def test_ten_thousand_idle_connections_leave_nothing_behind() -> None:
     assert blocks[1] - blocks[0] < 1000
 
 
-def test_short_connections_need_no_cycle_collector() -> None:
+def test_short_connections_need_no_garbage_collector() -> None:
     async def one() -> None:
         reader, writer = await runtime.open_connection(*address)
         writer.write(b"ping")
@@ -282,7 +282,7 @@ def test_cancelled_clients_in_every_state() -> None:
 
 
 def test_closing_and_aborting_from_within_callbacks() -> None:
-    """Whoever is woken by the end may close, abort and write again, in any order."""
+    """A task that is woken by the end may close, abort and write again, in any order."""
 
     async def main() -> None:
         async with stream_pair() as (reader, writer, peer):

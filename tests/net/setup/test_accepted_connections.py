@@ -1,4 +1,4 @@
-"""The connections that a server has accepted: their contexts, their end, and faults on the way.
+"""Accepted connections: their contexts, their end, and faults in accepting.
 
 Source: python/cpython#123720, #140947, #127529 and #128916.
 """
@@ -28,7 +28,7 @@ from tests.support.certificates import NAME, Certificates, client_context, serve
 from tests.support.leaks import open_descriptors
 
 Serve = Callable[..., Any]
-"""Starts a server of one kind, with a protocol factory or with a handler of streams."""
+"""Function that starts a server of one kind, with a protocol factory or a stream handler."""
 
 KINDS = ("tcp", "unix", "tls")
 
@@ -41,7 +41,7 @@ async def serving(
     certificates: Certificates,
     **options: Any,
 ) -> AsyncIterator[tuple[Any, Callable[[], socket.socket]]]:
-    """Start a server; give it, and a function that connects a blocking socket to it."""
+    """Start a server; yield it, and a function that connects a blocking socket to it."""
     with tempfile.TemporaryDirectory() as folder:
         if kind == "unix":
             server = await serve_unix(str(Path(folder, "socket")), **options)
@@ -69,7 +69,7 @@ async def serving(
 
 
 def receive_to_the_end(sock: socket.socket) -> bytes:
-    """Receive until the peer has closed; answer that, as TLS wants."""
+    """Receive until the peer has closed; with TLS, answer its close_notify."""
     with contextlib.suppress(OSError):
         received = receive_all(sock)
         if isinstance(sock, ssl.SSLSocket):
@@ -82,7 +82,7 @@ def receive_to_the_end(sock: socket.socket) -> bytes:
 
 
 class Handler:
-    """Reads from its connection, which says nothing, until that ends."""
+    """Stream handler that reads until its silent connection ends."""
 
     def __init__(self) -> None:
         self.begun = 0
@@ -95,7 +95,7 @@ class Handler:
 
 
 class Waiting(Recorder):
-    """A protocol with the notes of ``Handler``."""
+    """Protocol that records the same as ``Handler``."""
 
     def __init__(self, handler: Handler) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class Waiting(Recorder):
 
 
 def servers(handler: Handler, api: str) -> tuple[Serve, Serve]:
-    """Return the functions of an interface that serve ``handler``, on TCP and on Unix sockets."""
+    """Return the functions of ``api`` that serve ``handler``, on TCP and on Unix sockets."""
     if api == "protocols":
         loop = asyncio.get_running_loop()
         return (
@@ -142,10 +142,10 @@ serving_forever = pytest.mark.parametrize(
 @serving_forever
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("ending", ["cancel", "close"])
-def test_the_end_of_serve_forever_is_that_of_its_connections(
+def test_the_end_of_serve_forever_ends_its_connections(
     make_loop: MakeLoop, api: str, kind: str, ending: str, certificates: Certificates
 ) -> None:
-    """Also when the server is closed, which cancels ``serve_forever``."""
+    """Also if the server is closed, which cancels ``serve_forever``."""
 
     async def main() -> None:
         handler = Handler()
@@ -204,7 +204,7 @@ in_contexts = pytest.mark.parametrize(
 
 
 class Named(asyncio.Protocol):
-    """Sets the variable to each line that it receives; answers "?" with the variable's value."""
+    """Protocol that sets a context variable to each received line, and answers "?" with it."""
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -219,7 +219,7 @@ class Named(asyncio.Protocol):
 
 
 async def name_itself(reader: Any, writer: Any) -> None:
-    """As ``Named``, with streams."""
+    """Do the same as ``Named``, with streams."""
     writer.write(name_of.get().encode() + b"\n")
     while line := await reader.readline():
         if line == b"?\n":
@@ -255,7 +255,7 @@ def test_each_connection_has_a_copy_of_the_context_that_the_server_was_made_in(
             said = [sock.recv(100).decode() for sock in (one, two)]
             for sock, name in ((one, b"one\n"), (two, b"two\n")):
                 sock.sendall(name)
-            # Both names have been taken when the last of them has.
+            # Both connections have set their names when this one has answered.
             for sock in (two, one, two):
                 sock.sendall(b"?\n")
                 said.append(sock.recv(100).decode())
@@ -289,7 +289,7 @@ def test_each_connection_has_a_copy_of_the_context_that_the_server_was_made_in(
 
 
 class Disturbed(socket.socket):
-    """A listening socket of which some connections were aborted before they are accepted."""
+    """Listening socket that reports some connections as aborted before they are accepted."""
 
     aborted: frozenset[int] = frozenset()
     turn = 0
@@ -314,7 +314,7 @@ class Disturbed(socket.socket):
 def test_an_aborted_connection_does_not_keep_others_waiting(
     make_loop: MakeLoop, aborted: set[int]
 ) -> None:
-    """In a round of several, the next is accepted in the same turn of the loop."""
+    """In a batch of several, the next one is accepted in the same turn of the loop."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -343,7 +343,7 @@ def test_an_aborted_connection_does_not_keep_others_waiting(
                     await asyncio.sleep(0)
             over = True
             calls = listener.calls
-            # The first of a round may be its last; our rounds of one and two come first.
+            # The first of a batch may be its last; our batches of one and two come first.
             for number in aborted - {0, 1, 2, 6}:
                 assert calls[number] == calls[number + 1]
             for each in made:
@@ -356,7 +356,7 @@ def test_an_aborted_connection_does_not_keep_others_waiting(
 
 
 class Refusing(selectors.DefaultSelector):
-    """A selector that can be told to refuse further registrations."""
+    """Selector that can be told to refuse further registrations."""
 
     refusal: BaseException | None = None
 
@@ -406,7 +406,7 @@ def test_an_accepted_socket_that_cannot_be_watched_is_closed(
         pytest.param(runtime.new_event_loop, "runtime", id="streams"),
     ],
 )
-def test_a_port_is_shared_where_there_are_ports(
+def test_a_port_is_shared_for_families_with_ports(
     make_loop: MakeLoop, api: str, tmp_path: Path
 ) -> None:
     """Linux refuses SO_REUSEPORT for other families since version 6.12.9."""

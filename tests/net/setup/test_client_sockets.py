@@ -1,4 +1,4 @@
-"""Connecting, and the names that it begins with."""
+"""Connecting client sockets, and resolving the names of their hosts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_literal_addresses_need_no_resolver(host: Any, family: int, address: Any
         ("127.0.0.1", 80, 0, socket.SOCK_RAW, 0),
     ],
 )
-def test_everything_else_is_left_to_the_resolver(
+def test_other_hosts_are_left_to_the_resolver(
     host: Any, port: Any, family: int, kind: int, proto: int
 ) -> None:
     assert literal_address(host, port, family, kind, proto) is None
@@ -72,7 +72,7 @@ def test_a_name_without_an_address_is_an_error(monkeypatch: pytest.MonkeyPatch) 
         run_with_loop(resolve, "nowhere.invalid", 80)
 
 
-def test_by_name() -> None:
+def test_connecting_by_name() -> None:
     async def main() -> None:
         async with serving() as (_, port):
             reader, writer = await runtime.open_connection("localhost", port, family=socket.AF_INET)
@@ -146,7 +146,7 @@ def test_local_address() -> None:
     runtime.run(main())
 
 
-def test_alike_errors_are_raised_as_one() -> None:
+def test_equal_errors_are_raised_as_one() -> None:
     errors = [OSError(1, "same"), OSError(1, "same")]
     assert client_sockets.combined(errors) is errors[0]
 
@@ -164,4 +164,4 @@ def test_cancelled_while_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(runtime.CancelledError):
             await task
 
-    runtime.run(main())  # The fixture would see the socket.
+    runtime.run(main())  # The fixture fails if the socket is left open.

@@ -1,4 +1,4 @@
-"""Connecting and serving that is cancelled, or disturbed, on the way: nothing is left behind."""
+"""Connecting and serving that is cancelled or disturbed: nothing is left behind."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_connecting_can_be_cancelled_everywhere() -> None:
             await settled(task)
             if task.cancelled():
                 await turns()
-                # Whoever was told of the connection is told of its end.
+                # Each protocol with connection_made has had connection_lost.
                 assert all(
                     protocol.calls in ([], ["connection_made", "connection_lost"])
                     for protocol in made
@@ -93,7 +93,7 @@ def test_a_socket_that_is_closed_before_it_is_used() -> None:
 
 @pytest.mark.parametrize("streams", [False, True])
 def test_a_peer_that_resets_at_once(streams: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system has forgotten who the peer was when it is asked."""
+    """The system no longer knows the peer's address when it is asked."""
 
     async def connect_and_be_reset(*args: Any, **options: Any) -> socket.socket:
         with socket.create_server(LOCAL) as listening:
@@ -120,7 +120,7 @@ def test_a_peer_that_resets_at_once(streams: bool, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-def test_what_is_dropped_after_its_loop_was_closed_closes_its_socket() -> None:
+def test_a_connection_dropped_after_its_loop_was_closed_closes_its_socket() -> None:
     async def read(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
         await reader.read()
         writer.close()

@@ -1,4 +1,4 @@
-"""The echo service, driven by programs that are not ours."""
+"""The echo service, used by client programs of other projects."""
 
 from __future__ import annotations
 

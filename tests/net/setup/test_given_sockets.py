@@ -1,4 +1,4 @@
-"""A socket object that users give is given once: while something has it, nothing else gets it."""
+"""A socket object given to a connection or a server cannot be given to another one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.net.transport_tools import LOCAL, Recorder
 from tests.support.programs import run_code
 
 Give = Callable[[socket.socket], Awaitable[Any]]
-"""Gives a socket to something, and returns what is to be closed."""
+"""Function that gives a socket to a connection or server, and returns the latter."""
 
 
 async def to_streams(sock: socket.socket) -> Any:
@@ -118,7 +118,7 @@ def test_a_unix_server_keeps_its_socket(first: Give, second: Give, tmp_path: Any
     runtime.run(main())
 
 
-def test_a_connection_s_own_socket_is_not_to_be_given_either() -> None:
+def test_the_socket_of_a_connection_cannot_be_given_either() -> None:
     async def main() -> None:
         with socket.create_server(LOCAL) as listening:
             _, writer = await runtime.open_connection(*listening.getsockname())
@@ -132,7 +132,7 @@ def test_a_connection_s_own_socket_is_not_to_be_given_either() -> None:
 
 @given_to("give", CONNECTIONS)
 @pytest.mark.parametrize("rude", [False, True])
-def test_a_number_that_is_used_again_may_be_given(give: Give, rude: bool) -> None:
+def test_a_socket_with_a_reused_descriptor_may_be_given(give: Give, rude: bool) -> None:
     async def main() -> None:
         ours, peer = socket.socketpair()
         number = ours.fileno()
@@ -156,7 +156,7 @@ def test_a_number_that_is_used_again_may_be_given(give: Give, rude: bool) -> Non
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-def test_a_loop_that_was_closed_uses_nothing() -> None:
+def test_the_sockets_of_a_closed_loop_may_be_given() -> None:
     async def main(echoes: bool) -> None:
         server = await runtime.start_server(echo, sock=sock)
         if echoes:
@@ -201,6 +201,6 @@ runtime.run(main())
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_child_may_give_what_it_inherited() -> None:
+def test_a_child_process_may_give_inherited_sockets() -> None:
     done = run_code(FORKING)
     assert (done.stdout, done.stderr, done.returncode) == ("served in the child\n", "", 0)

@@ -1,6 +1,6 @@
-"""Several addresses, of which one will do: in turn, or racing.
+"""Connecting to a host with several addresses: one after another, or racing.
 
-What each attempt does is scripted by its address in most of these: the port says what comes of it.
+In most of these tests the outcome of each attempt is scripted: it depends on the port.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.net.tools import until
 from tests.support.cancel_everywhere import CancelPoint, cancel_everywhere, settled
 
 NEVER = 3600.0
-"""Seconds: an attempt that only the delay would start is not to be seen."""
+"""Seconds: so long that no attempt is started by the delay."""
 
 Behaviour = Callable[[], Awaitable[None]]
 
@@ -36,7 +36,7 @@ def info(port: int, host: str = "127.0.0.1") -> resolver.AddressInfo:
 
 
 class Net:
-    """What the name resolves to, what the attempts do, and which were made, in order."""
+    """Script of a name's addresses and of the attempts, and record of the attempts."""
 
     def __init__(self) -> None:
         self.found: list[resolver.AddressInfo] = []
@@ -53,7 +53,7 @@ class Net:
         await self.behaviours[address[1]]()
 
     def script(self, *behaviours: Behaviour) -> None:
-        """Have the name resolve to ports 1, 2, ... which behave like this."""
+        """Make the name resolve to ports 1, 2, ... with these behaviours."""
         self.found = [info(port) for port in range(1, len(behaviours) + 1)]
         self.behaviours = dict(enumerate(behaviours, 1))
 
@@ -66,7 +66,7 @@ class Net:
 
 @pytest.fixture
 def resolving(monkeypatch: pytest.MonkeyPatch) -> Net:
-    """Names that resolve as told, and real attempts."""
+    """Return a ``Net`` with scripted addresses and real attempts."""
     net = Net()
     monkeypatch.setattr(resolver, "getaddrinfo", net.getaddrinfo)
     return net
@@ -74,7 +74,7 @@ def resolving(monkeypatch: pytest.MonkeyPatch) -> Net:
 
 @pytest.fixture
 def net(resolving: Net, monkeypatch: pytest.MonkeyPatch) -> Net:
-    """Names that resolve as told, and attempts that do."""
+    """Return a ``Net`` with scripted addresses and scripted attempts."""
     monkeypatch.setattr(client_sockets, "sock_connect", resolving.sock_connect)
     return resolving
 
@@ -149,7 +149,7 @@ def test_the_order_of_the_attempts(net: Net, options: Any, expected: list[int]) 
     assert net.tried == expected
 
 
-# -- In turn ---------------------------------------------------------------------------------------
+# -- One after another -----------------------------------------------------------------------------
 
 
 def test_without_a_delay_the_next_waits_for_the_one_before(net: Net) -> None:
@@ -170,7 +170,7 @@ def test_without_a_delay_the_next_waits_for_the_one_before(net: Net) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"happy_eyeballs_delay": NEVER}])
-def test_errors_that_differ_are_all_told(net: Net, options: Any) -> None:
+def test_different_errors_are_all_listed(net: Net, options: Any) -> None:
     net.script(fail("one"), fail("two"), fail("three"))
 
     async def main() -> None:
@@ -187,7 +187,7 @@ def test_errors_that_differ_are_all_told(net: Net, options: Any) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"happy_eyeballs_delay": NEVER}])
-def test_an_error_of_another_kind_ends_it(net: Net, options: Any) -> None:
+def test_an_exception_of_another_kind_ends_the_attempts(net: Net, options: Any) -> None:
     async def break_down() -> None:
         raise OverflowError("port must be 0-65535")
 
@@ -230,8 +230,8 @@ def test_the_next_starts_after_the_delay(net: Net) -> None:
     assert net.tried == [1, 2, 3]
 
 
-def test_the_failure_of_an_earlier_one_starts_none(net: Net) -> None:
-    """Another attempt has been started for it already."""
+def test_the_failure_of_an_earlier_attempt_starts_none(net: Net) -> None:
+    """The next attempt has been started by the delay already."""
     go_on = runtime.Event()
     passed = 0.0
 
@@ -282,7 +282,7 @@ def test_a_late_winner_among_earlier_attempts(net: Net) -> None:
     runtime.run(main())
 
 
-def test_two_that_succeed_in_the_same_turn(net: Net) -> None:
+def test_two_attempts_succeed_in_the_same_turn(net: Net) -> None:
     go_on = runtime.Event()
 
     async def succeed_when_told() -> None:
@@ -301,8 +301,8 @@ def test_two_that_succeed_in_the_same_turn(net: Net) -> None:
     runtime.run(main())
 
 
-def test_a_loser_that_is_too_far_to_be_cancelled(net: Net) -> None:
-    """It succeeds all the same, and takes its time; nothing is left of it."""
+def test_a_loser_that_ignores_its_cancellation(net: Net) -> None:
+    """It succeeds after a while, and its socket is closed."""
 
     async def refuse_to_go() -> None:
         try:
@@ -321,7 +321,7 @@ def test_a_loser_that_is_too_far_to_be_cancelled(net: Net) -> None:
     runtime.run(main())
 
 
-def test_what_a_loser_raises_too_late_is_reported(net: Net) -> None:
+def test_an_exception_of_a_loser_is_reported(net: Net) -> None:
     reports: list[Any] = []
 
     async def break_down() -> None:
@@ -340,7 +340,7 @@ def test_what_a_loser_raises_too_late_is_reported(net: Net) -> None:
     assert [type(report["exception"]) for report in reports] == [LookupError]
 
 
-def test_an_attempt_that_somebody_else_cancels(net: Net) -> None:
+def test_an_attempt_that_other_code_cancels(net: Net) -> None:
     net.script(hang, hang)
 
     async def main() -> None:
@@ -413,16 +413,16 @@ def test_cancelled_anywhere(net: Net, delay: float | None) -> None:
     assert cancel_everywhere(scenario) >= 3
 
 
-# -- Circles ---------------------------------------------------------------------------------------
+# -- Reference cycles ------------------------------------------------------------------------------
 
 
 class Local:
-    """What the frame that failed knows. It can be weakly referenced."""
+    """Local variable of the frame that raised, which can be weakly referenced."""
 
 
 @pytest.mark.parametrize("delay", [None, NEVER])
 @pytest.mark.parametrize("case", ["alike", "different", "all errors", "second succeeds", "broken"])
-def test_what_failed_makes_no_circle(net: Net, case: str, delay: float | None) -> None:
+def test_failures_make_no_reference_cycle(net: Net, case: str, delay: float | None) -> None:
     locals_: list[weakref.ref[Local]] = []
 
     def failing(kind: type[Exception], *args: Any) -> Behaviour:
@@ -469,7 +469,7 @@ def listening(host: str = "127.0.0.1") -> Iterator[resolver.AddressInfo]:
 
 @contextlib.contextmanager
 def closed_port() -> Iterator[resolver.AddressInfo]:
-    """Give an address that nobody listens at, and nobody else gets meanwhile."""
+    """Yield an address at which no socket listens, and which is reserved during the test."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield info(sock.getsockname()[1])
@@ -477,7 +477,7 @@ def closed_port() -> Iterator[resolver.AddressInfo]:
 
 @contextlib.contextmanager
 def black_hole() -> Iterator[resolver.AddressInfo]:
-    """Give an address that does not answer: its backlog is full."""
+    """Yield an address that does not answer, because its listen queue is full."""
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(socket.socket())
         server.bind(("127.0.0.1", 0))
@@ -565,4 +565,4 @@ def test_cancelled_anywhere_with_real_sockets(resolving: Net, delay: float | Non
 
     with closed_port() as closed, listening() as good, black_hole() as hole:
         resolving.found = [closed, good] if delay is None else [hole, closed, good, good]
-        assert cancel_everywhere(scenario) >= 1  # The fixture would see the sockets.
+        assert cancel_everywhere(scenario) >= 1  # The fixture fails if sockets are left open.

@@ -1,4 +1,4 @@
-"""A factory that returns no protocol: an error at the call, as on asyncio's loop."""
+"""A factory that does not return a protocol: an error at the call, as on asyncio's loop."""
 
 from __future__ import annotations
 
@@ -66,15 +66,15 @@ OPENERS: list[Opener] = [
 
 
 class NoProtocol:
-    """Has nothing of a protocol but its end."""
+    """Object with no method of a protocol except ``connection_lost``."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Take no note."""
+        """Do nothing."""
 
 
 @pytest.mark.parametrize("opener", OPENERS)
 def test_the_error_names_the_class(opener: Opener) -> None:
-    """As asyncio's does, which leaves the transport behind."""
+    """The error of asyncio does too, but asyncio leaves the transport open."""
     with pytest.raises(AttributeError, match="'NoProtocol' object has no .*: is it a protocol"):
         runtime.run(opener(NoProtocol))
     with pytest.raises(AttributeError, match="'NoneType' object.*: does protocol_factory return"):
@@ -98,8 +98,8 @@ def test_a_protocol_in_the_place_of_its_factory(opener: Opener) -> None:
         runtime.run(opener(asyncio.Protocol()))
 
 
-def test_a_server_s_factory_is_reported() -> None:
-    """Asyncio says so in debug mode only."""
+def test_the_factory_of_a_server_is_reported() -> None:
+    """The loop of asyncio reports it in debug mode only."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -121,7 +121,7 @@ def note(told: asyncio.Future[dict[str, Any]], context: dict[str, Any]) -> None:
 
 
 class WithoutData(asyncio.BaseProtocol):
-    """Lacks what it needs to receive."""
+    """Protocol without ``data_received``."""
 
 
 def test_a_protocol_without_data_received_is_named(run: Run) -> None:

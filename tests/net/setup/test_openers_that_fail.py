@@ -1,11 +1,12 @@
-"""Functions that fail to open a connection, an endpoint or a server leave no descriptor, no task.
+"""Functions that fail to open a connection, an endpoint or a server leave no descriptor or task.
 
 This includes a socket that was given as ``sock=``: it belongs to the function from its first step
-on, and is closed if no transport comes of it. Arguments that are refused beforehand leave it alone,
-and so does ``create_datagram_endpoint``. A pipe stays its caller's until there is a transport.
+on, and is closed if no transport can be made. It stays open if the arguments are refused before
+that, and if the function is ``create_datagram_endpoint``. A pipe belongs to the caller until the
+transport is made.
 
-An exception keeps the frames that it has passed, and their variables. So the descriptors are
-counted while the exception is there, before a finalizer can close any.
+An exception keeps the frames of its traceback, and their variables. So the descriptors are counted
+while the exception exists, before a finalizer can close any.
 
 Source: python/cpython#153133.
 """
@@ -39,15 +40,15 @@ if sys.platform == "win32":
 
 
 class Boom(Exception):
-    """The exception of a factory."""
+    """Exception that a factory raises."""
 
 
 class Stop(BaseException):
-    """The same, for code that catches ``Exception`` alone."""
+    """Exception that a factory raises, which ``except Exception`` does not catch."""
 
 
 class Place:
-    """Listening sockets to connect to, and a connected pair of which one is given away."""
+    """Listening sockets to connect to, and a connected pair, one of which can be given."""
 
     def __init__(self, tcp: socket.socket, unix: socket.socket) -> None:
         self.listeners = {"tcp": tcp, "unix": unix}
@@ -56,7 +57,7 @@ class Place:
         self.given, self.peer = socket.socketpair()
 
     def peer_of(self, name: str) -> socket.socket:
-        """Return the peer of the socket that the opener ``name`` has connected."""
+        """Return the peer of the socket of the opener ``name``."""
         if name in GIVEN:
             return self.peer
         return self.listeners["unix" if "unix" in name else "tcp"].accept()[0]
@@ -64,7 +65,7 @@ class Place:
 
 @contextlib.contextmanager
 def place() -> Iterator[Place]:
-    """Listen on TCP and on a Unix socket, and have a connected pair of sockets at hand."""
+    """Yield sockets that listen on TCP and on a Unix socket, and a connected pair."""
     with (
         tempfile.TemporaryDirectory() as folder,
         socket.create_server(LOCAL) as tcp,
@@ -98,7 +99,7 @@ OPENERS: dict[str, Opener] = {
         factory, place.given, **{name: tls[name] for name in tls if name != "server_hostname"}
     ),
 }
-"""The loop's methods, by the kind of socket that they connect or are given."""
+"""The loop's methods, by the kind of socket that they connect or get."""
 
 STREAM_OPENERS: dict[str, Opener] = {
     "streams": lambda _loop, _factory, place, tls: runtime.open_connection(*place.address, **tls),
@@ -118,23 +119,23 @@ STREAM_OPENERS: dict[str, Opener] = {
         sock=place.given, **tls
     ),
 }
-"""Of these the first four are for our loop alone."""
+"""The first four of them are tested on our loop only."""
 
 GIVEN = {name for name in (*OPENERS, *STREAM_OPENERS) if "given" in name or name == "accepted"}
-"""Those that take ``Place.given``."""
+"""The openers that get ``Place.given``."""
 
 each_opener = pytest.mark.parametrize("name", OPENERS)
 
 
 def tls_options(name: str, certificates: Certificates) -> dict[str, Any]:
-    """Return the arguments that have the opener ``name`` begin with TLS."""
+    """Return the arguments with which the opener ``name`` uses TLS."""
     if name == "accepted":
         return {"ssl": server_context(certificates)}
     return {"ssl": client_context(certificates), "server_hostname": NAME}
 
 
 async def until_closed(before: set[int]) -> None:
-    """Wait until there are no more descriptors than ``before``, which is a matter of turns."""
+    """Wait a few turns until no descriptor is open that is not in ``before``."""
     async with asyncio.timeout(PATIENCE):
         while open_descriptors() - before:
             await asyncio.sleep(0)
@@ -180,7 +181,7 @@ def test_a_factory_that_raises_closes_the_socket(
     "name", [name for name in (*OPENERS, *STREAM_OPENERS) if name != "accepted"]
 )
 def test_a_name_that_tls_refuses_closes_the_socket(name: str, certificates: Certificates) -> None:
-    """OpenSSL is asked when the transport is made. asyncio's own loop asks it afterwards."""
+    """OpenSSL checks the name when the transport is made; with asyncio's loop, afterwards."""
     opener = (OPENERS | STREAM_OPENERS)[name]
     tls = tls_options(name, certificates) | {"server_hostname": ".a.leading.dot"}
 
@@ -200,7 +201,7 @@ def test_a_name_that_tls_refuses_closes_the_socket(name: str, certificates: Cert
 
 
 class Refusing(selectors.DefaultSelector):
-    """A selector that can be told to refuse to watch for reading."""
+    """Selector that can be told to refuse to watch for reading."""
 
     refusal: BaseException | None = None
 
@@ -216,7 +217,7 @@ class Refusing(selectors.DefaultSelector):
 def test_a_socket_that_cannot_be_watched_is_closed(
     name: str, encrypted: bool, refusal: Exception, certificates: Certificates
 ) -> None:
-    """The opener raises the selector's exception, or the protocol is told of it."""
+    """The opener raises the selector's exception, or ``connection_lost`` gets it."""
     opener = (OPENERS | STREAM_OPENERS)[name]
     tls = tls_options(name, certificates) if encrypted else {}
     selector = Refusing()
@@ -248,7 +249,7 @@ def test_a_socket_that_cannot_be_watched_is_closed(
     run(lambda: runtime.Loop(selector), main())
 
 
-# -- TLS that does not begin -----------------------------------------------------------------------
+# -- Handshakes that fail --------------------------------------------------------------------------
 
 ACTS: dict[str, Callable[[socket.socket], object]] = {
     "speaks no TLS": lambda peer: peer.sendall(b"this is no TLS, and never will be\r\n"),
@@ -256,7 +257,7 @@ ACTS: dict[str, Callable[[socket.socket], object]] = {
     "resets": reset,
     "is silent": lambda peer: None,
 }
-"""Ways in which the peer fails the handshake."""
+"""Ways in which the peer makes the handshake fail."""
 
 
 async def fail_in_the_handshake(opener: Opener, name: str, act: str, tls: dict[str, Any]) -> None:
@@ -302,7 +303,7 @@ def test_a_handshake_that_fails_closes_the_socket_of_streams(
 
 
 async def cancel_everywhere(opener: Opener, name: str, tls: dict[str, Any]) -> None:
-    """Cancel an opener after each number of turns; TLS waits for a peer that says nothing."""
+    """Cancel an opener after each number of turns; with TLS it waits for a silent peer."""
     loop = asyncio.get_running_loop()
     reports = collect_reports()
     cancelled = 0
@@ -340,7 +341,7 @@ async def cancel_everywhere(opener: Opener, name: str, tls: dict[str, Any]) -> N
 def test_an_opener_that_is_cancelled_closes_the_socket(
     make_loop: MakeLoop, name: str, encrypted: bool, certificates: Certificates
 ) -> None:
-    """A race of asyncio's that is cancelled when it is won still loses the winner's socket."""
+    """A race of asyncio that is cancelled when it is won still leaks the winner's socket."""
     tls = tls_options(name, certificates) if encrypted else {}
     run(make_loop, cancel_everywhere(OPENERS[name], name, tls))
 
@@ -365,7 +366,7 @@ def test_a_given_socket_is_closed_when_its_opener_is_cancelled(
 
 @on_both_loops(works=True)
 @pytest.mark.parametrize("name", sorted(GIVEN & OPENERS.keys()))
-def test_a_given_socket_is_its_owner_s_until_the_opener_begins(
+def test_a_given_socket_belongs_to_its_owner_until_the_opener_begins(
     make_loop: MakeLoop, name: str
 ) -> None:
     async def main() -> None:
@@ -434,7 +435,7 @@ def test_streams_close_a_given_socket_that_is_not_connected() -> None:
 def test_a_factory_that_raises_closes_the_socket_of_an_endpoint(
     error: type[BaseException], options: dict[str, Any]
 ) -> None:
-    """Asyncio leaves this one to the collector."""
+    """The loop of asyncio leaves this socket to the garbage collector."""
 
     def factory() -> asyncio.DatagramProtocol:
         raise error
@@ -470,7 +471,7 @@ def test_a_socket_that_an_endpoint_was_given_stays_open_when_its_factory_raises(
 
 @on_both_loops(works=True)
 @pytest.mark.parametrize("occupied", ["local", "remote"])
-def test_an_endpoint_without_an_address_to_be_had_closes_its_socket(
+def test_an_endpoint_with_an_occupied_address_closes_its_socket(
     make_loop: MakeLoop, occupied: str
 ) -> None:
     async def main() -> None:
@@ -492,7 +493,7 @@ def test_an_endpoint_without_an_address_to_be_had_closes_its_socket(
 @on_both_loops(works=True)
 @pytest.mark.parametrize("method", ["connect_read_pipe", "connect_write_pipe"])
 @pytest.mark.parametrize("why", ["factory", "file"])
-def test_a_pipe_without_a_transport_is_its_owner_s(
+def test_a_pipe_without_a_transport_belongs_to_its_owner(
     make_loop: MakeLoop, method: str, why: str, tmp_path: Path
 ) -> None:
     def factory() -> asyncio.BaseProtocol:
@@ -562,7 +563,7 @@ def test_a_server_that_lacks_one_of_its_addresses_closes_the_others(
                 assert caught.tb is not None
                 assert not open_descriptors() - before
             if hosts[-1] in str(caught.value):
-                return  # Otherwise another program has that port of every address.
+                return  # Otherwise another program uses the port on all addresses.
         pytest.fail("no port is free on the other addresses")
 
     run(make_loop, main())
@@ -586,7 +587,7 @@ def test_a_unix_server_without_a_folder_closes_its_socket(
 # -- Races -----------------------------------------------------------------------------------------
 
 HANGING = ("127.0.0.2", 9)
-"""An address to which connecting takes for ever in these tests."""
+"""An address to which connecting never ends in these tests."""
 
 RACES: dict[str, Callable[..., Awaitable[tuple[Any, Any]]]] = {
     "create_connection": lambda loop, **options: loop.create_connection(Recorder, **options),
@@ -597,7 +598,7 @@ RACES: dict[str, Callable[..., Awaitable[tuple[Any, Any]]]] = {
 
 @pytest.fixture
 def hanging(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have connecting to ``HANGING`` take for ever, on both loops."""
+    """Make connecting to ``HANGING`` wait without end, on both loops."""
 
     def slow(connect: Any) -> Any:
         async def sock_connect(*args: Any) -> None:

@@ -1,4 +1,4 @@
-"""A number that is no port is refused: the system would take it modulo 65536."""
+"""A number that is no port is refused: the system would use it modulo 65536."""
 
 from __future__ import annotations
 
@@ -85,5 +85,5 @@ async def awaited(call: Call, port: object) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_name_of_a_service_is_not_refused(name: str) -> None:
-    with contextlib.suppress(OSError):  # Nobody listens, or may listen, there.
+    with contextlib.suppress(OSError):  # No server listens there, or binding is not allowed.
         runtime.run(awaited(NAMES[name], "tcpmux"))

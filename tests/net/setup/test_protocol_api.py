@@ -1,4 +1,4 @@
-"""How connections and servers for protocols come about, on asyncio's own loop and on ours."""
+"""Making connections and servers for protocols, on asyncio's own loop and on ours."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.net.transport_tools import (
 async def serving(
     *args: Any, factory: Callable[[], Any] = Recorder, **options: Any
 ) -> AsyncIterator[tuple[Any, list[Any]]]:
-    """Give a server, and the list of the protocols that it made."""
+    """Yield a server, and the list of the protocols that it made."""
     made: list[Any] = []
 
     def remembering() -> Any:
@@ -98,7 +98,7 @@ def test_several_hosts_and_dual_stack(run: Run) -> None:
     async def main() -> None:
         async with serving(hosts, 0) as (server, made):
             addresses = [sock.getsockname() for sock in server.sockets]
-            assert {address[0] for address in addresses} == set(hosts)  # asyncio forgets the order
+            assert {address[0] for address in addresses} == set(hosts)  # asyncio loses the order.
             for address in addresses:
                 transport, protocol = await connect(*address[:2])
                 assert transport.get_extra_info("peername")[:2] == address[:2]
@@ -176,7 +176,7 @@ def test_a_unix_server(run: Run, tmp_path: Path) -> None:
     run(main())
 
 
-def test_what_the_factory_raises_is_reported(run: Run, request: pytest.FixtureRequest) -> None:
+def test_an_exception_of_the_factory_is_reported(run: Run, request: pytest.FixtureRequest) -> None:
     if on_asyncio(request):
         pytest.skip("asyncio leaves the accepted socket to its finalizer")
     good: list[Recorder] = []
@@ -232,7 +232,7 @@ def test_a_server_that_is_closed_by_the_first_of_many_clients(run: Run) -> None:
 
 
 def test_a_server_that_is_closed_in_the_middle_of_a_burst(run: Run) -> None:
-    """By then it accepts several connections for one event."""
+    """By then the server accepts several connections for one event."""
 
     class Closing(Recorder):
         def connection_made(self, transport: Any) -> None:
@@ -286,7 +286,7 @@ def test_refused(run: Run) -> None:
     run(main())
 
 
-def test_what_the_factory_of_a_client_raises(run: Run) -> None:
+def test_an_exception_of_the_factory_of_a_client(run: Run) -> None:
     def factory() -> Recorder:
         raise ZeroDivisionError
 

@@ -1,4 +1,4 @@
-"""Many connections, slow ones beside fast ones, and floods: what they cost, and what is left."""
+"""Many connections, slow ones beside fast ones, and floods: their cost, and no leaks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MEBIBYTE = 1 << 20
 
 @pytest.fixture
 def many_descriptors() -> Iterator[int]:
-    """Raise the limit of descriptors as far as it goes, up to 4,000; give how many there are."""
+    """Raise the limit of descriptors as far as possible, up to 4,000; yield the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 4000 if hard == resource.RLIM_INFINITY else min(4000, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
@@ -31,7 +31,7 @@ def many_descriptors() -> Iterator[int]:
 
 
 class Echo(Recorder):
-    """Sends everything back."""
+    """Protocol that sends all received data back."""
 
     def data_received(self, data: bytes) -> None:
         self.transport.write(data)
@@ -95,7 +95,7 @@ async def batches_leave_nothing(use: Any, total: int, batch: int) -> None:
     assert open_descriptors() == descriptors
     assert len(loop._poller.watchers()) == watchers
     assert not loop._ready
-    # A hundred bytes for each connection would be a leak of some object.
+    # A hundred bytes for each connection would be a leak of an object.
     assert grown < 100 * total, f"{grown} bytes for {total} connections"
     server.close()
     await server.wait_closed()
@@ -116,11 +116,11 @@ def test_ten_thousand_connections_leave_nothing_behind(use: Any, many_descriptor
 # -- Slow beside fast ------------------------------------------------------------------------------
 
 
-def test_a_slow_reader_holds_up_itself_only() -> None:
+def test_a_slow_reader_delays_only_itself() -> None:
     high = 128 * 1024
 
     class Pouring(Recorder):
-        """Writes whenever it may, in pieces of 32 KiB."""
+        """Protocol that writes pieces of 32 KiB until it is paused."""
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -150,7 +150,7 @@ def test_a_slow_reader_holds_up_itself_only() -> None:
                 await until(lambda: most and max(most) > high)
                 pairs = [await runtime.open_connection(*fast) for _ in range(10)]
                 for number in range(20):
-                    # A little is read, and as much may be written.
+                    # The peer reads a little, so that as much can be written.
                     slow.recv(100_000)
                     for _, writer in pairs:
                         writer.write(b"%04d" % number * 1000)
@@ -164,8 +164,8 @@ def test_a_slow_reader_holds_up_itself_only() -> None:
     runtime.run(main())
 
 
-def test_a_slow_handler_holds_up_its_own_client_only() -> None:
-    """What a handler does not read stays in the system: it is not piled up here."""
+def test_a_slow_handler_delays_only_its_own_client() -> None:
+    """Data that the handler does not read stays in the system's buffers, and not in ours."""
 
     async def slow(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
         sleepy.append(reader)
@@ -221,7 +221,7 @@ def test_silent_connections_do_not_keep_a_real_client_waiting(protocols: bool) -
         try:
             reader, writer = await runtime.open_connection(*address)
             for number in range(50):
-                # Others come and go meanwhile.
+                # Other connections are opened and closed meanwhile.
                 silent.pop(0).close()
                 silent.append(socket.create_connection(address, 30))
                 writer.write(b"%04d" % number)
@@ -239,7 +239,7 @@ def test_silent_connections_do_not_keep_a_real_client_waiting(protocols: bool) -
 
 
 class Failing:
-    """A listening socket that fails to accept, in ways that come and go."""
+    """Listening socket whose ``accept`` fails temporarily, in several ways."""
 
     def __init__(self, sock: socket.socket, codes: list[int]) -> None:
         self._sock = sock
@@ -283,7 +283,7 @@ def test_a_failing_listener_leaves_the_other_ones_alone(
 
 
 def test_listeners_take_turns() -> None:
-    """A burst on one of them is accepted a part at a time, with the other in between."""
+    """A burst on one listener is accepted in batches, with the other listener in between."""
     order: list[str] = []
     busy = 150
 

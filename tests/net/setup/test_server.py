@@ -1,4 +1,4 @@
-"""Servers."""
+"""Servers of streams: serving, closing, and faults in accepting."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_several_hosts_and_dual_stack() -> None:
 
 
 def test_serve_forever_closes_the_connections_when_it_is_cancelled() -> None:
-    """A client that stays connected does not keep it from ending, as up to asyncio 3.14.6."""
+    """A client that stays connected does not delay its end, as it does in asyncio up to 3.14.6."""
 
     async def main() -> None:
         server = await runtime.start_server(echo, "127.0.0.1", 0)
@@ -183,7 +183,7 @@ def test_a_cancelled_callback_closes_its_connection() -> None:
     runtime.run(main())
 
 
-def test_any_awaitable_will_do_as_what_the_callback_returns() -> None:
+def test_the_callback_may_return_any_awaitable() -> None:
     served = []
 
     class Later:
@@ -210,7 +210,7 @@ def test_a_given_socket_and_bad_arguments() -> None:
         sock.bind(("127.0.0.1", 0))
         server = await runtime.start_server(echo, sock=sock)
         (listening,) = server.sockets
-        assert isinstance(listening, TransportSocket)  # It cannot be closed behind our back.
+        assert isinstance(listening, TransportSocket)  # It has no method close().
         assert listening.fileno() == sock.fileno()
         assert "127.0.0.1" in repr(server)
         with pytest.raises(ValueError, match="same time"):
@@ -247,7 +247,7 @@ def test_socket_options() -> None:
 
 
 class FakeListener:
-    """A listening socket whose accept fails in ways that the system seldom does."""
+    """Listening socket whose ``accept`` fails in ways that are rare in a real system."""
 
     def __init__(self, sock: socket.socket, failures: list[int]) -> None:
         self._sock = sock
@@ -270,7 +270,7 @@ def fake(server: Server, failures: list[int]) -> None:
         listener._by_accelerator = False
 
 
-def test_accepting_goes_on_when_a_client_gave_up() -> None:
+def test_accepting_goes_on_after_an_aborted_connection() -> None:
     async def main() -> None:
         async with await runtime.start_server(echo, "127.0.0.1", 0) as server:
             fake(server, [errno.ECONNABORTED])

@@ -1,4 +1,4 @@
-"""How the block of ``async with server`` ends, and ``serve_forever``: soon, or with a reason."""
+"""The ends of ``async with server`` and ``serve_forever``: bounded, or with a log message."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ MUCH = bytes(16 * 1024 * 1024)
 
 @pytest.fixture(autouse=True)
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait no whole second for what does not end in these tests."""
+    """Shorten the last timeouts of ``shutdown``."""
     monkeypatch.setattr("runtime.net.setup.server._LAST_GRACE", 0.01)
 
 
 async def wait(reader: Any, writer: Any) -> None:
-    """Wait for more than the client says."""
+    """Wait for data that the client does not send."""
     await reader.readexactly(2)
     writer.close()
 
 
 class Silent(asyncio.Protocol):
-    """Keeps a connection open."""
+    """Protocol that keeps its connection open."""
 
 
 @contextlib.asynccontextmanager
 async def serving(kind: str) -> AsyncIterator[tuple[Server, Callable[[], socket.socket]]]:
-    """Give a server of some kind, and what connects to it, as a resource that is left open."""
+    """Yield a server of one kind, and a function that opens a connection to it."""
     loop = runtime.get_running_loop()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as clients:
         path = str(Path(folder, "socket"))
@@ -79,12 +79,12 @@ kinds = pytest.mark.parametrize(
 )
 
 
-# -- By an exception -------------------------------------------------------------------------------
+# -- The block ends by an exception ----------------------------------------------------------------
 
 
 @kinds
 @pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError, SystemExit])
-def test_an_exception_is_not_kept_by_an_open_connection(
+def test_an_exception_is_not_delayed_by_an_open_connection(
     kind: str, error: type[BaseException]
 ) -> None:
     async def main() -> None:
@@ -143,7 +143,7 @@ def test_a_block_that_waits_for_its_connections_is_cancelled(kind: str) -> None:
     runtime.run(runtime.wait_for(main(), PATIENCE))
 
 
-def test_what_was_begun_has_the_time_of_the_timeout() -> None:
+def test_a_started_request_may_take_as_long_as_the_timeout() -> None:
     async def main() -> None:
         go_on = runtime.Event()
 
@@ -210,7 +210,7 @@ def test_a_coroutine_that_is_closed_does_not_wait(kind: str) -> None:
 
 
 def suspended() -> Coroutine[None, None, None]:
-    """Return a coroutine that waits for nothing in particular."""
+    """Return a coroutine that is suspended in an ``await``."""
 
     class Yield:
         def __await__(self) -> Any:
@@ -227,7 +227,7 @@ def test_an_endpoint_of_datagrams_that_cannot_send() -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         with theirs, pytest.raises(ValueError, match="in the block"):
             async with await runtime.open_datagram(sock=ours) as endpoint:
-                for _ in range(2000):  # More than the system takes for one who does not read.
+                for _ in range(2000):  # More than the system keeps for a peer that does not read.
                     endpoint.send(bytes(1000))
                 raise ValueError("in the block")
 
@@ -238,7 +238,7 @@ def test_an_endpoint_of_datagrams_that_cannot_send() -> None:
 
 
 async def write_much(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
-    """Write more than a client takes that does not read."""
+    """Write more than the system keeps for a client that does not read."""
     writer.write(MUCH)
     await writer.drain()
 
@@ -266,11 +266,11 @@ def test_serve_forever_ends_with_one_interrupt() -> None:
     assert ended == [set()]
 
 
-# -- By its end ------------------------------------------------------------------------------------
+# -- The block ends regularly ----------------------------------------------------------------------
 
 
 @kinds
-def test_who_is_waited_for_is_logged(
+def test_the_connections_that_a_server_waits_for_are_logged(
     kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("runtime.net.setup.server._REPORT_AFTER", 0.01)
@@ -302,7 +302,7 @@ def test_who_is_waited_for_is_logged(
     runtime.run(main())
 
 
-def test_which_handlers_are_waited_for_is_logged(
+def test_the_handlers_that_a_server_waits_for_are_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("runtime.net.setup.server._REPORT_AFTER", 0.01)
@@ -332,7 +332,7 @@ def test_a_server_that_does_not_wait_logs_nothing() -> None:
         server = await runtime.start_server(wait, *LOCAL)
         waiting = runtime.create_task(server.wait_closed())
         await turns()
-        # It serves: whoever waits for its end may wait long.
+        # The server is open, and waiting for its end may take long.
         assert server._report_timer is None
         server.close()
         await waiting

@@ -16,12 +16,12 @@ PATIENCE = 30.0
 
 @pytest.fixture(autouse=True)
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait no whole second for what does not end in these tests."""
+    """Shorten the last timeouts of ``shutdown``."""
     monkeypatch.setattr("runtime.net.setup.server._LAST_GRACE", 0.01)
 
 
 class Log:
-    """A handler that stays when its connection has ended, and what became of it."""
+    """Handler that goes on after its connection has ended, and record of its own end."""
 
     def __init__(self) -> None:
         self.go_on = runtime.Event()
@@ -59,7 +59,7 @@ def test_a_handler_is_waited_for_when_its_connection_has_ended(timeout: float | 
         ending = runtime.create_task(server.shutdown(timeout))
         await turns(10)
         assert not ending.done()
-        await server.wait_closed()  # That is about connections.
+        await server.wait_closed()  # It waits for connections only.
         log.go_on.set()
         await runtime.wait_for(ending, PATIENCE)
         assert log.seen == ["end of input", "done"]
@@ -67,7 +67,7 @@ def test_a_handler_is_waited_for_when_its_connection_has_ended(timeout: float | 
     runtime.run(main())
 
 
-def test_a_handler_that_is_left_is_cancelled_and_may_clean_up() -> None:
+def test_a_remaining_handler_is_cancelled_and_may_clean_up() -> None:
     async def main() -> None:
         log = Log()
         server, address = await serve(log.handle)
@@ -117,7 +117,7 @@ def test_a_handler_that_cannot_be_cancelled_is_reported() -> None:
             await runtime.wait_for(server.shutdown(0), PATIENCE)
             assert not server._clients
             [report] = reports
-            assert "goes on, though it was cancelled" in report["message"]
+            assert "goes on after its cancellation" in report["message"]
             assert "stubborn" in repr(report["task"])
             go_on[0].set()
             await runtime.wait_for(server.shutdown(), PATIENCE)

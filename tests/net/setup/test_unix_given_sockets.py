@@ -1,7 +1,7 @@
 """A Unix server on a socket that was given to it leaves the socket's file alone.
 
-Socket activation is the case: a service manager makes the socket, and passes it to one process
-after another.
+The use is socket activation: a service manager makes the socket, and passes it to one process after
+another.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def test_the_file_stays(serve: Serve, options: dict[str, Any], tmp_path: Path) -
         server.close()
         await server.wait_closed()
 
-    # As a service manager does, which has the socket, and starts one process after another.
+    # ``kept`` is the service manager's socket; each server stands for a process that it starts.
     with bound(path) as kept:
         for _ in range(2):
             runtime.run(main(kept.dup()))
@@ -88,8 +88,8 @@ def test_the_file_of_a_path_is_removed(serve: Serve, tmp_path: Path) -> None:
 
 
 @each_way
-def test_the_file_need_not_be_in_reach(serve: Serve, tmp_path: Path) -> None:
-    """The folder may be one that only the service manager can look into."""
+def test_the_file_need_not_be_accessible(serve: Serve, tmp_path: Path) -> None:
+    """The folder may be one that only the service manager can read."""
     folder = tmp_path / "folder"
     folder.mkdir()
 
@@ -100,6 +100,6 @@ def test_the_file_need_not_be_in_reach(serve: Serve, tmp_path: Path) -> None:
 
     with bound(folder / "socket") as sock:
         folder.rename(tmp_path / "moved")
-        folder.touch()  # Looking for the socket in there is an error, even for root.
+        folder.touch()  # Now a path inside it is an error, even for root.
         runtime.run(main(sock))
         assert (tmp_path / "moved" / "socket").is_socket()

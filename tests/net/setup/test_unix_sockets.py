@@ -1,4 +1,4 @@
-"""Unix sockets: paths, abstract names, full backlogs, and descriptors that are passed."""
+"""Unix sockets: paths, abstract names, full listen queues, and descriptor passing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def abstract_name() -> str:
 
 
 def talk(server: socket.socket, path: Any) -> None:
-    """Connect to a bound socket, and see that the connection is one."""
+    """Connect to a bound socket, and check that bytes arrive."""
 
     async def main() -> None:
         server.listen()
@@ -67,7 +67,7 @@ def test_abstract_names(kind: Callable[[Any], Any]) -> None:
             bind_unix(name, mode=0o600)
 
 
-def test_a_socket_that_is_there_is_replaced(tmp_path: Path) -> None:
+def test_an_existing_socket_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with bind_unix(path) as first, bind_unix(path) as second:
         first.listen()
@@ -154,7 +154,7 @@ def test_the_file_of_another_server_is_kept(tmp_path: Path) -> None:
             talk(second, path)
 
 
-def test_no_file_to_be_removed(tmp_path: Path) -> None:
+def test_the_file_is_missing_when_the_server_is_closed(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with bind_unix(path) as server:
         path.unlink()
@@ -181,7 +181,7 @@ def test_a_file_that_cannot_be_removed(
 # -- Connecting
 
 
-def test_nobody_listens(tmp_path: Path) -> None:
+def test_no_server_listens(tmp_path: Path) -> None:
     path = tmp_path / "socket"
 
     async def main() -> None:
@@ -194,7 +194,7 @@ def test_nobody_listens(tmp_path: Path) -> None:
 
 @contextlib.contextmanager
 def full_server(path: Path) -> Iterator[socket.socket]:
-    """Give a server that has no room in its backlog."""
+    """Yield a server whose listen queue is full."""
     with bind_unix(path) as server, contextlib.ExitStack() as clients:
         server.listen(0)
         while True:
@@ -208,7 +208,7 @@ def full_server(path: Path) -> Iterator[socket.socket]:
 
 
 @only_linux
-def test_a_full_backlog_is_waited_for(tmp_path: Path) -> None:
+def test_connecting_waits_while_the_listen_queue_is_full(tmp_path: Path) -> None:
     path = tmp_path / "socket"
 
     async def by_hand(loop: runtime.Loop) -> socket.socket:
@@ -236,7 +236,7 @@ def test_a_full_backlog_is_waited_for(tmp_path: Path) -> None:
 
 
 @only_linux
-def test_cancelled_while_the_backlog_is_full(tmp_path: Path) -> None:
+def test_cancelled_while_the_listen_queue_is_full(tmp_path: Path) -> None:
     async def scenario(point: CancelPoint) -> None:
         path = tmp_path / "socket"
         with full_server(path) as server:
@@ -304,7 +304,7 @@ def test_bytes_without_descriptors_and_the_end() -> None:
 
 
 @pytest.mark.parametrize("room", [0, 1, 2])
-def test_descriptors_for_which_there_is_no_room_are_closed(room: int) -> None:
+def test_descriptors_beyond_the_maximum_are_closed(room: int) -> None:
     async def main() -> None:
         with unix_pair() as (one, two), unix_pair() as (first, second):
             before = open_descriptors()
@@ -320,7 +320,9 @@ def test_descriptors_for_which_there_is_no_room_are_closed(room: int) -> None:
     runtime.run(main())
 
 
-def test_inheritable_where_the_system_has_no_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_descriptors_are_not_inheritable_on_a_system_without_the_flag(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("runtime.net.sockets.descriptor_passing._CLOSE_ON_EXEC", 0)
 
     async def main() -> None:
@@ -334,7 +336,7 @@ def test_inheritable_where_the_system_has_no_flag(monkeypatch: pytest.MonkeyPatc
 
 
 def fill(sock: socket.socket) -> int:
-    """Send until the socket takes no more; return how many bytes that were."""
+    """Send until the socket is full; return the number of bytes sent."""
     size = 0
     with contextlib.suppress(BlockingIOError):
         while True:
@@ -342,7 +344,7 @@ def fill(sock: socket.socket) -> int:
     return size
 
 
-def test_sending_waits_for_room() -> None:
+def test_sending_waits_while_the_socket_is_full() -> None:
     async def main() -> None:
         with unix_pair() as (one, two):
             size = fill(one)
@@ -415,7 +417,7 @@ def test_a_cancelled_sender_sends_nothing() -> None:
     assert cancel_everywhere(scenario) >= 1
 
 
-def test_what_is_refused() -> None:
+def test_wrong_arguments_are_refused() -> None:
     async def main() -> None:
         with unix_pair() as (one, two), socket.socket() as tcp:
             tcp.setblocking(False)

@@ -1,4 +1,4 @@
-"""``sock_*`` of a socket that is blocking, or has a timeout: the loop waits for no call of it."""
+"""``sock_*`` of a socket that is blocking or has a timeout: its calls do not block the loop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def timeout(request: pytest.FixtureRequest) -> float | None:
 
 @pytest.fixture
 def pair(timeout: float | None) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Give the socket to test, and its peer, which is non-blocking."""
+    """Yield the socket to test, and its peer, which is non-blocking."""
     one, two = socket.socketpair()
     one.settimeout(timeout)
     two.setblocking(False)
@@ -33,7 +33,7 @@ def pair(timeout: float | None) -> Iterator[tuple[socket.socket, socket.socket]]
 
 
 class Turns:
-    """Counts the turns of the loop: none passes while the loop waits for a call."""
+    """Counts the turns of the loop: there is none while a call blocks the loop."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -45,7 +45,7 @@ class Turns:
 
 
 async def beside(call: asyncio.Task[Any], turns: int = 20) -> None:
-    """Let the loop turn while ``call`` waits."""
+    """Check that the loop makes turns while ``call`` waits."""
     counted = Turns()
     counting = asyncio.create_task(counted.run())
     while counted.number < turns:
@@ -54,7 +54,7 @@ async def beside(call: asyncio.Task[Any], turns: int = 20) -> None:
     counting.cancel()
 
 
-def test_receiving_waits_beside_the_loop(
+def test_receiving_does_not_block_the_loop(
     pair: tuple[socket.socket, socket.socket], timeout: float | None
 ) -> None:
     one, two = pair

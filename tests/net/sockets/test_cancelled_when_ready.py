@@ -1,11 +1,11 @@
-"""Waits for a socket that are cancelled in the very turn in which the socket becomes ready.
+"""Waits for a socket that are cancelled in the turn in which the socket becomes ready.
 
-Such a wait either ends with its result, or has done nothing, and the next call does all of it: no
-connection, byte, datagram or descriptor is lost, and none is handed over twice.
+Such a wait either returns its result, or has no effect, and the next call does the whole operation:
+no connection, byte, datagram or descriptor is lost, and none is delivered twice.
 
 The wait is cancelled by a callback that was queued before the event, or by another event of the
-same poll. asyncio's own loop is held to the first alone: when the second comes it may have received
-already, and it drops the bytes.
+same poll. asyncio's own loop is tested with the first only: in the second case it may have received
+already, and then drops the bytes.
 
 Source: python/cpython#153761.
 """
@@ -33,20 +33,20 @@ from tests.support.asyncio_reference import FIXED, MakeLoop, run, unless_faulty
 READ, WRITE, EXCEPTIONAL = range(3)
 
 MOMENTS = ("first", "early", "late")
-"""When the wait is cancelled: by a queued callback, or by an event before or after its own."""
+"""The moment of the cancellation: a queued callback, or an event before or after the wait's."""
 
 our_moments = pytest.mark.parametrize("moment", MOMENTS)
 
 
 def moments(*, works: bool = True) -> pytest.MarkDecorator:
-    """Run a test with ``make_loop`` and ``moment``; on asyncio's loop where that ``works``."""
+    """Run a test with ``make_loop`` and ``moment``; on asyncio's loop only if ``works``."""
     cases = [unless_faulty(asyncio.SelectorEventLoop, "first", name="asyncio-first", works=works)]
     cases += [pytest.param(runtime.new_event_loop, each, id=f"runtime-{each}") for each in MOMENTS]
     return pytest.mark.parametrize(("make_loop", "moment"), cases)
 
 
 class Cancelled:
-    """Stands for the result of an operation that was cancelled."""
+    """Result that stands for a cancelled operation."""
 
 
 async def cancelled_when_ready(
@@ -89,7 +89,7 @@ async def cancelled_when_ready(
 
 
 def until_ready(waited_for: Any, event: int) -> None:
-    """Block until the system calls a descriptor ready."""
+    """Block until the system reports a descriptor as ready."""
     sets: list[list[Any]] = [[], [], []]
     sets[event].append(waited_for)
     assert any(select.select(sets[READ], sets[WRITE], sets[EXCEPTIONAL], PATIENCE))
@@ -97,7 +97,7 @@ def until_ready(waited_for: Any, event: int) -> None:
 
 @contextlib.contextmanager
 def listening(family: str) -> Iterator[socket.socket]:
-    """Give a non-blocking socket that listens, of the family "tcp" or "unix"."""
+    """Yield a non-blocking listening socket, of the family "tcp" or "unix"."""
     with (
         tempfile.TemporaryDirectory() as folder,
         socket.socket(socket.AF_INET if family == "tcp" else socket.AF_UNIX) as listener,
@@ -110,7 +110,7 @@ def listening(family: str) -> Iterator[socket.socket]:
 
 @contextlib.contextmanager
 def connected(kind: str) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Give a non-blocking socket and its peer, a blocking one: "tcp", "unix" or "datagrams"."""
+    """Yield a non-blocking socket and its blocking peer: "tcp", "unix" or "datagrams"."""
     if kind == "tcp":
         with socket.create_server(LOCAL) as listener:
             theirs = socket.create_connection(listener.getsockname())
@@ -125,7 +125,7 @@ def connected(kind: str) -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def fill(sock: socket.socket, part: bytes) -> int:
-    """Send ``part`` until no more of it fits; return how many bytes were sent."""
+    """Send ``part`` until the socket is full; return the number of bytes sent."""
     sent = 0
     with contextlib.suppress(BlockingIOError):
         while True:
@@ -134,7 +134,7 @@ def fill(sock: socket.socket, part: bytes) -> int:
 
 
 def drain(sock: socket.socket, size: int) -> None:
-    """Receive so many bytes."""
+    """Receive ``size`` bytes."""
     while size:
         size -= len(sock.recv(min(size, 1 << 20)))
 
@@ -169,7 +169,7 @@ def test_the_next_call_accepts_the_connection(
 
 
 @moments(works=FIXED)
-def test_of_two_connections_none_is_lost(make_loop: MakeLoop, moment: str) -> None:
+def test_two_connections_are_not_lost(make_loop: MakeLoop, moment: str) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         with (
@@ -198,8 +198,8 @@ def test_of_two_connections_none_is_lost(make_loop: MakeLoop, moment: str) -> No
 @pytest.mark.parametrize(
     "make_loop", [asyncio.SelectorEventLoop, runtime.new_event_loop], ids=["asyncio", "runtime"]
 )
-def test_a_socket_whose_connecting_was_cancelled_is_connected_and_free(make_loop: MakeLoop) -> None:
-    """Connecting goes on in the system; the loop has let go of the socket."""
+def test_a_socket_whose_connecting_was_cancelled_can_be_used(make_loop: MakeLoop) -> None:
+    """The system goes on connecting; the loop no longer watches the socket."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -207,7 +207,7 @@ def test_a_socket_whose_connecting_was_cancelled_is_connected_and_free(make_loop
         with listening("tcp") as listener, socket.socket() as client:
             client.setblocking(False)
             connecting = loop.create_task(loop.sock_connect(client, listener.getsockname()))
-            # It begins in this turn. The next one begins with the event, and goes on here.
+            # Connecting begins in this turn. The event comes at the beginning of the next turn.
             await asyncio.sleep(0)
             connecting.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -294,7 +294,7 @@ def test_the_next_wait_for_readability_ends_at_once(moment: str, kind: str) -> N
 
 
 @our_moments
-def test_urgent_data_is_there_for_the_next_wait(moment: str) -> None:
+def test_urgent_data_ends_the_next_wait(moment: str) -> None:
     async def main() -> None:
         with connected("tcp") as (ours, theirs):
             outcome = await cancelled_when_ready(
@@ -312,7 +312,7 @@ def test_urgent_data_is_there_for_the_next_wait(moment: str) -> None:
 
 
 @our_moments
-def test_a_descriptor_is_there_for_the_next_call(moment: str) -> None:
+def test_a_descriptor_is_received_by_the_next_call(moment: str) -> None:
     async def main() -> None:
         with connected("unix") as (ours, theirs), open(os.devnull, "rb") as file:
             outcome = await cancelled_when_ready(
@@ -491,7 +491,7 @@ def test_a_descriptor_that_was_not_sent_is_never_sent(moment: str) -> None:
 
 @our_moments
 def test_a_file_is_positioned_behind_its_sent_part(moment: str, tmp_path: Path) -> None:
-    """``os.sendfile`` has sent a part when the socket is full, and no more after that."""
+    """``os.sendfile`` has sent a part when the socket is full, and sends no more after that."""
     content = bytes(range(256)) * 10_000
     path = tmp_path / "content"
     path.write_bytes(content)

@@ -77,7 +77,7 @@ def test_datagrams() -> None:
     runtime.run(main())
 
 
-def test_an_empty_datagram_is_one() -> None:
+def test_an_empty_datagram_is_received() -> None:
     async def main() -> None:
         loop = runtime.get_running_loop()
         one, two = socket.socketpair(type=socket.SOCK_DGRAM)
@@ -168,7 +168,7 @@ def test_cancelled_while_waiting() -> None:
     runtime.run(main())
 
 
-def test_they_are_coroutines() -> None:
+def test_the_methods_return_coroutines() -> None:
     async def main() -> None:
         loop = runtime.get_running_loop()
         one, two = socket.socketpair()
@@ -198,7 +198,7 @@ def test_bytes_beyond_the_number_asked_for_stay() -> None:
             assert await task == b"abc"
             assert await loop.sock_recv(one, 0) == b""
             assert await loop.sock_recv(one, 1) == b"d"
-            # Less than asked for; the next try in the same turn is as good as any.
+            # Less than asked for: the loop does not try again in this turn, but waits.
             assert await loop.sock_recv(one, 100) == b"efgh"
             two.sendall(b"ij")
             assert await runtime.wait_for(loop.sock_recv(one, 1 << 20), 30) == b"ij"
@@ -210,7 +210,7 @@ def test_bytes_beyond_the_number_asked_for_stay() -> None:
 
 
 class Shouting(socket.socket):
-    """A subclass with an opinion of its own about what is sent and received."""
+    """Socket that changes the bytes that it sends and receives."""
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         return super().recv(bufsize, flags).upper()
@@ -280,7 +280,7 @@ def test_other_buffers_than_bytes() -> None:
     runtime.run(main())
 
 
-def test_sendall_to_a_peer_that_goes() -> None:
+def test_sendall_to_a_peer_that_disconnects() -> None:
     async def main() -> None:
         loop = runtime.get_running_loop()
         one, two = socket.socketpair()
@@ -309,8 +309,8 @@ def test_large_sendall_to_a_thread() -> None:
     runtime.run(main())
 
 
-def test_a_scope_in_the_name_stays() -> None:
-    """What the caller gives as numbers goes before it, unless that is 0."""
+def test_a_scope_in_the_name_is_kept() -> None:
+    """A scope that the caller gives as a number precedes it, unless it is 0."""
     connected_to: list[Any] = []
 
     class Connecting(socket.socket):

@@ -1,4 +1,4 @@
-"""Waiting for descriptors."""
+"""Waiting for the readiness of descriptors."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_cancelled(pair: tuple[socket.socket, socket.socket]) -> None:
     runtime.run(main())
 
 
-def test_closed_sockets_and_nonsense_are_refused_at_the_call() -> None:
+def test_closed_sockets_and_other_objects_are_refused_at_the_call() -> None:
     async def main() -> None:
         sock = socket.socket()
         sock.close()
@@ -183,7 +183,7 @@ def test_the_thread_ends_when_the_wait_is_cancelled(
         with pytest.raises(runtime.CancelledError):
             await task
 
-    runtime.run(main())  # The fixture would see the thread.
+    runtime.run(main())  # The fixture fails if the thread is left.
 
 
 def test_a_reused_descriptor_is_watched_anew() -> None:

@@ -1,4 +1,4 @@
-"""``sock_sendfile``: what arrives, and where the file is positioned then."""
+"""``sock_sendfile``: the bytes that arrive, and the position of the file afterwards."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=["sendfile", "reading"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Send by the system, or without its help."""
+    """Send by ``os.sendfile``, or without it."""
     if request.param == "reading":
         monkeypatch.delattr(os, "sendfile", raising=False)
     elif not hasattr(os, "sendfile"):
@@ -46,7 +46,7 @@ def connected_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 async def sent_by(file: Any, *args: Any, **options: Any) -> tuple[int, bytes]:
-    """Return what ``sock_sendfile`` returned, and what arrived."""
+    """Return the result of ``sock_sendfile``, and the bytes that arrived."""
     loop = runtime.get_running_loop()
     with connected_pair() as (one, two):
         receiving = runtime.create_task(runtime.to_thread(receive_all, two))
@@ -68,7 +68,7 @@ async def sent_by(file: Any, *args: Any, **options: Any) -> tuple[int, bytes]:
         (3, len(CONTENT) - 4),
     ],
 )
-def test_what_arrives(way: str, path: Path, offset: int, count: int | None) -> None:
+def test_the_bytes_arrive(way: str, path: Path, offset: int, count: int | None) -> None:
     async def main() -> None:
         expected = CONTENT[offset:][:count]
         with path.open("rb") as file:
@@ -79,7 +79,7 @@ def test_what_arrives(way: str, path: Path, offset: int, count: int | None) -> N
 
 
 @pytest.mark.parametrize("offset", [len(CONTENT), len(CONTENT) + 10])
-def test_nothing_is_left_there(way: str, path: Path, offset: int) -> None:
+def test_an_offset_at_or_behind_the_end(way: str, path: Path, offset: int) -> None:
     async def main() -> None:
         with path.open("rb") as file:
             assert await sent_by(file, offset) == (0, b"")
@@ -91,7 +91,7 @@ def test_nothing_is_left_there(way: str, path: Path, offset: int) -> None:
     runtime.run(main())
 
 
-def test_the_position_before_is_no_matter(way: str, path: Path) -> None:
+def test_the_position_before_has_no_effect(way: str, path: Path) -> None:
     async def main() -> None:
         with path.open("rb") as file:
             assert file.read(10) == CONTENT[:10]
@@ -122,7 +122,7 @@ def test_a_file_that_grows_is_sent_to_its_end(path: Path, monkeypatch: pytest.Mo
     runtime.run(main())
 
 
-def test_it_waits_for_room(path: Path) -> None:
+def test_it_waits_while_the_socket_is_full(path: Path) -> None:
     async def main() -> None:
         loop = runtime.get_running_loop()
         with connected_pair() as (one, two), path.open("rb") as file:
@@ -140,8 +140,8 @@ def test_it_waits_for_room(path: Path) -> None:
     runtime.run(main())
 
 
-def test_at_the_end_it_waits_for_none(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was sent may fill the socket, and the peer may answer before it receives."""
+def test_it_does_not_wait_after_the_last_byte(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file may fill the socket, and the peer may answer before it receives."""
 
     def writable(*_: Any) -> Any:
         pytest.fail("nothing is left to be sent")
@@ -158,7 +158,7 @@ def test_at_the_end_it_waits_for_none(path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="no such file system")
-def test_a_file_that_does_not_tell_its_size(way: str) -> None:
+def test_a_file_of_unknown_size(way: str) -> None:
     async def main() -> None:
         with open("/proc/self/status", "rb") as file:
             sent, received = await sent_by(file)
@@ -168,7 +168,7 @@ def test_a_file_that_does_not_tell_its_size(way: str) -> None:
     runtime.run(main())
 
 
-def test_what_is_no_regular_file_is_read() -> None:
+def test_a_file_that_is_not_regular_is_read() -> None:
     async def main() -> None:
         for offset, count in ((0, None), (10, 20)):
             file = io.BytesIO(CONTENT)
@@ -194,8 +194,8 @@ def test_a_pipe_has_no_position() -> None:
     runtime.run(main())
 
 
-def test_the_least_that_is_a_file(path: Path) -> None:
-    """Something with a descriptor, or something to read into, and a position or none."""
+def test_minimal_file_objects(path: Path) -> None:
+    """Objects that have only ``fileno`` or only ``readinto``, with or without a position."""
 
     class OnlyReads:
         def __init__(self) -> None:
@@ -243,7 +243,7 @@ def test_cancelled_in_the_middle(way: str, path: Path) -> None:
             two.setblocking(False)
             task = runtime.create_task(loop.sock_sendfile(one, file))
             await runtime.wait_readable(two)
-            # Until the socket is full.
+            # The loop watches the socket once it is full.
             await until(lambda: loop._poller.watcher(one.fileno()) is not None)
             task.cancel()
             with pytest.raises(runtime.CancelledError):
@@ -260,7 +260,7 @@ def test_cancelled_in_the_middle(way: str, path: Path) -> None:
     runtime.run(main())
 
 
-def test_a_peer_that_goes(way: str, path: Path) -> None:
+def test_a_peer_that_disconnects(way: str, path: Path) -> None:
     async def main() -> None:
         loop = runtime.get_running_loop()
         for receive in (0, 1000):

@@ -1,6 +1,7 @@
-"""``sendfile`` of objects that read something else than their descriptor does.
+"""``sendfile`` of file objects whose ``read()`` returns other bytes than their descriptor.
 
-A file of gzip's has the descriptor of the compressed file. What is sent is what ``read()`` gives.
+A file of gzip, for instance, has the descriptor of the compressed file. The bytes of ``read()`` are
+sent.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if not hasattr(os, "sendfile"):
 
 
 class Shouting(io.FileIO):
-    """A plain file, but for what it makes of the bytes."""
+    """Plain file that changes the bytes that it reads."""
 
     def readinto(self, buffer: Any) -> int:
         size = super().readinto(buffer)
@@ -61,7 +62,7 @@ def made_by_lzma(path: Path) -> Any:
 def made_by_zipfile(path: Path) -> Any:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("content", CONTENT)
-    with zipfile.ZipFile(path) as archive:  # What is open in it keeps the file.
+    with zipfile.ZipFile(path) as archive:  # An open member keeps the archive's file open.
         return archive.open("content")
 
 
@@ -115,7 +116,7 @@ each_way = pytest.mark.parametrize("send", [by_socket, by_transport, by_writer])
 
 
 async def sent_by(send: Send, *request: Any, **options: Any) -> tuple[int, bytes]:
-    """Return what ``send`` returned, and what arrived."""
+    """Return the result of ``send``, and the bytes that arrived."""
     one, two = socket.socketpair()
     one.setblocking(False)
     with one, two:
@@ -130,7 +131,7 @@ async def sent_by(send: Send, *request: Any, **options: Any) -> tuple[int, bytes
 
 @each_way
 @each_object
-def test_what_is_read_is_sent(send: Send, name: str, tmp_path: Path) -> None:
+def test_the_bytes_of_read_are_sent(send: Send, name: str, tmp_path: Path) -> None:
     async def main() -> None:
         with OBJECTS[name](tmp_path / "file") as file:
             assert await sent_by(send, file) == (len(CONTENT), CONTENT)
@@ -153,7 +154,7 @@ def test_without_the_fallback_it_is_refused(send: Send, name: str, tmp_path: Pat
 
 
 @each_way
-def test_a_subclass_may_read_otherwise(send: Send, tmp_path: Path) -> None:
+def test_a_subclass_may_override_read(send: Send, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"hello")
 
@@ -198,7 +199,7 @@ def test_the_system_sends_plain_files(send: Send, opened: Any, tmp_path: Path) -
 
 @each_way
 @pytest.mark.parametrize("make", [tempfile.TemporaryFile, tempfile.NamedTemporaryFile])
-def test_what_was_written_and_not_flushed_is_sent(send: Send, make: Any) -> None:
+def test_unflushed_bytes_are_sent(send: Send, make: Any) -> None:
     async def main() -> None:
         with make() as file:
             file.write(b"not flushed")

@@ -1,7 +1,7 @@
-"""Which part of a file is sent, and where the file is positioned then, in each way of sending.
+"""The part of a file that is sent, and the file's position afterwards, in each way of sending.
 
-The part begins at ``offset``, also when that is 0, wherever the file was positioned before. It ends
-after ``count`` bytes, or at the file's end. The position is then behind the last byte sent.
+The part begins at ``offset``, also if that is 0, and does not depend on the file's position before.
+It ends after ``count`` bytes, or at the file's end. The position is then behind the last byte sent.
 
 Source: python/cpython#150107 and the standard library's documentation of ``loop.sendfile``.
 """
@@ -26,17 +26,17 @@ from tests.support.asyncio_reference import FIXED, MakeLoop, run, unless_faulty
 from tests.support.certificates import NAME, Certificates, client_context, server_context
 
 CONTENT = bytes(range(251)) * 1_200
-"""Longer than one read of the fallback, and of a length that no power of two divides."""
+"""Longer than one read of the fallback, and not a multiple of its size."""
 
 SIZE = len(CONTENT)
 
 Send = Callable[..., Coroutine[Any, Any, int]]
-"""Called with a file, an offset and a count; returns how many bytes were sent."""
+"""Function of a file, an offset and a count that returns the number of bytes sent."""
 
 
 @dataclass(frozen=True)
 class Channel:
-    """The way to a server on TCP or on a Unix socket, perhaps with TLS."""
+    """Connection to a server on TCP or on a Unix socket, perhaps with TLS."""
 
     loop: Any
     address: Any
@@ -134,10 +134,10 @@ each_file = pytest.mark.parametrize("opened", ["buffered", "unbuffered", "read",
 
 
 def out_of_step(make_loop: MakeLoop, opened: str) -> bool:
-    """Return whether the position cannot be told.
+    """Return whether the position is wrong on asyncio's loop.
 
-    When the system has sent a file, asyncio moves the descriptor, but not the file object, which
-    counts from its buffer.
+    After ``os.sendfile``, asyncio moves the position of the descriptor, but not that of the file
+    object, which computes its own from its buffer.
     """
     return make_loop is asyncio.SelectorEventLoop and opened == "buffered"
 
@@ -150,7 +150,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def open_file(opened: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Open the content; without ``os.sendfile`` when it is to be "read"."""
+    """Open the content; remove ``os.sendfile`` if ``opened`` is "read"."""
     if opened == "read":
         monkeypatch.delattr(os, "sendfile", raising=False)
     elif not hasattr(os, "sendfile"):
@@ -163,7 +163,7 @@ def open_file(opened: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 async def sent_through(
     send: Send, kind: str, certificates: Certificates, *request: Any
 ) -> tuple[int, bytes]:
-    """Send to a server of ``kind``; return the call's result and the bytes that have arrived."""
+    """Send to a server of ``kind``; return the call's result and the bytes that arrived."""
     loop = asyncio.get_running_loop()
     served: list[Recorder] = []
 
@@ -204,7 +204,7 @@ PARTS = [
     (SIZE - 1, 1),
     (SIZE - 1, None),
 ]
-"""Offsets and counts."""
+"""Pairs of an offset and a count."""
 
 
 @ways(by_transport, by_socket)
@@ -258,7 +258,7 @@ def test_the_default_offset_is_the_beginning(
 
 @ways(by_transport, by_socket)
 @pytest.mark.parametrize("opened", ["unbuffered", "read", "in memory"])
-def test_behind_the_end_there_is_nothing_to_send(
+def test_an_offset_behind_the_end_sends_nothing(
     make_loop: MakeLoop,
     send: Send,
     kind: str,
@@ -324,7 +324,7 @@ def test_bad_offsets_and_counts_are_refused(
     path: Path,
     certificates: Certificates,
 ) -> None:
-    """Where asyncio's ``sendfile`` reads the file, it checks nothing."""
+    """The loop of asyncio does not check them if it reads the file."""
 
     async def main() -> None:
         with path.open("rb", buffering=0) as file:

@@ -58,7 +58,7 @@ class NameLookups:
         self._waiting[address] = [data]
         context = None if self._context is None else self._context.copy()
         lookup = self._loop.create_task(
-            self._look_up(address), name=f"look-up of {address[0]!r}", context=context
+            self._look_up(address), name=f"lookup of {address[0]!r}", context=context
         )
         self._lookups.add(lookup)
         lookup.add_done_callback(self._lookups.discard)
@@ -84,7 +84,7 @@ class NameLookups:
             self._fail(
                 address,
                 ConnectionAbortedError(
-                    f"Datagrams to {address!r} were not sent: the look-up of the name was cancelled"
+                    f"Datagrams to {address!r} were not sent: the lookup of the name was cancelled"
                 ),
             )
             raise

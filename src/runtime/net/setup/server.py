@@ -188,7 +188,7 @@ class _Listener(Watcher):
             self.sock.detach()
         self._loop.call_exception_handler(
             {
-                "message": "A listening socket was closed by others than its server",
+                "message": "A listening socket was closed by other code than its server",
                 "socket": self.sock,
             }
         )
@@ -426,7 +426,7 @@ class Server(asyncio.AbstractServer):
     def _report_handlers(self) -> None:
         for task in self._handlers - self._shutting_down:
             self._loop.call_exception_handler(
-                {"message": f"A handler goes on, though it was cancelled: {self!r}", "task": task}
+                {"message": f"A handler goes on after its cancellation: {self!r}", "task": task}
             )
 
     async def wait_closed(self) -> None:
@@ -471,8 +471,8 @@ class Server(asyncio.AbstractServer):
         else:
             what = f"{_counted(len(handlers), 'handler')}: {list(handlers)[:_NAMED_MOST]}"
         _logger.warning(
-            "A server that was closed is waiting for %s. Close what is open at either end, or end "
-            "the wait by Server.shutdown(timeout).",
+            "A closed server is waiting for %s. End them at either side, or bound the wait by "
+            "Server.shutdown(timeout).",
             what,
         )
 

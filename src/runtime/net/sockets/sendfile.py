@@ -130,7 +130,7 @@ def _source(file: Any) -> int:
     plain = _plain(file)
     if plain is None:
         raise SendfileNotAvailableError(
-            f"{file!r} is not a regular file, or reads something else than its descriptor does"
+            f"{file!r} is not a regular file, or reads other bytes than its descriptor"
         )
     try:
         if isinstance(plain, io.BufferedRandom):
