@@ -50,7 +50,7 @@ def check_reset(talk: Talk, direction: str, result: Result) -> None:
     check_prefix(sender, other)
     check_prefix(receiver, message[: middle(message)])
     if talk.api.name == "runtime" and not talk.contexts and not talk.script.at_once:
-        # asyncio's reader drops unread bytes. Ours keeps them, and an incomplete line unread.
+        # asyncio's reader drops unread bytes. Ours returns all lines, except an incomplete one.
         lost = middle(message) - len(receiver.received)
         assert lost == (middle(message) % 1024 if talk.reads_lines(direction) else 0)
     assert result.connection.outcome is Outcome.RESET

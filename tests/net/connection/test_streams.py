@@ -330,7 +330,7 @@ def test_a_cancelled_read_to_the_end_leaves_the_limit_in_force() -> None:
     runtime.run(main())
 
 
-def test_a_reset_is_raised_after_what_came_before_it() -> None:
+def test_a_reset_is_raised_after_the_bytes_before_it() -> None:
     async def main() -> None:
         async with serving(lambda reader, writer: keep.append((reader, writer))) as address:
             sock = socket.create_connection(address)

@@ -126,7 +126,7 @@ def test_another_protocol_takes_over(certificates: Certificates) -> None:
     runtime.run(main())
 
 
-def test_streams_and_what_was_written_before(certificates: Certificates) -> None:
+def test_streams_with_unsent_plain_bytes(certificates: Certificates) -> None:
     """Plain bytes in the write buffer are sent before TLS, and the streams go on after it."""
 
     async def handler(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
