@@ -436,7 +436,7 @@ class StreamAdapter(Top):
 
 def _overrun(words: str, limit: int, consumed: int) -> LimitOverrunError:
     return LimitOverrunError(
-        f"{words}: limit={limit}, in bytes. To increase it, pass limit= to open_connection(), "
-        "start_server() or create_subprocess_exec()",
+        f"{words}: limit={limit}, in bytes. To increase it, use the argument limit= of "
+        "open_connection(), start_server() or create_subprocess_exec()",
         consumed,
     )
