@@ -273,6 +273,10 @@ class Poller:
         """Return whether the loop's own wake-up socket is the only watched descriptor."""
         return len(self._watchers) <= 1 or len(self.watchers()) <= 1
 
+    def batches(self) -> int:
+        """Return a number that grows with every batch of events that is handed over."""
+        return self._round
+
     def watch(self, watcher: Watcher, events: int) -> None:
         """Watch exactly ``events`` (READ, WRITE, both, or 0 for none) for ``watcher``.
 

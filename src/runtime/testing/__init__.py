@@ -6,7 +6,8 @@ Helpers of this project's own tests belong to ``tests/support``.
 
 from __future__ import annotations
 
+from runtime.testing.blocked import wait_all_tasks_blocked
 from runtime.testing.clock import RealIOError, VirtualClock
 from runtime.testing.running import new_event_loop, run
 
-__all__ = ["RealIOError", "VirtualClock", "new_event_loop", "run"]
+__all__ = ["RealIOError", "VirtualClock", "new_event_loop", "run", "wait_all_tasks_blocked"]

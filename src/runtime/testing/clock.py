@@ -28,6 +28,7 @@ import selectors
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, cast
 
+from runtime.kernel.core import LoopCore
 from runtime.loop import Loop
 from runtime.testing.descriptor_names import describe_descriptor
 
@@ -113,6 +114,8 @@ class _JumpingSelector(selectors.BaseSelector):
         self._selector = selectors.DefaultSelector()
         # The first that a loop registers is the socket by which it is woken.
         self._wakeup: Any = None
+        # Whether select() waits in real time, as other selectors do, and the clock does not jump.
+        self.clock_stands_still = False
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         if self._wakeup is None:
@@ -142,6 +145,8 @@ class _JumpingSelector(selectors.BaseSelector):
         events = self._selector.select(0)
         if events or timeout == 0:
             return events
+        if self.clock_stands_still:
+            return self._selector.select(timeout)
         loop = cast(Loop, asyncio.get_running_loop())
         if loop._external_work:
             return self._selector.select(None)
@@ -152,3 +157,20 @@ class _JumpingSelector(selectors.BaseSelector):
         if not events:
             self._jump(loop._timers.next_due())
         return events
+
+
+def poll_without_jumping(loop: LoopCore, timeout: float, next_timer: float) -> None:
+    """Poll the descriptors of ``loop`` for up to ``timeout`` seconds of real time.
+
+    A virtual clock stands still meanwhile. On another clock the wait ends when the next timer is
+    due, in ``next_timer`` seconds, which are negative if there is no timer.
+    """
+    selector = loop._poller.selector
+    if isinstance(selector, _JumpingSelector):
+        selector.clock_stands_still = True
+        try:
+            loop._poller.poll(timeout)
+        finally:
+            selector.clock_stands_still = False
+    else:
+        loop._poller.poll(min(timeout, next_timer) if next_timer >= 0 else timeout)
