@@ -1,8 +1,9 @@
-"""An async runtime: ``runtime.run(main())``.
+"""An asyncio-compatible runtime: an event loop, tasks, synchronization, network and processes.
 
-Its own event loop, futures and tasks, with asyncio's semantics; ``Loop`` is an asyncio event loop
-too. This module holds the public names and nothing else. Those of the network and of processes are
-imported when they are first used: they are most of the package, and not every program needs them.
+``runtime.run(main())`` runs a coroutine. The package has its own event loop, futures and tasks,
+with asyncio's semantics; ``Loop`` is an asyncio event loop too. This module holds the public names
+and nothing else. The names for the network and for subprocesses are imported when they are first
+used: these modules are most of the package, and not every program needs them.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ else:
     }
 
     _SUBMODULES = ("policy", "subprocess")
-    """Which have asyncio's names, and are attributes there as well."""
+    """Submodules that can be used as attributes without an import, as those of asyncio can."""
 
     def __getattr__(name):
         """Import the module of a name that is used for the first time (PEP 562)."""
@@ -110,7 +111,7 @@ else:
         for module, names in _WHERE.items():
             if name in names:
                 found = getattr(importlib.import_module(module), name)
-                # What a test has put there for a while is not kept.
+                # An object that a test has patched in for a while is not kept.
                 if found.__module__ == module:
                     globals()[name] = found
                 return found

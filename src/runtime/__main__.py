@@ -1,4 +1,4 @@
-"""``python -m runtime``: which build this is, and what it stands on. For reports of bugs."""
+"""``python -m runtime``: prints the build and its platform, for bug reports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runtime.kernel.native import accelerator
 
 
 def describe_build() -> str:
-    """Return one line: version, compiled or not, accelerator or fallback, Python, selector."""
+    """Return one line: version, compiled or not, accelerator or not, Python, system, selector."""
     return ", ".join(
         (
             f"runtime {runtime.__version__}",

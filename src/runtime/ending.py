@@ -1,4 +1,4 @@
-"""The end of a run: what still runs is cancelled and awaited, whatever it does.
+"""The end of a run: all remaining tasks are cancelled and awaited, whatever they do.
 
 ::
 
@@ -8,13 +8,14 @@
     |    close the generators, all at the same time                                |
     +--------------+---------------------------------------------------------------+
 
-A task that ends may begin something: a ``finally`` block starts another, or an asynchronous
-generator is dropped. So this is repeated until nothing is left.
+A task that ends may begin something new: a ``finally`` block starts another task, or an
+asynchronous generator is dropped. The steps are therefore repeated until nothing is left.
 
 An exception that ends a program, such as the SystemExit of ``sys.exit()`` in a task, leaves the
-loop. The loop is run again, and the exception raised in the end, unless another ended the run
-before. A task that does not end, although it was cancelled, holds the end of the run; after some
-seconds a thread says which one that is, and where it is. Ctrl-C ends the wait.
+loop. The loop is then run again, and the exception is raised in the end, unless the run had already
+ended by another exception. A task that does not end although it was cancelled delays the end of the
+run; after some seconds a thread logs the name of the task and the place where it waits. Ctrl-C ends
+the wait.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ EXECUTOR_PATIENCE: Final = 300.0
 """Seconds that the end of a run waits for the threads of the default executor."""
 
 _ROUNDS: Final = 100
-"""How often what was begun by what ended is ended in turn."""
+"""How often the tasks that ending tasks have started are cancelled in turn."""
 
 _TURNS: Final = 16
 """Turns of the loop in which tasks may end before a thread watches them."""
@@ -50,10 +51,10 @@ _logger: Final = logging.getLogger("asyncio")
 class EndOfRun:
     """The end of one run of ``loop``, which is left to be closed.
 
-    ``interrupted`` tells whether an exception that leaves the loop is Ctrl-C, which ends the wait
-    for what still runs. ``because`` is the exception by which the run ended, if it did;
-    ``refusing`` is a main task that went on although it was cancelled by Ctrl-C: after a second
-    one, it is cancelled again, and not waited for.
+    ``interrupted()`` returns whether an exception that leaves the loop comes from Ctrl-C, which
+    ends the wait for the remaining tasks. ``because`` is the exception that ended the run, or None.
+    ``refusing`` is a main task that went on although Ctrl-C cancelled it: after a second Ctrl-C it
+    is cancelled again, and not waited for.
     """
 
     def __init__(
@@ -67,15 +68,18 @@ class EndOfRun:
         self._interrupted = interrupted
         self._because = because
         self._refusing = refusing
-        # What is being waited for.
+        # The tasks that are being waited for.
         self._left: set[Any] = set()
-        # The first exception that left the loop, and whether it came from elsewhere than a task.
+        # The first exception that left the loop, and whether its source was not a task.
         self._fatal: BaseException | None = None
         self._from_outside = False
         self._watch: EndWatch | None = None
 
     def run(self) -> None:
-        """End all that still runs; raise what left the loop meanwhile, and ended no run yet."""
+        """End everything that still runs; raise the exception that left the loop meanwhile.
+
+        An exception of a task is not raised if the run had already ended by another one.
+        """
         try:
             self._end_everything()
         finally:
@@ -87,7 +91,7 @@ class EndOfRun:
             if fatal is not None and (self._because is None or self._from_outside):
                 raise fatal
         finally:
-            del fatal  # Its traceback has this frame, which must not have it.
+            del fatal  # Its traceback refers to this frame: break the reference cycle.
 
     def _end_everything(self) -> None:
         loop = self._loop
@@ -99,7 +103,8 @@ class EndOfRun:
                 cancel_all(loop, to_cancel)
                 self._wait_for(tasks)
                 self._report_errors(to_cancel)
-                # What they raised has tracebacks, which may lead to this frame.
+                # The tracebacks of the tasks' exceptions may refer to this frame: break the
+                # reference cycle.
                 del tasks, to_cancel
                 if loop._async_generators().anything_left():
                     self._run(loop._close_asyncgens())
@@ -116,7 +121,7 @@ class EndOfRun:
         self._run(self._shut_down())
 
     def _unfinished(self) -> set[Any]:
-        """Return the tasks that have not ended, of whatever class."""
+        """Return the tasks of any class that have not ended, except for the refusing main task."""
         tasks: set[Any] = asyncio.all_tasks(self._loop)
         if self._refusing is not None:
             self._refusing.cancel()
@@ -131,12 +136,14 @@ class EndOfRun:
                 await asyncio.sleep(0)
 
     def _run(self, coro: Any) -> bool:
-        """Run a coroutine to its end; raise what it raises. Returns whether it was not cancelled.
+        """Run a coroutine to its end; return False if it was cancelled, and is to be run again.
 
-        Whoever cancels all tasks there are, cancels this one as well: it is to be run again.
+        It is cancelled by code of the program that cancels all tasks of the loop. Raises the
+        exception that the coroutine raises.
         """
         task = self._loop.create_task(coro)
-        task._log_destroy_pending = False  # Of no interest when an interrupt ends all this.
+        # When an interrupt ends all this, a report that the task was pending is of no interest.
+        task._log_destroy_pending = False
         self._wait_for({task})
         if task.cancelled():
             return False
@@ -146,8 +153,8 @@ class EndOfRun:
     def _wait_for(self, tasks: Collection[Any]) -> None:
         """Run the loop until tasks have ended, however often it is stopped or left meanwhile.
 
-        No local variable holds a task afterwards: what a task raised has a traceback, which may
-        lead to this frame, and the loop would be part of a reference cycle.
+        No local variable holds a task afterwards: the traceback of a task's exception may refer to
+        this frame, and the loop would become part of a reference cycle.
         """
         loop = self._loop
         self._left = {task for task in tasks if not task.done()}
@@ -161,9 +168,9 @@ class EndOfRun:
                     raise
                 recover_tasks(loop, self._left)
                 if self._from_outside:
-                    # What was interrupted may have been about to wake one that cleans up.
+                    # The interrupted callback may have been about to wake a task that cleans up.
                     self._cancel_left()
-            # The callback of one of them may be what an exception has kept from being called.
+            # The exception may have kept the callback of a task that has ended from being called.
             self._left = {task for task in self._left if not task.done()}
         del tasks
 
@@ -181,7 +188,7 @@ class EndOfRun:
             self._loop.stop()
 
     def _count_down(self, turns: int) -> None:
-        """Have a thread watch what has not ended after some turns."""
+        """Start a thread that watches the remaining tasks, once ``turns`` turns have passed."""
         if not self._left or self._watch is not None:
             return
         if turns:
@@ -190,10 +197,10 @@ class EndOfRun:
             self._watch = EndWatch(self._loop, lambda: list(self._left))
 
     def _ends_the_end(self, error: BaseException, tasks: Collection[Any]) -> bool:
-        """Return whether an exception that left the loop ends this as well; note it if not.
+        """Return whether an exception that left the loop ends the wait; note it if it does not.
 
-        That of a task has ended the task, and there is no reason not to wait for the others. The
-        same goes for the first that came from anywhere else, such as the handler of a signal.
+        The exception of a task has ended that task only, and the other tasks are still waited for.
+        The same goes for the first exception from any other source, such as a signal handler.
         """
         outside = not any(
             task.done() and not task.cancelled() and task.exception() is error
@@ -223,10 +230,10 @@ class EndOfRun:
 
 
 class EndWatch:
-    """A thread that says, after some seconds, for which tasks the end of a run waits.
+    """A thread that logs, after some seconds, the tasks for which the end of a run waits.
 
-    ``left`` returns them. It is a thread, and not a timer of the loop, because a task may keep the
-    loop from everything else, and because a timer would move a virtual clock, and hide a deadlock.
+    ``left`` returns these tasks. A timer of the loop could not do this: a task may block the loop,
+    and a timer would move a virtual clock and hide a deadlock.
     """
 
     patience = 5.0
@@ -235,7 +242,8 @@ class EndWatch:
     def __init__(self, loop: Loop, left: Callable[[], list[Any]]) -> None:
         self._loop = loop
         self._left = left
-        # Held until the end. A plain lock, because an event can be left locked by an interrupt.
+        # Held until the end. A plain lock, because an interrupt within one of the methods of a
+        # threading.Event can leave its inner lock locked.
         self._running = threading.Lock()
         self._running.acquire()
         self._thread: threading.Thread | None = threading.Thread(
@@ -243,11 +251,11 @@ class EndWatch:
         )
         loop._watching_threads.append(self._thread)
         if sys.is_finalizing():
-            self._thread = None  # It would never run, and start() would wait until it does.
+            self._thread = None  # It would never run, and start() would wait for that for ever.
             return
         try:
             self._thread.start()
-        except RuntimeError:  # No thread can be started any more, or none that is a daemon.
+        except RuntimeError:  # The interpreter refuses new threads, or new daemon threads.
             self._thread = None
 
     def stop(self) -> None:
@@ -286,7 +294,7 @@ class EndWatch:
 def _described(task: Any) -> list[str]:
     try:
         return describe_wait(task)
-    except Exception as error:  # It goes on meanwhile, in another thread.
+    except Exception as error:  # The loop's thread goes on with the task meanwhile.
         return [f"{task.get_name()}: {type(error).__name__} while it was looked at"]
 
 

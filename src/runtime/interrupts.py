@@ -1,17 +1,18 @@
-"""Ctrl-C while a runner works: cancelled main tasks, and no interrupt where it would do harm.
+"""Ctrl-C during a run: it cancels the main task, and never interrupts making or closing a loop.
 
-The handler of SIGINT is installed before a loop is made, and removed when the run is over. What it
-does depends on what the runner does::
+The SIGINT handler is installed before a loop is made, and removed when the run is over. Its effect
+depends on the phase that the runner is in::
 
     removed --install()--> held ------release(main)------> main runs
                             |  ^                             |  first Ctrl-C: main is cancelled
                   remove()  |  +------ held = True ----------+  second one: KeyboardInterrupt
                             v          (main has ended)
-                         removed       release(None): the loop runs what remains
+                         removed       release(None): the loop runs the remaining tasks
                                          any Ctrl-C: KeyboardInterrupt
 
-While it is held, Ctrl-C is only noted: it cancels the main task as soon as there is one, or is
-raised by ``remove``. So making and closing a loop is never interrupted half-way.
+While the handler is held, Ctrl-C is only noted. It takes effect later: ``release`` cancels the main
+task, or ``remove`` raises KeyboardInterrupt. Making and closing a loop is therefore never
+interrupted half-way.
 
 Source: "Handling Keyboard Interruption" in the standard library's documentation of asyncio.
 """
@@ -31,12 +32,13 @@ T = TypeVar("T")
 
 
 class InterruptHandler:
-    """The handler of SIGINT, while one runner runs something.
+    """The SIGINT handler of one call of a runner.
 
-    ``count`` says how often Ctrl-C was pressed. Where there are no signals (in another thread, in a
-    subinterpreter), or the program handles SIGINT itself, it is not installed, and counts nothing.
+    ``count`` is the number of times that Ctrl-C was pressed. Where there are no signals (outside of
+    the main thread, in a subinterpreter), or where the program handles SIGINT itself, the handler
+    is not installed, and ``count`` stays 0.
 
-    Its ``repr`` shows nothing of the program's: see ``runtime.kernel.signals``.
+    The default ``repr`` is kept on purpose: see ``runtime.kernel.signals``.
     """
 
     __slots__ = ("_main", "_noted", "count", "held")
@@ -48,7 +50,7 @@ class InterruptHandler:
         self._main: Task[Any] | None = None
 
     def install(self) -> None:
-        """Take the place of the default handler, if that is what is installed."""
+        """Replace Python's default SIGINT handler; do nothing if another one is installed."""
         if (
             threading.current_thread() is threading.main_thread()
             and get_handler(signal.SIGINT) is signal.default_int_handler
@@ -56,10 +58,10 @@ class InterruptHandler:
             try:
                 set_handler(signal.SIGINT, self)
             except ValueError:
-                pass  # The main thread of an interpreter that has no signals.
+                pass  # This is the main thread of an interpreter without signals.
 
     def release(self, main: Task[Any] | None) -> None:
-        """Have Ctrl-C cancel ``main`` from now on; or, without one, raise KeyboardInterrupt."""
+        """Have Ctrl-C cancel ``main`` from now on; with None, have it raise KeyboardInterrupt."""
         self._main = main
         self.held = False
         if self._noted and main is not None:
@@ -69,7 +71,7 @@ class InterruptHandler:
     def remove(self) -> None:
         """Put the default handler back; raise KeyboardInterrupt for a Ctrl-C that was only noted.
 
-        Doing so again is fine.
+        It can be called more than once.
         """
         self.held = True
         if get_handler(signal.SIGINT) is self:
@@ -93,9 +95,9 @@ class InterruptHandler:
 
 
 def with_interrupts_handled(work: Callable[[InterruptHandler], T]) -> T:
-    """Call ``work(handler)`` while the handler is installed, if it can be; return what it returns.
+    """Call ``work(handler)`` with a SIGINT handler installed, if possible; return its result.
 
-    The handler is held at first: ``work`` releases it while its loop runs.
+    The handler is held at first; ``work`` releases it while its loop runs.
     """
     handler = InterruptHandler()
     try:
@@ -106,5 +108,5 @@ def with_interrupts_handled(work: Callable[[InterruptHandler], T]) -> T:
         try:
             handler.remove()
         except BaseException:
-            handler.remove()  # Another signal's handler may have raised before it was removed.
+            handler.remove()  # The handler of another signal may have raised within remove().
             raise

@@ -1,4 +1,4 @@
-"""``Loop``, the event loop that users hold: the kernel, the network and the system in one."""
+"""``Loop``, the public event loop: it joins the kernel, the network and the system."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from runtime.net.network_loop import NetworkLoop
 from runtime.system.system_loop import SystemLoop
 
 _CLOCK: Final[Any] = vars(Scheduler)["time"]
-"""The attribute of every loop that holds its clock, unless a class overrides it."""
+"""The attribute that holds the clock of every loop whose class does not override ``time``."""
 
 _PATIENCE: Final = 1.0
-"""Seconds that tasks which are being cancelled have to end the generators that they iterate."""
+"""Seconds for which ``shutdown_asyncgens`` waits for cancelled tasks to end their generators."""
 
 T = TypeVar("T")
 LoopT = TypeVar("LoopT", bound="Loop")
@@ -41,8 +41,8 @@ Ts = TypeVarTuple("Ts")
 class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # type: ignore[misc]
     """An event loop, which is also an ``asyncio.AbstractEventLoop``.
 
-    ``selector`` is a ``selectors.BaseSelector``, by default a new ``DefaultSelector``; ``clock``
-    returns seconds, and is ``time.monotonic`` by default.
+    ``selector`` is a ``selectors.BaseSelector``, by default a new ``DefaultSelector``; the loop
+    closes it. ``clock()`` returns the time in seconds, and is ``time.monotonic`` by default.
     """
 
     def __init__(
@@ -51,7 +51,8 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
         try:
             super().__init__(selector, clock)
             if type(self).time is not _CLOCK:
-                # The interpreted layers below have assigned it to what is not their attribute then.
+                # A subclass overrides the method time(). When interpreted, the layers below have
+                # then assigned the clock to an attribute of the instance, which hides the method.
                 vars(self).pop("time", None)
                 _CLOCK.__set__(self, _OverriddenTime(self, clock))
         except BaseException:
@@ -60,8 +61,8 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
 
     # -- Types -------------------------------------------------------------------------------------
 
-    # What type checkers are told, and compiled methods cannot say. asyncio's methods return its own
-    # futures, tasks and handles; for the rest these are compatible with them.
+    # Signatures for type checkers, with type variables that compiled methods cannot have. They are
+    # compatible with asyncio's, except that they return runtime's futures, tasks and handles.
 
     if TYPE_CHECKING:
 
@@ -96,7 +97,8 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
         def time(self) -> float:
             """Return the time on the loop's clock, in seconds from an arbitrary start.
 
-            A test may override it, or assign another function: the timers follow.
+            A subclass may override the method, and a test may assign another function: the timers
+            follow that clock.
             """
 
         def call_soon_threadsafe(  # type: ignore[override]
@@ -125,13 +127,15 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
     # -- Running -----------------------------------------------------------------------------------
 
     def run_until_idle(self) -> bool:
-        """Run until nothing can run any more, and return True; False when ``stop()`` was called.
+        """Run until the loop is idle, and return True; return False when ``stop()`` was called.
 
-        Something can run as long as something is ready, a timer is set, a descriptor or a signal is
-        watched, a call runs in an executor, or a thread lives that was started meanwhile and is no
-        daemon, or is a C library's and may wake a task. What only daemon tasks have to do with does
-        not count, unless there are tasks that are none, and that a daemon may yet wake. What still
-        waits then is left as it is.
+        The loop is not idle as long as something is ready, a timer is set, a descriptor or a signal
+        is watched, a call runs in an executor, or a thread is alive that was started during the run
+        and is either no daemon thread, or belongs to a C library and may wake a task.
+
+        Work that only daemon tasks wait for does not count, unless there are other tasks besides,
+        which a daemon task may still wake. Tasks that still wait when the loop is idle are left as
+        they are.
         """
         self._threads_before = threading.enumerate()
         self._unknown_before = unknown_threads() or set()
@@ -149,9 +153,10 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
     async def shutdown_asyncgens(self) -> None:
         """Close the asynchronous generators that are not finished; warn about any started later.
 
-        All are closed at the same time, also those that are started meanwhile, and those that were
-        dropped, and are being closed already. A generator whose task is being cancelled is left to
-        that task for up to a second. What they raise is reported to the exception handler.
+        All of them are closed concurrently, including those that are started meanwhile. Generators
+        that the program dropped before, and that are being closed already, are waited for. A
+        generator whose task is being cancelled is left to that task for up to a second. Exceptions
+        of the generators are reported to the exception handler.
         """
         await self._close_asyncgens()
         self._async_generators().warn_from_now_on()
@@ -179,9 +184,11 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
         generator: AsyncGenerator[Any, Any],
         running: list[AsyncGenerator[Any, Any]] | None,
     ) -> None:
-        """Close a generator; add it to ``running`` instead if another closes it that iterates it.
+        """Close a generator; add it to ``running`` instead if it is running already.
 
-        The other one was started before, and so is closed before.
+        It is running if another generator that iterates it is being closed: that one was started
+        earlier, and is therefore closed earlier. With None for ``running`` it is closed in any
+        case, and the error that this causes is reported.
         """
         try:
             if running is not None and generator.ag_running:  # type: ignore[attr-defined]
@@ -201,7 +208,7 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
             )
 
     async def _ended(self, tasks: set[Any]) -> None:
-        """Wait until tasks have ended, however; cancel them if the caller is cancelled."""
+        """Wait until tasks have ended, with a result or not; cancel them if this is cancelled."""
         try:
             for task in tasks:
                 if not task.done():
@@ -216,9 +223,9 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
     async def shutdown_default_executor(self, timeout: Seconds | None = None) -> None:
         """Wait for the default executor's threads to end, at most ``timeout`` seconds.
 
-        It takes no more work, and neither does the pool for look-ups of names, whose threads are
-        waited for as well. After the timeout a RuntimeWarning is issued, and the threads are
-        left to themselves.
+        The executor takes no more work. Neither does the thread pool for name resolution, whose
+        threads are waited for as well. After the timeout a RuntimeWarning is issued, and the
+        threads go on by themselves. With None there is no timeout.
         """
         shutdown = self._begin_executor_shutdown()
         if shutdown is None:
@@ -248,7 +255,7 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
         try:
             closed = self.is_closed()
         except AttributeError:
-            return  # The handler of a signal raised before it was initialised.
+            return  # The handler of a signal raised before the loop was initialised.
         if not closed:
             warnings.warn(
                 f"unclosed event loop {self!r}", ResourceWarning, stacklevel=2, source=self
@@ -266,7 +273,7 @@ class _OverriddenTime:
 
     def __call__(self) -> float:
         loop = self._loop()
-        # The class may have been patched, and put back since.
+        # A test may have patched the class, and undone that since.
         if loop is None or type(loop).time is _CLOCK:
             return self._clock()
         return loop.time()
@@ -283,14 +290,15 @@ def new_event_loop() -> Loop:
 
 
 def made_by(factory: Callable[[], LoopT]) -> LoopT:
-    """Return the loop that ``factory()`` returns, or close it, if the handler of a signal raises.
+    """Return the loop that ``factory()`` makes; close it if a signal handler raises meanwhile.
 
-    That can happen after any call. A loop that was made, and is not yet in the hands of the caller,
-    would keep its descriptors open until the collector comes by.
+    A signal handler can raise after any call. A loop that was made, but not returned to the caller
+    yet, would keep its descriptors open until the garbage collector finds it.
     """
     made: list[LoopT] = []
     try:
-        # One call of C, from the call of the factory to the note of the loop that it made.
+        # A single call of C calls the factory and appends the loop to the list: no signal handler
+        # can run between the two.
         made.extend(map(call, (factory,)))
         return made[0]
     except BaseException:
@@ -300,5 +308,5 @@ def made_by(factory: Callable[[], LoopT]) -> LoopT:
 
 
 def get_running_loop() -> Loop:
-    """Return the loop that runs in this thread. Raises RuntimeError when none of ours does."""
+    """Return the running loop of this thread. Raises RuntimeError if it is not one of runtime's."""
     return cast(Loop, running.get_running_loop())

@@ -1,9 +1,10 @@
-"""The event loop policy: the way in for programs that never name a loop.
+"""Event loop policy, for programs that let asyncio choose the class of the loop.
 
-Before Python 3.14 deprecated them, a policy told ``asyncio.run()``, ``asyncio.new_event_loop()``
-and ``asyncio.get_event_loop()`` what loops to make. The last of these knows one loop for each
-thread; whether it makes one in the main thread, and warns, is a matter of the Python version, so
-the policy here is the standard one but for the loops that it makes.
+Until Python 3.14 deprecated policies, a policy chose the class of the loops that ``asyncio.run()``,
+``asyncio.new_event_loop()`` and ``asyncio.get_event_loop()`` make. The last of these returns the
+current loop of a thread; whether it makes one in the main thread, and whether it warns then,
+depends on the Python version. The policy here is therefore a subclass of the standard one, and
+changes the class of the loops only.
 
 Source: "Policies" in the standard library's documentation of asyncio.
 """
@@ -20,32 +21,34 @@ from runtime.loop import Loop, new_event_loop
 if TYPE_CHECKING or sys.version_info < (3, 14):
     _StandardPolicy = asyncio.DefaultEventLoopPolicy
 else:
-    # To ask for it is deprecated: the warning belongs where a policy is set, and asyncio issues it
-    # there. In a version without policies the class serves whoever calls it directly.
+    # Reading the attribute issues a deprecation warning. It belongs where a policy is set, and
+    # asyncio issues it there as well. In a version without policies the class below can still be
+    # called directly.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         _StandardPolicy = getattr(asyncio, "DefaultEventLoopPolicy", object)
 
 
 class EventLoopPolicy(_StandardPolicy):
-    """An event loop policy whose loops are ``runtime.Loop``; otherwise asyncio's default one.
+    """An event loop policy that makes ``runtime.Loop``; otherwise the same as asyncio's default.
 
-    For Python 3.11 to 3.13, and for tools that ask for a policy. From 3.14 asyncio deprecates
-    policies: give a loop factory instead.
+    It is for Python 3.11 to 3.13, and for tools that need a policy. From 3.14 on asyncio deprecates
+    policies: pass a loop factory instead.
     """
 
     def new_event_loop(self) -> Loop:
-        """Return a new ``Loop``, which is not made the current one."""
+        """Return a new ``Loop``, without making it the current one."""
         return new_event_loop()
 
 
 def install() -> None:
-    """Have asyncio make ``runtime.Loop`` wherever it makes a loop: sets an ``EventLoopPolicy``.
+    """Set an ``EventLoopPolicy``, so that asyncio makes ``runtime.Loop`` wherever it makes a loop.
 
-    Call it first in a program that uses ``asyncio.run()`` or ``asyncio.get_event_loop()``. Where
-    the loop can be named, ``asyncio.Runner(loop_factory=runtime.Loop)`` needs no global state.
-    Python 3.14 and 3.15 warn that policies are deprecated; where asyncio has none any more,
-    RuntimeError is raised.
+    Call it at the start of a program that uses ``asyncio.run()`` or ``asyncio.get_event_loop()``.
+    Where the program can choose the class of the loop itself,
+    ``asyncio.Runner(loop_factory=runtime.Loop)`` does the same without global state. On Python 3.14
+    and 3.15 a DeprecationWarning is issued. Raises RuntimeError when this version of asyncio has no
+    policies any more.
     """
     set_policy: Any = getattr(asyncio, "set_event_loop_policy", None)
     if set_policy is None:

@@ -1,7 +1,7 @@
-"""``run`` and ``Runner``: from a coroutine to a program.
+"""``run`` and ``Runner``: make a loop, run a coroutine on it, and clean up.
 
-At the end, in this order: the remaining tasks are cancelled and awaited, asynchronous generators
-are closed, the default executor's threads are joined, the loop is closed.
+At the end of a run the remaining tasks are cancelled and awaited, asynchronous generators are
+closed, the threads of the default executor are joined, and the loop is closed, in this order.
 
 Source: "Runners" in the standard library's documentation of asyncio.
 """
@@ -37,8 +37,8 @@ class _State(enum.Enum):
 class Runner:
     """A loop and a context in which several coroutines are run one after the other.
 
-    Use it in a ``with`` statement. ``debug`` turns debug mode on or off, None leaves it as the
-    interpreter's options have it; ``loop_factory`` makes the loop.
+    Use it in a ``with`` statement. ``debug`` turns debug mode on or off; with None it depends on
+    the interpreter's options. ``loop_factory()`` makes the loop, by default ``new_event_loop``.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Runner:
         self._loop_factory = loop_factory
         self._loop: Loop | None = None
         self._context: contextvars.Context | None = None
-        # A main task that went on after the second Ctrl-C.
+        # The main task, if it went on after the second Ctrl-C.
         self._refusing: Task[Any] | None = None
 
     def __enter__(self) -> Runner:
@@ -69,13 +69,16 @@ class Runner:
         self.close()
 
     def close(self) -> None:
-        """Cancel what still runs, wait for it, and close the loop. Closing twice is fine."""
+        """Cancel the remaining tasks, wait for their end, and close the loop.
+
+        It can be called more than once. Raises RuntimeError when the loop is running.
+        """
         if self._loop is not None and self._loop.is_running():
             raise RuntimeError("Runner.close() cannot be called while its event loop is running.")
         with_interrupts_handled(self._close)
 
     def get_loop(self) -> Loop:
-        """Return the loop."""
+        """Return the loop of the runner. Raises RuntimeError when the runner is closed."""
         return self._lazy_init()
 
     def run(
@@ -88,10 +91,13 @@ class Runner:
         """Run a coroutine, or another awaitable, to its end and return its result.
 
         It runs in ``context``, by default the runner's own. In the main thread the first Ctrl-C
-        cancels it, and is raised as KeyboardInterrupt when it has ended; a second one is raised at
-        once. With ``until="idle"`` the loop goes on, after that, as in ``runtime.run``; what then
-        still waits is left to the next run, or to ``close()``. Raises RuntimeError when a loop is
-        running in this thread.
+        cancels its task, and KeyboardInterrupt is raised when the task has ended; a second Ctrl-C
+        raises KeyboardInterrupt at once. With ``until="idle"`` the loop goes on when the coroutine
+        has returned, as in ``runtime.run``; tasks that still wait then are left to the next run, or
+        to ``close()``.
+
+        Raises the exception that the coroutine raises, RuntimeError when a loop is running in this
+        thread or the runner is closed, and TypeError for an object that is not awaitable.
         """
         work = functools.partial(self._run, coro=coro, context=context, until=until)
         return with_interrupts_handled(work)
@@ -108,7 +114,8 @@ class Runner:
             self._close(interrupts)
             return result
         finally:
-            self._close_loop()  # If the handler of another signal raised before _close() began.
+            # The handler of another signal may have raised before _close() began.
+            self._close_loop()
 
     def _run(
         self,
@@ -118,16 +125,7 @@ class Runner:
         context: contextvars.Context | None,
         until: Literal["done", "idle"],
     ) -> T:
-        if until not in ("done", "idle"):
-            _close_coroutine(coro)
-            raise ValueError(f'until is "done" or "idle", not {until!r}.')
-        _refuse_within_a_run("run()", coro)
-        if not asyncio.iscoroutine(coro) and not hasattr(coro, "__await__"):
-            raise TypeError(
-                f"run() needs a coroutine or another awaitable, not {coro!r}"
-                + instead_of_awaiting(coro)
-            )
-        main: Coroutine[Any, Any, T] = coro if asyncio.iscoroutine(coro) else await_it(coro)
+        main = _checked_main(coro, until)
         try:
             loop = self._lazy_init()
         except BaseException:
@@ -135,29 +133,14 @@ class Runner:
             raise
         task = loop.create_task(main, context=context if context is not None else self._context)
         try:
-            interrupts.release(task)
-            result: T
-            if until == "idle":
-                result = _run_until_idle(loop, task)
-            else:
-                result = loop.run_until_complete(task)
-            if interrupts.count > 0 and getattr(task, "_must_cancel", False):
-                raise KeyboardInterrupt()  # It came when the task had just ended.
-            return result
-        except CancelledError:
-            if interrupts.count > 0 and task.uncancel() == 0:
-                raise KeyboardInterrupt() from None
-            raise
-        except BaseException:
-            if task.done() and not task.cancelled():
-                # The caller gets it. To ask for it would take the frames of the run from it.
-                task._log_traceback = False
-            raise
+            return _run_main_task(loop, task, interrupts, until)
         finally:
             interrupts.held = True
             if interrupts.count > 1 and not task.done():
                 self._refusing = task
-            del task  # It holds what it raised, whose traceback has this frame.
+            # The task holds its exception, whose traceback refers to this frame: break the
+            # reference cycle.
+            del task
 
     def _close(self, interrupts: InterruptHandler, because: BaseException | None = None) -> None:
         loop = self._loop
@@ -171,11 +154,11 @@ class Runner:
             try:
                 self._close_loop()
             except BaseException:
-                self._close_loop()  # The handler of another signal may have raised.
+                self._close_loop()  # The handler of another signal may have raised within it.
                 raise
 
     def _close_loop(self) -> None:
-        """Close the loop, without waiting for anything. Doing so again is fine."""
+        """Close the loop, without waiting for anything. It can be called more than once."""
         if self._loop is not None:
             self._loop.close()
             self._loop = None
@@ -202,17 +185,18 @@ def run(
 ) -> T:
     """Run a coroutine, or another awaitable, in a new event loop, clean up, and return its result.
 
-    ``debug`` turns debug mode on or off; ``loop_factory`` makes the loop, by default
-    ``new_event_loop``. Whatever still runs when ``main`` ends is cancelled and awaited. Ctrl-C
-    cancels ``main``; a second one interrupts at once. Raises what ``main`` raises, and RuntimeError
-    when a loop is running in this thread.
+    ``debug`` turns debug mode on or off; ``loop_factory()`` makes the loop, by default
+    ``new_event_loop``. Tasks that still run when ``main`` ends are cancelled and awaited. Ctrl-C
+    cancels ``main``; a second Ctrl-C raises KeyboardInterrupt at once. Raises the exception that
+    ``main`` raises, and RuntimeError when a loop is running in this thread.
 
-    With ``until="idle"`` the loop goes on when ``main`` has returned, until nothing can run any
-    more: nothing is ready, no timer is set, no descriptor and no signal is watched, no call runs in
-    an executor, and no thread lives that was started meanwhile, but for daemon threads. What daemon
-    tasks have to do with does not count: see ``create_task``. Daemons, and tasks that wait for what
-    can never come, are then cancelled and awaited, as always at the end. If ``main`` is among them,
-    DeadlockError is raised. If it fails, the run ends at once.
+    With ``until="idle"`` the loop goes on when ``main`` has returned, until it is idle: nothing is
+    ready, no timer is set, no descriptor and no signal is watched, no call runs in an executor, and
+    no thread that was started during the run is alive, except for daemon threads. Work that only
+    daemon tasks wait for does not count: see ``create_task``. Daemon tasks, and tasks that wait for
+    an event that can never happen, are then cancelled and awaited, as at the end of every run. If
+    ``main`` is among the waiting tasks, DeadlockError is raised. If ``main`` fails, the run ends at
+    once.
 
     >>> async def main():
     ...     return 42
@@ -225,8 +209,58 @@ def run(
     return with_interrupts_handled(work)
 
 
+def _checked_main(coro: Awaitable[T], until: object) -> Coroutine[Any, Any, T]:
+    """Check the arguments of a run; return a coroutine that awaits ``coro``.
+
+    A coroutine that is refused is closed, so that there is no warning that it was never awaited.
+    """
+    if until not in ("done", "idle"):
+        _close_coroutine(coro)
+        raise ValueError(f'until is "done" or "idle", not {until!r}.')
+    _refuse_within_a_run("run()", coro)
+    if not asyncio.iscoroutine(coro) and not hasattr(coro, "__await__"):
+        raise TypeError(
+            f"run() needs a coroutine or another awaitable, not {coro!r}"
+            + instead_of_awaiting(coro)
+        )
+    return coro if asyncio.iscoroutine(coro) else await_it(coro)
+
+
+def _run_main_task(
+    loop: Loop, task: Task[T], interrupts: InterruptHandler, until: Literal["done", "idle"]
+) -> T:
+    """Run the loop until the main task is done, or the loop is idle; return the task's result.
+
+    Ctrl-C cancels the task meanwhile, and that cancellation is raised as KeyboardInterrupt.
+    """
+    try:
+        interrupts.release(task)
+        result: T
+        if until == "idle":
+            result = _run_until_idle(loop, task)
+        else:
+            result = loop.run_until_complete(task)
+        if interrupts.count > 0 and getattr(task, "_must_cancel", False):
+            raise KeyboardInterrupt()  # Ctrl-C was pressed when the task had just ended.
+        return result
+    except CancelledError:
+        if interrupts.count > 0 and task.uncancel() == 0:
+            raise KeyboardInterrupt() from None
+        raise
+    except BaseException:
+        if task.done() and not task.cancelled():
+            # The caller gets the exception, so that it need not be logged. task.exception() would
+            # mark it as retrieved as well, but remove the frames of the run from its traceback.
+            task._log_traceback = False
+        raise
+    finally:
+        # The task holds its exception, whose traceback refers to this frame: break the reference
+        # cycle.
+        del task
+
+
 def _run_until_idle(loop: Loop, task: Task[T]) -> T:
-    """Run until nothing can run any more, or ``task`` has failed; return its result."""
+    """Run until the loop is idle, or ``task`` has failed; return the task's result."""
     on_end = functools.partial(_stop_after_failure, loop)
     task.add_done_callback(on_end)
     try:
@@ -237,7 +271,9 @@ def _run_until_idle(loop: Loop, task: Task[T]) -> T:
         try:
             return task.result()
         finally:
-            del task, on_end  # The task holds what it raises, whose traceback has this frame.
+            # The task holds its exception, whose traceback refers to this frame: break the
+            # reference cycle.
+            del task, on_end
     if idle:
         raise deadlock_of(ordinary_tasks(loop))
     raise RuntimeError(f"Event loop stopped before {task!r} completed.")
@@ -249,7 +285,7 @@ def _stop_after_failure(loop: Loop, task: Task[Any]) -> None:
 
 
 def _refuse_within_a_run(function: str, main: object) -> None:
-    """Raise RuntimeError, and close the coroutine, where an event loop runs in this thread."""
+    """Raise RuntimeError, and close the coroutine, if an event loop is running in this thread."""
     running = asyncio._get_running_loop()
     if running is None:
         return
@@ -264,6 +300,6 @@ def _refuse_within_a_run(function: str, main: object) -> None:
 
 
 def _close_coroutine(coro: object) -> None:
-    """Close a coroutine that will not be run: a warning that it never was would add nothing."""
+    """Close a coroutine that will not be run, so that there is no warning about that."""
     if asyncio.iscoroutine(coro):
         coro.close()

@@ -1,6 +1,6 @@
-"""Processes: run a program, talk to it through streams, and wait for its end.
+"""Subprocesses with streams: run a program, talk to it through streams, and wait for its end.
 
-``PIPE``, ``STDOUT`` and ``DEVNULL`` are those of the standard library's ``subprocess``.
+``PIPE``, ``STDOUT`` and ``DEVNULL`` are the constants of the standard library's ``subprocess``.
 
 Source: "Subprocesses" in the standard library's documentation of asyncio.
 """
@@ -36,7 +36,7 @@ Redirection = int | IO[Any] | None
 
 
 class _StreamPipe:
-    """One pipe of a process, as the streams see it."""
+    """One pipe of a process, with the adapter that the stream for the pipe uses."""
 
     __slots__ = ("_failure", "adapter", "lower")
 
@@ -51,7 +51,7 @@ class _StreamPipe:
         try:
             self.adapter.received(data)
         except Exception as error:
-            # What came is lost: a reader must not go on as if it were not.
+            # The data is lost: a reader must get an error, and not a stream with a gap.
             self._failure = error
             self.lower.fail(error)
             raise
@@ -62,7 +62,7 @@ class _StreamPipe:
 
 
 class _StreamProtocol(asyncio.SubprocessProtocol):
-    """Hands what happens to the pipes of a process to the ends of its streams."""
+    """The protocol of a process with streams: it passes the events of the pipes to the streams."""
 
     def __init__(self, loop: Loop, limit: int) -> None:
         self._loop = loop
@@ -110,9 +110,10 @@ class _StreamProtocol(asyncio.SubprocessProtocol):
         self._transport = None
 
     def _close_if_over(self) -> None:
-        """Close what was written to a process that has exited, once its output was read.
+        """Close stdin of a process that has exited, once all of its output was read.
 
-        Another process that inherited stdin may hold that open.
+        The end of the process alone does not close the pipe: another process that inherited stdin
+        may hold it open.
         """
         transport = self._transport
         if transport is None or transport.get_returncode() is None:
@@ -124,12 +125,13 @@ class _StreamProtocol(asyncio.SubprocessProtocol):
 class Process:
     """A process that is running, or has ended.
 
-    ``stdin`` is a ``StreamWriter``, ``stdout`` and ``stderr`` are each a ``StreamReader``; what was
-    not made a ``PIPE`` is None. Made by ``create_subprocess_exec`` and ``create_subprocess_shell``.
+    ``stdin`` is a ``StreamWriter``, and ``stdout`` and ``stderr`` are each a ``StreamReader``; each
+    of them is None unless it was made a ``PIPE``. ``pid`` is the process identifier. Objects of
+    this class are made by ``create_subprocess_exec`` and ``create_subprocess_shell``.
 
-    A process that nobody holds goes on, and the loop takes its exit status when it ends. One that
-    is still running when its loop is closed is killed, with a ResourceWarning, once nobody holds
-    it.
+    A process goes on when the last reference to this object is dropped, and the loop reaps it when
+    it ends. A process that is still running when its loop is closed is killed, with a
+    ResourceWarning, as soon as there is no reference to this object any more.
     """
 
     __slots__ = ("__weakref__", "_transport", "pid", "stderr", "stdin", "stdout")
@@ -143,31 +145,32 @@ class Process:
 
     @property
     def returncode(self) -> int | None:
-        """The exit status, or the negative number of the signal that ended it; None before.
+        """The exit status, the negative number of the signal that ended the process, or None.
 
-        It is 255 when somebody else took the exit status, which is logged as a warning.
+        It is None while the process runs. It is 255 when other code in this program reaped the
+        process, so that its exit status is lost; a warning is logged then.
         """
         return self._transport.get_returncode()
 
     async def wait(self) -> int:
-        """Wait until the process has ended; return its return code. Any number of tasks may.
+        """Wait until the process has ended, and return ``returncode``.
 
-        With a pipe for its output that nobody reads, a process may wait for room in that for ever:
-        use ``communicate()``. Processes of its own that it leaves behind are not waited for.
-        Cancellation safe.
+        Any number of tasks may wait at the same time. A process whose output goes to a pipe blocks
+        when the pipe is full, and never ends if the output is not read: use ``communicate()``. The
+        child processes that it leaves behind are not waited for. Cancellation safe.
         """
         return await self._transport.wait_exited()
 
     async def communicate(self, input: Buffer | None = None) -> tuple[bytes | None, bytes | None]:
         """Write ``input``, close stdin, read all output and wait for the end of the process.
 
-        Returns what came through stdout and stderr; None for what is no pipe. All of it is kept in
-        memory. That the process does not read its input to the end is no error. The output ends
-        when every process that has inherited the pipe has ended, or closed it. Raises ValueError
-        for an input when stdin is no pipe.
+        Returns the output of stdout and of stderr, in bytes, each of them None unless it is a
+        ``PIPE``. All output is kept in memory. It is no error if the process does not read its
+        input to the end. The output ends when every process that has inherited the pipe has closed
+        it or has ended. Raises ValueError for an input when stdin is no pipe.
 
-        Cancellation safe: the process goes on, no output is lost, and the input is not either; call
-        it again, then without ``input``.
+        Cancellation safe: the process goes on, and neither output nor input is lost. To go on after
+        a cancellation, call it again without ``input``.
         """
         stdin, stdout, stderr = self.stdin, self.stdout, self.stderr
         if input is not None and stdin is None:
@@ -185,7 +188,7 @@ class Process:
     def send_signal(self, signal: int) -> None:
         """Send a signal to the process. Raises ProcessLookupError when it is known to have ended.
 
-        None is sent to another process that has the same pid by now.
+        The signal never reaches another process that was given the same pid meanwhile.
         """
         self._transport.send_signal(signal)
 
@@ -204,7 +207,7 @@ class Process:
 
 
 async def _finish(stdin: StreamWriter | None) -> None:
-    """Close stdin once everything written was sent. A process that does not read it all may."""
+    """Close stdin once everything written was sent, or the process has closed its end."""
     if stdin is not None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             await stdin.drain()
@@ -226,15 +229,16 @@ async def create_subprocess_exec(
 ) -> Process:
     r"""Run ``program`` with ``args`` as a process.
 
-    ``stdin``, ``stdout`` and ``stderr`` are ``PIPE`` for a stream of the process returned,
-    ``DEVNULL``, an open file or descriptor, or None for what this process has; ``stderr`` may be
-    ``STDOUT``. ``limit`` is that of the streams, in bytes: see ``open_connection``. ``kwds`` are
-    those of ``subprocess.Popen``, such as ``cwd`` and ``env``, but for the ones about text and
-    buffers: pipes carry bytes.
+    ``stdin``, ``stdout`` and ``stderr`` are each ``PIPE`` for a stream of the returned ``Process``,
+    ``DEVNULL``, an open file or descriptor, or None to inherit that of this process; ``stderr`` may
+    also be ``STDOUT``, for the same destination as ``stdout``. ``limit`` is the limit of the
+    streams, in bytes: see ``open_connection``. ``kwds`` are the keyword arguments of
+    ``subprocess.Popen``, such as ``cwd`` and ``env``, except for those about text and buffering:
+    the pipes carry bytes.
 
-    The loop waits while the system starts the program, about a millisecond. Raises OSError when it
-    cannot be run, and ValueError or TypeError for bad arguments. Cancellation safe: the process is
-    then killed.
+    The loop is blocked while the system starts the program, for about a millisecond. Raises OSError
+    when the program cannot be run, and ValueError or TypeError for bad arguments. Cancellation
+    safe: the process is killed if the task is cancelled here.
 
     >>> import runtime
     >>> async def main():
@@ -259,9 +263,10 @@ async def create_subprocess_shell(
     limit: Size = DEFAULT_LIMIT,
     **kwds: Any,
 ) -> Process:
-    """Run ``cmd``, a command line for the system's shell; otherwise as ``create_subprocess_exec``.
+    """Run ``cmd``, a command line, in the system's shell; otherwise as ``create_subprocess_exec``.
 
-    Quote what comes from elsewhere with ``shlex.quote``, or use ``create_subprocess_exec``.
+    Quote all parts of the command line that the program did not write itself with
+    ``shlex.quote``, or use ``create_subprocess_exec``.
     """
     loop, protocol = _prepare(limit)
     transport, _ = await loop.subprocess_shell(

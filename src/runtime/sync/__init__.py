@@ -1,4 +1,4 @@
-"""How coroutines wait for one another: sleeping, gathering, timeouts, groups, locks, queues.
+"""Primitives for concurrency: sleeping, gathering, timeouts, task groups, locks, queues.
 
-It stands on the kernel alone.
+This package knows the kernel, and nothing of the network or of the system.
 """

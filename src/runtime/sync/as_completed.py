@@ -1,4 +1,4 @@
-"""``as_completed``: futures in the order in which they end."""
+"""``as_completed``: iterates over futures in the order in which they end."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ T = TypeVar("T")
 
 
 class _Ends(Generic[T]):
-    """What the futures of one ``as_completed`` tell of their ends.
+    """The futures of one ``as_completed``: those that are pending, and those that have ended.
 
-    The futures hold this, and not the iterator, so that they do not keep one that was left behind.
-    Invariant: ``done`` holds what has ended and was not handed out; None in it stands for the
-    timeout.
+    The callbacks of the futures refer to this object, and not to the iterator, so that futures do
+    not keep alive an iterator that was abandoned. Invariant: ``done`` holds the futures that have
+    ended and were not handed out yet; None in it stands for a future that missed the timeout.
     """
 
     def __init__(self, loop: LoopCore, aws: Iterable[Awaitable[T]]) -> None:
@@ -37,7 +37,7 @@ class _Ends(Generic[T]):
             future.add_done_callback(self._on_done)
 
     def _on_behalf_of(self) -> Any:
-        """Return the first of the tasks that wait for the next end; None when none does."""
+        """Return the first task that waits for the next future; None if no task waits."""
         for getter in list(self.getters):
             for task in getter._asyncio_awaited_by or ():
                 return task
@@ -59,7 +59,7 @@ class _Ends(Generic[T]):
             self.wake_one()
 
     def leave(self) -> int:
-        """Take the callbacks back, and let the futures be; return how many had not ended."""
+        """Remove the callbacks from the pending futures; return the number of these futures."""
         pending, self.pending = self.pending, set()
         for future in pending:
             future.remove_done_callback(self._on_done)
@@ -68,7 +68,7 @@ class _Ends(Generic[T]):
         return len(pending)
 
     def wake_one(self) -> None:
-        """Wake the first task that waits for the next end, if there is one."""
+        """Wake the first task that waits for the next future, if there is one."""
         while self.getters:
             getter = self.getters.popleft()
             if not getter.done():
@@ -79,7 +79,7 @@ class _Ends(Generic[T]):
 class AsCompleted(Generic[T]):
     """Both kinds of iterator over the futures of one ``as_completed``.
 
-    Invariant: ``_left`` is how many futures are still to be handed out.
+    Invariant: ``_left`` is the number of futures that are still to be handed out.
     """
 
     def __init__(self, aws: Iterable[Awaitable[T]], timeout: Seconds | None) -> None:
@@ -95,10 +95,10 @@ class AsCompleted(Generic[T]):
             return
         loop = ends.loop
         if loop._thread_id == threading.get_ident():
-            # Not at once: the garbage collector may call this while a future is at work.
+            # Not at once: the garbage collector may call this in the middle of a future's method.
             loop.call_soon(ends.leave)
         elif loop._thread_id:
-            with contextlib.suppress(RuntimeError):  # It may be closed by now.
+            with contextlib.suppress(RuntimeError):  # The loop may be closed by now.
                 loop.call_soon_threadsafe(ends.leave)
         else:
             ends.leave()
@@ -120,10 +120,10 @@ class AsCompleted(Generic[T]):
             try:
                 await getter
             except BaseException:
-                self._left += 1  # This step has taken nothing: another one may.
+                self._left += 1  # This step took no future: a later step takes it.
                 getter.cancel()
                 if not getter.cancelled() and ends.done:
-                    ends.wake_one()  # It was meant for us: pass it on.
+                    ends.wake_one()  # This task was woken for a future: pass the wake-up on.
                 raise
         future = ends.done.popleft()
         if future is None:
@@ -153,15 +153,15 @@ class AsCompleted(Generic[T]):
 
 
 def as_completed(fs: Iterable[Awaitable[T]], *, timeout: Seconds | None = None) -> AsCompleted[T]:
-    """Iterate over awaitables as they end; they all run at once.
+    """Iterate over awaitables in the order in which they end; all of them run concurrently.
 
-    ``async for`` yields the very tasks and futures that were given (coroutines become tasks);
-    ``for`` yields coroutines, each of which gives the next result, or raises the next exception.
-    After ``timeout`` seconds TimeoutError is raised for what has not ended; nothing is cancelled.
-    Raises TypeError for a single future.
+    ``async for`` yields the tasks and futures that were given, and the tasks that are made of
+    coroutines. ``for`` yields coroutines; awaiting one returns the next result, or raises the next
+    exception. After ``timeout`` seconds the iteration raises TimeoutError for each future that has
+    not ended; none is cancelled. Raises TypeError for a single future.
 
-    Cancellation safe: the next step yields what the cancelled one would have. The futures go on;
-    they keep nothing of an iteration that was left before its end.
+    Cancellation safe: the next step yields the future that the cancelled step would have yielded.
+    When an iteration is abandoned, the futures go on, and hold no reference to it.
 
     Source: the standard library's documentation of ``asyncio.as_completed``.
 

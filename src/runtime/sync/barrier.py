@@ -1,17 +1,18 @@
-"""``Barrier``: tasks that go on together, when enough of them have come.
+"""``Barrier``: lets tasks go on together, when enough of them have arrived.
 
 ::
 
-                        the last party comes               the last one leaves
+                       the last task arrives              the last task leaves
               FILLING ------------------------> DRAINING -----------------------> FILLING
                  |                                 |
-                 +------ reset(), with parties ----+--> RESETTING --the last one leaves--> FILLING
-                 +------ abort() ------------------+--> BROKEN ----- reset() ------------> FILLING
+                 +------ reset(), tasks inside ----+--> RESETTING --the last task leaves--> FILLING
+                 +------ abort() ------------------+--> BROKEN ----- reset() -------------> FILLING
 
-While it drains or is being reset, who comes waits outside. In RESETTING and BROKEN those who are
-inside leave with a BrokenBarrierError; in BROKEN so does everybody who comes.
+A task is inside from the moment that it has taken an index until its ``wait`` returns. Tasks that
+arrive in DRAINING and RESETTING wait outside until the barrier is FILLING again. In RESETTING and
+BROKEN the tasks inside leave with a BrokenBarrierError; so do tasks that arrive in BROKEN.
 
-Between a look at the state and a change of it nothing is awaited: no lock is needed.
+No method awaits anything between reading the state and changing it, so no lock is needed.
 
 Source: ``asyncio.Barrier`` and ``threading.Barrier`` in the standard library's documentation.
 """
@@ -37,9 +38,10 @@ class _State(enum.Enum):
 
 
 class Barrier(OnlyAsynchronous):
-    """A point that ``parties`` tasks must reach before any of them goes on; then it starts anew.
+    """A point that ``parties`` tasks must reach before any of them goes on; it can be used again.
 
-    In an ``async with`` statement entering it waits, and gives the index that ``wait`` returns.
+    ``async with barrier as index:`` calls ``wait`` on entering the block. Raises ValueError unless
+    ``parties`` is at least 1.
     """
 
     __slots__ = ("__weakref__", "_indices", "_loop", "_parties", "_state", "_waiters")
@@ -50,32 +52,32 @@ class Barrier(OnlyAsynchronous):
         self._parties = parties
         self._state = _State.FILLING
         self._loop: LoopCore | None = None
-        # Those inside, by the index that each has.
+        # The indices of the tasks that are inside.
         self._indices: set[int] = set()
-        # Woken, all of them, at every change of the state.
+        # The futures of all waiting tasks; every change of the state wakes all of them.
         self._waiters: list[Future[None]] = []
 
     @property
     def parties(self) -> int:
-        """How many tasks it takes."""
+        """The number of tasks that must arrive."""
         return self._parties
 
     @property
     def n_waiting(self) -> int:
-        """How many tasks are waiting for the others to come."""
+        """The number of tasks that wait for others to arrive."""
         return len(self._indices) if self._state is _State.FILLING else 0
 
     @property
     def broken(self) -> bool:
-        """Whether it was aborted, and not reset since."""
+        """Whether the barrier was aborted, and not reset since."""
         return self._state is _State.BROKEN
 
     async def wait(self) -> int:
         """Wait until ``parties`` tasks wait; return a number from 0 to ``parties - 1``.
 
-        Each of them gets another number. Raises BrokenBarrierError when the barrier is broken or
-        reset meanwhile. Cancellation safe: a cancelled task has not come, and the others go on
-        waiting for one more.
+        Each task gets a different number. Raises BrokenBarrierError when the barrier is broken, or
+        is aborted or reset meanwhile. Cancellation safe: a cancelled task does not count as
+        arrived, and the others wait for another task instead.
         """
         state = self._state
         while state in (_State.DRAINING, _State.RESETTING):
@@ -98,15 +100,21 @@ class Barrier(OnlyAsynchronous):
                 self._enter_state(_State.FILLING)
 
     async def reset(self) -> None:
-        """Make it as new. Tasks that wait now get a BrokenBarrierError. Never waits itself."""
+        """Return the barrier to its initial state. Waiting tasks get a BrokenBarrierError.
+
+        It never suspends.
+        """
         self._enter_state(_State.RESETTING if self._indices else _State.FILLING)
 
     async def abort(self) -> None:
-        """Break it: tasks that wait now, or later, get a BrokenBarrierError. Never waits itself."""
+        """Break the barrier: tasks that wait, now or later, get a BrokenBarrierError.
+
+        ``reset`` makes it usable again. It never suspends.
+        """
         self._enter_state(_State.BROKEN)
 
     def _take_index(self) -> int:
-        """Return a number that nobody inside has: the next, or that of one who was cancelled."""
+        """Return an index that no task inside has: the next, or one that a cancelled task had."""
         indices = self._indices
         index = len(indices)
         if index in indices:
@@ -123,7 +131,7 @@ class Barrier(OnlyAsynchronous):
                 waiter.set_result(None)
 
     async def _next_state(self) -> _State:
-        """Wait for a change of the state; return the state that it then has."""
+        """Wait for a change of the state; return the new state."""
         loop = self._loop
         if loop is None or loop._thread_id != get_ident():
             loop = self._loop = bind(self, loop)
@@ -133,7 +141,7 @@ class Barrier(OnlyAsynchronous):
         try:
             await waiter
         except BaseException:
-            # From the list that it was put in: a change of the state begins a new one.
+            # From the list that it was added to: a change of the state makes a new list.
             waiters.remove(waiter)
             raise
         return self._state

@@ -1,11 +1,12 @@
-"""How a primitive comes to belong to a loop: when a task first has to wait for it, not before.
+"""Binding of synchronization primitives to a loop: at the first wait, not before.
 
-So a lock or a queue can be made anywhere, also where no loop runs, and as long as nobody waits the
-loop does not matter. From then on it belongs to that loop.
+A lock or a queue can be made anywhere, also where no loop is running. It is bound to a loop when a
+task has to wait for it for the first time, and belongs to that loop from then on.
 
-To ask for the running loop takes a system call on some versions of Python. So a primitive asks only
-when ``loop._thread_id`` of the loop that it belongs to is not the identity of the thread: a thread
-runs one loop at a time, and that number is zero while the loop does not run.
+Asking for the running loop takes a system call on some versions of Python. A primitive therefore
+asks only if ``loop._thread_id`` of the loop that it is bound to differs from the identity of the
+current thread: a thread runs one loop at a time, and ``_thread_id`` is zero while a loop does not
+run.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from runtime.kernel.core import LoopCore
 
 
 def bind(owner: object, bound: LoopCore | None) -> LoopCore:
-    """Return the running loop, which ``owner`` belongs to from now on.
+    """Return the running loop, for ``owner`` to be bound to.
 
-    ``bound`` is the loop that it belonged to before. Raises RuntimeError when that is another one,
-    or when no loop is running.
+    ``bound`` is the loop that ``owner`` is bound to already, or None. Raises RuntimeError when it
+    is another loop than the running one, or when no loop is running.
     """
     loop = get_running_loop()
     if bound is not None and bound is not loop:

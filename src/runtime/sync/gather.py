@@ -19,7 +19,7 @@ T6 = TypeVar("T6")
 
 
 class Gathering(GatheringCore, Future[Any]):
-    """What ``gather`` returns: a future of the results, whose ``cancel()`` cancels the children."""
+    """The future that ``gather`` returns. Its ``cancel()`` cancels the children."""
 
     __slots__ = ()
 
@@ -158,18 +158,18 @@ def gather(*aws: Any, return_exceptions: bool = False) -> Any:
     """Run awaitables concurrently; return a future for the list of their results, in their order.
 
     Coroutines become tasks at once. An awaitable that is given twice is run once, and its result
-    stands in both places. With ``return_exceptions`` an exception is a result like any other.
-    Otherwise the first exception ends the future, and **the others go on running**: nobody waits
-    for them any more, and what they raise is not reported. ``TaskGroup`` cancels the others and
-    waits for them, which is mostly what is wanted. (Type checkers are told of a tuple, which keeps
-    the types of the results apart; it is a list.)
+    is in the list twice. With ``return_exceptions`` an exception is put into the list in the place
+    of a result. Without it the first exception ends the future, and **the other awaitables go on
+    running**: they are not awaited any more, and their exceptions are not reported. Most programs
+    should use ``TaskGroup`` instead, which cancels the other tasks and waits for them. (The
+    annotation is a tuple, for type checkers to know the type of each result; the value is a list.)
 
-    Cancelling the future, or the task that awaits it, cancels the awaitables; it ends with a
-    CancelledError when they have ended. An awaitable that is cancelled by others counts as one that
-    raised a CancelledError. Not cancellation safe: the results are lost.
+    Cancelling the future, or the task that awaits it, cancels the awaitables; the future ends with
+    a CancelledError when all of them have ended. An awaitable that other code cancels counts as one
+    that raised a CancelledError. Not cancellation safe: the results are lost.
 
-    Raises ValueError when the awaitables belong to different loops, TypeError for what cannot be
-    awaited, RuntimeError when a loop is needed and none is running.
+    Raises ValueError when the awaitables belong to different loops, TypeError for an object that
+    cannot be awaited, RuntimeError when a loop is needed and none is running.
 
     Source: the standard library's documentation of ``asyncio.gather``.
 

@@ -1,13 +1,17 @@
-"""The future behind ``gather``: it counts its children's ends, and ends with their results.
+"""The future behind ``gather``: it counts the children that end, and ends with their results.
 
-``GatheringCore`` is the behaviour, compiled where a compiler was found; the class that users hold,
-and the typed function, are in ``gather.py``.
+A gathering is the future that ``gather`` returns; its children are the futures and tasks that it
+waits for. ``GatheringCore`` is the behaviour, compiled where a compiler was found; the public class
+and the typed function are in ``gather.py``.
 
-Invariants: each distinct child is subscribed to once, and reported in a turn of the loop after the
-one that it ended in, in the order of the ends. ``_unfinished`` is the number of distinct children
-that were not reported yet. While the gathering is pending ``_children`` has one entry for each
-argument; after that nothing, so that a gathering that ended keeps no child alive. Nor does a child
-keep a gathering that ended before it.
+Invariants:
+
+- A gathering subscribes to each distinct child once. The end of a child is reported to it in a
+  later turn of the loop than the one in which the child ended, in the order of the ends.
+- ``_unfinished`` is the number of distinct children whose ends were not reported yet.
+- ``_children`` has one entry for each argument while the gathering is pending, and is empty
+  afterwards, so that a gathering that has ended keeps no child alive.
+- A child keeps no gathering alive that has ended before the child.
 """
 
 from __future__ import annotations
@@ -40,7 +44,7 @@ _CoroutineType: Final = CoroutineType
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class GatheringCore(FutureCore):
-    """The behaviour of what ``gather`` returns."""
+    """The behaviour of the future that ``gather`` returns."""
 
     __slots__ = ("_cancel_requested", "_children", "_return_exceptions", "_unfinished")
 
@@ -50,13 +54,14 @@ class GatheringCore(FutureCore):
     _cancel_requested: bool
 
     def cancel(self, msg: Any = None) -> bool:
-        """Cancel the children; the gathering itself ends, with a CancelledError, when they have.
+        """Cancel the children; when they have ended, the gathering ends with a CancelledError.
 
         Returns False when there was nothing to cancel.
         """
         if not self._pending:
             return False
-        # Those that are gatherings themselves are walked through, for they may be many in a row.
+        # Children that are gatherings themselves are visited by this loop, and not by recursion:
+        # they may be nested deeper than the interpreter allows calls to be.
         around: list[_Walk] = []
         walk = _Walk(self)
         while True:
@@ -88,17 +93,18 @@ class GatheringCore(FutureCore):
         return words
 
     def _describe_briefly(self) -> list[str]:
-        """Return the words of the ``repr`` within that of another object, which refer to none."""
+        """Return the words of the ``repr`` within that of another object; no child is named."""
         words = FutureCore._describe_briefly(self)
         if self._pending:
             words.append(f"unfinished={self._unfinished}")
         return words
 
     def child_ended(self, child: Any) -> None:
-        """Take note that ``child`` is done, however it ended."""
+        """Take note that ``child`` is done, with a result or an exception, or cancelled."""
         self._unfinished -= 1
         if not self._pending:
-            # It ended before, with an exception: what comes after that, nobody is to hear of.
+            # The gathering has ended with the exception of another child. The exceptions of the
+            # remaining children are not reported: mark this one as retrieved.
             if not child.cancelled():
                 child.exception()
             return
@@ -130,7 +136,8 @@ class GatheringCore(FutureCore):
             else:
                 results.append(child.exception())
         if self._cancel_requested:
-            # Whatever the children made of it, and whether or not exceptions are results.
+            # A requested cancellation ends the gathering with CancelledError in any case, also if
+            # the children have returned results, or exceptions count as results.
             last: Any = children[-1]
             error = _error_of(last) if last.cancelled() else None
             fail_future(self, CancelledError() if error is None else error)
@@ -139,15 +146,15 @@ class GatheringCore(FutureCore):
 
 
 class _Walk:
-    """The place in a gathering's children that a cancellation has come to."""
+    """The progress of a cancellation through the children of one gathering."""
 
     __slots__ = ("_children", "_next", "cancelled", "gathering")
 
     def __init__(self, gathering: GatheringCore) -> None:
         self.gathering = gathering
-        # Whether there was anything to cancel.
+        # Whether any child could be cancelled.
         self.cancelled = False
-        # These very ones: the gathering gets another list when it ends.
+        # The list is kept: the gathering replaces its own by an empty one when it ends.
         self._children = gathering._children
         self._next = 0
 
@@ -160,7 +167,10 @@ class _Walk:
 
 
 class _ChildEnd(Runnable):
-    """Queued when a child ends, to report it: a callback without a handle or a context."""
+    """Entry of the ready queue that reports the end of a child to a gathering.
+
+    It does the work of a done callback, without the cost of a handle and a context.
+    """
 
     __slots__ = ("_child", "_gathering")
 
@@ -169,7 +179,7 @@ class _ChildEnd(Runnable):
         self._child = child
 
     def _run(self) -> None:
-        """Report the child's end."""
+        """Report the end of the child."""
         gathering = self._gathering
         if self._child._failed or not gathering._pending:
             gathering.child_ended(self._child)
@@ -179,17 +189,17 @@ class _ChildEnd(Runnable):
                 gathering._finish()
 
     def _short_name(self) -> str:
-        """Return what a child shows of who waits for it."""
+        """Return the name by which the ``repr`` of the child shows the gathering."""
         return "gather()"
 
     def _on_behalf_of(self) -> Any:
-        """Return the gathering; None once it has ended, as it does when another child fails."""
+        """Return the gathering; None if it has ended, because another child has failed."""
         gathering = self._gathering
         return gathering if gathering._pending else None
 
 
 class _Silence(Runnable):
-    """Queued when a child ends whose gathering has ended before: nobody is to hear of it."""
+    """Entry of the ready queue for a child that ends after its gathering: it keeps it silent."""
 
     __slots__ = ("_child",)
 
@@ -197,17 +207,20 @@ class _Silence(Runnable):
         self._child = child
 
     def _run(self) -> None:
-        """Count the child's exception as retrieved."""
+        """Mark the exception of the child as retrieved, so that it is not reported."""
         if not self._child._cancelled:
             self._child.exception()
 
     def _short_name(self) -> str:
-        """Return what a child shows of who waited for it."""
+        """Return the name by which the ``repr`` of the child shows a former gathering."""
         return "gather() that has ended"
 
 
 def _leave(gathering: GatheringCore, child: FutureCore) -> None:
-    """Let go of a child: one that outlives many gatherings is to keep nothing of each of them."""
+    """Unsubscribe from a child that outlives its gathering, and keep its exception silent.
+
+    A child can outlive many gatherings; it gets a single ``_Silence`` for all of them.
+    """
     is_silent = False
     for subscriber in child._list_subscribers():
         if isinstance(subscriber, _ChildEnd) and subscriber._gathering is gathering:
@@ -219,7 +232,10 @@ def _leave(gathering: GatheringCore, child: FutureCore) -> None:
 
 
 def loop_for(first: Any) -> LoopCore:
-    """Return the loop in which ``first`` and all that is gathered with it belong."""
+    """Return the loop for a gathering: that of ``first``, or the running loop if it has none.
+
+    Raises ValueError when it is not one of runtime's loops.
+    """
     if not asyncio.isfuture(first):
         return get_running_loop()
     loop: object = first.get_loop()
@@ -231,9 +247,9 @@ def loop_for(first: Any) -> LoopCore:
 def start_gathering(
     gathering: GatheringCore, loop: LoopCore, aws: Sequence[Any], return_exceptions: bool
 ) -> None:
-    """Initialise a bare gathering: start the awaitables that are no futures yet, subscribe to all.
+    """Initialise a bare gathering: start the awaitables that are no futures, subscribe to all.
 
-    Those that are done already count at once, so that the gathering may be done on return.
+    Children that are done already are counted at once, so that the gathering may be done on return.
     """
     init_future(gathering, loop)
     children: list[Any] = []
@@ -260,7 +276,8 @@ def start_gathering(
                     child.add_done_callback(gathering.child_ended)
             children.append(child)
     except BaseException:
-        # What was started goes on. Nobody will ask how it ended.
+        # The tasks that were started go on. The caller gets no gathering: a cancelled one marks the
+        # exceptions of its children as retrieved, so that they are not reported.
         gathering._children = []
         cancel_future(gathering, None)
         raise
@@ -269,7 +286,7 @@ def start_gathering(
 
 
 def _are_distinct(aws: Sequence[Any]) -> bool:
-    """Return whether none is given twice; nothing can tell of what has no hash."""
+    """Return whether no awaitable is given twice; awaitables without a hash count as distinct."""
     try:
         return len(set(aws)) == len(aws)
     except TypeError:
@@ -277,20 +294,21 @@ def _are_distinct(aws: Sequence[Any]) -> bool:
 
 
 def _start(loop: LoopCore, awaitable: Any) -> Any:
-    """Return the future that ``awaitable`` is, or the task that runs it."""
+    """Return ``awaitable`` if it is a future, else a new task that runs it."""
     child: Any
     if type(awaitable) is _CoroutineType:
         child = loop.create_task(awaitable)
     else:
         child = ensure_future(awaitable, loop=loop)
     if child is not awaitable:
-        # The caller cannot see to it that it ends before the loop is closed.
+        # The caller has no reference to this task, and could not wait for its end: do not report it
+        # when the loop is closed.
         child._log_destroy_pending = False
     return child
 
 
 def _error_of(child: Any) -> BaseException | None:
-    """Return what a child that is done would raise, or None when it has a result."""
+    """Return the exception of a child that is done, also of a cancelled one; None for a result."""
     if isinstance(child, FutureCore):
         return failure_of(child)
     try:
@@ -301,7 +319,7 @@ def _error_of(child: Any) -> BaseException | None:
 
 
 def _foreign_outcome(child: Any) -> object:
-    """Return the result of a child that is no future of ours, or the exception in its place."""
+    """Return the result of a child that is not one of runtime's futures, or its exception."""
     if child.cancelled():
         return _cancelled_outcome(child)
     error: object = child.exception()
@@ -309,6 +327,6 @@ def _foreign_outcome(child: Any) -> object:
 
 
 def _cancelled_outcome(child: Any) -> CancelledError:
-    """Return the exception that stands for a cancelled child among the results."""
+    """Return the exception that takes the place of a cancelled child's result."""
     message: object = getattr(child, "_cancel_message", None)
     return CancelledError("" if message is None else message)

@@ -1,10 +1,12 @@
-"""Locks, events, conditions and semaphores: how tasks of one loop keep out of one another's way.
+"""Locks, events, conditions and semaphores, for the tasks of one loop.
 
-All of them are fair: who waited first goes first. A waiter is a future in a queue. It stays there
-until its task runs again, so that nobody who comes in between can overtake it. Whoever is woken
-and cannot use it, being cancelled in the same moment, wakes the next one.
+All of them are fair: the task that has waited longest is served first. A waiter is a future in a
+queue. It stays in the queue until its task runs again, so that a task that arrives between the
+wake-up and that moment cannot overtake it. A task that was woken, and cancelled before it could
+run, wakes the next one.
 
-Nothing here is thread-safe. Each belongs to no loop until a task has to wait for it.
+Nothing here is thread-safe. A primitive belongs to no loop until a task has to wait for it: see
+``binding.py``.
 
 Source: "Synchronization Primitives" in the standard library's documentation of asyncio.
 """
@@ -33,11 +35,11 @@ class Lock(OnlyAsynchronous):
 
     ::
 
-        UNLOCKED --acquire--> LOCKED --release--> UNLOCKED, and the first waiter is woken:
-                                                  the lock is its, since nobody overtakes a waiter
+        UNLOCKED --acquire--> LOCKED --release--> UNLOCKED, and the first waiter is woken: it gets
+                                                  the lock, since no other task overtakes a waiter
 
-    Invariant: with waiters in the queue, and not all of them cancelled, the lock is held or its
-    first waiter is on its way.
+    Invariant: if there are waiters in the queue, and not all of them are cancelled, then the lock
+    is held, or the first waiter was woken and its task is about to run.
     """
 
     __slots__ = ("__weakref__", "_locked", "_loop", "_waiters")
@@ -53,10 +55,10 @@ class Lock(OnlyAsynchronous):
         return self._locked
 
     async def acquire(self) -> Literal[True]:
-        """Take the lock, waiting until it is free and everybody who waited before has had it.
+        """Take the lock, waiting until it is free and all earlier waiters have had it.
 
-        Returns True. Cancellation safe: a cancelled task does not hold the lock, and its place goes
-        to the next.
+        Returns True. Cancellation safe: a cancelled task does not hold the lock, and the next
+        waiter takes its place.
         """
         if self._locked or self._waiters:
             await self.__aenter__()
@@ -65,9 +67,9 @@ class Lock(OnlyAsynchronous):
         return True
 
     def release(self) -> None:
-        """Give the lock back, and wake the first task that waits for it.
+        """Release the lock, and wake the first task that waits for it.
 
-        Any task may do it. Raises RuntimeError when the lock is not held.
+        Any task may release it. Raises RuntimeError when the lock is not held.
         """
         if not self._locked:
             raise RuntimeError(f"{self!r} is not acquired: it cannot be released.")
@@ -78,11 +80,12 @@ class Lock(OnlyAsynchronous):
     def _wake_first(self) -> None:
         if self._waiters:
             first = self._waiters[0]
-            # One that is done was woken already, or was cancelled and will wake the next.
+            # If it is done, it was woken already, or was cancelled and will wake the next waiter.
             if not first.done():
                 first.set_result(None)
 
-    # What a lock is for is its ``async with``: waiting there takes no coroutine inside another.
+    # Locks are mostly used with ``async with``: so the wait itself is here, and not in acquire(),
+    # which would be a second coroutine inside this one.
 
     async def __aenter__(self) -> None:
         waiters = self._waiters
@@ -103,7 +106,7 @@ class Lock(OnlyAsynchronous):
             if isinstance(error, CancelledError) and not self._locked:
                 self._wake_first()
             raise
-        # Only the first is ever woken.
+        # Only the first waiter is ever woken, and it is this one.
         waiters.popleft()
         self._locked = True
 
@@ -167,7 +170,7 @@ class Event:
         try:
             await waiter
         except BaseException:
-            # From the queue that it was put in: set() may have begun a new one.
+            # From the queue that it was added to: set() may have replaced the queue of the event.
             waiters.remove(waiter)
             raise
         return True
@@ -177,9 +180,9 @@ class Event:
 
 
 class Condition(OnlyAsynchronous):
-    """A lock, and a queue of tasks that wait for something to change that the lock protects.
+    """A lock, and a queue of tasks that wait for a change of the state that the lock protects.
 
-    ``lock`` is the ``Lock`` to use, by default one of its own. Use the condition itself in an
+    ``lock`` is the ``Lock`` to use, by default a new one. Use the condition itself in an
     ``async with`` statement.
     """
 
@@ -199,16 +202,16 @@ class Condition(OnlyAsynchronous):
         return await self._lock.acquire()
 
     def release(self) -> None:
-        """Give the lock back: see ``Lock.release``."""
+        """Release the lock: see ``Lock.release``."""
         self._lock.release()
 
     async def wait(self) -> Literal[True]:
         """Release the lock, wait to be notified, and take the lock again. Returns True.
 
-        The task holds the lock whenever this ends, also by an exception. What was waited for may
-        have gone again meanwhile: look, and wait again; ``wait_for`` does. Raises RuntimeError when
-        the lock is not held. Cancellation safe: a notification that the cancelled task had is
-        passed on to the next.
+        The task holds the lock whenever this ends, also by an exception. Another task may have
+        changed the state again before this one got the lock: check the state, and wait again if
+        necessary, as ``wait_for`` does. Raises RuntimeError when the lock is not held. Cancellation
+        safe: if the cancelled task was notified already, the next one is notified in its place.
         """
         lock = self._lock
         if not lock.locked():
@@ -235,8 +238,8 @@ class Condition(OnlyAsynchronous):
     async def wait_for(self, predicate: Callable[[], T]) -> T:
         """Wait until ``predicate()`` is true, and return what it returned.
 
-        It is called with the lock held, now and after each notification. Cancellation safe, as
-        ``wait`` is.
+        ``predicate`` is called with the lock held, first at once and then after each notification.
+        Cancellation safe, as ``wait`` is.
         """
         result = predicate()
         while not result:
@@ -245,7 +248,7 @@ class Condition(OnlyAsynchronous):
         return result
 
     def notify(self, n: int = 1) -> None:
-        """Wake the first ``n`` tasks that wait. They go on when they have the lock.
+        """Wake the first ``n`` waiting tasks. Each goes on when it has acquired the lock.
 
         Raises RuntimeError when the lock is not held.
         """
@@ -254,7 +257,7 @@ class Condition(OnlyAsynchronous):
         self._wake(n)
 
     def notify_all(self) -> None:
-        """Wake all tasks that wait. Raises RuntimeError when the lock is not held."""
+        """Wake all waiting tasks. Raises RuntimeError when the lock is not held."""
         self.notify(len(self._waiters))
 
     def _wake(self, n: int) -> None:
@@ -282,7 +285,7 @@ class Condition(OnlyAsynchronous):
 
 
 async def _acquire_at_last(lock: Lock) -> None:
-    """Acquire ``lock`` whatever happens; then raise the last cancellation that came meanwhile."""
+    """Acquire ``lock`` despite cancellations; then raise the last of them, if there were any."""
     cancellation: CancelledError | None = None
     while True:
         try:
@@ -294,16 +297,17 @@ async def _acquire_at_last(lock: Lock) -> None:
         try:
             raise cancellation
         finally:
-            del cancellation  # Its traceback refers to this frame.
+            del cancellation  # Its traceback refers to this frame: break the reference cycle.
 
 
 class Semaphore(OnlyAsynchronous):
     """A number of permits: ``acquire`` takes one, or waits for one; ``release`` adds one.
 
-    ``value`` is the number of permits at first. Use it in an ``async with`` statement.
+    ``value`` is the initial number of permits. Use it in an ``async with`` statement. Raises
+    ValueError when ``value`` is negative.
 
-    Invariant: ``_value`` counts the permits that nobody has and nobody was promised. A waiter whose
-    future has a result was given one.
+    Invariant: ``_value`` is the number of free permits: those that no task holds, and that were
+    promised to no waiter. A waiter is promised a permit when its future gets a result.
     """
 
     __slots__ = ("__weakref__", "_loop", "_value", "_waiters")
@@ -316,7 +320,7 @@ class Semaphore(OnlyAsynchronous):
         self._waiters: _Waiters | None = None
 
     def locked(self) -> bool:
-        """Return whether ``acquire`` would have to wait: for a permit, or for its turn."""
+        """Return whether ``acquire`` would wait, for a permit or behind earlier waiters."""
         if self._value == 0:
             return True
         waiters = self._waiters
@@ -325,10 +329,10 @@ class Semaphore(OnlyAsynchronous):
         return not _all_cancelled(waiters)
 
     async def acquire(self) -> Literal[True]:
-        """Take a permit, waiting until there is one and everybody who came before has one.
+        """Take a permit, waiting until one is free and all earlier waiters have theirs.
 
-        Returns True. Cancellation safe: a permit that a cancelled task was promised goes to the
-        next.
+        Returns True. Cancellation safe: a permit that was promised to a cancelled task goes to the
+        next waiter.
         """
         waiters = self._waiters
         if self._value > 0 and (not waiters or _all_cancelled(waiters)):
@@ -352,23 +356,24 @@ class Semaphore(OnlyAsynchronous):
             raise
         waiters.remove(waiter)
         if self._value > 0:
-            # Permits that were released while everybody in the queue was on the way out of it.
+            # Permits were released while all waiters had been woken or cancelled, so that none of
+            # them could be promised one. Others may have come since.
             self._hand_out()
         return True
 
     def release(self) -> None:
-        """Give a permit back, or add one: the first task that waits has it."""
+        """Add a permit; if tasks are waiting, the first one gets it."""
         self._value += 1
         if self._waiters:
             self._promise()
 
     def _hand_out(self) -> None:
-        """Promise permits to waiters until either run out."""
+        """Promise free permits to waiters, until there are no more permits or no more waiters."""
         while self._value > 0 and self._promise():
             pass
 
     def _promise(self) -> bool:
-        """Promise a permit to the first waiter without one; return whether there was any."""
+        """Promise a permit to the first waiter that has none; return False if there is no such."""
         for waiter in self._waiters or ():
             if not waiter.done():
                 self._value -= 1
@@ -393,7 +398,7 @@ class Semaphore(OnlyAsynchronous):
 
 
 class BoundedSemaphore(Semaphore):
-    """A semaphore that never has more permits than at first: one release too many is an error."""
+    """A semaphore that never has more permits than initially: one release too many is an error."""
 
     __slots__ = ("_bound",)
 
@@ -402,18 +407,18 @@ class BoundedSemaphore(Semaphore):
         self._bound = value
 
     def release(self) -> None:
-        """Give a permit back. Raises ValueError when all of them are there already."""
+        """Return a permit. Raises ValueError when no permit is taken."""
         if self._value >= self._bound:
             raise ValueError(f"{self!r} is released too many times: it has {self._bound} permits.")
         super().release()
 
 
 def _all_cancelled(waiters: _Waiters) -> bool:
-    """Return whether nobody in a queue will go on: who comes now need not wait behind them.
+    """Return whether all waiters of a queue were cancelled, so that a new task need not wait.
 
-    The queue is not empty.
+    The queue must not be empty.
     """
-    # Mostly the first one answers it; the generator would cost as much as all the rest.
+    # Mostly the first waiter decides; a generator for it would cost as much as all the rest.
     return waiters[0].cancelled() and all(waiter.cancelled() for waiter in waiters)
 
 
