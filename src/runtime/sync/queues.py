@@ -1,10 +1,12 @@
-"""Queues: items handed from tasks that put them to tasks that get them.
+"""Queues: pass items from producer tasks to consumer tasks.
 
-A waiter is a future in a queue of getters or of putters. One put wakes one getter, and one get one
-putter; a woken task looks again, since another may have been faster. One that is cancelled after it
-was woken wakes the next, so that no item lies there while somebody waits for it.
+A waiter is a future in the list of getters or in the list of putters. A put wakes one getter, and a
+get wakes one putter. A woken task checks again whether there is an item, or room, since another
+task may have been faster. A task that is cancelled after it was woken wakes the next waiter, so
+that no item is left in the queue while a task waits for one.
 
-Nothing here is thread-safe. Each queue belongs to no loop until a task has to wait for it.
+Nothing here is thread-safe. A queue belongs to no loop until a task has to wait for it: see
+``binding.py``.
 
 Source: "Queues" in the standard library's documentation of asyncio; ``shutdown`` as in Python 3.13.
 """
@@ -36,8 +38,8 @@ _SHUT_DOWN = "The queue was shut down."
 class Queue(Generic[T]):
     """A queue of items, first in, first out.
 
-    ``maxsize`` is how many items it holds at most: with so many, ``put`` waits. Zero or less means
-    any number.
+    ``maxsize`` is the number of items at which the queue is full, so that ``put`` waits. Zero or
+    less means that there is no limit.
     """
 
     __slots__ = (
@@ -57,8 +59,8 @@ class Queue(Generic[T]):
     def __init__(self, maxsize: int = 0) -> None:
         self._maxsize = maxsize
         self._loop: LoopCore | None = None
-        # Where the items are, and the functions that add one and take the next one. Methods that
-        # subclasses override would cost a call on every put and get.
+        # The container of the items, and the functions that add an item and take the next one.
+        # Methods that subclasses override would cost one more call for every put and get.
         self._items: deque[T] | list[T]
         self._put_item: Callable[[T], object]
         self._take_item: Callable[[], T]
@@ -78,26 +80,26 @@ class Queue(Generic[T]):
 
     @property
     def maxsize(self) -> int:
-        """How many items it holds at most; zero or less: any number."""
+        """The number of items at which the queue is full; zero or less if there is no limit."""
         return self._maxsize
 
     def qsize(self) -> int:
-        """Return how many items are in the queue."""
+        """Return the number of items in the queue."""
         return len(self._items)
 
     def empty(self) -> bool:
-        """Return whether there is no item."""
+        """Return whether the queue has no items."""
         return not self._items
 
     def full(self) -> bool:
-        """Return whether there are ``maxsize`` items."""
+        """Return whether the queue has ``maxsize`` items."""
         return 0 < self._maxsize <= len(self._items)
 
     async def put(self, item: T) -> None:
-        """Add ``item``, waiting until there is room.
+        """Add ``item``, waiting while the queue is full.
 
-        Raises QueueShutDown when the queue was shut down, also meanwhile. Cancellation safe: the
-        item of a cancelled call is not in the queue.
+        Raises QueueShutDown when the queue is shut down, before or during the wait. Cancellation
+        safe: a cancelled call has not added its item.
         """
         maxsize = self._maxsize
         if maxsize > 0:
@@ -129,7 +131,7 @@ class Queue(Generic[T]):
                 _wake_next(getters)
 
     def put_nowait(self, item: T) -> None:
-        """Add ``item``. Raises QueueFull when there is no room, QueueShutDown after a shutdown."""
+        """Add ``item``. Raises QueueFull if the queue is full, QueueShutDown after a shutdown."""
         if self._is_shutdown:
             raise QueueShutDown(_SHUT_DOWN)
         if 0 < self._maxsize <= len(self._items):
@@ -145,10 +147,10 @@ class Queue(Generic[T]):
                 _wake_next(getters)
 
     async def get(self) -> T:
-        """Take the next item and return it, waiting until there is one.
+        """Take the next item and return it, waiting while the queue is empty.
 
-        Raises QueueShutDown when the queue was shut down and is empty, also meanwhile. Cancellation
-        safe: a cancelled call takes no item.
+        Raises QueueShutDown when the queue is empty and is shut down, before or during the wait.
+        Cancellation safe: a cancelled call has taken no item.
         """
         while not self._items:
             if self._is_shutdown:
@@ -178,7 +180,7 @@ class Queue(Generic[T]):
     def get_nowait(self) -> T:
         """Take the next item and return it.
 
-        Raises QueueEmpty when there is none; QueueShutDown when, besides, the queue was shut down.
+        Raises QueueEmpty when the queue is empty, or QueueShutDown when it was also shut down.
         """
         if not self._items:
             if self._is_shutdown:
@@ -195,9 +197,10 @@ class Queue(Generic[T]):
         return item
 
     def task_done(self) -> None:
-        """Say that one of the items that were taken has been dealt with; ``join`` counts them.
+        """Count one item as processed, for ``join``.
 
-        Raises ValueError when that was said more often than items were put.
+        A consumer calls it when it has processed an item that it took. Raises ValueError when it is
+        called more often than items were put.
         """
         if self._unfinished <= 0:
             raise ValueError("task_done() called too many times: each item is done once.")
@@ -206,7 +209,7 @@ class Queue(Generic[T]):
             _wake_all(self._joiners)
 
     async def join(self) -> None:
-        """Wait until every item that was put has been taken, and ``task_done`` called for it.
+        """Wait until all items that were put have been processed: see ``task_done``.
 
         Cancellation safe.
         """
@@ -224,10 +227,10 @@ class Queue(Generic[T]):
             raise
 
     def shutdown(self, immediate: bool = False) -> None:
-        """End the queue: every put from now on, and every get from the empty queue, raises.
+        """Shut the queue down: from now on ``put``, and ``get`` on the empty queue, raise.
 
-        With ``immediate`` the items that are left are dropped, each counting as done. Tasks that
-        wait in ``put`` or ``get`` are woken, and raise QueueShutDown.
+        Tasks that wait in ``put`` or ``get`` are woken, and raise QueueShutDown. With ``immediate``
+        the items that are left are dropped, and count as processed.
         """
         self._is_shutdown = True
         if immediate:
@@ -267,12 +270,12 @@ class Queue(Generic[T]):
 
 
 class PriorityQueue(Queue[T]):
-    """A queue that gives the smallest item first. Items are often ``(priority, data)`` tuples."""
+    """A queue that returns the smallest item first. Items are often ``(priority, data)`` tuples."""
 
     __slots__ = ()
 
     def _make_container(self) -> None:
-        # Loosely typed: that the items can be compared shows when they are.
+        # Loosely typed: the type of the items does not say whether they can be compared.
         items: list[Any] = []
         self._items = items
         self._put_item = functools.partial(heapq.heappush, items)
@@ -280,7 +283,7 @@ class PriorityQueue(Queue[T]):
 
 
 class LifoQueue(Queue[T]):
-    """A queue that gives the newest item first: a stack."""
+    """A queue that returns the newest item first: a stack."""
 
     __slots__ = ()
 
@@ -308,6 +311,6 @@ def _wake_all(waiters: _Waiters) -> None:
 
 
 def _leave(waiters: _Waiters, waiter: Future[None]) -> None:
-    """Take a waiter that gives up out of its queue, where it is not any more if it was woken."""
+    """Remove a waiter that gives up; if it was woken, it was removed already."""
     if waiter in waiters:
         waiters.remove(waiter)

@@ -1,4 +1,4 @@
-"""``shield``: wait for something without taking it along when the wait is cancelled."""
+"""``shield``: waits for an awaitable, and does not cancel it when the wait is cancelled."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 class _Outer(Future[Any]):
-    """The future that is awaited.
+    """The future that ``shield`` returns, and that the caller awaits.
 
-    To cancel it when it is done changes nothing: its exception, which was the inner one's, is
-    reported unless somebody retrieves it.
+    ``cancel()`` does nothing when the future is done. In particular its exception, which is that of
+    the inner future, does not count as retrieved, and is reported if it never is.
     """
 
     __slots__ = ()
@@ -31,7 +31,10 @@ class _Outer(Future[Any]):
 
 
 class _Shield:
-    """Ends ``outer``, which is awaited, as ``inner`` ends, which does not notice a cancellation."""
+    """Link that ends the awaited future, ``outer``, when the shielded one, ``inner``, ends.
+
+    There is no link in the other direction: cancelling ``outer`` does not cancel ``inner``.
+    """
 
     __slots__ = ("_inner", "_outer")
 
@@ -42,14 +45,14 @@ class _Shield:
         outer.add_done_callback(self._on_outer_done)
 
     def _on_behalf_of(self) -> Future[Any]:
-        """Return the future that stands between the inner one and the task that waits."""
+        """Return the outer future, which links the inner one to the task that waits."""
         return self._outer
 
     def _on_inner_done(self, inner: Future[Any]) -> None:
         outer = self._outer
         if outer.done():
-            # It was cancelled in the same turn. An exception stays with the inner future, to be
-            # reported unless somebody else retrieves it.
+            # The outer future was cancelled in the same turn. An exception of the inner one is not
+            # marked as retrieved, so that it is reported if no other code retrieves it.
             return
         if inner.cancelled():
             outer.cancel()
@@ -61,18 +64,20 @@ class _Shield:
                 outer.set_result(inner.result())
 
     def _on_outer_done(self, outer: Future[Any]) -> None:
-        # From here on the inner future is on its own, and so is its exception.
+        # The two futures are independent from now on: an exception of the inner one is reported if
+        # no other code retrieves it.
         self._inner.remove_done_callback(self._on_inner_done)
 
 
 def shield(aw: Awaitable[T]) -> Future[T]:
-    """Return a future that ends as ``aw`` does, but whose cancellation ``aw`` never notices.
+    """Return a future that ends as ``aw`` does, but whose cancellation does not cancel ``aw``.
 
-    A coroutine becomes a task at once, which the loop holds until it ends. When the wait was
-    cancelled, and ``aw`` raises, the exception is reported unless somebody else retrieves it. When
-    ``aw`` itself is cancelled, so is the future. Raises TypeError for what cannot be awaited.
+    A coroutine becomes a task at once, to which the loop holds a reference until it ends. When the
+    wait was cancelled, and ``aw`` then raises an exception, this is reported to the loop's
+    exception handler, unless other code retrieves it. When ``aw`` itself is cancelled, the future
+    is cancelled too. Raises TypeError for an object that cannot be awaited.
 
-    Cancellation safe: ``aw`` goes on, and can be awaited again if it was a future.
+    Cancellation safe: ``aw`` goes on, and can be awaited again if it is a future or a task.
 
     Source: the standard library's documentation of ``asyncio.shield``.
     """

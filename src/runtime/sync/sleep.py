@@ -1,4 +1,4 @@
-"""Sleeping."""
+"""``sleep`` and ``sleep_forever``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 @coroutine
 def yield_to_others() -> Generator[None, None, None]:
-    """Let everything that is ready run once, and go on."""
+    """Suspend for one turn of the loop: everything that is ready runs once meanwhile."""
     yield
 
 
@@ -23,10 +23,11 @@ async def sleep(delay: Seconds) -> None: ...
 @overload
 async def sleep(delay: Seconds, result: T) -> T: ...
 async def sleep(delay: Any, result: Any = None) -> Any:
-    """Suspend for ``delay`` seconds and return ``result``; zero or less lets others run once.
+    """Suspend for ``delay`` seconds and return ``result``.
 
-    The delay is any real number: TypeError for anything else, ValueError for NaN. An infinite sleep
-    ends only by being cancelled. Cancellation safe.
+    With a delay of zero or less, everything else that is ready runs once, and the task goes on. An
+    infinite sleep ends only when it is cancelled. Raises TypeError for a delay that is no real
+    number, and ValueError for NaN. Cancellation safe.
     """
     try:
         at_once = delay <= 0
@@ -42,8 +43,8 @@ async def sleep(delay: Any, result: Any = None) -> Any:
 async def sleep_forever() -> NoReturn:
     """Suspend until cancelled. Cancellation safe.
 
-    Where deadlocks are reported, in debug mode and in tests, that this is all that is left to do is
-    one, unless a signal, a timer or a thread can still have it cancelled.
+    Where deadlocks are reported, in debug mode and in tests, it is a deadlock when all tasks sleep
+    for ever, unless a signal, a timer or a thread can still cancel one of them.
 
     >>> import runtime
     >>> async def main():

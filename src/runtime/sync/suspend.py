@@ -1,18 +1,18 @@
-"""``suspend``: the one primitive that every other wait could be made of.
+"""``suspend``: a primitive that all other waits could be made of.
 
-A coroutine suspends itself, and a function of the caller's arranges its resumption: in a callback,
-another thread, a signal handler, a library that knows nothing of coroutines. ::
+A coroutine suspends itself, and a function of the caller, ``arm``, arranges for its resumption: by
+a callback, another thread, a signal handler, or a library that does not support coroutines. ::
 
                           arm(resume) returns              resume(value), resume(error=...)
     suspend(arm) --> ARMING -----------------> SUSPENDED ----------------------------------> RESUMED
                        |                           |
                        | arm raises                | the task is cancelled
                        v                           v
-                     GIVEN UP <--------------------+  what arm returned is called
+                     GIVEN UP <--------------------+  the function that arm returned is called
 
-Invariant: a ``Resume`` is settled once, in one atomic step, in whatever thread: by an outcome, or
-by the wait's being given up. So an outcome is never lost to a cancellation that comes in the same
-moment, and what comes after a cancellation never has an effect.
+Invariant: a ``Resume`` is settled exactly once, in one atomic step that any thread can take: either
+by an outcome, or because the wait is given up. Therefore no outcome is lost when a cancellation
+comes at the same time, and a call of ``resume`` after a cancellation has no effect.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _MISSING: Any = object()
 
 
 class _Outcome:
-    """What ``resume`` was called with."""
+    """The value or the error that ``resume`` was called with."""
 
     __slots__ = ("error", "value")
 
@@ -50,15 +50,15 @@ _GIVEN_UP = _Outcome(None, None)
 
 
 class Resume(Generic[T]):
-    """What ``suspend`` gives to ``arm``: call it to resume the coroutine.
+    """The function that ``suspend`` passes to ``arm``: calling it resumes the coroutine.
 
-    ``resume(value)`` has ``suspend`` return ``value``, ``resume()`` has it return None, and
-    ``resume(error=...)`` has it raise an exception, an instance or a class.
+    ``resume(value)`` makes ``suspend`` return ``value``, ``resume()`` makes it return None, and
+    ``resume(error=...)`` makes it raise an exception, given as an instance or a class.
 
-    It may be called in any thread, and in signal handlers, and counts once: a second call raises
-    InvalidStateError, for its value would be lost. When the wait was cancelled, or ``arm`` raised,
-    calls do nothing, however many. Raises TypeError for a value and an error together, and for an
-    error that is no exception.
+    It may be called in any thread, and in signal handlers. A second call raises InvalidStateError,
+    because its value would be lost. After the wait was cancelled, or ``arm`` has raised, calls do
+    nothing. Raises TypeError when both a value and an error are given, and for an error that is no
+    exception.
     """
 
     __slots__ = ("_arm", "_future", "_loop", "_settled")
@@ -72,7 +72,7 @@ class Resume(Generic[T]):
         self._loop = loop
         self._future = future
         self._arm = arm
-        # Has one entry at most, made with setdefault(), which no other thread can come between.
+        # Has one entry at most. It is made with setdefault(), which is atomic.
         self._settled: dict[None, _Outcome] = {}
 
     @overload
@@ -98,14 +98,14 @@ class Resume(Generic[T]):
                 f"{self!r} was called before: a suspended coroutine is resumed once."
             )
         loop = self._loop
-        # While the loop waits, a call in its own thread is that of a signal handler.
+        # While the loop waits, a call in its own thread comes from a signal handler.
         if loop._thread_id == threading.get_ident() and not loop._waiting:
             self._finish()
             return
         try:
             loop.call_soon_threadsafe(self._finish)
         except RuntimeError:
-            # Closing the loop was the end of every wait.
+            # A closed loop runs no coroutine that could be resumed: do nothing.
             if not loop.is_closed():
                 raise
 
@@ -114,12 +114,15 @@ class Resume(Generic[T]):
             self._future.set_result(self._settled[None])
 
     def give_up(self) -> _Outcome | None:
-        """Have every later call do nothing; or return the outcome, if there was a call."""
+        """Make all later calls do nothing, and return None; or return the outcome of a call."""
         first = self._settled.setdefault(None, _GIVEN_UP)
         return None if first is _GIVEN_UP else first
 
     def is_finished_through(self) -> object:
-        """Return what a thread has to hold to end the wait; None when it has ended."""
+        """Return the object that a thread needs a reference to in order to end the wait, or None.
+
+        None means that the wait has ended. The deadlock report asks for it.
+        """
         return None if self._settled else self
 
     def __repr__(self) -> str:
@@ -137,7 +140,7 @@ class Resume(Generic[T]):
 
 
 def _check_error(error: object) -> None:
-    """Raise TypeError at the call of ``resume``, not in the loop, where nobody could be told."""
+    """Raise TypeError for an invalid error here, and not later in the loop, without a caller."""
     if not isinstance(error, BaseException) and not (
         isinstance(error, type) and issubclass(error, BaseException)
     ):
@@ -145,20 +148,20 @@ def _check_error(error: object) -> None:
 
 
 async def suspend(arm: Callable[[Resume[T]], Callable[[], object] | None]) -> T:
-    """Suspend the coroutine until somebody calls ``resume``, which is given to ``arm``.
+    """Suspend the coroutine until ``resume``, a function that is passed to ``arm``, is called.
 
     ``arm(resume)`` is called at once, and arranges for ``resume(value)`` or ``resume(error=...)``
-    to be called later, by anybody, in any thread; see ``Resume``. Returns the value, or raises the
-    error. Where ``arm`` itself calls it, the coroutine goes on without suspending, and no turn of
-    the loop passes.
+    to be called later, in any thread: see ``Resume``. ``suspend`` then returns the value, or raises
+    the error. If ``arm`` itself calls ``resume``, the coroutine goes on without suspending, and no
+    turn of the loop passes.
 
-    ``arm`` may return a function that takes back what it arranged. It is called when the wait ends
-    otherwise: the task is cancelled, or the coroutine closed. What that function raises is reported
-    to the loop's exception handler. What ``arm`` raises, ``suspend`` raises. Raises TypeError when
-    ``arm`` returns anything else.
+    ``arm`` returns None, or a function that undoes the arrangement. That function is called when
+    the wait ends in another way: when the task is cancelled, or the coroutine is closed. Its
+    exceptions are reported to the loop's exception handler. Raises the exception that ``arm``
+    raises, and TypeError when ``arm`` returns any other object.
 
-    Cancellation safe: when the task is cancelled after ``resume`` was called, and before it ran,
-    the value is returned, and CancelledError raised at the next await.
+    Cancellation safe: when the task is cancelled after the call of ``resume``, and before it could
+    run, the value is returned, and CancelledError is raised at the next await.
 
     >>> import runtime
     >>> async def main():
@@ -193,15 +196,15 @@ async def suspend(arm: Callable[[Resume[T]], Callable[[], object] | None]) -> T:
         try:
             raise outcome.error
         finally:
-            # What is raised has this frame in its traceback: leave no way from here back to it.
+            # The traceback of the error refers to this frame: break the reference cycle.
             del outcome, future, resume
     value: T = outcome.value
     return value
 
 
 def _defer(interruption: BaseException) -> bool:
-    """Have the running task cancelled at its next await instead; return whether it could be."""
-    # A coroutine that is closed may be so anywhere, also where no loop runs.
+    """Move a cancellation to the next await of the running task; return False if it cannot be."""
+    # A GeneratorExit cannot. The coroutine may be closed anywhere, also where no loop is running.
     task = current_task() if isinstance(interruption, CancelledError) else None
     if task is None or not task.cancelling():
         return False

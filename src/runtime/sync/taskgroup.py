@@ -1,10 +1,10 @@
-"""``TaskGroup``: tasks that end together.
+"""``TaskGroup``: a block that waits for the tasks that are created in it.
 
 ::
 
     CREATED --enter--> OPEN --exit--> WAITING for the tasks --> CLOSED
                         |                 |
-                        +--a task fails---+--> ABORTING: every task is cancelled, the body too if
+                        +--a task fails---+--> ABORTING: every task is cancelled, and the body if
                                                it is still running; then as above
 
 Source: "Task groups" in the standard library's documentation of asyncio; PEP 654.
@@ -30,12 +30,14 @@ T = TypeVar("T")
 class TaskGroup(OnlyAsynchronous):
     """An asynchronous context manager that waits for the tasks created in it.
 
-    When one of them, or the body, fails, the others are cancelled and awaited, and everything that
-    failed is raised as an ``ExceptionGroup``. KeyboardInterrupt and SystemExit are raised as they
-    are; what failed beside them is reported to the loop's exception handler.
+    When one of them, or the body, fails, the other tasks are cancelled and awaited, and all
+    exceptions are raised together as an ``ExceptionGroup``. KeyboardInterrupt and SystemExit are
+    raised as they are; the exceptions of other tasks are then reported to the loop's exception
+    handler.
 
-    Leaving it is cancellation safe: the tasks are cancelled and awaited, and CancelledError is
-    raised; or, when some of them failed, what they raised, and CancelledError at the next await.
+    Leaving the group is cancellation safe: the tasks are cancelled and awaited, and CancelledError
+    is raised. If some tasks failed meanwhile, their exceptions are raised as above, and
+    CancelledError is raised at the next await.
 
     >>> import runtime
     >>> async def main():
@@ -54,7 +56,7 @@ class TaskGroup(OnlyAsynchronous):
         self._aborting = False
         self._loop: LoopCore | None = None
         self._parent: Task[Any] | None = None
-        # Whether the parent was cancelled by the group, not by somebody else.
+        # Whether the group itself has cancelled the parent.
         self._parent_cancelled = False
         self._tasks: set[Future[Any]] = set()
         self._errors: list[BaseException] = []
@@ -62,7 +64,7 @@ class TaskGroup(OnlyAsynchronous):
         self._all_done: Future[None] | None = None
 
     def _on_behalf_of(self) -> Task[Any] | None:
-        """Return the task that waits for those of the group."""
+        """Return the task that waits for the tasks of the group."""
         return self._parent
 
     async def __aenter__(self) -> TaskGroup:
@@ -87,14 +89,17 @@ class TaskGroup(OnlyAsynchronous):
         try:
             return await self._end(exc)
         finally:
-            # What is raised has this frame in its traceback: leave no way from here back to it.
+            # The traceback of the raised exception refers to this frame: break the reference cycle.
             del exc, traceback
             self._parent = None
             self._errors = []
             self._base_error = None
 
     async def _end(self, exc: BaseException | None) -> bool:
-        """Wait for the tasks; raise what there is to raise, or return whether ``exc`` ends here."""
+        """Wait for the tasks; raise the group's exception, or return whether to suppress ``exc``.
+
+        ``exc`` is the exception that left the body, or None.
+        """
         self._exiting = True
         parent = self._parent
         assert parent is not None
@@ -133,11 +138,12 @@ class TaskGroup(OnlyAsynchronous):
                 self._errors.append(exc)
             if self._errors:
                 if parent.cancelling():
-                    # Somebody else's request: let it be delivered again at the next await.
+                    # Other code has cancelled the parent as well: this request has not been
+                    # delivered, and is delivered at the next await.
                     parent.uncancel()
                     parent.cancel()
                 if isinstance(exc, GeneratorExit) and len(self._errors) == 1:
-                    return False  # aclose() of an asynchronous generator waits for it.
+                    return False  # aclose() of an asynchronous generator expects GeneratorExit.
                 raise BaseExceptionGroup("unhandled errors in a TaskGroup", self._errors) from None
             return True
         finally:
@@ -165,7 +171,7 @@ class TaskGroup(OnlyAsynchronous):
             """Run a coroutine as a task of the group; return the task.
 
             The options are those of ``runtime.create_task``. Raises RuntimeError, and closes the
-            coroutine, when the group was not entered, is over, or is being aborted.
+            coroutine, when the group was not entered, has ended, or is being aborted.
             """
             return self._add(coro, options)
 
@@ -183,24 +189,27 @@ class TaskGroup(OnlyAsynchronous):
             raise RuntimeError(f"TaskGroup {self!r} {problem}")
         task = self._loop.create_task(coro, **options)
         self._tasks.add(task)
-        # Through the loop even if it was started eagerly, and has ended: a failure that was noticed
-        # here would cancel the caller, which may be the first step of another task, too early.
+        # A task that was started eagerly may have ended already. Its end is noticed in the next
+        # turn all the same: a failure would cancel the parent here and now, although the caller may
+        # be the first step of another task.
         task.add_done_callback(self._on_task_done)
         if self._aborting and not task.done():
-            # Started eagerly, it has cancelled the group that did not know of it yet.
+            # The task was started eagerly, and aborted the group before it was added to it.
             task.cancel()
         try:
             return task
         finally:
-            # An exception that the task raises later must not find itself through this frame.
+            # The traceback of an exception of the task may refer to this frame: break the reference
+            # cycle.
             del task
 
     def cancel(self) -> None:
         """Cancel the tasks of the group and its body, and leave the group without an exception.
 
-        Before the group is entered, it takes effect on entry. Once the group is left, or is being
-        aborted already, it does nothing. What the tasks raise in answer is raised as usual, and a
-        cancellation that comes from outside the group is still raised as CancelledError.
+        Before the group is entered, it takes effect on entry. When the group has ended, or is being
+        aborted already, it does nothing. Exceptions that the tasks raise when they are cancelled
+        are raised as usual, and a cancellation from outside the group is still raised as
+        CancelledError.
 
         Source: ``asyncio.TaskGroup.cancel``, new in Python 3.15.
         """
@@ -222,14 +231,14 @@ class TaskGroup(OnlyAsynchronous):
                 task.cancel()
 
     def _is_ending(self, task: Future[Any]) -> bool:
-        """Return whether the end of the run has cancelled a task, as it does with all there are.
+        """Return whether the task has been cancelled already, by the end of the run.
 
-        A second request would end the clean-up of the task at its next await.
+        A second request would interrupt the clean-up of the task at its next await.
         """
         return self._loop is not None and task in self._loop._ending
 
     def _report_suppressed(self, fatal: BaseException) -> None:
-        """Report what the tasks raised, and will not be raised because ``fatal`` is."""
+        """Report the exceptions of tasks that are not raised because ``fatal`` is raised."""
         assert self._loop is not None
         for error in self._errors:
             if error is not fatal:
@@ -255,7 +264,7 @@ class TaskGroup(OnlyAsynchronous):
             self._base_error = error
         parent = self._parent
         if parent is None or parent.done():
-            # The body ended without __aexit__: nobody else will raise it.
+            # The body ended without a call of __aexit__, which would raise the exception.
             assert self._loop is not None
             self._loop.call_exception_handler(
                 {

@@ -1,11 +1,11 @@
-"""Timeouts, by cancelling the task that is inside.
+"""Timeouts: blocks whose task is cancelled at a deadline.
 
 ::
 
-    CREATED --enter--> ACTIVE --exit--> EXITED            nothing happened
+    CREATED --enter--> ACTIVE --exit--> EXITED: the deadline did not come
                           |
                           +--deadline--> EXPIRING --exit--> EXPIRED: CancelledError becomes
-                                                            TimeoutError, unless somebody else
+                                                            TimeoutError, unless other code
                                                             has cancelled the task as well
 
 Source: "Timeouts" in the standard library's documentation of asyncio.
@@ -34,13 +34,13 @@ class _State(enum.Enum):
 
 
 class Timeout(OnlyAsynchronous):
-    """An asynchronous context manager that cancels its body at a moment.
+    """An asynchronous context manager that cancels its body at a deadline.
 
-    ``when`` is on the clock of ``loop.time()``, in seconds; None means never. Made by ``timeout()``
-    and ``timeout_at()``.
+    ``when`` is the deadline, on the clock of ``loop.time()``, in seconds; None means never. Objects
+    of this class are made by ``timeout()`` and ``timeout_at()``.
 
-    Cancellation safe: a cancellation by others is never taken for the deadline's own, and never
-    lost; when both come, CancelledError is raised.
+    Cancellation safe: a cancellation by other code is never taken for that of the deadline, and
+    never lost; when both come, CancelledError is raised.
     """
 
     __slots__ = ("__weakref__", "_cancelling", "_handle", "_state", "_task", "_when")
@@ -57,9 +57,9 @@ class Timeout(OnlyAsynchronous):
         return self._when
 
     def reschedule(self, when: Seconds | None) -> None:
-        """Move the deadline; None removes it. One in the past expires in the next turn.
+        """Move the deadline; None removes it. A deadline in the past expires in the next turn.
 
-        Raises RuntimeError when the timeout was not entered, has expired, or is over.
+        Raises RuntimeError when the timeout was not entered, has expired, or was left.
         """
         if self._state is not _State.ACTIVE:
             if self._state is _State.CREATED:
@@ -118,9 +118,12 @@ class Timeout(OnlyAsynchronous):
             return None
         self._state = _State.EXPIRED
         assert task is not None
-        # Our own request is taken back; if there are others, the cancellation is theirs too.
+        # Take back the request of the deadline. If other requests are left, the cancellation is
+        # theirs too.
         left = task.uncancel()
-        del task  # It will hold what is raised here, which holds this frame.
+        # The task will hold the exception that is raised here, whose traceback refers to this
+        # frame: break the reference cycle.
+        del task
         if left <= self._cancelling and exc is not None:
             if isinstance(exc, CancelledError):
                 raise TimeoutError from exc
@@ -139,9 +142,13 @@ class Timeout(OnlyAsynchronous):
 
 
 def _insert_timeout_errors(exc: BaseException) -> None:
-    """Put a TimeoutError between an exception of the body and the cancellation it comes from."""
+    """Insert a TimeoutError between an exception of the body and the CancelledError in its context.
+
+    The body got the CancelledError of the deadline, and raised another exception while it handled
+    that: its traceback shows the timeout then.
+    """
     current = exc
-    passed: set[int] = set()  # Of a program's exceptions, one may be its own context in the end.
+    passed: set[int] = set()  # A program can make a chain of contexts that is a cycle.
     while current.__context__ is not None and id(current) not in passed:
         passed.add(id(current))
         if isinstance(current.__context__, CancelledError):
@@ -155,9 +162,11 @@ def _insert_timeout_errors(exc: BaseException) -> None:
 
 
 def timeout(delay: Seconds | None) -> Timeout:
-    """Return a ``Timeout`` that expires ``delay`` seconds from now; None or infinite: never.
+    """Return a ``Timeout`` that expires ``delay`` seconds from now.
 
-    The body is cancelled, and TimeoutError raised in place of its CancelledError.
+    The body is cancelled then, and TimeoutError is raised in place of its CancelledError. With None
+    or an infinite delay it never expires. Raises TypeError for a delay that is no real number, and
+    ValueError for NaN.
 
     >>> import runtime
     >>> async def main():
@@ -175,5 +184,8 @@ def timeout(delay: Seconds | None) -> Timeout:
 
 
 def timeout_at(when: Seconds | None) -> Timeout:
-    """Return a ``Timeout`` that expires at ``when``, on the loop's clock; None: never."""
+    """Return a ``Timeout`` that expires at ``when``, in seconds on the clock of ``loop.time()``.
+
+    With None it never expires. Otherwise as ``timeout``.
+    """
     return Timeout(when)

@@ -1,4 +1,4 @@
-"""Waiting for the first, the first failed, or all of several tasks; waiting with a timeout.
+"""``wait`` and ``wait_for``: wait for some or all of several tasks; wait with a timeout.
 
 Source: "Waiting primitives" in the standard library's documentation of asyncio.
 """
@@ -50,7 +50,7 @@ class _Countdown:
         return [f"of {len(self.futures)}"]
 
     def _on_behalf_of(self) -> Any:
-        """Return the task that waits; None once it goes on."""
+        """Return the task that waits; None if it does not wait any more."""
         return next(iter(self.waiter._asyncio_awaited_by or ()), None)
 
     def on_done(self, future: Future[Any]) -> None:
@@ -72,10 +72,13 @@ async def wait(
 ) -> tuple[set[F], set[F]]:
     """Wait for futures or tasks; return the set of those that are done and the set of the others.
 
-    Ends when all are done, or as ``return_when`` says with the first (``FIRST_COMPLETED``), or with
-    the first that fails (``FIRST_EXCEPTION``); or after ``timeout`` seconds. Raises nothing of what
-    the tasks raise, and cancels none of them. TypeError for coroutines, which nobody could find in
-    the result, and for a single future; ValueError for an empty ``fs``.
+    The wait ends when all are done (``ALL_COMPLETED``), when the first is done
+    (``FIRST_COMPLETED``), or when the first has failed or all are done (``FIRST_EXCEPTION``), as
+    ``return_when`` says; and in any case after ``timeout`` seconds. None of the tasks is cancelled,
+    and none of their exceptions is raised.
+
+    Raises TypeError for coroutines, since the caller could not find their tasks in the result, and
+    for a single future; ValueError for an empty ``fs`` and for another ``return_when``.
 
     Cancellation safe: the tasks go on.
     """
@@ -125,9 +128,10 @@ async def _wait_for_any(loop: LoopCore, countdown: _Countdown, timeout: Seconds 
 async def wait_for(aw: Awaitable[T], timeout: Seconds | None) -> T:
     """Await ``aw`` for at most ``timeout`` seconds; None waits without limit.
 
-    After that it is cancelled, its clean-up is waited for, and TimeoutError raised. With a timeout
-    of zero or less it must be done already. A cancellation of the caller is never lost: it is
-    raised here, or, when ``aw`` finished in the very same moment, still counts in ``cancelling()``.
+    After that time ``aw`` is cancelled, its clean-up is waited for, and TimeoutError is raised.
+    With a timeout of zero or less, ``aw`` must be done already. A cancellation of the caller is
+    never lost: CancelledError is raised, or, when ``aw`` finished at the same time, the request is
+    still counted in ``cancelling()``. Raises TypeError when ``aw`` cannot be awaited.
 
     Not cancellation safe: ``aw`` is cancelled too, and its result is lost; ``shield()`` keeps it.
     """
