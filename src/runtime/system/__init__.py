@@ -1,5 +1,5 @@
-"""The operating system besides the network: pipes, processes, signals, calls in threads.
+"""The operating system, without the network: pipes, processes, signals, calls in threads.
 
-It stands on the kernel. Processes with streams belong to ``runtime.subprocess``, which knows the
-network too.
+This package knows the kernel alone. Processes with streams belong to ``runtime.subprocess``, which
+knows the network too.
 """

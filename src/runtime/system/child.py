@@ -1,12 +1,13 @@
-"""A child process: how the loop learns that it has ended, takes its exit status, and signals it.
+"""Child processes: notices the end of a child, reaps it, and sends signals to it.
 
-Where the system has pidfds (Linux since 5.4), the loop watches the child's as it watches any
-descriptor. Elsewhere, and where that fails, a thread waits for the child, and wakes the loop.
+Where the system has pidfds (Linux since 5.4), the loop watches the pidfd of the child like any
+other descriptor. Elsewhere, and where that fails, a thread waits for the child, and wakes the loop.
 
-Whoever ends a wait, the status is taken in the loop's thread: until then the system keeps the child
-as a zombie, so that its pid means no other process, and cannot be signalled by mistake. Nobody asks
-for any child but this one: what ``subprocess``, ``multiprocessing`` and other loops started is
-theirs to wait for. No signal is involved, and so it does not matter in which thread a loop runs.
+To reap a child is to take its exit status, which can be done once. The loop's thread does it, also
+if another thread has noticed the end: until then the system keeps the child as a zombie, so that
+its pid cannot be given to another process, which would get signals by mistake. A loop waits for its
+own children only, one by one: those of ``subprocess``, ``multiprocessing`` and other loops are left
+alone. SIGCHLD is not used, so that a loop with children can run in any thread.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from runtime.kernel.daemons import ExternalWork
 from runtime.kernel.poller import READ, Watcher
 
 STATUS_TAKEN: Final = 255
-"""What is reported of a child whose exit status somebody else took."""
+"""The return code that is reported for a child that was reaped by other code of the program."""
 
 _logger: Final = logging.getLogger("asyncio")
 
@@ -38,7 +39,7 @@ _logger: Final = logging.getLogger("asyncio")
 def pidfds_work() -> bool:
     """Return whether the system has pidfds that can be waited for, and lets this process use them.
 
-    It may be too old, or filter system calls as some containers do.
+    It may be too old, or filter system calls, as some containers do.
     """
     if not hasattr(os, "pidfd_open") or not hasattr(os, "P_PIDFD"):
         return False
@@ -49,7 +50,7 @@ def pidfds_work() -> bool:
     try:
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
     except ChildProcessError:
-        return True  # Understood: this process is not a child of its own.
+        return True  # The call works: the system answers that this process is not its own child.
     except OSError:
         return False
     finally:
@@ -58,18 +59,18 @@ def pidfds_work() -> bool:
 
 
 _PEEK: Final = getattr(os, "WEXITED", 0) | getattr(os, "WNOWAIT", 0) | os.WNOHANG
-"""Options of ``waitid`` that ask for an end and leave the status where it is."""
+"""Options of ``waitid`` that ask whether a child has ended, without reaping it."""
 
 
 def _is_stop(info: os.waitid_result | None) -> bool:
-    """Return whether ``waitid`` tells of a stop, as macOS does although only ends are asked for."""
+    """Return whether ``waitid`` reports a stop, as macOS does although only ends were asked for."""
     return info is not None and info.si_code in (os.CLD_STOPPED, os.CLD_CONTINUED, os.CLD_TRAPPED)
 
 
 class Child:
-    """A process that was started with ``subprocess.Popen``, until its exit status is taken.
+    """A process that was started with ``subprocess.Popen``, until it is reaped.
 
-    ``popen.returncode`` is where the status is noted, by whoever takes it.
+    The code that reaps it, here or in ``Popen``, notes the exit status in ``popen.returncode``.
     """
 
     __slots__ = ("_lock", "_thread_waits", "_watcher", "pidfd", "popen")
@@ -78,10 +79,10 @@ class Child:
         self.popen = popen
         self.pidfd = -1
         self._watcher: _EndWatcher | None = None
-        # Whether a thread waits, and will take the status when the loop does not.
+        # Whether a thread waits, and will reap the child if the loop does not.
         self._thread_waits = False
-        # The status can be taken once, and whoever comes second is to find it noted. The lock is
-        # Popen's own, which a thread in ``Popen.wait()`` holds for as long as it waits.
+        # A child can be reaped once, and a thread that comes second must find the status noted. The
+        # lock is Popen's own, which a thread in ``Popen.wait()`` holds for as long as it waits.
         self._lock: threading.Lock = getattr(popen, "_waitpid_lock", None) or threading.Lock()
 
     # -- Noticing the end --------------------------------------------------------------------------
@@ -89,8 +90,9 @@ class Child:
     def watch(self, loop: LoopCore, on_end: Callable[[int], object]) -> None:
         """Have ``on_end(returncode)`` called, in the loop, when the child has ended.
 
-        Until then the loop holds ``on_end``: through ``_external_work`` if a thread waits, for a
-        thread that held it would keep the transport from being dropped with its loop.
+        Until then the loop refers to ``on_end``; if a thread waits, it does so through
+        ``_external_work``. The thread itself has a weak reference only: otherwise it would keep the
+        transport alive after its loop was dropped.
         """
         wait = _Wait(self, loop, on_end)
         if pidfds_work():
@@ -99,8 +101,8 @@ class Child:
                 watcher = _EndWatcher(self, loop, wait)
                 loop._poller.watch(watcher, READ)
             except Exception:
-                # No descriptors left; a selector that cannot take it, or refuses to; or the child
-                # is gone, and its status with it. The thread finds out.
+                # There are no descriptors left, the selector cannot watch it, or refuses to, or the
+                # child was reaped by other code. The thread finds out.
                 self.close_pidfd()
             else:
                 self._watcher = watcher
@@ -108,7 +110,7 @@ class Child:
         self.wait_in_thread(wait)
 
     def wait_in_thread(self, wait: _Wait | None) -> None:
-        """Have a thread wait for the child, and tell ``wait``, or take the status itself."""
+        """Start a thread that waits for the child, and notifies ``wait`` or reaps it itself."""
         self._thread_waits = True
         if wait is not None:
             wait.hold()
@@ -117,31 +119,31 @@ class Child:
         def wait_for_end() -> None:
             self._block_until_end()
             wait = reference() if reference is not None else None
-            # With its loop closed, there is nobody else to take the status.
+            # If the loop is closed, this thread has to reap the child.
             if wait is None or not wait.notify():
                 self.status_at_end()
 
-        # Not to be waited for at exit: the child may outlive this process.
+        # A daemon thread, which is not joined at exit: the child may outlive this process.
         name = f"runtime waits for process {self.popen.pid}"
         threading.Thread(target=wait_for_end, name=name, daemon=True).start()
 
     def reap_in_background(self) -> None:
-        """Take the status of a child that is about to end and that no loop watches any more."""
+        """Reap a child that is about to end, and that no loop watches any more, in a thread."""
         self.close_pidfd()
-        # A thread that starts while the interpreter ends would never get to run.
+        # A thread that is started while the interpreter ends would never run.
         if self.status_now() is None and not self._thread_waits and not sys.is_finalizing():
             with contextlib.suppress(RuntimeError):
                 self.wait_in_thread(None)
 
     def _block_until_end(self) -> None:
-        # Somebody else may have taken the status: ``_take_status`` will find that out.
+        # Other code may have reaped the child: ``_take_status`` will find that out.
         with contextlib.suppress(ChildProcessError):
             if hasattr(os, "waitid"):
                 pid = self.popen.pid
                 while _is_stop(os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)):
                     os.waitid(os.P_PID, pid, os.WSTOPPED | os.WCONTINUED | os.WNOHANG)
                 return
-            with self._lock:  # The status can't be left for later here.
+            with self._lock:  # Without waitid, the wait itself reaps the child.
                 if self.popen.returncode is None:
                     _, status = os.waitpid(self.popen.pid, 0)
                     self.popen.returncode = os.waitstatus_to_exitcode(status)
@@ -151,7 +153,7 @@ class Child:
     def status_now(self) -> int | None:
         """Return the return code, negative for a signal; None while the child runs.
 
-        None also when another thread is waiting for the child, and about to take the status.
+        It is also None when another thread is waiting for the child, and about to reap it.
         """
         if not self._lock.acquire(blocking=False):
             return None
@@ -161,9 +163,9 @@ class Child:
             self._lock.release()
 
     def status_at_end(self) -> int | None:
-        """As ``status_now``, for a child that has ended: a thread that waits too is let go first.
+        """Return the return code of a child that has ended; None if it has not ended after all.
 
-        None if it has not ended after all.
+        Another thread that waits in ``Popen.wait()`` reaps the child first.
         """
         with self._lock:
             return self._take_status()
@@ -196,10 +198,11 @@ class Child:
     # -- Signals -----------------------------------------------------------------------------------
 
     def send_signal(self, number: int) -> None:
-        """Send a signal; none to a child that has ended, nor to whoever has its pid by now.
+        """Send a signal to the child; do nothing if it has ended.
 
-        Raises PermissionError when the child runs for another user, and OSError for a number that
-        is no signal.
+        The signal never reaches another process that was given the same pid meanwhile. Raises
+        PermissionError when the child runs as another user, and OSError for a number that is no
+        signal.
         """
         with contextlib.suppress(ProcessLookupError):
             if self.pidfd >= 0:
@@ -208,16 +211,17 @@ class Child:
                 os.kill(self.popen.pid, number)
 
     def _is_ours(self) -> bool:
-        """Return whether the pid still means the child, and it runs.
+        """Return whether the pid is still that of the child, and the child runs.
 
-        The status may have been taken elsewhere, so that another process can have the pid by now.
+        Other code may have reaped the child, so that another process can have the pid by now.
         """
         if self.popen.returncode is not None:
             return False
         try:
             if hasattr(os, "waitid"):
                 return os.waitid(os.P_PID, self.popen.pid, _PEEK) is None
-            # The thread that waits holds the lock. If the status is taken here, it finds it noted.
+            # A thread that waits may hold the lock. If the child is reaped here, the thread finds
+            # the noted status.
             pid, status = os.waitpid(self.popen.pid, os.WNOHANG)
             if pid:
                 self.popen.returncode = os.waitstatus_to_exitcode(status)
@@ -228,12 +232,12 @@ class Child:
     # -- Ending ------------------------------------------------------------------------------------
 
     def forget_pidfd(self) -> None:
-        """Take note that the pidfd was closed by somebody else, and is watched no more."""
+        """Take note that other code has closed the pidfd, and that it is not watched any more."""
         self._watcher = None
         self.pidfd = -1
 
     def close_pidfd(self) -> None:
-        """Close the pidfd, if there is one; it is watched no more."""
+        """Stop watching the pidfd, and close it, if there is one."""
         watcher = self._watcher
         if watcher is not None:
             self._watcher = None
@@ -245,13 +249,13 @@ class Child:
 
 
 class _Wait(ExternalWork):
-    """Who waits for the end of a child; a thread may be told to tell it."""
+    """A loop's wait for the end of a child, which a thread may have to notify."""
 
     __slots__ = ("__weakref__", "_child", "_loop", "context", "on_end")
 
     def __init__(self, child: Child, loop: LoopCore, on_end: Callable[[int], object]) -> None:
         super().__init__()
-        # What the process was started in.
+        # The context in which the process was started.
         self.context = copy_context()
         self._child = child
         self._loop = loop
@@ -264,15 +268,15 @@ class _Wait(ExternalWork):
 
     @property
     def pidfd(self) -> int:
-        """The descriptor by which the loop learns of the end; -1 when a thread waits."""
+        """The descriptor by which the loop notices the end; -1 when a thread waits."""
         return self._child.pidfd
 
     def hold(self) -> None:
-        """Stay alive until the end, or that of the loop."""
+        """Make the loop hold a reference to this until the child has ended, or the loop closes."""
         self._loop._external_work.add(self)
 
     def notify(self) -> bool:
-        """Wake the loop, from any thread; return whether that will take the status."""
+        """Have the loop reap the child, from any thread; return False if the loop is closed."""
         try:
             self._loop.call_soon_threadsafe(self._end)
         except RuntimeError:
@@ -287,7 +291,7 @@ class _Wait(ExternalWork):
 
 
 class _EndWatcher(Watcher):
-    """Watches a pidfd, which can be read once its process has ended."""
+    """Watches a pidfd, which becomes readable when its process has ended."""
 
     __slots__ = ("_child", "_loop", "wait")
 
@@ -308,6 +312,6 @@ class _EndWatcher(Watcher):
             self.wait.on_end(returncode)
 
     def on_lost(self) -> None:
-        """Wait in a thread instead: somebody closed the pidfd, and its number is another file's."""
+        """Wait in a thread instead: other code has closed the pidfd, and may have reused it."""
         self._child.forget_pidfd()
         self._child.wait_in_thread(self.wait)

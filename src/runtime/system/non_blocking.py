@@ -1,12 +1,13 @@
-"""Pipes that are non-blocking while a transport uses them, and as they were before afterwards.
+"""Non-blocking mode of pipes: set while a transport uses a pipe, and restored afterwards.
 
-Whether reads and writes wait is no property of a descriptor, but of the open file behind it. Others
-have that too: duplicates of the descriptor in this process, the shell that started the program with
-its terminal as standard output, and what that starts next. They do not expect a write that sends a
-part and fails, so the mode is restored when the transport is done.
+Whether reads and writes block is a property of the open file behind a descriptor, not of the
+descriptor. The open file may have other users: duplicates of the descriptor in this process, or the
+shell that started the program with its terminal as standard output, and the programs that this
+shell starts next. They do not expect a write to be partial, or to fail because it would block. The
+mode is therefore restored when the transport ends.
 
-Several transports may use one open file, as for the input and the output of a terminal. The last of
-them restores the mode.
+Several transports may use one open file, such as those for the input and the output of a terminal.
+The last of them restores the mode.
 
 Source: fcntl(2), "File status flags".
 """
@@ -21,15 +22,16 @@ from typing import Final
 
 from runtime.kernel.poller import file_of
 
-if sys.platform != "win32":  # There are no such pipes.
-    # Here, for a finalizer that runs at the end of the interpreter can import nothing.
+if sys.platform != "win32":  # Windows has no such pipes.
+    # Imported here, because a finalizer that runs at the end of the interpreter cannot import.
     import fcntl
 
 _lock: Final = threading.RLock()
-"""Reentrant: the garbage collector may drop a transport while another one is looked at."""
+"""Lock for ``_uses``. It is reentrant because the garbage collector may drop a transport, and so
+call ``end()``, while the lock is held."""
 
 _uses: Final[dict[tuple[int, int] | None, list[NonBlocking]]] = {}
-"""Every use, by its file; those of loops in other threads too."""
+"""Every use of an open file by a transport, of the loops of all threads, by device and inode."""
 
 
 class NonBlocking:
@@ -47,10 +49,11 @@ class NonBlocking:
             _uses.setdefault(self._file, []).append(self)
 
     def end(self) -> None:
-        """Restore the mode, if this is the last use of the open file. Calling it twice is fine.
+        """Restore the mode, if this is the last use of the open file.
 
-        Nothing is done to a descriptor that was closed by others, and means another file by now.
-        A forked process leaves the mode to its parent, which goes on with the transport.
+        It can be called more than once. It does nothing if other code has closed the descriptor,
+        whose number may mean another file by now. A forked process leaves the mode alone: its
+        parent goes on with the transport.
         """
         if os.getpid() != self._pid:
             return
@@ -75,7 +78,7 @@ class NonBlocking:
         os.set_blocking(self._fd, True)
 
     def restore(self) -> None:
-        """Restore the mode though the transport is still there: the program ends."""
+        """Restore the mode while the transport is still open, because the program ends."""
         if self._restores and os.getpid() == self._pid and self._is_open():
             os.set_blocking(self._fd, True)
 
@@ -88,9 +91,10 @@ def _restore_all() -> None:
 
 
 def _is_same_open_file(fd: int, other: int) -> bool:
-    """Return whether a flag that is changed through one descriptor shows in the other.
+    """Return whether two descriptors refer to the same open file.
 
-    The flag means nothing to pipes, sockets and character devices: where writes go in the file.
+    It changes a flag through one descriptor, looks for the change through the other, and undoes it.
+    The flag is O_APPEND, which has no effect on pipes, sockets and character devices.
     """
     flags = fcntl.fcntl(fd, fcntl.F_GETFL)
     before = fcntl.fcntl(other, fcntl.F_GETFL)

@@ -1,20 +1,20 @@
-"""What the two ends of a pipe in the loop have in common.
+"""``PipeEnd``: the common base of the read end and the write end of a pipe.
 
-``ReadEnd`` gives what arrives, ``WriteEnd`` keeps what is not sent yet. An end is the watcher of
-its descriptor, and holds the state of a transport, which is thin, and interpreted: see ``pipes``.
-Both go through the same states::
+``ReadEnd`` passes received data to the protocol, ``WriteEnd`` buffers data that is not sent yet. An
+end is the watcher of its descriptor, and holds the state of a transport; the transport itself is a
+thin, interpreted class: see ``pipes.py``. Both kinds of ends go through the same states::
 
     OPEN ---- the end of the data, a failure, abort(), close() of a read end ----> ENDED
       |                                                                              ^  |
-      +-- close() of a write end --> CLOSING, what was written is sent --------------+  |
+      +-- close() of a write end --> CLOSING: the write buffer is sent --------------+  |
                                                                                         v
                                            connection_lost() in the next turn -----> RELEASED
 
 Invariants: ``connection_lost`` is scheduled once, when ENDED is reached, and nothing is watched
-from then on; ``pipe``, ``protocol`` and ``transport`` are there until RELEASED.
+from then on; ``pipe``, ``protocol`` and ``transport`` are None from RELEASED on, and not before.
 
-The protocol is called in the context of whoever made the end, except for ``pause_writing``, which
-is called within ``write``. What it raises is reported, and the transport goes on.
+The protocol is called in the context in which the end was made, except for ``pause_writing``, which
+is called within ``write``. Exceptions of the protocol are reported, and the transport goes on.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Pipe(Protocol):
 
 
 class PipeEnd(Watcher):
-    """What both ends have in common. ``number`` is the descriptor of ``pipe``."""
+    """One end of a pipe. ``number`` is the descriptor of ``pipe``."""
 
     __slots__ = (
         "_duplicate",
@@ -67,35 +67,36 @@ class PipeEnd(Watcher):
         self.number = number
         self.pipe: Pipe | None = pipe
         self.protocol: Any = protocol
-        # Whoever stands for this end in the eyes of the protocol.
+        # The transport object that the protocol was given for this end.
         self.transport: Any = None
         self.closing = False
         self.ended = False
         self.context: Context = copy_context()
-        # What is watched instead of ``number`` while another end watches that; -1 for nothing.
+        # A duplicate of ``number``, which is watched while another end watches ``number``; or -1.
         self._duplicate = -1
         self._non_blocking: NonBlocking | None = None
 
     def make_non_blocking(self) -> None:
-        """Make the pipe non-blocking until the end. Others may have the open file, too."""
+        """Make the pipe non-blocking until the transport ends: see ``non_blocking.py``."""
         self._non_blocking = NonBlocking(self.number)
 
     def get_protocol(self) -> object:
-        """Return the protocol; for the pipe of a process that of the process."""
+        """Return the protocol; for a pipe of a subprocess, the protocol of the subprocess."""
         of_process = getattr(self.protocol, "protocol_of_process", None)
         return self.protocol if of_process is None else of_process()
 
     def introduce(self, transport: Any, waiter: FutureCore) -> None:
         """Schedule ``connection_made(transport)``, and ``waiter`` to be finished after that.
 
-        Whoever awaits the waiter is to call ``begin``: the protocol is told nothing more before.
+        The code that awaits ``waiter`` must call ``begin`` then: the protocol is not called again
+        before.
         """
         self.transport = transport
         self.call_soon(self.protocol.connection_made, transport)
         self.call_soon(_finish, waiter)
 
     def begin(self, transport: Any) -> None:
-        """Watch the pipe from now on. Raises what a selector of the program's own does."""
+        """Watch the pipe from now on. Raises the exceptions of a custom selector."""
         self.transport = transport
         if not self.ended:
             self.update_watch()
@@ -107,7 +108,7 @@ class PipeEnd(Watcher):
     # -- Watching ----------------------------------------------------------------------------------
 
     def wanted(self) -> int:
-        """Return the events that are to be watched in the present state."""
+        """Return the events to watch in the present state."""
         raise NotImplementedError
 
     def cannot_watch(self, error: OSError) -> None:
@@ -115,7 +116,7 @@ class PipeEnd(Watcher):
         self.fail(error)
 
     def update_watch(self) -> None:
-        """Have exactly the events watched that the state asks for."""
+        """Watch exactly the events that the present state requires."""
         events = 0 if self.ended else self.wanted()
         try:
             if events and not self.events:
@@ -125,20 +126,20 @@ class PipeEnd(Watcher):
             self.cannot_watch(error)
 
     def _avoid_other_end(self) -> None:
-        """Watch a duplicate of the descriptor where another end, alive, watches it already.
+        """Watch a duplicate of the descriptor if another open end watches the descriptor already.
 
-        A terminal may be read and written through one descriptor, which has one watcher only.
+        A terminal may be read and written through one descriptor, which can have one watcher only.
         """
         other = self.loop._poller.watcher(self.fd)
         if isinstance(other, PipeEnd) and other is not self and other.still_open():
             self._duplicate = self.fd = os.dup(self.number)
 
     def on_lost(self) -> None:
-        """Note that the descriptor was closed by somebody else: not by us, then."""
+        """Fail, because other code has closed the descriptor."""
         self.fail(self._closed_by_others())
 
     def still_open(self) -> bool:
-        """Return whether ``number`` is the pipe's still: its owner may have closed it."""
+        """Return whether ``number`` is still the descriptor of the pipe, and not closed."""
         pipe = self.pipe
         if pipe is None:
             return False
@@ -148,7 +149,7 @@ class PipeEnd(Watcher):
             return False
 
     def check_open(self) -> bool:
-        """As ``still_open``; if not, the transport fails."""
+        """Return whether the pipe is still open; if not, the transport fails."""
         if self.still_open():
             return True
         self.fail(self._closed_by_others())
@@ -164,15 +165,15 @@ class PipeEnd(Watcher):
     # -- Ending ------------------------------------------------------------------------------------
 
     def catch_up(self) -> None:
-        """Notice at once what a process at the other end did before it ended."""
+        """Handle at once the effects of a process at the other end, which has ended."""
         raise NotImplementedError
 
     def fail(self, error: OSError) -> None:
-        """End because of ``error``, which ``connection_lost`` is given."""
+        """End because of ``error``, which is passed to ``connection_lost``."""
         raise NotImplementedError
 
     def report(self, message: str, error: BaseException) -> None:
-        """Tell the loop's exception handler of ``error``."""
+        """Report ``error`` to the loop's exception handler."""
         self.loop.call_exception_handler(
             {
                 "message": message,
@@ -183,7 +184,7 @@ class PipeEnd(Watcher):
         )
 
     def note(self, message: str, error: OSError) -> None:
-        """Log an error that only a debugger wants to know of: the protocol is told anyway."""
+        """Log an error in debug mode; the protocol is given the error in any case."""
         if self.loop._debug:
             _logger.debug("%r: %s", self.transport, message, exc_info=error)
 
@@ -193,7 +194,7 @@ class PipeEnd(Watcher):
             return
         self.closing = True
         self.ended = True
-        # First, for a selector of the program's own may fail at what comes next.
+        # First, because a custom selector may raise in the following calls.
         self.call_soon(self._lose_connection, error)
         self._restore_mode()
         self.update_watch()
@@ -205,7 +206,7 @@ class PipeEnd(Watcher):
             self.release()
 
     def release(self) -> None:
-        """Let go of everything, and close the pipe."""
+        """Drop all references, stop watching, and close the pipe."""
         pipe = self.pipe
         if pipe is None:
             return

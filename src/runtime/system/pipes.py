@@ -1,7 +1,7 @@
-"""Pipes in the loop: transports that read from, or write to, a pipe, a socket or a device.
+"""Pipe transports: they read from, or write to, a pipe, a socket or a character device.
 
-The transports are asyncio's in name and behaviour; what they do is in ``read_end`` and
-``write_end``.
+The transports have the names and the behaviour of asyncio's; they are implemented in
+``read_end.py`` and ``write_end.py``.
 
 Source: "Working with pipes" and "Transports and Protocols" in the standard library's documentation
 of asyncio.
@@ -30,22 +30,22 @@ P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 
 class ReadPipeTransport(Uncopyable, asyncio.ReadTransport):
-    """A pipe that is read from. Made by ``connect_read_pipe``."""
+    """The transport of a pipe that is read from. It is made by ``connect_read_pipe``."""
 
     def __init__(self, end: ReadEnd) -> None:
         super().__init__({"pipe": end.pipe})
         self._end = end
 
     def is_reading(self) -> bool:
-        """Return whether the protocol is given what arrives: not paused, nor closed."""
+        """Return whether received data is passed to the protocol: neither paused nor closed."""
         return self._end.reading()
 
     def pause_reading(self) -> None:
-        """Leave what arrives in the pipe; does nothing when paused or closed."""
+        """Stop reading, and leave the data in the pipe; do nothing when paused or closed."""
         self._end.pause()
 
     def resume_reading(self) -> None:
-        """Read on after a pause; does nothing when there is none, or when closed."""
+        """Read again after a pause; do nothing when not paused, or closed."""
         self._end.resume()
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
@@ -62,7 +62,7 @@ class ReadPipeTransport(Uncopyable, asyncio.ReadTransport):
         return self._end.closing
 
     def close(self) -> None:
-        """Stop reading; ``connection_lost`` comes soon, and then the pipe is closed."""
+        """Stop reading; ``connection_lost`` is called soon, and then the pipe is closed."""
         self._end.close()
 
     def __del__(self) -> None:
@@ -73,10 +73,10 @@ class ReadPipeTransport(Uncopyable, asyncio.ReadTransport):
 
 
 class WritePipeTransport(Uncopyable, asyncio.Transport):
-    """A pipe that is written to. Made by ``connect_write_pipe``.
+    """The transport of a pipe that is written to. It is made by ``connect_write_pipe``.
 
-    As in asyncio it has the methods for reading too, which raise NotImplementedError: code that
-    takes any transport tries these, and goes on without.
+    As in asyncio it has the methods for reading too, which raise NotImplementedError: code for any
+    kind of transport tries them, and can do without.
     """
 
     def __init__(self, end: WriteEnd) -> None:
@@ -84,11 +84,12 @@ class WritePipeTransport(Uncopyable, asyncio.Transport):
         self._end = end
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send ``data``, at once as far as the pipe takes it, and the rest later.
+        """Send ``data``: as much as the pipe takes at once, and the rest later.
 
-        It may be changed afterwards. The protocol is told to pause when too much is unsent. Writing
-        to a closed transport does nothing; the logger ``asyncio`` is warned from the sixth time on.
-        Raises TypeError unless ``data`` is bytes-like.
+        The caller may change ``data`` afterwards. The protocol's ``pause_writing`` is called when
+        the write buffer exceeds its high-water mark. Writing to a closed transport does nothing,
+        but from the sixth time on a warning is logged to the logger ``asyncio``. Raises TypeError
+        unless ``data`` is bytes-like.
         """
         self._end.write(data)
 
@@ -97,19 +98,19 @@ class WritePipeTransport(Uncopyable, asyncio.Transport):
         self._end.write_many(list(list_of_data))
 
     def can_write_eof(self) -> bool:
-        """Return True: a pipe that is closed has ended."""
+        """Return True: closing the pipe is its end of file."""
         return True
 
     def write_eof(self) -> None:
-        """As ``close``."""
+        """Close the pipe: the same as ``close``."""
         self._end.close()
 
     def close(self) -> None:
-        """Close the pipe once everything written was sent; then comes ``connection_lost``."""
+        """Close the pipe once all data was sent; then ``connection_lost`` is called."""
         self._end.close()
 
     def abort(self) -> None:
-        """Close the pipe now, and drop what was not sent; ``connection_lost`` comes soon."""
+        """Close the pipe now, and drop unsent data; ``connection_lost`` is called soon."""
         self._end.end(None)
 
     def is_closing(self) -> bool:
@@ -117,17 +118,19 @@ class WritePipeTransport(Uncopyable, asyncio.Transport):
         return self._end.closing
 
     def get_write_buffer_size(self) -> int:
-        """Return how many bytes are unsent."""
+        """Return the number of unsent bytes."""
         return self._end.unsent
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
-        """Return the low and the high mark, in bytes."""
+        """Return the low-water and the high-water mark, in bytes."""
         return self._end.water_marks()
 
     def set_write_buffer_limits(self, high: Size | None = None, low: Size | None = None) -> None:
-        """Set the unsent bytes above which the protocol pauses, and those at which it goes on.
+        """Set the high-water and the low-water mark of the write buffer, in bytes.
 
-        Defaults: 64 KiB and a quarter. Raises ValueError unless ``high >= low >= 0``.
+        ``pause_writing`` is called above ``high`` unsent bytes, and ``resume_writing`` at ``low``
+        or less. By default ``high`` is 64 KiB, and ``low`` a quarter of ``high``. Raises ValueError
+        unless ``high >= low >= 0``.
         """
         self._end.set_water_marks(high, low)
 
@@ -171,7 +174,7 @@ def _close_dropped(transport: object, end: ReadEnd | WriteEnd) -> None:
 
 
 def _check_pipe(pipe: Pipe) -> int:
-    """Return the file type bits of a pipe.
+    """Return the mode of a pipe, with its file type bits.
 
     Raises ValueError for a regular file, a directory and the like, and for a pipe that is closed.
     """
@@ -207,7 +210,8 @@ async def connect_write_pipe(
     """Write to ``pipe`` in the loop: see ``Loop.connect_write_pipe``."""
     protocol = make_protocol(protocol_factory)
     mode = _check_pipe(pipe)
-    # A terminal is read through the same device. AIX reports the write end of a pipe as readable.
+    # A terminal is read through the same device, so that it is readable although there is a reader.
+    # AIX reports the write end of a pipe as readable.
     watch_reader = stat.S_ISSOCK(mode) or (
         stat.S_ISFIFO(mode) and not sys.platform.startswith("aix")
     )

@@ -1,4 +1,4 @@
-"""The end of a pipe that is read from."""
+"""``ReadEnd``: the end of a pipe that is read from."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from runtime.system.pipe_ends import Pipe, PipeEnd
 
 _run_in: Final = Context.run
 _receive: Final[Callable[[int], bytes | None]] = accelerator.read
-# Reads that empty the largest pipe that Linux gives to ordinary users, 1 MiB.
+# The number of reads that empty the largest pipe that Linux gives to ordinary users, 1 MiB.
 _READS_TO_CATCH_UP: Final = 32
 
 
 class ReadEnd(PipeEnd):
-    """The end that is read from."""
+    """The read end of a pipe: it passes received data to the protocol."""
 
     __slots__ = ("_in_turns", "_paused")
 
     def __init__(self, loop: LoopCore, pipe: Pipe, protocol: Any) -> None:
         PipeEnd.__init__(self, loop, pipe, protocol)
         self._paused = False
-        # Whether a read is scheduled, of a device that cannot be watched.
+        # Whether a read is scheduled for the next turn, from a device that cannot be watched.
         self._in_turns = False
 
     def reading(self) -> bool:
-        """Return whether what arrives is given to the protocol."""
+        """Return whether received data is passed to the protocol."""
         return not self._paused and not self.closing
 
     def pause(self) -> None:
-        """Leave what arrives in the pipe."""
+        """Stop reading, and leave the data in the pipe."""
         if self.reading():
             self._paused = True
             self.update_watch()
 
     def resume(self) -> None:
-        """Read on after a pause."""
+        """Read again after a pause."""
         if self._paused and not self.closing:
             self._paused = False
             self.update_watch()
@@ -54,20 +54,20 @@ class ReadEnd(PipeEnd):
         return READ if self.reading() else 0
 
     def on_readable(self) -> None:
-        """Read once; give the protocol what there was, or announce the end."""
+        """Read once; pass the data, or the end of file, to the protocol."""
         self._read()
 
     def catch_up(self) -> None:
-        """Read what was left in the pipe, and the end, unless the protocol pauses.
+        """Read all that is left in the pipe, and the end of file, unless the protocol pauses.
 
-        Another process may hold the pipe open too: what that one goes on to write comes later.
+        Another process may hold the pipe open too: data that it writes from now on comes later.
         """
         for _ in range(_READS_TO_CATCH_UP):
             if not self.reading() or not self._read():
                 return
 
     def _read(self) -> bool:
-        """Do what ``on_readable`` does; return whether there may be more at once."""
+        """Read once, as ``on_readable`` does; return whether there may be more to read at once."""
         if not self.check_open():
             return False
         try:
@@ -93,9 +93,9 @@ class ReadEnd(PipeEnd):
             self.report("protocol.data_received() failed", error)
 
     def cannot_watch(self, error: OSError) -> None:
-        """Read once a turn where the system refuses to watch.
+        """Read once in every turn, if the system refuses to watch the descriptor.
 
-        Linux does so for devices that are always ready, ``/dev/null`` among them.
+        Linux refuses that for devices that are always ready, such as ``/dev/null``.
         """
         if not isinstance(error, PermissionError):
             self.fail(error)
@@ -111,9 +111,9 @@ class ReadEnd(PipeEnd):
             self.update_watch()
 
     def fail(self, error: OSError) -> None:
-        """End because of ``error``, which is reported: nobody else may come to know.
+        """End because of ``error``, and report it: a protocol may ignore it.
 
-        EIO is how a terminal says that its other side is gone.
+        EIO is not reported. A terminal gives this error when its other side is gone.
         """
         if self.ended:
             return

@@ -1,11 +1,11 @@
-"""Signals that a loop handles: its callbacks run as any other of its callbacks do.
+"""Signal handlers of a loop, which run as ordinary callbacks of the loop.
 
-The interpreter runs the handler of a signal in the main thread, between any two instructions. What
-is installed here for a loop does one thing there: it puts the loop's handle into the ready queue
-and wakes the loop, so that the callback runs in the loop's next turn, not inside something else.
+The interpreter runs a signal handler in the main thread, between any two instructions. The handler
+that is installed here for a loop only puts the loop's handle into the ready queue, and wakes the
+loop. The callback therefore runs in the loop's next turn, and not in the middle of other code.
 
-The interpreter refers to what is installed, which must not keep a loop alive that nobody else
-holds: it refers to the loop weakly.
+The interpreter holds a reference to the installed handler. It must not keep a loop alive that the
+program has dropped, and so its own reference to the loop is weak.
 
 Source: "Unix signals" in the standard library's documentation of asyncio's event loop.
 """
@@ -30,7 +30,7 @@ from runtime.kernel.signals import get_handler, set_handler
 
 
 class _Delivery:
-    """What the interpreter calls when a signal of ``loop`` has arrived."""
+    """The handler that the interpreter calls when a signal of ``loop`` has arrived."""
 
     __slots__ = ("_loop",)
 
@@ -43,8 +43,9 @@ class _Delivery:
         if loop is not None and not loop.is_closed():
             installed = loop._signal_handlers.get(number)
         if loop is None or installed is None:
-            # The loop was closed in another thread, which could not put the default back; or this
-            # is the child of a fork, where there is no loop to tell. So it acts as it would have.
+            # The loop was closed in another thread, which cannot restore the default handler; or
+            # this is a forked child without the loop. Restore the default, and send the signal
+            # again, for the default to act.
             set_handler(number, _default_of(number))
             signal.raise_signal(number)
             return
@@ -58,7 +59,7 @@ class _Installed(NamedTuple):
 
 
 def add(loop: LoopCore, sig: int, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
-    """Have ``loop`` call ``callback(*args)`` for each signal ``sig`` that arrives."""
+    """Make ``loop`` call ``callback(*args)`` for each signal ``sig`` that arrives."""
     check_callback(callback, "add_signal_handler")
     _check_number(sig)
     loop._check_open()
@@ -67,11 +68,11 @@ def add(loop: LoopCore, sig: int, callback: Callable[..., object], args: tuple[A
         handle._source_traceback = creation_stack()
     earlier = loop._signal_handlers.get(sig)
     installed = _Installed(handle, _Delivery(loop) if earlier is None else earlier.delivery)
-    # It has to be there when the signal comes, which may be as soon as the next line has run.
+    # Before _install(): the signal may arrive as soon as the handler is installed.
     loop._signal_handlers[sig] = installed
     try:
         _install(sig, installed.delivery)
-        # Without this every system call in the process would be interrupted, by every signal.
+        # Without this, the signal would interrupt system calls in the whole process.
         signal.siginterrupt(sig, False)
     except BaseException:
         if earlier is None:
@@ -82,20 +83,20 @@ def add(loop: LoopCore, sig: int, callback: Callable[..., object], args: tuple[A
 
 
 def deliver_overridden(loop: LoopCore, numbers: bytes) -> None:
-    """Call the handlers of signals for which the program has installed its own since.
+    """Call the loop's handlers of signals for which the program has since installed another one.
 
-    Both are called, as asyncio does: a server may install a handler for a while without knowing
-    that there is a loop which has one.
+    Both handlers are called, as in asyncio: a server library may install a handler for a while,
+    without knowing of the loop's handler. ``numbers`` are the signals that have arrived.
     """
     for number in set(numbers):
         installed = loop._signal_handlers.get(number)
-        # Of two loops, the last to ask is told.
+        # A _Delivery belongs to another loop: only the loop that was installed last is notified.
         if installed is not None and not isinstance(get_handler(number), _Delivery):
             loop._ready_append(installed.handle)
 
 
 def remove(loop: LoopCore, sig: int) -> bool:
-    """Put the default handling of ``sig`` back; return whether ``loop`` handled it."""
+    """Restore the default handling of ``sig``; return whether ``loop`` handled it."""
     _check_number(sig)
     installed = loop._signal_handlers.get(sig)
     if installed is None:
@@ -122,7 +123,7 @@ def remove_all(loop: LoopCore) -> None:
             try:
                 _put_back(sig, installed)
             except RuntimeError:
-                pass  # Not in the main thread: the delivery will do it when the signal comes.
+                pass  # Not in the main thread: _Delivery restores it when the signal comes.
     loop._signal_handlers.clear()
 
 
@@ -136,7 +137,7 @@ def _check_number(sig: object) -> None:
 def _name(sig: int) -> str:
     try:
         return signal.Signals(sig).name
-    except ValueError:  # The real-time signals have numbers only.
+    except ValueError:  # Most real-time signals have no name.
         return f"signal {sig}"
 
 
@@ -145,13 +146,13 @@ def _default_of(sig: int) -> Any:
 
 
 def _put_back(sig: int, installed: _Installed) -> None:
-    # Whoever has installed another handler since wants that one.
+    # A handler that the program has installed since stays.
     if get_handler(sig) is installed.delivery:
         _install(sig, _default_of(sig))
 
 
 def _install(sig: int, handler: Any) -> None:
-    """Install a handler; raise RuntimeError where it cannot be."""
+    """Install a handler; raise RuntimeError if that is not possible."""
     try:
         set_handler(sig, handler)
     except ValueError as error:

@@ -1,6 +1,6 @@
-"""The transport of a process: its pipes, its end, and what its protocol is told of them.
+"""Subprocess transport: a child process, its pipes, and the calls of its protocol.
 
-The order of what a protocol is told::
+The protocol is called in this order::
 
     connection_made                      in the turn after the process was started
         |
@@ -9,10 +9,9 @@ The order of what a protocol is told::
         |
     connection_lost                      once, when the process has exited and all pipes are closed
 
-A process that has ended has written all it ever will, and nobody reads what is written to it. So
-the pipes are looked at once more when its end is noticed: what it left is delivered before
-``process_exited``. A pipe that is open after that is held open by another process, which
-inherited it; or its protocol has paused reading.
+A process that has ended writes and reads no more. When its end is noticed, the pipes are therefore
+read until they are empty, and the rest of the output is delivered before ``process_exited``. If a
+pipe is still open after that, another process has inherited it, or the protocol has paused reading.
 
 Source: "Subprocess Transports" and "Subprocess Protocols" in the standard library's documentation
 of asyncio.
@@ -43,9 +42,9 @@ _logger: Final = logging.getLogger("asyncio")
 
 
 class _ProcessPipe(asyncio.Protocol):
-    """The protocol of one pipe: it passes on to that of the process what happens.
+    """The protocol of one pipe: it passes the events on to the protocol of the process.
 
-    ``fd`` is the descriptor as the process knows it: 0, 1 or 2.
+    ``fd`` is the number of the descriptor in the process: 0, 1 or 2.
     """
 
     __slots__ = ("_process", "end", "fd", "transport")
@@ -91,9 +90,9 @@ class _ProcessPipe(asyncio.Protocol):
 
 
 class SubprocessTransport(Uncopyable, asyncio.SubprocessTransport):
-    """A process that was started, and its pipes. Made by ``subprocess_exec``, ``subprocess_shell``.
+    """The transport of a process, made by ``subprocess_exec`` and ``subprocess_shell``.
 
-    ``get_extra_info("subprocess")`` is the ``subprocess.Popen`` object.
+    ``get_extra_info("subprocess")`` returns the ``subprocess.Popen`` object.
     """
 
     def __init__(
@@ -118,10 +117,10 @@ class SubprocessTransport(Uncopyable, asyncio.SubprocessTransport):
                 self._pipes[fd] = _ProcessPipe(loop, self, fd, pipe)
 
     def introduce(self) -> Future[None]:
-        """Have the protocol told of the process in the next turn; return what to await until then.
+        """Schedule ``connection_made``; return a future that is done after that call.
 
-        Whoever awaits it is to call ``watch_pipes`` and ``watch_end``: the protocol is told nothing
-        more before.
+        The code that awaits the future must call ``watch_pipes`` and ``watch_end`` then: the
+        protocol is not called again before.
         """
         waiter: Future[None] = self._loop.create_future()
         self._loop.call_soon(self._introduce, waiter, context=self._context)
@@ -130,31 +129,31 @@ class SubprocessTransport(Uncopyable, asyncio.SubprocessTransport):
     def _introduce(self, waiter: Future[None]) -> None:
         try:
             self._protocol.connection_made(self)
-        finally:  # What it raises is reported, and the process goes on.
+        finally:  # The loop reports an exception of the protocol, and the process goes on.
             if not waiter.done():
                 waiter.set_result(None)
 
     def watch_pipes(self) -> None:
-        """Begin to read and to write. Raises what a selector of the program's own does."""
+        """Begin to read and to write. Raises the exceptions of a custom selector."""
         for pipe in list(self._pipes.values()):
             pipe.end.begin(pipe.transport)
 
     def watch_end(self) -> None:
-        """Notice the end of the process from now on."""
+        """Watch for the end of the process from now on."""
         self._child.watch(self._loop, self._on_exit)
 
-    # -- What is known of it -----------------------------------------------------------------------
+    # -- State -------------------------------------------------------------------------------------
 
     def get_pid(self) -> int:
         """Return the process id."""
         return self._pid
 
     def get_returncode(self) -> int | None:
-        """Return the exit status; the negative number of the signal that ended it; None before."""
+        """Return the exit status, or the negative number of the signal; None while it runs."""
         return self._returncode
 
     def get_pipe_transport(self, fd: int) -> asyncio.BaseTransport | None:
-        """Return the transport of stdin (0), stdout (1) or stderr (2); None unless it is a pipe."""
+        """Return the transport of stdin (0), stdout (1) or stderr (2), or None if it is no pipe."""
         pipe = self._pipes.get(fd)
         return None if pipe is None else pipe.transport
 
@@ -196,14 +195,16 @@ class SubprocessTransport(Uncopyable, asyncio.SubprocessTransport):
             pipe.end.catch_up()
         self._loop.call_soon(self._protocol.process_exited, context=self._context)
         if not all(pipe.end.ended for pipe in self._pipes.values()):
-            # Somebody holds a pipe open, or has yet to read it, and that is not waited for.
+            # A pipe is still open: another process holds it, or it is not read to the end yet.
+            # wait() does not wait for that.
             self._wake_waiters()
         self.finish_if_over()
 
     async def wait_exited(self) -> int:
         """Wait until the process has exited; return its return code. Cancellation safe.
 
-        The pipes that nobody else holds open are then closed as well, but for what is paused.
+        On return its pipes are closed as well, except for those that another process holds open,
+        and those whose reading is paused.
         """
         if self._returncode is not None:
             return self._returncode
@@ -212,7 +213,7 @@ class SubprocessTransport(Uncopyable, asyncio.SubprocessTransport):
         return await waiter
 
     async def _wait(self) -> int:
-        """As ``wait_exited``, under the name that ``asyncio.subprocess.Process`` calls."""
+        """Call ``wait_exited``: ``asyncio.subprocess.Process`` uses this name."""
         return await self.wait_exited()
 
     def _wake_waiters(self) -> None:
@@ -240,14 +241,14 @@ class SubprocessTransport(Uncopyable, asyncio.SubprocessTransport):
     # -- Closing -----------------------------------------------------------------------------------
 
     def is_closing(self) -> bool:
-        """Return whether the transport is closed: by ``close()``, or because all is over."""
+        """Return whether the transport is closed, by ``close()`` or after ``connection_lost``."""
         return self._closed
 
     def close(self) -> None:
         """Close the pipes, and kill the process if it is still running.
 
-        What was written to the process before is sent as long as there is a reader. Then come
-        ``process_exited`` and ``connection_lost``.
+        Data that was written to the process before is sent as long as the pipe has a reader. Then
+        ``process_exited`` and ``connection_lost`` are called.
         """
         if self._closed:
             return
@@ -260,13 +261,13 @@ class SubprocessTransport(Uncopyable, asyncio.SubprocessTransport):
         child = self._child
         if self._returncode is not None or child.status_now() is not None:
             return
-        # A finalizer, which finds the loop closed, has warned already.
+        # __del__, which is called when the loop is closed, has warned already.
         if self._loop._debug and not self._loop.is_closed():
             _logger.warning("Close running child process: kill %r", self)
         try:
             child.send_signal(signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
-            pass  # It runs for another user: the closed pipes are all that it is told.
+            pass  # It runs as another user: it can only notice that its pipes were closed.
 
     def __del__(self) -> None:
         if self._finished:
@@ -279,7 +280,7 @@ class SubprocessTransport(Uncopyable, asyncio.SubprocessTransport):
                 stacklevel=2,
                 source=self,
             )
-        # The loop is closed: whatever it ran, it would hold this.
+        # The loop is closed, since a running loop refers to this object: clean up without it.
         for pipe in self._pipes.values():
             pipe.end.release()
         self._kill_if_running()

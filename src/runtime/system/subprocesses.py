@@ -1,9 +1,9 @@
-"""Starting a process, whose pipes and end are then the loop's to look after.
+"""``subprocess_exec`` and ``subprocess_shell``: start a process with a transport and a protocol.
 
-``subprocess.Popen`` starts it, and blocks the loop meanwhile: until the new process runs the
-program, or could not. That takes about a millisecond, for the standard library uses ``vfork`` where
-it can, or ``posix_spawn``, neither of which copies the memory of this process. A ``preexec_fn``
-forces a ``fork``, which does.
+``subprocess.Popen`` starts the process, and blocks the loop until the new process runs the program,
+or has failed to. That takes about a millisecond, because the standard library uses ``vfork`` or
+``posix_spawn`` where it can, neither of which copies the memory of this process. A ``preexec_fn``
+forces a ``fork``, which copies it.
 
 Source: "Running Subprocesses" in the standard library's documentation of asyncio's event loop.
 """
@@ -52,7 +52,7 @@ async def subprocess_shell(
     cmd: Any,
     options: dict[str, Any],
 ) -> tuple[SubprocessTransport, P]:
-    """Run a command of the shell's: see ``Loop.subprocess_shell``; else as above."""
+    """Run a command line in the shell: see ``Loop.subprocess_shell``."""
     if not isinstance(cmd, str | bytes):
         raise ValueError(f"cmd must be a string, not {cmd!r}: it is one line for the shell.")
     if not options.pop("shell", True):
@@ -62,7 +62,7 @@ async def subprocess_shell(
 
 
 def _check_options(options: dict[str, Any]) -> None:
-    """Raise ValueError for what a process's pipes in the loop cannot do; remove it otherwise."""
+    """Remove the options of ``Popen`` about text and buffers; raise ValueError if one is set."""
     for name in ("universal_newlines", "text"):
         if options.pop(name, False):
             raise ValueError(f"{name} must be False: pipes carry bytes, which you decode.")

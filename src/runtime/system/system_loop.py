@@ -1,7 +1,7 @@
-"""The methods of the loop that are about the operating system: pipes, processes, signals.
+"""Methods of the loop for the operating system: pipes, processes, signals.
 
-They are thin: each hands over to the module that has the subject. Those of pipes and processes are
-imported when they are first asked for: a program without them starts the sooner.
+Each method calls the function of the same name in the module for its subject. The modules for pipes
+and processes are imported at the first use, so that a program without them starts faster.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class SystemLoop(LoopCore):
     """A loop with the operating system's pipes, processes and signals."""
 
     def close(self) -> None:
-        """Give back what the loop holds; what is still scheduled will not run.
+        """Close the loop: release its resources, and drop all scheduled callbacks.
 
-        Handlers of signals are removed. Closing twice is fine. Raises RuntimeError when the loop is
-        running.
+        Signal handlers are removed. It can be called more than once. Raises RuntimeError when the
+        loop is running.
         """
         super().close()
         signals.remove_all(self)
@@ -34,12 +34,13 @@ class SystemLoop(LoopCore):
     async def connect_read_pipe(
         self, protocol_factory: Callable[[], P], pipe: Any
     ) -> tuple[asyncio.ReadTransport, P]:
-        """Read from ``pipe`` and give what arrives to the protocol that the factory makes.
+        """Read from ``pipe`` and pass the data to the protocol that the factory makes.
 
-        ``pipe`` is an open file or socket: a pipe, a FIFO, a socket or a character device. It is
-        made non-blocking, and is closed with the transport; others that have the same open file
-        find it then as it was before. Returns the transport and the protocol. Raises ValueError for
-        any other kind of file. Cancellation safe: the pipe is then closed.
+        ``pipe`` is a file object or a socket: a pipe, a FIFO, a socket or a character device. It is
+        made non-blocking, and is closed with the transport; for other users of the same open file
+        the former mode is then restored. Returns the transport and the protocol. Raises ValueError
+        for any other kind of file. Cancellation safe: the pipe is closed if the task is cancelled
+        here.
         """
         from runtime.system import pipes
 
@@ -50,13 +51,15 @@ class SystemLoop(LoopCore):
     ) -> tuple[asyncio.WriteTransport, P]:
         """Write to ``pipe`` through a transport, with the flow control of the protocol.
 
-        ``pipe`` is an open file or socket: a pipe, a FIFO, a socket or a character device. It is
-        made non-blocking, and is closed with the transport, or when its reader is gone; others that
-        have the same open file find it then as it was before. Until then it does not block for them
-        either: of a large ``print`` to the same terminal or pipe a part may be lost. Where that
-        matters, give ``open("/dev/stdout", "wb", buffering=0)``, which on Linux is an open file of
-        its own, instead of ``sys.stdout``. Returns the transport and the protocol. Raises
-        ValueError for any other kind of file. Cancellation safe: the pipe is then closed.
+        ``pipe`` is a file object or a socket: a pipe, a FIFO, a socket or a character device. It is
+        made non-blocking, and is closed with the transport, or when its reader is gone; for other
+        users of the same open file the former mode is then restored. Until then the pipe does not
+        block for them either, so that a part of a large ``print`` to the same terminal or pipe may
+        be lost. Where that matters, pass ``open("/dev/stdout", "wb", buffering=0)`` instead of
+        ``sys.stdout``: on Linux that is a separate open file.
+
+        Returns the transport and the protocol. Raises ValueError for any other kind of file.
+        Cancellation safe: the pipe is closed if the task is cancelled here.
         """
         from runtime.system import pipes
 
@@ -76,13 +79,14 @@ class SystemLoop(LoopCore):
     ) -> tuple[asyncio.SubprocessTransport, P]:
         """Run ``program`` with ``args``, each a str, bytes or path-like object, as a process.
 
-        ``stdin``, ``stdout`` and ``stderr`` are ``subprocess.PIPE``, ``subprocess.DEVNULL``, a
-        file or descriptor, or None to inherit; ``stderr`` may be ``subprocess.STDOUT``. ``kwargs``
-        are those of ``subprocess.Popen`` but for the ones that are about text and buffers.
+        ``stdin``, ``stdout`` and ``stderr`` are each ``subprocess.PIPE``, ``subprocess.DEVNULL``,
+        an open file or descriptor, or None to inherit that of this process; ``stderr`` may also be
+        ``subprocess.STDOUT``. ``kwargs`` are the keyword arguments of ``subprocess.Popen``, except
+        for those about text and buffering.
 
-        Returns the transport and the protocol, once that was told ``connection_made``. Raises
-        OSError when the program cannot be run, and ValueError or TypeError for bad arguments.
-        Cancelled, it kills the process, and waits for its end.
+        Returns the transport and the protocol, after the call of ``connection_made``. Raises
+        OSError when the program cannot be run, and ValueError or TypeError for bad arguments. If
+        the task is cancelled here, the process is killed, and its end is waited for.
         """
         from runtime.system import subprocesses
 
@@ -99,9 +103,10 @@ class SystemLoop(LoopCore):
         stderr: Any = subprocess.PIPE,
         **kwargs: Any,
     ) -> tuple[asyncio.SubprocessTransport, P]:
-        """Run ``cmd``, a command line for the system's shell; otherwise as ``subprocess_exec``.
+        """Run ``cmd``, a command line, in the system's shell; otherwise as ``subprocess_exec``.
 
-        Quote what comes from elsewhere with ``shlex.quote``, or use ``subprocess_exec``.
+        Quote all parts of the command line that the program did not write itself with
+        ``shlex.quote``, or use ``subprocess_exec``.
         """
         from runtime.system import subprocesses
 
@@ -113,24 +118,24 @@ class SystemLoop(LoopCore):
     def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
         """Call ``callback(*args)`` in the next turn of the loop when signal ``sig`` has arrived.
 
-        It takes the place of an earlier handler, and runs in the context of this call. Signals of
-        one number that arrive while the interpreter is busy count as one. To be called in the main
-        thread, wherever the loop runs. Closing the loop removes the handler.
+        It replaces an earlier handler, and runs in a copy of the context of this call. Signals with
+        the same number that arrive while the interpreter is busy count as one. It must be called in
+        the main thread; the loop may run in any thread. Closing the loop removes the handler.
 
-        Raises TypeError for what cannot be called, and for coroutines and coroutine functions,
-        ValueError when there is no such signal, RuntimeError when it cannot be caught, when this is
-        not the main thread, and when the loop is closed.
+        Raises TypeError for a callback that is not callable, or is a coroutine or a coroutine
+        function; ValueError when there is no such signal; RuntimeError when the signal cannot be
+        caught, when this is not the main thread, and when the loop is closed.
         """
         signals.add(self, sig, callback, args)
 
     def _signals_arrived(self, numbers: bytes) -> None:
-        """Call what handles signals of which the interpreter calls another handler by now."""
+        """Call the loop's handlers of signals for which the program has installed another one."""
         signals.deliver_overridden(self, numbers)
 
     def remove_signal_handler(self, sig: int) -> bool:
-        """Put the default handling of ``sig`` back; return whether there was a handler.
+        """Restore the default handling of ``sig``; return whether the loop handled it.
 
-        A handler that was installed since with ``signal.signal`` stays. Raises as
-        ``add_signal_handler`` does.
+        A handler that was installed since with ``signal.signal`` stays. Raises TypeError,
+        ValueError and RuntimeError for the same reasons as ``add_signal_handler``.
         """
         return signals.remove(self, sig)

@@ -1,4 +1,4 @@
-"""Calls that block, in threads."""
+"""``to_thread``: calls blocking functions in threads."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ R = TypeVar("R")
 async def to_thread(func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """Call ``func(*args, **kwargs)`` in a thread of the default executor; return its result.
 
-    The context of the caller goes with it.
+    The function runs in a copy of the caller's context.
 
-    Not cancellation safe: a call that has not started will not, and one that has goes on, its
-    result dropped.
+    Not cancellation safe: a call that has not started is not made; a call that has started goes on,
+    and its result is lost.
 
     Source: the standard library's documentation of ``asyncio.to_thread``.
 

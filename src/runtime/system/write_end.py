@@ -1,4 +1,4 @@
-"""The end of a pipe that is written to: what the pipe does not take waits to be sent."""
+"""``WriteEnd``: the end of a pipe that is written to, with a write buffer for unsent data."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ _send: Final[Callable[[int, Any], int]] = accelerator.write
 
 
 class WriteEnd(PipeEnd):
-    """The end that is written to.
+    """The write end of a pipe: it sends the data of the protocol.
 
-    With ``watch_reader`` it learns that the reader is gone before the next write does: its
-    descriptor is watched for reading, for which there is no other use.
+    With ``watch_reader`` the descriptor is watched for reading, which has no other use at this end.
+    The system reports it as readable when the reader is gone, so that the transport need not wait
+    for the next write to fail.
     """
 
     __slots__ = (
@@ -50,7 +51,7 @@ class WriteEnd(PipeEnd):
     def __init__(self, loop: LoopCore, pipe: Pipe, protocol: Any, watch_reader: bool) -> None:
         PipeEnd.__init__(self, loop, pipe, protocol)
         self._watch_reader = watch_reader
-        # What the pipe did not take, as bytes or views of bytes, and its size in bytes.
+        # The unsent data, as bytes objects or views of such, and its size in bytes.
         self._write_buffer: deque[Any] = deque()
         self.unsent = 0
         self._high_water = HIGH_WATER
@@ -59,7 +60,7 @@ class WriteEnd(PipeEnd):
         self._writes_lost = 0
 
     def wanted(self) -> int:
-        """Return WRITE when something is unsent, and READ while the reader is watched."""
+        """Return WRITE if there is unsent data, and READ while the reader is watched."""
         events = 0
         if self._watch_reader:
             events = READ
@@ -70,7 +71,7 @@ class WriteEnd(PipeEnd):
     # -- Writing -----------------------------------------------------------------------------------
 
     def write(self, data: Any) -> None:
-        """Send ``data``, a bytes-like object: at once what the pipe takes, the rest later."""
+        """Send ``data``, a bytes-like object: as much as the pipe takes at once, the rest later."""
         size = len(data) if isinstance(data, bytes) else _size_of(data)
         if size == 0 or not self._may_write():
             return
@@ -91,8 +92,8 @@ class WriteEnd(PipeEnd):
         self.pause_if_high()
 
     def write_many(self, parts: list[Any]) -> None:
-        """Send several bytes-like objects, in order, in as few system calls as it takes."""
-        # Whatever is wrong with one of them is found before any is sent.
+        """Send several bytes-like objects, in order, with as few system calls as possible."""
+        # Invalid parts raise here, before any part is sent.
         parts = [part for part in parts if _size_of(part)]
         if len(parts) == 1:
             self.write(parts[0])
@@ -124,7 +125,7 @@ class WriteEnd(PipeEnd):
             self.pause_if_high()
 
     def _may_write(self) -> bool:
-        """Return whether anything written now can be sent; if not, count it, and warn."""
+        """Return whether data can still be sent; if not, count the lost write, and warn."""
         if not self.closing:
             return True
         target = self.transport or self
@@ -137,7 +138,10 @@ class WriteEnd(PipeEnd):
         self.unsent += len(data)
 
     def on_writable(self) -> None:
-        """Send from the write buffer; resume the protocol when little is left; end after it."""
+        """Send from the write buffer.
+
+        The protocol is resumed at the low-water mark, and a closing end ends when all is sent.
+        """
         if not self.unsent or not self.check_open():
             return
         try:
@@ -165,7 +169,7 @@ class WriteEnd(PipeEnd):
     # -- Flow control ------------------------------------------------------------------------------
 
     def pause_if_high(self) -> None:
-        """Have the protocol pause when too much is unsent."""
+        """Call the protocol's ``pause_writing`` above the high-water mark."""
         if self._protocol_paused or self.unsent <= self._high_water:
             return
         self._protocol_paused = True
@@ -186,7 +190,7 @@ class WriteEnd(PipeEnd):
             self.report("protocol.resume_writing() failed", error)
 
     def set_water_marks(self, high: Size | None, low: Size | None) -> None:
-        """Set the unsent bytes above which the protocol pauses, and those at which it goes on.
+        """Set the high-water and the low-water mark, in bytes.
 
         Raises ValueError unless ``high >= low >= 0``.
         """
@@ -194,16 +198,16 @@ class WriteEnd(PipeEnd):
         self.pause_if_high()
 
     def water_marks(self) -> tuple[int, int]:
-        """Return the low and the high mark, in bytes."""
+        """Return the low-water and the high-water mark, in bytes."""
         return self._low_water, self._high_water
 
     # -- Ending ------------------------------------------------------------------------------------
 
     def on_readable(self) -> None:
-        """End when the reader is gone.
+        """End if the reader is gone.
 
-        What is there to be read on a socket with traffic both ways is not for us: the next write
-        will tell when the reader is gone.
+        A socket is also readable because data has arrived, which this transport does not read. Then
+        the reader is not watched any more, and the next write finds out when it is gone.
         """
         if not self.check_open():
             return
@@ -217,12 +221,12 @@ class WriteEnd(PipeEnd):
             self.end(None)
 
     def catch_up(self) -> None:
-        """End when the reader is gone, where that is watched for."""
+        """End if the reader is watched, and is gone."""
         if self._watch_reader and not self.ended and reader_is_gone(self.number):
             self.on_readable()
 
     def close(self) -> None:
-        """End once everything written was sent."""
+        """End once all data was sent."""
         if self.closing:
             return
         self.closing = True
@@ -230,7 +234,7 @@ class WriteEnd(PipeEnd):
             self.end(None)
 
     def fail(self, error: OSError) -> None:
-        """End because of ``error``."""
+        """End because of ``error``, which is passed to ``connection_lost``."""
         if self.ended:
             return
         self.note("Fatal write error on pipe transport", error)
@@ -238,14 +242,17 @@ class WriteEnd(PipeEnd):
         self.end(error)
 
     def end(self, error: BaseException | None) -> None:
-        """End, and drop what was not sent."""
+        """End, and drop the unsent data."""
         self._write_buffer.clear()
         self.unsent = 0
         PipeEnd.end(self, error)
 
 
 def _size_of(data: Any) -> int:
-    """Return how many bytes there are. Raises TypeError or BufferError for what cannot be sent."""
+    """Return the size of ``data`` in bytes.
+
+    Raises TypeError unless it is bytes-like, and BufferError unless its memory is contiguous.
+    """
     view = memoryview(data)
     if not view.c_contiguous:
         raise BufferError(f"Only contiguous memory can be written, not {data!r}: make it bytes.")
@@ -253,16 +260,16 @@ def _size_of(data: Any) -> int:
 
 
 def _own(data: Any, start: int) -> Any:
-    """Return what to keep of ``data``: its caller may change what is not bytes."""
+    """Return ``data`` from ``start`` on, copied unless it is bytes: the caller may change it."""
     if isinstance(data, bytes):
         return memoryview(data)[start:] if start else data
     return bytes(memoryview(data).cast("B")[start:])
 
 
 def reader_is_gone(fd: int) -> bool:
-    """Return whether nobody can read any more what is written to a pipe or a socket."""
+    """Return whether a pipe or a socket has no reader any more."""
     events: int = getattr(select, "POLLRDHUP", 0)
     poll = select.poll()
     poll.register(fd, events)
-    # Errors and hang-ups are reported unasked.
+    # poll() reports errors and hang-ups in any case.
     return bool(poll.poll(0))
