@@ -1,7 +1,7 @@
-"""For tests: time that passes when nothing else does, and runs that cannot hang unnoticed.
+"""Tools for the tests of users: a virtual clock, ``run``, and a pytest plugin.
 
-The virtual clock, ``run`` and the plugin of pytest, with its checks of what a test leaves open.
-Helpers of this project's own tests belong to ``tests/support``.
+The plugin also checks that a test leaves no tasks, processes or descriptors behind. Helpers of this
+project's own tests belong in ``tests/support``.
 """
 
 from __future__ import annotations

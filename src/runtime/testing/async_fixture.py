@@ -1,4 +1,4 @@
-"""A fixture that is a coroutine, half of which runs before a test and half of it after."""
+"""Asynchronous fixtures that yield: one half runs before a test, and the other half after it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ T = TypeVar("T")
 
 
 class AsyncFixture(Generic[T]):
-    """A fixture that yields once: set up, and later torn down, in one and the same task.
+    """A fixture that yields once, and is set up and torn down in the same task.
 
-    So a task group or a timeout may stand around its ``yield``.
+    Because it is the same task, the fixture may have a task group or a timeout around its
+    ``yield``. ``name`` is the name of the fixture, for messages.
     """
 
     def __init__(self, scope: Scope, generator: AsyncGenerator[T, None], name: str) -> None:
@@ -29,12 +30,12 @@ class AsyncFixture(Generic[T]):
         self._task: Task[None]
 
     def set_up(self) -> T:
-        """Run it up to its ``yield``; return what it yields."""
+        """Run the fixture up to its ``yield``; return the value that it yields."""
         __tracebackhide__ = True
         return self._scope.set_up(self._set_up())
 
     def tear_down(self) -> None:
-        """Run the rest of it."""
+        """Run the rest of the fixture."""
         __tracebackhide__ = True
         self._scope.run(self._tear_down())
 
@@ -43,7 +44,8 @@ class AsyncFixture(Generic[T]):
         here = current_task()
         assert here is not None
         value: Future[T] = loop.create_future()
-        # In the very context of the test, which is to see the variables that it sets.
+        # In the context of the test itself, so that the test sees the variables that the fixture
+        # sets.
         self._task = loop.create_task(
             self._drive(value), context=here.get_context(), name=f"fixture {self._name}"
         )
@@ -52,7 +54,8 @@ class AsyncFixture(Generic[T]):
         try:
             await wait(either, return_when=FIRST_COMPLETED)
         except CancelledError:
-            # The loop was left under it. The fixture ends as well, and tells where it was.
+            # The loop was left while the fixture was being set up. Cancel its task as well: the
+            # traceback then shows where the fixture was.
             self._task.cancel()
             await self._task
             raise
@@ -70,7 +73,7 @@ class AsyncFixture(Generic[T]):
             try:
                 await self._over.wait()
             except BaseException as error:
-                # A task group around the yield ends its body.
+                # A task group around the yield has cancelled its body, that is, this task.
                 await generator.athrow(error)
             else:
                 await anext(generator)

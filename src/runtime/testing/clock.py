@@ -1,4 +1,4 @@
-"""The virtual clock: it stands still while anything can run, and then jumps to the next timer.
+"""Virtual clock: it stands still while anything can run, and then jumps to the next timer.
 
 ::
 
@@ -12,12 +12,12 @@
                                       | no, or nothing came
                                   jump to the next timer
 
-It is made of what ``Loop(selector, clock)`` takes: a clock, and a selector that does not wait. A
-timer comes at the very moment that it was set for, so that what happens, and in which order,
-depends on the deadlines alone, and not on the speed of the machine.
+It consists of the two arguments of ``Loop(selector, clock)``: a clock, and a selector that does not
+wait. Every timer runs exactly at its deadline, so that the events of a test and their order depend
+on the deadlines alone, and not on the speed of the machine.
 
-Real I/O takes real time, of which such a clock cannot know. So it is refused, unless a test asks to
-have it waited for.
+Real I/O takes real time, which a virtual clock cannot know. It is therefore refused, unless a test
+asks for the clock to wait for it.
 """
 
 from __future__ import annotations
@@ -35,35 +35,36 @@ from runtime.testing.descriptor_names import describe_descriptor
 RealIO = Literal["refuse", "wait"]
 
 PATIENCE = 0.05
-"""Real seconds for which watched descriptors keep the clock from jumping, unless told otherwise."""
+"""Default number of real seconds for which watched descriptors keep the clock from jumping."""
 
 
 class RealIOError(RuntimeError):
-    """A descriptor was to be watched under a virtual clock that refuses real I/O."""
+    """Raised when a descriptor is to be watched on a virtual clock that refuses real I/O."""
 
 
 class VirtualClock:
-    """A clock that jumps to the next deadline the moment nothing else can run.
+    """A clock that jumps to the next deadline as soon as nothing else can run.
 
-    ``start`` is the time that it shows at first, in seconds. The clock is called for the time, as
-    ``time.monotonic`` is. ``Loop(clock.selector(), clock)`` is a loop on it; to run a coroutine on
-    one, there is ``runtime.testing.run``.
+    ``start`` is the initial time of the clock, in seconds. Like ``time.monotonic``, the clock is
+    called to get the time. ``Loop(clock.selector(), clock)`` is a loop on this clock;
+    ``runtime.testing.run`` runs a coroutine on such a loop.
 
-    ``real_io`` says what becomes of sockets, pipes and other descriptors. With ``"refuse"``, a
-    RealIOError is raised where one is to be watched. With ``"wait"``, the clock jumps only when
-    none of those that are watched has had an event for ``patience`` seconds of real time, or, if
-    that is None, when none is watched. What tasks of one loop send to one another is there at once,
-    and needs no patience; it is for what other processes and machines send. The more of it, the
-    surer the order, and the more real time each jump takes.
+    ``real_io`` chooses how sockets, pipes and other descriptors are treated. With ``"refuse"``,
+    RealIOError is raised when a descriptor is to be watched. With ``"wait"``, the clock jumps only
+    when no watched descriptor has had an event for ``patience`` seconds of real time, or, if
+    ``patience`` is None, only when no descriptor is watched. Data that tasks of one loop send to
+    one another arrives at once, and needs no patience; data from other processes and machines does.
+    With more patience the order of events is more certain, and each jump takes more real time.
 
-    While a thread works for the loop (``to_thread``, ``run_in_executor``, the names of hosts), or
-    one waits for a process, the clock stands still, however long that takes. Of threads that the
-    program starts by itself it knows nothing: what they send to the loop may come after a jump.
+    While a thread works for the loop (for ``to_thread``, ``run_in_executor``, the resolution of a
+    host name), or waits for a process, the clock stands still, however long that takes. The clock
+    knows nothing of threads that the program starts itself: their calls of
+    ``call_soon_threadsafe`` may come after a jump.
 
-    An infinite sleep or timeout never ends: the clock does not jump there.
+    An infinite sleep or timeout never ends: the clock does not jump to infinity.
 
-    Raises ValueError for another ``real_io``, for a ``patience`` that is negative, and for a
-    ``start`` that is not finite.
+    Raises ValueError for another ``real_io``, for a negative ``patience``, and for a ``start`` that
+    is not finite.
     """
 
     def __init__(
@@ -84,11 +85,11 @@ class VirtualClock:
         self._patience = patience
 
     def __call__(self) -> float:
-        """Return the time that the clock shows, in seconds."""
+        """Return the time of the clock, in seconds."""
         return self._now
 
     def selector(self) -> selectors.BaseSelector:
-        """Return a new selector, for one loop, that has the clock jump instead of waiting."""
+        """Return a new selector, for one loop, that makes the clock jump instead of waiting."""
         return _JumpingSelector(self._jump, self._real_io, self._patience)
 
     def new_event_loop(self) -> Loop:
@@ -103,7 +104,7 @@ class VirtualClock:
 
 
 class _JumpingSelector(selectors.BaseSelector):
-    """A selector that jumps to the next timer, rather than wait for it."""
+    """A selector that makes the clock jump to the next timer, instead of waiting for it."""
 
     def __init__(
         self, jump: Callable[[float], None], real_io: RealIO, patience: float | None
@@ -112,9 +113,9 @@ class _JumpingSelector(selectors.BaseSelector):
         self._real_io = real_io
         self._patience = patience
         self._selector = selectors.DefaultSelector()
-        # The first that a loop registers is the socket by which it is woken.
+        # A loop first registers the socket by which other threads wake it.
         self._wakeup: Any = None
-        # Whether select() waits in real time, as other selectors do, and the clock does not jump.
+        # Whether select() waits in real time, as other selectors do, without a jump of the clock.
         self.clock_stands_still = False
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:

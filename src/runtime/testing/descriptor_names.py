@@ -1,4 +1,4 @@
-"""What a descriptor is, in words, for messages: the socket, with its addresses, or the pipe."""
+"""Descriptions of file descriptors for messages: the socket with its addresses, or the pipe."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import stat
 
 
 def describe_descriptor(fd: int) -> str:
-    """Return what descriptor ``fd`` leads to, as far as the system tells."""
+    """Return a description of descriptor ``fd`` and of its file, as far as the system tells."""
     try:
         mode = os.fstat(fd).st_mode
         if stat.S_ISSOCK(mode):

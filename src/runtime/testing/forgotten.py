@@ -1,8 +1,8 @@
-"""Coroutines that a test made and never awaited: found where Python warns of them.
+"""Forgotten awaits: finds coroutines that a test made and never awaited.
 
-Python warns when such a coroutine is let go of, and the program goes on. In a test it means that a
-part of it did not run. Warnings that the test expects, in ``pytest.warns`` for one, or that are
-filtered out, don't count.
+Python issues a warning when such a coroutine is dropped, and the program goes on. In a test it
+means that a part of the test did not run. Warnings that the test expects, for instance with
+``pytest.warns``, and warnings that are filtered out, do not count.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from types import CoroutineType
 from typing import Any, Final, cast
 
 _ORIGIN_DEPTH: Final = 1
-"""Frames that a coroutine keeps of the place where it was made."""
+"""The number of frames that a coroutine records of the stack on which it was made."""
 
 _LIBRARIES: Final = tuple(
     os.path.dirname(file) + os.sep for file in (os.path.dirname(__file__), asyncio.__file__)
 )
-"""The folders of packages whose lines are not the program's."""
+"""The folders of this package and of asyncio, whose lines do not belong to the program."""
 
 _excused: set[int] = set()
-"""The coroutines that there were when a test failed, by their ``id()``.
+"""The ``id()`` of each coroutine that existed when a test failed.
 
-Whatever holds them, such as the traceback of the failure, may let go of them in the time of another
-test, on another loop.
+The traceback of the failure, for example, refers to these coroutines, and may be dropped only
+during another test, on another loop.
 """
 
 Show = Callable[[warnings.WarningMessage], object]
 
 
 class ForgottenAwaits:
-    """Takes note of the warnings of coroutines that were never awaited."""
+    """Collects warnings about coroutines that were never awaited."""
 
     def __init__(self) -> None:
         self._found: list[str] = []
 
     @contextlib.contextmanager
     def noticed(self) -> Iterator[None]:
-        """Have it notice what is warned of meanwhile."""
-        # Not showwarning(), which would take the source from the warnings that are passed on.
+        """Return a context manager in which warnings are collected, and shown as usual."""
+        # Not warnings.showwarning(), which does not get the source of a warning, the coroutine.
         module = cast(Any, warnings)
         before: Show = module._showwarnmsg_impl
         ours = functools.partial(self._show, before)
@@ -71,17 +71,17 @@ class ForgottenAwaits:
             else:
                 self._found.append(_describe(coro))
         elif text.startswith("coroutine method ") and text.endswith(" was never awaited"):
-            self._found.append(text)  # It is one of an asynchronous generator's.
+            self._found.append(text)  # It is a method of an asynchronous generator, as asend().
         show(message)
 
     def take(self) -> list[str]:
-        """Describe those that were found since the last time."""
+        """Return descriptions of the coroutines that were found since the last call."""
         found, self._found = self._found, []
         return found
 
 
 def excuse_what_is_there() -> None:
-    """Expect no more of coroutines that were made so far: the test has failed already."""
+    """Ignore the coroutines that were made so far, because the test has failed already."""
     _excused.clear()
     for found in gc.get_objects():
         if type(found) is CoroutineType and inspect.getcoroutinestate(found) == "CORO_CREATED":

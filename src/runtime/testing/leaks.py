@@ -1,4 +1,4 @@
-"""What is open in a test: tasks and child processes of its loop, and this process's descriptors."""
+"""Open resources of a test: tasks and child processes of its loop, and open descriptors."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _ANY_HOST = ("0.0.0.0", "::")
 
 
 _LONGEST_COMMAND = 200
-"""Characters of the command of a process that are shown."""
+"""The number of characters of a process's command that are shown."""
 
 
 class Child(Protocol):
-    """A child process that a loop waits for. ``context`` is what it was started in."""
+    """A child process that a loop waits for. It was started in ``context``."""
 
     daemon: bool
     context: Context
@@ -36,12 +36,12 @@ class Child(Protocol):
 
     @property
     def pidfd(self) -> int:
-        """The descriptor by which its end is noticed; -1 if a thread waits for it."""
+        """The descriptor by which the end of the process is noticed; -1 if a thread waits."""
 
 
 @dataclass
 class Open:
-    """Tasks that have not ended, processes that a loop waits for, descriptors that are open."""
+    """Tasks that have not ended, processes that a loop waits for, and open descriptors."""
 
     tasks: set[Any] = field(default_factory=set)
     processes: set[Child] = field(default_factory=set)
@@ -65,7 +65,7 @@ class Open:
         )
 
     def without_daemons(self) -> Open:
-        """Return all of it but tasks and processes that nobody need wait for."""
+        """Return these resources without daemon tasks, and without the processes of daemons."""
         tasks = {
             task
             for task in self.tasks
@@ -77,9 +77,10 @@ class Open:
         )
 
     def describe(self) -> Iterator[str]:
-        """Say of each task where it waits, and of each descriptor what it leads to.
+        """Yield a description of each resource.
 
-        The descriptors of a process are told with it.
+        Tasks are shown with the place where they wait, descriptors with their file. The descriptors
+        of a process are listed with the process.
         """
         for task in sorted(self.tasks, key=_name_of):
             first, *rest = describe_wait(task)
@@ -95,17 +96,20 @@ class Open:
 
 
 def open_resources(loop: Any) -> Open:
-    """Return what a loop has to do with, nothing if it is closed, and the process's descriptors."""
+    """Return the tasks and child processes of ``loop``, and the descriptors of this process.
+
+    A closed loop has neither tasks nor processes.
+    """
     if loop.is_closed():
         return Open(descriptors=open_descriptors())
-    # A process is waited for by a watcher of its pidfd, or by a thread.
+    # The loop waits for a process with a watcher of its pidfd, or with a thread.
     waits = [getattr(watcher, "wait", None) for watcher in loop._poller.watchers()]
     processes = {wait for wait in (*waits, *loop._external_work) if hasattr(wait, "popen")}
     return Open(asyncio.all_tasks(loop), processes, open_descriptors())
 
 
 def descriptors_of(processes: Iterable[Child]) -> dict[int, str]:
-    """Return the descriptors that are there for the sake of processes, and what each is."""
+    """Return the descriptors that belong to processes, and the name of each: pidfd or a pipe."""
     found: dict[int, str] = {}
     for process in processes:
         found[process.pidfd] = "pidfd"
@@ -135,20 +139,20 @@ def _describe_process(process: Child) -> str:
 
 
 def open_descriptors() -> set[int]:
-    """Return the descriptors that are open in this process; none where that cannot be told."""
+    """Return the open descriptors of this process; none if the system cannot list them."""
     folder = _descriptor_folder()
     found = set()
     for name in os.listdir(folder) if folder is not None else ():
         try:
             os.fstat(int(name))
         except OSError:
-            continue  # It was that of the listing.
+            continue  # It was the descriptor with which the folder was listed.
         found.add(int(name))
     return found
 
 
 def accepted_by(listening: Iterable[int], descriptors: Iterable[int]) -> set[int]:
-    """Return those of ``descriptors`` that are connections which one of ``listening`` accepted."""
+    """Return the descriptors of connections that one of the sockets ``listening`` accepted."""
     addresses = [address for fd in listening if (address := _address_of(fd, listens=True))]
     if not addresses:
         return set()
@@ -161,7 +165,10 @@ def accepted_by(listening: Iterable[int], descriptors: Iterable[int]) -> set[int
 
 
 def _address_of(descriptor: int, *, listens: bool) -> tuple[int, Any] | None:
-    """Return family and address of a stream socket that listens, or does not; else None."""
+    """Return the family and the local address of a stream socket.
+
+    Return None for other files, and unless the socket listens, or does not, as ``listens`` says.
+    """
     try:
         sock = socket.socket(fileno=descriptor)
     except OSError:
@@ -180,7 +187,7 @@ def _address_of(descriptor: int, *, listens: bool) -> tuple[int, Any] | None:
 
 
 def _is_covered(address: tuple[int, Any], listener: tuple[int, Any]) -> bool:
-    """Return whether a connection with a local address may come from a listener."""
+    """Return whether a connection with a local address may have been accepted by a listener."""
     (family, name), (its_family, its_name) = address, listener
     if family != its_family or not isinstance(name, tuple):
         return address == listener

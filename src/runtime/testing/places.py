@@ -1,7 +1,7 @@
-"""Places in the program under test: what a report shows of a task or an exception.
+"""Tracebacks of the program under test, without the frames of the loop and of libraries.
 
-Whoever reads that a test failed looks for a line of their own. How the loop, the library and this
-package came there is left out, unless there is nothing else.
+The reader of a failed test looks for a line of their own code. The frames of the loop, of asyncio
+and of this package are left out, unless there are no others.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _OURS = "runtime.testing."
 def from_the_program(
     traceback: TracebackType | None, *, only: bool = False
 ) -> TracebackType | None:
-    """Return a traceback from the first place in the program on.
+    """Return a traceback that begins at its first frame in the program.
 
-    With ``only``, libraries that the program called are left out as well. A traceback that is in
-    libraries alone is returned as it is.
+    With ``only``, later frames in libraries that the program called are left out as well. A
+    traceback without a frame in the program is returned as it is.
     """
     entries: list[TracebackType] = []
     entry = traceback
@@ -38,7 +38,7 @@ def from_the_program(
 
 
 def place_of_wait(task: Any) -> TracebackType | None:
-    """Return a traceback that leads to where a suspended task waits."""
+    """Return a traceback that leads to the place where a suspended task waits."""
     found: TracebackType | None = None
     for frame in reversed(await_frames(task.get_coro())):
         found = TracebackType(found, frame, frame.f_lasti, frame.f_lineno)
@@ -46,9 +46,10 @@ def place_of_wait(task: Any) -> TracebackType | None:
 
 
 def without_our_tasks(error: DeadlockError) -> DeadlockError:
-    """Return a report of a deadlock without the tasks by which fixtures are set up and torn down.
+    """Return a deadlock report without the tasks that the plugin runs fixtures in.
 
-    A fixture that waits for the end of its test is among these, one that waits itself is not.
+    The task of a fixture that waits at its ``yield`` for the end of the test is left out; the task
+    of a fixture that waits in its own code is not.
     """
     tasks = _of_the_program(error.tasks)
     return deadlock_of(tasks) if tasks else error

@@ -1,9 +1,9 @@
-"""A plugin of pytest: ``async def`` tests and fixtures on a loop of ``runtime``.
+"""The pytest plugin: runs ``async def`` tests and fixtures on a ``runtime.Loop``.
 
-pytest finds it by its entry point, and it does nothing unless it is asked to: by the option
-``--runtime``, for every asynchronous test that is not marked as another plugin's, or by the marker
-``runtime`` for one. This module and ``pytest_scopes`` are the only ones that import pytest, and
-nothing else imports them.
+pytest finds it by its entry point. It does nothing without the option ``--runtime``, which chooses
+every asynchronous test that is not marked for another plugin, or the marker ``runtime``, which
+chooses single tests. Only this module and ``pytest_scopes`` import pytest, and no other module
+imports them.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from runtime.testing.pytest_scopes import (
 from runtime.testing.scoped_loop import Scope, ScopedLoop
 
 _LOOP = pytest.StashKey[tuple[ScopedLoop, dict[str, Any], str]]()
-"""The loop that closes with a node, its options, and the test that was the first to need it."""
+"""The loop that closes with a node, its options, and the id of the first test that needed it."""
 
 _SCOPE = pytest.StashKey[Scope]()
 _LEAKS = ("fail", "defer", "ignore")
 _ARGUMENTS = ("clock", "real_io", "patience", "debug", "leaks")
 _OTHERS = ("asyncio", "anyio", "trio")
-"""Markers by which other plugins know their tests."""
+"""Markers of other plugins for their own tests."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options."""
+    """Add the command line options."""
     group = parser.getgroup("runtime", "asynchronous tests on runtime's event loop")
     group.addoption(
         "--runtime",
@@ -53,7 +53,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell of the marker; refuse to share all asynchronous tests with another plugin."""
+    """Register the marker; raise UsageError if another plugin claims all asynchronous tests too."""
     config.addinivalue_line(
         "markers",
         "runtime(clock='real' or 'virtual', real_io='refuse' or 'wait', patience=seconds, "
@@ -70,7 +70,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _mode_of(config: pytest.Config, plugin: str) -> str:
-    """Return the mode of another plugin; empty where it is not there, or has none."""
+    """Return the mode of another plugin; empty if it is not loaded, or has none."""
     if not config.pluginmanager.hasplugin(plugin):
         return ""
     try:
@@ -91,12 +91,12 @@ def _is_ours(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Find out which tests share a loop, now that it is known which are run."""
+    """Find out which tests share a loop, now that the tests to run are known."""
     share_loops(filter(_is_ours, session.items))
 
 
 def _options_of(node: Node) -> dict[str, Any]:
-    """Return the arguments of the marker; those that are closer to the test win."""
+    """Return the arguments of the marker; a marker closer to the test overrides the others."""
     options: dict[str, Any] = {"clock": node.config.getoption("runtime_clock")}
     for marker in reversed(list(node.iter_markers("runtime"))):
         wrong = [name for name in marker.kwargs if name not in _ARGUMENTS]
@@ -117,7 +117,7 @@ def _options_of(node: Node) -> dict[str, Any]:
 
 
 def _loop_of(item: pytest.Item) -> ScopedLoop:
-    """Return the loop of a test, made when it is first needed."""
+    """Return the loop of a test; make it if this is its first use."""
     options = _options_of(item)
     options.pop("leaks", None)
     owner = owner_of(item)
@@ -136,19 +136,20 @@ def _loop_of(item: pytest.Item) -> ScopedLoop:
 
 
 def _scope_of(node: Node, item: pytest.Item) -> Scope:
-    """Return the scope of a node on the loop of a test, begun when it is first needed."""
+    """Return the scope of a node on the loop of a test; begin it if this is its first use."""
     loop = _loop_of(item)
     owner = owner_of(item)
     for each in (owner, node):
         if _SCOPE not in each.stash:
             each.stash[_SCOPE] = loop.begin(width=width_of(each), for_test=each is item)
-            # It comes after the finalizers of fixtures, which are added later.
+            # Finalizers run in reverse order: this one runs after those of the fixtures, which are
+            # added later.
             each.addfinalizer(functools.partial(_end, each))
     return node.stash[_SCOPE]
 
 
 def _end(node: Node) -> None:
-    """End the scope of a node, when the fixtures that belong to it are torn down."""
+    """End the scope of a node, after its fixtures were torn down."""
     scope = node.stash[_SCOPE]
     del node.stash[_SCOPE]
     if _LOOP in node.stash:
@@ -160,7 +161,7 @@ def _fail_for(node: Node, left: list[str]) -> None:
     if not left or _options_of(node).get("leaks") == "ignore":
         return
     where = "" if isinstance(node, pytest.Item) else f" at the end of {_name_of(node)}"
-    # An exception never is to stay.
+    # Exceptions are failures in any case; only open resources can be deferred.
     is_open = any(line.startswith(("task ", "process ", "descriptor ")) for line in left)
     if is_open and isinstance(node, pytest.Item) and owner_of(node) is not node:
         left.append(
@@ -183,10 +184,10 @@ def _shown(options: dict[str, Any]) -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
-    """Run an asynchronous test of ours; leave any other to whoever comes next."""
+    """Run an asynchronous test of this plugin; leave other tests to other plugins."""
     __tracebackhide__ = True
     test = pyfuncitem.obj
-    # What hypothesis makes of a test is an ordinary function, which calls this one.
+    # hypothesis wraps a test in an ordinary function, and keeps the test in an attribute of that.
     made = getattr(test, "hypothesis", None)
     inner = test if made is None else made.inner_test
     if not inspect.iscoroutinefunction(inner) or not _is_ours(pyfuncitem):
@@ -227,7 +228,7 @@ def _argument_names(item: pytest.Function) -> tuple[str, ...]:
 def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
 ) -> Generator[None, Any, Any]:
-    """Give pytest an ordinary function in place of an asynchronous fixture of ours."""
+    """Give pytest an ordinary function in place of an asynchronous fixture of this plugin."""
     item = getattr(request, "_pyfuncitem", request.node)
     if not is_asynchronous(fixturedef) or not _is_ours(item):
         return (yield)
@@ -247,7 +248,7 @@ def pytest_fixture_setup(
         request.addfinalizer(fixture.tear_down)
         return value
 
-    # Or pytest would look through it, and find that the fixture is asynchronous.
+    # Otherwise pytest would follow __wrapped__, and find an asynchronous function.
     del set_up.__wrapped__
     _replace(fixturedef, set_up)
     try:
@@ -257,7 +258,7 @@ def pytest_fixture_setup(
 
 
 def _check_that_it_was_named(name: str, node: Node, item: pytest.Item) -> None:
-    """Fail for a fixture of which nothing was known when the loop of the test was chosen."""
+    """Fail for a fixture that was not known yet when the loop of the test was chosen."""
     if asyncio._get_running_loop() is not None or width_of(node) < width_of(owner_of(item)):
         pytest.fail(
             f"The asynchronous fixture {name!r} was asked for with getfixturevalue(). The loop of "
@@ -268,7 +269,7 @@ def _check_that_it_was_named(name: str, node: Node, item: pytest.Item) -> None:
 
 
 def _bound(function: Callable[..., Any], instance: object) -> Callable[..., Any]:
-    """Return a method bound to the instance of the test, as pytest does with ordinary ones."""
+    """Return a method bound to the instance of the test, as pytest binds ordinary fixtures."""
     owner = getattr(function, "__self__", None)
     if instance is None or owner is None or not isinstance(instance, type(owner)):
         return function

@@ -1,15 +1,16 @@
-"""Which tests share a loop: those that share an asynchronous fixture which is wider than a test.
+"""Sharing of loops between tests: tests with a wide asynchronous fixture in common share a loop.
 
-What a fixture gives, a connection or a lock, is good on one loop only. So a test runs on the loop
-of its fixtures, and all fixtures of a test are on one::
+A wide fixture is one whose scope is wider than a test. The value of a fixture, such as a connection
+or a lock, can be used on one loop only. A test therefore runs on the loop of its fixtures, and all
+fixtures of a test are on the same loop::
 
     test_1(table)                  table: class
-    test_2(table, database)        database: session    all on one, which closes with the session
+    test_2(table, database)        database: session    one loop, which closes with the session
 
-    test_3(page)                   page: module         on one that closes with the module
-    test_4()                                            on one of its own
+    test_3(page)                   page: module         a loop that closes with the module
+    test_4()                                            a loop of its own
 
-It depends on the tests that were collected, not on the order in which they run.
+The assignment depends on the tests that were collected, not on the order in which they run.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _OWNER = pytest.StashKey[Node]()
 
 
 def share_loops(items: Iterable[pytest.Item]) -> None:
-    """Take note of which loop each test runs on."""
+    """Determine for each test the node with which its loop closes: see ``owner_of``."""
     wider: dict[Node, Node] = {}
     wide = {item: set(_wide_nodes(item)) for item in items}
     for nodes in wide.values():
@@ -36,9 +37,10 @@ def share_loops(items: Iterable[pytest.Item]) -> None:
 
 
 def _join(nodes: set[Node], wider: dict[Node, Node]) -> None:
-    """Have all of ``nodes`` lead to the widest that any of them leads to."""
+    """Link all of ``nodes`` to the widest node that any of them is linked to."""
     tops = {_widest(node, wider) for node in nodes}
-    # They stand one above the other: all of them are above one test, or above a node that is.
+    # They are ancestors of one another: all of them contain the same test, or contain a node that
+    # does.
     top = min(tops, key=width_of, default=None)
     for other in tops:
         if top is not None and other is not top:
@@ -57,12 +59,12 @@ def owner_of(item: pytest.Item) -> Node:
 
 
 def width_of(node: Node) -> int:
-    """Return a number that is the smaller, the more tests a node holds."""
+    """Return the depth of a node in the tree of tests: the wider the node, the smaller."""
     return len(node.listchain())
 
 
 def is_asynchronous(fixturedef: pytest.FixtureDef[object]) -> bool:
-    """Return whether a fixture is a coroutine that no other plugin has claimed."""
+    """Return whether a fixture is asynchronous, and no other plugin has claimed it."""
     function = fixturedef.func
     return (
         inspect.isasyncgenfunction(function) or inspect.iscoroutinefunction(function)
@@ -77,11 +79,12 @@ def _wide_nodes(item: pytest.Item) -> Iterator[Node]:
 
 
 def _fixtures_of(item: pytest.Item) -> Iterator[pytest.FixtureDef[object]]:
-    """Yield the fixtures that a test uses, as far as it says so by name."""
+    """Yield the fixtures that a test uses and names."""
     if not isinstance(item, pytest.Function):
         return
     for name in item.fixturenames:
-        # The nearest comes last. It overrides the one before, which it may use by the same name.
+        # The fixture nearest to the test comes last. It overrides the one before it, which it may
+        # use by the same name.
         for fixturedef in reversed(item._fixtureinfo.name2fixturedefs.get(name, ())):
             yield fixturedef
             if name not in fixturedef.argnames:
@@ -89,7 +92,7 @@ def _fixtures_of(item: pytest.Item) -> Iterator[pytest.FixtureDef[object]]:
 
 
 def _node_of(fixturedef: pytest.FixtureDef[object], item: pytest.Item) -> Node:
-    """Return the node with which a fixture is torn down, as ``request.node`` says later."""
+    """Return the node with which a fixture is torn down: the later ``request.node``."""
     node: Node | None = item
     if fixturedef.scope == "class":
         node = item.getparent(pytest.Class)

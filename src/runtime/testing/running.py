@@ -1,4 +1,4 @@
-"""Running a coroutine in a test: on a virtual clock, and never hanging unnoticed."""
+"""``run`` for tests: runs a coroutine on a virtual clock, and reports deadlocks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ Clock = VirtualClock | Literal["virtual", "real"]
 def new_event_loop(
     clock: Clock = "virtual", *, real_io: RealIO = "refuse", patience: float | None = PATIENCE
 ) -> Loop:
-    """Return a new loop for a test, which the caller closes. Arguments are those of ``run``."""
+    """Return a new loop for a test, which the caller closes.
+
+    The arguments are those of ``run``. Raises ValueError for invalid ones.
+    """
     if clock == "virtual":
         clock = VirtualClock(real_io=real_io, patience=patience)
     elif (real_io, patience) != ("refuse", PATIENCE):
@@ -45,12 +48,12 @@ def run(
     """Run a coroutine, or another awaitable, as ``runtime.run`` does, for a test.
 
     ``clock`` is a ``VirtualClock``; or ``"virtual"``, for a new one with ``real_io`` and
-    ``patience``; or ``"real"``, the one that ``runtime.run`` has. On a virtual clock sleeps,
-    timeouts and ``call_later`` take no time, and come in the exact order of their deadlines;
-    asyncio's functions do, too.
+    ``patience``; or ``"real"``, for the clock of ``runtime.run``. On a virtual clock sleeps,
+    timeouts and ``call_later``, and asyncio's functions of this kind, take no time, and end in the
+    exact order of their deadlines. ``debug`` and ``until`` are those of ``runtime.run``.
 
-    Raises DeadlockError when no task can ever run again, in debug mode or not, unless the test says
-    ``loop.set_deadlock_reports(False)``; and otherwise what ``runtime.run`` raises.
+    Raises DeadlockError when no task can ever run again, in debug mode or not, unless the test
+    calls ``loop.set_deadlock_reports(False)``; otherwise the exceptions of ``runtime.run``.
 
     >>> import runtime
     >>> async def main():

@@ -1,20 +1,26 @@
-"""The loop of a test, or of several that share it: what runs on it, how it ends, what is left.
+"""The loop of a test, or of several tests that share it: its runs, its end, and its leftovers.
 
-A loop lives for the widest of its *scopes*: a test, or the class, module, package or session of a
-fixture. Narrower ones begin and end on it meanwhile, one within the other::
+A loop lives as long as the widest of its *scopes*. A scope is a test, or the class, module, package
+or session of a fixture. Narrower scopes begin and end within wider ones::
 
     scope of the module    set-up of ``server`` ........................... its tear-down, close()
     scope of test_1                  set-up of ``client``, test_1, tear-down
     scope of test_2                                                   test_2
 
-Invariant: whatever is open belongs to one scope, which is told of it when it ends. What a fixture's
-set-up leaves running is that of the fixture's scope, whichever test was the first to ask for it. So
-is what that begins later, such as the handlers of a server: tasks run in copies of the context that
-they were begun in, where a variable names the scope. So are the tasks that a fixture waits for,
-those of a group around its ``yield``, whoever began them, and the connections that its listening
-sockets accepted. All else is that of the narrowest scope that there is.
+Invariant: every open resource (a task, a process, a descriptor) belongs to exactly one scope, which
+reports it at its end, if it is still open then. To the scope of a fixture, whichever test was the
+first to use the fixture, belong
 
-Whatever test framework there is stands above this module, and knows it; it knows none.
+- the resources that are open after its set-up, and were not before;
+- the resources that its tasks and callbacks open later, such as the handlers of a server: they run
+  in copies of the context of the fixture, in which a variable names the scope;
+- the tasks that the fixture waits for, such as those of a task group around its ``yield``, also if
+  the test has started them;
+- the connections that its listening sockets have accepted.
+
+All other resources belong to the narrowest scope at the time.
+
+This module knows no test framework: the pytest plugin uses it, and not the other way round.
 """
 
 from __future__ import annotations
@@ -49,24 +55,24 @@ from runtime.testing.running import new_event_loop
 T = TypeVar("T")
 
 _TURNS = 10
-"""Turns that what is about to end gets: a connection is closed some turns after ``close()``."""
+"""Turns for which leftovers are waited for: a connection is closed some turns after ``close()``."""
 
 _PATIENCE = 0.5
-"""Real seconds that descriptors get, which other threads and peers may be about to give back."""
+"""Real seconds for which open descriptors are waited for: threads and peers may close them."""
 
 
 _scope: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("scope", default=None)
-"""The scope of which a fixture is being set up or torn down; None in a test itself."""
+"""The scope whose fixture is being set up or torn down; None in a test itself."""
 
 
 _loops: weakref.WeakSet[ScopedLoop] = weakref.WeakSet()
-"""All that there are: while one runs, the others don't."""
+"""All loops of this kind. One of them runs at a time."""
 
 
 class ScopedLoop:
-    """A loop and the scopes that are on it. ``options`` are those of ``new_event_loop``.
+    """A loop and its scopes. ``options`` are those of ``new_event_loop``.
 
-    The first scope that begins is the loop's own, and is the last to end: with it, the loop closes.
+    The first scope that begins is the loop's own. It is the last to end, and the loop closes then.
     """
 
     def __init__(self, *, debug: bool | None = None, **options: Any) -> None:
@@ -86,13 +92,14 @@ class ScopedLoop:
         loop.default_exception_handler(context)
 
     def begin(self, *, width: int, for_test: bool) -> Scope:
-        """Begin a scope. ``width`` tells the wide, which have a small one, from the narrow.
+        """Begin a scope. ``width`` is a number that is smaller for a wider scope.
 
-        That of a test within a wider one has a context of its own, a copy of the loop's.
+        The scope of a test within a wider scope has its own context, a copy of that of the loop.
         """
         context = self._context
         if self._scopes:
-            # What the wider ones began comes to rest first, so that it is seen to be theirs.
+            # Let the fixtures of wider scopes finish opening resources first, so that these are
+            # seen to be theirs.
             self.turn(_TURNS)
             if for_test:
                 context = context.copy()
@@ -101,7 +108,7 @@ class ScopedLoop:
         return scope
 
     def end(self, scope: Scope) -> None:
-        """Take note that a scope is over; close the loop when that was its own."""
+        """Take note that a scope has ended; close the loop if it was the loop's own scope."""
         if scope is not self._scopes[0]:
             self._scopes.remove(scope)
             return
@@ -113,11 +120,11 @@ class ScopedLoop:
         return scope is self._scopes[0]
 
     def others(self, scope: Scope) -> list[Scope]:
-        """Return the scopes within this one, and around it."""
+        """Return all scopes but this one: those within it, and those around it."""
         return [each for each in self._scopes if each is not scope]
 
     def idle_threads(self) -> list[threading.Thread]:
-        """Return the threads of the loop, if none of them works for it."""
+        """Return the threads of the loop, if none of them is working for it."""
         loop = self._loop
         if loop.is_closed() or loop._external_work:
             return []
@@ -125,7 +132,7 @@ class ScopedLoop:
         return loop._own_threads()
 
     def scope_of(self, task: Any) -> Scope | None:
-        """Return the scope of the fixture that began a task, or waits for it; None if none does."""
+        """Return the scope of the fixture that started a task, or waits for it, or None."""
         reached = [task]
         for future in reached:
             owner = self._own_scope_of(future)
@@ -141,16 +148,16 @@ class ScopedLoop:
         return self.scope_in(future.get_context() if hasattr(future, "get_context") else None)
 
     def scope_in(self, context: object) -> Scope | None:
-        """Return the scope of the fixture that began something in ``context``."""
+        """Return the scope of the fixture to which ``context`` belongs, or None."""
         owner = context.get(_scope) if isinstance(context, contextvars.Context) else None
         return owner if owner in self._scopes else None
 
     def run(self, awaitable: Awaitable[T], context: contextvars.Context | None = None) -> T:
-        """Run something, in the loop's own context if no other is given.
+        """Run an awaitable, in ``context``, by default that of the loop; return its result.
 
-        When it did not end by itself, because nothing can ever wake it, or an exception came out of
-        the loop's wait, it is cancelled first, and the exception is raised from where it was: the
-        test is over before its fixtures are torn down.
+        If its task has not ended, because nothing can ever wake it, or because an exception left
+        the loop, the task is cancelled, and the exception is raised with a traceback of the place
+        where the task was. The test has therefore ended before its fixtures are torn down.
         """
         __tracebackhide__ = True
         others = [each for each in _loops if each is not self]
@@ -162,14 +169,15 @@ class ScopedLoop:
             raise
         except BaseException as error:
             raised = error
-        # Not while it is being handled, or it would be the context of whatever the tasks raise now.
+        # Outside of the except block: otherwise the exception would become the __context__ of the
+        # exceptions that the tasks raise now.
         try:
             raise self._as_the_program_sees_it(raised, awaitable)
         finally:
             del raised
 
     def _as_the_program_sees_it(self, error: BaseException, awaitable: object) -> BaseException:
-        """Return what came out of a run, with a traceback of places in the program."""
+        """Return the exception of a run, with a traceback of places in the program."""
         task = self._task_of(awaitable)
         if task is None:
             return error.with_traceback(from_the_program(error.__traceback__))
@@ -179,30 +187,34 @@ class ScopedLoop:
         return error.with_traceback(from_the_program(where, only=True))
 
     def _task_of(self, coro: object) -> Any:
-        """Return the task that runs a coroutine; None when it has ended."""
+        """Return the task that runs a coroutine; None if it has ended."""
         tasks: set[Any] = asyncio.all_tasks(self._loop)
         return next((task for task in tasks if task.get_coro() is coro), None)
 
     def _interrupt(self, task: Any) -> TracebackType | None:
-        """Cancel a task under which the loop was left; return where it was."""
+        """Cancel a task that was running when the loop was left.
+
+        Returns a traceback of the place where it was.
+        """
         where = place_of_wait(task)
         task.cancel()
         try:
             self._loop.run_until_complete(task)
         except CancelledError as error:
-            # It knows more, when the task waited for another one.
+            # This traceback is longer, if the task waited for another task.
             where = error.__traceback__
         except Exception:
-            pass  # Whatever its end raises comes second.
+            pass  # The exception that left the loop matters more.
         if not task.done():
             self._runner.run(_close([task]), context=self._context)
         return where
 
     def cancel(self, tasks: set[Any]) -> list[str]:
-        """Cancel tasks, and wait until they have ended; describe those that did not.
+        """Cancel tasks, and wait until they have ended; return descriptions of those that did not.
 
-        They wait for what never comes, though they were cancelled. They are closed, so that
-        whatever they hold is free for the tests that follow.
+        The latter wait for an event that never comes, although they were cancelled. Their
+        coroutines are closed, so that the locks and other resources that they hold are free for the
+        tests that follow.
         """
         if not tasks:
             return []
@@ -226,19 +238,19 @@ class ScopedLoop:
         return lines
 
     def turn(self, turns: int = 1) -> None:
-        """Let what is ready run, unless the loop is closed."""
+        """Let everything that is ready run, ``turns`` times, unless the loop is closed."""
         for _ in range(turns):
             if not self._loop.is_closed():
                 self.run(sleep(0))
 
     def open_resources(self) -> Open:
-        """Return what is open now."""
+        """Return the resources that are open now."""
         return open_resources(self._loop)
 
     def take_failures(self) -> list[str]:
-        """Describe what was reported to the loop since the last time, and forget it."""
+        """Return descriptions of the failures that were reported since the last call."""
         with self._forgotten.noticed():
-            # A failed future that is part of a cycle reports when it is collected.
+            # A failed future that is part of a reference cycle is reported when it is collected.
             gc.collect(1)
             self.turn()
         reports, self._reports = self._reports, []
@@ -250,26 +262,29 @@ class ScopedLoop:
         ] + self._forgotten.take()
 
     def forget_failures(self) -> None:
-        """Forget what was reported so far, and whatever a test that failed has yet to let go of."""
+        """Forget all reports, also the later ones about coroutines that a failed test has made."""
         self.take_failures()
         excuse_what_is_there()
 
 
 class Scope:
-    """The time of a test, or of what is wider, on a loop. Made by ``ScopedLoop.begin``."""
+    """The lifetime of a test, or of fixtures for several tests, on a loop.
+
+    Scopes are made by ``ScopedLoop.begin``.
+    """
 
     def __init__(self, loop: ScopedLoop, width: int, context: contextvars.Context) -> None:
         self.width = width
-        # The tasks that fixtures run in from their set-up to their tear-down.
+        # The tasks in which the fixtures of this scope run, from their set-up to their tear-down.
         self.fixtures: set[Any] = set()
         self._loop = loop
         self._context = context
-        # What is not this scope's; and what is, but was told already.
+        # Resources of other scopes; and resources of this scope that were reported already.
         self._others = loop.open_resources()
         self._told = Open()
 
     def run(self, awaitable: Awaitable[T]) -> T:
-        """Run a part of a fixture; all that is of one scope shares one context."""
+        """Run a part of a fixture, in the context that everything in this scope shares."""
         __tracebackhide__ = True
         self._context.run(_scope.set, self)
         return self._loop.run(awaitable, self._context)
@@ -290,14 +305,14 @@ class Scope:
                 scope.leave_to_others(ours)
 
     def leave_to_others(self, what: Open) -> None:
-        """Have this scope not be asked for something that is open."""
+        """Count open resources as those of other scopes from now on."""
         self._others |= what
 
     def run_test(self, test: Awaitable[object], *, defer: bool = False) -> list[str]:
-        """Run the test itself; return what it left behind, described.
+        """Run the test itself; return descriptions of the resources that it left open.
 
-        What the fixtures began is looked for at the end of the scope, with what tests left that
-        ``defer``.
+        Resources of the fixtures are looked for at the end of the scope; with ``defer``, those of
+        the test as well.
         """
         __tracebackhide__ = True
         before = self._loop.open_resources()
@@ -305,11 +320,11 @@ class Scope:
         try:
             self._loop.run(test, self._context)
         except BaseException as error:
-            # What it left behind may come of its failure, which is to be seen alone.
+            # The leftovers may be consequences of the failure: report the failure only.
             left = self._of_test(before)
             self._told |= left
             if isinstance(error, DeadlockError):
-                # It may hold what the fixtures need in order to be torn down.
+                # The tasks may hold locks, for example, that the fixtures need for their tear-down.
                 self._loop.cancel(left.tasks)
             self._loop.forget_failures()
             raise
@@ -322,13 +337,14 @@ class Scope:
         return found
 
     def end(self, *, defer: bool = False) -> list[str]:
-        """Cancel what still runs, and close the loop if it is this scope's; return what was left.
+        """End the scope: cancel its tasks, and close the loop if it is the loop's own scope.
 
-        With ``defer`` it is left to the widest scope.
+        Returns descriptions of its leftovers. With ``defer``, a narrower scope leaves them to the
+        widest scope.
         """
         loop = self._loop
         if loop.is_the_loops_own(self):
-            # Descriptors may well be those of tasks which are about to be cancelled.
+            # Without descriptors: they may belong to tasks that are cancelled below.
             left = self._left(lambda: replace(self._of_scope(), descriptors=set()))
             found = [*left.describe(), *loop.take_failures()]
             self._told.descriptors.update(descriptors_of(left.processes))
@@ -344,23 +360,26 @@ class Scope:
         try:
             found += loop.cancel(self._of_scope(also_told=True).tasks)
         finally:
-            # It was told of, or is seen to raise: that is enough of it.
+            # All of it was reported, or its failures were: other scopes must not report it again.
             rest = self._of_scope(also_told=True)
             for scope in loop.others(self):
                 scope.leave_to_others(rest)
         return found + loop.take_failures()
 
     def _of_test(self, before: Open) -> Open:
-        """Return what the test opened, rather than a fixture of this scope or another."""
+        """Return the resources that the test has opened, without those of fixtures."""
         return self._new_of((None,), before)
 
     def _of_scope(self, *, also_told: bool = False) -> Open:
-        """Return what is open of this scope, ``also_told`` with what was told already."""
+        """Return the open resources of this scope; ``also_told``: also those reported already."""
         ours = self._new_of((self, None), self._others)
         return ours if also_told else ours - self._told
 
     def _new_of(self, owners: tuple[Scope | None, ...], before: Open) -> Open:
-        """Return what is open now, was not ``before``, and is that of one of ``owners``."""
+        """Return the resources of ``owners`` that are open now, and were not ``before``.
+
+        None among the owners stands for code that belongs to no fixture.
+        """
         loop = self._loop
         new = loop.open_resources() - before
         processes = {each for each in new.processes if loop.scope_in(each.context) in owners}
@@ -373,7 +392,7 @@ class Scope:
         )
 
     def _left(self, what: Callable[[], Open]) -> Open:
-        """Return what is left of something; after giving it the time to go."""
+        """Return the leftovers among the resources that are given, after some time to end."""
 
         def left() -> Open:
             return what().without_daemons()
@@ -400,19 +419,20 @@ async def _cancel(tasks: Iterable[Any]) -> None:
 
 
 async def _close(tasks: Collection[Any]) -> None:
-    """End tasks that a cancellation does not end: close their coroutines."""
+    """End tasks that do not end when they are cancelled: close their coroutines."""
     for task in tasks:
         coro = task.get_coro()
         for _ in range(_TURNS):
             try:
                 coro.close()
             except RuntimeError:
-                continue  # It awaits something again, in a `finally`.
-            except Exception:  # Nobody waits for it any more.
+                continue  # The coroutine awaits something in a `finally` block: close it again.
+            except Exception:  # The task has failed before its coroutine was closed: ignore that.
                 break
             else:
                 break
-        # One that waits for a task that swallows its cancellation ends with that one.
+        # A task that waits for another task, which ignores its cancellation, ends when the other
+        # task does.
         task.add_done_callback(_retrieve)
         task.cancel()
     for _ in range(_TURNS):
@@ -421,6 +441,6 @@ async def _close(tasks: Collection[Any]) -> None:
 
 
 def _retrieve(task: Any) -> None:
-    """Take the exception of a task whose coroutine was closed, which says no more than that."""
+    """Mark the exception of a closed task as retrieved: it only says that the task was closed."""
     if not task.cancelled():
         task.exception()
