@@ -18,6 +18,7 @@ import pytest
 
 import runtime
 from tests.support.asyncio_reference import MakeLoop, run, unless_faulty
+from tests.support.blocked import all_tasks_blocked
 
 
 def apis(*, since: tuple[int, int] = (3, 11)) -> pytest.MarkDecorator:
@@ -37,11 +38,6 @@ def collect_reports() -> list[dict[str, Any]]:
     reports: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
     return reports
-
-
-async def turns(number: int = 5) -> None:
-    for _ in range(number):
-        await asyncio.sleep(0)
 
 
 # -- Shields ---------------------------------------------------------------------------------------
@@ -83,11 +79,11 @@ def test_an_exception_that_is_retrieved_after_the_shield_was_cancelled_is_not_re
         reports = collect_reports()
         shielded = Shielded(api, kind)
         outer = api.shield(shielded.inner)
-        await turns()
+        await all_tasks_blocked()
         outer.cancel()
-        await turns()
+        await all_tasks_blocked()
         shielded.fail()
-        await turns()
+        await all_tasks_blocked()
         assert reports == []
         if by == "exception":
             assert shielded.inner.exception() is shielded.error
@@ -110,11 +106,11 @@ def test_an_exception_that_is_not_retrieved_is_reported_once(
         shielded = Shielded(api, kind)
         for _ in range(shields):
             outer = api.shield(shielded.inner)
-            await turns()
+            await all_tasks_blocked()
             outer.cancel()
-            await turns()
+            await all_tasks_blocked()
         shielded.fail()
-        await turns()
+        await all_tasks_blocked()
         assert reports == []
         error = shielded.error
         assert shielded.reported(reports) == [error]
@@ -134,16 +130,16 @@ def test_a_shield_that_is_cancelled_in_the_turn_of_the_failure(
         reports = collect_reports()
         shielded = Shielded(api, kind)
         outer = api.shield(shielded.inner)
-        await turns()
+        await all_tasks_blocked()
         if first == "failure":
             shielded.fail()
             if kind == "task":
                 # The task ends in this turn, and calls back in the next one.
-                await turns(1)
+                await asyncio.sleep(0)
         outer.cancel()
         if first == "cancellation":
             shielded.fail()
-        await turns()
+        await all_tasks_blocked()
         assert outer.cancelled()
         if retrieved:
             assert shielded.inner.exception() is shielded.error
@@ -166,10 +162,10 @@ def test_a_shield_that_is_awaited_gives_the_exception_to_its_task(
             await api.shield(shielded.inner)
 
         given_up, waiting = api.create_task(wait()), api.create_task(wait())
-        await turns()
+        await all_tasks_blocked()
         given_up.cancel()
         shielded.fail()
-        await turns()
+        await all_tasks_blocked()
         assert given_up.cancelled()
         assert waiting.exception() is shielded.error
         assert shielded.reported(reports) == []
@@ -257,10 +253,10 @@ def test_a_step_that_is_cancelled_takes_nothing(
                 coro.close()
                 continue
             step = api.create_task(step_of(iterator, form))
-            await turns()
+            await all_tasks_blocked()
             if moment == "woken":
                 gates.end_next()
-                await turns(1)
+                await asyncio.sleep(0)
             step.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await step
@@ -302,14 +298,14 @@ def test_one_of_several_steps_is_cancelled(
             first.send(None)
         else:
             first = api.create_task(step_of(iterator, form))
-        await turns()
+        await all_tasks_blocked()
         steps = [api.create_task(step_of(iterator, form)) for _ in range(2)]
-        await turns()
+        await all_tasks_blocked()
         if moment == "closed":
             first.close()
         else:
             first.cancel()
-        await turns()
+        await all_tasks_blocked()
         gates.end_next()
         gates.end_next()
         done, _ = await asyncio.wait(steps, timeout=10)
@@ -328,9 +324,9 @@ def test_a_step_that_is_cancelled_before_the_timeout_is_timed_out_by_the_next(
         gates = Gates(3)
         iterator = api.as_completed(gates.futures, timeout=0.01)
         step = api.create_task(step_of(iterator, form))
-        await turns()
+        await all_tasks_blocked()
         step.cancel()
-        await turns()
+        await all_tasks_blocked()
         gates.end_next()
         given = await left_in(iterator, form)
         if not step.cancelled():
@@ -349,9 +345,9 @@ def test_a_failed_and_a_cancelled_future_are_handed_out_once(
         iterator = api.as_completed(gates.futures)
         gates.futures[1].set_exception(LookupError("expected"))
         gates.futures[2].cancel()
-        await turns()
+        await all_tasks_blocked()
         gates.end_next()
-        await turns()
+        await all_tasks_blocked()
         gates.futures[3].set_result(3)
         given = await left_in(iterator, form)
         assert given == [LookupError, asyncio.CancelledError, 0, 3]

@@ -7,6 +7,7 @@ import pytest
 
 import runtime
 from runtime.sync.as_completed import as_completed
+from runtime.testing import wait_all_tasks_blocked
 from tests.sync.tools import assert_cancelled, fail, give, in_loop, never, turns
 
 
@@ -85,7 +86,7 @@ async def test_the_timeout_raises_for_each_that_is_left() -> None:
         await anext(iterator)
     slow.cancel()
     await assert_cancelled(slow)
-    await turns(2)
+    await wait_all_tasks_blocked()
 
 
 @in_loop
@@ -96,7 +97,7 @@ async def test_a_task_that_ends_in_the_turn_of_the_timeout_is_too_late() -> None
     iterator = as_completed([future], timeout=0)
     with pytest.raises(TimeoutError):
         await anext(iterator)
-    await turns(2)
+    await wait_all_tasks_blocked()
     with pytest.raises(StopAsyncIteration):
         await anext(iterator)
     assert future.result() == 1
@@ -125,14 +126,14 @@ async def test_a_cancelled_wait_passes_its_turn_on() -> None:
     other = runtime.get_running_loop().create_future()
     iterator = as_completed([future, other])
     waits = [runtime.create_task(next(iterator)), runtime.create_task(next(iterator))]
-    await turns(2)
+    await wait_all_tasks_blocked()
     future.set_result(1)
     await turns(1)
     waits[0].cancel()
     assert await waits[1] == 1
     await assert_cancelled(waits[0])
     other.set_result(2)
-    await turns(2)
+    await wait_all_tasks_blocked()
 
 
 @in_loop
@@ -141,12 +142,12 @@ async def test_a_cancelled_step_of_async_for_loses_nothing() -> None:
     iterator = as_completed([future])
     for _ in range(3):
         step = runtime.create_task(iterator.__anext__())
-        await turns(2)
+        await wait_all_tasks_blocked()
         step.cancel()
         await assert_cancelled(step)
     # The step is cancelled when it was woken, and has not run yet.
     step = runtime.create_task(iterator.__anext__())
-    await turns(2)
+    await wait_all_tasks_blocked()
     future.set_result(1)
     await turns(1)
     step.cancel()

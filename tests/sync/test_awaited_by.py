@@ -22,6 +22,7 @@ import pytest
 
 import runtime
 from tests.support.asyncio_reference import FIXED, MakeLoop, run, unless_faulty
+from tests.support.blocked import all_tasks_blocked
 
 
 def apis(*, reference: bool = True, on_ours: bool = True) -> pytest.MarkDecorator:
@@ -70,7 +71,7 @@ def in_call_graph(future: Any) -> set[Any]:
     return found
 
 
-async def turns(number: int = 8) -> None:
+async def turns(number: int) -> None:
     for _ in range(number):
         await asyncio.sleep(0)
 
@@ -82,7 +83,7 @@ async def ended(task: Any) -> None:
             await asyncio.sleep(0)
     if not task.cancelled():
         task.exception()
-    await turns()
+    await all_tasks_blocked()
 
 
 class Pair:
@@ -208,11 +209,11 @@ def test_a_task_is_shown_while_it_waits_and_not_after_that(
         pair = Pair(api)
         waiter = api.create_task(way(api, pair.child, pair.other), name="waiter")
         bystander = api.create_task(asyncio.sleep(3600), name="bystander")
-        await turns()
+        await all_tasks_blocked()
         assert waiter in awaiters(pair.child)
         assert waiter in in_call_graph(pair.child)
         pair.gates[0].set_result(None)
-        await turns()
+        await all_tasks_blocked()
         assert not awaiters(pair.child)
         assert waiter in awaiters(pair.other)
         assert waiter in in_call_graph(pair.other)
@@ -238,7 +239,7 @@ def test_each_of_several_that_wait_is_shown(make_loop: MakeLoop, api: Any, way: 
             for number in range(3)
         }
         chained = api.create_task(by_await(api, next(iter(waiters)), pair.other), name="chained")
-        await turns()
+        await all_tasks_blocked()
         assert waiters | {chained} <= awaiters(pair.child)
         assert waiters | {chained} <= in_call_graph(pair.child)
         await pair.end()
@@ -267,12 +268,12 @@ def test_a_task_that_has_ended_is_not_kept_by_its_waiter(
         pair = Pair(api)
         references = [weakref.ref(pair.child), weakref.ref(pair.other)]
         waiter = api.create_task(wait_and_go_on([pair.other, pair.child], gate))
-        await turns()
+        await all_tasks_blocked()
         if how == "failed":
             pair.gates[1].set_exception(LookupError("expected"))
             pair.gates[0].set_exception(LookupError("expected"))
         await pair.end()
-        await turns()
+        await all_tasks_blocked()
         del pair
         gc.collect()
         assert [reference() for reference in references] == [None, None]
@@ -303,9 +304,9 @@ def test_wait_for_without_time_is_shown_while_it_waits_for_the_clean_up(
     async def main() -> None:
         gate = asyncio.get_running_loop().create_future()
         child = api.create_task(clean_up(gate))
-        await turns()
+        await all_tasks_blocked()
         waiter = api.create_task(api.wait_for(child, 0), name="waiter")
-        await turns()
+        await all_tasks_blocked()
         assert waiter in awaiters(child)
         assert waiter in in_call_graph(child)
         if outcome == "waiter cancelled":
@@ -471,7 +472,7 @@ GATHERS = (gather_with_a_failing_sibling, gather_with_a_cancelled_sibling)
 async def check_that_nothing_is_left(api: Any, wait: Wait) -> None:
     """Check that a task that outlives a wait neither shows nor keeps the task that waited."""
     pair = Pair(api)
-    await turns()
+    await all_tasks_blocked()
     before = len(pair.child._callbacks or ())
     waiter = api.create_task(wait(api, pair))
     await turns(2)
@@ -547,7 +548,7 @@ def test_gather_adds_no_callback_to_the_future_that_it_returns(
     async def main() -> None:
         gate = asyncio.get_running_loop().create_future()
         outer = api.gather(api.create_task(by_await(api, gate, gate)))
-        await turns()
+        await all_tasks_blocked()
         assert not outer._callbacks
         gate.set_result(None)
         await outer

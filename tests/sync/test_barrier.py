@@ -7,7 +7,8 @@ import pytest
 
 import runtime
 from runtime.sync.barrier import Barrier
-from tests.sync.tools import assert_cancelled, in_loop, turns
+from runtime.testing import wait_all_tasks_blocked
+from tests.sync.tools import assert_cancelled, in_loop
 
 
 @in_loop
@@ -15,7 +16,7 @@ async def test_no_task_passes_before_all_have_arrived() -> None:
     barrier = Barrier(3)
     assert (barrier.parties, barrier.n_waiting, barrier.broken) == (3, 0, False)
     tasks = [runtime.create_task(barrier.wait()) for _ in range(2)]
-    await turns(3)
+    await wait_all_tasks_blocked()
     assert barrier.n_waiting == 2
     assert "[filling, waiters:2/3]" in repr(barrier)
     assert not any(task.done() for task in tasks)
@@ -64,12 +65,12 @@ async def test_more_tasks_than_parties_go_in_groups() -> None:
 async def test_a_cancelled_task_has_not_come_and_its_index_is_given_again() -> None:
     barrier = Barrier(3)
     first, second = (runtime.create_task(barrier.wait()) for _ in range(2))
-    await turns(1)
+    await wait_all_tasks_blocked()
     first.cancel()
     await assert_cancelled(first)
     assert barrier.n_waiting == 1
     third = runtime.create_task(barrier.wait())
-    await turns(2)
+    await wait_all_tasks_blocked()
     assert not second.done()
     last = await barrier.wait()
     assert sorted([await second, await third, last]) == [0, 1, 2]
@@ -79,7 +80,7 @@ async def test_a_cancelled_task_has_not_come_and_its_index_is_given_again() -> N
 async def test_reset_breaks_waiting_tasks_and_starts_again() -> None:
     barrier = Barrier(2)
     task = runtime.create_task(barrier.wait())
-    await turns(1)
+    await wait_all_tasks_blocked()
     await barrier.reset()
     assert barrier.n_waiting == 0
     assert "resetting" in repr(barrier)
@@ -102,7 +103,7 @@ async def test_reset_of_an_empty_barrier() -> None:
 async def test_abort_breaks_waiting_and_arriving_tasks() -> None:
     barrier = Barrier(2)
     task = runtime.create_task(barrier.wait())
-    await turns(1)
+    await wait_all_tasks_blocked()
     await barrier.abort()
     assert barrier.broken
     assert "[broken]" in repr(barrier)
@@ -125,7 +126,7 @@ def test_tasks_that_have_not_left_yet_are_broken_too(
     async def main() -> None:
         barrier = Barrier(2)
         task = runtime.create_task(barrier.wait())
-        await turns(1)
+        await wait_all_tasks_blocked()
         assert await barrier.wait() == 1
         await end(barrier)
         with pytest.raises(runtime.BrokenBarrierError):
@@ -140,7 +141,7 @@ def test_tasks_that_have_not_left_yet_are_broken_too(
 async def test_abort_reaches_tasks_that_wait_outside() -> None:
     barrier = Barrier(2)
     inside = runtime.create_task(barrier.wait())
-    await turns(1)
+    await wait_all_tasks_blocked()
     await barrier.wait()
     assert "draining" in repr(barrier)
     outside = barrier.wait()

@@ -10,6 +10,7 @@ import runtime
 from runtime.sync.barrier import Barrier
 from runtime.sync.locks import Condition, Event, Lock, Semaphore
 from runtime.sync.queues import LifoQueue, PriorityQueue, Queue
+from runtime.testing import wait_all_tasks_blocked
 from tests.support.cancel_everywhere import CancelPoint, cancel_everywhere, settled
 from tests.sync.tools import give, turns
 
@@ -278,7 +279,7 @@ def test_event() -> None:
         event = Event()
         other = runtime.create_task(event.wait())
         task = point.start(event.wait())
-        await turns(2)
+        await wait_all_tasks_blocked()
         event.set()
         await settled(task, other)
         assert other.result()
@@ -310,7 +311,7 @@ def test_condition(victim_waits_first: bool) -> None:
             other = runtime.create_task(take())
             task = point.start(take())
         for number in range(2):
-            await turns(3)
+            await wait_all_tasks_blocked()
             async with condition:
                 items.append(number)
                 condition.notify()
@@ -355,9 +356,9 @@ def test_barrier() -> None:
         barrier = Barrier(3)
         others = [runtime.create_task(barrier.wait())]
         task = point.start(barrier.wait())
-        await turns(3)
+        await wait_all_tasks_blocked()
         others.append(runtime.create_task(barrier.wait()))
-        await turns(3)
+        await wait_all_tasks_blocked()
         if task.cancelled() and not others[0].done():
             # this task takes the place of the cancelled one
             others.append(runtime.create_task(barrier.wait()))
@@ -383,11 +384,11 @@ def test_barrier_with_a_draining_round() -> None:
         others = [runtime.create_task(work()) for _ in range(2)]
         task = point.start(work())
         finished = runtime.gather(task, *others, return_exceptions=True)
-        await turns(30)
+        await wait_all_tasks_blocked()
         # Nine arrivals for rounds of two: one is missing, or as many as the cancelled one leaves.
         while not finished.done():
             await barrier.wait()
-            await turns(5)
+            await wait_all_tasks_blocked()
         await finished
         assert "[filling, waiters:0/2]" in repr(barrier)
 
@@ -408,7 +409,7 @@ def test_queue_get(kind: type[Queue[int]]) -> None:
         other = runtime.create_task(consume())
         task = point.start(consume())
         for number in range(4):
-            await turns(2)
+            await wait_all_tasks_blocked()
             queue.put_nowait(number)
         await settled(task, other)
         assert not other.cancelled()
@@ -433,7 +434,7 @@ def test_queue_put(kind: type[Queue[int]]) -> None:
         task = point.start(produce(10))
         taken = []
         while not (task.done() and other.done() and queue.empty()):
-            await turns(2)
+            await wait_all_tasks_blocked()
             if not queue.empty():
                 taken.append(queue.get_nowait())
         await settled(task, other)
@@ -450,7 +451,7 @@ def test_queue_join() -> None:
         queue.put_nowait(1)
         other = runtime.create_task(queue.join())
         task = point.start(queue.join())
-        await turns(3)
+        await wait_all_tasks_blocked()
         queue.get_nowait()
         queue.task_done()
         await settled(task, other)

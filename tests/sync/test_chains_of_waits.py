@@ -13,7 +13,8 @@ import pytest
 import runtime
 import runtime.testing
 from runtime.kernel.task import cancel_all
-from tests.sync.tools import in_loop, turns
+from runtime.testing import wait_all_tasks_blocked
+from tests.sync.tools import in_loop
 
 LONG = 3 * sys.getrecursionlimit()
 
@@ -99,7 +100,7 @@ class Waiters:
 def test_a_long_chain_is_cancelled_at_any_place(wait: Wait, first: int) -> None:
     async def main() -> None:
         chain = Waiters(wait, LONG, runtime.get_running_loop().create_future())
-        await turns(3)
+        await wait_all_tasks_blocked()
         assert chain.tasks[first].cancel()
         await runtime.wait(chain.tasks)
         assert sorted(chain.cancelled) == [*range(LONG)] == sorted(chain.cleaned_up)
@@ -116,7 +117,7 @@ def test_a_cycle_is_cancelled_at_any_place(wait: Wait, number: int) -> None:
     async def main() -> None:
         for first in sorted({0, number // 2, number - 1}):
             cycle = Waiters(wait, number)
-            await turns(3)
+            await wait_all_tasks_blocked()
             assert cycle.tasks[first].cancel()
             await runtime.wait(cycle.tasks)
             assert sorted(cycle.cancelled) == [*range(number)] == sorted(cycle.cleaned_up)
@@ -133,7 +134,7 @@ def test_the_end_of_a_run_cleans_up(wait: Wait, number: int, is_cycle: bool) -> 
     async def main() -> Waiters:
         last = None if is_cycle else runtime.get_running_loop().create_future()
         waiters = Waiters(wait, number, last)
-        await turns(3)
+        await wait_all_tasks_blocked()
         return waiters
 
     waiters = runtime.run(main())
@@ -184,10 +185,10 @@ async def test_a_task_of_a_cycle_may_refuse_and_be_asked_again() -> None:
 
     one: runtime.Task[None] = runtime.create_task(refuse(lambda: two))
     two: runtime.Task[None] = runtime.create_task(refuse(lambda: one))
-    await turns()
+    await wait_all_tasks_blocked()
     for _ in range(3):
         one.cancel()
-        await turns()
+        await wait_all_tasks_blocked()
     assert one.cancelled()
     assert two.done()
 
@@ -218,7 +219,7 @@ async def test_gatherings_of_gatherings_are_cancelled() -> None:
     for _ in range(LONG):
         gathering = runtime.gather(gathering, return_exceptions=True)
     assert gathering.cancel()
-    await turns()
+    await wait_all_tasks_blocked()
     assert future.cancelled()
     assert not gathering.cancel()
     with pytest.raises(runtime.CancelledError):
@@ -236,9 +237,9 @@ async def test_a_cancel_method_of_the_programs_own_is_called() -> None:
 
     inner = Odd(runtime.sleep(3600), loop=runtime.get_running_loop())
     outer = runtime.create_task(plainly(runtime.gather(plainly(inner))))
-    await turns()
+    await wait_all_tasks_blocked()
     outer.cancel("stop")
-    await turns()
+    await wait_all_tasks_blocked()
     assert asked == ["stop"]
     assert inner.cancelled()
     assert outer.cancelled()
@@ -253,13 +254,13 @@ async def test_an_exception_of_a_cancel_method_leaves_later_requests_working() -
 
     inner = Odd(runtime.sleep(3600), loop=runtime.get_running_loop())
     outer = runtime.create_task(plainly(runtime.create_task(plainly(inner))))
-    await turns()
+    await wait_all_tasks_blocked()
     with pytest.raises(ZeroDivisionError):
         outer.cancel()
     other = runtime.create_task(runtime.sleep(3600))
-    await turns()
+    await wait_all_tasks_blocked()
     other.cancel()
-    await turns()
+    await wait_all_tasks_blocked()
     assert other.cancelled()
     assert inner.cancelled()
     assert outer.cancelled()
@@ -275,10 +276,10 @@ async def test_a_cancel_method_that_raises_keeps_no_other_task_from_being_cancel
     loop = runtime.get_running_loop()
     tasks = [Odd(runtime.sleep(3600), loop=loop) for _ in range(3)]
     others = [runtime.create_task(plainly(task)) for task in tasks]
-    await turns()
+    await wait_all_tasks_blocked()
     with pytest.raises(ZeroDivisionError):
         cancel_all(loop, [others[0], *tasks[:2], *others[1:]])
-    await turns()
+    await wait_all_tasks_blocked()
     assert all(task.cancelled() for task in [*tasks, *others])
 
 
@@ -290,17 +291,17 @@ async def test_many_paths_to_a_task_are_walked_once() -> None:
     for _ in range(40):  # there are two to the power of forty paths
         layer = [runtime.create_task(plainly(runtime.gather(*layer))) for _ in range(2)]
         layers.append(layer)
-    await turns()
+    await wait_all_tasks_blocked()
     layer[0].cancel()
     layer[1].cancel()
-    await turns(200)
+    await wait_all_tasks_blocked()
     assert all(task.cancelled() for layer in layers for task in layer)
 
 
 @in_loop
 async def test_all_of_a_chain_may_be_cancelled_at_once() -> None:
     chain = Waiters(plainly, LONG, runtime.get_running_loop().create_future())
-    await turns(3)
+    await wait_all_tasks_blocked()
     cancel_all(runtime.get_running_loop(), chain.tasks)
     # One request comes from the test, and one from the task that waits for this task.
     assert max(task.cancelling() for task in chain.tasks) <= 2
@@ -313,7 +314,7 @@ async def test_a_long_chain_has_a_call_graph() -> None:
     number = sys.getrecursionlimit() + 100
     future = runtime.get_running_loop().create_future()
     chain = Waiters(plainly, number, future)
-    await turns(3)
+    await wait_all_tasks_blocked()
     graph = runtime.capture_call_graph(future)
     assert "FutureCallGraph of <Future pending" in repr(graph)
     length = 0
@@ -336,8 +337,8 @@ async def test_a_call_graph_of_exponentially_many_ways_is_bounded() -> None:
     layers = [[future]]
     for number in range(100):
         layers.append([runtime.create_task(wait(layers[-1]), name=f"{number}") for _ in range(2)])
-        await turns(1)
-    await turns(3)
+        await wait_all_tasks_blocked()
+    await wait_all_tasks_blocked()
     graph = runtime.capture_call_graph(future)
     ways = 1
     while graph is not None and graph.awaited_by:
@@ -364,7 +365,7 @@ async def test_a_small_call_graph_shows_what_waits_twice_in_both_places() -> Non
         await runtime.gather(wait(), wait())
 
     task = runtime.create_task(wait_for_both(), name="top")
-    await turns(3)
+    await wait_all_tasks_blocked()
     assert runtime.format_call_graph(future).count("name='top'") == 2
     future.set_result(None)
     await task

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import runtime
+from runtime.testing import wait_all_tasks_blocked
 from tests.sync.tools import collect_reports, never, turns
 
 
@@ -40,7 +41,7 @@ def in_a_thread(function: Callable[[], Any]) -> runtime.Future[Any]:
 async def a_concurrent_future_that_is_never_read() -> None:
     loop = runtime.get_running_loop()
     await in_a_thread(lambda: runtime.run_coroutine_threadsafe(fail(), loop))
-    await turns()
+    await wait_all_tasks_blocked()
 
 
 async def a_concurrent_future_whose_callback_does_not_ask() -> None:
@@ -82,14 +83,14 @@ async def a_concurrent_future_that_was_cancelled() -> None:
     future = await in_a_thread(
         lambda: runtime.run_coroutine_threadsafe(fail_when_cancelled(), loop)
     )
-    await turns()
+    await wait_all_tasks_blocked()
     await in_a_thread(future.cancel)
-    await turns()
+    await wait_all_tasks_blocked()
 
 
 async def a_failed_task_that_is_cancelled_later() -> None:
     task = runtime.create_task(fail())
-    await turns()
+    await wait_all_tasks_blocked()
     assert not task.cancel()
     assert task.done()
 
@@ -116,7 +117,7 @@ async def a_shield_whose_waiter_was_cancelled_before() -> None:
     del task
     await turns(2)
     waiter.cancel()
-    await turns(9)
+    await wait_all_tasks_blocked()
 
 
 async def a_thread_whose_waiter_is_cancelled_in_the_same_turn() -> None:
@@ -127,13 +128,13 @@ async def a_thread_whose_waiter_is_cancelled_in_the_same_turn() -> None:
         await following
 
     waiter = runtime.create_task(wait())
-    await turns()
+    await wait_all_tasks_blocked()
     theirs.set_exception(Oops())
     while not following.done():
         await turns(1)
     # The waiter is queued, and did not run yet.
     waiter.cancel()
-    await turns()
+    await wait_all_tasks_blocked()
     assert waiter.cancelled()
 
 
@@ -145,14 +146,14 @@ async def one_of_several_whose_waiter_is_cancelled_in_the_same_turn() -> None:
     waiter = runtime.create_task(wait(task))
     task.add_done_callback(lambda _: waiter.cancel())
     del task
-    await turns(10)
+    await wait_all_tasks_blocked()
     assert waiter.cancelled()
 
 
 async def one_of_several_that_is_never_retrieved() -> None:
     await runtime.wait([runtime.create_task(fail())], return_when=runtime.FIRST_EXCEPTION)
     failed = runtime.create_task(fail())
-    await turns()
+    await wait_all_tasks_blocked()
     await runtime.wait([failed, runtime.create_task(turns())], return_when=runtime.FIRST_EXCEPTION)
 
 
@@ -173,7 +174,7 @@ async def _with_a_waiter_that_is_cancelled(
     if not before_it_is_queued:
         task.add_done_callback(cancel)
     del task
-    await turns(10)
+    await wait_all_tasks_blocked()
     assert waiter.cancelled()
 
 
@@ -200,7 +201,7 @@ def test_it_is_reported_once(scenario: Callable[[], Awaitable[None]]) -> None:
         await scenario()
         for _ in range(3):
             gc.collect()
-            await turns()
+            await wait_all_tasks_blocked()
         return reports
 
     reports = runtime.run(main())
@@ -236,12 +237,12 @@ def test_retrieved_exceptions_are_not_reported() -> None:
             await runtime.wrap_future(future)
         del future
         task = runtime.create_task(fail())
-        await turns()
+        await wait_all_tasks_blocked()
         task.cancel()
         assert isinstance(task.exception(), Oops)
         del task
         gc.collect()
-        await turns()
+        await wait_all_tasks_blocked()
         assert reports == []
 
     runtime.run(main())

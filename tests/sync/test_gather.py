@@ -10,6 +10,7 @@ import pytest
 
 import runtime
 from runtime.sync.gather import gather
+from runtime.testing import wait_all_tasks_blocked
 from tests.sync.tools import (
     assert_cancelled,
     collect_reports,
@@ -147,7 +148,7 @@ async def test_the_first_exception_ends_it_and_the_others_go_on() -> None:
 async def test_the_first_to_fail_wins_not_the_first_in_order() -> None:
     with pytest.raises(LookupError):
         await gather(fail(ValueError(), 9), fail(LookupError()))
-    await turns(12)
+    await wait_all_tasks_blocked()
 
 
 @in_loop
@@ -188,7 +189,7 @@ async def test_cancelling_it_cancels_the_children_and_waits_for_them() -> None:
 
     tasks = [runtime.create_task(child()) for _ in range(3)]
     gathering = gather(*tasks)
-    await turns(2)
+    await wait_all_tasks_blocked()
     assert gathering.cancel("stop")
     assert not gathering.done()
     with pytest.raises(runtime.CancelledError):
@@ -207,7 +208,7 @@ async def test_cancelling_the_task_that_awaits_it_cancels_the_children() -> None
         await gather(*tasks)
 
     task = runtime.create_task(parent())
-    await turns(2)
+    await wait_all_tasks_blocked()
     task.cancel("because")
     with pytest.raises(runtime.CancelledError, match="because"):
         await task
@@ -218,7 +219,7 @@ async def test_cancelling_the_task_that_awaits_it_cancels_the_children() -> None
 @in_loop
 async def test_cancelling_prevails_over_exceptions_as_results() -> None:
     gathering = gather(never(), never(), return_exceptions=True)
-    await turns(2)
+    await wait_all_tasks_blocked()
     gathering.cancel()
     await assert_cancelled(gathering)
 
@@ -234,7 +235,7 @@ async def test_cancelling_prevails_when_the_children_refuse() -> None:
 
     child = runtime.create_task(stubborn())
     gathering = gather(give("quick"), child, return_exceptions=True)
-    await turns(3)
+    await wait_all_tasks_blocked()
     assert gathering.cancel()
     await assert_cancelled(gathering)
     assert child.result() == "done anyway"
@@ -267,7 +268,7 @@ async def test_a_child_that_is_cancelled_by_others_fails_it_without_cancelling_i
 async def test_a_foreign_child_that_is_cancelled() -> None:
     foreign: asyncio.Future[int] = asyncio.Future()
     gathering = gather(foreign, give(1))
-    await turns(2)
+    await wait_all_tasks_blocked()
     foreign.cancel("mine")
     with pytest.raises(runtime.CancelledError, match="mine"):
         await gathering
@@ -302,7 +303,7 @@ async def test_unawaitable_arguments_are_refused_and_started_tasks_continue() ->
 
     with pytest.raises(TypeError, match="awaitable"):
         gather(child(), 5)  # type: ignore[call-overload]
-    await turns(3)
+    await wait_all_tasks_blocked()
     gc.collect()
     assert ran == [1]
     assert reports == []
@@ -328,7 +329,7 @@ async def test_children_that_end_when_they_start_end_it_when_it_starts() -> None
 async def test_an_exception_that_is_never_retrieved_is_reported_once() -> None:
     reports = collect_reports()
     gather(fail(LookupError("unheard")), fail(ValueError("second")))
-    await turns(4)
+    await wait_all_tasks_blocked()
     gc.collect()
     assert [str(report["exception"]) for report in reports] == ["unheard"]
 
@@ -340,7 +341,7 @@ async def test_a_gathering_that_ended_holds_no_child() -> None:
     await gathering
     references = [weakref.ref(task) for task in tasks]
     del tasks
-    await turns(2)
+    await wait_all_tasks_blocked()
     assert [reference() for reference in references] == [None] * 3
 
 
@@ -359,7 +360,7 @@ def test_a_loop_that_is_closed_does_not_complain_of_the_children() -> None:
 
     async def main() -> None:
         gather(never(), never())
-        await turns(2)
+        await wait_all_tasks_blocked()
 
     loop.run_until_complete(main())
     loop.close()

@@ -11,6 +11,7 @@ import pytest
 import runtime
 from runtime.sync.locks import BoundedSemaphore, Condition, Event, Lock, Semaphore
 from runtime.sync.queues import Queue
+from runtime.testing import wait_all_tasks_blocked
 from tests.sync.tools import Log, assert_cancelled, in_loop, turns
 
 # -- Lock ------------------------------------------------------------------------------------------
@@ -58,7 +59,7 @@ async def test_a_woken_waiter_is_not_overtaken() -> None:
 
     await lock.acquire()
     first = runtime.create_task(waiter())
-    await turns(1)
+    await wait_all_tasks_blocked()
     lock.release()
     assert not lock.locked()
     second = runtime.create_task(barger())
@@ -81,7 +82,7 @@ async def test_a_cancelled_waiter_leaves_the_lock_to_the_next() -> None:
     lock = Lock()
     await lock.acquire()
     first, second = (runtime.create_task(lock.acquire()) for _ in range(2))
-    await turns(1)
+    await wait_all_tasks_blocked()
     lock.release()
     first.cancel()  # it was woken, and has not run
     await assert_cancelled(first)
@@ -94,7 +95,7 @@ async def test_cancelled_waiters_do_not_block_the_lock() -> None:
     lock = Lock()
     await lock.acquire()
     waiters = [runtime.create_task(lock.acquire()) for _ in range(2)]
-    await turns(1)
+    await wait_all_tasks_blocked()
     for waiter in waiters:
         waiter.cancel()
     lock.release()
@@ -113,7 +114,7 @@ async def test_a_waiter_that_is_cancelled_while_the_lock_is_held_changes_nothing
     lock = Lock()
     await lock.acquire()
     first, second = (runtime.create_task(lock.acquire()) for _ in range(2))
-    await turns(1)
+    await wait_all_tasks_blocked()
     assert "waiters:2" in repr(lock)
     first.cancel()
     await assert_cancelled(first)
@@ -137,7 +138,7 @@ async def test_an_event_wakes_all_waiters_in_order_of_arrival() -> None:
         log.add(name)
 
     tasks = [runtime.create_task(wait(name)) for name in "abc"]
-    await turns(1)
+    await wait_all_tasks_blocked()
     assert "unset, waiters:3" in repr(event)
     assert log == []
     event.set()
@@ -155,12 +156,12 @@ async def test_an_event_wakes_all_waiters_in_order_of_arrival() -> None:
 async def test_a_woken_waiter_goes_on_though_the_event_was_cleared() -> None:
     event = Event()
     task = runtime.create_task(event.wait())
-    await turns(1)
+    await wait_all_tasks_blocked()
     event.set()
     event.clear()
     late = runtime.create_task(event.wait())
     assert await task is True
-    await turns(3)
+    await wait_all_tasks_blocked()
     assert not late.done()
     late.cancel()
     await assert_cancelled(late)
@@ -171,7 +172,7 @@ async def test_a_woken_waiter_goes_on_though_the_event_was_cleared() -> None:
 async def test_an_event_forgets_waiters_that_were_cancelled() -> None:
     event = Event()
     tasks = [runtime.create_task(event.wait()) for _ in range(3)]
-    await turns(1)
+    await wait_all_tasks_blocked()
     tasks[1].cancel()
     await assert_cancelled(tasks[1])
     assert "waiters:2" in repr(event)
@@ -182,7 +183,7 @@ async def test_an_event_forgets_waiters_that_were_cancelled() -> None:
     # It was woken and cancelled in the same turn, and is in no queue any more.
     event.clear()
     task = runtime.create_task(event.wait())
-    await turns(1)
+    await wait_all_tasks_blocked()
     event.set()
     task.cancel()
     await assert_cancelled(task)
@@ -202,19 +203,19 @@ async def test_a_condition_wakes_as_many_as_are_notified() -> None:
             log.add(name)
 
     tasks = [runtime.create_task(wait(name)) for name in "abcd"]
-    await turns(2)
+    await wait_all_tasks_blocked()
     assert "unlocked, waiters:4" in repr(condition)
     async with condition:
         condition.notify()
-    await turns(4)
+    await wait_all_tasks_blocked()
     assert log == ["a"]
     async with condition:
         condition.notify(2)
         condition.notify(0)
-        await turns(4)
+        await wait_all_tasks_blocked()
         assert log == ["a"]
         assert "[locked, waiters:" in repr(condition)
-    await turns(4)
+    await wait_all_tasks_blocked()
     assert log == ["a", "b", "c"]
     async with condition:
         condition.notify_all()
@@ -233,7 +234,7 @@ async def test_a_condition_waits_for_a_predicate() -> None:
 
     task = runtime.create_task(take())
     for number in range(2):
-        await turns(3)
+        await wait_all_tasks_blocked()
         assert not task.done()
         async with condition:
             items.append(number)
@@ -280,13 +281,13 @@ async def test_a_cancelled_wait_holds_the_lock_again_before_it_ends() -> None:
                 states.append(condition.locked())
 
     task = runtime.create_task(wait())
-    await turns(2)
+    await wait_all_tasks_blocked()
     await condition.acquire()
     task.cancel("first")
-    await turns(2)
+    await wait_all_tasks_blocked()
     assert not task.done()
     task.cancel("second")
-    await turns(2)
+    await wait_all_tasks_blocked()
     assert not task.done()
     condition.release()
     with pytest.raises(runtime.CancelledError, match="second"):
@@ -306,14 +307,14 @@ async def test_a_notification_of_a_cancelled_task_goes_to_the_next() -> None:
             log.add(name)
 
     tasks = [runtime.create_task(wait(name)) for name in "abc"]
-    await turns(2)
+    await wait_all_tasks_blocked()
     async with condition:
         condition.notify(1)
         tasks[0].cancel()
     await assert_cancelled(tasks[0])
     await tasks[1]
     assert log == ["b"]
-    await turns(5)
+    await wait_all_tasks_blocked()
     assert not tasks[2].done()
     # A task that is cancelled without a notification has none to pass on.
     tasks[2].cancel()
@@ -330,10 +331,10 @@ async def test_a_cancellation_without_a_notification_wakes_no_other_waiter() -> 
             woken.add(name)
 
     tasks = [runtime.create_task(wait(name)) for name in "ab"]
-    await turns(2)
+    await wait_all_tasks_blocked()
     tasks[0].cancel()
     await assert_cancelled(tasks[0])
-    await turns(5)
+    await wait_all_tasks_blocked()
     assert woken == []
     async with condition:
         condition.notify()
@@ -374,7 +375,7 @@ async def test_a_semaphore_is_fair() -> None:
     assert await semaphore.acquire() is True
     assert semaphore.locked()
     waiting = [runtime.create_task(work(name)) for name in "ab"]
-    await turns(1)
+    await wait_all_tasks_blocked()
     assert "[locked, waiters:2]" in repr(semaphore)
     semaphore.release()
     late = runtime.create_task(work("late"))
@@ -389,12 +390,12 @@ async def test_a_semaphore_is_fair() -> None:
 async def test_a_permit_promised_to_a_cancelled_task_goes_to_the_next() -> None:
     semaphore = Semaphore(0)
     first, second, third = (runtime.create_task(semaphore.acquire()) for _ in range(3))
-    await turns(1)
+    await wait_all_tasks_blocked()
     semaphore.release()
     first.cancel()
     await assert_cancelled(first)
     assert await second
-    await turns(3)
+    await wait_all_tasks_blocked()
     assert not third.done()
     semaphore.release()
     assert await third
@@ -405,12 +406,12 @@ async def test_a_permit_promised_to_a_cancelled_task_goes_to_the_next() -> None:
 async def test_permits_are_not_lost_between_cancellations() -> None:
     semaphore = Semaphore(0)
     tasks = [runtime.create_task(semaphore.acquire()) for _ in range(4)]
-    await turns(1)
+    await wait_all_tasks_blocked()
     tasks[0].cancel()
     semaphore.release()
     semaphore.release()
     tasks[1].cancel()
-    await turns(5)
+    await wait_all_tasks_blocked()
     assert [task.done() for task in tasks] == [True] * 4
     assert [task.cancelled() for task in tasks] == [True, True, False, False]
     assert "value" not in repr(semaphore)
@@ -422,7 +423,7 @@ async def test_a_permit_for_cancelled_waiters_only_is_free_for_all() -> None:
     semaphore = Semaphore(1)
     await semaphore.acquire()
     task = runtime.create_task(semaphore.acquire())
-    await turns(1)
+    await wait_all_tasks_blocked()
     task.cancel()
     semaphore.release()
     assert not semaphore.locked()
@@ -435,7 +436,7 @@ async def test_a_permit_for_cancelled_waiters_only_is_free_for_all() -> None:
 async def test_permits_released_while_waiters_are_leaving_are_handed_out() -> None:
     semaphore = Semaphore(0)
     tasks = [runtime.create_task(semaphore.acquire()) for _ in range(2)]
-    await turns(1)
+    await wait_all_tasks_blocked()
     semaphore.release()
     semaphore.release()
     semaphore.release()
@@ -450,12 +451,12 @@ async def test_permits_released_while_waiters_are_leaving_are_handed_out() -> No
 async def test_a_late_acquirer_gets_the_permit_left_by_woken_waiters() -> None:
     semaphore = Semaphore(0)
     waiting = runtime.create_task(semaphore.acquire())
-    await turns(1)
+    await wait_all_tasks_blocked()
     late = runtime.create_task(semaphore.acquire())  # it runs before the waiter that is woken now
     semaphore.release()
     semaphore.release()
     assert await waiting
-    await turns(3)
+    await wait_all_tasks_blocked()
     assert late.done()
     assert semaphore.locked()
 
@@ -521,7 +522,7 @@ def test_another_loop_than_that_of_the_first_wait_is_refused(
 
     async def first() -> None:
         task = runtime.create_task(wait(primitive))
-        await turns(2)
+        await wait_all_tasks_blocked()
         assert not task.done()
         task.cancel()
         await assert_cancelled(task)
@@ -544,7 +545,7 @@ def test_the_same_loop_may_wait_again(make: Callable[[], Any], wait: Callable[[A
         primitive = make()
         for _ in range(2):
             task = runtime.create_task(wait(primitive))
-            await turns(2)
+            await wait_all_tasks_blocked()
             assert not task.done()
             task.cancel()
             await assert_cancelled(task)

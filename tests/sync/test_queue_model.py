@@ -17,10 +17,8 @@ from hypothesis import strategies as st
 
 import runtime
 from runtime.sync.queues import LifoQueue, PriorityQueue, Queue
+from runtime.testing import wait_all_tasks_blocked
 from tests.sync.tools import turns
-
-REST = 6
-"""Turns after which nothing changes any more, with as few tasks as in these tests."""
 
 
 def take_first(items: list[int]) -> int:
@@ -190,19 +188,19 @@ def test_a_queue_behaves_as_the_model(
                 case _:
                     queue.shutdown(immediate=operation == "shutdown immediately")
                     model.shutdown(immediate=operation == "shutdown immediately")
-            await turns(REST)
+            await wait_all_tasks_blocked()
             ended = {key: outcome_of_task(task) for key, task in tasks.items() if task.done()}
             assert ended | results == model.outcomes
             assert queue.qsize() == len(model.items)
             assert (queue.empty(), queue.full()) == (not model.items, model.full())
             joining = runtime.create_task(queue.join())
-            await turns(REST)
+            await wait_all_tasks_blocked()
             assert joining.done() == (model.unfinished == 0)
             joining.cancel()
-            await turns(1)
+            await wait_all_tasks_blocked()
         for task in tasks.values():
             task.cancel()
-        await turns(REST)
+        await wait_all_tasks_blocked()
         rest = list(model.items)
         assert [queue.get_nowait() for _ in model.items] == [take(rest) for _ in model.items]
 
@@ -238,7 +236,7 @@ def test_no_item_is_lost_or_duplicated_by_any_cancellation(
                     tasks: list[Any] = [*getters, *[task for _, task in putters]]
                     if index < len(tasks):
                         tasks[index].cancel()
-        await turns(REST + len(steps))
+        await wait_all_tasks_blocked()
         waiting_getters = [task for task in getters if not task.done()]
         waiting_putters = [task for _, task in putters if not task.done()]
         # No task waits for an available item.
@@ -248,7 +246,7 @@ def test_no_item_is_lost_or_duplicated_by_any_cancellation(
             getter.cancel()
         for putter in waiting_putters:
             putter.cancel()
-        await turns(2)
+        await wait_all_tasks_blocked()
         put = [number for number, task in putters if not task.cancelled()]
         taken = [task.result() for task in getters if not task.cancelled()]
         left = [queue.get_nowait() for _ in range(queue.qsize())]

@@ -7,7 +7,8 @@ import pytest
 
 import runtime
 from runtime.sync.queues import LifoQueue, PriorityQueue, Queue
-from tests.sync.tools import Log, assert_cancelled, in_loop, turns
+from runtime.testing import wait_all_tasks_blocked
+from tests.sync.tools import Log, assert_cancelled, in_loop
 
 KINDS = [Queue, LifoQueue, PriorityQueue]
 
@@ -71,7 +72,7 @@ def test_nothing_to_get() -> None:
 async def test_get_waits_for_an_item_and_getters_are_served_in_order() -> None:
     queue: Queue[int] = Queue()
     getters = [runtime.create_task(queue.get()) for _ in range(3)]
-    await turns(1)
+    await wait_all_tasks_blocked()
     assert "getters=3" in repr(queue)
     for number in range(3):
         await queue.put(number)
@@ -83,7 +84,7 @@ async def test_put_waits_for_room_and_putters_are_served_in_order() -> None:
     queue: Queue[int] = Queue(1)
     await queue.put(0)
     putters = [runtime.create_task(queue.put(number)) for number in (1, 2)]
-    await turns(1)
+    await wait_all_tasks_blocked()
     assert "putters=2" in repr(queue)
     assert [await queue.get() for _ in range(3)] == [0, 1, 2]
     await runtime.gather(*putters)
@@ -93,10 +94,10 @@ async def test_put_waits_for_room_and_putters_are_served_in_order() -> None:
 async def test_an_item_may_be_taken_before_a_woken_getter_runs() -> None:
     queue: Queue[int] = Queue()
     getter = runtime.create_task(queue.get())
-    await turns(1)
+    await wait_all_tasks_blocked()
     queue.put_nowait(1)
     assert queue.get_nowait() == 1
-    await turns(3)
+    await wait_all_tasks_blocked()
     assert not getter.done()
     queue.put_nowait(2)
     assert await getter == 2
@@ -107,10 +108,10 @@ async def test_room_may_be_taken_before_a_woken_putter_runs() -> None:
     queue: Queue[int] = Queue(1)
     queue.put_nowait(1)
     putter = runtime.create_task(queue.put(3))
-    await turns(1)
+    await wait_all_tasks_blocked()
     assert queue.get_nowait() == 1
     queue.put_nowait(2)
-    await turns(3)
+    await wait_all_tasks_blocked()
     assert not putter.done()
     assert queue.get_nowait() == 2
     assert await queue.get() == 3
@@ -121,7 +122,7 @@ async def test_room_may_be_taken_before_a_woken_putter_runs() -> None:
 async def test_a_getter_that_is_cancelled_when_it_was_woken_wakes_the_next() -> None:
     queue: Queue[int] = Queue()
     first, second = (runtime.create_task(queue.get()) for _ in range(2))
-    await turns(1)
+    await wait_all_tasks_blocked()
     queue.put_nowait(1)
     first.cancel()
     await assert_cancelled(first)
@@ -133,7 +134,7 @@ async def test_a_putter_that_is_cancelled_when_it_was_woken_wakes_the_next() -> 
     queue: Queue[int] = Queue(1)
     queue.put_nowait(0)
     first, second = (runtime.create_task(queue.put(number)) for number in (1, 2))
-    await turns(1)
+    await wait_all_tasks_blocked()
     assert queue.get_nowait() == 0
     first.cancel()
     await assert_cancelled(first)
@@ -146,7 +147,7 @@ async def test_a_putter_that_is_cancelled_when_it_was_woken_wakes_the_next() -> 
 async def test_waiters_that_were_cancelled_are_forgotten() -> None:
     queue: Queue[int] = Queue(1)
     getters = [runtime.create_task(queue.get()) for _ in range(3)]
-    await turns(1)
+    await wait_all_tasks_blocked()
     getters[0].cancel()
     getters[1].cancel()
     queue.put_nowait(1)  # the first two are still in the queue
@@ -155,14 +156,14 @@ async def test_waiters_that_were_cancelled_are_forgotten() -> None:
         await assert_cancelled(getter)
     queue.put_nowait(1)
     putters = [runtime.create_task(queue.put(number)) for number in (2, 3)]
-    await turns(1)
+    await wait_all_tasks_blocked()
     putters[0].cancel()
     assert queue.get_nowait() == 1
     await putters[1]
     await assert_cancelled(putters[0])
     assert queue.get_nowait() == 3
     waiting = runtime.create_task(queue.get())
-    await turns(1)
+    await wait_all_tasks_blocked()
     waiting.cancel()
     await assert_cancelled(waiting)
     assert "getters" not in repr(queue)
@@ -173,20 +174,20 @@ def test_a_cancelled_waiter_is_passed_over(waits: bool) -> None:
     async def main() -> None:
         queue: Queue[int] = Queue(1)
         getters = [runtime.create_task(queue.get()) for _ in range(2)]
-        await turns(1)
+        await wait_all_tasks_blocked()
         getters[0].cancel()
         if waits:
             await queue.put(1)
         else:
             queue.put_nowait(1)
-        await turns(3)
+        await wait_all_tasks_blocked()
         assert getters[1].result() == 1
         queue.put_nowait(2)
         putters = [runtime.create_task(queue.put(number)) for number in (3, 4)]
-        await turns(1)
+        await wait_all_tasks_blocked()
         putters[0].cancel()
         assert (await queue.get() if waits else queue.get_nowait()) == 2
-        await turns(3)
+        await wait_all_tasks_blocked()
         assert putters[1].done()
         assert queue.get_nowait() == 4
 
@@ -197,7 +198,7 @@ def test_a_cancelled_waiter_is_passed_over(waits: bool) -> None:
 async def test_items_of_cancelled_getters_stay() -> None:
     queue: Queue[int] = Queue()
     getter = runtime.create_task(queue.get())
-    await turns(1)
+    await wait_all_tasks_blocked()
     queue.put_nowait(1)
     getter.cancel()
     await assert_cancelled(getter)
@@ -211,11 +212,11 @@ async def test_join_waits_until_all_is_done() -> None:
     for number in range(2):
         queue.put_nowait(number)
     joiners = [runtime.create_task(queue.join()) for _ in range(2)]
-    await turns(1)
+    await wait_all_tasks_blocked()
     queue.get_nowait()
     queue.task_done()
     assert await queue.get() == 1
-    await turns(3)
+    await wait_all_tasks_blocked()
     assert not any(joiner.done() for joiner in joiners)
     queue.task_done()
     await runtime.gather(*joiners)
@@ -228,7 +229,7 @@ async def test_a_cancelled_join_is_forgotten() -> None:
     queue: Queue[int] = Queue()
     queue.put_nowait(1)
     joiners = [runtime.create_task(queue.join()) for _ in range(2)]
-    await turns(1)
+    await wait_all_tasks_blocked()
     joiners[0].cancel()
     await assert_cancelled(joiners[0])
     joiners[1].cancel()
@@ -270,12 +271,12 @@ def test_immediate_shutdown_drops_the_items_and_counts_them_as_done(
             queue.put_nowait(number)
         queue.get_nowait()
         joiner = runtime.create_task(queue.join())
-        await turns(1)
+        await wait_all_tasks_blocked()
         queue.shutdown(immediate=True)
         assert queue.empty()
         with pytest.raises(runtime.QueueShutDown):
             await queue.get()
-        await turns(3)
+        await wait_all_tasks_blocked()
         assert not joiner.done()
         queue.task_done()
         await joiner
@@ -290,7 +291,7 @@ async def test_immediate_shutdown_may_end_a_join() -> None:
     queue: Queue[int] = Queue()
     queue.put_nowait(1)
     joiner = runtime.create_task(queue.join())
-    await turns(1)
+    await wait_all_tasks_blocked()
     queue.shutdown(immediate=True)
     await joiner
 
@@ -315,7 +316,7 @@ def test_shutdown_wakes_all_waiters(immediate: bool) -> None:
         full.put_nowait(1)
         waiters: list[runtime.Task[Any]] = [runtime.create_task(empty.get()) for _ in range(2)]
         waiters += [runtime.create_task(full.put(number)) for number in range(2)]
-        await turns(1)
+        await wait_all_tasks_blocked()
         waiters[0].cancel()
         empty.shutdown(immediate)
         full.shutdown(immediate)

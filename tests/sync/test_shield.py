@@ -8,6 +8,7 @@ import pytest
 
 import runtime
 from runtime.sync.shield import shield
+from runtime.testing import wait_all_tasks_blocked
 from tests.sync.tools import assert_cancelled, collect_reports, fail, give, in_loop, turns
 
 
@@ -41,7 +42,7 @@ async def test_the_inner_task_goes_on_when_the_wait_is_cancelled() -> None:
 async def test_a_cancelled_inner_task_cancels_the_wait() -> None:
     inner = runtime.create_task(runtime.sleep(3600))
     outer = shield(inner)
-    await turns(2)
+    await wait_all_tasks_blocked()
     inner.cancel()
     await assert_cancelled(outer)
     assert outer.cancelled()
@@ -65,7 +66,7 @@ async def test_an_exception_after_the_wait_was_cancelled_is_reported() -> None:
     outer = shield(fail())
     await turns(2)
     outer.cancel()
-    await turns(12)
+    await wait_all_tasks_blocked()
     gc.collect()
     assert [str(report["exception"]) for report in reports] == ["late"]
 
@@ -83,7 +84,7 @@ def test_an_exception_in_the_very_turn_of_the_cancellation_is_reported(turns_bef
         waiting.cancel()
         await assert_cancelled(waiting)
         del waiting
-        await turns(5)
+        await wait_all_tasks_blocked()
         gc.collect()
         assert [str(report["exception"]) for report in reports] == ["beside it"]
 
@@ -117,7 +118,7 @@ def test_ended_and_cancelled_in_the_same_turn(kind: str) -> None:
         else:
             inner.set_result(1)
         outer.cancel()
-        await turns(2)
+        await wait_all_tasks_blocked()
         assert outer.cancelled()
         assert inner.done()
         del inner, outer

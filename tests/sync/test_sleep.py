@@ -7,7 +7,8 @@ import pytest
 import runtime
 import runtime.testing
 from runtime.sync.sleep import sleep
-from tests.sync.tools import assert_cancelled, in_loop, turns
+from runtime.testing import wait_all_tasks_blocked
+from tests.sync.tools import assert_cancelled, in_loop
 
 
 @in_loop
@@ -30,10 +31,10 @@ def test_sleepers_wake_in_the_order_of_their_deadlines() -> None:
             woken.append((now, delay))
 
         napping = runtime.gather(nap(30), nap(10), nap(20), nap(10))
-        await turns(3)
+        await wait_all_tasks_blocked()
         for moment in (9.9, 10.0, 19.9, 20.0, 35.0):
             now = moment
-            await turns(3)
+            await wait_all_tasks_blocked()
         await napping
         assert woken == [(10.0, 10), (10.0, 10), (20.0, 20), (35.0, 30)]
 
@@ -71,7 +72,7 @@ async def test_a_cancelled_sleep_leaves_no_timer() -> None:
     loop = runtime.get_running_loop()
     before = loop._timers.size()
     task = runtime.create_task(sleep(3600))
-    await turns(2)
+    await wait_all_tasks_blocked()
     task.cancel("enough")
     with pytest.raises(runtime.CancelledError, match="enough"):
         await task

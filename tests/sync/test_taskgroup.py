@@ -10,6 +10,7 @@ import pytest
 
 import runtime
 from runtime.sync.taskgroup import TaskGroup
+from runtime.testing import wait_all_tasks_blocked
 from tests.sync.tools import (
     assert_cancelled,
     collect_reports,
@@ -131,7 +132,7 @@ def test_cancelling_the_parent_cancels_the_tasks(where: str) -> None:
                     await runtime.sleep(3600)
 
         task = runtime.create_task(parent())
-        await turns(3)
+        await wait_all_tasks_blocked()
         task.cancel("enough")
         with pytest.raises(runtime.CancelledError, match="enough"):
             await task
@@ -154,7 +155,7 @@ async def test_cancelled_again_while_the_tasks_clean_up() -> None:
             group.create_task(slow())
 
     task = runtime.create_task(parent())
-    await turns(2)
+    await wait_all_tasks_blocked()
     for _ in range(3):
         task.cancel()
         await turns(1)
@@ -183,7 +184,7 @@ async def test_failures_prevail_over_a_cancellation_which_comes_at_the_next_awai
         raise AssertionError("unreachable")
 
     task = runtime.create_task(parent())
-    await turns(2)
+    await wait_all_tasks_blocked()
     task.cancel()
     assert await task == "cancelled at the next await"
 
@@ -302,7 +303,7 @@ async def test_exceptions_superseded_by_a_fatal_error_are_reported() -> None:
     with pytest.raises(KeyboardInterrupt):
         async with TaskGroup() as group:
             group.create_task(bad_clean_up())
-            await turns(1)
+            await wait_all_tasks_blocked()
             raise KeyboardInterrupt
     assert [str(report["exception"]) for report in reports] == ["in clean-up"]
     assert "KeyboardInterrupt" in reports[0]["message"]
@@ -335,7 +336,7 @@ async def test_an_async_generator_that_holds_a_group_can_be_closed() -> None:
             tasks.append(group.create_task(never()))
             if not clean_up:
                 group.create_task(bad_clean_up())
-            await turns(2)
+            await wait_all_tasks_blocked()
             yield 1
 
     async def bad_clean_up() -> None:
@@ -488,7 +489,7 @@ async def test_a_group_that_ended_keeps_no_exception() -> None:
             await runtime.sleep(3600)
     except* Failure as caught:
         references += [weakref.ref(error) for error in caught.exceptions]
-    await turns(2)
+    await wait_all_tasks_blocked()
     gc.collect()
     assert [reference() for reference in references] == [None, None]
 
@@ -507,7 +508,7 @@ async def test_the_exception_of_the_body_is_in_no_cycle() -> None:
                 raise Failure
         except* Failure as caught:
             references += [weakref.ref(error) for error in caught.exceptions]
-        await turns(2)
+        await wait_all_tasks_blocked()
         assert [reference() for reference in references] == [None]
     finally:
         gc.enable()
@@ -542,5 +543,5 @@ async def test_an_error_after_the_parent_ended_is_reported() -> None:
 
     TaskGroup_entered = TaskGroup()
     await runtime.create_task(parent())
-    await turns(12)
+    await wait_all_tasks_blocked()
     assert [str(report["exception"]) for report in reports] == ["late"]

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import runtime
-from tests.sync.tools import give, in_loop, never, turns
+from runtime.testing import wait_all_tasks_blocked
+from tests.sync.tools import give, in_loop, never
 
 # asyncio's group has the method from 3.15 on; with runtime's tasks it must behave the same.
 GROUPS: list[Any] = [runtime.TaskGroup]
@@ -30,7 +31,7 @@ async def test_the_tasks_and_the_body_are_cancelled_and_nothing_is_raised(new_gr
     after = False
     async with new_group() as group:
         tasks = [group.create_task(never()) for _ in range(3)]
-        await turns()
+        await wait_all_tasks_blocked()
         group.cancel()
         await runtime.sleep(0)
         after = True
@@ -90,7 +91,7 @@ async def test_after_it_was_left_it_does_nothing(new_group: Any) -> None:
 @in_loop
 async def test_by_one_of_its_tasks(new_group: Any) -> None:
     async def stop(group: Any) -> None:
-        await turns()
+        await wait_all_tasks_blocked()
         group.cancel()
         await never()
 
@@ -113,7 +114,7 @@ async def test_by_another_task_while_it_waits_for_its_tasks(new_group: Any) -> N
         return "left"
 
     task = runtime.create_task(inside())
-    await turns()
+    await wait_all_tasks_blocked()
     groups[0].cancel()
     assert await task == "left"
     assert not task.cancelled()
@@ -144,7 +145,7 @@ async def test_a_failure_in_answer_to_it_is_raised(new_group: Any) -> None:
     with pytest.raises(ExceptionGroup) as caught:
         async with new_group() as group:
             group.create_task(refuse())
-            await turns()
+            await wait_all_tasks_blocked()
             group.cancel()
             await never()
     assert [type(error) for error in caught.value.exceptions] == [LookupError]
@@ -167,7 +168,7 @@ async def test_a_cancellation_from_outside_is_raised(new_group: Any, when: str) 
     async def body() -> None:
         async with new_group() as group:
             group.create_task(child())
-            await turns()
+            await wait_all_tasks_blocked()
             group.cancel()
             if when == "before":
                 await never()
@@ -188,7 +189,7 @@ async def test_groups_inside_one_another(new_group: Any) -> None:
     async with new_group() as outer:
         async with new_group() as inner:
             inner.create_task(never())
-            await turns()
+            await wait_all_tasks_blocked()
             inner.cancel()
             await never()
         order.append("inner left")

@@ -6,6 +6,7 @@ import pytest
 
 import runtime
 from runtime.sync.timeouts import Timeout, timeout, timeout_at
+from runtime.testing import wait_all_tasks_blocked
 from tests.sync.tools import in_loop, turns
 
 
@@ -221,7 +222,7 @@ async def test_a_cancellation_that_was_asked_for_before_is_not_its_own() -> None
         return True
 
     task = runtime.create_task(work())
-    await turns(1)
+    await wait_all_tasks_blocked()
     task.cancel()
     assert await task
 
@@ -339,7 +340,7 @@ async def test_a_cancelled_body_that_was_in_time_is_cancelled() -> None:
             await runtime.sleep(3600)
 
     task = runtime.create_task(work())
-    await turns(1)
+    await wait_all_tasks_blocked()
     task.cancel("by others")
     with pytest.raises(runtime.CancelledError, match="by others"):
         await task

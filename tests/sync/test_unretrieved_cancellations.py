@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import runtime
+from runtime.testing import wait_all_tasks_blocked
 from tests.sync.tools import collect_reports, never, turns
 
 Gather = Callable[..., Any]
@@ -28,13 +29,13 @@ async def cancelled_twice(gather: Gather) -> None:
             await turns(5)
 
     task = runtime.create_task(parent())
-    await turns()
+    await wait_all_tasks_blocked()
     task.cancel()
     await turns(2)
     task.cancel()
     await turns(2)
     assert task.cancelled() or not task.done()
-    await turns(10)
+    await wait_all_tasks_blocked()
     assert task.cancelled()
 
 
@@ -45,28 +46,28 @@ async def whose_child_is_cancelled_and_whose_task_too(gather: Gather) -> None:
         await gather(child)
 
     task = runtime.create_task(parent())
-    await turns()
+    await wait_all_tasks_blocked()
     child.cancel()
     await turns(1)
     task.cancel()
-    await turns()
+    await wait_all_tasks_blocked()
     assert task.cancelled()
 
 
 async def that_is_never_awaited(gather: Gather) -> None:
     gathering = gather(never(), never())
-    await turns()
+    await wait_all_tasks_blocked()
     gathering.cancel()
-    await turns()
+    await wait_all_tasks_blocked()
     assert gathering.done()
 
 
 async def whose_child_is_cancelled_and_that_is_never_awaited(gather: Gather) -> None:
     child = runtime.create_task(never())
     gathering = gather(child, never())
-    await turns()
+    await wait_all_tasks_blocked()
     child.cancel()
-    await turns()
+    await wait_all_tasks_blocked()
     assert gathering.done()
 
 
@@ -95,7 +96,7 @@ async def a_task_that_ends_with_a_group_of_them(gather: Gather) -> None:
         raise BaseExceptionGroup("outer", [inner, runtime.CancelledError()])
 
     runtime.create_task(fail())
-    await turns()
+    await wait_all_tasks_blocked()
 
 
 SCENARIOS: list[Callable[[Gather], Awaitable[None]]] = [
@@ -115,9 +116,9 @@ def test_nothing_is_reported(scenario: Callable[[Gather], Awaitable[None]], gath
     async def main() -> None:
         reports = collect_reports()
         await scenario(gather)
-        await turns()
+        await wait_all_tasks_blocked()
         gc.collect()
-        await turns()
+        await wait_all_tasks_blocked()
         assert reports == []
 
     runtime.run(main())
@@ -139,12 +140,12 @@ def test_a_failure_beside_it_is_reported(gather: Gather) -> None:
 
         runtime.create_task(fail())
         gathering = gather(fail_when_cancelled())
-        await turns()
+        await wait_all_tasks_blocked()
         gathering.cancel()
-        await turns()
+        await wait_all_tasks_blocked()
         del gathering
         gc.collect()
-        await turns()
+        await wait_all_tasks_blocked()
         assert [type(report["exception"]) for report in reports] == [
             BaseExceptionGroup,
             ZeroDivisionError,

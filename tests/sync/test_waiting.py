@@ -8,6 +8,7 @@ import pytest
 
 import runtime
 from runtime.sync.waiting import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, wait, wait_for
+from runtime.testing import wait_all_tasks_blocked
 from tests.sync.tools import assert_cancelled, fail, give, in_loop, never, turns
 
 
@@ -183,7 +184,7 @@ async def test_wait_for_raises_an_exception_of_the_clean_up() -> None:
 
     for timeout in (0.001, 0):
         task = runtime.create_task(breaks())
-        await turns(2)
+        await wait_all_tasks_blocked()
         with pytest.raises(LookupError, match="in clean-up"):
             await wait_for(task, timeout)
 
@@ -204,7 +205,7 @@ def test_wait_for_with_zero_timeout_accepts_only_a_done_future(timeout: float) -
         done.set_result(1)
         assert await wait_for(done, timeout) == 1
         task = runtime.create_task(never())
-        await turns(2)
+        await wait_all_tasks_blocked()
         with pytest.raises(TimeoutError):
             await wait_for(task, timeout)
         assert task.cancelled()

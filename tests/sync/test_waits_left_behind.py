@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import runtime
+from runtime.testing import wait_all_tasks_blocked
 from tests.sync.tools import collect_reports, fail, in_loop, never, turns
 
 Wait = Callable[[Any], Awaitable[None]]
@@ -36,9 +37,9 @@ async def cancelled(future: Any) -> None:
             pass
 
     task = runtime.create_task(wait())
-    await turns(2)
+    await wait_all_tasks_blocked()
     task.cancel()
-    await turns(2)
+    await wait_all_tasks_blocked()
 
 
 async def timed_out(future: Any) -> None:
@@ -72,9 +73,9 @@ async def gathered_twice_over(future: Any) -> None:
 
 async def shielded(future: Any) -> None:
     task = runtime.create_task(runtime.wait_for(runtime.shield(future), 3600))
-    await turns(2)
+    await wait_all_tasks_blocked()
     task.cancel()
-    await turns(2)
+    await wait_all_tasks_blocked()
 
 
 async def waited_for(future: Any) -> None:
@@ -103,11 +104,11 @@ def test_a_future_keeps_no_more_of_many_than_of_one(wait: Wait) -> None:
         future = loop.create_future()
         for _ in range(20):
             await wait(future)
-        await turns(4)
+        await wait_all_tasks_blocked()
         assert len(future._list_subscribers()) <= 2
         assert loop._timers.pending() == []
         future.set_result(None)
-        await turns(3)
+        await wait_all_tasks_blocked()
 
     runtime.run(main())
 
@@ -123,7 +124,7 @@ def test_a_task_that_outlives_gather_still_ends_silently(end: str) -> None:
             future.set_exception(ValueError())
         else:
             future.cancel()
-        await turns(3)
+        await wait_all_tasks_blocked()
         del future
         gc.collect()
         assert reports == []
@@ -136,7 +137,7 @@ async def test_a_gathering_that_failed_goes_before_its_children() -> None:
     future = runtime.get_running_loop().create_future()
     gathering = runtime.gather(future, fail(ZeroDivisionError()))
     gone = weakref.ref(gathering)
-    await turns(4)
+    await wait_all_tasks_blocked()
     assert isinstance(gathering.exception(), ZeroDivisionError)
     del gathering
     gc.collect()

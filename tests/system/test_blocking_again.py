@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 import runtime
-from tests.system.tools import Recorder, make_pipe, reading, run, turns, writing
+from tests.support.blocked import all_tasks_blocked
+from tests.system.tools import Recorder, make_pipe, reading, run, writing
 
 if sys.platform == "win32":
     pytest.skip("POSIX only", allow_module_level=True)
@@ -70,7 +71,7 @@ def test_written_data_is_sent_first(ends: Any) -> None:
             transport.write(bytes(4096))
             written += 4096
         transport.close()
-        await turns(3)
+        await all_tasks_blocked()
         assert not os.get_blocking(others)
         async with asyncio.timeout(30):
             while written:
@@ -107,7 +108,7 @@ def test_a_cancelled_call(way: Any) -> None:
         connecting = asyncio.ensure_future(way(pipe))
         await asyncio.sleep(0)
         connecting.cancel()
-        await turns(5)
+        await all_tasks_blocked()
         assert connecting.cancelled()
         assert os.get_blocking(others)
         os.close(others)

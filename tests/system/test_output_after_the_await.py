@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 import runtime
+from tests.support.blocked import all_tasks_blocked
 from tests.support.leaks import open_descriptors
 from tests.system.subprocess_tools import WAYS, ProcessRecorder
-from tests.system.tools import Loop, Recorder, make_pipe, reading, run, turns
+from tests.system.tools import Loop, Recorder, make_pipe, reading, run
 
 if sys.platform == "win32":
     pytest.skip("POSIX only", allow_module_level=True)
@@ -50,7 +51,7 @@ def test_a_pause_before_or_after_the_await_holds(make_loop: Loop) -> None:
             transport, protocol = await reading(read_end, Pausing() if pauses else Recorder())
             if not pauses:
                 transport.pause_reading()
-            await turns(10)
+            await all_tasks_blocked()
             assert not transport.is_reading()
             assert protocol.calls == ["made"]
             transport.resume_reading()

@@ -15,6 +15,7 @@ from typing import IO, Any
 import pytest
 
 import runtime
+from tests.support.blocked import all_tasks_blocked
 from tests.system.tools import (
     Draining,
     Recorder,
@@ -90,7 +91,7 @@ def test_a_device_that_cannot_be_watched_is_read_all_the_same() -> None:
         await received.until(lambda: len(received.data) > 500_000)
         reader.pause_reading()
         size = len(received.data)
-        await turns()
+        await all_tasks_blocked()
         assert len(received.data) == size
         for _ in range(2):
             reader.resume_reading()
@@ -212,7 +213,7 @@ def test_a_socket_with_traffic_both_ways() -> None:
             reader, received = await reading(also_ours)
             reader.pause_reading()
             theirs.sendall(b"question")
-            await turns()
+            await all_tasks_blocked()
             assert not writer.is_closing()
             writer.write(b"answer")
             assert theirs.recv(100) == b"answer"
@@ -234,7 +235,7 @@ def test_a_fifo_opened_for_both(tmp_path: Any) -> None:
         fd = os.open(tmp_path / "fifo", os.O_RDWR)
         writer, sent = await writing(os.fdopen(fd, "r+b", 0))
         writer.write(b"readable by ourselves")
-        await turns()
+        await all_tasks_blocked()
         assert not writer.is_closing()
         writer.close()
         await sent.until_called("lost")
@@ -342,7 +343,7 @@ def test_connection_lost_comes_once(kind: str) -> None:
         await sent.until_called("lost")
         writer.abort()
         writer.close()
-        await turns()
+        await all_tasks_blocked()
         assert sent.calls.count("lost") == 1
         read_end.close()
 
@@ -364,7 +365,7 @@ def test_no_circle_is_left_behind() -> None:
         gc.disable()
         try:
             del reader, writer, received, sent
-            await turns()
+            await all_tasks_blocked()
             assert [ref() for ref in gone] == [None] * 4
         finally:
             gc.enable()

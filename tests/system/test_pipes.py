@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.blocked import all_tasks_blocked
 from tests.system.tools import (
     KINDS,
     Loop,
@@ -22,7 +23,6 @@ from tests.system.tools import (
     make_pipe,
     reading,
     run,
-    turns,
     writing,
 )
 
@@ -216,7 +216,7 @@ def test_the_end_comes_before_connection_lost(make_loop: Loop) -> None:
         assert not reader.is_reading()
         for call in (reader.close, reader.pause_reading, reader.resume_reading):
             call()
-        await turns()
+        await all_tasks_blocked()
         assert received.calls == ["made", "data", "eof", "lost"]
 
     run(make_loop, main())
@@ -231,7 +231,7 @@ def test_pausing(make_loop: Loop) -> None:
                 reader.pause_reading()
             assert not reader.is_reading()
             write_end.write(b"kept")
-            await turns()
+            await all_tasks_blocked()
             assert received.data == b""
             for _ in range(2):
                 reader.resume_reading()
@@ -255,7 +255,7 @@ def test_paused_from_the_beginning(make_loop: Loop) -> None:
         with write_end:
             write_end.write(b"kept")
             reader, received = await reading(read_end, Paused())
-            await turns()
+            await all_tasks_blocked()
             assert received.calls == ["made"]
             reader.resume_reading()
             await received.until_called("data")
@@ -275,7 +275,7 @@ def test_nothing_is_delivered_after_close(make_loop: Loop) -> None:
                 reader.close()
             reader.resume_reading()
             await received.until_called("lost")
-            await turns()
+            await all_tasks_blocked()
             assert received.calls == ["made", "lost"]
             assert read_end.closed
 

@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 import runtime
+from tests.support.blocked import all_tasks_blocked
 from tests.support.programs import run_code
-from tests.system.tools import Loop, run, turns
+from tests.system.tools import Loop, run
 
 HANDLED = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGCHLD)
 
@@ -61,7 +62,7 @@ def test_each_of_several_signals_has_its_own(make_loop: Loop) -> None:
         for number, expected in ((signal.SIGUSR2, "two"), (signal.SIGUSR1, "one")):
             calls.clear()
             send(number)
-            await turns()
+            await all_tasks_blocked()
             assert calls == [expected]
 
     run(make_loop, main())
@@ -74,7 +75,7 @@ def test_a_new_handler_takes_the_place_of_the_old(make_loop: Loop) -> None:
         loop.add_signal_handler(signal.SIGUSR1, calls.append, "old")
         loop.add_signal_handler(signal.SIGUSR1, calls.append, "new")
         send(signal.SIGUSR1)
-        await turns()
+        await all_tasks_blocked()
         assert calls == ["new"]
         assert loop.remove_signal_handler(signal.SIGUSR1)
         assert not loop.remove_signal_handler(signal.SIGUSR1)
@@ -112,7 +113,7 @@ def test_a_signal_between_two_runs_is_handled_in_the_second(make_loop: Loop) -> 
     loop.add_signal_handler(signal.SIGUSR1, calls.append, "handled")
     loop.run_until_complete(asyncio.sleep(0))
     send(signal.SIGUSR1)
-    loop.run_until_complete(turns())
+    loop.run_until_complete(all_tasks_blocked())
     loop.close()
     assert calls == ["handled"]
 
@@ -186,7 +187,7 @@ def test_the_context_is_that_of_the_call(make_loop: Loop) -> None:
         loop.add_signal_handler(signal.SIGUSR1, lambda: seen.append(variable.get()))
         variable.set("changed")
         send(signal.SIGUSR1)
-        await turns()
+        await all_tasks_blocked()
         return seen
 
     assert run(make_loop, main()) == ["as added"]
@@ -201,7 +202,7 @@ def test_exceptions_of_a_handler_are_reported_and_the_loop_continues(make_loop: 
         loop.add_signal_handler(signal.SIGUSR1, lambda: 1 // 0)
         for _ in range(2):
             send(signal.SIGUSR1)
-            await turns()
+            await all_tasks_blocked()
 
     run(make_loop, main())
     assert [type(report["exception"]) for report in reports] == [ZeroDivisionError] * 2
@@ -220,7 +221,7 @@ def test_exceptions_that_end_the_program_propagate(
     loop.call_soon(send, signal.SIGUSR1)
     with pytest.raises(kind):
         loop.run_forever()
-    loop.run_until_complete(turns())
+    loop.run_until_complete(all_tasks_blocked())
     loop.close()
 
 
@@ -236,7 +237,7 @@ def test_a_signal_during_a_long_callback_waits_for_its_end(make_loop: Loop) -> N
             order.append("end of the callback")
 
         loop.call_soon(busy)
-        await turns()
+        await all_tasks_blocked()
         return order
 
     assert run(make_loop, main()) == ["end of the callback", "signal"]
@@ -274,7 +275,7 @@ def test_a_storm_of_children(make_loop: Loop) -> None:
         loop.add_signal_handler(signal.SIGCHLD, reap)
         send(signal.SIGCHLD, number)
         await asyncio.wait_for(ended.wait(), 60)
-        await turns()
+        await all_tasks_blocked()
         assert 1 <= calls <= number + len(children)
 
     run(make_loop, main())
@@ -324,18 +325,18 @@ def test_a_handler_installed_by_others_does_not_silence_the_loop_s(make_loop: Lo
         calls: list[str] = []
         loop.add_signal_handler(signal.SIGUSR1, calls.append, "loop")
         send(signal.SIGUSR1)
-        await turns(3)
+        await all_tasks_blocked()
         assert calls == ["loop"]
         installed = signal.signal(signal.SIGUSR1, lambda *_: calls.append("other"))
         for number in (signal.SIGUSR1, signal.SIGUSR2):
             if number == signal.SIGUSR2:
                 signal.signal(number, lambda *_: None)
             send(number)
-            await turns(3)
+            await all_tasks_blocked()
         assert sorted(calls) == ["loop", "loop", "other"]
         signal.signal(signal.SIGUSR1, installed)
         send(signal.SIGUSR1)
-        await turns(3)
+        await all_tasks_blocked()
         assert sorted(calls) == ["loop", "loop", "loop", "other"]
         loop.remove_signal_handler(signal.SIGUSR1)
         signal.signal(signal.SIGUSR2, signal.SIG_DFL)
@@ -350,7 +351,7 @@ def test_of_two_loops_the_last_one_to_ask_is_told() -> None:
     second.add_signal_handler(signal.SIGUSR1, calls.append, "second")
     first.close()
     second.call_soon(send, signal.SIGUSR1)
-    second.run_until_complete(turns())
+    second.run_until_complete(all_tasks_blocked())
     second.close()
     assert calls == ["second"]
     assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
@@ -377,7 +378,7 @@ def test_a_failed_replacement_leaves_the_earlier_handler() -> None:
     thread.join()
     assert len(errors) == 2
     send(signal.SIGUSR1)
-    loop.run_until_complete(turns())
+    loop.run_until_complete(all_tasks_blocked())
     loop.close()
     assert calls == ["earlier"]
 
@@ -415,7 +416,7 @@ def test_in_debug_mode_a_report_names_the_line_that_added_the_handler() -> None:
         loop.set_exception_handler(lambda _, context: reports.append(context))
         loop.add_signal_handler(signal.SIGUSR1, lambda: 1 // 0)
         send(signal.SIGUSR1)
-        await turns()
+        await all_tasks_blocked()
 
     runtime.run(main(), debug=True)
     assert "main" in [frame.name for frame in reports[0]["source_traceback"]]

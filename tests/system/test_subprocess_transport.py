@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 import runtime
+from tests.support.blocked import all_tasks_blocked
 from tests.system.subprocess_tools import ProcessRecorder, exists, shell, start
-from tests.system.tools import Loop, run, turns
+from tests.system.tools import Loop, run
 
 NOTHING = {
     "stdin": subprocess.DEVNULL,
@@ -310,7 +311,7 @@ def test_output_stays_in_the_pipe_while_reading_is_paused(make_loop: Loop) -> No
         stdin.close()
         await protocol.until_called("exited")
         await protocol.until_called("lost 2")
-        await turns()
+        await all_tasks_blocked()
         assert protocol.data[1] == b""
         assert "lost" not in protocol.calls
         stdout.resume_reading()
@@ -380,7 +381,7 @@ def test_cancelled_while_starting_it_kills_the_process(make_loop: Loop) -> None:
         if (transport := made[0].transport) is not None:  # asyncio may not have created it yet
             assert transport.get_returncode() == -signal.SIGKILL
             assert not exists(transport.get_pid())
-        await turns()
+        await all_tasks_blocked()
 
     run(make_loop, main())
 
@@ -399,7 +400,7 @@ def test_exceptions_of_a_protocol_are_reported_and_later_calls_are_made() -> Non
         transport, protocol = await loop.subprocess_shell(_Failing, "echo x; echo y >&2")
         assert isinstance(protocol, _Failing)
         await protocol.until_called("lost")
-        await turns()
+        await all_tasks_blocked()
         assert transport.get_returncode() == 0
         assert transport.is_closing()
         assert sorted(reports) == sorted(protocol.calls)
@@ -412,7 +413,7 @@ def test_all_is_let_go_of_without_the_collector() -> None:
         transport, protocol = await shell("cat; echo error >&2")
         transport.get_pipe_transport(0).close()
         await protocol.until_called("lost")
-        await turns()
+        await all_tasks_blocked()
         before = transport.get_extra_info("subprocess")
         gone: list[int] = []
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.blocked import all_tasks_blocked
 from tests.system.tools import (
     KINDS,
     Draining,
@@ -19,7 +20,6 @@ from tests.system.tools import (
     make_pipe,
     run,
     take_until,
-    turns,
     writing,
 )
 
@@ -187,7 +187,7 @@ def test_closing_sends_written_data(make_loop: Loop, method: str) -> None:
             getattr(writer, method)()
             getattr(writer, method)()
             assert writer.is_closing()
-            await turns()
+            await all_tasks_blocked()
             assert "lost" not in sent.calls
             with Draining(read_end) as drained:
                 await sent.until_called("lost")
@@ -225,7 +225,7 @@ def test_the_reader_goes(make_loop: Loop, kind: str, unsent: bool, tmp_path: Pat
         writer, sent = await writing(write_end)
         if unsent:
             writer.write(b"x" * 1_000_000)
-            await turns()
+            await all_tasks_blocked()
         read_end.close()
         await sent.until_called("lost")
         assert isinstance(sent.error, BrokenPipeError if unsent else type(None))
