@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import threading
@@ -318,6 +319,23 @@ def test_stop_does_not_end_the_end() -> None:
 
     assert reports_of(main()) == []
     assert events == ["ended"]
+
+
+def test_an_end_that_cannot_be_run_leaves_no_coroutine_unawaited(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    """As when an interrupt comes just before its first step."""
+
+    def interrupt(*_: object, **__: object) -> Any:
+        raise KeyboardInterrupt
+
+    async def main() -> None:
+        runtime.get_running_loop().set_task_factory(interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        runtime.run(main())
+    gc.collect()
+    assert [str(warning.message) for warning in recwarn] == []
 
 
 # -- Exceptions that end a program -----------------------------------------------------------------

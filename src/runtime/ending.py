@@ -141,10 +141,14 @@ class EndOfRun:
         It is cancelled by code of the program that cancels all tasks of the loop. Raises the
         exception that the coroutine raises.
         """
-        task = self._loop.create_task(coro)
-        # When an interrupt ends all this, a report that the task was pending is of no interest.
-        task._log_destroy_pending = False
-        self._wait_for({task})
+        try:
+            task = self._loop.create_task(coro)
+            # When an interrupt ends all this, a report that the task was pending is of no interest.
+            task._log_destroy_pending = False
+            self._wait_for({task})
+        except BaseException:
+            coro.close()  # An interrupt may have come before its first step.
+            raise
         if task.cancelled():
             return False
         task.result()
