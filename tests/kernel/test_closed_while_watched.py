@@ -355,6 +355,46 @@ def test_a_listener_is_reported_once(family: int, behind: bool, tmp_path: Any) -
     runtime.run(main())
 
 
+def test_a_listener_whose_number_means_another_socket_is_reported_once() -> None:
+    async def main() -> None:
+        reports = collect_reports()
+        sock = socket.create_server(("127.0.0.1", 0))
+        address = sock.getsockname()
+        server = await runtime.get_running_loop().create_server(Protocol, sock=sock)
+        number = sock.fileno()
+        with kept_alive(number):
+            os.close(number)
+            with socket.socket() as client:
+                assert client.fileno() == number
+                client.connect(address)
+                await until_quiet()
+        server.close()
+        await server.wait_closed()
+        assert len(reports) == 1
+        assert "A listening socket was closed" in reports[0]["message"]
+
+    runtime.run(main())
+
+
+def test_a_listener_that_is_shut_down_is_reported_once() -> None:
+    async def main() -> None:
+        loop = runtime.get_running_loop()
+        reports = collect_reports()
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            server = await loop.create_server(Protocol, sock=sock.dup())
+            address = sock.getsockname()
+            sock.shutdown(socket.SHUT_RDWR)
+            await until_quiet()
+        server.close()
+        await server.wait_closed()
+        assert len(reports) == 1
+        assert "A listening socket was shut down" in reports[0]["message"]
+        with pytest.raises(ConnectionRefusedError):
+            await runtime.open_connection(*address)
+
+    runtime.run(main())
+
+
 # -- Other selectors -------------------------------------------------------------------------------
 
 

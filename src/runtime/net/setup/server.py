@@ -108,10 +108,12 @@ class _Listener(Watcher):
             except ConnectionAbortedError:
                 continue
             except OSError as error:
-                if error.errno == errno.EBADF:
-                    self._stop()
-                elif error.errno in _OUT_OF_RESOURCES:
+                if error.errno in _OUT_OF_RESOURCES:
                     self._rest(error)
+                elif error.errno == errno.EBADF or not self._loop._poller.still_holds(self):
+                    self._stop()
+                elif error.errno == errno.EINVAL:
+                    self._shut_down()
                 else:
                     raise
                 return
@@ -180,6 +182,17 @@ class _Listener(Watcher):
     def _stop(self) -> None:
         self._loop._poller.watch(self, 0)
         self.on_lost()
+
+    def _shut_down(self) -> None:
+        """Stop watching a socket that was shut down, perhaps by another process that shares it."""
+        self._loop._poller.watch(self, 0)
+        self._loop.call_exception_handler(
+            {
+                "message": "A listening socket was shut down by other code than its server, which "
+                "therefore accepts no more connections",
+                "socket": self.sock,
+            }
+        )
 
     def on_lost(self) -> None:
         if self.sock.fileno() == self.fd:
