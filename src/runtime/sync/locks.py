@@ -236,7 +236,7 @@ class Condition(OnlyAsynchronous):
         return True
 
     async def wait_for(self, predicate: Callable[[], T]) -> T:
-        """Wait until ``predicate()`` is true, and return what it returned.
+        """Wait until ``predicate()`` returns a true value, and return that value.
 
         ``predicate`` is called with the lock held, first at once and then after each notification.
         Cancellation safe, as ``wait`` is.

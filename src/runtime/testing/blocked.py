@@ -136,7 +136,7 @@ class _BlockedCheck(Runnable):
         return not self._has_more_to_run() and self._next_timer() != 0.0 and self._poll(0.0)
 
     def _has_more_to_run(self) -> bool:
-        """Return whether this check is not all that is ready."""
+        """Return whether anything besides this check is ready."""
         return len(self._loop._ready) > 1 or self._loop._has_inbound
 
     def _next_timer(self) -> float:
