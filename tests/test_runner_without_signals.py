@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support import build
 from tests.support.programs import run_code
 
 RUNS = """
@@ -71,6 +72,7 @@ def test_a_thread_that_is_taken_for_the_main_one() -> None:
 
 
 @pytest.mark.skipif("sys.version_info < (3, 12)", reason="its threads outlive a subinterpreter")
+@pytest.mark.skipif(build.is_compiled(), reason="compiled modules belong to one interpreter")
 def test_a_subinterpreter() -> None:
     done = run_code(f"RUNS = {RUNS!r}\n{SUBINTERPRETER}")
     assert done.stdout == EXPECTED, done.stderr
