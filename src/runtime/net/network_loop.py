@@ -13,10 +13,9 @@ import ssl
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from runtime import net
 from runtime.kernel.arguments.seconds import Seconds
 from runtime.kernel.core import LoopCore
-from runtime.net import resolver
+from runtime.net import lazy_types, resolver
 from runtime.net.sockets import operations
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
@@ -45,7 +44,7 @@ class NetworkLoop(LoopCore):
         happy_eyeballs_delay: Seconds | None = None,
         interleave: int | None = None,
         all_errors: bool = False,
-    ) -> tuple[net.Transport, P]:
+    ) -> tuple[lazy_types.Transport, P]:
         """Connect to ``host`` and ``port``; return the transport and ``protocol_factory()``.
 
         The arguments are those of ``open_connection``. It returns after the protocol's
@@ -93,7 +92,7 @@ class NetworkLoop(LoopCore):
         ssl_handshake_timeout: Seconds | None = None,
         ssl_shutdown_timeout: Seconds | None = None,
         start_serving: bool = True,
-    ) -> net.Server:
+    ) -> lazy_types.Server:
         """Listen on ``host`` and ``port``; call ``protocol_factory()`` for each client.
 
         The arguments are those of ``start_server``. Raises OSError if an address cannot be bound,
@@ -131,7 +130,7 @@ class NetworkLoop(LoopCore):
         server_hostname: str | None = None,
         ssl_handshake_timeout: Seconds | None = None,
         ssl_shutdown_timeout: Seconds | None = None,
-    ) -> tuple[net.Transport, P]:
+    ) -> tuple[lazy_types.Transport, P]:
         """Connect to the Unix socket at ``path``; all else is as for ``create_connection``.
 
         Source: the standard library's documentation of ``loop.create_unix_connection``.
@@ -161,7 +160,7 @@ class NetworkLoop(LoopCore):
         ssl_shutdown_timeout: Seconds | None = None,
         start_serving: bool = True,
         cleanup_socket: bool = True,
-    ) -> net.Server:
+    ) -> lazy_types.Server:
         """Listen on the Unix socket at ``path``; all else is as for ``create_server``.
 
         The file is removed when the server is closed, unless ``cleanup_socket`` is False. The file
@@ -192,7 +191,7 @@ class NetworkLoop(LoopCore):
         ssl: ssl.SSLContext | None = None,
         ssl_handshake_timeout: Seconds | None = None,
         ssl_shutdown_timeout: Seconds | None = None,
-    ) -> tuple[net.Transport, P]:
+    ) -> tuple[lazy_types.Transport, P]:
         """Make the server's side of a connection from a socket that other code has accepted.
 
         Source: the standard library's documentation of ``loop.connect_accepted_socket``.
@@ -218,7 +217,7 @@ class NetworkLoop(LoopCore):
         server_hostname: str | None = None,
         ssl_handshake_timeout: Seconds | None = None,
         ssl_shutdown_timeout: Seconds | None = None,
-    ) -> net.Transport:
+    ) -> lazy_types.Transport:
         """Switch the connection of ``transport`` to TLS; return the transport that encrypts.
 
         The old transport must not be used any more. The unread bytes of an ``asyncio.StreamReader``
@@ -361,8 +360,8 @@ class NetworkLoop(LoopCore):
     async def create_datagram_endpoint(
         self,
         protocol_factory: Callable[[], P],
-        local_addr: net.Address | None = None,
-        remote_addr: net.Address | None = None,
+        local_addr: lazy_types.Address | None = None,
+        remote_addr: lazy_types.Address | None = None,
         *,
         family: int = 0,
         proto: int = 0,
@@ -370,7 +369,7 @@ class NetworkLoop(LoopCore):
         reuse_port: bool | None = None,
         allow_broadcast: bool | None = None,
         sock: socket.socket | None = None,
-    ) -> tuple[net.DatagramTransport, P]:
+    ) -> tuple[lazy_types.DatagramTransport, P]:
         """Return the transport and the protocol of a new datagram endpoint.
 
         The endpoint is bound to ``local_addr``, connected to ``remote_addr``, or both. Addresses
