@@ -498,7 +498,7 @@ def _end(loop: Scheduler, task: TaskCore) -> None:
     be the last one, and keep the task alive.
     """
     loop._tasks.discard(task)
-    loop._current = None
+    leave_task(loop)
 
 
 def _without_kernel(error: BaseException) -> BaseException:
