@@ -43,3 +43,20 @@ def test_it_is_no_deadlock(while_the_loop_looks: Later) -> None:
         return await future
 
     assert runtime.run(main(), debug=True) == "woken"
+
+
+def test_it_does_not_end_a_run_until_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> str:
+        loop = runtime.get_running_loop()
+        future: runtime.Future[str] = loop.create_future()
+        wakes = iter([lambda: loop.call_soon_threadsafe(future.set_result, "woken")])
+
+        def look(*arguments: object) -> bool:
+            """Find no thread: the last one has woken the loop just before."""
+            next(wakes, int)()
+            return False
+
+        monkeypatch.setattr(idle, "may_be_woken", look)
+        return await future
+
+    assert runtime.run(main(), until="idle") == "woken"

@@ -110,6 +110,8 @@ def _daemons_may_wake_others(loop: Scheduler, unknown_before: Collection[int]) -
         or bool(loop._timers.pending())
         or not loop._poller.idle()
         or may_be_woken(loop, unknown_before)
+        # An unknown thread that has ended in the meantime may have left a call.
+        or bool(loop._ready or loop._has_inbound)
     )
 
 
