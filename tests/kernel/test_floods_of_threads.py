@@ -72,6 +72,39 @@ def test_timers_tasks_and_descriptors_come_between(loop: runtime.Loop, debug: bo
     assert max(seen.values()) <= MOST * 4, seen
 
 
+def test_threads_that_never_stop_calling_wait_for_the_loop(loop: runtime.Loop) -> None:
+    """A thread gives up the interpreter after a call that has to wait: few calls pile up."""
+    threads = 4
+    made = [0] * threads
+    ran = 0
+    most = 0
+    stopped = threading.Event()
+
+    def count() -> None:
+        nonlocal ran
+        ran += 1
+
+    def call(thread: int) -> None:
+        while not stopped.is_set():
+            loop.call_soon_threadsafe(count)
+            made[thread] += 1
+
+    async def main() -> None:
+        nonlocal most
+        calling = [threading.Thread(target=call, args=(thread,)) for thread in range(threads)]
+        for each in calling:
+            each.start()
+        while ran < 2 * CALLS:
+            await runtime.sleep(0)
+            most = max(most, sum(made) - ran)
+        stopped.set()
+        for each in calling:
+            each.join()
+
+    loop.run_until_complete(main())
+    assert most < CALLS
+
+
 def test_the_order_of_each_thread_is_kept(loop: runtime.Loop) -> None:
     """The order is kept while the loop runs, and while it is stopped in between."""
     threads = 4

@@ -14,6 +14,7 @@ import asyncio
 import functools
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
@@ -43,6 +44,7 @@ _FunctionType: Final = FunctionType
 _MethodType: Final = MethodType
 _copy_context: Final = copy_context
 _get_ident: Final = threading.get_ident
+_sleep: Final = time.sleep
 
 _CROWDED: Final = 256
 """Length of the ready queue from which on calls of other threads wait for a later turn."""
@@ -234,9 +236,13 @@ class Scheduler:
         if (self._inbound or len(self._ready) >= _CROWDED) and self._is_to_wait():
             self._inbound.append(handle)
             self._has_inbound = True
+            self._wake()
+            if self._thread_id:
+                # Give the loop the GIL, which this thread would otherwise keep for 5 ms.
+                _sleep(0)
         else:
             self._ready_append(handle)
-        self._wake()
+            self._wake()
         return handle
 
     def _is_to_wait(self) -> bool:
