@@ -435,6 +435,12 @@ NEEDED: Final = {
     "Loop.create_datagram_endpoint": ("local_addr",),
 }
 
+REST: Final[dict[str, Callable[[Scene], Any]]] = {
+    # Without any of these arguments the function ignores all others.
+    "gather": lambda scene: scene.future(),
+}
+"""One more positional argument for functions that take any number."""
+
 WAITS_FOR_EVER: Final = {"delay", "timeout", "when", "threshold"}
 """Parameters that specify a waiting time: the call only gets a few turns."""
 
@@ -532,6 +538,8 @@ def _arguments(
                 positional.append(value)
             else:
                 named[parameter.name] = value
+    if name in REST:
+        positional.append(REST[name](scene))
     return positional, named
 
 

@@ -186,5 +186,5 @@ def gather(*aws: Any, return_exceptions: bool = False) -> Any:
         empty.set_result([])
         return empty
     gathering = _bare_gathering(Gathering)
-    start_gathering(gathering, loop_for(aws[0]), aws, return_exceptions)
+    start_gathering(gathering, loop_for(aws[0]), aws, bool(return_exceptions))
     return gathering
