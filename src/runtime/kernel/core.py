@@ -70,7 +70,6 @@ _stop_when_done: Final[Callable[[Any], object]] = getattr(
 )
 
 _is_finalizing: Final = sys.is_finalizing
-_set_running_loop: Final[Callable[[Any], object]] = asyncio._set_running_loop
 _set_asyncgen_hooks: Final[Callable[[Any, Any], object]] = sys.set_asyncgen_hooks
 
 _CLOSED = "Event loop is closed"
@@ -220,7 +219,7 @@ class LoopCore(Scheduler):
         try:
             self._thread_id = thread_id
             running_loops[thread_id] = self
-            _set_running_loop(self)
+            asyncio._set_running_loop(self)  # type: ignore[arg-type]
             _set_asyncgen_hooks(asyncgens.on_first_iteration, asyncgens.on_dropped)
             # An interrupted _wake() may have set the flag without having written the byte.
             self._forget_wakeup()
@@ -262,7 +261,7 @@ class LoopCore(Scheduler):
                 raise
             finally:
                 try:
-                    _set_running_loop(None)
+                    asyncio._set_running_loop(None)
                 finally:
                     try:
                         _set_asyncgen_hooks(*hooks)

@@ -243,6 +243,32 @@ async def write_much(reader: runtime.StreamReader, writer: runtime.StreamWriter)
     await writer.drain()
 
 
+def test_serve_forever_closes_the_connections_of_protocols_as_soon_as_it_is_cancelled() -> None:
+    """No task would learn that the server is shut down: asyncio closes them since Python 3.15."""
+
+    async def main() -> None:
+        made: asyncio.Future[asyncio.Transport] = asyncio.get_running_loop().create_future()
+
+        class Protocol(asyncio.Protocol):
+            def connection_made(self, transport: Any) -> None:
+                made.set_result(transport)
+
+        loop = runtime.get_running_loop()
+        server = await loop.create_server(Protocol, *LOCAL)
+        server.shutdown_timeout = 3600
+        serving = runtime.create_task(server.serve_forever())
+        await runtime.sleep(0)
+        with connected(server.sockets[0].getsockname()):
+            transport = await made
+            serving.cancel()
+            await turns(3)
+            assert transport.is_closing()
+            with pytest.raises(asyncio.CancelledError):
+                await serving
+
+    runtime.run(main())
+
+
 def test_serve_forever_ends_with_one_interrupt() -> None:
     ended = []
 

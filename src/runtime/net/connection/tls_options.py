@@ -136,14 +136,19 @@ def _options(
     shutdown_timeout: Seconds | None,
     session: ssl.SSLSession | None,
 ) -> TLSOptions:
-    if not isinstance(context, ssl.SSLContext):
-        raise TypeError(
-            f"sslcontext is expected to be an instance of ssl.SSLContext, got {context!r}"
-        )
+    check_context(context)
     _check_side(context, server_side)
     handshake = _positive(handshake_timeout, HANDSHAKE_TIMEOUT, "ssl_handshake_timeout")
     shutdown = _positive(shutdown_timeout, SHUTDOWN_TIMEOUT, "ssl_shutdown_timeout")
     return TLSOptions(context, server_side, server_hostname, handshake, shutdown, session)
+
+
+def check_context(context: object) -> None:
+    """Raise TypeError unless ``context`` is an SSLContext."""
+    if not isinstance(context, ssl.SSLContext):
+        raise TypeError(
+            f"sslcontext is expected to be an instance of ssl.SSLContext, got {context!r}"
+        )
 
 
 def _check_side(context: ssl.SSLContext, server_side: bool) -> None:

@@ -20,7 +20,13 @@ from runtime.net.connection.layers import Top
 from runtime.net.connection.protocol_adapter import ProtocolAdapter
 from runtime.net.connection.send_file import send_file_through
 from runtime.net.connection.stream_transport import StreamTransport
-from runtime.net.connection.tls_options import TLSOptions, client_tls, server_tls, upgrade_tls
+from runtime.net.connection.tls_options import (
+    TLSOptions,
+    check_context,
+    client_tls,
+    server_tls,
+    upgrade_tls,
+)
 from runtime.net.connection.transports import ProtocolConnection, SSLTransport, Transport
 from runtime.net.setup.client_sockets import connected_socket, connected_unix_socket
 from runtime.net.setup.server import Server
@@ -155,13 +161,14 @@ async def start_tls(
     ssl_shutdown_timeout: Seconds | None = None,
 ) -> Transport:
     """Switch the connection of ``transport`` to TLS. See ``Loop.start_tls``."""
-    tls = upgrade_tls(
-        sslcontext, server_side, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout
-    )
+    check_context(sslcontext)
     if isinstance(transport, StreamTransport):
         raise TypeError(f"{transport!r} has a reader and a writer: use the writer's start_tls().")
     if not isinstance(transport, Transport):
         raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+    tls = upgrade_tls(
+        sslcontext, server_side, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout
+    )
     tls.require_name()
     adapter, lower = transport.adapter, transport.lower
     if lower.is_closing():

@@ -335,6 +335,7 @@ class Server(asyncio.AbstractServer):
     async def serve_forever(self) -> None:
         """Accept connections until cancelled, then call ``shutdown(shutdown_timeout)``.
 
+        If no task handles a connection, as with protocols, the connections are closed at once.
         A second cancellation interrupts the shutdown. Raises RuntimeError if the server is closed,
         or if another task is in this method.
         """
@@ -345,6 +346,9 @@ class Server(asyncio.AbstractServer):
         try:
             await self._serving_forever
         except CancelledError:
+            if not self._handlers:
+                # The connections of protocols: no task learns that they should end.
+                self.close_clients()
             await self.shutdown(self._shutdown_timeout)
             raise
         finally:
