@@ -273,6 +273,7 @@ FOREIGN = {
     "_getframe",
     "_log_traceback",
     "_msg_callback",
+    "_set_running_loop",
     "_showwarnmsg_impl",
 }
 """Private names of the standard library and of pytest for which nothing public stands."""
