@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import signal
 import threading
@@ -56,6 +57,21 @@ def test_debug_and_loop_factory() -> None:
     with pytest.raises(ZeroDivisionError):
         runtime.run(coro, loop_factory=broken)
     assert coro.cr_frame is None
+
+
+@pytest.mark.parametrize("factory", [asyncio.new_event_loop, lambda: None])
+def test_a_factory_of_other_loops_is_refused(factory: Any) -> None:
+    made: list[Any] = []
+
+    def remembering() -> Any:
+        made.append(factory())
+        return made[0]
+
+    coro: Any = runtime.sleep(0)
+    with pytest.raises(TypeError, match="loop_factory must return a loop of runtime"):
+        runtime.run(coro, loop_factory=remembering)
+    assert coro.cr_frame is None
+    assert made[0] is None or made[0].is_closed()
 
 
 def test_the_end_comes_in_order() -> None:

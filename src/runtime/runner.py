@@ -169,7 +169,15 @@ class Runner:
             raise RuntimeError("Runner is closed")
         if self._loop is None:
             self._context = contextvars.copy_context()
-            self._loop = made_by(self._loop_factory or new_event_loop)
+            loop: object = made_by(self._loop_factory or new_event_loop)
+            if not isinstance(loop, Loop):
+                if hasattr(loop, "close"):
+                    loop.close()
+                raise TypeError(
+                    f"loop_factory must return a loop of runtime, such as Loop(), got {loop!r}: "
+                    "asyncio.Runner runs other loops."
+                )
+            self._loop = loop
             self._state = _State.INITIALIZED
             if self._debug is not None:
                 self._loop.set_debug(self._debug)
