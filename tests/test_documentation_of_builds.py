@@ -195,6 +195,7 @@ def test_methods_are_called_bound_unbound_and_through_super() -> None:
             return super().get_debug()
 
     loop = Counting()
+    loop.set_debug(False)
     try:
         called: list[int] = []
         loop.call_soon(called.append, 1)
@@ -221,16 +222,16 @@ def test_a_method_refuses_an_object_of_another_class() -> None:
 
 
 def test_a_method_can_be_replaced() -> None:
-    original = runtime.Loop.get_debug
+    original = runtime.Loop.is_closed
     loop = runtime.Loop()
     try:
-        with mock.patch.object(runtime.Loop, "get_debug") as patched:
-            loop.get_debug()
+        with mock.patch.object(runtime.Loop, "is_closed") as patched:
+            loop.is_closed()
         patched.assert_called_once_with()
-        assert loop.get_debug() is False
+        assert loop.is_closed() is False
     finally:
         loop.close()
-    assert runtime.Loop.get_debug is original
+    assert runtime.Loop.is_closed is original
 
 
 def test_constructors_and_bound_methods_have_their_parameters() -> None:

@@ -236,7 +236,7 @@ def test_a_cancelled_handle_keeps_no_description_outside_debug_mode() -> None:
             assert "nothing" not in repr(handle)
             handle.cancel()
 
-    runtime.run(main())
+    runtime.run(main(), debug=False)
 
 
 def test_cancelling_twice_keeps_the_description() -> None:
