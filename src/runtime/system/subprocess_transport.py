@@ -255,14 +255,13 @@ class SubprocessTransport(Uncopyable, asyncio.SubprocessTransport):
         self._closed = True
         for pipe in list(self._pipes.values()):
             pipe.end.close()
-        self._kill_if_running()
+        self._kill_if_running(reporting=self._loop._debug)
 
-    def _kill_if_running(self) -> None:
+    def _kill_if_running(self, *, reporting: bool) -> None:
         child = self._child
         if self._returncode is not None or child.status_now() is not None:
             return
-        # __del__, which is called when the loop is closed, has warned already.
-        if self._loop._debug and not self._loop.is_closed():
+        if reporting:
             _logger.warning("Close running child process: kill %r", self)
         try:
             child.send_signal(signal.SIGKILL)
@@ -283,7 +282,7 @@ class SubprocessTransport(Uncopyable, asyncio.SubprocessTransport):
         # The loop is closed, since a running loop refers to this object: clean up without it.
         for pipe in self._pipes.values():
             pipe.end.release()
-        self._kill_if_running()
+        self._kill_if_running(reporting=False)  # The warning above is enough.
         self._child.reap_in_background()
 
     def __repr__(self) -> str:
