@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,13 @@ REPORTS = [
 
 
 def without_variable_parts(text: str) -> str:
-    """Return a report with all addresses and durations made equal."""
+    """Return a report with all addresses and durations made equal.
+
+    Lines that only some versions of Python print are left out: marks below a line of code, and the
+    hint at tracemalloc.
+    """
+    text = re.sub(r"^ *[~^]+\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^RuntimeWarning: Enable tracemalloc .*\n", "", text, flags=re.MULTILINE)
     return re.sub(r"took [0-9.]+ seconds", "took 0 seconds", re.sub(r"0x[0-9a-f]+", "0x0", text))
 
 
@@ -51,6 +58,8 @@ def test_there_are_reports_of_every_program() -> None:
 def test_the_report_is_what_the_program_prints(command: str, report: str, tmp_path: Path) -> None:
     *assignments, python, name = shlex.split(command)
     assert python == "python"
+    if name == "lost.py" and sys.version_info >= (3, 14):
+        pytest.skip("the page shows the interpreter's own warning as earlier versions print it")
     (tmp_path / name).write_text(PROGRAMS[name])
     environment = {**os.environ, "PYTHON_COLORS": "0"}
     environment |= dict(each.split("=", 1) for each in assignments)
