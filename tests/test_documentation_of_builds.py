@@ -1,4 +1,4 @@
-"""``help()``, ``inspect`` and ``typing`` tell the same of the compiled build as of the pure one."""
+"""Documentation by ``help()``, ``inspect`` and ``typing``, which is the same in both builds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WITHOUT_HINTS = {"Handle", "TimerHandle"}
 
 
 class Told(NamedTuple):
-    """What is told of a function, method or attribute. A class has only a docstring."""
+    """Documentation of a function, method or attribute. A class has only a docstring."""
 
     docstring: str | None
     parameters: str | None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests.support.programs import ROOT
-from tests.support.prose import BANNED, Count, prose_files, texts_of
+from tests.support.prose import BANNED, Count, Text, prose_files, texts_of
 
 pytestmark = pytest.mark.once
 
@@ -19,12 +20,17 @@ MOST_INDEFINITE = 0.2
 FOLDERS = ["src", "bench", "tests", "docs"]
 
 
+@cache
+def prose_of(folder: str) -> list[Text]:
+    """Return the texts of a folder of the project, which two tests read."""
+    return [text for path in prose_files([ROOT / folder]) for text in texts_of(path)]
+
+
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_clauses_do_not_stand_for_nouns(folder: str) -> None:
     count = Count()
-    for path in prose_files([ROOT / folder]):
-        for text in texts_of(path):
-            count.add(text.text)
+    for text in prose_of(folder):
+        count.add(text.text)
     relative, indefinite = count.per_thousand()
     assert count.words > 1000
     assert relative <= MOST_RELATIVE, f"python -m tests.support.prose {folder} lists them"
@@ -34,10 +40,9 @@ def test_clauses_do_not_stand_for_nouns(folder: str) -> None:
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_the_words_of_the_field_are_used(folder: str) -> None:
     found = [
-        f"{path.relative_to(ROOT)}:{text.line}: say {better}, not {match[0]!r}"
-        for path in prose_files([ROOT / folder])
-        if path != ROOT / "tests" / "support" / "prose.py"
-        for text in texts_of(path)
+        f"{text.path.relative_to(ROOT)}:{text.line}: say {better}, not {match[0]!r}"
+        for text in prose_of(folder)
+        if text.path != ROOT / "tests" / "support" / "prose.py"
         for term, better in BANNED.items()
         for match in re.finditer(term, text.text, re.IGNORECASE)
     ]

@@ -139,8 +139,8 @@ def main() -> int:
             for offset, line in enumerate(text.text.splitlines()):
                 if pattern.search(line):
                     print(f"{path}:{text.line + offset}: {line.strip()}")
-    what, nobody = count.per_thousand()
-    print(f"{count.words} words; per 1,000: {what:.1f} what, {nobody:.1f} nobody and the like")
+    relative, indefinite = count.per_thousand()
+    print(f"{count.words} words; per 1,000: {relative:.1f} relative, {indefinite:.1f} indefinite")
     return 0
 
 
