@@ -129,6 +129,20 @@ async def debug_mode() -> None:
     await runtime.create_task(runtime.sleep(0))
 
 
+async def ending_slowly() -> None:
+    """Leave a task that takes many turns to end, so that a thread watches the end of the run."""
+
+    async def clean_up() -> None:
+        try:
+            await runtime.sleep_forever()
+        finally:
+            for _ in range(100):
+                await runtime.sleep(0)
+
+    runtime.create_task(clean_up())
+    await runtime.sleep(0)
+
+
 async def failing() -> None:
     """Fail."""
     raise ZeroDivisionError
@@ -146,6 +160,7 @@ MAINS: list[Main] = [
     datagrams,
     processes,
     debug_mode,
+    ending_slowly,
     failing,
 ]
 

@@ -84,8 +84,10 @@ class EndOfRun:
             self._end_everything()
         finally:
             self._loop._ending = set()
-            if self._watch is not None:
-                self._watch.stop()
+            watch = self._watch
+            if watch is not None:
+                self._watch = None  # It refers to this object: break the reference cycle.
+                watch.stop()
         fatal, self._fatal = self._fatal, None
         try:
             if fatal is not None and (self._because is None or self._from_outside):
