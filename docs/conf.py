@@ -8,7 +8,6 @@ pages are Markdown (MyST), so that they are also readable in the repository.
 
 from __future__ import annotations
 
-import asyncio
 import re
 import sys
 from typing import Any
@@ -45,47 +44,8 @@ html_show_sphinx = False
 pygments_style = "friendly"
 
 
-# Some classes have methods for internal use. Users call the methods of asyncio's class of the same
-# name, and these additional ones.
-ADDITIONS = {
-    "__call__",
-    "abort",
-    "abort_clients",
-    "close_clients",
-    "get_context",
-    "run_until_idle",
-    "set_write_buffer_limits",
-    "shutdown",
-    "slow_callback_duration",
-    "watch_slow_callbacks",
-}
-ASYNCIO_NAMES = {
-    name
-    for each in (
-        asyncio.BaseEventLoop,
-        asyncio.Task,
-        asyncio.TaskGroup,
-        asyncio.TimerHandle,
-        asyncio.Server,
-        asyncio.StreamReader,
-        asyncio.StreamWriter,
-    )
-    for name in dir(each)
-}
-WITH_INTERNALS = {
-    "FutureCore",
-    "Handle",
-    "LoopCore",
-    "Resume",
-    "Runnable",
-    "Scheduler",
-    "Server",
-    "StreamReader",
-    "StreamWriter",
-    "TaskCore",
-    "TaskGroup",
-    "TimerHandle",
-}
+# Methods of ``runtime.Resume`` that only the kernel calls.
+INTERNAL = {"give_up", "is_finished_through"}
 
 # Classes that only functions of the package create: the parameters of the constructors are hidden.
 MADE_BY_FUNCTIONS = {
@@ -130,10 +90,7 @@ def skip_internals(
     function = member.fget if isinstance(member, property) else member
     if str(getattr(function, "__module__", "")).startswith("asyncio"):
         return True  # an abstract method that is not implemented
-    owner = str(getattr(function, "__qualname__", "")).partition(".")[0]
-    if owner in WITH_INTERNALS and name not in ASYNCIO_NAMES | ADDITIONS:
-        return True
-    return skip
+    return skip or name in INTERNAL
 
 
 def module_with_source(_app: object, module: str, name: str) -> str | None:

@@ -57,7 +57,7 @@ async def an_ordinary_function_for_gather() -> None:
     await wrong.gather(ordinary)
 
 
-@mistake(TypeError, "has returned nothing")
+@mistake(TypeError, "the function that was called returned None")
 async def the_result_of_an_ordinary_function_for_gather() -> None:
     await wrong.gather(ordinary())
 
@@ -77,7 +77,9 @@ async def an_ordinary_function_for_create_task() -> None:
     wrong.create_task(ordinary)
 
 
-@mistake(TypeError, "a coroutine was expected, got None: what was called here has returned nothing")
+@mistake(
+    TypeError, "a coroutine was expected, got None: the function that was called returned None"
+)
 async def the_result_of_an_ordinary_function_for_create_task() -> None:
     wrong.create_task(ordinary())
 
@@ -374,7 +376,7 @@ def test_the_message_names_the_remedy(name: str) -> None:
     [
         (answer, r"call the coroutine function, as in answer\(\)"),
         (ordinary, "ordinary is an ordinary function"),
-        (None, "what was called here has returned nothing"),
+        (None, "the function that was called returned None"),
         (numbers, "'async for'"),
     ],
 )

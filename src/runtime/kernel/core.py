@@ -441,7 +441,7 @@ class LoopCore(Scheduler):
         self._executor.replace(executor)
 
     def _look_up(self, func: Callable[..., Any], *args: Any) -> Future[Any]:
-        """Call ``func(*args)``, which resolves a host name, in the thread pool for look-ups."""
+        """Call ``func(*args)``, which resolves a host name, in the thread pool for lookups."""
         self._check_open()
         return submit(self, self._lookup_threads.get(), func, args)
 

@@ -178,7 +178,7 @@ class Child:
             except ChildProcessError:
                 popen.returncode = STATUS_TAKEN
                 _logger.warning(
-                    "The exit status of process %d was taken by somebody else, so returncode %d "
+                    "The exit status of process %d was taken by other code, so returncode %d "
                     "is reported: do not call os.wait() or waitpid(-1), and do not ignore "
                     "SIGCHLD, in a program that has subprocesses in an event loop.",
                     popen.pid,

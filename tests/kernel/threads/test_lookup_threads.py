@@ -1,4 +1,4 @@
-"""Name look-ups, which use threads of their own beside the default executor."""
+"""Name lookups, which use threads of their own beside the default executor."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_the_end_of_a_run_waits_for_the_threads(monkeypatch: pytest.MonkeyPatch)
         loop.run_until_complete(loop.shutdown_default_executor())
         assert release.is_set()
         assert lookup_threads() == []
-        with pytest.raises(RuntimeError, match="look-ups of names was shut down"):
+        with pytest.raises(RuntimeError, match="lookups of names was shut down"):
             loop.run_until_complete(loop.getaddrinfo("a.invalid", 80))
 
 

@@ -27,7 +27,7 @@ def instead_of_awaiting(thing: object) -> str:
     if asyncio.isfuture(thing):
         return ": it is a future already; await it."
     if thing is None:
-        return ": what was called here has returned nothing. Is its 'def' to be an 'async def'?"
+        return ": the function that was called returned None. Should its 'def' be an 'async def'?"
     if isinstance(thing, (list, tuple, set, frozenset, dict)) or inspect.isgenerator(thing):
         return ": give several awaitables one by one to gather(), as in gather(*them)."
     if callable(thing):

@@ -54,7 +54,7 @@ class HasTasks(Protocol):
 running_loops: dict[int, Any] = {}
 """The running loop of ours in each thread, by the thread's identifier.
 
-A look-up here is cheaper than in asyncio, which up to 3.11 calls ``os.getpid()`` for it.
+A lookup here is cheaper than in asyncio, which up to 3.11 calls ``os.getpid()`` for it.
 """
 
 _loops: set[weakref.ref[Any]] = set()

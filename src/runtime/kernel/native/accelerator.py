@@ -54,7 +54,7 @@ def python_step(coro: Steppable, context: Context) -> object:
 def python_call(context: Context, name: str, owner: object, argument: object) -> Any:
     """Call the method ``name`` of ``owner`` with one argument, in ``context``.
 
-    The C function makes no bound method, so that a look-up for each call costs less than to keep a
+    The C function makes no bound method, so that a lookup for each call costs less than to keep a
     bound method for all calls.
     """
     return context.run(getattr(owner, name), argument)

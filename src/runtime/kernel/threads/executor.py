@@ -1,4 +1,4 @@
-"""Thread pools of a loop: the default executor for blocking calls, and a pool for name look-ups."""
+"""Thread pools of a loop: the default executor for blocking calls, and a pool for name lookups."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.threads.concurrent_futures import follow_concurrent
 
 LOOKUP_THREADS: Final = 16
-"""Maximum number of threads of a loop for name look-ups. Each is started when it is needed."""
+"""Maximum number of threads of a loop for name lookups. Each is started when it is needed."""
 
 
 class LoopExecutor:
@@ -82,13 +82,13 @@ class DefaultExecutor(LoopExecutor):
 
 
 class LookupThreads(LoopExecutor):
-    """The thread pool for name look-ups.
+    """The thread pool for name lookups.
 
-    In the default executor, look-ups would wait until the calls of the program there have ended.
+    In the default executor, lookups would wait until the calls of the program there have ended.
     """
 
     def __init__(self) -> None:
-        super().__init__("The loop's pool for look-ups of names", "runtime-lookup", LOOKUP_THREADS)
+        super().__init__("The loop's pool for lookups of names", "runtime-lookup", LOOKUP_THREADS)
 
 
 def begin_shutdown(

@@ -37,10 +37,10 @@ from runtime.kernel.native.allocator import have_large_blocks_kept
 from runtime.net.connection.layers import Lower, Top, lost
 from runtime.net.connection.receive_buffer import ReceiveBuffer
 
-_ROOM_LEAST: Final = 128 * 1024
+_MIN_TARGET: Final = 128 * 1024
 """Smallest read, in bytes, for which a receive target is made."""
 
-_ROOM_MOST: Final = 16 * 1024 * 1024
+_MAX_TARGET: Final = 16 * 1024 * 1024
 """Largest read, in bytes, for which a receive target is made.
 
 It bounds preallocation for peers that announce more than they send.
@@ -131,7 +131,7 @@ class StreamAdapter(Top):
         received = self.unread
         received.append(data)
         if received.size < self._wanted and self._reader_waits():
-            if _ROOM_LEAST <= self._wanted <= _ROOM_MOST:
+            if _MIN_TARGET <= self._wanted <= _MAX_TARGET:
                 self._make_target()
             return
         if received.size > 2 * self._limit and not self._paused and self._lower is not None:
@@ -250,10 +250,10 @@ class StreamAdapter(Top):
                 return reader
         self._wanted = wanted
         if self._paused:
-            self._go_on()
+            self._resume_receiving()
         return reader
 
-    def _go_on(self) -> None:
+    def _resume_receiving(self) -> None:
         """Resume receiving after too much was unread, unless the user has paused it as well."""
         self._paused = False
         if not self.eof and not self.stopped and self._lower is not None:
@@ -302,7 +302,7 @@ class StreamAdapter(Top):
         """Remove and return up to ``most`` received bytes."""
         data = self.unread.take(most)
         if self._paused and self.unread.size <= self._limit:
-            self._go_on()
+            self._resume_receiving()
         return data
 
     def take_until(self, separators: tuple[bytes, ...], limit: int) -> bytes | None:

@@ -68,9 +68,9 @@ class StreamSocket(Watcher, Lower):
         "_eof_sent",
         "_eof_wanted",
         "_file",
-        "_held",
         "_high_water",
         "_input_ended",
+        "_is_upper_paused",
         "_loop",
         "_low_water",
         "_object",
@@ -114,7 +114,7 @@ class StreamSocket(Watcher, Lower):
         self._reading = False
         self._input_ended = False
         # Whether ``pause_writing`` of the layer above was called last.
-        self._held = False
+        self._is_upper_paused = False
         self._eof_wanted = False
         self._eof_sent = False
         self._writes_lost = 0
@@ -184,7 +184,7 @@ class StreamSocket(Watcher, Lower):
 
         It is False if the descriptor is lost, or if the socket's own method has received instead.
         """
-        if not self._still_ours():
+        if not self._owns_descriptor():
             return False
         if not self._by_methods or upper.wants_buffer:
             return True
@@ -258,7 +258,7 @@ class StreamSocket(Watcher, Lower):
             events = READ
         if self.unsent or self._writable_waiter is not None:
             events |= WRITE
-        if events and not self.events and self._shared and not self._still_ours():
+        if events and not self.events and self._shared and not self._owns_descriptor():
             return
         try:
             self._loop._poller.watch(self, events)
@@ -287,14 +287,14 @@ class StreamSocket(Watcher, Lower):
             return
         if self.unsent:
             self._keep(data)
-            self._hold()
+            self._pause_if_high()
             return
         if size == 0:
             return
         try:
             if not self._shared:
                 sent = _send(self.fd, data)
-            elif self._still_ours():
+            elif self._owns_descriptor():
                 sent = self._send_by_method(data) if self._by_methods else _send(self.fd, data)
             else:
                 return
@@ -309,7 +309,7 @@ class StreamSocket(Watcher, Lower):
             self._keep(bytes(data.cast("B")[sent:]))
             data = None
         self._watch()
-        self._hold()
+        self._pause_if_high()
 
     def _send_by_method(self, data: Any) -> int:
         sock = self._sock
@@ -327,7 +327,7 @@ class StreamSocket(Watcher, Lower):
         if sock is None or self.unsent or self._refusal is not None or in_one:
             self.write(parts[0] if len(parts) == 1 else joined(parts))
             return
-        if self._shared and not self._still_ours():
+        if self._shared and not self._owns_descriptor():
             return
         try:
             sent = sock.sendmsg(parts[:_IOV_MAX])
@@ -356,7 +356,7 @@ class StreamSocket(Watcher, Lower):
             self._keep(rest if isinstance(part, bytes) else bytes(rest))
             sent = 0
         self._watch()
-        self._hold()
+        self._pause_if_high()
 
     def _keep(self, data: Any) -> None:
         """Append ``data``, which will not change, to the write buffer."""
@@ -366,10 +366,10 @@ class StreamSocket(Watcher, Lower):
                 self._write_buffer = deque()
             keep(self._write_buffer, data)
 
-    def _hold(self) -> None:
+    def _pause_if_high(self) -> None:
         """Pause the writing of the layer above if the write buffer is too large."""
-        if self.unsent > self._high_water and not self._held:
-            self._held = True
+        if self.unsent > self._high_water and not self._is_upper_paused:
+            self._is_upper_paused = True
             upper = self._upper
             if upper is not None:
                 upper.pause_writing()
@@ -381,7 +381,7 @@ class StreamSocket(Watcher, Lower):
     def on_writable(self) -> None:
         sock = self._sock
         buffer = self._write_buffer
-        if sock is None or (self._shared and not self._still_ours()):
+        if sock is None or (self._shared and not self._owns_descriptor()):
             return
         if not buffer:
             self._finish_sending()
@@ -401,8 +401,8 @@ class StreamSocket(Watcher, Lower):
         self.unsent -= sent
         drop_sent(buffer, sent)
         upper = self._upper
-        if self._held and self.unsent <= self._low_water:
-            self._held = False
+        if self._is_upper_paused and self.unsent <= self._low_water:
+            self._is_upper_paused = False
             if upper is not None:
                 upper.resume_writing()
         # ``resume_writing`` may have written more, or closed the connection.
@@ -462,7 +462,7 @@ class StreamSocket(Watcher, Lower):
 
     def set_water_marks(self, high: Size | None, low: Size | None) -> None:
         self._high_water, self._low_water = water_marks_of(high, low)
-        self._hold()
+        self._pause_if_high()
 
     def water_marks(self) -> tuple[int, int]:
         return self._low_water, self._high_water
@@ -522,7 +522,7 @@ class StreamSocket(Watcher, Lower):
             sock.detach()
         self.fail(_closed_by_others(self.fd))
 
-    def _still_ours(self) -> bool:
+    def _owns_descriptor(self) -> bool:
         """Return whether the descriptor is still that of our socket; fail the connection if not."""
         sock = self._sock
         # While the descriptor is watched, the poller notices a close that bypassed the socket
@@ -549,7 +549,7 @@ class StreamSocket(Watcher, Lower):
         try:
             self._wake_writable()
             self._loop._poller.watch(self, 0)
-            self._give_socket_back(sock)
+            self._close_socket(sock)
         except OSError as failure:
             # Other code has closed the descriptor, or closing it failed.
             if error is None:
@@ -558,7 +558,7 @@ class StreamSocket(Watcher, Lower):
             if upper is not None:
                 upper.lost(error)
 
-    def _give_socket_back(self, sock: socket.socket) -> None:
+    def _close_socket(self, sock: socket.socket) -> None:
         """Close the socket, unless its descriptor belongs to another file by now."""
         if sock.fileno() != self.fd:
             return

@@ -33,10 +33,10 @@ Flags say more about a state::
     _truncated     after an end without a close_notify        lost() gets _error; no close_notify is
                                                               sent
     _encrypting    while _encrypt() sends more than a record  data written meanwhile waits in _plain
-    _plain_holds   while _plain is above the high-water mark  it is one of the _holds
+    _plain_is_full while _plain is above the high-water mark  _pause_count includes it
 
-``_holds`` counts the reasons to pause the writing of the layer above, at most two: ``_plain`` is
-full, or the write buffer of the layer below is. In OPEN, written data waits in ``_plain`` only
+``_pause_count`` counts the reasons to pause the writing of the layer above, at most two: ``_plain``
+is full, or the write buffer of the layer below is. In OPEN, written data waits in ``_plain`` only
 behind other data that waits there, or while ``_encrypting``.
 
 Why CLOSING waits for the peer: a socket that is closed while it holds unread bytes sends a reset,
@@ -109,7 +109,6 @@ class TLSLayer(Upper, Lower):
         "_encrypting",
         "_error",
         "_handshake_timeout",
-        "_holds",
         "_incoming",
         "_input_ended",
         "_is_made",
@@ -117,10 +116,11 @@ class TLSLayer(Upper, Lower):
         "_loop",
         "_lower",
         "_outgoing",
+        "_pause_count",
         "_paused",
         "_peer_closed",
         "_plain",
-        "_plain_holds",
+        "_plain_is_full",
         "_plain_size",
         "_shutdown_timeout",
         "_ssl",
@@ -173,12 +173,12 @@ class TLSLayer(Upper, Lower):
         self._peer_closed = False
         self._truncated = False
         self._encrypting = False
-        self._plain_holds = False
+        self._plain_is_full = False
         # Data that waits to be encrypted: written before the handshake was complete, during a
         # renegotiation, or while ``_encrypting``.
         self._plain: deque[bytes] = deque()
         self._plain_size = 0
-        self._holds = 0
+        self._pause_count = 0
         # The number of writes after ``close()``, for the warning about them.
         self._writes_lost = 0
         # The number of unsent bytes when the shutdown's timer was last started.
@@ -421,7 +421,7 @@ class TLSLayer(Upper, Lower):
         elif kept:
             self._plain.append(kept)
             self._plain_size += len(kept)
-            self._hold()
+            self._pause_if_high()
 
     def write_many(self, parts: list[Any]) -> None:
         self.write(parts[0] if len(parts) == 1 else joined(parts))
@@ -449,7 +449,7 @@ class TLSLayer(Upper, Lower):
             self._plain_size += len(kept)
             self._encrypting = False
             self._flush()
-            self._hold()
+            self._pause_if_high()
             return False
         except Exception as error:
             self._encrypting = False
@@ -458,7 +458,7 @@ class TLSLayer(Upper, Lower):
             return False
         self._encrypting = False
         if self._state == _FLUSHING and not self._plain:
-            self._say_goodbye()
+            self._enter_closing()
         return True
 
     def _send_plain(self) -> None:
@@ -469,11 +469,11 @@ class TLSLayer(Upper, Lower):
             self._plain_size -= len(data)
             if not self._encrypt(data):
                 return
-        if self._plain_holds:
-            self._plain_holds = False
+        if self._plain_is_full:
+            self._plain_is_full = False
             self.resume_writing()
         if self._state == _FLUSHING:
-            self._say_goodbye()
+            self._enter_closing()
 
     def _flush(self) -> None:
         """Send the bytes that OpenSSL has put into the outgoing BIO."""
@@ -481,20 +481,20 @@ class TLSLayer(Upper, Lower):
         if outgoing.pending:
             self._lower.write(outgoing.read())
 
-    def _hold(self) -> None:
+    def _pause_if_high(self) -> None:
         """Pause the writing of the layer above if too much data waits to be encrypted."""
-        if not self._plain_holds and self._plain_size > self._lower.water_marks()[1]:
-            self._plain_holds = True
+        if not self._plain_is_full and self._plain_size > self._lower.water_marks()[1]:
+            self._plain_is_full = True
             self.pause_writing()
 
     def pause_writing(self) -> None:
-        self._holds += 1
-        if self._holds == 1 and self._upper is not None:
+        self._pause_count += 1
+        if self._pause_count == 1 and self._upper is not None:
             self._upper.pause_writing()
 
     def resume_writing(self) -> None:
-        self._holds -= 1
-        if self._holds == 0 and self._upper is not None:
+        self._pause_count -= 1
+        if self._pause_count == 0 and self._upper is not None:
             self._upper.resume_writing()
 
     def unsent_size(self) -> int:
@@ -537,11 +537,11 @@ class TLSLayer(Upper, Lower):
         if not self._input_ended:
             self._lower.resume_reading()
         if not self._plain and not self._encrypting:
-            self._say_goodbye()
+            self._enter_closing()
         elif not self._encrypting and (self._input_ended or self._peer_closed):
             self._drop_input()
 
-    def _say_goodbye(self) -> None:
+    def _enter_closing(self) -> None:
         """Send the close_notify; close at once if nothing more can come from the peer."""
         self._state = _CLOSING
         # OpenSSL fails to make a close_notify while received application data is unread.

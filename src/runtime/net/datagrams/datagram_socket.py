@@ -224,7 +224,7 @@ class DatagramSocket(Watcher):
             except OSError as error:
                 if error.errno == errno.EBADF:
                     self.on_lost()
-                elif self._still_ours():
+                elif self._owns_descriptor():
                     self._notify("error_received", (error,), self._context)
                 return
             if datagram is None:
@@ -266,7 +266,7 @@ class DatagramSocket(Watcher):
 
     def _watch(self) -> None:
         """Watch the descriptor for exactly the events that the state requires."""
-        if self.ended or not self._still_ours():
+        if self.ended or not self._owns_descriptor():
             return
         events = 0
         if self._reading:
@@ -318,7 +318,7 @@ class DatagramSocket(Watcher):
         try:
             outcome = self._try_to_send(data, address)
         except OSError:
-            if self._still_ours():
+            if self._owns_descriptor():
                 raise
             return
         if outcome == 0:
@@ -392,7 +392,7 @@ class DatagramSocket(Watcher):
                 if self._write_buffer or self._try_to_send(data, address) <= 0:
                     self._keep(data, address)
             except OSError as error:
-                if not self._still_ours():
+                if not self._owns_descriptor():
                     return
                 self._notify("error_received", (error,), self._context)
             except (TypeError, ValueError, OverflowError) as error:
@@ -438,7 +438,7 @@ class DatagramSocket(Watcher):
                 if self._try_to_send(data, address) == 0:
                     break
             except OSError as error:
-                if not self._still_ours():
+                if not self._owns_descriptor():
                     return
                 self._drop_first()
                 self._notify("error_received", (error,), self._context)
@@ -506,9 +506,9 @@ class DatagramSocket(Watcher):
         sock = self._sock
         if sock is not None and sock.fileno() == self.fd:
             sock.detach()
-        self._still_ours()
+        self._owns_descriptor()
 
-    def _still_ours(self) -> bool:
+    def _owns_descriptor(self) -> bool:
         """Return whether the socket is still open; end if other code has closed it."""
         sock = self._sock
         if sock is not None and sock.fileno() == self.fd:
