@@ -88,6 +88,7 @@ def test_transports() -> None:
             transport.close()
         endpoint.close()
         await endpoint.wait_closed()
-        await runtime.sleep(0.01)
+        while process.get_returncode() is None:
+            await runtime.sleep(0.001)
 
     runtime.run(main())
