@@ -16,6 +16,10 @@ The methods of an ``Upper`` are called in this order: first ``connected``, once.
 for each piece of data, and ``pause_writing`` and ``resume_writing`` alternately. When the peer has
 sent everything, ``ended``, at most once. At last ``lost``, once; no call follows it.
 
+The bottom is the same for every address family: ``net.setup`` makes the connected socket, and
+``StreamSocket`` serves it. Only a connection without a socket has another bottom, such as
+``TransportLower``.
+
 A top with ``wants_buffer`` set gets ``get_buffer`` and ``buffer_updated`` in place of ``received``.
 
 ``Upper`` is a class and ``Lower`` a trait because mypyc allows one compiled base class and any
