@@ -189,7 +189,10 @@ class Scheduler:
         *args: Any,
         context: Context | None = None,
     ) -> TimerHandle:
-        """Call ``callback(*args)`` at ``when``, in seconds on the clock of ``time()``."""
+        """Call ``callback(*args)`` at ``when``, in seconds on the clock of ``time()``.
+
+        All else is as for ``call_later``, including the order of callbacks with the same deadline.
+        """
         return self._call_at(seconds(when, "call_at()"), callback, args, context, "call_at")
 
     def _call_at(

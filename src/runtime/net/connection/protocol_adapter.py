@@ -9,7 +9,9 @@
 The protocol's methods are looked up anew for each event, as in asyncio: protocols assign to them,
 for example ``self.data_received = parser.feed``. They run in the context in which the connection
 was made, also as in asyncio. An exception that one of them raises is reported to the loop's
-exception handler, and ends the connection.
+exception handler. It also ends the connection, and is passed to ``connection_lost``, unless
+``pause_writing`` or ``resume_writing`` raised it: no received data is lost then. SystemExit and
+KeyboardInterrupt leave the loop instead.
 
 Source: "Transports and Protocols" in the standard library's documentation of asyncio.
 """
