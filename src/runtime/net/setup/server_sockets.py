@@ -19,7 +19,11 @@ from runtime.net.setup.unix_sockets import bind_unix, socket_file
 from runtime.net.sockets.checks import check_stream_socket, check_unix_socket, note_use
 
 BACKLOG: Final = 100
-"""Default length of the listen queue: connections that wait to be accepted."""
+"""Default length of the listen queue: connections that wait to be accepted.
+
+The methods of ``NetworkLoop`` repeat the number, because they import this module at their first
+call. ``_Listener.start`` in ``server.py`` passes the length to the system.
+"""
 
 
 async def tcp_server(

@@ -61,8 +61,8 @@ async def open_connection(
 
     The pair is an asynchronous context manager, which closes the connection.
 
-    ``limit`` is the maximum length of a line, in bytes. ``sock`` is a connected socket to use
-    instead of ``host`` and ``port``.
+    ``limit`` is the maximum length of a line, in bytes. ``sock`` is a connected stream socket of
+    any address family, to use instead of ``host`` and ``port``.
 
     ``ssl`` is a context, or True for the system's defaults. ``server_hostname`` is the name that
     the certificate is checked against, ``host`` by default. ``ssl_session`` is a session to resume:
@@ -177,10 +177,12 @@ async def start_server(
     as the callback. An exception of the callback or of its task is reported to the loop's exception
     handler, and the connection is closed.
 
-    ``limit`` is the maximum length of a line, in bytes, and ``backlog`` the length of the listen
-    queue, in connections. ``sock`` is a bound socket to use instead of ``host`` and ``port``. With
-    ``ssl``, a context that has a certificate, the callback is called after the handshake; a
-    connection whose handshake fails is closed, and logged in debug mode only.
+    ``limit`` is the maximum length of a line, in bytes. ``backlog`` is the length of the listen
+    queue: the number of connections that may wait to be accepted. The system may have a lower
+    limit, on Linux ``net.core.somaxconn``. ``sock`` is a bound stream socket of any address family,
+    to use instead of ``host`` and ``port``. With ``ssl``, a context that has a certificate, the
+    callback is called after the handshake; a connection whose handshake fails is closed, and logged
+    in debug mode only.
 
     Raises OSError if the address cannot be bound, and ValueError for arguments that do not go
     together.
