@@ -427,7 +427,10 @@ def rearm_future(future: FutureCore) -> bool:
 
 
 def finish_future(future: FutureCore, result: Any) -> None:
-    """Finish a future, which must be pending, with a result."""
+    """Finish a future, which must be pending, with a result; ``set_result`` without its check.
+
+    A function and not a method, so that compiled code calls it directly: see ``native/mypyc.py``.
+    """
     future._result = result
     future._pending = False
     if future._waiter is not None or future._subscribers is not None:
