@@ -43,6 +43,7 @@ from typing import Any, Final, TextIO
 
 from runtime.kernel.arguments.advice import instead_of_awaiting
 from runtime.kernel.arguments.sizes import Size, limit_of
+from runtime.kernel.compat.apart import Apart
 from runtime.kernel.compat.registry import current_tasks, swap_current_task, writes_thread_state
 from runtime.kernel.diagnostics import stacks
 from runtime.kernel.diagnostics.describe import coroutine_frame, describe_coroutine, safe_repr
@@ -582,7 +583,7 @@ def _start_eagerly(task: TaskCore) -> None:
     loop._current = None
     try:
         if _KEEPS_CALLERS:
-            _step_apart(task)
+            _apart.call(task)
         else:
             step(task)
     finally:
@@ -595,40 +596,15 @@ def _start_eagerly(task: TaskCore) -> None:
         task._coro = None
 
 
-_KEEPS_CALLERS: Final = sys.version_info >= (3, 12) and type(step) is FunctionType
-"""Whether the frame of a coroutine that failed holds the frames of its callers."""
+# The variables of the callers hold the task, the task holds the exception, the traceback holds the
+# frame of the coroutine, and from Python 3.12 on this frame holds the frames of the callers: a
+# reference cycle. From Python 3.14 on, the frames of compiled callers are left out of that.
+_KEEPS_CALLERS: Final = sys.hexversion >= 0x030C0000 and (
+    type(step) is FunctionType or sys.hexversion < 0x030E0000
+)
+"""Whether the frame of a coroutine that failed in an eager step holds the frames of its callers."""
 
-_apart: Final[list[Generator[None, TaskCore, None]]] = []
-"""Generators of ``_steps`` that are free: as many as eager starts were ever nested."""
-
-
-def _step_apart(task: TaskCore) -> None:
-    """Run an eager step so that an exception in it does not hold the frames of the callers.
-
-    The variables of the callers hold the task, the task holds the exception, the traceback holds
-    the frame of the coroutine, and from Python 3.12 on this frame holds the frames that called it:
-    a reference cycle. Here the chain of callers ends at the frame of a generator.
-    """
-    try:
-        steps = _apart.pop()
-    except IndexError:
-        steps = _steps()
-        next(steps)
-    steps.send(task)
-    _apart.append(steps)
-
-
-def _steps() -> Generator[None, TaskCore, None]:
-    """Run a step of each task that is sent.
-
-    A generator's frame that is suspended holds no caller, and this one never ends.
-    """
-    while True:
-        task = yield
-        try:
-            step(task)
-        finally:
-            task = _NOBODY
+_apart: Final[Apart[TaskCore]] = Apart(step, _NOBODY)
 
 
 def leave_task(loop: Scheduler) -> None:
