@@ -10,16 +10,17 @@ import pytest
 from tests.support import build, limits
 from tests.support.certificates import certificates
 from tests.support.leaks import finalizers_run, no_collector, no_leaks, pytest_sessionfinish
-from tests.support.limits import pytest_configure
 
 __all__ = [
     "certificates",
     "finalizers_run",
     "no_collector",
     "no_leaks",
-    "pytest_configure",
     "pytest_sessionfinish",
 ]
+
+pytest_plugins = ["runtime.testing.pytest_plugin"]
+"""The plugin that runs the asynchronous tests, and checks that they leave nothing behind."""
 
 _REFERENCE = {"asyncio", "new_asyncio_loop"}
 """Parts of the ids of tests that run on asyncio itself."""
@@ -30,6 +31,12 @@ ECOSYSTEM = Path(__file__).parent / "ecosystem"
 def pytest_report_header() -> str:
     """Return the report header, which names the build under test."""
     return build.header()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the plugin run all asynchronous tests; extend the report of pytest-timeout."""
+    config.option.runtime = True
+    limits.pytest_configure(config)
 
 
 def pytest_sessionstart() -> None:

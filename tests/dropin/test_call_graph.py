@@ -24,56 +24,47 @@ async def turns() -> None:
         await runtime.sleep(0)
 
 
-def test_a_future_knows_the_tasks_that_wait_for_it() -> None:
-    async def main() -> None:
-        future = runtime.get_running_loop().create_future()
-        assert future._asyncio_awaited_by is None
-        tasks = {runtime.create_task(wait_for(future)) for _ in range(3)}
-        await turns()
-        assert awaited_by(future) == tasks
-        chained = runtime.create_task(wait_for(next(iter(tasks))))
-        await turns()
-        assert [awaited_by(task) for task in tasks].count({chained}) == 1
-        future.set_result(None)
-        await chained
-        assert not awaited_by(future)
-
-    runtime.run(main())
+async def test_a_future_knows_the_tasks_that_wait_for_it() -> None:
+    future = runtime.get_running_loop().create_future()
+    assert future._asyncio_awaited_by is None
+    tasks = {runtime.create_task(wait_for(future)) for _ in range(3)}
+    await turns()
+    assert awaited_by(future) == tasks
+    chained = runtime.create_task(wait_for(next(iter(tasks))))
+    await turns()
+    assert [awaited_by(task) for task in tasks].count({chained}) == 1
+    future.set_result(None)
+    await chained
+    assert not awaited_by(future)
 
 
-def test_through_gather_and_groups() -> None:
-    async def main() -> None:
-        gate = runtime.Event()
-        me = runtime.current_task()
-        gathered = [runtime.create_task(gate.wait()) for _ in range(2)]
+async def test_through_gather_and_groups() -> None:
+    gate = runtime.Event()
+    me = runtime.current_task()
+    gathered = [runtime.create_task(gate.wait()) for _ in range(2)]
 
-        async def in_a_gather() -> None:
-            await runtime.gather(*gathered)
+    async def in_a_gather() -> None:
+        await runtime.gather(*gathered)
 
-        outer = runtime.create_task(in_a_gather())
-        await turns()
-        (gathering,) = awaited_by(gathered[0])
-        assert awaited_by(gathered[1]) == {gathering}
-        assert awaited_by(gathering) == {outer}
-        async with runtime.TaskGroup() as group:
-            child = group.create_task(gate.wait())
-            assert awaited_by(child) == {me}
-            gate.set()
-        await outer
-
-    runtime.run(main())
+    outer = runtime.create_task(in_a_gather())
+    await turns()
+    (gathering,) = awaited_by(gathered[0])
+    assert awaited_by(gathered[1]) == {gathering}
+    assert awaited_by(gathering) == {outer}
+    async with runtime.TaskGroup() as group:
+        child = group.create_task(gate.wait())
+        assert awaited_by(child) == {me}
+        gate.set()
+    await outer
 
 
-def test_callbacks_are_no_waiters() -> None:
-    async def main() -> None:
-        future = runtime.get_running_loop().create_future()
-        ended: list[object] = []
-        future.add_done_callback(ended.append)
-        future.add_done_callback(lambda _: None)
-        assert future._asyncio_awaited_by is None
-        future.cancel()
-
-    runtime.run(main())
+async def test_callbacks_are_no_waiters() -> None:
+    future = runtime.get_running_loop().create_future()
+    ended: list[object] = []
+    future.add_done_callback(ended.append)
+    future.add_done_callback(lambda _: None)
+    assert future._asyncio_awaited_by is None
+    future.cancel()
 
 
 @pytest.mark.skipif(not hasattr(asyncio, "capture_call_graph"), reason="since Python 3.14")

@@ -174,18 +174,15 @@ def test_outside_a_running_loop_a_task_is_queued() -> None:
     loop.close()
 
 
-def test_create_task_may_ask_for_an_exception() -> None:
+async def test_create_task_may_ask_for_an_exception() -> None:
     async def answer() -> int:
         return 42
 
-    async def main() -> None:
-        runtime.get_running_loop().set_task_factory(runtime.eager_task_factory)
-        assert runtime.create_task(answer()).done()
-        queued = runtime.create_task(answer(), eager_start=False)
-        assert not queued.done()
-        assert await queued == 42
-
-    runtime.run(main())
+    runtime.get_running_loop().set_task_factory(runtime.eager_task_factory)
+    assert runtime.create_task(answer()).done()
+    queued = runtime.create_task(answer(), eager_start=False)
+    assert not queued.done()
+    assert await queued == 42
 
 
 def test_a_constructor_of_one_s_own() -> None:

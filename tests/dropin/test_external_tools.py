@@ -127,15 +127,12 @@ def test_the_running_task(shown: bool) -> None:
 
 
 @since_3_14
-def test_the_thread_s_state_names_no_task_of_ours() -> None:
+async def test_the_thread_s_state_names_no_task_of_ours() -> None:
     original: Any = aio.tasks._c_current_task
 
-    async def main() -> None:
-        assert original() is None
-        assert aio.current_task() is runtime.current_task() is not None
-
     assert not registry.writes_thread_state
-    runtime.run(main())
+    assert original() is None
+    assert aio.current_task() is runtime.current_task() is not None
 
 
 @since_3_14
@@ -168,17 +165,14 @@ def test_copies_stay_among_themselves(shown: bool) -> None:
     assert copies == []
 
 
-def test_it_can_be_turned_on_and_off_while_the_loop_runs() -> None:
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        for enabled in (True, False, True, True, False):
-            loop.set_external_inspection(enabled)
-            await runtime.sleep(0)
-            assert loop.get_external_inspection() is (enabled and external_tools.AVAILABLE)
-            assert aio.current_task() is runtime.current_task()
-            assert len(aio.all_tasks()) == 1
-
-    runtime.run(main())
+async def test_it_can_be_turned_on_and_off_while_the_loop_runs() -> None:
+    loop = runtime.get_running_loop()
+    for enabled in (True, False, True, True, False):
+        loop.set_external_inspection(enabled)
+        await runtime.sleep(0)
+        assert loop.get_external_inspection() is (enabled and external_tools.AVAILABLE)
+        assert aio.current_task() is runtime.current_task()
+        assert len(aio.all_tasks()) == 1
 
 
 @since_3_14

@@ -49,36 +49,30 @@ def test_the_order_of_definitions_does_not_matter(order: str) -> None:
     assert runtime.run(main()) == {"a": 1, "b": 2, "c": 4}
 
 
-def test_several_wait_for_one_name() -> None:
+async def test_several_wait_for_one_name() -> None:
     seen: list[object] = []
 
     async def read(names: Namespace) -> None:
         seen.append(await names.get("x"))
 
-    async def main() -> None:
-        async with Namespace() as names:
-            for _ in range(3):
-                names.start(read(names))
-            await runtime.sleep(0)
-            assert seen == []
-            names.set("x", 5)
-
-    runtime.run(main())
+    async with Namespace() as names:
+        for _ in range(3):
+            names.start(read(names))
+        await runtime.sleep(0)
+        assert seen == []
+        names.set("x", 5)
     assert seen == [5, 5, 5]
 
 
-def test_a_wait_that_is_cancelled_leaves_the_others_waiting() -> None:
-    async def main() -> object:
-        async with Namespace() as names:
-            one, other = names.start(names.get("x")), names.start(names.get("x"))
-            await runtime.sleep(0)
-            one.cancel()
-            await runtime.sleep(0)
-            assert one.done()
-            names.set("x", 5)
-        return await other
-
-    assert runtime.run(main()) == 5
+async def test_a_wait_that_is_cancelled_leaves_the_others_waiting() -> None:
+    async with Namespace() as names:
+        one, other = names.start(names.get("x")), names.start(names.get("x"))
+        await runtime.sleep(0)
+        one.cancel()
+        await runtime.sleep(0)
+        assert one.done()
+        names.set("x", 5)
+    assert await other == 5
 
 
 @pytest.mark.parametrize("names_of_it", ["x", "xy", "xyz"])
@@ -133,17 +127,14 @@ def test_an_invalid_request_is_raised_inside_and_can_be_caught() -> None:
     assert runtime.run(main()) == "went on"
 
 
-def test_a_name_is_set_once() -> None:
-    async def main() -> None:
-        async with Namespace() as names:
-            names.set("x", 1)
-            with pytest.raises(ValueError, match="'x' is set already"):
-                names.set("x", 2)
-            with pytest.raises(ValueError, match="'x' is defined already"):
-                names.define("x", sum_of())
-            assert await names.get("x") == 1
-
-    runtime.run(main())
+async def test_a_name_is_set_once() -> None:
+    async with Namespace() as names:
+        names.set("x", 1)
+        with pytest.raises(ValueError, match="'x' is set already"):
+            names.set("x", 2)
+        with pytest.raises(ValueError, match="'x' is defined already"):
+            names.define("x", sum_of())
+        assert await names.get("x") == 1
 
 
 def test_a_definition_that_fails_ends_the_others() -> None:

@@ -51,18 +51,15 @@ def test_a_nap_that_is_cancelled_takes_its_timer_back() -> None:
     assert runtime.run(main(), loop_factory=simulated_loop, until="idle") == 2.0
 
 
-def test_an_exchange_passes_items_in_order_from_either_side() -> None:
-    async def main() -> list[int]:
-        exchange: Exchange[int] = Exchange()
-        async with runtime.TaskGroup() as group:
-            takers = [group.create_task(exchange.take()) for _ in range(2)]
-            await runtime.sleep(0)
-            for number in range(4):
-                group.create_task(exchange.give(number))
-            takers += [group.create_task(exchange.take()) for _ in range(2)]
-        return [taker.result() for taker in takers]
-
-    assert runtime.run(main()) == [0, 1, 2, 3]
+async def test_an_exchange_passes_items_in_order_from_either_side() -> None:
+    exchange: Exchange[int] = Exchange()
+    async with runtime.TaskGroup() as group:
+        takers = [group.create_task(exchange.take()) for _ in range(2)]
+        await runtime.sleep(0)
+        for number in range(4):
+            group.create_task(exchange.give(number))
+        takers += [group.create_task(exchange.take()) for _ in range(2)]
+    assert [taker.result() for taker in takers] == [0, 1, 2, 3]
 
 
 def test_an_item_is_withdrawn_when_its_giver_is_cancelled() -> None:

@@ -259,19 +259,16 @@ def test_a_report_may_be_called_off_as_asyncio_s_subprocesses_do(loop: runtime.L
     assert reports == []
 
 
-def test_initialised_once() -> None:
+async def test_initialised_once() -> None:
     async def nothing() -> None:
         pass
 
-    async def main() -> None:
-        future: runtime.Future[None] = runtime.Future()
-        with pytest.raises(RuntimeError, match="Future object is already initialized"):
-            future.__init__()  # type: ignore[misc]
-        task = runtime.create_task(nothing())
-        coro = nothing()
-        with pytest.raises(RuntimeError, match="Task object is already initialized"):
-            task.__init__(coro)  # type: ignore[misc]
-        coro.close()
-        await task
-
-    runtime.run(main())
+    future: runtime.Future[None] = runtime.Future()
+    with pytest.raises(RuntimeError, match="Future object is already initialized"):
+        future.__init__()  # type: ignore[misc]
+    task = runtime.create_task(nothing())
+    coro = nothing()
+    with pytest.raises(RuntimeError, match="Task object is already initialized"):
+        task.__init__(coro)  # type: ignore[misc]
+    coro.close()
+    await task

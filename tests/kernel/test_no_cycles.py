@@ -211,7 +211,7 @@ SCENARIOS = [
 
 @pytest.mark.parametrize("eager", [False, True])
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
-def test_an_exception_is_deallocated_with_the_failed_object(
+async def test_an_exception_is_deallocated_with_the_failed_object(
     scenario: Callable[[Watch], Awaitable[None]], eager: bool
 ) -> None:
     watched: list[weakref.ref[Local]] = []
@@ -219,17 +219,14 @@ def test_an_exception_is_deallocated_with_the_failed_object(
     def watch(local: Local) -> None:
         watched.append(weakref.ref(local))
 
-    async def main() -> None:
-        if eager:
-            runtime.get_running_loop().set_task_factory(runtime.eager_task_factory)
-        try:
-            await scenario(watch)
-        except (Failed, ExceptionGroup):
-            pass
-        await runtime.sleep(0)
-        await runtime.sleep(0.01)
-
-    runtime.run(main())
+    if eager:
+        runtime.get_running_loop().set_task_factory(runtime.eager_task_factory)
+    try:
+        await scenario(watch)
+    except (Failed, ExceptionGroup):
+        pass
+    await runtime.sleep(0)
+    await runtime.sleep(0.01)
     assert [seen() for seen in watched] == [None]
 
 
@@ -280,29 +277,26 @@ CANCELLED = (
 
 
 @pytest.mark.parametrize("scenario", CANCELLED, ids=lambda scenario: scenario.__name__)
-def test_a_cancelled_task_goes_at_once(scenario: Callable[[], Awaitable[None]]) -> None:
+async def test_a_cancelled_task_goes_at_once(scenario: Callable[[], Awaitable[None]]) -> None:
     async def hold(local: Local) -> None:
         await scenario()
 
-    async def main() -> None:
-        local = Local()
-        gone = weakref.ref(local)
-        task = runtime.create_task(hold(local))
-        task_gone = weakref.ref(task)
-        del local
-        await runtime.sleep(0.02)
-        task.cancel()
-        await runtime.wait([task])
-        if not task.cancelled():
-            # Otherwise it would be reported, and kept.
-            assert isinstance(task.exception(), TimeoutError)
-        del task
-        await runtime.sleep(0)
-        await runtime.sleep(0.01)
-        assert gone() is None
-        assert task_gone() is None
-
-    runtime.run(main())
+    local = Local()
+    gone = weakref.ref(local)
+    task = runtime.create_task(hold(local))
+    task_gone = weakref.ref(task)
+    del local
+    await runtime.sleep(0.02)
+    task.cancel()
+    await runtime.wait([task])
+    if not task.cancelled():
+        # Otherwise it would be reported, and kept.
+        assert isinstance(task.exception(), TimeoutError)
+    del task
+    await runtime.sleep(0)
+    await runtime.sleep(0.01)
+    assert gone() is None
+    assert task_gone() is None
 
 
 async def call_in_a_thread() -> None:
@@ -374,7 +368,7 @@ WITH_THREADS = (
 
 
 @pytest.mark.parametrize("scenario", WITH_THREADS, ids=lambda scenario: scenario.__name__)
-def test_calls_between_threads_and_the_loop_leave_no_cycles(
+async def test_calls_between_threads_and_the_loop_leave_no_cycles(
     scenario: Callable[[], Awaitable[None]],
 ) -> None:
     kinds = (asyncio.Future, concurrent.futures.Future, concurrent.futures.thread._WorkItem)
@@ -382,16 +376,13 @@ def test_calls_between_threads_and_the_loop_leave_no_cycles(
     def living() -> set[int]:
         return {id(found) for found in gc.get_objects() if isinstance(found, kinds)}
 
-    async def main() -> None:
-        await scenario()
-        await runtime.sleep(0.05)
-        before = living()
-        await scenario()
-        # The thread may still hold a reference to the call.
-        for _ in range(1000):
-            if living() <= before:
-                return
-            await runtime.sleep(0.001)
-        raise AssertionError(living() - before)
-
-    runtime.run(main())
+    await scenario()
+    await runtime.sleep(0.05)
+    before = living()
+    await scenario()
+    # The thread may still hold a reference to the call.
+    for _ in range(1000):
+        if living() <= before:
+            return
+        await runtime.sleep(0.001)
+    raise AssertionError(living() - before)

@@ -70,17 +70,14 @@ def test_an_assigned_function(watch: Watch, when: str) -> None:
             runner.run(main())
 
 
-def test_a_patch_of_the_loop_is_undone(watch: Watch) -> None:
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        before = loop.time()
-        with mock.patch.object(loop, "time", watch):
-            await follows(loop, watch)
-        after = loop.time()
-        await runtime.sleep(0.001)
-        assert before <= after < loop.time()
-
-    runtime.run(main())
+async def test_a_patch_of_the_loop_is_undone(watch: Watch) -> None:
+    loop = runtime.get_running_loop()
+    before = loop.time()
+    with mock.patch.object(loop, "time", watch):
+        await follows(loop, watch)
+    after = loop.time()
+    await runtime.sleep(0.001)
+    assert before <= after < loop.time()
 
 
 def test_a_patch_of_the_class(watch: Watch) -> None:

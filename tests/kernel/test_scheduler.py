@@ -262,17 +262,14 @@ def test_descriptors_that_are_none(loop: runtime.Loop, tmp_path: Any) -> None:
     assert not loop.remove_reader(0)
 
 
-def test_a_descriptor_of_a_stream_cannot_have_another_reader() -> None:
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        one, two = socket.socketpair()
-        with two:
-            _, writer = await runtime.open_connection(sock=one)
-            with pytest.raises(RuntimeError, match="is used by"):
-                loop.add_reader(writer.get_extra_info("socket"), print)
-            writer.close()
-
-    runtime.run(main())
+async def test_a_descriptor_of_a_stream_cannot_have_another_reader() -> None:
+    loop = runtime.get_running_loop()
+    one, two = socket.socketpair()
+    with two:
+        _, writer = await runtime.open_connection(sock=one)
+        with pytest.raises(RuntimeError, match="is used by"):
+            loop.add_reader(writer.get_extra_info("socket"), print)
+        writer.close()
 
 
 class Failing(Exception):

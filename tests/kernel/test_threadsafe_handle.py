@@ -7,7 +7,7 @@ import threading
 import runtime
 
 
-def test_cancel_waits_for_a_callback_that_has_begun() -> None:
+async def test_cancel_waits_for_a_callback_that_has_begun() -> None:
     begun, may_end = threading.Event(), threading.Event()
     order: list[str] = []
 
@@ -22,35 +22,29 @@ def test_cancel_waits_for_a_callback_that_has_begun() -> None:
         handle.cancel()
         order.append("cancel returned")
 
-    async def main() -> None:
-        handle = runtime.get_running_loop().call_soon_threadsafe(callback)
-        canceller = threading.Thread(target=cancel, args=(handle,))
-        canceller.start()
-        await runtime.sleep(0)
-        await runtime.to_thread(canceller.join)
-
-    runtime.run(main())
+    handle = runtime.get_running_loop().call_soon_threadsafe(callback)
+    canceller = threading.Thread(target=cancel, args=(handle,))
+    canceller.start()
+    await runtime.sleep(0)
+    await runtime.to_thread(canceller.join)
     assert order == ["callback ended", "cancel returned"]
 
 
-def test_a_callback_can_cancel_its_own_handle() -> None:
+async def test_a_callback_can_cancel_its_own_handle() -> None:
     called: list[int] = []
 
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        handles: list[runtime.Handle] = []
+    loop = runtime.get_running_loop()
+    handles: list[runtime.Handle] = []
 
-        def callback() -> None:
-            handles[0].cancel()
-            called.append(1)
+    def callback() -> None:
+        handles[0].cancel()
+        called.append(1)
 
-        handles.append(loop.call_soon_threadsafe(callback))
-        other = loop.call_soon_threadsafe(called.append, 2)
-        other.cancel()
-        assert other.cancelled()
-        await runtime.sleep(0)
-        await runtime.sleep(0)
-        assert handles[0].cancelled()
-
-    runtime.run(main())
+    handles.append(loop.call_soon_threadsafe(callback))
+    other = loop.call_soon_threadsafe(called.append, 2)
+    other.cancel()
+    assert other.cancelled()
+    await runtime.sleep(0)
+    await runtime.sleep(0)
+    assert handles[0].cancelled()
     assert called == [1]

@@ -101,22 +101,19 @@ def test_a_host_that_is_no_address(loop: runtime.Loop, host: Any) -> None:
 
 @pytest.mark.parametrize("host", [*ADDRESSES[:4], "::1", b"::1", None])
 @pytest.mark.parametrize("port", [80, "80", b"80", 0])
-def test_an_address_needs_no_thread(host: Any, port: Any) -> None:
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        threads = threading.active_count()
-        call = loop.getaddrinfo(host, port)
-        with pytest.raises(StopIteration) as caught:
-            call.send(None)
-        assert caught.value.value == socket.getaddrinfo(host, port)
-        numbers = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
-        assert await loop.getnameinfo(("::1", 80), numbers) == ("::1", "80")
-        assert threading.active_count() == threads
-
-    runtime.run(main())
+async def test_an_address_needs_no_thread(host: Any, port: Any) -> None:
+    loop = runtime.get_running_loop()
+    threads = threading.active_count()
+    call = loop.getaddrinfo(host, port)
+    with pytest.raises(StopIteration) as caught:
+        call.send(None)
+    assert caught.value.value == socket.getaddrinfo(host, port)
+    numbers = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+    assert await loop.getnameinfo(("::1", 80), numbers) == ("::1", "80")
+    assert threading.active_count() == threads
 
 
-def test_a_name_is_resolved_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_name_is_resolved_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     threads = []
     info = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 80))
 
@@ -127,12 +124,9 @@ def test_a_name_is_resolved_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        found = await loop.getaddrinfo("a.invalid", "http", family=1, type=2, proto=3, flags=4)
-        assert found == [info]
-
-    runtime.run(main())
+    loop = runtime.get_running_loop()
+    found = await loop.getaddrinfo("a.invalid", "http", family=1, type=2, proto=3, flags=4)
+    assert found == [info]
     assert threads != [threading.current_thread()]
 
 
@@ -186,7 +180,9 @@ def test_a_subclass_of_the_loop_may_override_getaddrinfo() -> None:
     runtime.run(main(), loop_factory=Resolving)
 
 
-def test_a_lookup_can_be_cancelled_while_its_thread_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lookup_can_be_cancelled_while_its_thread_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     started, go_on = threading.Event(), threading.Event()
 
     def getaddrinfo(*args: Any) -> list[Any]:
@@ -196,15 +192,12 @@ def test_a_lookup_can_be_cancelled_while_its_thread_runs(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
-    async def main() -> None:
-        task = runtime.create_task(runtime.get_running_loop().getaddrinfo("a.invalid", 80))
-        await until(started.is_set)
-        task.cancel()
-        with pytest.raises(runtime.CancelledError):
-            await task
-        go_on.set()
-
-    runtime.run(main())
+    task = runtime.create_task(runtime.get_running_loop().getaddrinfo("a.invalid", 80))
+    await until(started.is_set)
+    task.cancel()
+    with pytest.raises(runtime.CancelledError):
+        await task
+    go_on.set()
 
 
 OPENERS: dict[str, Callable[[Any], Awaitable[object]]] = {

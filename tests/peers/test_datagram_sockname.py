@@ -39,50 +39,38 @@ async def check(**options: Any) -> Any:
 
 @pytest.mark.parametrize("bound", [False, True])
 @pytest.mark.parametrize("connected", [False, True])
-def test_the_addresses_are_those_of_the_socket(bound: bool, connected: bool) -> None:
-    async def main() -> None:
-        with bound_socket() as peer:
-            name = await check(
-                family=socket.AF_INET,
-                local_addr=LOCAL if bound else None,
-                remote_addr=peer.getsockname() if connected else None,
-            )
-        if bound or connected:
-            assert name[0] == "127.0.0.1"
-        assert name[1] != 0
-
-    runtime.run(main())
+async def test_the_addresses_are_those_of_the_socket(bound: bool, connected: bool) -> None:
+    with bound_socket() as peer:
+        name = await check(
+            family=socket.AF_INET,
+            local_addr=LOCAL if bound else None,
+            remote_addr=peer.getsockname() if connected else None,
+        )
+    if bound or connected:
+        assert name[0] == "127.0.0.1"
+    assert name[1] != 0
 
 
-def test_the_addresses_of_unix_sockets(tmp_path: Path) -> None:
-    async def main() -> None:
-        path = str(tmp_path / "peer")
-        with bound_socket(path):
-            assert await check(family=socket.AF_UNIX, remote_addr=path) == ""
-            ours = str(tmp_path / "ours")
-            name = await check(family=socket.AF_UNIX, local_addr=ours, remote_addr=path)
-            assert name == ours
-
-    runtime.run(main())
+async def test_the_addresses_of_unix_sockets(tmp_path: Path) -> None:
+    path = str(tmp_path / "peer")
+    with bound_socket(path):
+        assert await check(family=socket.AF_UNIX, remote_addr=path) == ""
+        ours = str(tmp_path / "ours")
+        name = await check(family=socket.AF_UNIX, local_addr=ours, remote_addr=path)
+        assert name == ours
 
 
-def test_the_addresses_of_a_given_socket() -> None:
-    async def main() -> None:
-        with bound_socket() as peer:
-            sock = bound_socket()
-            sock.connect(peer.getsockname())
-            name = sock.getsockname()
-            assert await check(sock=sock) == name
-
-    runtime.run(main())
+async def test_the_addresses_of_a_given_socket() -> None:
+    with bound_socket() as peer:
+        sock = bound_socket()
+        sock.connect(peer.getsockname())
+        name = sock.getsockname()
+        assert await check(sock=sock) == name
 
 
-def test_runtime_endpoints_report_the_same() -> None:
-    async def main() -> None:
-        with bound_socket() as peer:
-            async with await runtime.open_datagram(remote_addr=peer.getsockname()) as endpoint:
-                sock = endpoint.get_extra_info("socket")
-                assert endpoint.get_extra_info("sockname") == sock.getsockname()
-                assert endpoint.get_extra_info("peername") == peer.getsockname()
-
-    runtime.run(main())
+async def test_runtime_endpoints_report_the_same() -> None:
+    with bound_socket() as peer:
+        async with await runtime.open_datagram(remote_addr=peer.getsockname()) as endpoint:
+            sock = endpoint.get_extra_info("socket")
+            assert endpoint.get_extra_info("sockname") == sock.getsockname()
+            assert endpoint.get_extra_info("peername") == peer.getsockname()

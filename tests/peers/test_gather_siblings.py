@@ -41,37 +41,28 @@ def test_gather_documents_the_running_siblings_and_the_alternative() -> None:
     assert "TaskGroup" in words
 
 
-def test_gather_leaves_the_other_tasks_running() -> None:
-    async def main() -> None:
-        log: list[str] = []
-        sibling = runtime.create_task(succeed(log))
-        with pytest.raises(LookupError):
-            await runtime.gather(sibling, fail())
-        assert not sibling.done()
-        await sibling
-        assert log == ["succeeded"]
-
-    runtime.run(main())
+async def test_gather_leaves_the_other_tasks_running() -> None:
+    log: list[str] = []
+    sibling = runtime.create_task(succeed(log))
+    with pytest.raises(LookupError):
+        await runtime.gather(sibling, fail())
+    assert not sibling.done()
+    await sibling
+    assert log == ["succeeded"]
 
 
-def test_a_task_group_leaves_no_task_running() -> None:
-    async def main() -> None:
-        log: list[str] = []
-        with pytest.raises(ExceptionGroup):
-            async with runtime.TaskGroup() as group:
-                sibling = group.create_task(succeed(log))
-                group.create_task(fail())
-        assert sibling.cancelled()
-        assert log == ["cancelled"]
-        assert runtime.all_tasks() == {runtime.current_task()}
-
-    runtime.run(main())
+async def test_a_task_group_leaves_no_task_running() -> None:
+    log: list[str] = []
+    with pytest.raises(ExceptionGroup):
+        async with runtime.TaskGroup() as group:
+            sibling = group.create_task(succeed(log))
+            group.create_task(fail())
+    assert sibling.cancelled()
+    assert log == ["cancelled"]
+    assert runtime.all_tasks() == {runtime.current_task()}
 
 
-def test_as_completed_yields_the_original_tasks() -> None:
-    async def main() -> None:
-        tasks = [runtime.create_task(suspend(times)) for times in (30, 10, 20)]
-        ended = [task async for task in runtime.as_completed(tasks)]
-        assert [id(task) for task in ended] == [id(tasks[index]) for index in (1, 2, 0)]
-
-    runtime.run(main())
+async def test_as_completed_yields_the_original_tasks() -> None:
+    tasks = [runtime.create_task(suspend(times)) for times in (30, 10, 20)]
+    ended = [task async for task in runtime.as_completed(tasks)]
+    assert [id(task) for task in ended] == [id(tasks[index]) for index in (1, 2, 0)]

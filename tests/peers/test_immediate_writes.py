@@ -25,18 +25,15 @@ def test_a_blocking_peer_in_the_same_thread_gets_the_bytes() -> None:
 
 
 @kinds
-def test_a_transport_with_a_protocol_sends_at_once(kind: str) -> None:
-    async def main() -> None:
-        async with talking(kind=kind) as (transport, _, peer):
-            transport.write(b"no turn of the loop in between")
-            assert peer.recv(100) == b"no turn of the loop in between"
-            transport.writelines([b"nor ", b"here"])
-            assert peer.recv(100) == b"nor here"
-
-    runtime.run(main())
+async def test_a_transport_with_a_protocol_sends_at_once(kind: str) -> None:
+    async with talking(kind=kind) as (transport, _, peer):
+        transport.write(b"no turn of the loop in between")
+        assert peer.recv(100) == b"no turn of the loop in between"
+        transport.writelines([b"nor ", b"here"])
+        assert peer.recv(100) == b"nor here"
 
 
-def test_data_written_in_connection_made_is_sent_first() -> None:
+async def test_data_written_in_connection_made_is_sent_first() -> None:
     class Greeting(Recorder):
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -46,15 +43,12 @@ def test_data_written_in_connection_made_is_sent_first() -> None:
     greeted: list[bytes] = []
     socks: list[socket.socket] = []
 
-    async def main() -> None:
-        ours, peer = socket.socketpair()
-        peer.settimeout(30)
-        socks.append(peer)
-        with peer:
-            loop = runtime.get_running_loop()
-            transport, protocol = await loop.create_connection(Greeting, sock=ours)
-            assert greeted == [b"welcome"]
-            transport.abort()
-            await protocol.until_lost()
-
-    runtime.run(main())
+    ours, peer = socket.socketpair()
+    peer.settimeout(30)
+    socks.append(peer)
+    with peer:
+        loop = runtime.get_running_loop()
+        transport, protocol = await loop.create_connection(Greeting, sock=ours)
+        assert greeted == [b"welcome"]
+        transport.abort()
+        await protocol.until_lost()

@@ -121,51 +121,42 @@ async def clients(server: Server, count: int = 3) -> AsyncIterator[list[socket.s
 
 @pytest.mark.parametrize("kind", [*KINDS, idle_streams, stuck_streams], ids=lambda k: k.__name__)
 @pytest.mark.parametrize("timeout", [0, 0.01, -1])
-def test_shutdown_ends_despite_any_client(kind: Any, timeout: float) -> None:
-    async def main() -> None:
-        collect_reports()
-        server = await serve(kind)
-        async with clients(server):
-            await runtime.wait_for(server.shutdown(timeout), PATIENCE)
-            assert not server.is_serving()
-            assert not server._clients
-            # The second call has nothing to do.
-            await runtime.wait_for(server.shutdown(timeout), PATIENCE)
-            await runtime.wait_for(server.wait_closed(), PATIENCE)
-
-    runtime.run(main())
+async def test_shutdown_ends_despite_any_client(kind: Any, timeout: float) -> None:
+    collect_reports()
+    server = await serve(kind)
+    async with clients(server):
+        await runtime.wait_for(server.shutdown(timeout), PATIENCE)
+        assert not server.is_serving()
+        assert not server._clients
+        # The second call has nothing to do.
+        await runtime.wait_for(server.shutdown(timeout), PATIENCE)
+        await runtime.wait_for(server.wait_closed(), PATIENCE)
 
 
-def test_shutdown_waits_for_connections_to_end() -> None:
-    async def main() -> None:
-        server = await serve(Idle)
-        async with clients(server, 1) as [sock]:
-            ending = runtime.create_task(server.shutdown())
-            await turns(10)
-            assert not ending.done()
-            assert not server.is_serving()
-            [end] = server._clients
-            end.transport.write(b"the last word")  # type: ignore[attr-defined]
-            end.close()
-            assert await runtime.to_thread(receive_all, sock) == b"the last word"
-            await runtime.wait_for(ending, PATIENCE)
-
-    runtime.run(main())
+async def test_shutdown_waits_for_connections_to_end() -> None:
+    server = await serve(Idle)
+    async with clients(server, 1) as [sock]:
+        ending = runtime.create_task(server.shutdown())
+        await turns(10)
+        assert not ending.done()
+        assert not server.is_serving()
+        [end] = server._clients
+        end.transport.write(b"the last word")  # type: ignore[attr-defined]
+        end.close()
+        assert await runtime.to_thread(receive_all, sock) == b"the last word"
+        await runtime.wait_for(ending, PATIENCE)
 
 
-def test_shutdown_sends_written_data() -> None:
-    async def main() -> None:
-        server = await serve(Stuck)
-        async with clients(server, 1) as [sock]:
-            receiving = runtime.create_task(runtime.to_thread(receive_all, sock))
-            await runtime.wait_for(server.shutdown(0), PATIENCE)
-            sizes = len(await receiving)
-            assert 0 < sizes <= 20_000_000
-
-    runtime.run(main())
+async def test_shutdown_sends_written_data() -> None:
+    server = await serve(Stuck)
+    async with clients(server, 1) as [sock]:
+        receiving = runtime.create_task(runtime.to_thread(receive_all, sock))
+        await runtime.wait_for(server.shutdown(0), PATIENCE)
+        sizes = len(await receiving)
+        assert 0 < sizes <= 20_000_000
 
 
-def test_shutdown_from_inside_a_handler_and_from_many_tasks() -> None:
+async def test_shutdown_from_inside_a_handler_and_from_many_tasks() -> None:
     async def handler(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
         await servers[0].shutdown(0.01)
         ended.append(True)
@@ -173,16 +164,13 @@ def test_shutdown_from_inside_a_handler_and_from_many_tasks() -> None:
     servers: list[Server] = []
     ended: list[bool] = []
 
-    async def main() -> None:
-        servers.append(await serve(handler))
-        address = servers[0].sockets[0].getsockname()
-        with connected(address), connected(address):
-            await until(lambda: not servers[0].is_serving())
-            await runtime.gather(*[servers[0].shutdown(0.01) for _ in range(3)])
-            await until(lambda: ended)
-        assert not servers[0]._clients
-
-    runtime.run(main())
+    servers.append(await serve(handler))
+    address = servers[0].sockets[0].getsockname()
+    with connected(address), connected(address):
+        await until(lambda: not servers[0].is_serving())
+        await runtime.gather(*[servers[0].shutdown(0.01) for _ in range(3)])
+        await until(lambda: ended)
+    assert not servers[0]._clients
 
 
 def test_shutdown_can_be_cancelled_and_begun_again() -> None:
@@ -199,96 +187,80 @@ def test_shutdown_can_be_cancelled_and_begun_again() -> None:
 
 @pytest.mark.parametrize("closed_first", [False, True])
 @pytest.mark.parametrize("kind", [Idle, idle_streams], ids=lambda k: k.__name__)
-def test_wait_closed_waits_for_the_close_and_for_the_last_connection(
+async def test_wait_closed_waits_for_the_close_and_for_the_last_connection(
     kind: Any, closed_first: bool
 ) -> None:
-    async def main() -> None:
-        server = await serve(kind)
-        async with clients(server, 2):
-            if closed_first:
-                server.close()
-            waiting = [runtime.create_task(server.wait_closed()) for _ in range(3)]
-            await turns(10)
+    server = await serve(kind)
+    async with clients(server, 2):
+        if closed_first:
             server.close()
-            assert not any(task.done() for task in waiting)
-            [one, other] = server._clients
-            one.abort()
-            await turns(10)
-            assert not any(task.done() for task in waiting)
-            other.abort()
-            await runtime.wait_for(runtime.gather(*waiting), PATIENCE)
-            await server.wait_closed()
-
-    runtime.run(main())
-
-
-def test_wait_closed_without_connections() -> None:
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        server = await loop.create_server(Idle, *LOCAL, start_serving=False)
-        waiting = runtime.create_task(server.wait_closed())
-        await turns()
-        assert not waiting.done(), "it was not closed"
+        waiting = [runtime.create_task(server.wait_closed()) for _ in range(3)]
+        await turns(10)
         server.close()
-        await runtime.wait_for(waiting, PATIENCE)
+        assert not any(task.done() for task in waiting)
+        [one, other] = server._clients
+        one.abort()
+        await turns(10)
+        assert not any(task.done() for task in waiting)
+        other.abort()
+        await runtime.wait_for(runtime.gather(*waiting), PATIENCE)
         await server.wait_closed()
 
-    runtime.run(main())
+
+async def test_wait_closed_without_connections() -> None:
+    loop = runtime.get_running_loop()
+    server = await loop.create_server(Idle, *LOCAL, start_serving=False)
+    waiting = runtime.create_task(server.wait_closed())
+    await turns()
+    assert not waiting.done(), "it was not closed"
+    server.close()
+    await runtime.wait_for(waiting, PATIENCE)
+    await server.wait_closed()
 
 
-def test_connection_lost_was_called_when_wait_closed_returns() -> None:
+async def test_connection_lost_was_called_when_wait_closed_returns() -> None:
     protocols: list[Recorder] = []
 
     def factory() -> Recorder:
         protocols.append(Idle())
         return protocols[-1]
 
-    async def main() -> None:
-        server = await runtime.get_running_loop().create_server(factory, *LOCAL)
-        async with clients(server):
-            server.close()
-            server.abort_clients()
-            await runtime.wait_for(server.wait_closed(), PATIENCE)
-            assert [protocol.lost for protocol in protocols] == [[None]] * 3
-
-    runtime.run(main())
+    server = await runtime.get_running_loop().create_server(factory, *LOCAL)
+    async with clients(server):
+        server.close()
+        server.abort_clients()
+        await runtime.wait_for(server.wait_closed(), PATIENCE)
+        assert [protocol.lost for protocol in protocols] == [[None]] * 3
 
 
 @pytest.mark.parametrize("end", ["close_clients", "abort_clients"])
-def test_connections_that_ended_by_themselves_are_not_waited_for(end: str) -> None:
-    async def main() -> None:
-        server = await serve(Recorder)
-        async with clients(server) as socks:
-            for sock in socks:
-                sock.close()
-            await until(lambda: not server._clients)
-            getattr(server, end)()
-        async with server:
-            pass
-        assert not server.is_serving()
-
-    runtime.run(main())
+async def test_connections_that_ended_by_themselves_are_not_waited_for(end: str) -> None:
+    server = await serve(Recorder)
+    async with clients(server) as socks:
+        for sock in socks:
+            sock.close()
+        await until(lambda: not server._clients)
+        getattr(server, end)()
+    async with server:
+        pass
+    assert not server.is_serving()
 
 
-def test_asyncio_start_server_behaves_the_same() -> None:
+async def test_asyncio_start_server_behaves_the_same() -> None:
     """``asyncio.start_server`` on a runtime loop creates the same kind of server."""
+    made: list[Callable[[], None]] = []
 
-    async def main() -> None:
-        made: list[Callable[[], None]] = []
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        made.append(writer.close)
+        await reader.read()
 
-        async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            made.append(writer.close)
-            await reader.read()
-
-        server: object = await asyncio.start_server(handler, *LOCAL)
-        assert isinstance(server, Server)
-        with connected(server.sockets[0].getsockname()):
-            await until(lambda: made)
-            server.close()
-            waiting = runtime.create_task(server.wait_closed())
-            await turns(10)
-            assert not waiting.done()
-            made[0]()
-            await runtime.wait_for(waiting, PATIENCE)
-
-    runtime.run(main())
+    server: object = await asyncio.start_server(handler, *LOCAL)
+    assert isinstance(server, Server)
+    with connected(server.sockets[0].getsockname()):
+        await until(lambda: made)
+        server.close()
+        waiting = runtime.create_task(server.wait_closed())
+        await turns(10)
+        assert not waiting.done()
+        made[0]()
+        await runtime.wait_for(waiting, PATIENCE)

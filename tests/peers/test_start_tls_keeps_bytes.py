@@ -84,49 +84,38 @@ kinds = pytest.mark.parametrize("kind", [through_streams, through_protocol])
 
 
 @kinds
-def test_a_header_and_the_client_hello_in_one_segment(
+async def test_a_header_and_the_client_hello_in_one_segment(
     certificates: Certificates, kind: Any
 ) -> None:
-    async def main() -> None:
-        async with kind() as (end, sock):
-            peer = TlsPeer(
-                sock, client_context(certificates), server_side=False, server_hostname=NAME
-            )
-            sock.sendall(PROXY_HEADER + peer.flight())
+    async with kind() as (end, sock):
+        peer = TlsPeer(sock, client_context(certificates), server_side=False, server_hostname=NAME)
+        sock.sendall(PROXY_HEADER + peer.flight())
 
-            async with runtime.timeout(PATIENCE):
-                assert await end.readline() == PROXY_HEADER
-                talking = runtime.create_task(runtime.to_thread(answered, peer))
-                await end.start_tls(server_context(certificates), server_side=True)
-                end.write(await end.readline())
-                assert await talking == b"hello\n"
-
-    runtime.run(main())
+        async with runtime.timeout(PATIENCE):
+            assert await end.readline() == PROXY_HEADER
+            talking = runtime.create_task(runtime.to_thread(answered, peer))
+            await end.start_tls(server_context(certificates), server_side=True)
+            end.write(await end.readline())
+            assert await talking == b"hello\n"
 
 
 @kinds
-def test_a_greeting_and_a_hello_in_one_segment(certificates: Certificates, kind: Any) -> None:
+async def test_a_greeting_and_a_hello_in_one_segment(certificates: Certificates, kind: Any) -> None:
     """The side that accepted the connection sends the greeting, and is the TLS client."""
-
-    async def main() -> None:
-        async with kind() as (end, sock):
-            peer = TlsPeer(
-                sock, client_context(certificates), server_side=False, server_hostname=NAME
-            )
-            sock.sendall(GREETING + peer.flight())
-            async with runtime.timeout(PATIENCE):
-                assert await end.readline() == GREETING
-                talking = runtime.create_task(runtime.to_thread(answered, peer))
-                await end.start_tls(server_context(certificates), server_side=True)
-                end.write(await end.readline())
-                assert await talking == b"hello\n"
-
-    runtime.run(main())
+    async with kind() as (end, sock):
+        peer = TlsPeer(sock, client_context(certificates), server_side=False, server_hostname=NAME)
+        sock.sendall(GREETING + peer.flight())
+        async with runtime.timeout(PATIENCE):
+            assert await end.readline() == GREETING
+            talking = runtime.create_task(runtime.to_thread(answered, peer))
+            await end.start_tls(server_context(certificates), server_side=True)
+            end.write(await end.readline())
+            assert await talking == b"hello\n"
 
 
 @both_versions
 @kinds
-def test_the_end_of_the_handshake_and_a_greeting_in_one_segment(
+async def test_the_end_of_the_handshake_and_a_greeting_in_one_segment(
     certificates: Certificates, kind: Any, version: str
 ) -> None:
     def greet(peer: TlsPeer) -> bytes:
@@ -134,16 +123,13 @@ def test_the_end_of_the_handshake_and_a_greeting_in_one_segment(
         peer.send_raw(peer.flight() + peer.sealed(GREETING))
         return peer.receive_exactly(len(GREETING))
 
-    async def main() -> None:
-        server_side, client_side = contexts(certificates, version)
-        async with kind() as (end, sock):
-            sock.sendall(GREETING)
-            async with runtime.timeout(PATIENCE):
-                assert await end.readline() == GREETING
-                peer = TlsPeer(sock, server_side, server_side=True)
-                talking = runtime.create_task(runtime.to_thread(greet, peer))
-                await end.start_tls(client_side, server_hostname=NAME)
-                end.write(await end.readline())
-                assert await talking == GREETING
-
-    runtime.run(main())
+    server_side, client_side = contexts(certificates, version)
+    async with kind() as (end, sock):
+        sock.sendall(GREETING)
+        async with runtime.timeout(PATIENCE):
+            assert await end.readline() == GREETING
+            peer = TlsPeer(sock, server_side, server_side=True)
+            talking = runtime.create_task(runtime.to_thread(greet, peer))
+            await end.start_tls(client_side, server_hostname=NAME)
+            end.write(await end.readline())
+            assert await talking == GREETING

@@ -110,20 +110,19 @@ async def settled() -> None:
     [with_streams, aborted, with_a_protocol, upgraded, refused, refused_with_a_protocol],
     ids=lambda each: each.__name__,
 )
-def test_objects_are_deallocated_at_once(certificates: Certificates, connect: Connect) -> None:
-    async def main() -> None:
-        server_side, client_side = contexts(certificates)
-        async with serving(echo, ssl=server_side) as address:
-            await many(connect, address, client_side, 2 * AT_ONCE)
-            await settled()
-            before = population()
-            await many(connect, address, client_side, 5 * AT_ONCE)
-            await settled()
-            more = population() - before
-        grown = {name: count for name, count in more.items() if count >= 2 * AT_ONCE}
-        assert grown == {}
-
-    runtime.run(main())
+async def test_objects_are_deallocated_at_once(
+    certificates: Certificates, connect: Connect
+) -> None:
+    server_side, client_side = contexts(certificates)
+    async with serving(echo, ssl=server_side) as address:
+        await many(connect, address, client_side, 2 * AT_ONCE)
+        await settled()
+        before = population()
+        await many(connect, address, client_side, 5 * AT_ONCE)
+        await settled()
+        more = population() - before
+    grown = {name: count for name, count in more.items() if count >= 2 * AT_ONCE}
+    assert grown == {}
 
 
 async def check_memory(certificates: Certificates, rounds: int, count: int) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import runtime
 
 
-def test_a_chain_that_only_refers_to_itself_survives_the_collector() -> None:
+async def test_a_chain_that_only_refers_to_itself_survives_the_collector() -> None:
     finished: list[str] = []
 
     class Link:
@@ -33,21 +33,18 @@ def test_a_chain_that_only_refers_to_itself_survives_the_collector() -> None:
         await future
         finished.append("asyncio")
 
-    async def main() -> None:
-        loop: Any = runtime.get_running_loop()
-        futures: list[Any] = [Link(name).future for name in ("one", "two", "three")]
-        theirs: Any = asyncio.Future(loop=loop)
-        runtime.create_task(waits_for_asyncio(theirs))
-        await runtime.sleep(0)
-        for _ in range(3):
-            gc.collect()
-        assert len(runtime.all_tasks()) == 5
-        for future in (*futures, theirs):
-            future.set_result(None)
-        await runtime.sleep(0)
-        await runtime.sleep(0)
-
-    runtime.run(main())
+    loop: Any = runtime.get_running_loop()
+    futures: list[Any] = [Link(name).future for name in ("one", "two", "three")]
+    theirs: Any = asyncio.Future(loop=loop)
+    runtime.create_task(waits_for_asyncio(theirs))
+    await runtime.sleep(0)
+    for _ in range(3):
+        gc.collect()
+    assert len(runtime.all_tasks()) == 5
+    for future in (*futures, theirs):
+        future.set_result(None)
+    await runtime.sleep(0)
+    await runtime.sleep(0)
     assert sorted(finished) == ["asyncio", "one", "three", "two"]
 
 

@@ -55,39 +55,36 @@ def complete(future: runtime.Future[str]) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("delay", [None, 3600])
 @pytest.mark.parametrize("order", ["complete first", "cancel first"])
-def test_completed_and_cancelled_in_the_same_turn(
+async def test_completed_and_cancelled_in_the_same_turn(
     limit: Callable[..., Awaitable[Any]], kind: str, delay: float | None, order: str
 ) -> None:
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        completes: runtime.Future[str] = loop.create_future()
-        awaitable = make_awaitable(kind, completes)
-        learned = []
+    loop = runtime.get_running_loop()
+    completes: runtime.Future[str] = loop.create_future()
+    awaitable = make_awaitable(kind, completes)
+    learned = []
 
-        async def waiter() -> None:
-            try:
-                await limit(awaitable, delay)
-            except runtime.CancelledError:
-                learned.append("raised")
-                raise
-            task = runtime.current_task()
-            assert task is not None
-            if task.cancelling():
-                learned.append("counted")
+    async def waiter() -> None:
+        try:
+            await limit(awaitable, delay)
+        except runtime.CancelledError:
+            learned.append("raised")
+            raise
+        task = runtime.current_task()
+        assert task is not None
+        if task.cancelling():
+            learned.append("counted")
 
-        task = runtime.create_task(waiter())
-        for _ in range(3):
-            await runtime.sleep(0)
-        if order == "complete first":
-            completes.set_result("result")
-            task.cancel()
-        else:
-            task.cancel()
-            complete(completes)
-        await settled(task)
-        assert learned
-
-    runtime.run(main())
+    task = runtime.create_task(waiter())
+    for _ in range(3):
+        await runtime.sleep(0)
+    if order == "complete first":
+        completes.set_result("result")
+        task.cancel()
+    else:
+        task.cancel()
+        complete(completes)
+    await settled(task)
+    assert learned
 
 
 @pytest.mark.parametrize("limit", LIMITS)
@@ -125,32 +122,28 @@ def test_cancelled_at_every_step(
     assert cancel_everywhere(scenario) >= (0 if delay == 0 else 1)
 
 
-def test_a_worker_can_always_be_stopped() -> None:
+async def test_a_worker_can_always_be_stopped() -> None:
     """The common form of the problem is a loop around a timed wait, cancelled to shut down."""
+    loop = runtime.get_running_loop()
+    for delay in range(20):
+        current: runtime.Future[None] = loop.create_future()
 
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        for delay in range(20):
-            current: runtime.Future[None] = loop.create_future()
+        async def worker() -> None:
+            nonlocal current
+            while True:
+                try:
+                    await runtime.wait_for(current, 3600)
+                except TimeoutError:
+                    continue
+                current = loop.create_future()
 
-            async def worker() -> None:
-                nonlocal current
-                while True:
-                    try:
-                        await runtime.wait_for(current, 3600)
-                    except TimeoutError:
-                        continue
-                    current = loop.create_future()
-
-            task = runtime.create_task(worker())
-            for step in range(20):
-                await runtime.sleep(0)
-                if not current.done():
-                    current.set_result(None)
-                if step == delay:
-                    task.cancel()
-            done, _ = await runtime.wait([task], timeout=30)
-            assert done
-            assert task.cancelled()
-
-    runtime.run(main())
+        task = runtime.create_task(worker())
+        for step in range(20):
+            await runtime.sleep(0)
+            if not current.done():
+                current.set_result(None)
+            if step == delay:
+                task.cancel()
+        done, _ = await runtime.wait([task], timeout=30)
+        assert done
+        assert task.cancelled()

@@ -82,7 +82,7 @@ def test_a_transport_with_a_protocol_only_warns(
     assert all("write() to a connection that is closed" in text for text in warnings)
 
 
-def test_the_peer_vanishes_between_the_events_of_one_turn() -> None:
+async def test_the_peer_vanishes_between_the_events_of_one_turn() -> None:
     """Each protocol writes to the other one in ``connection_lost`` and in ``data_received``."""
 
     class Crossed(Recorder):
@@ -99,15 +99,12 @@ def test_the_peer_vanishes_between_the_events_of_one_turn() -> None:
             if self.other is not None:
                 self.other.transport.write(b"x" * 1_000_000)
 
-    async def main() -> None:
-        errors = collect_reports()
-        async with talking(Crossed) as (_, one, peer), talking(Crossed) as (_, two, far):
-            one.other, two.other = two, one
-            peer.sendall(b"x")
-            far.sendall(b"x")
-            peer.close()
-            await two.until_lost()
-            await one.until_lost()
-        assert errors == []
-
-    runtime.run(main())
+    errors = collect_reports()
+    async with talking(Crossed) as (_, one, peer), talking(Crossed) as (_, two, far):
+        one.other, two.other = two, one
+        peer.sendall(b"x")
+        far.sendall(b"x")
+        peer.close()
+        await two.until_lost()
+        await one.until_lost()
+    assert errors == []

@@ -8,10 +8,9 @@ import pytest
 import runtime
 from runtime.sync.as_completed import as_completed
 from runtime.testing import wait_all_tasks_blocked
-from tests.sync.tools import assert_cancelled, fail, give, in_loop, never, turns
+from tests.sync.tools import assert_cancelled, fail, give, never, turns
 
 
-@in_loop
 async def test_for_yields_awaitables_in_the_order_of_completion() -> None:
     results = []
     for awaitable in as_completed([give("c", 6), give("a", 1), give("b", 3)]):
@@ -20,7 +19,6 @@ async def test_for_yields_awaitables_in_the_order_of_completion() -> None:
     assert results == ["a", "b", "c"]
 
 
-@in_loop
 async def test_async_for_yields_the_very_tasks() -> None:
     slow, quick = runtime.create_task(give(1, 9)), runtime.create_task(give(2))
     future = runtime.get_running_loop().create_future()
@@ -29,7 +27,6 @@ async def test_async_for_yields_the_very_tasks() -> None:
     assert [id(task) for task in yielded] == [id(future), id(quick), id(slow)]
 
 
-@in_loop
 async def test_async_for_makes_tasks_of_coroutines() -> None:
     async for task in as_completed([give(1)]):
         assert isinstance(task, runtime.Task)
@@ -37,7 +34,6 @@ async def test_async_for_makes_tasks_of_coroutines() -> None:
         assert await task == 1
 
 
-@in_loop
 async def test_exceptions_come_with_their_task() -> None:
     with pytest.raises(LookupError):
         for awaitable in as_completed([fail(LookupError("failed"))]):
@@ -47,7 +43,6 @@ async def test_exceptions_come_with_their_task() -> None:
             task.result()
 
 
-@in_loop
 async def test_a_repeated_argument_is_yielded_once() -> None:
     coro = give(1)
     task = runtime.create_task(give(2))
@@ -56,19 +51,16 @@ async def test_a_repeated_argument_is_yielded_once() -> None:
     assert sorted(results) == [1, 2]
 
 
-@in_loop
 async def test_any_iterable_will_do() -> None:
     assert sorted([await result for result in as_completed(give(n) for n in range(3))]) == [0, 1, 2]
 
 
-@in_loop
 async def test_nothing_to_complete() -> None:
     nothing: list[runtime.Future[int]] = []
     assert list(as_completed(nothing)) == []
     assert [task async for task in as_completed(nothing, timeout=0)] == []
 
 
-@in_loop
 async def test_the_timeout_raises_for_each_that_is_left() -> None:
     quick, slow = runtime.create_task(give(1)), runtime.create_task(never())
     await quick
@@ -89,7 +81,6 @@ async def test_the_timeout_raises_for_each_that_is_left() -> None:
     await wait_all_tasks_blocked()
 
 
-@in_loop
 async def test_a_task_that_ends_in_the_turn_of_the_timeout_is_too_late() -> None:
     loop = runtime.get_running_loop()
     future = loop.create_future()
@@ -103,7 +94,6 @@ async def test_a_task_that_ends_in_the_turn_of_the_timeout_is_too_late() -> None
     assert future.result() == 1
 
 
-@in_loop
 async def test_without_the_timeout_no_timer_is_left() -> None:
     loop = runtime.get_running_loop()
     async for _ in as_completed([give(1), give(2)], timeout=3600):
@@ -111,7 +101,6 @@ async def test_without_the_timeout_no_timer_is_left() -> None:
     assert not loop._timers.pending()
 
 
-@in_loop
 async def test_awaited_in_any_order() -> None:
     later, sooner = as_completed([give("a", 4), give("b", 6)])
     second = runtime.create_task(sooner)
@@ -120,7 +109,6 @@ async def test_awaited_in_any_order() -> None:
     assert sorted([await first, await second]) == ["a", "b"]
 
 
-@in_loop
 async def test_a_cancelled_wait_passes_its_turn_on() -> None:
     future = runtime.get_running_loop().create_future()
     other = runtime.get_running_loop().create_future()
@@ -136,7 +124,6 @@ async def test_a_cancelled_wait_passes_its_turn_on() -> None:
     await wait_all_tasks_blocked()
 
 
-@in_loop
 async def test_a_cancelled_step_of_async_for_loses_nothing() -> None:
     future = runtime.get_running_loop().create_future()
     iterator = as_completed([future])
@@ -157,7 +144,6 @@ async def test_a_cancelled_step_of_async_for_loses_nothing() -> None:
         await anext(iterator)
 
 
-@in_loop
 async def test_one_future_is_not_several() -> None:
     task = runtime.create_task(give(1))
     coro = give(2)

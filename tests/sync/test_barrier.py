@@ -8,10 +8,9 @@ import pytest
 import runtime
 from runtime.sync.barrier import Barrier
 from runtime.testing import wait_all_tasks_blocked
-from tests.sync.tools import assert_cancelled, in_loop
+from tests.sync.tools import assert_cancelled
 
 
-@in_loop
 async def test_no_task_passes_before_all_have_arrived() -> None:
     barrier = Barrier(3)
     assert (barrier.parties, barrier.n_waiting, barrier.broken) == (3, 0, False)
@@ -26,7 +25,6 @@ async def test_no_task_passes_before_all_have_arrived() -> None:
     assert "[filling, waiters:0/3]" in repr(barrier)
 
 
-@in_loop
 async def test_one_party_never_waits() -> None:
     barrier = Barrier(1)
     for _ in range(3):
@@ -40,7 +38,6 @@ def test_there_must_be_a_party(parties: int) -> None:
         Barrier(parties)
 
 
-@in_loop
 async def test_it_can_be_used_again_and_again() -> None:
     barrier = Barrier(3)
     rounds: list[list[int]] = [[] for _ in range(4)]
@@ -54,14 +51,12 @@ async def test_it_can_be_used_again_and_again() -> None:
     assert [sorted(indices) for indices in rounds] == [[0, 1, 2]] * 4
 
 
-@in_loop
 async def test_more_tasks_than_parties_go_in_groups() -> None:
     barrier = Barrier(2)
     indices = await runtime.gather(*[barrier.wait() for _ in range(6)])
     assert sorted(indices) == [0, 0, 0, 1, 1, 1]
 
 
-@in_loop
 async def test_a_cancelled_task_has_not_come_and_its_index_is_given_again() -> None:
     barrier = Barrier(3)
     first, second = (runtime.create_task(barrier.wait()) for _ in range(2))
@@ -76,7 +71,6 @@ async def test_a_cancelled_task_has_not_come_and_its_index_is_given_again() -> N
     assert sorted([await second, await third, last]) == [0, 1, 2]
 
 
-@in_loop
 async def test_reset_breaks_waiting_tasks_and_starts_again() -> None:
     barrier = Barrier(2)
     task = runtime.create_task(barrier.wait())
@@ -92,14 +86,12 @@ async def test_reset_breaks_waiting_tasks_and_starts_again() -> None:
     assert await waiting in (0, 1)
 
 
-@in_loop
 async def test_reset_of_an_empty_barrier() -> None:
     barrier = Barrier(2)
     await barrier.reset()
     assert (barrier.n_waiting, barrier.broken) == (0, False)
 
 
-@in_loop
 async def test_abort_breaks_waiting_and_arriving_tasks() -> None:
     barrier = Barrier(2)
     task = runtime.create_task(barrier.wait())
@@ -120,24 +112,20 @@ async def test_abort_breaks_waiting_and_arriving_tasks() -> None:
 
 
 @pytest.mark.parametrize("end", [Barrier.abort, Barrier.reset])
-def test_tasks_that_have_not_left_yet_are_broken_too(
+async def test_tasks_that_have_not_left_yet_are_broken_too(
     end: Callable[[Barrier], Coroutine[Any, Any, None]],
 ) -> None:
-    async def main() -> None:
-        barrier = Barrier(2)
-        task = runtime.create_task(barrier.wait())
-        await wait_all_tasks_blocked()
-        assert await barrier.wait() == 1
-        await end(barrier)
-        with pytest.raises(runtime.BrokenBarrierError):
-            await task
-        await barrier.reset()
-        assert sorted(await runtime.gather(barrier.wait(), barrier.wait())) == [0, 1]
-
-    runtime.run(main())
+    barrier = Barrier(2)
+    task = runtime.create_task(barrier.wait())
+    await wait_all_tasks_blocked()
+    assert await barrier.wait() == 1
+    await end(barrier)
+    with pytest.raises(runtime.BrokenBarrierError):
+        await task
+    await barrier.reset()
+    assert sorted(await runtime.gather(barrier.wait(), barrier.wait())) == [0, 1]
 
 
-@in_loop
 async def test_abort_reaches_tasks_that_wait_outside() -> None:
     barrier = Barrier(2)
     inside = runtime.create_task(barrier.wait())

@@ -211,41 +211,38 @@ def test_it_is_reported_once(scenario: Callable[[], Awaitable[None]]) -> None:
     assert all(report["future"].exception() is report["exception"] for report in reports)
 
 
-def test_retrieved_exceptions_are_not_reported() -> None:
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        reports = collect_reports()
+async def test_retrieved_exceptions_are_not_reported() -> None:
+    loop = runtime.get_running_loop()
+    reports = collect_reports()
 
-        def ask(how: Callable[[concurrent.futures.Future[None]], object]) -> None:
-            how(runtime.run_coroutine_threadsafe(fail(), loop))
+    def ask(how: Callable[[concurrent.futures.Future[None]], object]) -> None:
+        how(runtime.run_coroutine_threadsafe(fail(), loop))
 
-        def by_result(future: concurrent.futures.Future[None]) -> None:
-            with pytest.raises(Oops):
-                future.result()
-
-        def by_exception(future: concurrent.futures.Future[None]) -> None:
-            assert isinstance(future.exception(), Oops)
-
-        def by_waiting(future: concurrent.futures.Future[None]) -> None:
-            [done] = concurrent.futures.wait([future]).done
-            assert isinstance(done.exception(), Oops)
-
-        for how in (by_result, by_exception, by_waiting):
-            await in_a_thread(functools.partial(ask, how))
-        future = await in_a_thread(lambda: runtime.run_coroutine_threadsafe(fail(), loop))
+    def by_result(future: concurrent.futures.Future[None]) -> None:
         with pytest.raises(Oops):
-            await runtime.wrap_future(future)
-        del future
-        task = runtime.create_task(fail())
-        await wait_all_tasks_blocked()
-        task.cancel()
-        assert isinstance(task.exception(), Oops)
-        del task
-        gc.collect()
-        await wait_all_tasks_blocked()
-        assert reports == []
+            future.result()
 
-    runtime.run(main())
+    def by_exception(future: concurrent.futures.Future[None]) -> None:
+        assert isinstance(future.exception(), Oops)
+
+    def by_waiting(future: concurrent.futures.Future[None]) -> None:
+        [done] = concurrent.futures.wait([future]).done
+        assert isinstance(done.exception(), Oops)
+
+    for how in (by_result, by_exception, by_waiting):
+        await in_a_thread(functools.partial(ask, how))
+    future = await in_a_thread(lambda: runtime.run_coroutine_threadsafe(fail(), loop))
+    with pytest.raises(Oops):
+        await runtime.wrap_future(future)
+    del future
+    task = runtime.create_task(fail())
+    await wait_all_tasks_blocked()
+    task.cancel()
+    assert isinstance(task.exception(), Oops)
+    del task
+    gc.collect()
+    await wait_all_tasks_blocked()
+    assert reports == []
 
 
 def test_an_exception_that_ends_the_run_is_not_reported() -> None:

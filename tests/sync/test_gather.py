@@ -16,19 +16,16 @@ from tests.sync.tools import (
     collect_reports,
     fail,
     give,
-    in_loop,
     never,
     turns,
 )
 
 
-@in_loop
 async def test_results_come_in_the_order_of_the_arguments() -> None:
     assert [*await gather(give("a", 3), give("b"), give("c", 2))] == ["a", "b", "c"]
     assert await gather(*[give(number) for number in range(3)]) == [0, 1, 2]
 
 
-@in_loop
 async def test_nothing_to_gather_gives_a_future_that_is_done() -> None:
     future: runtime.Future[list[Any]] = gather()
     assert future.done()
@@ -58,7 +55,6 @@ def test_a_future_needs_no_running_loop() -> None:
     loop.close()
 
 
-@in_loop
 async def test_it_is_a_future() -> None:
     gathering = gather(give(1))
     assert isinstance(gathering, runtime.Future)
@@ -71,7 +67,6 @@ async def test_it_is_a_future() -> None:
     assert asyncio.isfuture(anything)
 
 
-@in_loop
 async def test_a_repeated_argument_runs_once() -> None:
     ran = []
 
@@ -88,7 +83,6 @@ async def test_a_repeated_argument_runs_once() -> None:
     assert ran == [1]
 
 
-@in_loop
 async def test_any_awaitable_will_do() -> None:
     class Awaitable:
         def __await__(self) -> Any:
@@ -103,20 +97,16 @@ async def test_any_awaitable_will_do() -> None:
 
 
 @pytest.mark.parametrize("return_exceptions", [False, True])
-def test_all_done_gives_a_future_that_is_done(return_exceptions: bool) -> None:
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        futures = [loop.create_future() for _ in range(3)]
-        for number, future in enumerate(futures):
-            future.set_result(number)
-        gathering = gather(*futures, return_exceptions=return_exceptions)
-        assert gathering.done()
-        assert gathering.result() == [0, 1, 2]
-
-    runtime.run(main())
+async def test_all_done_gives_a_future_that_is_done(return_exceptions: bool) -> None:
+    loop = runtime.get_running_loop()
+    futures = [loop.create_future() for _ in range(3)]
+    for number, future in enumerate(futures):
+        future.set_result(number)
+    gathering = gather(*futures, return_exceptions=return_exceptions)
+    assert gathering.done()
+    assert gathering.result() == [0, 1, 2]
 
 
-@in_loop
 async def test_a_future_that_failed_already_fails_it_at_once() -> None:
     failed = runtime.get_running_loop().create_future()
     failed.set_exception(LookupError("gone"))
@@ -128,7 +118,6 @@ async def test_a_future_that_failed_already_fails_it_at_once() -> None:
     assert await going == 1
 
 
-@in_loop
 async def test_the_first_exception_ends_it_and_the_others_go_on() -> None:
     reports = collect_reports()
     slow = runtime.create_task(give("slow", 20))
@@ -144,14 +133,12 @@ async def test_the_first_exception_ends_it_and_the_others_go_on() -> None:
     assert reports == []
 
 
-@in_loop
 async def test_the_first_to_fail_wins_not_the_first_in_order() -> None:
     with pytest.raises(LookupError):
         await gather(fail(ValueError(), 9), fail(LookupError()))
     await wait_all_tasks_blocked()
 
 
-@in_loop
 async def test_exceptions_can_be_results() -> None:
     error = LookupError("x")
     cancelled = runtime.create_task(never())
@@ -176,7 +163,6 @@ async def test_exceptions_can_be_results() -> None:
     assert results[4].args == ("theirs",)
 
 
-@in_loop
 async def test_cancelling_it_cancels_the_children_and_waits_for_them() -> None:
     cleaned = []
 
@@ -200,7 +186,6 @@ async def test_cancelling_it_cancels_the_children_and_waits_for_them() -> None:
     assert not gathering.cancel()
 
 
-@in_loop
 async def test_cancelling_the_task_that_awaits_it_cancels_the_children() -> None:
     tasks = [runtime.create_task(never()) for _ in range(3)]
 
@@ -216,7 +201,6 @@ async def test_cancelling_the_task_that_awaits_it_cancels_the_children() -> None
     assert all(child.cancelled() for child in tasks)
 
 
-@in_loop
 async def test_cancelling_prevails_over_exceptions_as_results() -> None:
     gathering = gather(never(), never(), return_exceptions=True)
     await wait_all_tasks_blocked()
@@ -224,7 +208,6 @@ async def test_cancelling_prevails_over_exceptions_as_results() -> None:
     await assert_cancelled(gathering)
 
 
-@in_loop
 async def test_cancelling_prevails_when_the_children_refuse() -> None:
     async def stubborn() -> str:
         try:
@@ -241,7 +224,6 @@ async def test_cancelling_prevails_when_the_children_refuse() -> None:
     assert child.result() == "done anyway"
 
 
-@in_loop
 async def test_cancelling_it_when_all_children_are_done_does_nothing() -> None:
     future = runtime.get_running_loop().create_future()
     gathering = gather(future)
@@ -250,7 +232,6 @@ async def test_cancelling_it_when_all_children_are_done_does_nothing() -> None:
     assert [*await gathering] == [1]
 
 
-@in_loop
 async def test_a_child_that_is_cancelled_by_others_fails_it_without_cancelling_it() -> None:
     victim = runtime.create_task(never())
     bystander = runtime.create_task(give(2, 9))
@@ -264,7 +245,6 @@ async def test_a_child_that_is_cancelled_by_others_fails_it_without_cancelling_i
     assert await bystander == 2
 
 
-@in_loop
 async def test_a_foreign_child_that_is_cancelled() -> None:
     foreign: asyncio.Future[int] = asyncio.Future()
     gathering = gather(foreign, give(1))
@@ -274,7 +254,6 @@ async def test_a_foreign_child_that_is_cancelled() -> None:
         await gathering
 
 
-@in_loop
 async def test_futures_must_be_of_one_loop() -> None:
     other = runtime.new_event_loop()
     theirs = other.create_future()
@@ -292,7 +271,6 @@ def test_futures_of_another_kind_of_loop_are_refused() -> None:
     loop.close()
 
 
-@in_loop
 async def test_unawaitable_arguments_are_refused_and_started_tasks_continue() -> None:
     reports = collect_reports()
     ran = []
@@ -309,7 +287,6 @@ async def test_unawaitable_arguments_are_refused_and_started_tasks_continue() ->
     assert reports == []
 
 
-@in_loop
 async def test_children_that_end_when_they_start_end_it_when_it_starts() -> None:
     loop = runtime.get_running_loop()
 
@@ -325,7 +302,6 @@ async def test_children_that_end_when_they_start_end_it_when_it_starts() -> None
     assert [*await gathering] == [1, 2]
 
 
-@in_loop
 async def test_an_exception_that_is_never_retrieved_is_reported_once() -> None:
     reports = collect_reports()
     gather(fail(LookupError("unheard")), fail(ValueError("second")))
@@ -334,7 +310,6 @@ async def test_an_exception_that_is_never_retrieved_is_reported_once() -> None:
     assert [str(report["exception"]) for report in reports] == ["unheard"]
 
 
-@in_loop
 async def test_a_gathering_that_ended_holds_no_child() -> None:
     tasks = [runtime.create_task(give(number)) for number in range(3)]
     gathering = gather(*tasks)
@@ -345,7 +320,6 @@ async def test_a_gathering_that_ended_holds_no_child() -> None:
     assert [reference() for reference in references] == [None] * 3
 
 
-@in_loop
 async def test_children_show_their_waiters() -> None:
     task = runtime.create_task(give(1))
     gathering = gather(task)
@@ -368,6 +342,5 @@ def test_a_loop_that_is_closed_does_not_complain_of_the_children() -> None:
     assert reports == []
 
 
-@in_loop
 async def test_many_children() -> None:
     assert await gather(*[give(number) for number in range(2000)]) == list(range(2000))

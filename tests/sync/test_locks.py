@@ -12,12 +12,11 @@ import runtime
 from runtime.sync.locks import BoundedSemaphore, Condition, Event, Lock, Semaphore
 from runtime.sync.queues import Queue
 from runtime.testing import wait_all_tasks_blocked
-from tests.sync.tools import Log, assert_cancelled, in_loop, turns
+from tests.sync.tools import Log, assert_cancelled, turns
 
 # -- Lock ------------------------------------------------------------------------------------------
 
 
-@in_loop
 async def test_a_lock_is_held_by_one() -> None:
     lock = Lock()
     assert not lock.locked()
@@ -31,7 +30,6 @@ async def test_a_lock_is_held_by_one() -> None:
     assert not lock.locked()
 
 
-@in_loop
 async def test_the_lock_goes_from_one_to_the_next_in_the_order_of_coming() -> None:
     lock, log = Lock(), Log()
 
@@ -45,7 +43,6 @@ async def test_the_lock_goes_from_one_to_the_next_in_the_order_of_coming() -> No
     assert log == ["a in", "a out", "b in", "b out", "c in", "c out"]
 
 
-@in_loop
 async def test_a_woken_waiter_is_not_overtaken() -> None:
     lock, log = Lock(), Log()
 
@@ -70,14 +67,12 @@ async def test_a_woken_waiter_is_not_overtaken() -> None:
     assert log[0] == "waiter"
 
 
-@in_loop
 async def test_a_lock_that_is_not_held_cannot_be_released() -> None:
     lock = Lock()
     with pytest.raises(RuntimeError, match="Lock object at .* is not acquired"):
         lock.release()
 
 
-@in_loop
 async def test_a_cancelled_waiter_leaves_the_lock_to_the_next() -> None:
     lock = Lock()
     await lock.acquire()
@@ -90,7 +85,6 @@ async def test_a_cancelled_waiter_leaves_the_lock_to_the_next() -> None:
     lock.release()
 
 
-@in_loop
 async def test_cancelled_waiters_do_not_block_the_lock() -> None:
     lock = Lock()
     await lock.acquire()
@@ -109,7 +103,6 @@ async def test_cancelled_waiters_do_not_block_the_lock() -> None:
     assert not lock.locked()
 
 
-@in_loop
 async def test_a_waiter_that_is_cancelled_while_the_lock_is_held_changes_nothing() -> None:
     lock = Lock()
     await lock.acquire()
@@ -129,7 +122,6 @@ async def test_a_waiter_that_is_cancelled_while_the_lock_is_held_changes_nothing
 # -- Event -----------------------------------------------------------------------------------------
 
 
-@in_loop
 async def test_an_event_wakes_all_waiters_in_order_of_arrival() -> None:
     event, log = Event(), Log()
 
@@ -152,7 +144,6 @@ async def test_an_event_wakes_all_waiters_in_order_of_arrival() -> None:
     assert not event.is_set()
 
 
-@in_loop
 async def test_a_woken_waiter_goes_on_though_the_event_was_cleared() -> None:
     event = Event()
     task = runtime.create_task(event.wait())
@@ -168,7 +159,6 @@ async def test_a_woken_waiter_goes_on_though_the_event_was_cleared() -> None:
     assert "[unset]" in repr(event)
 
 
-@in_loop
 async def test_an_event_forgets_waiters_that_were_cancelled() -> None:
     event = Event()
     tasks = [runtime.create_task(event.wait()) for _ in range(3)]
@@ -192,7 +182,6 @@ async def test_an_event_forgets_waiters_that_were_cancelled() -> None:
 # -- Condition -------------------------------------------------------------------------------------
 
 
-@in_loop
 async def test_a_condition_wakes_as_many_as_are_notified() -> None:
     condition, log = Condition(), Log()
 
@@ -223,7 +212,6 @@ async def test_a_condition_wakes_as_many_as_are_notified() -> None:
     assert log == ["a", "b", "c", "d"]
 
 
-@in_loop
 async def test_a_condition_waits_for_a_predicate() -> None:
     condition = Condition()
     items: list[int] = []
@@ -244,7 +232,6 @@ async def test_a_condition_waits_for_a_predicate() -> None:
         assert await condition.wait_for(lambda: "at once") == "at once"
 
 
-@in_loop
 async def test_a_condition_must_be_held() -> None:
     condition = Condition()
     for method in (condition.notify, condition.notify_all):
@@ -256,7 +243,6 @@ async def test_a_condition_must_be_held() -> None:
         condition.release()
 
 
-@in_loop
 async def test_a_condition_can_share_a_lock() -> None:
     lock = Lock()
     first, second = Condition(lock), Condition(lock)
@@ -268,7 +254,6 @@ async def test_a_condition_can_share_a_lock() -> None:
     assert not second.locked()
 
 
-@in_loop
 async def test_a_cancelled_wait_holds_the_lock_again_before_it_ends() -> None:
     condition = Condition()
     states = []
@@ -297,7 +282,6 @@ async def test_a_cancelled_wait_holds_the_lock_again_before_it_ends() -> None:
     assert task.cancelling() == 2
 
 
-@in_loop
 async def test_a_notification_of_a_cancelled_task_goes_to_the_next() -> None:
     condition, log = Condition(), Log()
 
@@ -321,7 +305,6 @@ async def test_a_notification_of_a_cancelled_task_goes_to_the_next() -> None:
     await assert_cancelled(tasks[2])
 
 
-@in_loop
 async def test_a_cancellation_without_a_notification_wakes_no_other_waiter() -> None:
     condition, woken = Condition(), Log()
 
@@ -345,7 +328,6 @@ async def test_a_cancellation_without_a_notification_wakes_no_other_waiter() -> 
 # -- Semaphores ------------------------------------------------------------------------------------
 
 
-@in_loop
 async def test_a_semaphore_lets_so_many_in() -> None:
     semaphore = Semaphore(2)
     inside, most = 0, 0
@@ -364,7 +346,6 @@ async def test_a_semaphore_lets_so_many_in() -> None:
     assert "[unlocked, value:2]" in repr(semaphore)
 
 
-@in_loop
 async def test_a_semaphore_is_fair() -> None:
     semaphore, log = Semaphore(1), Log()
 
@@ -386,7 +367,6 @@ async def test_a_semaphore_is_fair() -> None:
     assert log[:2] == ["a", "b"]
 
 
-@in_loop
 async def test_a_permit_promised_to_a_cancelled_task_goes_to_the_next() -> None:
     semaphore = Semaphore(0)
     first, second, third = (runtime.create_task(semaphore.acquire()) for _ in range(3))
@@ -402,7 +382,6 @@ async def test_a_permit_promised_to_a_cancelled_task_goes_to_the_next() -> None:
     assert semaphore.locked()
 
 
-@in_loop
 async def test_permits_are_not_lost_between_cancellations() -> None:
     semaphore = Semaphore(0)
     tasks = [runtime.create_task(semaphore.acquire()) for _ in range(4)]
@@ -418,7 +397,6 @@ async def test_permits_are_not_lost_between_cancellations() -> None:
     assert semaphore.locked()
 
 
-@in_loop
 async def test_a_permit_for_cancelled_waiters_only_is_free_for_all() -> None:
     semaphore = Semaphore(1)
     await semaphore.acquire()
@@ -432,7 +410,6 @@ async def test_a_permit_for_cancelled_waiters_only_is_free_for_all() -> None:
     assert semaphore.locked()
 
 
-@in_loop
 async def test_permits_released_while_waiters_are_leaving_are_handed_out() -> None:
     semaphore = Semaphore(0)
     tasks = [runtime.create_task(semaphore.acquire()) for _ in range(2)]
@@ -447,7 +424,6 @@ async def test_permits_released_while_waiters_are_leaving_are_handed_out() -> No
     assert semaphore.locked()
 
 
-@in_loop
 async def test_a_late_acquirer_gets_the_permit_left_by_woken_waiters() -> None:
     semaphore = Semaphore(0)
     waiting = runtime.create_task(semaphore.acquire())
@@ -461,7 +437,6 @@ async def test_a_late_acquirer_gets_the_permit_left_by_woken_waiters() -> None:
     assert semaphore.locked()
 
 
-@in_loop
 async def test_a_bounded_semaphore_refuses_one_release_too_many() -> None:
     semaphore = BoundedSemaphore(2)
     await semaphore.acquire()
@@ -540,19 +515,18 @@ def test_another_loop_than_that_of_the_first_wait_is_refused(
 
 
 @pytest.mark.parametrize(("make", "wait"), WAITS)
-def test_the_same_loop_may_wait_again(make: Callable[[], Any], wait: Callable[[Any], Any]) -> None:
-    async def main() -> None:
-        primitive = make()
-        for _ in range(2):
-            task = runtime.create_task(wait(primitive))
-            await wait_all_tasks_blocked()
-            assert not task.done()
-            task.cancel()
-            await assert_cancelled(task)
-            if isinstance(primitive, Lock):
-                primitive.release()
-
-    runtime.run(main())
+async def test_the_same_loop_may_wait_again(
+    make: Callable[[], Any], wait: Callable[[Any], Any]
+) -> None:
+    primitive = make()
+    for _ in range(2):
+        task = runtime.create_task(wait(primitive))
+        await wait_all_tasks_blocked()
+        assert not task.done()
+        task.cancel()
+        await assert_cancelled(task)
+        if isinstance(primitive, Lock):
+            primitive.release()
 
 
 @pytest.mark.parametrize(("make", "wait"), WAITS)

@@ -151,7 +151,7 @@ def outcome_of_task(task: runtime.Task[Any]) -> object:
     ending=ENDINGS,
     after=st.lists(OPERATIONS, max_size=6),
 )
-def test_a_queue_behaves_as_the_model(
+async def test_a_queue_behaves_as_the_model(
     kind: type[Queue[int]],
     take: Callable[[list[int]], int],
     maxsize: int,
@@ -159,52 +159,49 @@ def test_a_queue_behaves_as_the_model(
     ending: str | None,
     after: list[tuple[str, int]],
 ) -> None:
-    async def main() -> None:
-        queue, model = kind(maxsize), Model(maxsize, take)
-        tasks: dict[int, runtime.Task[Any]] = {}
-        results: dict[int, object] = {}
-        script = [*before, *([(ending, 0)] if ending is not None else []), *after]
-        for call, (operation, argument) in enumerate(script):
-            match operation:
-                case "put":
-                    tasks[call] = runtime.create_task(queue.put(argument))
-                    model.put(call, argument, waits=True)
-                case "put_nowait":
-                    results[call] = outcome_of(lambda item=argument: queue.put_nowait(item))  # type: ignore[misc]
-                    model.put(call, argument, waits=False)
-                case "get":
-                    tasks[call] = runtime.create_task(queue.get())
-                    model.get(call, waits=True)
-                case "get_nowait":
-                    results[call] = outcome_of(queue.get_nowait)
-                    model.get(call, waits=False)
-                case "task_done":
-                    results[call] = outcome_of(queue.task_done)
-                    model.task_done(call)
-                case "cancel":
-                    if argument in tasks:
-                        tasks[argument].cancel()
-                        model.cancel(argument)
-                case _:
-                    queue.shutdown(immediate=operation == "shutdown immediately")
-                    model.shutdown(immediate=operation == "shutdown immediately")
-            await wait_all_tasks_blocked()
-            ended = {key: outcome_of_task(task) for key, task in tasks.items() if task.done()}
-            assert ended | results == model.outcomes
-            assert queue.qsize() == len(model.items)
-            assert (queue.empty(), queue.full()) == (not model.items, model.full())
-            joining = runtime.create_task(queue.join())
-            await wait_all_tasks_blocked()
-            assert joining.done() == (model.unfinished == 0)
-            joining.cancel()
-            await wait_all_tasks_blocked()
-        for task in tasks.values():
-            task.cancel()
+    queue, model = kind(maxsize), Model(maxsize, take)
+    tasks: dict[int, runtime.Task[Any]] = {}
+    results: dict[int, object] = {}
+    script = [*before, *([(ending, 0)] if ending is not None else []), *after]
+    for call, (operation, argument) in enumerate(script):
+        match operation:
+            case "put":
+                tasks[call] = runtime.create_task(queue.put(argument))
+                model.put(call, argument, waits=True)
+            case "put_nowait":
+                results[call] = outcome_of(lambda item=argument: queue.put_nowait(item))  # type: ignore[misc]
+                model.put(call, argument, waits=False)
+            case "get":
+                tasks[call] = runtime.create_task(queue.get())
+                model.get(call, waits=True)
+            case "get_nowait":
+                results[call] = outcome_of(queue.get_nowait)
+                model.get(call, waits=False)
+            case "task_done":
+                results[call] = outcome_of(queue.task_done)
+                model.task_done(call)
+            case "cancel":
+                if argument in tasks:
+                    tasks[argument].cancel()
+                    model.cancel(argument)
+            case _:
+                queue.shutdown(immediate=operation == "shutdown immediately")
+                model.shutdown(immediate=operation == "shutdown immediately")
         await wait_all_tasks_blocked()
-        rest = list(model.items)
-        assert [queue.get_nowait() for _ in model.items] == [take(rest) for _ in model.items]
-
-    runtime.run(main())
+        ended = {key: outcome_of_task(task) for key, task in tasks.items() if task.done()}
+        assert ended | results == model.outcomes
+        assert queue.qsize() == len(model.items)
+        assert (queue.empty(), queue.full()) == (not model.items, model.full())
+        joining = runtime.create_task(queue.join())
+        await wait_all_tasks_blocked()
+        assert joining.done() == (model.unfinished == 0)
+        joining.cancel()
+        await wait_all_tasks_blocked()
+    for task in tasks.values():
+        task.cancel()
+    await wait_all_tasks_blocked()
+    rest = list(model.items)
+    assert [queue.get_nowait() for _ in model.items] == [take(rest) for _ in model.items]
 
 
 @settings(deadline=None, max_examples=100)
@@ -215,42 +212,38 @@ def test_a_queue_behaves_as_the_model(
         max_size=60,
     ),
 )
-def test_no_item_is_lost_or_duplicated_by_any_cancellation(
+async def test_no_item_is_lost_or_duplicated_by_any_cancellation(
     maxsize: int, steps: list[tuple[str, int]]
 ) -> None:
     """There is no rest between the operations, so that they interleave with pending wake-ups."""
-
-    async def main() -> None:
-        queue: Queue[int] = Queue(maxsize)
-        putters: list[tuple[int, runtime.Task[None]]] = []
-        getters: list[runtime.Task[int]] = []
-        for number, (operation, index) in enumerate(steps):
-            match operation:
-                case "put":
-                    putters.append((number, runtime.create_task(queue.put(number))))
-                case "get":
-                    getters.append(runtime.create_task(queue.get()))
-                case "turn":
-                    await turns(1)
-                case _:
-                    tasks: list[Any] = [*getters, *[task for _, task in putters]]
-                    if index < len(tasks):
-                        tasks[index].cancel()
-        await wait_all_tasks_blocked()
-        waiting_getters = [task for task in getters if not task.done()]
-        waiting_putters = [task for _, task in putters if not task.done()]
-        # No task waits for an available item.
-        assert not waiting_getters or queue.empty()
-        assert not waiting_putters or queue.full()
-        for getter in waiting_getters:
-            getter.cancel()
-        for putter in waiting_putters:
-            putter.cancel()
-        await wait_all_tasks_blocked()
-        put = [number for number, task in putters if not task.cancelled()]
-        taken = [task.result() for task in getters if not task.cancelled()]
-        left = [queue.get_nowait() for _ in range(queue.qsize())]
-        assert sorted(taken + left) == sorted(put)
-        assert left == sorted(left) or maxsize > 0
-
-    runtime.run(main())
+    queue: Queue[int] = Queue(maxsize)
+    putters: list[tuple[int, runtime.Task[None]]] = []
+    getters: list[runtime.Task[int]] = []
+    for number, (operation, index) in enumerate(steps):
+        match operation:
+            case "put":
+                putters.append((number, runtime.create_task(queue.put(number))))
+            case "get":
+                getters.append(runtime.create_task(queue.get()))
+            case "turn":
+                await turns(1)
+            case _:
+                tasks: list[Any] = [*getters, *[task for _, task in putters]]
+                if index < len(tasks):
+                    tasks[index].cancel()
+    await wait_all_tasks_blocked()
+    waiting_getters = [task for task in getters if not task.done()]
+    waiting_putters = [task for _, task in putters if not task.done()]
+    # No task waits for an available item.
+    assert not waiting_getters or queue.empty()
+    assert not waiting_putters or queue.full()
+    for getter in waiting_getters:
+        getter.cancel()
+    for putter in waiting_putters:
+        putter.cancel()
+    await wait_all_tasks_blocked()
+    put = [number for number, task in putters if not task.cancelled()]
+    taken = [task.result() for task in getters if not task.cancelled()]
+    left = [queue.get_nowait() for _ in range(queue.qsize())]
+    assert sorted(taken + left) == sorted(put)
+    assert left == sorted(left) or maxsize > 0

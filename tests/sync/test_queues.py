@@ -8,7 +8,7 @@ import pytest
 import runtime
 from runtime.sync.queues import LifoQueue, PriorityQueue, Queue
 from runtime.testing import wait_all_tasks_blocked
-from tests.sync.tools import Log, assert_cancelled, in_loop
+from tests.sync.tools import Log, assert_cancelled
 
 KINDS = [Queue, LifoQueue, PriorityQueue]
 
@@ -68,7 +68,6 @@ def test_nothing_to_get() -> None:
         queue.get_nowait()
 
 
-@in_loop
 async def test_get_waits_for_an_item_and_getters_are_served_in_order() -> None:
     queue: Queue[int] = Queue()
     getters = [runtime.create_task(queue.get()) for _ in range(3)]
@@ -79,7 +78,6 @@ async def test_get_waits_for_an_item_and_getters_are_served_in_order() -> None:
     assert [await getter for getter in getters] == [0, 1, 2]
 
 
-@in_loop
 async def test_put_waits_for_room_and_putters_are_served_in_order() -> None:
     queue: Queue[int] = Queue(1)
     await queue.put(0)
@@ -90,7 +88,6 @@ async def test_put_waits_for_room_and_putters_are_served_in_order() -> None:
     await runtime.gather(*putters)
 
 
-@in_loop
 async def test_an_item_may_be_taken_before_a_woken_getter_runs() -> None:
     queue: Queue[int] = Queue()
     getter = runtime.create_task(queue.get())
@@ -103,7 +100,6 @@ async def test_an_item_may_be_taken_before_a_woken_getter_runs() -> None:
     assert await getter == 2
 
 
-@in_loop
 async def test_room_may_be_taken_before_a_woken_putter_runs() -> None:
     queue: Queue[int] = Queue(1)
     queue.put_nowait(1)
@@ -118,7 +114,6 @@ async def test_room_may_be_taken_before_a_woken_putter_runs() -> None:
     await putter
 
 
-@in_loop
 async def test_a_getter_that_is_cancelled_when_it_was_woken_wakes_the_next() -> None:
     queue: Queue[int] = Queue()
     first, second = (runtime.create_task(queue.get()) for _ in range(2))
@@ -129,7 +124,6 @@ async def test_a_getter_that_is_cancelled_when_it_was_woken_wakes_the_next() -> 
     assert await second == 1
 
 
-@in_loop
 async def test_a_putter_that_is_cancelled_when_it_was_woken_wakes_the_next() -> None:
     queue: Queue[int] = Queue(1)
     queue.put_nowait(0)
@@ -143,7 +137,6 @@ async def test_a_putter_that_is_cancelled_when_it_was_woken_wakes_the_next() -> 
     assert queue.empty()
 
 
-@in_loop
 async def test_waiters_that_were_cancelled_are_forgotten() -> None:
     queue: Queue[int] = Queue(1)
     getters = [runtime.create_task(queue.get()) for _ in range(3)]
@@ -170,31 +163,27 @@ async def test_waiters_that_were_cancelled_are_forgotten() -> None:
 
 
 @pytest.mark.parametrize("waits", [False, True])
-def test_a_cancelled_waiter_is_passed_over(waits: bool) -> None:
-    async def main() -> None:
-        queue: Queue[int] = Queue(1)
-        getters = [runtime.create_task(queue.get()) for _ in range(2)]
-        await wait_all_tasks_blocked()
-        getters[0].cancel()
-        if waits:
-            await queue.put(1)
-        else:
-            queue.put_nowait(1)
-        await wait_all_tasks_blocked()
-        assert getters[1].result() == 1
-        queue.put_nowait(2)
-        putters = [runtime.create_task(queue.put(number)) for number in (3, 4)]
-        await wait_all_tasks_blocked()
-        putters[0].cancel()
-        assert (await queue.get() if waits else queue.get_nowait()) == 2
-        await wait_all_tasks_blocked()
-        assert putters[1].done()
-        assert queue.get_nowait() == 4
-
-    runtime.run(main())
+async def test_a_cancelled_waiter_is_passed_over(waits: bool) -> None:
+    queue: Queue[int] = Queue(1)
+    getters = [runtime.create_task(queue.get()) for _ in range(2)]
+    await wait_all_tasks_blocked()
+    getters[0].cancel()
+    if waits:
+        await queue.put(1)
+    else:
+        queue.put_nowait(1)
+    await wait_all_tasks_blocked()
+    assert getters[1].result() == 1
+    queue.put_nowait(2)
+    putters = [runtime.create_task(queue.put(number)) for number in (3, 4)]
+    await wait_all_tasks_blocked()
+    putters[0].cancel()
+    assert (await queue.get() if waits else queue.get_nowait()) == 2
+    await wait_all_tasks_blocked()
+    assert putters[1].done()
+    assert queue.get_nowait() == 4
 
 
-@in_loop
 async def test_items_of_cancelled_getters_stay() -> None:
     queue: Queue[int] = Queue()
     getter = runtime.create_task(queue.get())
@@ -205,7 +194,6 @@ async def test_items_of_cancelled_getters_stay() -> None:
     assert queue.get_nowait() == 1
 
 
-@in_loop
 async def test_join_waits_until_all_is_done() -> None:
     queue: Queue[int] = Queue()
     await queue.join()
@@ -224,7 +212,6 @@ async def test_join_waits_until_all_is_done() -> None:
         queue.task_done()
 
 
-@in_loop
 async def test_a_cancelled_join_is_forgotten() -> None:
     queue: Queue[int] = Queue()
     queue.put_nowait(1)
@@ -238,55 +225,48 @@ async def test_a_cancelled_join_is_forgotten() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_shutdown_lets_the_items_be_taken(kind: type[Queue[int]]) -> None:
-    async def main() -> None:
-        queue = kind()
-        queue.put_nowait(1)
-        queue.put_nowait(2)
-        queue.shutdown()
-        with pytest.raises(runtime.QueueShutDown):
-            queue.put_nowait(3)
-        with pytest.raises(runtime.QueueShutDown):
-            await queue.put(3)
-        assert {await queue.get(), queue.get_nowait()} == {1, 2}
-        with pytest.raises(runtime.QueueShutDown):
-            queue.get_nowait()
-        with pytest.raises(runtime.QueueShutDown):
-            await queue.get()
-        queue.task_done()
-        queue.task_done()
-        await queue.join()
-        assert "shutdown" in repr(queue)
-
-    runtime.run(main())
+async def test_shutdown_lets_the_items_be_taken(kind: type[Queue[int]]) -> None:
+    queue = kind()
+    queue.put_nowait(1)
+    queue.put_nowait(2)
+    queue.shutdown()
+    with pytest.raises(runtime.QueueShutDown):
+        queue.put_nowait(3)
+    with pytest.raises(runtime.QueueShutDown):
+        await queue.put(3)
+    assert {await queue.get(), queue.get_nowait()} == {1, 2}
+    with pytest.raises(runtime.QueueShutDown):
+        queue.get_nowait()
+    with pytest.raises(runtime.QueueShutDown):
+        await queue.get()
+    queue.task_done()
+    queue.task_done()
+    await queue.join()
+    assert "shutdown" in repr(queue)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_immediate_shutdown_drops_the_items_and_counts_them_as_done(
+async def test_immediate_shutdown_drops_the_items_and_counts_them_as_done(
     kind: type[Queue[int]],
 ) -> None:
-    async def main() -> None:
-        queue = kind()
-        for number in range(3):
-            queue.put_nowait(number)
-        queue.get_nowait()
-        joiner = runtime.create_task(queue.join())
-        await wait_all_tasks_blocked()
-        queue.shutdown(immediate=True)
-        assert queue.empty()
-        with pytest.raises(runtime.QueueShutDown):
-            await queue.get()
-        await wait_all_tasks_blocked()
-        assert not joiner.done()
+    queue = kind()
+    for number in range(3):
+        queue.put_nowait(number)
+    queue.get_nowait()
+    joiner = runtime.create_task(queue.join())
+    await wait_all_tasks_blocked()
+    queue.shutdown(immediate=True)
+    assert queue.empty()
+    with pytest.raises(runtime.QueueShutDown):
+        await queue.get()
+    await wait_all_tasks_blocked()
+    assert not joiner.done()
+    queue.task_done()
+    await joiner
+    with pytest.raises(ValueError, match="too many times"):
         queue.task_done()
-        await joiner
-        with pytest.raises(ValueError, match="too many times"):
-            queue.task_done()
-
-    runtime.run(main())
 
 
-@in_loop
 async def test_immediate_shutdown_may_end_a_join() -> None:
     queue: Queue[int] = Queue()
     queue.put_nowait(1)
@@ -296,7 +276,6 @@ async def test_immediate_shutdown_may_end_a_join() -> None:
     await joiner
 
 
-@in_loop
 async def test_immediate_shutdown_after_more_was_said_to_be_done_than_was_taken() -> None:
     queue: Queue[int] = Queue()
     queue.put_nowait(1)
@@ -309,25 +288,22 @@ async def test_immediate_shutdown_after_more_was_said_to_be_done_than_was_taken(
 
 
 @pytest.mark.parametrize("immediate", [False, True])
-def test_shutdown_wakes_all_waiters(immediate: bool) -> None:
-    async def main() -> None:
-        empty: Queue[int] = Queue()
-        full: Queue[int] = Queue(1)
-        full.put_nowait(1)
-        waiters: list[runtime.Task[Any]] = [runtime.create_task(empty.get()) for _ in range(2)]
-        waiters += [runtime.create_task(full.put(number)) for number in range(2)]
-        await wait_all_tasks_blocked()
-        waiters[0].cancel()
-        empty.shutdown(immediate)
-        full.shutdown(immediate)
-        await assert_cancelled(waiters[0])
-        for waiter in waiters[1:]:
-            with pytest.raises(runtime.QueueShutDown):
-                await waiter
-        assert full.qsize() == (0 if immediate else 1)
-        empty.shutdown(immediate)
-
-    runtime.run(main())
+async def test_shutdown_wakes_all_waiters(immediate: bool) -> None:
+    empty: Queue[int] = Queue()
+    full: Queue[int] = Queue(1)
+    full.put_nowait(1)
+    waiters: list[runtime.Task[Any]] = [runtime.create_task(empty.get()) for _ in range(2)]
+    waiters += [runtime.create_task(full.put(number)) for number in range(2)]
+    await wait_all_tasks_blocked()
+    waiters[0].cancel()
+    empty.shutdown(immediate)
+    full.shutdown(immediate)
+    await assert_cancelled(waiters[0])
+    for waiter in waiters[1:]:
+        with pytest.raises(runtime.QueueShutDown):
+            await waiter
+    assert full.qsize() == (0 if immediate else 1)
+    empty.shutdown(immediate)
 
 
 def test_how_it_is_shown() -> None:
@@ -338,7 +314,6 @@ def test_how_it_is_shown() -> None:
     assert repr(PriorityQueue()).startswith("<PriorityQueue at 0x")
 
 
-@in_loop
 async def test_producers_and_consumers() -> None:
     queue: Queue[int] = Queue(3)
     log = Log()

@@ -8,10 +8,9 @@ import runtime
 import runtime.testing
 from runtime.sync.sleep import sleep
 from runtime.testing import wait_all_tasks_blocked
-from tests.sync.tools import assert_cancelled, in_loop
+from tests.sync.tools import assert_cancelled
 
 
-@in_loop
 async def test_sleep_returns_its_result_and_none_by_default() -> None:
     assert await sleep(0, "a") == "a"
     assert await sleep(0.001, "b") == "b"
@@ -46,28 +45,23 @@ def test_sleepers_wake_in_the_order_of_their_deadlines() -> None:
 
 
 @pytest.mark.parametrize("delay", [0, -1, -0.5, float("-inf")])
-def test_zero_delay_lets_every_task_run_exactly_once(delay: float) -> None:
-    async def main() -> None:
-        order: list[str] = []
+async def test_zero_delay_lets_every_task_run_exactly_once(delay: float) -> None:
+    order: list[str] = []
 
-        async def work(name: str) -> None:
-            for step in range(3):
-                order.append(f"{name}{step}")
-                await sleep(delay)
+    async def work(name: str) -> None:
+        for step in range(3):
+            order.append(f"{name}{step}")
+            await sleep(delay)
 
-        await runtime.gather(work("a"), work("b"))
-        assert order == ["a0", "b0", "a1", "b1", "a2", "b2"]
-
-    runtime.run(main())
+    await runtime.gather(work("a"), work("b"))
+    assert order == ["a0", "b0", "a1", "b1", "a2", "b2"]
 
 
-@in_loop
 async def test_not_a_number_is_refused() -> None:
     with pytest.raises(ValueError, match="NaN|nan"):
         await sleep(float("nan"))
 
 
-@in_loop
 async def test_a_cancelled_sleep_leaves_no_timer() -> None:
     loop = runtime.get_running_loop()
     before = loop._timers.size()
@@ -79,14 +73,12 @@ async def test_a_cancelled_sleep_leaves_no_timer() -> None:
     assert loop._timers.size() == before
 
 
-@in_loop
 async def test_a_sleep_that_was_cancelled_before_it_began_does_not_begin() -> None:
     task = runtime.create_task(sleep(3600))
     task.cancel()
     await assert_cancelled(task)
 
 
-@in_loop
 async def test_sleep_is_a_real_coroutine() -> None:
     coro = sleep(0)
     assert inspect.iscoroutine(coro)

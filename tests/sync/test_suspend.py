@@ -55,55 +55,46 @@ def test_an_error_of_any_kind_reaches_the_coroutine() -> None:
         assert runtime.run(main()) == f"{kind.__name__} given"
 
 
-def test_bad_arguments_of_resume_are_refused_at_the_call() -> None:
-    async def main() -> int:
-        def arm(resume: Resume[int]) -> None:
-            call: Any = resume
-            with pytest.raises(TypeError, match="not both"):
-                call(1, error=ValueError)
-            with pytest.raises(TypeError, match="exception"):
-                call(error="oops")
-            with pytest.raises(TypeError, match="exception"):
-                call(error=int)
-            resume(6)
+async def test_bad_arguments_of_resume_are_refused_at_the_call() -> None:
+    def arm(resume: Resume[int]) -> None:
+        call: Any = resume
+        with pytest.raises(TypeError, match="not both"):
+            call(1, error=ValueError)
+        with pytest.raises(TypeError, match="exception"):
+            call(error="oops")
+        with pytest.raises(TypeError, match="exception"):
+            call(error=int)
+        resume(6)
 
-        return await runtime.suspend(arm)
-
-    assert runtime.run(main()) == 6
+    assert await runtime.suspend(arm) == 6
 
 
-def test_resumed_inside_arm_it_goes_on_without_a_turn() -> None:
-    async def main() -> list[str]:
-        events: list[str] = []
+async def test_resumed_inside_arm_it_goes_on_without_a_turn() -> None:
+    events: list[str] = []
 
-        def arm(resume: Resume[str]) -> None:
-            runtime.get_running_loop().call_soon(events.append, "a turn later")
-            resume("at once")
+    def arm(resume: Resume[str]) -> None:
+        runtime.get_running_loop().call_soon(events.append, "a turn later")
+        resume("at once")
 
-        events.append(await runtime.suspend(arm))
-        await runtime.sleep(0)
-        return events
-
-    assert runtime.run(main()) == ["at once", "a turn later"]
+    events.append(await runtime.suspend(arm))
+    await runtime.sleep(0)
+    assert events == ["at once", "a turn later"]
 
 
-def test_a_second_call_is_an_error() -> None:
-    async def main() -> None:
-        kept: list[Resume[int]] = []
+async def test_a_second_call_is_an_error() -> None:
+    kept: list[Resume[int]] = []
 
-        def arm(resume: Resume[int]) -> None:
-            kept.append(resume)
-            assert "waiting" in repr(resume)
-            assert "arm" in repr(resume)
-            resume(1)
-            with pytest.raises(runtime.InvalidStateError, match="resumed once"):
-                resume(2)
+    def arm(resume: Resume[int]) -> None:
+        kept.append(resume)
+        assert "waiting" in repr(resume)
+        assert "arm" in repr(resume)
+        resume(1)
+        with pytest.raises(runtime.InvalidStateError, match="resumed once"):
+            resume(2)
 
-        assert assert_type(await runtime.suspend(arm), int) == 1
-        with pytest.raises(runtime.InvalidStateError, match="used"):
-            kept[0](error=ValueError)
-
-    runtime.run(main())
+    assert assert_type(await runtime.suspend(arm), int) == 1
+    with pytest.raises(runtime.InvalidStateError, match="used"):
+        kept[0](error=ValueError)
 
 
 class Race:
@@ -130,16 +121,13 @@ class Race:
             self.refused.append(number)
 
 
-def test_of_many_threads_one_resumes() -> None:
-    async def main() -> None:
-        for _ in range(50):
-            race = Race(4)
-            winner = await runtime.suspend(race.arm)
-            for thread in race.started:
-                thread.join()
-            assert sorted([*race.refused, winner]) == [0, 1, 2, 3]
-
-    runtime.run(main())
+async def test_of_many_threads_one_resumes() -> None:
+    for _ in range(50):
+        race = Race(4)
+        winner = await runtime.suspend(race.arm)
+        for thread in race.started:
+            thread.join()
+        assert sorted([*race.refused, winner]) == [0, 1, 2, 3]
 
 
 def test_a_signal_handler_may_resume() -> None:
@@ -159,31 +147,25 @@ def test_a_signal_handler_may_resume() -> None:
     assert runtime.run(main(signal.getsignal(signal.SIGUSR1))) == signal.SIGUSR1
 
 
-def test_exceptions_of_arm_are_raised_and_later_calls_do_nothing() -> None:
-    async def main() -> None:
-        kept: list[Resume[int]] = []
+async def test_exceptions_of_arm_are_raised_and_later_calls_do_nothing() -> None:
+    kept: list[Resume[int]] = []
 
-        def arm(resume: Resume[int]) -> NoReturn:
-            kept.append(resume)
-            raise LookupError("in arm")
+    def arm(resume: Resume[int]) -> NoReturn:
+        kept.append(resume)
+        raise LookupError("in arm")
 
-        with pytest.raises(LookupError, match="in arm"):
-            await runtime.suspend(arm)
-        kept[0](1)
-        kept[0](2)
-        assert "given up" in repr(kept[0])
-
-    runtime.run(main())
+    with pytest.raises(LookupError, match="in arm"):
+        await runtime.suspend(arm)
+    kept[0](1)
+    kept[0](2)
+    assert "given up" in repr(kept[0])
 
 
-def test_arm_returns_none_or_a_function() -> None:
-    async def main() -> None:
-        wrong: Any = lambda resume: resume  # noqa: E731
-        assert callable(wrong(runtime.sleep))
-        with pytest.raises(TypeError, match="takes back"):
-            await runtime.suspend(lambda resume: 5)  # type: ignore[arg-type,return-value]
-
-    runtime.run(main())
+async def test_arm_returns_none_or_a_function() -> None:
+    wrong: Any = lambda resume: resume  # noqa: E731
+    assert callable(wrong(runtime.sleep))
+    with pytest.raises(TypeError, match="takes back"):
+        await runtime.suspend(lambda resume: 5)  # type: ignore[arg-type,return-value]
 
 
 class Waiting:
@@ -207,106 +189,86 @@ class Waiting:
         return self.take_back or (lambda: self.log.append("taken back"))
 
 
-def test_a_cancelled_wait_calls_the_undo_function() -> None:
-    async def main() -> None:
-        waiting = Waiting()
-        await runtime.sleep(0)
-        waiting.task.cancel("enough")
-        with pytest.raises(runtime.CancelledError, match="enough"):
-            await waiting.task
-        assert waiting.log == ["taken back"]
-        # Other holders of the function need not know that the task has been resumed.
-        waiting.resume(1)
-        waiting.resume(error=ValueError())
-        await runtime.to_thread(waiting.resume, 2)
-
-    runtime.run(main())
+async def test_a_cancelled_wait_calls_the_undo_function() -> None:
+    waiting = Waiting()
+    await runtime.sleep(0)
+    waiting.task.cancel("enough")
+    with pytest.raises(runtime.CancelledError, match="enough"):
+        await waiting.task
+    assert waiting.log == ["taken back"]
+    # Other holders of the function need not know that the task has been resumed.
+    waiting.resume(1)
+    waiting.resume(error=ValueError())
+    await runtime.to_thread(waiting.resume, 2)
 
 
-def test_an_error_in_taking_back_is_reported_and_the_cancellation_is_not_lost() -> None:
-    async def main() -> None:
-        def fail() -> NoReturn:
-            raise LookupError("cannot")
+async def test_an_error_in_taking_back_is_reported_and_the_cancellation_is_not_lost() -> None:
+    def fail() -> NoReturn:
+        raise LookupError("cannot")
 
-        reports: list[dict[str, Any]] = []
-        runtime.get_running_loop().set_exception_handler(
-            lambda loop, context: reports.append(context)
-        )
-        waiting = Waiting(fail)
-        await runtime.sleep(0)
-        waiting.task.cancel()
-        await runtime.wait([waiting.task])
-        assert waiting.task.cancelled()
-        (report,) = reports
-        assert "taking back" in report["message"]
-        assert str(report["exception"]) == "cannot"
-
-    runtime.run(main())
+    reports: list[dict[str, Any]] = []
+    runtime.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context))
+    waiting = Waiting(fail)
+    await runtime.sleep(0)
+    waiting.task.cancel()
+    await runtime.wait([waiting.task])
+    assert waiting.task.cancelled()
+    (report,) = reports
+    assert "taking back" in report["message"]
+    assert str(report["exception"]) == "cannot"
 
 
 @pytest.mark.parametrize("thread", [False, True])
-def test_cancelled_after_it_was_resumed_the_value_is_not_lost(thread: bool) -> None:
-    async def main() -> None:
-        waiting = Waiting()
-        await runtime.sleep(0)
-        if thread:
-            other = threading.Thread(target=waiting.resume, args=(7,))
-            other.start()
-            other.join()
-        else:
-            waiting.resume(7)
-        waiting.task.cancel("late")
-        with pytest.raises(runtime.CancelledError, match="late"):
-            await waiting.task
-        assert waiting.log == [7]
-        assert waiting.task.cancelled()
-
-    runtime.run(main())
+async def test_cancelled_after_it_was_resumed_the_value_is_not_lost(thread: bool) -> None:
+    waiting = Waiting()
+    await runtime.sleep(0)
+    if thread:
+        other = threading.Thread(target=waiting.resume, args=(7,))
+        other.start()
+        other.join()
+    else:
+        waiting.resume(7)
+    waiting.task.cancel("late")
+    with pytest.raises(runtime.CancelledError, match="late"):
+        await waiting.task
+    assert waiting.log == [7]
+    assert waiting.task.cancelled()
 
 
-def test_a_timeout_that_comes_too_late_to_matter() -> None:
-    async def main() -> int:
-        kept: list[Resume[int]] = []
+async def test_a_timeout_that_comes_too_late_to_matter() -> None:
+    kept: list[Resume[int]] = []
 
-        def arm(resume: Resume[int]) -> None:
-            kept.append(resume)
+    def arm(resume: Resume[int]) -> None:
+        kept.append(resume)
 
-        loop = runtime.get_running_loop()
-        async with runtime.timeout(0.01) as limit:
-            when = limit.when()
-            assert when is not None
-            # It is due in the same turn as the deadline, and runs before the deadline's own
-            # cancellation.
-            loop.call_at(when - 0.000001, lambda: kept[0](8))
-            try:
-                value = await runtime.suspend(arm)
-            except runtime.CancelledError:
-                pytest.fail("the value was there")
-        return value
-
-    assert runtime.run(main()) == 8
+    loop = runtime.get_running_loop()
+    async with runtime.timeout(0.01) as limit:
+        when = limit.when()
+        assert when is not None
+        # It is due in the same turn as the deadline, and runs before the deadline's own
+        # cancellation.
+        loop.call_at(when - 0.000001, lambda: kept[0](8))
+        try:
+            value = await runtime.suspend(arm)
+        except runtime.CancelledError:
+            pytest.fail("the value was there")
+    assert value == 8
 
 
-def test_a_timeout_ends_the_wait() -> None:
-    async def main() -> list[str]:
-        log: list[str] = []
-        with pytest.raises(TimeoutError):
-            async with runtime.timeout(0.001):
-                await runtime.suspend(lambda resume: lambda: log.append("taken back"))
-        return log
-
-    assert runtime.run(main()) == ["taken back"]
+async def test_a_timeout_ends_the_wait() -> None:
+    log: list[str] = []
+    with pytest.raises(TimeoutError):
+        async with runtime.timeout(0.001):
+            await runtime.suspend(lambda resume: lambda: log.append("taken back"))
+    assert log == ["taken back"]
 
 
-def test_a_closed_coroutine_takes_back_too() -> None:
-    async def main() -> list[str]:
-        log: list[str] = []
-        coro: Any = runtime.suspend(lambda resume: lambda: log.append("taken back"))
-        coro.send(None)
-        coro.close()
-        return log
-
-    assert runtime.run(main()) == ["taken back"]
+async def test_a_closed_coroutine_takes_back_too() -> None:
+    log: list[str] = []
+    coro: Any = runtime.suspend(lambda resume: lambda: log.append("taken back"))
+    coro.send(None)
+    coro.close()
+    assert log == ["taken back"]
 
 
 def test_after_the_loop_was_closed_a_call_does_nothing() -> None:
@@ -335,17 +297,14 @@ def test_it_needs_a_loop_of_ours() -> None:
     asyncio.run(main())
 
 
-def test_a_task_of_asyncio_s_own_class_can_suspend() -> None:
-    async def main() -> int:
-        loop: Any = runtime.get_running_loop()
-        loop.set_task_factory(lambda loop, coro, **options: asyncio.Task(coro, loop=loop))
-        task = loop.create_task(
-            runtime.suspend(lambda resume: loop.call_soon(resume, 9).cancel), name="theirs"
-        )
-        loop.set_task_factory(None)
-        return int(await task)
-
-    assert runtime.run(main()) == 9
+async def test_a_task_of_asyncio_s_own_class_can_suspend() -> None:
+    loop: Any = runtime.get_running_loop()
+    loop.set_task_factory(lambda loop, coro, **options: asyncio.Task(coro, loop=loop))
+    task = loop.create_task(
+        runtime.suspend(lambda resume: loop.call_soon(resume, 9).cancel), name="theirs"
+    )
+    loop.set_task_factory(None)
+    assert int(await task) == 9
 
 
 async def result_of(future: concurrent.futures.Future[Any]) -> Any:
@@ -362,18 +321,15 @@ async def result_of(future: concurrent.futures.Future[Any]) -> Any:
     return (await runtime.suspend(arm)).result()
 
 
-def test_a_future_of_threads_is_adapted_in_ten_lines() -> None:
-    async def main() -> None:
-        with concurrent.futures.ThreadPoolExecutor() as pool:
-            assert await result_of(pool.submit(sum, [1, 2])) == 3
-            with pytest.raises(ZeroDivisionError):
-                await result_of(pool.submit(lambda: 1 // 0))
-        never: concurrent.futures.Future[int] = concurrent.futures.Future()
-        with pytest.raises(TimeoutError):
-            await runtime.wait_for(result_of(never), 0.001)
-        assert never.cancelled()
-
-    runtime.run(main())
+async def test_a_future_of_threads_is_adapted_in_ten_lines() -> None:
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        assert await result_of(pool.submit(sum, [1, 2])) == 3
+        with pytest.raises(ZeroDivisionError):
+            await result_of(pool.submit(lambda: 1 // 0))
+    never: concurrent.futures.Future[int] = concurrent.futures.Future()
+    with pytest.raises(TimeoutError):
+        await runtime.wait_for(result_of(never), 0.001)
+    assert never.cancelled()
 
 
 @pytest.mark.usefixtures("no_collector")

@@ -16,7 +16,6 @@ from tests.sync.tools import (
     collect_reports,
     fail,
     give,
-    in_loop,
     never,
     turns,
 )
@@ -28,7 +27,6 @@ def me() -> runtime.Task[object]:
     return task
 
 
-@in_loop
 async def test_it_waits_for_its_tasks() -> None:
     async with TaskGroup() as group:
         tasks = [group.create_task(give(number, 3 * number + 1)) for number in range(3)]
@@ -37,13 +35,11 @@ async def test_it_waits_for_its_tasks() -> None:
     assert me().cancelling() == 0
 
 
-@in_loop
 async def test_an_empty_group_ends_at_once() -> None:
     async with TaskGroup():
         pass
 
 
-@in_loop
 async def test_tasks_can_add_tasks() -> None:
     results = []
 
@@ -58,7 +54,6 @@ async def test_tasks_can_add_tasks() -> None:
     assert results == [3, 2, 1, 0]
 
 
-@in_loop
 async def test_one_failure_cancels_the_others_and_the_body() -> None:
     cleaned = []
 
@@ -83,7 +78,6 @@ async def test_one_failure_cancels_the_others_and_the_body() -> None:
     assert me().cancelling() == 0
 
 
-@in_loop
 async def test_all_failures_are_raised_together() -> None:
     errors = [LookupError("a"), ValueError("b"), TypeError("body")]
     with pytest.raises(ExceptionGroup) as caught:
@@ -97,7 +91,6 @@ async def test_all_failures_are_raised_together() -> None:
     assert set(caught.value.exceptions) == set(errors)
 
 
-@in_loop
 async def test_a_failing_body_cancels_the_tasks() -> None:
     tasks = []
     with pytest.raises(ExceptionGroup) as caught:
@@ -109,7 +102,6 @@ async def test_a_failing_body_cancels_the_tasks() -> None:
     assert tasks[0].cancelled()
 
 
-@in_loop
 async def test_a_cancelled_task_is_no_failure() -> None:
     async with TaskGroup() as group:
         task = group.create_task(never())
@@ -121,28 +113,24 @@ async def test_a_cancelled_task_is_no_failure() -> None:
 
 
 @pytest.mark.parametrize("where", ["body", "exit"])
-def test_cancelling_the_parent_cancels_the_tasks(where: str) -> None:
-    async def main() -> None:
-        tasks: list[runtime.Task[Any]] = []
+async def test_cancelling_the_parent_cancels_the_tasks(where: str) -> None:
+    tasks: list[runtime.Task[Any]] = []
 
-        async def parent() -> None:
-            async with TaskGroup() as group:
-                tasks.append(group.create_task(never()))
-                if where == "body":
-                    await runtime.sleep(3600)
+    async def parent() -> None:
+        async with TaskGroup() as group:
+            tasks.append(group.create_task(never()))
+            if where == "body":
+                await runtime.sleep(3600)
 
-        task = runtime.create_task(parent())
-        await wait_all_tasks_blocked()
-        task.cancel("enough")
-        with pytest.raises(runtime.CancelledError, match="enough"):
-            await task
-        assert tasks[0].cancelled()
-        assert task.cancelling() == 1
-
-    runtime.run(main())
+    task = runtime.create_task(parent())
+    await wait_all_tasks_blocked()
+    task.cancel("enough")
+    with pytest.raises(runtime.CancelledError, match="enough"):
+        await task
+    assert tasks[0].cancelled()
+    assert task.cancelling() == 1
 
 
-@in_loop
 async def test_cancelled_again_while_the_tasks_clean_up() -> None:
     async def slow() -> None:
         try:
@@ -163,7 +151,6 @@ async def test_cancelled_again_while_the_tasks_clean_up() -> None:
     assert task.cancelling() == 3
 
 
-@in_loop
 async def test_failures_prevail_over_a_cancellation_which_comes_at_the_next_await() -> None:
     async def bad_clean_up() -> None:
         try:
@@ -189,7 +176,6 @@ async def test_failures_prevail_over_a_cancellation_which_comes_at_the_next_awai
     assert await task == "cancelled at the next await"
 
 
-@in_loop
 async def test_a_failure_and_a_cancellation_from_outside() -> None:
     async def parent() -> None:
         async with TaskGroup() as group:
@@ -206,7 +192,6 @@ async def test_a_failure_and_a_cancellation_from_outside() -> None:
     assert task.cancelling() == 1
 
 
-@in_loop
 async def test_a_body_that_swallows_the_groups_cancellation() -> None:
     with pytest.raises(ExceptionGroup):
         async with TaskGroup() as group:
@@ -219,7 +204,6 @@ async def test_a_body_that_swallows_the_groups_cancellation() -> None:
     await runtime.sleep(0)
 
 
-@in_loop
 async def test_a_task_that_swallows_its_cancellation_is_waited_for() -> None:
     async def stubborn() -> str:
         try:
@@ -237,7 +221,6 @@ async def test_a_task_that_swallows_its_cancellation_is_waited_for() -> None:
     assert task.result() == "my way"
 
 
-@in_loop
 async def test_groups_inside_groups() -> None:
     with pytest.raises(ExceptionGroup) as caught:
         async with TaskGroup() as outer:
@@ -257,17 +240,14 @@ async def test_groups_inside_groups() -> None:
 
 
 @pytest.mark.parametrize("fatal", [KeyboardInterrupt, SystemExit])
-def test_fatal_errors_of_the_body_are_raised_as_they_are(fatal: type[BaseException]) -> None:
-    async def main() -> None:
-        tasks = []
-        with pytest.raises(fatal):
-            async with TaskGroup() as group:
-                tasks.append(group.create_task(never()))
-                await runtime.sleep(0)
-                raise fatal
-        assert tasks[0].cancelled()
-
-    runtime.run(main())
+async def test_fatal_errors_of_the_body_are_raised_as_they_are(fatal: type[BaseException]) -> None:
+    tasks = []
+    with pytest.raises(fatal):
+        async with TaskGroup() as group:
+            tasks.append(group.create_task(never()))
+            await runtime.sleep(0)
+            raise fatal
+    assert tasks[0].cancelled()
 
 
 @pytest.mark.parametrize("fatal", [KeyboardInterrupt, SystemExit])
@@ -290,7 +270,6 @@ def test_fatal_errors_of_a_task_prevail(fatal: type[BaseException]) -> None:
     loop.close()
 
 
-@in_loop
 async def test_exceptions_superseded_by_a_fatal_error_are_reported() -> None:
     reports = collect_reports()
 
@@ -327,7 +306,6 @@ def test_the_fatal_error_of_a_task_is_not_reported_beside_being_raised() -> None
     assert reports == []
 
 
-@in_loop
 async def test_an_async_generator_that_holds_a_group_can_be_closed() -> None:
     tasks = []
 
@@ -356,7 +334,6 @@ async def test_an_async_generator_that_holds_a_group_can_be_closed() -> None:
     assert all(task.cancelled() for task in tasks)
 
 
-@in_loop
 async def test_base_exceptions_make_a_base_exception_group() -> None:
     class Special(BaseException):
         pass
@@ -367,7 +344,6 @@ async def test_base_exceptions_make_a_base_exception_group() -> None:
     assert not isinstance(caught.value, ExceptionGroup)
 
 
-@in_loop
 async def test_no_tasks_for_a_group_that_takes_none() -> None:
     group = TaskGroup()
     coro = give(1)
@@ -402,7 +378,6 @@ async def test_no_tasks_for_a_group_that_takes_none() -> None:
             await refused
 
 
-@in_loop
 async def test_names_and_contexts() -> None:
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
     context = contextvars.copy_context()
@@ -418,7 +393,6 @@ async def test_names_and_contexts() -> None:
     assert special.result() == ("given", "special")
 
 
-@in_loop
 async def test_tasks_that_end_when_they_start() -> None:
     async def at_once() -> str:
         return "quick"
@@ -437,7 +411,6 @@ async def test_tasks_that_end_when_they_start() -> None:
     assert me().cancelling() == 0
 
 
-@in_loop
 async def test_a_failure_at_the_start_aborts_the_group_at_the_next_suspension() -> None:
     """Until then the body goes on, and adds tasks, as it does when tasks start later."""
     with pytest.raises(ExceptionGroup) as caught:
@@ -451,22 +424,18 @@ async def test_a_failure_at_the_start_aborts_the_group_at_the_next_suspension() 
 
 
 @pytest.mark.parametrize("eager", [False, True])
-def test_a_task_whose_first_step_adds_a_failing_task_is_cancelled_too(eager: bool) -> None:
-    async def main() -> None:
-        async def parent_of_failing(group: TaskGroup) -> None:
-            group.create_task(fail(LookupError("quick"), 0), eager_start=eager)
-            await never()
+async def test_a_task_whose_first_step_adds_a_failing_task_is_cancelled_too(eager: bool) -> None:
+    async def parent_of_failing(group: TaskGroup) -> None:
+        group.create_task(fail(LookupError("quick"), 0), eager_start=eager)
+        await never()
 
-        with pytest.raises(ExceptionGroup) as caught:
-            async with TaskGroup() as group:
-                task = group.create_task(parent_of_failing(group), eager_start=eager)
-        assert [str(error) for error in caught.value.exceptions] == ["quick"]
-        assert task.cancelled()
-
-    runtime.run(main())
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup() as group:
+            task = group.create_task(parent_of_failing(group), eager_start=eager)
+    assert [str(error) for error in caught.value.exceptions] == ["quick"]
+    assert task.cancelled()
 
 
-@in_loop
 async def test_a_task_that_starts_at_once_and_suspends() -> None:
     async with TaskGroup() as group:
         task = group.create_task(give("later"), eager_start=True)
@@ -474,7 +443,6 @@ async def test_a_task_that_starts_at_once_and_suspends() -> None:
     assert task.result() == "later"
 
 
-@in_loop
 async def test_a_group_that_ended_keeps_no_exception() -> None:
     class Failure(Exception):
         pass
@@ -494,7 +462,6 @@ async def test_a_group_that_ended_keeps_no_exception() -> None:
     assert [reference() for reference in references] == [None, None]
 
 
-@in_loop
 async def test_the_exception_of_the_body_is_in_no_cycle() -> None:
     class Failure(Exception):
         pass
@@ -533,7 +500,6 @@ def test_it_needs_a_task() -> None:
     assert "parent task" in str(refused[0])
 
 
-@in_loop
 async def test_an_error_after_the_parent_ended_is_reported() -> None:
     reports = collect_reports()
 

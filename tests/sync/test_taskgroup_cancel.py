@@ -10,7 +10,7 @@ import pytest
 
 import runtime
 from runtime.testing import wait_all_tasks_blocked
-from tests.sync.tools import give, in_loop, never
+from tests.sync.tools import give, never
 
 # asyncio's group has the method from 3.15 on; with runtime's tasks it must behave the same.
 GROUPS: list[Any] = [runtime.TaskGroup]
@@ -26,7 +26,6 @@ def no_request_left() -> bool:
 
 
 @each_group
-@in_loop
 async def test_the_tasks_and_the_body_are_cancelled_and_nothing_is_raised(new_group: Any) -> None:
     after = False
     async with new_group() as group:
@@ -42,7 +41,6 @@ async def test_the_tasks_and_the_body_are_cancelled_and_nothing_is_raised(new_gr
 
 
 @each_group
-@in_loop
 async def test_a_body_without_another_await_is_left_at_once(new_group: Any) -> None:
     async with new_group() as group:
         task = group.create_task(never())
@@ -54,7 +52,6 @@ async def test_a_body_without_another_await_is_left_at_once(new_group: Any) -> N
 
 
 @each_group
-@in_loop
 async def test_an_empty_group(new_group: Any) -> None:
     async with new_group() as group:
         group.cancel()
@@ -64,7 +61,6 @@ async def test_an_empty_group(new_group: Any) -> None:
 
 
 @each_group
-@in_loop
 async def test_before_it_is_entered(new_group: Any) -> None:
     group = new_group()
     group.cancel()
@@ -78,7 +74,6 @@ async def test_before_it_is_entered(new_group: Any) -> None:
 
 
 @each_group
-@in_loop
 async def test_after_it_was_left_it_does_nothing(new_group: Any) -> None:
     async with new_group() as group:
         group.create_task(give(1))
@@ -88,7 +83,6 @@ async def test_after_it_was_left_it_does_nothing(new_group: Any) -> None:
 
 
 @each_group
-@in_loop
 async def test_by_one_of_its_tasks(new_group: Any) -> None:
     async def stop(group: Any) -> None:
         await wait_all_tasks_blocked()
@@ -103,7 +97,6 @@ async def test_by_one_of_its_tasks(new_group: Any) -> None:
 
 
 @each_group
-@in_loop
 async def test_by_another_task_while_it_waits_for_its_tasks(new_group: Any) -> None:
     groups: list[Any] = []
 
@@ -121,7 +114,6 @@ async def test_by_another_task_while_it_waits_for_its_tasks(new_group: Any) -> N
 
 
 @each_group
-@in_loop
 async def test_by_the_first_step_of_an_eager_task(new_group: Any) -> None:
     async def child(group: Any) -> None:
         group.cancel()
@@ -134,7 +126,6 @@ async def test_by_the_first_step_of_an_eager_task(new_group: Any) -> None:
 
 
 @each_group
-@in_loop
 async def test_a_failure_in_answer_to_it_is_raised(new_group: Any) -> None:
     async def refuse() -> None:
         try:
@@ -154,7 +145,6 @@ async def test_a_failure_in_answer_to_it_is_raised(new_group: Any) -> None:
 
 @each_group
 @pytest.mark.parametrize("when", ["before", "after"])
-@in_loop
 async def test_a_cancellation_from_outside_is_raised(new_group: Any, when: str) -> None:
     cleaning, release = runtime.Event(), runtime.Event()
 
@@ -183,7 +173,6 @@ async def test_a_cancellation_from_outside_is_raised(new_group: Any, when: str) 
 
 
 @each_group
-@in_loop
 async def test_groups_inside_one_another(new_group: Any) -> None:
     order = []
     async with new_group() as outer:

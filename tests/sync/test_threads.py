@@ -8,12 +8,11 @@ from collections.abc import Callable
 import pytest
 
 import runtime
-from tests.sync.tools import assert_cancelled, in_loop, turns
+from tests.sync.tools import assert_cancelled, turns
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
 
-@in_loop
 async def test_a_function_runs_in_another_thread() -> None:
     def call(first: int, *, second: int) -> tuple[int, int]:
         return first + second, threading.get_ident()
@@ -23,7 +22,6 @@ async def test_a_function_runs_in_another_thread() -> None:
     assert thread != threading.get_ident()
 
 
-@in_loop
 async def test_the_context_goes_along_and_stays_apart() -> None:
     variable.set("here")
 
@@ -36,13 +34,11 @@ async def test_the_context_goes_along_and_stays_apart() -> None:
     assert variable.get() == "here"
 
 
-@in_loop
 async def test_exceptions_of_the_function_are_raised() -> None:
     with pytest.raises(ValueError, match="invalid literal"):
         await runtime.to_thread(int, "x")
 
 
-@in_loop
 async def test_a_call_that_has_started_goes_on_when_the_wait_is_cancelled() -> None:
     started, go_on, ended = threading.Event(), threading.Event(), threading.Event()
 

@@ -7,7 +7,7 @@ import pytest
 import runtime
 from runtime.sync.timeouts import Timeout, timeout, timeout_at
 from runtime.testing import wait_all_tasks_blocked
-from tests.sync.tools import in_loop, turns
+from tests.sync.tools import turns
 
 
 def me() -> runtime.Task[object]:
@@ -16,7 +16,6 @@ def me() -> runtime.Task[object]:
     return task
 
 
-@in_loop
 async def test_it_does_nothing_in_time() -> None:
     async with timeout(3600) as scope:
         await runtime.sleep(0)
@@ -27,7 +26,6 @@ async def test_it_does_nothing_in_time() -> None:
     assert not loop._timers.pending()
 
 
-@in_loop
 async def test_it_cancels_and_raises_after_its_time() -> None:
     with pytest.raises(TimeoutError) as caught:
         async with timeout(0.001) as scope:
@@ -40,20 +38,16 @@ async def test_it_cancels_and_raises_after_its_time() -> None:
 
 
 @pytest.mark.parametrize("delay", [0, -1])
-def test_no_time_lets_the_body_run_up_to_its_first_suspension(delay: float) -> None:
-    async def main() -> None:
-        steps = []
-        with pytest.raises(TimeoutError):
-            async with timeout(delay):
-                steps.append(1)
-                await runtime.sleep(3600)
-                steps.append(2)
-        assert steps == [1]
-
-    runtime.run(main())
+async def test_no_time_lets_the_body_run_up_to_its_first_suspension(delay: float) -> None:
+    steps = []
+    with pytest.raises(TimeoutError):
+        async with timeout(delay):
+            steps.append(1)
+            await runtime.sleep(3600)
+            steps.append(2)
+    assert steps == [1]
 
 
-@in_loop
 async def test_no_limit() -> None:
     async with timeout(None) as scope:
         assert scope.when() is None
@@ -63,7 +57,6 @@ async def test_no_limit() -> None:
         assert "when=None" in repr(scope)
 
 
-@in_loop
 async def test_at_a_moment() -> None:
     loop = runtime.get_running_loop()
     when = loop.time() + 0.001
@@ -74,7 +67,6 @@ async def test_at_a_moment() -> None:
     assert loop.time() >= when
 
 
-@in_loop
 async def test_a_deadline_can_be_moved() -> None:
     loop = runtime.get_running_loop()
     async with timeout(3600) as scope:
@@ -97,7 +89,6 @@ async def test_a_deadline_can_be_moved() -> None:
     assert not scope.expired()
 
 
-@in_loop
 async def test_wrong_uses_are_refused() -> None:
     scope = timeout(3600)
     assert "created" in repr(scope)
@@ -142,7 +133,6 @@ def test_outside_of_a_loop_or_a_task() -> None:
     assert "task" in str(refused[0])
 
 
-@in_loop
 async def test_the_inner_one_expires_first() -> None:
     with pytest.raises(TimeoutError):
         async with timeout(3600) as outer, timeout(0.001) as inner:
@@ -151,7 +141,6 @@ async def test_the_inner_one_expires_first() -> None:
     assert not outer.expired()
 
 
-@in_loop
 async def test_the_outer_one_expires_first() -> None:
     with pytest.raises(TimeoutError):
         async with timeout(0.001) as outer, timeout(3600) as inner:
@@ -161,7 +150,6 @@ async def test_the_outer_one_expires_first() -> None:
     assert me().cancelling() == 0
 
 
-@in_loop
 async def test_both_expire_in_one_turn() -> None:
     with pytest.raises(TimeoutError):
         async with timeout(0) as outer, timeout(0) as inner:
@@ -171,7 +159,6 @@ async def test_both_expire_in_one_turn() -> None:
     assert me().cancelling() == 0
 
 
-@in_loop
 async def test_a_timeout_that_was_handled_inside_leaves_the_outer_one_working() -> None:
     with pytest.raises(TimeoutError):
         async with timeout(3600) as outer:
@@ -184,31 +171,27 @@ async def test_a_timeout_that_was_handled_inside_leaves_the_outer_one_working() 
 
 
 @pytest.mark.parametrize("order", ["cancel first", "deadline first"])
-def test_a_cancellation_beside_the_deadline_prevails(order: str) -> None:
-    async def main() -> None:
-        async def work() -> None:
-            async with timeout(3600) as scope:
-                if order == "cancel first":
-                    me().cancel("by others")
-                    scope.reschedule(0.0)
-                else:
-                    scope.reschedule(0.0)
-                    runtime.get_running_loop().call_soon(me().cancel)
-                try:
-                    await runtime.sleep(3600)
-                finally:
-                    await turns(3)
+async def test_a_cancellation_beside_the_deadline_prevails(order: str) -> None:
+    async def work() -> None:
+        async with timeout(3600) as scope:
+            if order == "cancel first":
+                me().cancel("by others")
+                scope.reschedule(0.0)
+            else:
+                scope.reschedule(0.0)
+                runtime.get_running_loop().call_soon(me().cancel)
+            try:
+                await runtime.sleep(3600)
+            finally:
+                await turns(3)
 
-        task = runtime.create_task(work())
-        with pytest.raises(runtime.CancelledError):
-            await task
-        assert task.cancelled()
-        assert task.cancelling() == 1
-
-    runtime.run(main())
+    task = runtime.create_task(work())
+    with pytest.raises(runtime.CancelledError):
+        await task
+    assert task.cancelled()
+    assert task.cancelling() == 1
 
 
-@in_loop
 async def test_a_cancellation_that_was_asked_for_before_is_not_its_own() -> None:
     async def work() -> bool:
         try:
@@ -227,7 +210,6 @@ async def test_a_cancellation_that_was_asked_for_before_is_not_its_own() -> None
     assert await task
 
 
-@in_loop
 async def test_a_body_that_swallows_the_cancellation_is_left_alone() -> None:
     async with timeout(0.001) as scope:
         try:
@@ -239,7 +221,6 @@ async def test_a_body_that_swallows_the_cancellation_is_left_alone() -> None:
     await runtime.sleep(0)
 
 
-@in_loop
 async def test_a_body_that_ends_before_the_cancellation_is_raised() -> None:
     """The deadline comes while the task is queued to run: nothing of it is left afterwards."""
     loop = runtime.get_running_loop()
@@ -256,7 +237,6 @@ async def test_a_body_that_ends_before_the_cancellation_is_raised() -> None:
     await runtime.sleep(0)
 
 
-@in_loop
 async def test_other_exceptions_pass_with_the_timeout_in_their_context() -> None:
     with pytest.raises(LookupError) as caught:
         async with timeout(0.001):
@@ -269,7 +249,6 @@ async def test_other_exceptions_pass_with_the_timeout_in_their_context() -> None
     assert isinstance(context.__cause__, runtime.CancelledError)
 
 
-@in_loop
 async def test_the_timeout_is_between_the_cancellation_and_its_consequence() -> None:
     with pytest.raises(LookupError) as caught:
         async with timeout(0):
@@ -287,7 +266,6 @@ async def test_the_timeout_is_between_the_cancellation_and_its_consequence() -> 
     assert isinstance(value_error.__context__.__cause__, runtime.CancelledError)
 
 
-@in_loop
 async def test_an_exception_that_has_nothing_to_do_with_the_cancellation_is_left_alone() -> None:
     with pytest.raises(LookupError) as caught:
         async with timeout(0) as scope:
@@ -301,7 +279,6 @@ async def test_an_exception_that_has_nothing_to_do_with_the_cancellation_is_left
     assert me().cancelling() == 0
 
 
-@in_loop
 async def test_exception_groups_pass_with_the_timeout_in_the_context_of_each() -> None:
     async def clean_up_badly() -> None:
         try:
@@ -319,7 +296,6 @@ async def test_exception_groups_pass_with_the_timeout_in_the_context_of_each() -
     assert me().cancelling() == 0
 
 
-@in_loop
 async def test_a_foreign_task_can_use_it() -> None:
     async def work() -> str:
         try:
@@ -333,7 +309,6 @@ async def test_a_foreign_task_can_use_it() -> None:
     assert await asyncio.Task(work(), loop=loop) == "expired"
 
 
-@in_loop
 async def test_a_cancelled_body_that_was_in_time_is_cancelled() -> None:
     async def work() -> None:
         async with timeout(3600):

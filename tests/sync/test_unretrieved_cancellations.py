@@ -125,30 +125,28 @@ def test_nothing_is_reported(scenario: Callable[[Gather], Awaitable[None]], gath
 
 
 @both
-def test_a_failure_beside_it_is_reported(gather: Gather) -> None:
-    async def main() -> None:
-        reports = collect_reports()
+async def test_a_failure_beside_it_is_reported(gather: Gather) -> None:
 
-        async def fail() -> None:
-            raise BaseExceptionGroup("both", [runtime.CancelledError(), ZeroDivisionError()])
+    reports = collect_reports()
 
-        async def fail_when_cancelled() -> None:
-            try:
-                await never()
-            except runtime.CancelledError:
-                raise ZeroDivisionError from None
+    async def fail() -> None:
+        raise BaseExceptionGroup("both", [runtime.CancelledError(), ZeroDivisionError()])
 
-        runtime.create_task(fail())
-        gathering = gather(fail_when_cancelled())
-        await wait_all_tasks_blocked()
-        gathering.cancel()
-        await wait_all_tasks_blocked()
-        del gathering
-        gc.collect()
-        await wait_all_tasks_blocked()
-        assert [type(report["exception"]) for report in reports] == [
-            BaseExceptionGroup,
-            ZeroDivisionError,
-        ]
+    async def fail_when_cancelled() -> None:
+        try:
+            await never()
+        except runtime.CancelledError:
+            raise ZeroDivisionError from None
 
-    runtime.run(main())
+    runtime.create_task(fail())
+    gathering = gather(fail_when_cancelled())
+    await wait_all_tasks_blocked()
+    gathering.cancel()
+    await wait_all_tasks_blocked()
+    del gathering
+    gc.collect()
+    await wait_all_tasks_blocked()
+    assert [type(report["exception"]) for report in reports] == [
+        BaseExceptionGroup,
+        ZeroDivisionError,
+    ]

@@ -9,7 +9,7 @@ import pytest
 import runtime
 from runtime.sync.waiting import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, wait, wait_for
 from runtime.testing import wait_all_tasks_blocked
-from tests.sync.tools import assert_cancelled, fail, give, in_loop, never, turns
+from tests.sync.tools import assert_cancelled, fail, give, never, turns
 
 
 def test_the_constants_are_identical_to_asyncio_s() -> None:
@@ -18,7 +18,6 @@ def test_the_constants_are_identical_to_asyncio_s() -> None:
     assert FIRST_EXCEPTION == asyncio.FIRST_EXCEPTION
 
 
-@in_loop
 async def test_wait_for_all() -> None:
     tasks = [runtime.create_task(give(number)) for number in range(3)]
     done, pending = await wait(tasks)
@@ -26,7 +25,6 @@ async def test_wait_for_all() -> None:
     assert sorted(task.result() for task in done) == [0, 1, 2]
 
 
-@in_loop
 async def test_wait_for_the_first() -> None:
     quick, slow = runtime.create_task(give(1)), runtime.create_task(never())
     assert await wait([quick, slow], return_when=FIRST_COMPLETED) == ({quick}, {slow})
@@ -34,7 +32,6 @@ async def test_wait_for_the_first() -> None:
     await assert_cancelled(slow)
 
 
-@in_loop
 async def test_wait_for_the_first_exception() -> None:
     quick = runtime.create_task(give(1))
     cancelled = runtime.create_task(never())
@@ -48,26 +45,21 @@ async def test_wait_for_the_first_exception() -> None:
     assert isinstance(failing.exception(), LookupError)
 
 
-@in_loop
 async def test_wait_for_the_first_exception_without_any_waits_for_all() -> None:
     tasks = {runtime.create_task(give(number)) for number in range(3)}
     assert await wait(tasks, return_when=FIRST_EXCEPTION) == (tasks, set())
 
 
 @pytest.mark.parametrize("return_when", [ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION])
-def test_wait_for_a_done_future(return_when: str) -> None:
-    async def main() -> None:
-        done = runtime.get_running_loop().create_future()
-        done.set_exception(LookupError())
-        pending = runtime.get_running_loop().create_future()
-        futures = [done] if return_when == ALL_COMPLETED else [done, pending]
-        assert await wait(futures, return_when=return_when) == ({done}, set(futures) - {done})
-        assert done.exception() is not None
-
-    runtime.run(main())
+async def test_wait_for_a_done_future(return_when: str) -> None:
+    done = runtime.get_running_loop().create_future()
+    done.set_exception(LookupError())
+    pending = runtime.get_running_loop().create_future()
+    futures = [done] if return_when == ALL_COMPLETED else [done, pending]
+    assert await wait(futures, return_when=return_when) == ({done}, set(futures) - {done})
+    assert done.exception() is not None
 
 
-@in_loop
 async def test_wait_gives_up_after_a_timeout_and_raises_nothing() -> None:
     loop = runtime.get_running_loop()
     quick, slow = runtime.create_task(give(1)), runtime.create_task(never())
@@ -81,7 +73,6 @@ async def test_wait_gives_up_after_a_timeout_and_raises_nothing() -> None:
     assert not [timed for timed in loop._timers.pending() if timed._due() > loop.time() + 1000]
 
 
-@in_loop
 async def test_wait_takes_any_iterable_and_futures_of_asyncio() -> None:
     foreign: asyncio.Future[int] = asyncio.Future()
     task = runtime.create_task(give(1))
@@ -94,7 +85,6 @@ async def test_wait_takes_any_iterable_and_futures_of_asyncio() -> None:
     assert await wait(futures()) == ({foreign, task}, set())
 
 
-@in_loop
 async def test_wait_leaves_no_callback_behind() -> None:
     future = runtime.get_running_loop().create_future()
     for _ in range(3):
@@ -102,7 +92,6 @@ async def test_wait_leaves_no_callback_behind() -> None:
     assert "cb=" not in repr(future)
 
 
-@in_loop
 async def test_a_cancelled_wait_leaves_the_tasks_alone() -> None:
     task = runtime.create_task(give(1, 20))
     waiting = runtime.create_task(wait([task], timeout=3600))
@@ -112,7 +101,6 @@ async def test_a_cancelled_wait_leaves_the_tasks_alone() -> None:
     assert await task == 1
 
 
-@in_loop
 async def test_wait_refuses_other_objects() -> None:
     coro = give(1)
     task = runtime.create_task(give(2))
@@ -129,7 +117,6 @@ async def test_wait_refuses_other_objects() -> None:
     await task
 
 
-@in_loop
 async def test_wait_for_gives_the_result_or_raises() -> None:
     assert await wait_for(give(1), 3600) == 1
     assert await wait_for(give(1), None) == 1
@@ -138,7 +125,6 @@ async def test_wait_for_gives_the_result_or_raises() -> None:
         await wait_for(fail(LookupError("failed")), 3600)
 
 
-@in_loop
 async def test_wait_for_cancels_after_the_timeout() -> None:
     cleaned = []
 
@@ -161,7 +147,6 @@ async def test_wait_for_cancels_after_the_timeout() -> None:
     assert current.cancelling() == 0
 
 
-@in_loop
 async def test_wait_for_returns_the_result_of_a_task_that_swallows_the_cancellation() -> None:
     async def stubborn() -> str:
         try:
@@ -174,7 +159,6 @@ async def test_wait_for_returns_the_result_of_a_task_that_swallows_the_cancellat
     assert await wait_for(stubborn(), 0.001) == "anyway"
 
 
-@in_loop
 async def test_wait_for_raises_an_exception_of_the_clean_up() -> None:
     async def breaks() -> None:
         try:
@@ -190,30 +174,26 @@ async def test_wait_for_raises_an_exception_of_the_clean_up() -> None:
 
 
 @pytest.mark.parametrize("timeout", [0, -1])
-def test_wait_for_with_zero_timeout_accepts_only_a_done_future(timeout: float) -> None:
-    async def main() -> None:
-        started = []
+async def test_wait_for_with_zero_timeout_accepts_only_a_done_future(timeout: float) -> None:
+    started = []
 
-        async def work() -> None:
-            started.append(1)
+    async def work() -> None:
+        started.append(1)
 
-        with pytest.raises(TimeoutError) as caught:
-            await wait_for(work(), timeout)
-        assert isinstance(caught.value.__cause__, runtime.CancelledError)
-        assert started == []
-        done = runtime.get_running_loop().create_future()
-        done.set_result(1)
-        assert await wait_for(done, timeout) == 1
-        task = runtime.create_task(never())
-        await wait_all_tasks_blocked()
-        with pytest.raises(TimeoutError):
-            await wait_for(task, timeout)
-        assert task.cancelled()
-
-    runtime.run(main())
+    with pytest.raises(TimeoutError) as caught:
+        await wait_for(work(), timeout)
+    assert isinstance(caught.value.__cause__, runtime.CancelledError)
+    assert started == []
+    done = runtime.get_running_loop().create_future()
+    done.set_result(1)
+    assert await wait_for(done, timeout) == 1
+    task = runtime.create_task(never())
+    await wait_all_tasks_blocked()
+    with pytest.raises(TimeoutError):
+        await wait_for(task, timeout)
+    assert task.cancelled()
 
 
-@in_loop
 async def test_cancelling_wait_for_cancels_the_awaited_task() -> None:
     for timeout in (3600, None, 0):
         task = runtime.create_task(never())

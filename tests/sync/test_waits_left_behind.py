@@ -11,7 +11,7 @@ import pytest
 
 import runtime
 from runtime.testing import wait_all_tasks_blocked
-from tests.sync.tools import collect_reports, fail, in_loop, never, turns
+from tests.sync.tools import collect_reports, fail, never, turns
 
 Wait = Callable[[Any], Awaitable[None]]
 
@@ -98,41 +98,34 @@ WAITS: list[Wait] = [
 
 
 @pytest.mark.parametrize("wait", WAITS)
-def test_a_future_keeps_no_more_of_many_than_of_one(wait: Wait) -> None:
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        future = loop.create_future()
-        for _ in range(20):
-            await wait(future)
-        await wait_all_tasks_blocked()
-        assert len(future._list_subscribers()) <= 2
-        assert loop._timers.pending() == []
-        future.set_result(None)
-        await wait_all_tasks_blocked()
-
-    runtime.run(main())
+async def test_a_future_keeps_no_more_of_many_than_of_one(wait: Wait) -> None:
+    loop = runtime.get_running_loop()
+    future = loop.create_future()
+    for _ in range(20):
+        await wait(future)
+    await wait_all_tasks_blocked()
+    assert len(future._list_subscribers()) <= 2
+    assert loop._timers.pending() == []
+    future.set_result(None)
+    await wait_all_tasks_blocked()
 
 
 @pytest.mark.parametrize("end", ["fails", "is cancelled"])
-def test_a_task_that_outlives_gather_still_ends_silently(end: str) -> None:
-    async def main() -> None:
-        reports = collect_reports()
-        future = runtime.get_running_loop().create_future()
-        for _ in range(3):
-            await gathered(future)
-        if end == "fails":
-            future.set_exception(ValueError())
-        else:
-            future.cancel()
-        await wait_all_tasks_blocked()
-        del future
-        gc.collect()
-        assert reports == []
-
-    runtime.run(main())
+async def test_a_task_that_outlives_gather_still_ends_silently(end: str) -> None:
+    reports = collect_reports()
+    future = runtime.get_running_loop().create_future()
+    for _ in range(3):
+        await gathered(future)
+    if end == "fails":
+        future.set_exception(ValueError())
+    else:
+        future.cancel()
+    await wait_all_tasks_blocked()
+    del future
+    gc.collect()
+    assert reports == []
 
 
-@in_loop
 async def test_a_gathering_that_failed_goes_before_its_children() -> None:
     future = runtime.get_running_loop().create_future()
     gathering = runtime.gather(future, fail(ZeroDivisionError()))

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
 import runtime
 
-P = ParamSpec("P")
 T = TypeVar("T")
-
-
-def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Make a test of a coroutine function, which is run by ``runtime.run``."""
-
-    @functools.wraps(test)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        runtime.run(test(*args, **kwargs))
-
-    return run
 
 
 async def turns(number: int = 5) -> None:

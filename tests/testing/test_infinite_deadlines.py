@@ -183,11 +183,8 @@ def test_infinite_patience_waits_for_descriptors() -> None:
     assert run(main(), real_io="wait", patience=math.inf) == b"x"
 
 
-def test_a_slow_callback_watch_of_infinite_length() -> None:
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        loop.watch_slow_callbacks(math.inf)
-        await runtime.sleep(0)
-        loop.watch_slow_callbacks(None)
-
-    runtime.run(main())
+async def test_a_slow_callback_watch_of_infinite_length() -> None:
+    loop = runtime.get_running_loop()
+    loop.watch_slow_callbacks(math.inf)
+    await runtime.sleep(0)
+    loop.watch_slow_callbacks(None)

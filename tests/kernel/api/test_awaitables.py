@@ -14,62 +14,56 @@ import runtime
 from runtime.kernel.threads.concurrent_futures import follow_concurrent
 
 
-def test_asyncio_primitives_on_our_loop() -> None:
+async def test_asyncio_primitives_on_our_loop() -> None:
     async def child(value: int) -> int:
         await asyncio.sleep(0.001)
         return value
 
-    async def main() -> None:
-        assert list(await asyncio.gather(child(1), child(2))) == [1, 2]
-        assert await asyncio.wait_for(child(3), 30) == 3
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.001):
-                await runtime.sleep(3600)
-        async with asyncio.TaskGroup() as group:
-            tasks: list[Any] = [group.create_task(child(n)) for n in range(3)]
-        assert [task.result() for task in tasks] == [0, 1, 2]
-        assert all(isinstance(task, runtime.Task) for task in tasks)
-        queue: asyncio.Queue[int] = asyncio.Queue()
-        getter = runtime.create_task(queue.get())
-        await queue.put(4)
-        assert await getter == 4
-        async with asyncio.Lock():
-            pass
-        assert await asyncio.to_thread(int, "5") == 5
-        shielded: Any = asyncio.shield(runtime.create_task(child(6)))
-        assert await shielded == 6
-        done, pending = await asyncio.wait([asyncio.create_task(child(7))])
-        assert len(done) == 1
-        assert not pending
-        for future in asyncio.as_completed([child(8)]):
-            assert await future == 8
-        event = asyncio.Event()
-        asyncio.get_running_loop().call_soon(event.set)
-        await event.wait()
-
-    runtime.run(main())
+    assert list(await asyncio.gather(child(1), child(2))) == [1, 2]
+    assert await asyncio.wait_for(child(3), 30) == 3
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.001):
+            await runtime.sleep(3600)
+    async with asyncio.TaskGroup() as group:
+        tasks: list[Any] = [group.create_task(child(n)) for n in range(3)]
+    assert [task.result() for task in tasks] == [0, 1, 2]
+    assert all(isinstance(task, runtime.Task) for task in tasks)
+    queue: asyncio.Queue[int] = asyncio.Queue()
+    getter = runtime.create_task(queue.get())
+    await queue.put(4)
+    assert await getter == 4
+    async with asyncio.Lock():
+        pass
+    assert await asyncio.to_thread(int, "5") == 5
+    shielded: Any = asyncio.shield(runtime.create_task(child(6)))
+    assert await shielded == 6
+    done, pending = await asyncio.wait([asyncio.create_task(child(7))])
+    assert len(done) == 1
+    assert not pending
+    for future in asyncio.as_completed([child(8)]):
+        assert await future == 8
+    event = asyncio.Event()
+    asyncio.get_running_loop().call_soon(event.set)
+    await event.wait()
 
 
-def test_asyncio_tasks_on_our_loop() -> None:
+async def test_asyncio_tasks_on_our_loop() -> None:
     async def child() -> str:
         assert asyncio.current_task() is tasks[0]
         await runtime.sleep(0.001)
         assert asyncio.current_task() is tasks[0]
         return "theirs"
 
-    async def main() -> None:
-        loop: Any = runtime.get_running_loop()
-        tasks.append(asyncio.Task(child(), loop=loop))
-        assert tasks[0] in asyncio.all_tasks()
-        assert await tasks[0] == "theirs"
-        with pytest.raises(TimeoutError):
-            await runtime.wait_for(asyncio.Task(asyncio.sleep(3600), loop=loop), 0.001)
-
     tasks: list[Any] = []
-    runtime.run(main())
+    loop: Any = runtime.get_running_loop()
+    tasks.append(asyncio.Task(child(), loop=loop))
+    assert tasks[0] in asyncio.all_tasks()
+    assert await tasks[0] == "theirs"
+    with pytest.raises(TimeoutError):
+        await runtime.wait_for(asyncio.Task(asyncio.sleep(3600), loop=loop), 0.001)
 
 
-def test_all_tasks_of_two_loops_in_two_threads() -> None:
+async def test_all_tasks_of_two_loops_in_two_threads() -> None:
     ready, finish = threading.Event(), threading.Event()
     seen: list[int] = []
 
@@ -80,83 +74,74 @@ def test_all_tasks_of_two_loops_in_two_threads() -> None:
         ready.set()
         await runtime.to_thread(finish.wait)
 
-    async def main() -> None:
-        thread = threading.Thread(target=lambda: runtime.run(other()))
-        thread.start()
-        await runtime.to_thread(ready.wait)
-        assert len(runtime.all_tasks()) == len(asyncio.all_tasks()) == 1
-        registered = getattr(asyncio.tasks, "_scheduled_tasks", None)
-        if registered is None:
-            registered = asyncio.tasks._all_tasks  # type: ignore[attr-defined]
-        assert len(registered) >= 3
-        assert runtime.current_task() in registered
-        finish.set()
-        await runtime.to_thread(thread.join)
-
-    runtime.run(main())
+    thread = threading.Thread(target=lambda: runtime.run(other()))
+    thread.start()
+    await runtime.to_thread(ready.wait)
+    assert len(runtime.all_tasks()) == len(asyncio.all_tasks()) == 1
+    registered = getattr(asyncio.tasks, "_scheduled_tasks", None)
+    if registered is None:
+        registered = asyncio.tasks._all_tasks  # type: ignore[attr-defined]
+    assert len(registered) >= 3
+    assert runtime.current_task() in registered
+    finish.set()
+    await runtime.to_thread(thread.join)
     assert seen == [2]
 
 
-def test_ensure_future() -> None:
+async def test_ensure_future() -> None:
     class Awaitable:
         def __await__(self) -> Any:
             yield from runtime.sleep(0).__await__()
             return 1
 
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        future = loop.create_future()
-        assert runtime.ensure_future(future) is future
-        assert runtime.ensure_future(future, loop=loop) is future
-        assert await runtime.ensure_future(runtime.sleep(0, 2)) == 2
-        assert await runtime.ensure_future(Awaitable(), loop=loop) == 1
-        with pytest.raises(TypeError, match="awaitable"):
-            runtime.ensure_future(3)  # type: ignore[call-overload]
-        other = runtime.new_event_loop()
-        with pytest.raises(ValueError, match="another event loop"):
-            runtime.ensure_future(future, loop=other)
-        other.close()
-
-    runtime.run(main())
+    loop = runtime.get_running_loop()
+    future = loop.create_future()
+    assert runtime.ensure_future(future) is future
+    assert runtime.ensure_future(future, loop=loop) is future
+    assert await runtime.ensure_future(runtime.sleep(0, 2)) == 2
+    assert await runtime.ensure_future(Awaitable(), loop=loop) == 1
+    with pytest.raises(TypeError, match="awaitable"):
+        runtime.ensure_future(3)  # type: ignore[call-overload]
+    other = runtime.new_event_loop()
+    with pytest.raises(ValueError, match="another event loop"):
+        runtime.ensure_future(future, loop=other)
+    other.close()
 
 
-def test_wrap_future() -> None:
-    async def main() -> None:
-        with concurrent.futures.ThreadPoolExecutor(1) as executor:
-            assert await runtime.wrap_future(executor.submit(int, "5")) == 5
-            with pytest.raises(ZeroDivisionError):
-                await runtime.wrap_future(executor.submit(divmod, 1, 0))
-        theirs: concurrent.futures.Future[int] = concurrent.futures.Future()
-        ours = runtime.wrap_future(theirs)
-        assert runtime.wrap_future(ours) is ours
-        ours.cancel()
-        await runtime.sleep(0)
-        assert theirs.cancelled()
+async def test_wrap_future() -> None:
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        assert await runtime.wrap_future(executor.submit(int, "5")) == 5
+        with pytest.raises(ZeroDivisionError):
+            await runtime.wrap_future(executor.submit(divmod, 1, 0))
+    theirs: concurrent.futures.Future[int] = concurrent.futures.Future()
+    ours = runtime.wrap_future(theirs)
+    assert runtime.wrap_future(ours) is ours
+    ours.cancel()
+    await runtime.sleep(0)
+    assert theirs.cancelled()
+    theirs = concurrent.futures.Future()
+    ours = runtime.wrap_future(theirs)
+    theirs.cancel()
+    with pytest.raises(runtime.CancelledError):
+        await ours
+    for given, seen in (
+        (concurrent.futures.CancelledError("c"), runtime.CancelledError),
+        (concurrent.futures.InvalidStateError("i"), runtime.InvalidStateError),
+    ):
         theirs = concurrent.futures.Future()
         ours = runtime.wrap_future(theirs)
-        theirs.cancel()
-        with pytest.raises(runtime.CancelledError):
+        theirs.set_exception(given)
+        with pytest.raises(seen):
             await ours
-        for given, seen in (
-            (concurrent.futures.CancelledError("c"), runtime.CancelledError),
-            (concurrent.futures.InvalidStateError("i"), runtime.InvalidStateError),
-        ):
-            theirs = concurrent.futures.Future()
-            ours = runtime.wrap_future(theirs)
-            theirs.set_exception(given)
-            with pytest.raises(seen):
-                await ours
-        theirs = concurrent.futures.Future()
-        ours = runtime.wrap_future(theirs)
-        theirs.set_running_or_notify_cancel()
-        ours.cancel()
-        theirs.set_result(1)
-        await runtime.sleep(0.001)
-        assert ours.cancelled()
-        with pytest.raises(TypeError, match="concurrent"):
-            runtime.wrap_future(1)  # type: ignore[arg-type]
-
-    runtime.run(main())
+    theirs = concurrent.futures.Future()
+    ours = runtime.wrap_future(theirs)
+    theirs.set_running_or_notify_cancel()
+    ours.cancel()
+    theirs.set_result(1)
+    await runtime.sleep(0.001)
+    assert ours.cancelled()
+    with pytest.raises(TypeError, match="concurrent"):
+        runtime.wrap_future(1)  # type: ignore[arg-type]
 
 
 def test_a_concurrent_future_that_ends_after_the_loop() -> None:
@@ -219,27 +204,24 @@ def test_run_coroutine_threadsafe() -> None:
     assert coro.cr_frame is None
 
 
-def test_run_coroutine_threadsafe_when_no_task_can_be_made() -> None:
-    async def main() -> None:
-        loop = runtime.get_running_loop()
+async def test_run_coroutine_threadsafe_when_no_task_can_be_made() -> None:
+    loop = runtime.get_running_loop()
 
-        def factory(*args: object, **options: object) -> None:
-            raise ZeroDivisionError("no task")
+    def factory(*args: object, **options: object) -> None:
+        raise ZeroDivisionError("no task")
 
-        reports: list[Any] = []
-        loop.set_exception_handler(lambda _, context: reports.append(context))
-        loop.set_task_factory(factory)
-        coro = runtime.sleep(0)
-        future = runtime.run_coroutine_threadsafe(coro, loop)
-        while not future.done():
-            await runtime.sleep(0)
-        loop.set_task_factory(None)
-        coro.close()
-        with pytest.raises(ZeroDivisionError):
-            future.result()
-        assert len(reports) == 1
-
-    runtime.run(main())
+    reports: list[Any] = []
+    loop.set_exception_handler(lambda _, context: reports.append(context))
+    loop.set_task_factory(factory)
+    coro = runtime.sleep(0)
+    future = runtime.run_coroutine_threadsafe(coro, loop)
+    while not future.done():
+        await runtime.sleep(0)
+    loop.set_task_factory(None)
+    coro.close()
+    with pytest.raises(ZeroDivisionError):
+        future.result()
+    assert len(reports) == 1
 
 
 def test_get_running_loop() -> None:
@@ -253,22 +235,18 @@ def test_get_running_loop() -> None:
     asyncio.run(main())
 
 
-def test_our_futures_and_tasks_pass_for_asyncios() -> None:
+async def test_our_futures_and_tasks_pass_for_asyncios() -> None:
     """Libraries such as tornado check isinstance(x, asyncio.Future)."""
-
-    async def main() -> None:
-        future: Any = runtime.get_running_loop().create_future()
-        task: Any = runtime.create_task(asyncio.sleep(0))
-        kinds = (asyncio.Future, asyncio.Task, runtime.Future, runtime.Task, Awaitable)
-        assert [isinstance(future, kind) for kind in kinds] == [True, False, True, False, True]
-        assert [isinstance(task, kind) for kind in kinds] == [True] * 5
-        assert (type(future), type(task)) == (runtime.Future, runtime.Task)
-        assert repr(future).startswith("<Future pending")
-        assert asyncio.isfuture(future)
-        assert asyncio.isfuture(task)
-        await task
-
-    runtime.run(main())
+    future: Any = runtime.get_running_loop().create_future()
+    task: Any = runtime.create_task(asyncio.sleep(0))
+    kinds = (asyncio.Future, asyncio.Task, runtime.Future, runtime.Task, Awaitable)
+    assert [isinstance(future, kind) for kind in kinds] == [True, False, True, False, True]
+    assert [isinstance(task, kind) for kind in kinds] == [True] * 5
+    assert (type(future), type(task)) == (runtime.Future, runtime.Task)
+    assert repr(future).startswith("<Future pending")
+    assert asyncio.isfuture(future)
+    assert asyncio.isfuture(task)
+    await task
 
 
 def test_cancelling_the_outer_future_cancels_the_inner_one_in_a_callback() -> None:

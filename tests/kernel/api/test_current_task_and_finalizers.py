@@ -71,16 +71,13 @@ def test_a_log_record_names_the_current_task(caplog: pytest.LogCaptureFixture) -
     assert len(caplog.records) == 10
 
 
-def test_a_task_that_has_ended_is_not_the_current_one_of_a_callback() -> None:
+async def test_a_task_that_has_ended_is_not_the_current_one_of_a_callback() -> None:
     found: list[object] = []
 
     async def end() -> None:
         pass
 
-    async def main() -> None:
-        task = runtime.create_task(end())
-        runtime.get_running_loop().call_soon(lambda: found.append(asyncio.current_task()))
-        await task
-
-    runtime.run(main())
+    task = runtime.create_task(end())
+    runtime.get_running_loop().call_soon(lambda: found.append(asyncio.current_task()))
+    await task
     assert found == [None]

@@ -17,46 +17,37 @@ import pytest
 import runtime
 
 
-def test_a_future_is_an_instance_of_asyncios_class() -> None:
-    async def main() -> None:
-        future: object = runtime.get_running_loop().create_future()
-        kinds = [kind for kind in (asyncio.Future, runtime.Future) if isinstance(future, kind)]
-        assert len(kinds) == 2
-        assert not isinstance(future, asyncio.Task)
-        assert type(future) is runtime.Future
-
-    runtime.run(main())
+async def test_a_future_is_an_instance_of_asyncios_class() -> None:
+    future: object = runtime.get_running_loop().create_future()
+    kinds = [kind for kind in (asyncio.Future, runtime.Future) if isinstance(future, kind)]
+    assert len(kinds) == 2
+    assert not isinstance(future, asyncio.Task)
+    assert type(future) is runtime.Future
 
 
-def test_a_task_is_an_instance_of_asyncios_classes() -> None:
+async def test_a_task_is_an_instance_of_asyncios_classes() -> None:
     async def nothing() -> None:
         pass
 
-    async def main() -> None:
-        task = runtime.create_task(nothing())
-        kinds: list[type] = [asyncio.Task, asyncio.Future, runtime.Task, runtime.Future]
-        assert [kind for kind in kinds if isinstance(task, kind)] == kinds
-        await task
-
-    runtime.run(main())
+    task = runtime.create_task(nothing())
+    kinds: list[type] = [asyncio.Task, asyncio.Future, runtime.Task, runtime.Future]
+    assert [kind for kind in kinds if isinstance(task, kind)] == kinds
+    await task
 
 
-def test_a_task_that_ends_in_its_eager_start_has_no_coroutine() -> None:
+async def test_a_task_that_ends_in_its_eager_start_has_no_coroutine() -> None:
     async def nothing() -> None:
         pass
 
-    async def main() -> None:
-        eager = runtime.create_task(nothing(), name="at once", eager_start=True)
-        later = runtime.create_task(nothing())
-        await later
-        assert eager.get_coro() is None
-        assert repr(eager).startswith("<Task finished name='at once' result=None")
-        assert eager.get_stack() == []
-        coro = later.get_coro()
-        assert coro is not None
-        assert coro is later.get_coro()
-
-    runtime.run(main())
+    eager = runtime.create_task(nothing(), name="at once", eager_start=True)
+    later = runtime.create_task(nothing())
+    await later
+    assert eager.get_coro() is None
+    assert repr(eager).startswith("<Task finished name='at once' result=None")
+    assert eager.get_stack() == []
+    coro = later.get_coro()
+    assert coro is not None
+    assert coro is later.get_coro()
 
 
 def test_subclasses_are_subscribed_as_asyncios_are() -> None:
@@ -96,29 +87,26 @@ def test_a_stopped_loop_names_the_future_in_a_note() -> None:
     loop.close()
 
 
-def test_a_task_that_was_asked_to_end_is_described_as_cancelling() -> None:
+async def test_a_task_that_was_asked_to_end_is_described_as_cancelling() -> None:
     async def stubborn() -> None:
         try:
             await runtime.sleep(3600)
         except runtime.CancelledError:
             await runtime.sleep(3600)
 
-    async def main() -> None:
-        task = runtime.create_task(stubborn())
-        await runtime.sleep(0)
-        task.cancel()
-        await runtime.sleep(0)
-        asked = repr(task)
-        task.uncancel()
-        taken_back = repr(task)
-        task.cancel()
-        assert asked.startswith("<Task cancelling ")
-        assert taken_back.startswith("<Task pending ")
-
-    runtime.run(main())
+    task = runtime.create_task(stubborn())
+    await runtime.sleep(0)
+    task.cancel()
+    await runtime.sleep(0)
+    asked = repr(task)
+    task.uncancel()
+    taken_back = repr(task)
+    task.cancel()
+    assert asked.startswith("<Task cancelling ")
+    assert taken_back.startswith("<Task pending ")
 
 
-def test_a_future_without_get_loop_can_be_awaited() -> None:
+async def test_a_future_without_get_loop_can_be_awaited() -> None:
     class Old:
         _asyncio_future_blocking = False
 
@@ -137,14 +125,11 @@ def test_a_future_without_get_loop_can_be_awaited() -> None:
             yield self
             return self.result()
 
-    async def main() -> str:
-        loop = runtime.get_running_loop()
-        old = Old(loop)
-        loop.call_soon(old._inner.set_result, "done")
-        result: str = await old
-        return result
-
-    assert runtime.run(main()) == "done"
+    loop = runtime.get_running_loop()
+    old = Old(loop)
+    loop.call_soon(old._inner.set_result, "done")
+    result: str = await old
+    assert result == "done"
 
 
 def test_a_plain_generator_is_run_as_a_coroutine_where_asyncio_does() -> None:
@@ -165,7 +150,7 @@ def test_a_plain_generator_is_run_as_a_coroutine_where_asyncio_does() -> None:
 _place: ContextVar[str] = ContextVar("_place", default="outside")
 
 
-def test_an_exception_handler_runs_in_the_context_of_the_failed_callback() -> None:
+async def test_an_exception_handler_runs_in_the_context_of_the_failed_callback() -> None:
     seen: list[tuple[str, str]] = []
 
     def handler(loop: object, context: dict[str, Any]) -> None:
@@ -178,39 +163,33 @@ def test_an_exception_handler_runs_in_the_context_of_the_failed_callback() -> No
         _place.set("task")
         raise ZeroDivisionError
 
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        loop.set_exception_handler(handler)
-        inside = copy_context()
-        inside.run(_place.set, "callback")
-        loop.call_soon(fail, context=inside)
-        await runtime.wait([loop.create_task(in_task())])
-        gc.collect()
-        loop.call_exception_handler({"message": "other"})
-
-    runtime.run(main())
+    loop = runtime.get_running_loop()
+    loop.set_exception_handler(handler)
+    inside = copy_context()
+    inside.run(_place.set, "callback")
+    loop.call_soon(fail, context=inside)
+    await runtime.wait([loop.create_task(in_task())])
+    gc.collect()
+    loop.call_exception_handler({"message": "other"})
     assert sorted(seen) == [("Exception", "callback"), ("Task", "task"), ("other", "outside")]
 
 
-def test_an_exception_handler_may_run_while_the_context_is_entered() -> None:
+async def test_an_exception_handler_may_run_while_the_context_is_entered() -> None:
     seen: list[str] = []
 
     async def fail() -> None:
         raise ZeroDivisionError
 
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        loop.set_exception_handler(lambda loop, context: seen.append(_place.get()))
-        shared = copy_context()
+    loop = runtime.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: seen.append(_place.get()))
+    shared = copy_context()
 
-        async def share() -> None:
-            _place.set("shared")
-            await runtime.wait([loop.create_task(fail(), context=shared)])
-            gc.collect()
+    async def share() -> None:
+        _place.set("shared")
+        await runtime.wait([loop.create_task(fail(), context=shared)])
+        gc.collect()
 
-        await loop.create_task(share(), context=shared)
-
-    runtime.run(main())
+    await loop.create_task(share(), context=shared)
     assert seen == ["shared"]
 
 
@@ -245,19 +224,16 @@ def test_a_future_of_another_loop_is_refused_in_asyncios_words() -> None:
 
 
 @pytest.mark.parametrize("method", ["add_reader", "remove_reader", "add_writer", "remove_writer"])
-def test_the_descriptor_of_a_transport_is_left_to_it(method: str) -> None:
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        ours, theirs = socket.socketpair()
-        transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
-        arguments = [print] if method.startswith("add") else []
-        with pytest.raises(RuntimeError, match="File descriptor .* is used by transport"):
-            getattr(loop, method)(ours.fileno(), *arguments)
-        transport.abort()
-        theirs.close()
-        await runtime.sleep(0)
-
-    runtime.run(main())
+async def test_the_descriptor_of_a_transport_is_left_to_it(method: str) -> None:
+    loop = runtime.get_running_loop()
+    ours, theirs = socket.socketpair()
+    transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+    arguments = [print] if method.startswith("add") else []
+    with pytest.raises(RuntimeError, match="File descriptor .* is used by transport"):
+        getattr(loop, method)(ours.fileno(), *arguments)
+    transport.abort()
+    theirs.close()
+    await runtime.sleep(0)
 
 
 def test_coroutines_are_no_callbacks() -> None:

@@ -91,66 +91,56 @@ def test_a_factory_receives_the_keywords_of_the_caller(
     run_with(factory, main)
 
 
-def test_a_factory_of_old_is_named_afterwards(create: Create) -> None:
+async def test_a_factory_of_old_is_named_afterwards(create: Create) -> None:
     def bare(loop: Any, coro: Any) -> Any:
         return runtime.Task(coro, loop=loop)
 
     def with_context(loop: Any, coro: Any, context: Any = None) -> Any:
         return runtime.Task(coro, loop=loop, context=context)
 
-    async def main() -> None:
-        for factory in (bare, with_context):
-            runtime.get_running_loop().set_task_factory(factory)
-            named = create(nothing(), name="named", context=None)
-            unnamed = create(nothing(), name=None)
-            assert named.get_name() == "named"
-            assert unnamed.get_name().startswith("Task-")
-            await runtime.gather(named, unnamed)
-
-    runtime.run(main())
+    for factory in (bare, with_context):
+        runtime.get_running_loop().set_task_factory(factory)
+        named = create(nothing(), name="named", context=None)
+        unnamed = create(nothing(), name=None)
+        assert named.get_name() == "named"
+        assert unnamed.get_name().startswith("Task-")
+        await runtime.gather(named, unnamed)
 
 
-def test_without_a_factory_other_keywords_are_an_error(create: Create) -> None:
-    async def main() -> None:
-        coro = nothing()
-        with pytest.raises(TypeError, match="unexpected keyword argument 'anything'"):
-            create(coro, anything=7)
-        coro.close()
-        assert len(runtime.all_tasks()) == 1
-
-    runtime.run(main())
+async def test_without_a_factory_other_keywords_are_an_error(create: Create) -> None:
+    coro = nothing()
+    with pytest.raises(TypeError, match="unexpected keyword argument 'anything'"):
+        create(coro, anything=7)
+    coro.close()
+    assert len(runtime.all_tasks()) == 1
 
 
 @pytest.mark.parametrize("eager", [False, True])
-def test_a_context_that_is_none_is_refused_at_the_call(create: Create, eager: bool) -> None:
-    async def main() -> None:
-        coro = nothing()
-        with pytest.raises(TypeError, match=r"a contextvars\.Context was expected, got 'text'"):
-            create(coro, context="text", eager_start=eager)
-        coro.close()
-        assert len(runtime.all_tasks()) == 1
-        await runtime.sleep(0)
-
-    runtime.run(main())
+async def test_a_context_that_is_none_is_refused_at_the_call(create: Create, eager: bool) -> None:
+    coro = nothing()
+    with pytest.raises(TypeError, match=r"a contextvars\.Context was expected, got 'text'"):
+        create(coro, context="text", eager_start=eager)
+    coro.close()
+    assert len(runtime.all_tasks()) == 1
+    await runtime.sleep(0)
 
 
-def test_an_eager_start_in_a_context_that_is_entered_fails_at_the_call(create: Create) -> None:
-    async def main() -> None:
-        context = contextvars.copy_context()
-        coro = nothing()
+async def test_an_eager_start_in_a_context_that_is_entered_fails_at_the_call(
+    create: Create,
+) -> None:
+    context = contextvars.copy_context()
+    coro = nothing()
 
-        def inside() -> None:
-            with pytest.raises(RuntimeError, match="cannot enter context"):
-                create(coro, context=context, eager_start=True)
+    def inside() -> None:
+        with pytest.raises(RuntimeError, match="cannot enter context"):
+            create(coro, context=context, eager_start=True)
 
-        me = runtime.current_task()
-        context.run(inside)
-        coro.close()
-        assert runtime.all_tasks() == {me}
-        assert runtime.current_task() is me
-        await runtime.sleep(0)
-
-    runtime.run(main())
+    me = runtime.current_task()
+    context.run(inside)
+    coro.close()
+    assert runtime.all_tasks() == {me}
+    assert runtime.current_task() is me
+    await runtime.sleep(0)
 
 
 def test_a_task_in_a_context_that_is_entered_fails(create: Create) -> None:
@@ -200,7 +190,7 @@ def test_an_eager_start_from_a_foreign_thread_is_refused() -> None:
 
 
 @pytest.mark.parametrize("waits", [False, True])
-def test_an_eager_child_cancels_its_parent(create: Create, waits: bool) -> None:
+async def test_an_eager_child_cancels_its_parent(create: Create, waits: bool) -> None:
     """The parent is cancelled once, at its next await, whatever the child does afterwards."""
 
     async def child(parent: runtime.Task[Any]) -> str:
@@ -223,10 +213,7 @@ def test_an_eager_child_cancels_its_parent(create: Create, waits: bool) -> None:
         result: str = await task
         return result
 
-    async def main() -> None:
-        assert await create(parent()) == "ended"
-
-    runtime.run(main())
+    assert await create(parent()) == "ended"
 
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="since Python 3.14")

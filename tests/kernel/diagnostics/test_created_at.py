@@ -50,30 +50,26 @@ def place_of(made: Any) -> tuple[str, int]:
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_it_is_the_line_that_called(name: str) -> None:
+@pytest.mark.runtime(debug=True)
+async def test_it_is_the_line_that_called(name: str) -> None:
     maker = MAKERS[name]
 
-    async def main() -> None:
-        made = maker(runtime.get_running_loop())
-        line = maker.__code__.co_firstlineno
-        assert place_of(made) == (__file__, line)
-        assert f"created at {__file__}:{line}" in repr(made)
-        if asyncio.isfuture(made):
-            made.cancel()
-            await runtime.gather(made, return_exceptions=True)
-        else:
-            made.cancel()
-
-    runtime.run(main(), debug=True)
+    made = maker(runtime.get_running_loop())
+    line = maker.__code__.co_firstlineno
+    assert place_of(made) == (__file__, line)
+    assert f"created at {__file__}:{line}" in repr(made)
+    if asyncio.isfuture(made):
+        made.cancel()
+        await runtime.gather(made, return_exceptions=True)
+    else:
+        made.cancel()
 
 
 @pytest.mark.parametrize("kind", [runtime.TaskGroup, asyncio.TaskGroup])
-def test_of_a_task_in_a_group_too(kind: Callable[[], Any]) -> None:
-    async def main() -> None:
-        task = await in_a_group(kind)
-        assert place_of(task) == (__file__, in_a_group.__code__.co_firstlineno + 2)
-
-    runtime.run(main(), debug=True)
+@pytest.mark.runtime(debug=True)
+async def test_of_a_task_in_a_group_too(kind: Callable[[], Any]) -> None:
+    task = await in_a_group(kind)
+    assert place_of(task) == (__file__, in_a_group.__code__.co_firstlineno + 2)
 
 
 def test_of_the_main_task_it_is_the_call_of_run() -> None:
@@ -89,23 +85,21 @@ def test_of_the_main_task_it_is_the_call_of_run() -> None:
         start(lambda: runner.get_loop().run_until_complete(main()))
 
 
-def test_callbacks_of_the_loop_are_not_attributed_to_the_line_that_runs_it() -> None:
-    async def main() -> None:
-        tasks: list[Any] = []
+@pytest.mark.runtime(debug=True)
+async def test_callbacks_of_the_loop_are_not_attributed_to_the_line_that_runs_it() -> None:
+    tasks: list[Any] = []
 
-        async def handle(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
-            tasks.append(runtime.current_task())
-            writer.close()
+    async def handle(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
+        tasks.append(runtime.current_task())
+        writer.close()
 
-        async with await runtime.start_server(handle, "127.0.0.1", 0) as server:
-            address = server.sockets[0].getsockname()
-            reader, writer = await runtime.open_connection(*address[:2])
-            await reader.read()
-            writer.close()
-        (task,) = tasks
-        assert place_of(task)[0] != __file__
-
-    runtime.run(main(), debug=True)
+    async with await runtime.start_server(handle, "127.0.0.1", 0) as server:
+        address = server.sockets[0].getsockname()
+        reader, writer = await runtime.open_connection(*address[:2])
+        await reader.read()
+        writer.close()
+    (task,) = tasks
+    assert place_of(task)[0] != __file__
 
 
 def test_of_the_reader_of_a_descriptor_and_the_handler_of_a_signal() -> None:
@@ -239,25 +233,21 @@ def test_a_cancelled_handle_keeps_no_description_outside_debug_mode() -> None:
     runtime.run(main(), debug=False)
 
 
-def test_cancelling_twice_keeps_the_description() -> None:
-    async def main() -> None:
-        handle = runtime.get_running_loop().call_soon(nothing, 1)
-        handle.cancel()
-        handle.cancel()
-        assert repr(handle).count("nothing(1)") == 1
-        assert " cancelled " in repr(handle)
-
-    runtime.run(main(), debug=True)
+@pytest.mark.runtime(debug=True)
+async def test_cancelling_twice_keeps_the_description() -> None:
+    handle = runtime.get_running_loop().call_soon(nothing, 1)
+    handle.cancel()
+    handle.cancel()
+    assert repr(handle).count("nothing(1)") == 1
+    assert " cancelled " in repr(handle)
 
 
-def test_the_handle_of_a_signal_tells_its_line() -> None:
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        loop.add_signal_handler(signal.SIGUSR1, nothing)
-        try:
-            handle = loop._signal_handlers[signal.SIGUSR1].handle
-            assert place_of(handle)[0] == __file__
-        finally:
-            loop.remove_signal_handler(signal.SIGUSR1)
-
-    runtime.run(main(), debug=True)
+@pytest.mark.runtime(debug=True)
+async def test_the_handle_of_a_signal_tells_its_line() -> None:
+    loop = runtime.get_running_loop()
+    loop.add_signal_handler(signal.SIGUSR1, nothing)
+    try:
+        handle = loop._signal_handlers[signal.SIGUSR1].handle
+        assert place_of(handle)[0] == __file__
+    finally:
+        loop.remove_signal_handler(signal.SIGUSR1)

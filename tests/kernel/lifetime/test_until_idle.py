@@ -429,7 +429,7 @@ def test_tasks_created_by_a_daemon_are_daemons_by_default() -> None:
     assert log == ["ordinary", "child cancelled"]
 
 
-def test_a_daemon_runs_in_a_copy_of_its_context() -> None:
+async def test_a_daemon_runs_in_a_copy_of_its_context() -> None:
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
     seen: list[str] = []
 
@@ -437,15 +437,12 @@ def test_a_daemon_runs_in_a_copy_of_its_context() -> None:
         seen.append(variable.get())
         variable.set("of the daemon")
 
-    async def main() -> None:
-        context = contextvars.copy_context()
-        context.run(variable.set, "given")
-        loop = runtime.get_running_loop()
-        await loop.create_task(daemon(), context=context, daemon=True, name="named")
-        await runtime.create_task(daemon(), daemon=True, eager_start=True)
-        assert context[variable] == "given"
-
-    runtime.run(main())
+    context = contextvars.copy_context()
+    context.run(variable.set, "given")
+    loop = runtime.get_running_loop()
+    await loop.create_task(daemon(), context=context, daemon=True, name="named")
+    await runtime.create_task(daemon(), daemon=True, eager_start=True)
+    assert context[variable] == "given"
     assert seen == ["given", "unset"]
 
 

@@ -28,25 +28,22 @@ def lookup_threads() -> list[threading.Thread]:
 
 
 @pytest.mark.parametrize("name", LOOKUPS)
-def test_a_look_up_does_not_wait_behind_calls_in_the_executor(name: str) -> None:
+async def test_a_look_up_does_not_wait_behind_calls_in_the_executor(name: str) -> None:
     release = threading.Event()
 
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(1))
-        busy = loop.run_in_executor(None, release.wait)
-        try:
-            async with runtime.timeout(30), serving() as (_, port):
-                made = await LOOKUPS[name](loop, port)
-        finally:
-            release.set()
-        await busy
-        if name == "open_connection":
-            made[1].close()
-        elif hasattr(made, "close"):
-            made.close()
-
-    runtime.run(main())
+    loop = runtime.get_running_loop()
+    loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(1))
+    busy = loop.run_in_executor(None, release.wait)
+    try:
+        async with runtime.timeout(30), serving() as (_, port):
+            made = await LOOKUPS[name](loop, port)
+    finally:
+        release.set()
+    await busy
+    if name == "open_connection":
+        made[1].close()
+    elif hasattr(made, "close"):
+        made.close()
 
 
 def test_there_are_so_many_threads_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,14 +69,11 @@ def test_there_are_so_many_threads_at_most(monkeypatch: pytest.MonkeyPatch) -> N
     assert lookup_threads() == []
 
 
-def test_it_starts_no_thread_before_a_name_is_looked_up() -> None:
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        await runtime.to_thread(int)
-        await loop.getaddrinfo("127.0.0.1", 80)
-        assert lookup_threads() == []
-
-    runtime.run(main())
+async def test_it_starts_no_thread_before_a_name_is_looked_up() -> None:
+    loop = runtime.get_running_loop()
+    await runtime.to_thread(int)
+    await loop.getaddrinfo("127.0.0.1", 80)
+    assert lookup_threads() == []
 
 
 def test_the_end_of_a_run_waits_for_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,54 +60,48 @@ async def through(plan: Plan, handler: Any = say) -> AsyncIterator[tuple[FaultPr
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_reset_is_raised_and_earlier_bytes_stay(call: str) -> None:
-    async def main() -> None:
-        async with through(Plan(to_client=(Reset(len(MESSAGE)),))) as (_, (reader, writer)):
-            writer.write(b"?")
-            if call == "readline":
-                assert await reader.readline() == b"first\n"
-            left = b"second" if call == "readline" else MESSAGE
-            for _ in range(2):
-                with pytest.raises(ConnectionResetError):
-                    await CALLS[call](reader)
-            assert await reader.read(100) == left
+async def test_a_reset_is_raised_and_earlier_bytes_stay(call: str) -> None:
+    async with through(Plan(to_client=(Reset(len(MESSAGE)),))) as (_, (reader, writer)):
+        writer.write(b"?")
+        if call == "readline":
+            assert await reader.readline() == b"first\n"
+        left = b"second" if call == "readline" else MESSAGE
+        for _ in range(2):
             with pytest.raises(ConnectionResetError):
-                await reader.read(100)
-            assert isinstance(reader.exception(), ConnectionResetError)
-            with pytest.raises(ConnectionResetError):
-                await writer.drain()
-            with pytest.raises(ConnectionResetError):
-                await writer.wait_closed()
-
-    runtime.run(main())
+                await CALLS[call](reader)
+        assert await reader.read(100) == left
+        with pytest.raises(ConnectionResetError):
+            await reader.read(100)
+        assert isinstance(reader.exception(), ConnectionResetError)
+        with pytest.raises(ConnectionResetError):
+            await writer.drain()
+        with pytest.raises(ConnectionResetError):
+            await writer.wait_closed()
 
 
 @pytest.mark.parametrize("fault", [Truncate, HalfClose])
 @pytest.mark.parametrize("call", CALLS)
-def test_an_early_end_is_distinguished_from_a_complete_message(
+async def test_an_early_end_is_distinguished_from_a_complete_message(
     call: str, fault: type[Truncate] | type[HalfClose]
 ) -> None:
-    async def main() -> None:
-        size = len(MESSAGE) - 3
-        async with through(Plan(to_client=(fault(size),))) as (_, (reader, writer)):
-            writer.write(b"?")
-            if call == "read to the end":
-                assert await reader.read() == MESSAGE[:size]
-            elif call == "readline":
-                assert await reader.readline() == b"first\n"
-                assert await reader.readline() == b"sec"
-            else:
-                with pytest.raises(runtime.IncompleteReadError) as caught:
-                    await CALLS[call](reader)
-                assert caught.value.partial == MESSAGE[:size]
-            assert reader.at_eof()
-            assert await reader.read(1) == b""
-            writer.write(b"writing goes on")
-            await writer.drain()
-            writer.close()
-            await writer.wait_closed()
-
-    runtime.run(main())
+    size = len(MESSAGE) - 3
+    async with through(Plan(to_client=(fault(size),))) as (_, (reader, writer)):
+        writer.write(b"?")
+        if call == "read to the end":
+            assert await reader.read() == MESSAGE[:size]
+        elif call == "readline":
+            assert await reader.readline() == b"first\n"
+            assert await reader.readline() == b"sec"
+        else:
+            with pytest.raises(runtime.IncompleteReadError) as caught:
+                await CALLS[call](reader)
+            assert caught.value.partial == MESSAGE[:size]
+        assert reader.at_eof()
+        assert await reader.read(1) == b""
+        writer.write(b"writing goes on")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
 
 
 async def give_up(call: Awaitable[Any]) -> None:
@@ -115,23 +109,20 @@ async def give_up(call: Awaitable[Any]) -> None:
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_read_cancelled_during_a_stall_loses_nothing(call: str) -> None:
-    async def main() -> None:
-        size = len(MESSAGE) - 3
-        async with through(Plan(to_client=(Stall(size),))) as (proxy, (reader, writer)):
-            writer.write(b"?")
-            first = await reader.readline() if call == "readline" else b""
-            await until(lambda: proxy.stalled)
-            waiting = runtime.create_task(give_up(CALLS[call](reader)))
-            await runtime.sleep(0)
-            assert not waiting.done()
-            waiting.cancel()
-            with pytest.raises(runtime.CancelledError):
-                await waiting
-            proxy.resume()
-            assert first + await reader.readexactly(len(MESSAGE) - len(first)) == MESSAGE
-
-    runtime.run(main())
+async def test_a_read_cancelled_during_a_stall_loses_nothing(call: str) -> None:
+    size = len(MESSAGE) - 3
+    async with through(Plan(to_client=(Stall(size),))) as (proxy, (reader, writer)):
+        writer.write(b"?")
+        first = await reader.readline() if call == "readline" else b""
+        await until(lambda: proxy.stalled)
+        waiting = runtime.create_task(give_up(CALLS[call](reader)))
+        await runtime.sleep(0)
+        assert not waiting.done()
+        waiting.cancel()
+        with pytest.raises(runtime.CancelledError):
+            await waiting
+        proxy.resume()
+        assert first + await reader.readexactly(len(MESSAGE) - len(first)) == MESSAGE
 
 
 FLOOD = b"x" * (32 << 20)
@@ -148,63 +139,54 @@ async def flood(proxy: FaultProxy, writer: runtime.StreamWriter) -> runtime.Task
     return draining
 
 
-def test_abort_ends_a_connection_whose_close_would_wait() -> None:
-    async def main() -> None:
-        async with through(Plan(to_server=(Stall(0),))) as (proxy, (_, writer)):
-            draining = await flood(proxy, writer)
-            writer.close()
-            closing = runtime.create_task(writer.wait_closed())
-            await runtime.sleep(0)
-            assert not closing.done()
-            writer.abort()
-            await closing
-            with pytest.raises(ConnectionAbortedError):
-                await draining
-
-    runtime.run(main())
+async def test_abort_ends_a_connection_whose_close_would_wait() -> None:
+    async with through(Plan(to_server=(Stall(0),))) as (proxy, (_, writer)):
+        draining = await flood(proxy, writer)
+        writer.close()
+        closing = runtime.create_task(writer.wait_closed())
+        await runtime.sleep(0)
+        assert not closing.done()
+        writer.abort()
+        await closing
+        with pytest.raises(ConnectionAbortedError):
+            await draining
 
 
-def test_close_sends_the_bytes_that_a_stall_delayed() -> None:
+async def test_close_sends_the_bytes_that_a_stall_delayed() -> None:
     received: list[int] = []
 
     async def count(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
         received.append(len(await reader.read()))
         writer.close()
 
-    async def main() -> None:
-        plan = Plan(to_server=(Stall(0), Split((60_000, 1))))
-        async with through(plan, count) as (proxy, (_, writer)):
-            draining = await flood(proxy, writer)
-            writer.write(b"last")
-            writer.close()
-            proxy.resume()
-            await draining
-            await writer.wait_closed()
-            await until(lambda: received)
-        assert received == [len(FLOOD) + 4]
-        assert proxy.connections[0].to_server.sent == len(FLOOD) + 4
-
-    runtime.run(main())
+    plan = Plan(to_server=(Stall(0), Split((60_000, 1))))
+    async with through(plan, count) as (proxy, (_, writer)):
+        draining = await flood(proxy, writer)
+        writer.write(b"last")
+        writer.close()
+        proxy.resume()
+        await draining
+        await writer.wait_closed()
+        await until(lambda: received)
+    assert received == [len(FLOOD) + 4]
+    assert proxy.connections[0].to_server.sent == len(FLOOD) + 4
 
 
 @pytest.mark.parametrize("dies", ["reset", "abandoned"])
-def test_a_waiting_drain_raises_when_the_connection_is_lost(dies: str) -> None:
-    async def main() -> None:
-        faults = (Stall(0), Reset(100)) if dies == "reset" else (Stall(0),)
-        async with through(Plan(to_server=faults)) as (proxy, (reader, writer)):
-            draining = await flood(proxy, writer)
-            reading = runtime.create_task(reader.read(1))
-            if dies == "reset":
-                proxy.resume()
-            else:
-                await runtime.to_thread(proxy.close)
-            for task in (draining, reading):
-                with pytest.raises(ConnectionError):
-                    await task
+async def test_a_waiting_drain_raises_when_the_connection_is_lost(dies: str) -> None:
+    faults = (Stall(0), Reset(100)) if dies == "reset" else (Stall(0),)
+    async with through(Plan(to_server=faults)) as (proxy, (reader, writer)):
+        draining = await flood(proxy, writer)
+        reading = runtime.create_task(reader.read(1))
+        if dies == "reset":
+            proxy.resume()
+        else:
+            await runtime.to_thread(proxy.close)
+        for task in (draining, reading):
             with pytest.raises(ConnectionError):
-                await writer.wait_closed()
-
-    runtime.run(main())
+                await task
+        with pytest.raises(ConnectionError):
+            await writer.wait_closed()
 
 
 def test_one_server_with_clients_on_sound_and_faulty_networks() -> None:

@@ -199,37 +199,31 @@ def test_reads_after_a_cancellation_do_not_search_again(how: str) -> None:
     assert runtime.run(steps(500)) < 12 * runtime.run(steps(50))
 
 
-def test_a_line_beyond_the_limit_is_removed_and_the_next_is_read() -> None:
-    async def main() -> None:
-        async with stream_pair(100) as (reader, _, _peer):
-            end = end_of(reader)
-            end.received(b"x" * 3000)
-            end.received(b"x" * 3000)
-            with pytest.raises(ValueError, match="limit"):
-                await reader.readline()
-            end.received(b"y" * 3000 + b"\nnext\n")
-            with pytest.raises(ValueError, match="limit"):
-                await reader.readline()
-            assert await reader.readline() == b"next\n"
-
-    runtime.run(main())
+async def test_a_line_beyond_the_limit_is_removed_and_the_next_is_read() -> None:
+    async with stream_pair(100) as (reader, _, _peer):
+        end = end_of(reader)
+        end.received(b"x" * 3000)
+        end.received(b"x" * 3000)
+        with pytest.raises(ValueError, match="limit"):
+            await reader.readline()
+        end.received(b"y" * 3000 + b"\nnext\n")
+        with pytest.raises(ValueError, match="limit"):
+            await reader.readline()
+        assert await reader.readline() == b"next\n"
 
 
-def test_a_changed_bytearray_does_not_change_the_search() -> None:
-    async def main() -> None:
-        async with stream_pair() as (reader, _, _peer):
-            end = end_of(reader)
-            separator = bytearray(b"\n")
-            end.received(b"first;second")
-            reading = runtime.create_task(reader.readuntil(separator))  # type: ignore[arg-type]
-            await runtime.sleep(0)
-            reading.cancel()
-            await runtime.wait([reading])
-            separator[:] = b";"
-            assert await reader.readuntil(separator) == b"first;"  # type: ignore[arg-type]
-            with pytest.raises(TypeError, match="bytes-like"):
-                await reader.readuntil("\n")  # type: ignore[arg-type]
-            with pytest.raises(ValueError, match="one-byte"):
-                await reader.readuntil(bytearray())  # type: ignore[arg-type]
-
-    runtime.run(main())
+async def test_a_changed_bytearray_does_not_change_the_search() -> None:
+    async with stream_pair() as (reader, _, _peer):
+        end = end_of(reader)
+        separator = bytearray(b"\n")
+        end.received(b"first;second")
+        reading = runtime.create_task(reader.readuntil(separator))  # type: ignore[arg-type]
+        await runtime.sleep(0)
+        reading.cancel()
+        await runtime.wait([reading])
+        separator[:] = b";"
+        assert await reader.readuntil(separator) == b"first;"  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="bytes-like"):
+            await reader.readuntil("\n")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="one-byte"):
+            await reader.readuntil(bytearray())  # type: ignore[arg-type]

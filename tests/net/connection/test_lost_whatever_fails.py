@@ -56,7 +56,7 @@ async def part_of_much(
 
 
 @pytest.mark.parametrize("server_side", [False, True], ids=["client", "server"])
-def test_a_truncated_large_read(certificates: Certificates, server_side: bool) -> None:
+async def test_a_truncated_large_read(certificates: Certificates, server_side: bool) -> None:
     has_room = threading.Event()
 
     async def use(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
@@ -76,70 +76,61 @@ def test_a_truncated_large_read(certificates: Certificates, server_side: bool) -
         peer.truncate()
         peer.receive_raw_until_end()
 
-    async def main() -> None:
-        reports = Reports()
-        server_context, client_context = contexts(certificates)
-        if server_side:
-            done = runtime.get_running_loop().create_future()
-
-            async def handler(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
-                await use(reader, writer)
-                done.set_result(None)
-
-            server = await runtime.start_server(handler, "127.0.0.1", 0, ssl=server_context)
-            address = server.sockets[0].getsockname()
-            with tls_client(address, client_context, behave):
-                await runtime.wait_for(done, PATIENCE)
-            await runtime.wait_for(server.shutdown(), PATIENCE)
-        else:
-            with tls_server(server_context, behave) as peer:
-                await use(
-                    *await runtime.open_connection(
-                        *peer.address, ssl=client_context, server_hostname=NAME
-                    )
-                )
-        assert reports.exceptions == []
-
-    runtime.run(main())
-
-
-def test_a_large_read_is_reset() -> None:
-    async def main() -> None:
-        reports = Reports()
-        outcome: list[BaseException] = []
+    reports = Reports()
+    server_context, client_context = contexts(certificates)
+    if server_side:
+        done = runtime.get_running_loop().create_future()
 
         async def handler(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
-            reading = await part_of_much(reader, lambda: peer.sendall(bytes(PART)))
-            reset(peer)
-            try:
-                await runtime.wait_for(reading, PATIENCE)
-            except BaseException as error:
-                outcome.append(error)
-            assert await reader.read(PART)
+            await use(reader, writer)
+            done.set_result(None)
 
-        async with serving(handler) as address:
-            with connected(address) as peer:
-                await until(lambda: outcome)
-        assert isinstance(outcome[0], ConnectionResetError)
-        assert reports.exceptions == []
+        server = await runtime.start_server(handler, "127.0.0.1", 0, ssl=server_context)
+        address = server.sockets[0].getsockname()
+        with tls_client(address, client_context, behave):
+            await runtime.wait_for(done, PATIENCE)
+        await runtime.wait_for(server.shutdown(), PATIENCE)
+    else:
+        with tls_server(server_context, behave) as peer:
+            await use(
+                *await runtime.open_connection(
+                    *peer.address, ssl=client_context, server_hostname=NAME
+                )
+            )
+    assert reports.exceptions == []
 
-    runtime.run(main())
+
+async def test_a_large_read_is_reset() -> None:
+    reports = Reports()
+    outcome: list[BaseException] = []
+
+    async def handler(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
+        reading = await part_of_much(reader, lambda: peer.sendall(bytes(PART)))
+        reset(peer)
+        try:
+            await runtime.wait_for(reading, PATIENCE)
+        except BaseException as error:
+            outcome.append(error)
+        assert await reader.read(PART)
+
+    async with serving(handler) as address:
+        with connected(address) as peer:
+            await until(lambda: outcome)
+    assert isinstance(outcome[0], ConnectionResetError)
+    assert reports.exceptions == []
 
 
-def test_a_view_of_the_receive_target_is_kept() -> None:
-    async def main() -> None:
-        async with stream_pair() as (reader, writer, peer):
-            reading = await part_of_much(reader, lambda: peer.sendall(bytes(PART)))
-            view = reader._adapter.get_buffer()
-            writer.abort()
-            with pytest.raises(runtime.IncompleteReadError) as caught:
-                await reading
-            assert caught.value.partial == bytes(PART)
-            # A change through the view does not change the bytes that were read.
-            view[:] = b"x" * len(view)
-            assert caught.value.partial == bytes(PART)
-
-    runtime.run(main())
+async def test_a_view_of_the_receive_target_is_kept() -> None:
+    async with stream_pair() as (reader, writer, peer):
+        reading = await part_of_much(reader, lambda: peer.sendall(bytes(PART)))
+        view = reader._adapter.get_buffer()
+        writer.abort()
+        with pytest.raises(runtime.IncompleteReadError) as caught:
+            await reading
+        assert caught.value.partial == bytes(PART)
+        # A change through the view does not change the bytes that were read.
+        view[:] = b"x" * len(view)
+        assert caught.value.partial == bytes(PART)
 
 
 # -- The socket cannot be closed -------------------------------------------------------------------
@@ -154,42 +145,37 @@ class Unclosable(socket.socket):
 
 
 @pytest.mark.parametrize("end", ["close", "abort", "peer"])
-def test_close_fails(end: str) -> None:
-    async def main() -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            reader, writer = await runtime.open_connection(sock=Unclosable(fileno=ours.detach()))
-            reading = runtime.create_task(reader.read())
-            await runtime.sleep(0)
-            if end == "close":
-                writer.close()
-            elif end == "abort":
-                writer.abort()
-            else:
-                theirs.close()
-                await reading
-                writer.close()
-            with pytest.raises(OSError, match="Input/output error"):
-                await runtime.wait_for(writer.wait_closed(), PATIENCE)
-            await runtime.gather(reading, return_exceptions=True)
-
-    runtime.run(main())
+async def test_close_fails(end: str) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        reader, writer = await runtime.open_connection(sock=Unclosable(fileno=ours.detach()))
+        reading = runtime.create_task(reader.read())
+        await runtime.sleep(0)
+        if end == "close":
+            writer.close()
+        elif end == "abort":
+            writer.abort()
+        else:
+            theirs.close()
+            await reading
+            writer.close()
+        with pytest.raises(OSError, match="Input/output error"):
+            await runtime.wait_for(writer.wait_closed(), PATIENCE)
+        await runtime.gather(reading, return_exceptions=True)
 
 
 @pytest.mark.parametrize("end", ["close", "abort"])
-def test_the_descriptor_is_gone(end: str) -> None:
-    async def main() -> None:
-        accepted = runtime.get_running_loop().create_future()
-        async with serving(lambda *streams: accepted.set_result(streams)) as address:
-            with connected(address):
-                _, writer = await accepted
-                os.close(writer._adapter.lower.fd)
-                getattr(writer, end)()
-                with pytest.raises(OSError, match="Bad file descriptor"):
-                    await runtime.wait_for(writer.wait_closed(), PATIENCE)
-        # The server does not wait for the connection either: ``serving`` has ended.
+async def test_the_descriptor_is_gone(end: str) -> None:
+    # The server does not wait for the connection either: ``serving`` has ended.
 
-    runtime.run(main())
+    accepted = runtime.get_running_loop().create_future()
+    async with serving(lambda *streams: accepted.set_result(streams)) as address:
+        with connected(address):
+            _, writer = await accepted
+            os.close(writer._adapter.lower.fd)
+            getattr(writer, end)()
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                await runtime.wait_for(writer.wait_closed(), PATIENCE)
 
 
 # -- Unexpected exceptions -------------------------------------------------------------------------
@@ -212,67 +198,58 @@ def failing_context(context: ssl.SSLContext) -> Failing:
     return failing
 
 
-def test_the_handshake_of_a_client_fails_in_python(certificates: Certificates) -> None:
-    async def main() -> None:
-        server_context, client_context = contexts(certificates)
-        failing_context(client_context).active = True
-        async with serving(ssl=server_context) as address:
-            with pytest.raises(LookupError, match="not found"):
-                await runtime.wait_for(
-                    runtime.open_connection(*address, ssl=client_context, server_hostname=NAME),
-                    PATIENCE,
-                )
-
-    runtime.run(main())
-
-
-def test_the_handshake_of_a_server_fails_in_python(certificates: Certificates) -> None:
-    async def main() -> None:
-        server_context, client_context = contexts(certificates)
-        failing_context(server_context).active = True
-
-        async def talk(address: tuple[str, int]) -> None:
-            reader, writer = await runtime.open_connection(
-                *address, ssl=client_context, server_hostname=NAME
+async def test_the_handshake_of_a_client_fails_in_python(certificates: Certificates) -> None:
+    server_context, client_context = contexts(certificates)
+    failing_context(client_context).active = True
+    async with serving(ssl=server_context) as address:
+        with pytest.raises(LookupError, match="not found"):
+            await runtime.wait_for(
+                runtime.open_connection(*address, ssl=client_context, server_hostname=NAME),
+                PATIENCE,
             )
-            try:
-                await reader.read()
-            finally:
-                writer.abort()
 
-        async with serving(ssl=server_context) as address:
-            with pytest.raises(OSError, match=r"."):
-                await runtime.wait_for(talk(address), PATIENCE)
 
-    runtime.run(main())
+async def test_the_handshake_of_a_server_fails_in_python(certificates: Certificates) -> None:
+    server_context, client_context = contexts(certificates)
+    failing_context(server_context).active = True
+
+    async def talk(address: tuple[str, int]) -> None:
+        reader, writer = await runtime.open_connection(
+            *address, ssl=client_context, server_hostname=NAME
+        )
+        try:
+            await reader.read()
+        finally:
+            writer.abort()
+
+    async with serving(ssl=server_context) as address:
+        with pytest.raises(OSError, match=r"."):
+            await runtime.wait_for(talk(address), PATIENCE)
 
 
 @pytest.mark.parametrize("what", ["reading", "writing", "closing"])
-def test_tls_fails_in_python(certificates: Certificates, what: str) -> None:
-    async def main() -> None:
-        server_context, client_context = contexts(certificates)
-        failing = failing_context(client_context)
-        async with serving(ssl=server_context) as address:
-            reader, writer = await runtime.open_connection(
-                *address, ssl=client_context, server_hostname=NAME
-            )
+async def test_tls_fails_in_python(certificates: Certificates, what: str) -> None:
+    server_context, client_context = contexts(certificates)
+    failing = failing_context(client_context)
+    async with serving(ssl=server_context) as address:
+        reader, writer = await runtime.open_connection(
+            *address, ssl=client_context, server_hostname=NAME
+        )
+        writer.write(b"?")
+        assert await reader.readexactly(1) == b"?"
+        if what == "reading":
             writer.write(b"?")
-            assert await reader.readexactly(1) == b"?"
-            if what == "reading":
+        failing.active = True
+        if what == "closing":
+            writer.close()
+        else:
+            if what == "writing":
                 writer.write(b"?")
-            failing.active = True
-            if what == "closing":
-                writer.close()
-            else:
-                if what == "writing":
-                    writer.write(b"?")
-                with pytest.raises(ConnectionError):
-                    await runtime.wait_for(reader.read(1), PATIENCE)
-            await runtime.wait_for(
-                runtime.gather(writer.wait_closed(), return_exceptions=True), PATIENCE
-            )
-
-    runtime.run(main())
+            with pytest.raises(ConnectionError):
+                await runtime.wait_for(reader.read(1), PATIENCE)
+        await runtime.wait_for(
+            runtime.gather(writer.wait_closed(), return_exceptions=True), PATIENCE
+        )
 
 
 class Exhausted(ReceiveBuffer):
@@ -284,42 +261,35 @@ class Exhausted(ReceiveBuffer):
 
 @pytest.mark.skipif(is_compiled(), reason="compiled, it takes no other buffer than its own")
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
-def test_memory_runs_out_in_a_read(certificates: Certificates, tls: bool) -> None:
+async def test_memory_runs_out_in_a_read(certificates: Certificates, tls: bool) -> None:
     """The reader raises: it does not go on as if no bytes were missing."""
-
-    async def main() -> None:
-        reports = Reports()
-        server_context, client_context = contexts(certificates) if tls else (None, None)
-        async with serving(ssl=server_context) as address:
-            reader, writer = await runtime.open_connection(
-                *address, ssl=client_context, server_hostname=NAME if tls else None
-            )
-            reader._adapter.unread = Exhausted()
-            writer.write(b"lost")
-            with pytest.raises(ConnectionError) as caught:
-                await runtime.wait_for(reader.read(1), PATIENCE)
-            assert isinstance(caught.value.__cause__, MemoryError)
-        assert [type(each) for each in reports.exceptions] == [MemoryError]
-
-    runtime.run(main())
+    reports = Reports()
+    server_context, client_context = contexts(certificates) if tls else (None, None)
+    async with serving(ssl=server_context) as address:
+        reader, writer = await runtime.open_connection(
+            *address, ssl=client_context, server_hostname=NAME if tls else None
+        )
+        reader._adapter.unread = Exhausted()
+        writer.write(b"lost")
+        with pytest.raises(ConnectionError) as caught:
+            await runtime.wait_for(reader.read(1), PATIENCE)
+        assert isinstance(caught.value.__cause__, MemoryError)
+    assert [type(each) for each in reports.exceptions] == [MemoryError]
 
 
 @pytest.mark.skipif(is_compiled(), reason="compiled, it takes no other buffer than its own")
-def test_memory_runs_out_in_a_read_from_a_process() -> None:
-    async def main() -> None:
-        reports = Reports()
-        process = await runtime.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdout._adapter.unread = Exhausted()
-        process.stdin.write(b"lost")
-        with pytest.raises(ConnectionError):
-            await runtime.wait_for(process.stdout.read(1), PATIENCE)
-        process.stdin.close()
-        await process.wait()
-        assert [type(each) for each in reports.exceptions] == [MemoryError]
-
-    runtime.run(main())
+async def test_memory_runs_out_in_a_read_from_a_process() -> None:
+    reports = Reports()
+    process = await runtime.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdout._adapter.unread = Exhausted()
+    process.stdin.write(b"lost")
+    with pytest.raises(ConnectionError):
+        await runtime.wait_for(process.stdout.read(1), PATIENCE)
+    process.stdin.close()
+    await process.wait()
+    assert [type(each) for each in reports.exceptions] == [MemoryError]
 
 
 # -- Errors that cannot be copied ------------------------------------------------------------------
@@ -343,7 +313,7 @@ def test_an_error_that_cannot_be_copied() -> None:
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
-def test_a_handler_that_cannot_be_started(certificates: Certificates, tls: bool) -> None:
+async def test_a_handler_that_cannot_be_started(certificates: Certificates, tls: bool) -> None:
     """If the task factory fails, the connection is closed, and the server has none left."""
 
     async def handler(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
@@ -353,22 +323,19 @@ def test_a_handler_that_cannot_be_started(certificates: Certificates, tls: bool)
         coroutine.close()
         raise LookupError("no tasks today")
 
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        reports = Reports()
-        server_context, client_context = contexts(certificates) if tls else (None, None)
-        async with serving(handler, ssl=server_context) as address:
-            loop.set_task_factory(no_tasks)
-            try:
-                reader, writer = await runtime.open_connection(
-                    *address, ssl=client_context, server_hostname=NAME if tls else None
-                )
-                with contextlib.suppress(ConnectionError):
-                    while await reader.read(1):
-                        pass
-            finally:
-                loop.set_task_factory(None)
-            writer.abort()
-        assert [type(each) for each in reports.exceptions] == [LookupError]
-
-    runtime.run(main())
+    loop = runtime.get_running_loop()
+    reports = Reports()
+    server_context, client_context = contexts(certificates) if tls else (None, None)
+    async with serving(handler, ssl=server_context) as address:
+        loop.set_task_factory(no_tasks)
+        try:
+            reader, writer = await runtime.open_connection(
+                *address, ssl=client_context, server_hostname=NAME if tls else None
+            )
+            with contextlib.suppress(ConnectionError):
+                while await reader.read(1):
+                    pass
+        finally:
+            loop.set_task_factory(None)
+        writer.abort()
+    assert [type(each) for each in reports.exceptions] == [LookupError]

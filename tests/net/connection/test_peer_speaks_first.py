@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-import runtime
 from tests.net.transport_tools import (
     LOCAL,
     PATIENCE,
@@ -266,27 +265,24 @@ def test_a_greeting_in_tls_comes_after_the_await(
     run(main())
 
 
-def test_a_pause_in_tls_outlasts_the_await(certificates: Certificates) -> None:
-    async def main() -> None:
-        loop: Any = asyncio.get_running_loop()
-        ours, theirs = socket.socketpair()
-        peer = HandMadeTLS(theirs, client_context(certificates), server_side=False)
-        greeting = asyncio.ensure_future(peer.greet())
-        transport, protocol = await loop.connect_accepted_socket(
-            Recorder, ours, ssl=server_context(certificates)
-        )
-        transport.pause_reading()
-        await greeting
-        for _ in range(10):
-            await asyncio.sleep(0)
-        assert protocol.calls == ["connection_made"]
-        transport.resume_reading()
-        await protocol.until_received(len(GREETING))
-        transport.abort()
-        await protocol.until_lost()
-        theirs.close()
-
-    runtime.run(main())
+async def test_a_pause_in_tls_outlasts_the_await(certificates: Certificates) -> None:
+    loop: Any = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    peer = HandMadeTLS(theirs, client_context(certificates), server_side=False)
+    greeting = asyncio.ensure_future(peer.greet())
+    transport, protocol = await loop.connect_accepted_socket(
+        Recorder, ours, ssl=server_context(certificates)
+    )
+    transport.pause_reading()
+    await greeting
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert protocol.calls == ["connection_made"]
+    transport.resume_reading()
+    await protocol.until_received(len(GREETING))
+    transport.abort()
+    await protocol.until_lost()
+    theirs.close()
 
 
 # -- Datagrams -------------------------------------------------------------------------------------

@@ -247,7 +247,7 @@ def test_datagrams_go_to_an_assigned_method(run: Run) -> None:
     run(main())
 
 
-def test_a_missing_method_ends_the_connection_with_a_report() -> None:
+async def test_a_missing_method_ends_the_connection_with_a_report() -> None:
     class Mute(asyncio.BaseProtocol):
         def __init__(self) -> None:
             self.lost: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -255,16 +255,13 @@ def test_a_missing_method_ends_the_connection_with_a_report() -> None:
         def connection_lost(self, exc: BaseException | None) -> None:
             self.lost.set_result(exc)
 
-    async def main() -> None:
-        reports: list[dict[str, Any]] = []
-        loop = runtime.get_running_loop()
-        loop.set_exception_handler(lambda _loop, context: reports.append(context))
-        ours, peer = socket.socketpair()
-        with peer:
-            _, protocol = await loop.create_connection(Mute, sock=ours)
-            peer.sendall(b"x")
-            error = await protocol.lost
-        assert isinstance(error, AttributeError)
-        assert [report["exception"] for report in reports] == [error]
-
-    runtime.run(main())
+    reports: list[dict[str, Any]] = []
+    loop = runtime.get_running_loop()
+    loop.set_exception_handler(lambda _loop, context: reports.append(context))
+    ours, peer = socket.socketpair()
+    with peer:
+        _, protocol = await loop.create_connection(Mute, sock=ours)
+        peer.sendall(b"x")
+        error = await protocol.lost
+    assert isinstance(error, AttributeError)
+    assert [report["exception"] for report in reports] == [error]

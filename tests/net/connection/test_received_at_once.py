@@ -78,32 +78,26 @@ def test_a_protocol_receives_256_kib_in_a_turn(run: Run) -> None:
     run(main())
 
 
-def test_a_stream_receives_64_kib_at_once() -> None:
-    async def main() -> None:
-        with waiting_data() as (ours, data):
-            reader, writer = await runtime.open_connection(sock=ours, limit=1000)
-            for _ in range(10):
-                await runtime.sleep(0)
-            assert 0 < reader._adapter.unread.size <= 2000 + 64 * 1024
-            assert await reader.readexactly(len(data)) == data
-            writer.close()
-            await writer.wait_closed()
-
-    runtime.run(main())
+async def test_a_stream_receives_64_kib_at_once() -> None:
+    with waiting_data() as (ours, data):
+        reader, writer = await runtime.open_connection(sock=ours, limit=1000)
+        for _ in range(10):
+            await runtime.sleep(0)
+        assert 0 < reader._adapter.unread.size <= 2000 + 64 * 1024
+        assert await reader.readexactly(len(data)) == data
+        writer.close()
+        await writer.wait_closed()
 
 
 @pytest.mark.parametrize("size", [64 * 1024, 64 * 1024 + 1, AT_ONCE, AT_ONCE + 1])
-def test_sock_recv_returns_as_much_as_it_was_asked_for(size: int) -> None:
-    async def main() -> None:
-        with waiting_data() as (ours, data):
-            loop = runtime.get_running_loop()
-            assert await loop.sock_recv(ours, size) == data[:size]
-            rest = len(data) - size
-            while rest > 0:
-                rest -= len(await loop.sock_recv(ours, size))
-            assert rest == 0
-
-    runtime.run(main())
+async def test_sock_recv_returns_as_much_as_it_was_asked_for(size: int) -> None:
+    with waiting_data() as (ours, data):
+        loop = runtime.get_running_loop()
+        assert await loop.sock_recv(ours, size) == data[:size]
+        rest = len(data) - size
+        while rest > 0:
+            rest -= len(await loop.sock_recv(ours, size))
+        assert rest == 0
 
 
 ECHOES = """

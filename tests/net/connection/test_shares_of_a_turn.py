@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -55,130 +56,110 @@ async def counted(use: Callable[[Counter], Awaitable[None]]) -> int:
 
 @pytest.mark.parametrize("name", READS)
 @pytest.mark.parametrize("at_eof", [False, True])
-def test_reads_that_need_not_wait(name: str, at_eof: bool) -> None:
+async def test_reads_that_need_not_wait(name: str, at_eof: bool) -> None:
     read = READS[name]
 
-    async def main() -> None:
-        async with stream_pair() as (reader, _, peer):
-            peer.sendall(b"\n" * MANY)
-            if at_eof:
-                peer.close()
+    async with stream_pair() as (reader, _, peer):
+        peer.sendall(b"\n" * MANY)
+        if at_eof:
+            peer.close()
 
-            async def use(counter: Counter) -> None:
-                for _ in range(MANY):
-                    assert await read(reader) == b"\n"
-                    counter.count()
+        async def use(counter: Counter) -> None:
+            for _ in range(MANY):
+                assert await read(reader) == b"\n"
+                counter.count()
 
-            assert await counted(use) <= MOST
-
-    runtime.run(main())
+        assert await counted(use) <= MOST
 
 
-def test_few_reads_go_on_at_once() -> None:
+async def test_few_reads_go_on_at_once() -> None:
     """The few reads of one message do not end the turn."""
-
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        async with stream_pair() as (reader, _, peer):
-            for _ in range(50):
-                peer.sendall(b"header\n" + bytes(100))
-                assert await reader.readline() == b"header\n"
-                turn = loop._turns
-                for _ in range(100):
-                    assert await reader.readexactly(1) == b"\0"
-                assert loop._turns == turn
-                await runtime.sleep(0)
-
-    runtime.run(main())
+    loop = runtime.get_running_loop()
+    async with stream_pair() as (reader, _, peer):
+        for _ in range(50):
+            peer.sendall(b"header\n" + bytes(100))
+            assert await reader.readline() == b"header\n"
+            turn = loop._turns
+            for _ in range(100):
+                assert await reader.readexactly(1) == b"\0"
+            assert loop._turns == turn
+            await runtime.sleep(0)
 
 
 @pytest.mark.parametrize("method", ["write", "writelines"])
-def test_writes_that_need_not_wait(method: str) -> None:
-    async def main() -> None:
-        async with stream_pair() as (_, writer, peer):
-            peer.setblocking(False)
+async def test_writes_that_need_not_wait(method: str) -> None:
+    async with stream_pair() as (_, writer, peer):
+        peer.setblocking(False)
 
-            async def use(counter: Counter) -> None:
-                for number in range(MANY):
-                    if method == "write":
-                        writer.write(b"x")
-                    else:
-                        writer.writelines([b"x", b""])
-                    await writer.drain()
-                    counter.count()
-                    if number % 100 == 0:
-                        peer.recv(1000)  # Keeps space in the socket, so that no write waits.
+        async def use(counter: Counter) -> None:
+            for number in range(MANY):
+                if method == "write":
+                    writer.write(b"x")
+                else:
+                    writer.writelines([b"x", b""])
+                await writer.drain()
+                counter.count()
+                if number % 100 == 0:
+                    peer.recv(1000)  # Keeps space in the socket, so that no write waits.
 
-            assert await counted(use) <= MOST
-
-    runtime.run(main())
+        assert await counted(use) <= MOST
 
 
-def test_a_quiet_client_is_answered_during_a_flood() -> None:
+async def test_a_quiet_client_is_answered_during_a_flood() -> None:
     """The answer comes while the flood is handled, not after it."""
     handled = 0
 
-    async def main() -> None:
+    async def handle(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
         nonlocal handled
-
-        async def handle(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
-            nonlocal handled
+        with contextlib.suppress(ConnectionResetError):  # The flood ends by a reset.
             async for line in reader:
                 writer.write(line)
                 await writer.drain()
                 handled += 1
 
-        async with await runtime.start_server(handle, "127.0.0.1", 0) as server:
-            address = server.sockets[0].getsockname()
-            _, flood = await runtime.open_connection(*address)
-            reader, quiet = await runtime.open_connection(*address)
-            flood.write(b"\n" * 60_000)
-            quiet.write(b"hello\n")
-            assert await reader.readline() == b"hello\n"
-            assert handled < 20_000
-            flood.abort()
-            quiet.close()
-
-    runtime.run(main())
+    async with await runtime.start_server(handle, "127.0.0.1", 0) as server:
+        address = server.sockets[0].getsockname()
+        _, flood = await runtime.open_connection(*address)
+        reader, quiet = await runtime.open_connection(*address)
+        flood.write(b"\n" * 60_000)
+        quiet.write(b"hello\n")
+        assert await reader.readline() == b"hello\n"
+        assert handled < 20_000
+        flood.abort()
+        quiet.close()
 
 
-def test_a_cancelled_read_loses_nothing() -> None:
-    async def main() -> None:
-        async with stream_pair() as (reader, _, peer):
-            peer.sendall(b"\n" * MANY)
-            left = MANY
+async def test_a_cancelled_read_loses_nothing() -> None:
+    async with stream_pair() as (reader, _, peer):
+        peer.sendall(b"\n" * MANY)
+        left = MANY
 
-            async def read() -> None:
-                nonlocal left
-                while True:
-                    await reader.readline()
-                    left -= 1
+        async def read() -> None:
+            nonlocal left
+            while True:
+                await reader.readline()
+                left -= 1
 
-            while left:
-                task = runtime.create_task(read())
-                await runtime.sleep(0)
-                await runtime.sleep(0)
-                task.cancel()
-                with pytest.raises(runtime.CancelledError):
-                    await task
-
-    runtime.run(main())
+        while left:
+            task = runtime.create_task(read())
+            await runtime.sleep(0)
+            await runtime.sleep(0)
+            task.cancel()
+            with pytest.raises(runtime.CancelledError):
+                await task
 
 
-def test_a_drain_after_the_loss_raises() -> None:
-    async def main() -> None:
-        async with stream_pair() as (_, writer, peer):
-            for _ in range(400):
-                writer.write(b"x")
-            peer.close()
-            errors: list[Any] = []
-            for _ in range(10):
-                writer.write(b"x")
-                try:
-                    await writer.drain()
-                except ConnectionError as error:
-                    errors.append(error)
-                await runtime.sleep(0)
-            assert errors
-
-    runtime.run(main())
+async def test_a_drain_after_the_loss_raises() -> None:
+    async with stream_pair() as (_, writer, peer):
+        for _ in range(400):
+            writer.write(b"x")
+        peer.close()
+        errors: list[Any] = []
+        for _ in range(10):
+            writer.write(b"x")
+            try:
+                await writer.drain()
+            except ConnectionError as error:
+                errors.append(error)
+            await runtime.sleep(0)
+        assert errors

@@ -94,87 +94,77 @@ def test_a_transport(run: Run, kind: str, recorder: Callable[[], Any]) -> None:
     run(main())
 
 
-def test_streams() -> None:
-    async def main() -> None:
-        sock, peer = counting_pair()
-        with peer:
-            reader, writer = await runtime.open_unix_connection(sock=sock)
-            peer.sendall(b"a line\n" + bytes(200_000))
-            assert await reader.readline() == b"a line\n"
-            assert await reader.readexactly(200_000) == bytes(200_000)
-            writer.write(b"answer")
-            writer.write_eof()
-            assert await runtime.to_thread(peer.recv, 100) == b"answer"
-            peer.shutdown(socket.SHUT_WR)
-            assert await reader.read() == b""
-            assert (sock.received, sock.sent) == (200_007, 6)
-            writer.close()
-            await writer.wait_closed()
-
-    runtime.run(main())
+async def test_streams() -> None:
+    sock, peer = counting_pair()
+    with peer:
+        reader, writer = await runtime.open_unix_connection(sock=sock)
+        peer.sendall(b"a line\n" + bytes(200_000))
+        assert await reader.readline() == b"a line\n"
+        assert await reader.readexactly(200_000) == bytes(200_000)
+        writer.write(b"answer")
+        writer.write_eof()
+        assert await runtime.to_thread(peer.recv, 100) == b"answer"
+        peer.shutdown(socket.SHUT_WR)
+        assert await reader.read() == b""
+        assert (sock.received, sock.sent) == (200_007, 6)
+        writer.close()
+        await writer.wait_closed()
 
 
-def test_tls(certificates: Certificates) -> None:
-    async def main() -> None:
-        server_side, client_side = contexts(certificates)
+async def test_tls(certificates: Certificates) -> None:
+    server_side, client_side = contexts(certificates)
 
-        async def echo(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
-            writer.write(await reader.readexactly(5))
+    async def echo(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
+        writer.write(await reader.readexactly(5))
 
-        async with await runtime.start_server(echo, "127.0.0.1", 0, ssl=server_side) as server:
-            sock = Counting()
-            sock.connect(server.sockets[0].getsockname())
-            reader, writer = await runtime.open_connection(
-                sock=sock, ssl=client_side, server_hostname=NAME
-            )
-            writer.write(b"hello")
-            assert await reader.readexactly(5) == b"hello"
-            writer.close()
-            await writer.wait_closed()
-        assert sock.received > 500
-        assert sock.sent > 200
-
-    runtime.run(main())
+    async with await runtime.start_server(echo, "127.0.0.1", 0, ssl=server_side) as server:
+        sock = Counting()
+        sock.connect(server.sockets[0].getsockname())
+        reader, writer = await runtime.open_connection(
+            sock=sock, ssl=client_side, server_hostname=NAME
+        )
+        writer.write(b"hello")
+        assert await reader.readexactly(5) == b"hello"
+        writer.close()
+        await writer.wait_closed()
+    assert sock.received > 500
+    assert sock.sent > 200
 
 
 @pytest.mark.parametrize("listener", ["protocol", "streams"])
-def test_a_server(listener: str) -> None:
+async def test_a_server(listener: str) -> None:
     """The socket that the subclass's ``accept`` returns is the connection's socket."""
+    loop = runtime.get_running_loop()
+    listening = Counting()
+    listening.bind(("127.0.0.1", 0))
+    made: list[Any] = []
 
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        listening = Counting()
-        listening.bind(("127.0.0.1", 0))
-        made: list[Any] = []
+    def factory() -> Recorder:
+        protocol = Recorder()
+        made.append(protocol)
+        return protocol
 
-        def factory() -> Recorder:
-            protocol = Recorder()
-            made.append(protocol)
-            return protocol
+    async def echo(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
+        made.append(writer.get_extra_info("socket"))
+        writer.write(await reader.readexactly(5))
 
-        async def echo(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
-            made.append(writer.get_extra_info("socket"))
-            writer.write(await reader.readexactly(5))
-
+    if listener == "protocol":
+        server = await loop.create_server(factory, sock=listening)
+    else:
+        server = await runtime.start_server(echo, sock=listening)
+    async with server:
+        reader, writer = await runtime.open_connection(*listening.getsockname())
+        writer.write(b"hello")
         if listener == "protocol":
-            server = await loop.create_server(factory, sock=listening)
+            while not made:
+                await runtime.sleep(0)
+            await made[0].until(lambda: made[0].received == b"hello")
         else:
-            server = await runtime.start_server(echo, sock=listening)
-        async with server:
-            reader, writer = await runtime.open_connection(*listening.getsockname())
-            writer.write(b"hello")
-            if listener == "protocol":
-                while not made:
-                    await runtime.sleep(0)
-                await made[0].until(lambda: made[0].received == b"hello")
-            else:
-                assert await reader.readexactly(5) == b"hello"
-                assert isinstance(made[0], Counting)
-                assert (made[0].received, made[0].sent) == (5, 5)
-            writer.close()
-        assert listening.accepted == 1
-
-    runtime.run(main())
+            assert await reader.readexactly(5) == b"hello"
+            assert isinstance(made[0], Counting)
+            assert (made[0].received, made[0].sent) == (5, 5)
+        writer.close()
+    assert listening.accepted == 1
 
 
 class Failing(Counting):
@@ -186,19 +176,16 @@ class Failing(Counting):
 
 
 @pytest.mark.parametrize("what", ["recv", "send"])
-def test_an_exception_of_a_method_ends_the_connection(what: str) -> None:
-    async def main() -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            sock = Failing(ours.family, ours.type, fileno=ours.detach())
-            transport, protocol = await runtime.get_running_loop().create_connection(
-                Recorder, sock=sock
-            )
-            if what == "recv":
-                theirs.send(b"data")
-            else:
-                transport.write(b"data")
-            await protocol.until_lost()
-            assert str(protocol.lost[0]) == "mine"
-
-    runtime.run(main())
+async def test_an_exception_of_a_method_ends_the_connection(what: str) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        sock = Failing(ours.family, ours.type, fileno=ours.detach())
+        transport, protocol = await runtime.get_running_loop().create_connection(
+            Recorder, sock=sock
+        )
+        if what == "recv":
+            theirs.send(b"data")
+        else:
+            transport.write(b"data")
+        await protocol.until_lost()
+        assert str(protocol.lost[0]) == "mine"

@@ -6,7 +6,6 @@ import asyncio
 import os
 import socket
 
-import runtime
 from tests.net.transport_tools import Run
 
 
@@ -58,13 +57,10 @@ def test_the_program_closed_the_socket(run: Run) -> None:
     run(main())
 
 
-def test_the_address_was_not_asked_for_before_the_end() -> None:
-    async def main() -> None:
-        transport, own = await connection()
-        transport.abort()
-        assert transport.get_extra_info("sockname") == own
-        assert transport.get_extra_info("socket").fileno() == -1
-        # Libraries read this private attribute of asyncio's transports.
-        assert not vars(type(transport))["_extra"]
-
-    runtime.run(main())
+async def test_the_address_was_not_asked_for_before_the_end() -> None:
+    transport, own = await connection()
+    transport.abort()
+    assert transport.get_extra_info("sockname") == own
+    assert transport.get_extra_info("socket").fileno() == -1
+    # Libraries read this private attribute of asyncio's transports.
+    assert not vars(type(transport))["_extra"]

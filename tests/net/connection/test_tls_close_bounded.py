@@ -41,32 +41,31 @@ def flood(peer: TlsPeer) -> tuple[int, bytes]:
 
 
 @pytest.mark.parametrize("reading", [False, True], ids=["unread", "reading"])
-def test_a_client_that_leaves_much_data_unread(certificates: Certificates, reading: bool) -> None:
-    async def main() -> None:
-        server_side, client_side = contexts(certificates)
-        with tls_server(server_side, flood) as server:
-            reader, writer = await runtime.open_connection(
-                *server.address,
-                ssl=client_side,
-                server_hostname=NAME,
-                ssl_shutdown_timeout=PATIENCE,
-            )
-            raw = writer.get_extra_info("socket")
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
-            assert await reader.readexactly(1) == b"?"
-            if not reading:
-                await until(lambda: not reader._adapter.is_reading())
-            writer.write(ANSWER)
-            writer.close()
-            await writer.wait_closed()
-            sent, answer = await runtime.to_thread(server.result)
-        assert sent < BOUND
-        assert answer == ANSWER
+async def test_a_client_that_leaves_much_data_unread(
+    certificates: Certificates, reading: bool
+) -> None:
+    server_side, client_side = contexts(certificates)
+    with tls_server(server_side, flood) as server:
+        reader, writer = await runtime.open_connection(
+            *server.address,
+            ssl=client_side,
+            server_hostname=NAME,
+            ssl_shutdown_timeout=PATIENCE,
+        )
+        raw = writer.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
+        assert await reader.readexactly(1) == b"?"
+        if not reading:
+            await until(lambda: not reader._adapter.is_reading())
+        writer.write(ANSWER)
+        writer.close()
+        await writer.wait_closed()
+        sent, answer = await runtime.to_thread(server.result)
+    assert sent < BOUND
+    assert answer == ANSWER
 
-    runtime.run(main())
 
-
-def test_a_server_that_refuses_an_upload(certificates: Certificates) -> None:
+async def test_a_server_that_refuses_an_upload(certificates: Certificates) -> None:
     class Refusing(Recorder):
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
@@ -75,25 +74,22 @@ def test_a_server_that_refuses_an_upload(certificates: Certificates) -> None:
             self.transport.write(ANSWER)
             self.transport.close()
 
-    async def main() -> None:
-        server_side, client_side = contexts(certificates)
-        made: list[Refusing] = []
+    server_side, client_side = contexts(certificates)
+    made: list[Refusing] = []
 
-        def factory() -> Refusing:
-            made.append(refusing := Refusing())
-            return refusing
+    def factory() -> Refusing:
+        made.append(refusing := Refusing())
+        return refusing
 
-        async with listening(factory, server_side, ssl_shutdown_timeout=PATIENCE) as address:
-            with tls_client(address, client_side, flood) as client:
-                sent, answer = await runtime.to_thread(client.result)
-                assert await made[0].ended() is None
-        assert sent < BOUND
-        assert answer == ANSWER
-
-    runtime.run(main())
+    async with listening(factory, server_side, ssl_shutdown_timeout=PATIENCE) as address:
+        with tls_client(address, client_side, flood) as client:
+            sent, answer = await runtime.to_thread(client.result)
+            assert await made[0].ended() is None
+    assert sent < BOUND
+    assert answer == ANSWER
 
 
-def test_a_peer_that_reads_only_after_it_has_written(certificates: Certificates) -> None:
+async def test_a_peer_that_reads_only_after_it_has_written(certificates: Certificates) -> None:
     """The layer reads on, with pauses, until all written data has arrived."""
     upload = bytes(512 * 1024)
     answer = 16 * ANSWER
@@ -113,13 +109,10 @@ def test_a_peer_that_reads_only_after_it_has_written(certificates: Certificates)
         writer.write(answer)
         writer.close()
 
-    async def main() -> None:
-        server_side, client_side = contexts(certificates)
-        async with serving(refuse, ssl=server_side, ssl_shutdown_timeout=PATIENCE) as address:
-            with tls_client(address, client_side, behave) as client:
-                assert await runtime.to_thread(client.result) == answer
-
-    runtime.run(main())
+    server_side, client_side = contexts(certificates)
+    async with serving(refuse, ssl=server_side, ssl_shutdown_timeout=PATIENCE) as address:
+        with tls_client(address, client_side, behave) as client:
+            assert await runtime.to_thread(client.result) == answer
 
 
 @pytest.mark.skipif(sys.platform not in {"linux", "darwin"}, reason="the system does not tell")

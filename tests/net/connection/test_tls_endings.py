@@ -151,7 +151,7 @@ def test_writing_goes_on_after_the_peers_close_notify(certificates: Certificates
     assert run_client(certificates, behave, use, "TLSv1_3") == 3 * MEGABYTE
 
 
-def test_a_close_notify_while_much_data_is_unsent(certificates: Certificates) -> None:
+async def test_a_close_notify_while_much_data_is_unsent(certificates: Certificates) -> None:
     """It closes the connection of a protocol once all written data was sent."""
 
     def behave(peer: TlsPeer) -> bytes:
@@ -161,20 +161,17 @@ def test_a_close_notify_while_much_data_is_unsent(certificates: Certificates) ->
         peer.send_raw(peer.sealer().seal(ALERT, CLOSE_NOTIFY))
         return peer.receive_all()
 
-    async def main() -> None:
-        server_side, client_side = contexts(certificates)
-        loop = asyncio.get_running_loop()
-        with tls_server(server_side, behave, by_hand=True) as server:
-            transport, protocol = await loop.create_connection(
-                Recorder, *server.address, ssl=client_side, server_hostname=NAME
-            )
-            transport.write(8 * MEGABYTE)
-            assert await protocol.ended() is None
-            assert "eof" in protocol.events
-            assert protocol.events[-1] == "lost"
-            assert await runtime.to_thread(server.result) == (8 * MEGABYTE)[1:]
-
-    runtime.run(main())
+    server_side, client_side = contexts(certificates)
+    loop = asyncio.get_running_loop()
+    with tls_server(server_side, behave, by_hand=True) as server:
+        transport, protocol = await loop.create_connection(
+            Recorder, *server.address, ssl=client_side, server_hostname=NAME
+        )
+        transport.write(8 * MEGABYTE)
+        assert await protocol.ended() is None
+        assert "eof" in protocol.events
+        assert protocol.events[-1] == "lost"
+        assert await runtime.to_thread(server.result) == (8 * MEGABYTE)[1:]
 
 
 def test_data_after_a_close_notify_is_ignored(certificates: Certificates) -> None:
@@ -207,36 +204,29 @@ def test_data_after_a_close_notify_is_ignored(certificates: Certificates) -> Non
 
 
 @both_versions
-def test_both_close_at_once(certificates: Certificates, version: str) -> None:
-    async def main() -> None:
-        async with streams(*contexts(certificates, version)) as (client, server):
-            for _, writer in (client, server):
-                writer.write(MEGABYTE)
-                writer.close()
-            await runtime.gather(client[1].wait_closed(), server[1].wait_closed())
-
-    runtime.run(main())
+async def test_both_close_at_once(certificates: Certificates, version: str) -> None:
+    async with streams(*contexts(certificates, version)) as (client, server):
+        for _, writer in (client, server):
+            writer.write(MEGABYTE)
+            writer.close()
+        await runtime.gather(client[1].wait_closed(), server[1].wait_closed())
 
 
-def test_closing_with_much_unread_data(certificates: Certificates) -> None:
+async def test_closing_with_much_unread_data(certificates: Certificates) -> None:
     """Unread data is dropped, and written data arrives all the same."""
-
-    async def main() -> None:
-        async with streams(*contexts(certificates)) as (client, server):
-            client[1].write(4 * MEGABYTE)
-            await until(lambda: server[0]._adapter.unread.size > 2 * 65536)
-            server[1].write(b"the answer")
-            server[1].close()
-            assert await client[0].read() == b"the answer"
-            # The number of dropped bytes is bounded: later bytes of the client are refused.
-            with contextlib.suppress(ConnectionError):
-                await close(client[1])
-            await server[1].wait_closed()
-
-    runtime.run(main())
+    async with streams(*contexts(certificates)) as (client, server):
+        client[1].write(4 * MEGABYTE)
+        await until(lambda: server[0]._adapter.unread.size > 2 * 65536)
+        server[1].write(b"the answer")
+        server[1].close()
+        assert await client[0].read() == b"the answer"
+        # The number of dropped bytes is bounded: later bytes of the client are refused.
+        with contextlib.suppress(ConnectionError):
+            await close(client[1])
+        await server[1].wait_closed()
 
 
-def test_closing_with_records_that_are_not_decrypted(certificates: Certificates) -> None:
+async def test_closing_with_records_that_are_not_decrypted(certificates: Certificates) -> None:
     """OpenSSL would send an alert if it found them while it makes the close_notify."""
 
     class Paused(Recorder):
@@ -244,33 +234,30 @@ def test_closing_with_records_that_are_not_decrypted(certificates: Certificates)
             super().data_received(data)
             self.transport.pause_reading()
 
-    async def main() -> None:
-        server_side, client_side = contexts(certificates)
-        made: list[Any] = []
+    server_side, client_side = contexts(certificates)
+    made: list[Any] = []
 
-        def factory() -> Recorder:
-            made.append(paused := Paused())
-            return paused
+    def factory() -> Recorder:
+        made.append(paused := Paused())
+        return paused
 
-        def behave(peer: TlsPeer) -> bytes:
-            peer.handshake()
-            peer.send_raw(peer.sealed(b"1") + peer.sealed(b"2") + peer.sealed(b"3"))
-            answer = peer.receive_all()
-            # The client sent nothing after its close_notify, in particular no alert.
-            peer.send_raw(peer.sealed(b"ignored") + peer.sealed_close_notify())
-            assert peer.receive_raw() == b""
-            return answer
+    def behave(peer: TlsPeer) -> bytes:
+        peer.handshake()
+        peer.send_raw(peer.sealed(b"1") + peer.sealed(b"2") + peer.sealed(b"3"))
+        answer = peer.receive_all()
+        # The client sent nothing after its close_notify, in particular no alert.
+        peer.send_raw(peer.sealed(b"ignored") + peer.sealed_close_notify())
+        assert peer.receive_raw() == b""
+        return answer
 
-        async with listening(factory, server_side) as address:
-            with tls_client(address, client_side, behave) as client:
-                await until(lambda: made and made[0].received)
-                made[0].transport.write(MEGABYTE)
-                made[0].transport.close()
-                assert await made[0].ended() is None
-                assert await runtime.to_thread(client.result) == MEGABYTE
-        assert made[0].received == b"1"
-
-    runtime.run(main())
+    async with listening(factory, server_side) as address:
+        with tls_client(address, client_side, behave) as client:
+            await until(lambda: made and made[0].received)
+            made[0].transport.write(MEGABYTE)
+            made[0].transport.close()
+            assert await made[0].ended() is None
+            assert await runtime.to_thread(client.result) == MEGABYTE
+    assert made[0].received == b"1"
 
 
 # -- The peer does not answer ----------------------------------------------------------------------
@@ -357,31 +344,28 @@ def test_truncation(certificates: Certificates, version: str, cut: int) -> None:
     run_client(certificates, behave, use, version)
 
 
-def test_a_protocol_recognizes_truncation_by_the_missing_eof_received(
+async def test_a_protocol_recognizes_truncation_by_the_missing_eof_received(
     certificates: Certificates,
 ) -> None:
-    async def main() -> None:
-        for in_order in (True, False):
+    for in_order in (True, False):
 
-            def behave(peer: TlsPeer, in_order: bool = in_order) -> None:
-                peer.handshake()
-                peer.send_raw(peer.sealed(b"data"))
-                if in_order:
-                    peer.send_raw(peer.sealed_close_notify())
-                peer.truncate()
-                peer.receive_raw_until_end()
+        def behave(peer: TlsPeer, in_order: bool = in_order) -> None:
+            peer.handshake()
+            peer.send_raw(peer.sealed(b"data"))
+            if in_order:
+                peer.send_raw(peer.sealed_close_notify())
+            peer.truncate()
+            peer.receive_raw_until_end()
 
-            server_side, client_side = contexts(certificates)
-            with tls_server(server_side, behave) as server:
-                transport, protocol = await asyncio.get_running_loop().create_connection(
-                    Recorder, *server.address, ssl=client_side, server_hostname=NAME
-                )
-                assert await protocol.ended() is None
-            assert ("eof" in protocol.events) is in_order
-            assert protocol.received == b"data"
-            assert transport.get_extra_info("truncated") is not in_order
-
-    runtime.run(main())
+        server_side, client_side = contexts(certificates)
+        with tls_server(server_side, behave) as server:
+            transport, protocol = await asyncio.get_running_loop().create_connection(
+                Recorder, *server.address, ssl=client_side, server_hostname=NAME
+            )
+            assert await protocol.ended() is None
+        assert ("eof" in protocol.events) is in_order
+        assert protocol.received == b"data"
+        assert transport.get_extra_info("truncated") is not in_order
 
 
 def test_truncation_is_raised_after_the_unread_data(certificates: Certificates) -> None:
@@ -475,47 +459,41 @@ def test_a_server_receives_another_protocol(certificates: Certificates, hello: b
     assert called == []
 
 
-def test_a_client_receives_plain_text(certificates: Certificates) -> None:
-    async def main() -> None:
-        def behave(peer: TlsPeer) -> None:
-            peer.receive_raw()
-            peer.send_raw(HTTP_ANSWER)
-            peer.receive_raw_until_end()
+async def test_a_client_receives_plain_text(certificates: Certificates) -> None:
+    def behave(peer: TlsPeer) -> None:
+        peer.receive_raw()
+        peer.send_raw(HTTP_ANSWER)
+        peer.receive_raw_until_end()
 
-        with (
-            tls_server(contexts(certificates)[0], behave) as server,
-            pytest.raises(ssl.SSLError, match="WRONG_VERSION_NUMBER"),
-        ):
-            await runtime.open_connection(
-                *server.address, ssl=client_context(certificates), server_hostname=NAME
-            )
-
-    runtime.run(main())
+    with (
+        tls_server(contexts(certificates)[0], behave) as server,
+        pytest.raises(ssl.SSLError, match="WRONG_VERSION_NUMBER"),
+    ):
+        await runtime.open_connection(
+            *server.address, ssl=client_context(certificates), server_hostname=NAME
+        )
 
 
 # -- Abort -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("state", ["open", "much unsent", "closing", "paused", "truncated"])
-def test_abort_in_every_state(certificates: Certificates, state: str) -> None:
-    async def main() -> None:
-        async with protocols(certificates) as (client, server):
-            if state == "much unsent":
-                server.transport.pause_reading()
-                client.transport.write(8 * MEGABYTE)
-            elif state == "closing":
-                client.transport.close()
-            elif state == "paused":
-                client.transport.pause_reading()
-            elif state == "truncated":
-                server.transport.abort()
-                await asyncio.sleep(0)
-            sock = client.transport.get_extra_info("socket")
-            client.transport.abort()
-            assert sock.fileno() == -1
-            assert await client.ended() is None
-            assert client.transport.is_closing()
-            server.transport.resume_reading()
-            await server.ended()
-
-    runtime.run(main())
+async def test_abort_in_every_state(certificates: Certificates, state: str) -> None:
+    async with protocols(certificates) as (client, server):
+        if state == "much unsent":
+            server.transport.pause_reading()
+            client.transport.write(8 * MEGABYTE)
+        elif state == "closing":
+            client.transport.close()
+        elif state == "paused":
+            client.transport.pause_reading()
+        elif state == "truncated":
+            server.transport.abort()
+            await asyncio.sleep(0)
+        sock = client.transport.get_extra_info("socket")
+        client.transport.abort()
+        assert sock.fileno() == -1
+        assert await client.ended() is None
+        assert client.transport.is_closing()
+        server.transport.resume_reading()
+        await server.ended()

@@ -57,52 +57,41 @@ def test_a_server_refuses_the_context_of_a_client(listener: str) -> None:
         runtime.run(listen(LISTENERS[listener], context))
 
 
-def test_connect_accepted_socket_refuses_the_context_of_a_client() -> None:
-    async def main() -> None:
-        ours, theirs = socket.socketpair()
-        with ours, theirs, pytest.raises(ValueError, match="is for clients"):
-            await runtime.get_running_loop().connect_accepted_socket(
-                asyncio.Protocol, ours, ssl=ssl.create_default_context()
-            )
-
-    runtime.run(main())
+async def test_connect_accepted_socket_refuses_the_context_of_a_client() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, pytest.raises(ValueError, match="is for clients"):
+        await runtime.get_running_loop().connect_accepted_socket(
+            asyncio.Protocol, ours, ssl=ssl.create_default_context()
+        )
 
 
 @pytest.mark.parametrize("opener", ["open_connection", "create_connection"])
-def test_a_client_refuses_the_context_of_a_server(opener: str) -> None:
+async def test_a_client_refuses_the_context_of_a_server(opener: str) -> None:
     """The error is raised before an attempt to connect."""
-
-    async def main() -> None:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        # An attempt to connect to this address would not be answered.
-        where = {"host": "192.0.2.1", "port": 443, "ssl": context}
-        with pytest.raises(ValueError, match="is for servers"):
-            if opener == "open_connection":
-                await runtime.open_connection(**where)  # type: ignore[arg-type]
-            else:
-                await runtime.get_running_loop().create_connection(
-                    asyncio.Protocol,
-                    **where,  # type: ignore[arg-type]
-                )
-
-    runtime.run(main())
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    # An attempt to connect to this address would not be answered.
+    where = {"host": "192.0.2.1", "port": 443, "ssl": context}
+    with pytest.raises(ValueError, match="is for servers"):
+        if opener == "open_connection":
+            await runtime.open_connection(**where)  # type: ignore[arg-type]
+        else:
+            await runtime.get_running_loop().create_connection(
+                asyncio.Protocol,
+                **where,  # type: ignore[arg-type]
+            )
 
 
-def test_start_tls_refuses_the_context_of_the_other_side() -> None:
+async def test_start_tls_refuses_the_context_of_the_other_side() -> None:
     """The connection stays open and unencrypted."""
-
-    async def main() -> None:
-        async with serving() as address:
-            reader, writer = await runtime.open_connection(*address)
-            with pytest.raises(ValueError, match="is for servers"):
-                await writer.start_tls(ssl.create_default_context(ssl.Purpose.CLIENT_AUTH))
-            with pytest.raises(ValueError, match="is for clients"):
-                await writer.start_tls(ssl.create_default_context(), server_side=True)
-            writer.write(b"plain")
-            assert await reader.readexactly(5) == b"plain"
-            writer.close()
-
-    runtime.run(main())
+    async with serving() as address:
+        reader, writer = await runtime.open_connection(*address)
+        with pytest.raises(ValueError, match="is for servers"):
+            await writer.start_tls(ssl.create_default_context(ssl.Purpose.CLIENT_AUTH))
+        with pytest.raises(ValueError, match="is for clients"):
+            await writer.start_tls(ssl.create_default_context(), server_side=True)
+        writer.write(b"plain")
+        assert await reader.readexactly(5) == b"plain"
+        writer.close()
 
 
 # -- No certificate --------------------------------------------------------------------------------
@@ -179,43 +168,37 @@ def test_a_server_with_a_pre_shared_key_works(caplog: pytest.LogCaptureFixture) 
 
 
 @pytest.mark.parametrize("greeting", [b"220 mail.example ESMTP\r\n", b"HTTP/1.1 400 No\r\n\r\n"])
-def test_the_error_of_a_client_explains_that_the_peer_has_no_tls(
+async def test_the_error_of_a_client_explains_that_the_peer_has_no_tls(
     certificates: Certificates, greeting: bytes
 ) -> None:
     async def greet(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
         writer.write(greeting)
         await reader.read()
 
-    async def main() -> None:
-        context = client_context(certificates)
-        async with serving(greet) as address:
-            for _ in range(2):
-                with pytest.raises(ssl.SSLError, match="does not seem to speak TLS") as caught:
-                    await runtime.open_connection(*address, ssl=context, server_hostname=NAME)
-                assert caught.value.reason == "WRONG_VERSION_NUMBER"
-                assert "wrong version number" in str(caught.value)
-                assert caught.value.errno == ssl.SSL_ERROR_SSL
-            with pytest.raises(ssl.SSLError, match="does not seem to speak TLS"):
-                await runtime.get_running_loop().create_connection(
-                    asyncio.Protocol, *address, ssl=context, server_hostname=NAME
-                )
-            _, writer = await runtime.open_connection(*address)
-            with pytest.raises(ssl.SSLError, match="does not seem to speak TLS"):
-                await writer.start_tls(context, server_hostname=NAME)
-
-    runtime.run(main())
+    context = client_context(certificates)
+    async with serving(greet) as address:
+        for _ in range(2):
+            with pytest.raises(ssl.SSLError, match="does not seem to speak TLS") as caught:
+                await runtime.open_connection(*address, ssl=context, server_hostname=NAME)
+            assert caught.value.reason == "WRONG_VERSION_NUMBER"
+            assert "wrong version number" in str(caught.value)
+            assert caught.value.errno == ssl.SSL_ERROR_SSL
+        with pytest.raises(ssl.SSLError, match="does not seem to speak TLS"):
+            await runtime.get_running_loop().create_connection(
+                asyncio.Protocol, *address, ssl=context, server_hostname=NAME
+            )
+        _, writer = await runtime.open_connection(*address)
+        with pytest.raises(ssl.SSLError, match="does not seem to speak TLS"):
+            await writer.start_tls(context, server_hostname=NAME)
 
 
-def test_the_error_of_a_server_explains_that_the_peer_has_no_tls(
+async def test_the_error_of_a_server_explains_that_the_peer_has_no_tls(
     certificates: Certificates,
 ) -> None:
-    async def main() -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            theirs.send(b"GET / HTTP/1.1\r\n\r\n")
-            with pytest.raises(ssl.SSLError, match="does not seem to speak TLS"):
-                await runtime.get_running_loop().connect_accepted_socket(
-                    asyncio.Protocol, ours, ssl=server_context(certificates)
-                )
-
-    runtime.run(main())
+    ours, theirs = socket.socketpair()
+    with theirs:
+        theirs.send(b"GET / HTTP/1.1\r\n\r\n")
+        with pytest.raises(ssl.SSLError, match="does not seem to speak TLS"):
+            await runtime.get_running_loop().connect_accepted_socket(
+                asyncio.Protocol, ours, ssl=server_context(certificates)
+            )

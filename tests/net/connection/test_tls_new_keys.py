@@ -23,7 +23,7 @@ HELLO_REQUEST = bytes(4)
 
 
 @pytest.mark.parametrize("requested", [False, True])
-def test_the_peer_changes_its_keys(certificates: Certificates, requested: bool) -> None:
+async def test_the_peer_changes_its_keys(certificates: Certificates, requested: bool) -> None:
     def behave(peer: TlsPeer) -> bytes:
         peer.handshake()
         sealer = peer.sealer()
@@ -34,21 +34,18 @@ def test_the_peer_changes_its_keys(certificates: Certificates, requested: bool) 
                 peer.send_raw(sealer.key_update(requested=requested))
         return peer.receive_exactly(len(MEGABYTE))
 
-    async def main() -> None:
-        server_side, client_side = contexts(certificates, "TLSv1_3")
-        with tls_server(server_side, behave, by_hand=True) as server:
-            reader, writer = await runtime.open_connection(
-                *server.address, ssl=client_side, server_hostname=NAME
-            )
-            # If requested, our own key update is sent in between.
-            writer.write(MEGABYTE[:500_000])
-            assert await reader.readexactly(20) == b"before between after"
-            writer.write(MEGABYTE[500_000:])
-            await writer.drain()
-            assert await runtime.to_thread(server.result) == MEGABYTE
-            writer.abort()
-
-    runtime.run(main())
+    server_side, client_side = contexts(certificates, "TLSv1_3")
+    with tls_server(server_side, behave, by_hand=True) as server:
+        reader, writer = await runtime.open_connection(
+            *server.address, ssl=client_side, server_hostname=NAME
+        )
+        # If requested, our own key update is sent in between.
+        writer.write(MEGABYTE[:500_000])
+        assert await reader.readexactly(20) == b"before between after"
+        writer.write(MEGABYTE[500_000:])
+        await writer.drain()
+        assert await runtime.to_thread(server.result) == MEGABYTE
+        writer.abort()
 
 
 KEY_UPDATE = b">>> TLS 1.3, Handshake [length 0005], KeyUpdate"

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-import runtime
 from tests.net.tls_tools import (
     Echo,
     InBuffers,
@@ -50,22 +49,19 @@ def test_an_echo(certificates: Certificates, run: Run, version: str) -> None:
     run(main())
 
 
-def test_bytes_like_objects_are_sent(certificates: Certificates) -> None:
-    async def main() -> None:
-        async with protocols(certificates) as (client, server):
-            gaps = memoryview(b"0.1.2.3.4.")[::2]
-            client.transport.write(gaps)
-            client.transport.write(array.array("H", [0x3635, 0x3837]))
-            client.transport.writelines([gaps, b"5", bytearray(b"6")])
-            await until(lambda: len(server.received) == 16)
-            assert server.received == b"0123456780123456"
-            for wrong in ("text", None, 5):
-                with pytest.raises(TypeError, match="bytes-like object, such as bytes"):
-                    client.transport.write(wrong)
-                with pytest.raises(TypeError, match="bytes-like object, such as bytes"):
-                    client.transport.writelines([b"never sent", wrong])
-
-    runtime.run(main())
+async def test_bytes_like_objects_are_sent(certificates: Certificates) -> None:
+    async with protocols(certificates) as (client, server):
+        gaps = memoryview(b"0.1.2.3.4.")[::2]
+        client.transport.write(gaps)
+        client.transport.write(array.array("H", [0x3635, 0x3837]))
+        client.transport.writelines([gaps, b"5", bytearray(b"6")])
+        await until(lambda: len(server.received) == 16)
+        assert server.received == b"0123456780123456"
+        for wrong in ("text", None, 5):
+            with pytest.raises(TypeError, match="bytes-like object, such as bytes"):
+                client.transport.write(wrong)
+            with pytest.raises(TypeError, match="bytes-like object, such as bytes"):
+                client.transport.writelines([b"never sent", wrong])
 
 
 @on_both_loops
@@ -115,7 +111,7 @@ def test_large_data_both_ways_at_once(certificates: Certificates, run: Run) -> N
 # -- Reading ---------------------------------------------------------------------------------------
 
 
-def test_a_pause_holds_back_decrypted_records(certificates: Certificates) -> None:
+async def test_a_pause_holds_back_decrypted_records(certificates: Certificates) -> None:
     """The loop of asyncio would deliver the records that it has decrypted."""
 
     class Pausing(Recorder):
@@ -123,102 +119,86 @@ def test_a_pause_holds_back_decrypted_records(certificates: Certificates) -> Non
             super().data_received(data)
             self.transport.pause_reading()
 
-    async def main() -> None:
-        async with protocols(certificates, client=Pausing) as (client, server):
-            # Several records, which arrive together.
-            server.transport.writelines([MEGABYTE[:16384], MEGABYTE[16384:50_000]])
-            sizes = []
-            while len(client.received) < 50_000:
-                before = len(client.received)
-                await until(partial(lambda size: len(client.received) > size, before))
-                sizes.append(len(client.received) - before)
-                for _ in range(5):
-                    await asyncio.sleep(0)
-                assert len(client.received) == before + sizes[-1]
-                assert not client.transport.is_reading()
-                client.transport.resume_reading()
-            assert client.received == MEGABYTE[:50_000]
-            assert len(sizes) > 1
-
-    runtime.run(main())
-
-
-def test_a_pause_holds_back_the_end_too(certificates: Certificates) -> None:
-    async def main() -> None:
-        async with protocols(certificates) as (client, server):
-            client.transport.pause_reading()
-            client.transport.pause_reading()
-            server.transport.write(b"last words")
-            server.transport.close()
-            for _ in range(20):
-                await asyncio.sleep(0.001)
-            assert client.events == ["made"]
+    async with protocols(certificates, client=Pausing) as (client, server):
+        # Several records, which arrive together.
+        server.transport.writelines([MEGABYTE[:16384], MEGABYTE[16384:50_000]])
+        sizes = []
+        while len(client.received) < 50_000:
+            before = len(client.received)
+            await until(partial(lambda size: len(client.received) > size, before))
+            sizes.append(len(client.received) - before)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert len(client.received) == before + sizes[-1]
+            assert not client.transport.is_reading()
             client.transport.resume_reading()
-            assert await client.ended() is None
-            assert client.events == ["made", "data", "eof", "lost"]
-            assert client.received == b"last words"
-
-    runtime.run(main())
+        assert client.received == MEGABYTE[:50_000]
+        assert len(sizes) > 1
 
 
-def test_nothing_is_received_after_close(certificates: Certificates) -> None:
+async def test_a_pause_holds_back_the_end_too(certificates: Certificates) -> None:
+    async with protocols(certificates) as (client, server):
+        client.transport.pause_reading()
+        client.transport.pause_reading()
+        server.transport.write(b"last words")
+        server.transport.close()
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+        assert client.events == ["made"]
+        client.transport.resume_reading()
+        assert await client.ended() is None
+        assert client.events == ["made", "data", "eof", "lost"]
+        assert client.received == b"last words"
+
+
+async def test_nothing_is_received_after_close(certificates: Certificates) -> None:
     class Closing(Recorder):
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             self.transport.close()
 
-    async def main() -> None:
-        async with protocols(certificates, client=Closing) as (client, server):
-            server.transport.write(MEGABYTE[:60_000])
-            assert await client.ended() is None
-            assert len(client.received) <= 16384
-            assert client.events == ["made", "data", "lost"]
-            assert await server.ended() is None
-
-    runtime.run(main())
+    async with protocols(certificates, client=Closing) as (client, server):
+        server.transport.write(MEGABYTE[:60_000])
+        assert await client.ended() is None
+        assert len(client.received) <= 16384
+        assert client.events == ["made", "data", "lost"]
+        assert await server.ended() is None
 
 
 @pytest.mark.parametrize("size", [1, 1000, 20_000])
-def test_buffers(certificates: Certificates, size: int) -> None:
+async def test_buffers(certificates: Certificates, size: int) -> None:
     """The loop of asyncio loses bytes if the buffer is small."""
-
-    async def main() -> None:
-        data = MEGABYTE[: 100 * size]
-        async with protocols(certificates, client=lambda: InBuffers(size)) as (client, server):
-            server.transport.write(data)
-            await until(lambda: len(client.received) == len(data))
-            assert client.received == data
-            assert max(client.sizes) <= size
-            server.transport.close()
-            assert await client.ended() is None
-
-    runtime.run(main())
+    data = MEGABYTE[: 100 * size]
+    async with protocols(certificates, client=lambda: InBuffers(size)) as (client, server):
+        server.transport.write(data)
+        await until(lambda: len(client.received) == len(data))
+        assert client.received == data
+        assert max(client.sizes) <= size
+        server.transport.close()
+        assert await client.ended() is None
 
 
 @pytest.mark.parametrize("method", ["pause_reading", "close", "abort"])
-def test_a_buffer_is_not_filled_again_after(certificates: Certificates, method: str) -> None:
+async def test_a_buffer_is_not_filled_again_after(certificates: Certificates, method: str) -> None:
     class Stopping(InBuffers):
         def buffer_updated(self, nbytes: int) -> None:
             super().buffer_updated(nbytes)
             getattr(self.transport, method)()
 
-    async def main() -> None:
-        async with protocols(certificates, client=lambda: Stopping(1000)) as (client, server):
-            server.transport.write(MEGABYTE[:5000])
-            await until(lambda: client.sizes)
-            for _ in range(10):
-                await asyncio.sleep(0)
-            assert client.sizes == [1000]
-            if method == "pause_reading":
-                for times in range(2, 6):
-                    client.transport.resume_reading()
-                    await until(partial(lambda count: len(client.sizes) == count, times))
-                assert client.received == MEGABYTE[:5000]
-
-    runtime.run(main())
+    async with protocols(certificates, client=lambda: Stopping(1000)) as (client, server):
+        server.transport.write(MEGABYTE[:5000])
+        await until(lambda: client.sizes)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert client.sizes == [1000]
+        if method == "pause_reading":
+            for times in range(2, 6):
+                client.transport.resume_reading()
+                await until(partial(lambda count: len(client.sizes) == count, times))
+            assert client.received == MEGABYTE[:5000]
 
 
-def test_a_buffer_may_be_replaced_by_bytes_and_back(certificates: Certificates) -> None:
+async def test_a_buffer_may_be_replaced_by_bytes_and_back(certificates: Certificates) -> None:
     class Changing(InBuffers):
         def buffer_updated(self, nbytes: int) -> None:
             super().buffer_updated(nbytes)
@@ -229,22 +209,18 @@ def test_a_buffer_may_be_replaced_by_bytes_and_back(certificates: Certificates) 
 
     other: Any = None
 
-    async def main() -> None:
-        nonlocal other
-        other = Recorder()
-        async with protocols(certificates, client=lambda: Changing(10)) as (client, server):
-            server.transport.write(MEGABYTE[:100])
-            await until(lambda: len(other.received) == 70)
-            assert client.received + other.received == MEGABYTE[:100]
-            other.transport.abort()
-            await other.ended()
-            client.lost.set_result(None)
-
-    runtime.run(main())
+    other = Recorder()
+    async with protocols(certificates, client=lambda: Changing(10)) as (client, server):
+        server.transport.write(MEGABYTE[:100])
+        await until(lambda: len(other.received) == 70)
+        assert client.received + other.received == MEGABYTE[:100]
+        other.transport.abort()
+        await other.ended()
+        client.lost.set_result(None)
 
 
 @pytest.mark.parametrize("kind", [Recorder, lambda: InBuffers(10)], ids=["bytes", "buffers"])
-def test_a_protocol_may_be_replaced_in_get_buffer(
+async def test_a_protocol_may_be_replaced_in_get_buffer(
     certificates: Certificates, kind: Callable[[], Recorder]
 ) -> None:
     class Changing(InBuffers):
@@ -255,27 +231,24 @@ def test_a_protocol_may_be_replaced_in_get_buffer(
 
     others: list[Any] = []
 
-    async def main() -> None:
-        # With TLS 1.3, get_buffer is also called when the tickets come after the handshake.
-        made = protocols(certificates, client=lambda: Changing(10), version="TLSv1_2")
-        async with made as (client, server):
-            others.append(other := kind())
-            other.events.append("set")
-            other.transport = client.transport
-            server.transport.write(MEGABYTE[:1000])
-            await until(lambda: len(other.received) == 1000)
-            assert other.received == MEGABYTE[:1000]
-            client.transport.abort()
-            await other.ended()
-            client.lost.set_result(None)
-
-    runtime.run(main())
+    # With TLS 1.3, get_buffer is also called when the tickets come after the handshake.
+    made = protocols(certificates, client=lambda: Changing(10), version="TLSv1_2")
+    async with made as (client, server):
+        others.append(other := kind())
+        other.events.append("set")
+        other.transport = client.transport
+        server.transport.write(MEGABYTE[:1000])
+        await until(lambda: len(other.received) == 1000)
+        assert other.received == MEGABYTE[:1000]
+        client.transport.abort()
+        await other.ended()
+        client.lost.set_result(None)
 
 
 @pytest.mark.parametrize(
     ("buffer", "error"), [(bytearray(), RuntimeError), (b"read only", (TypeError, BufferError))]
 )
-def test_get_buffer_returns_an_invalid_buffer(
+async def test_get_buffer_returns_an_invalid_buffer(
     certificates: Certificates, buffer: Any, error: Any
 ) -> None:
     class Wrong(InBuffers):
@@ -283,19 +256,18 @@ def test_get_buffer_returns_an_invalid_buffer(
             made: bytearray = buffer
             return made
 
-    async def main() -> None:
-        reports: list[Any] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, each: reports.append(each))
-        async with protocols(certificates, client=lambda: Wrong(1)) as (client, server):
-            server.transport.write(b"data")
-            assert isinstance(await client.ended(), error)
-            assert [each["exception"] for each in reports] == [client.lost.result()]
-
-    runtime.run(main())
+    reports: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, each: reports.append(each))
+    async with protocols(certificates, client=lambda: Wrong(1)) as (client, server):
+        server.transport.write(b"data")
+        assert isinstance(await client.ended(), error)
+        assert [each["exception"] for each in reports] == [client.lost.result()]
 
 
 @pytest.mark.parametrize("method", ["connection_made", "data_received", "eof_received"])
-def test_exceptions_of_a_protocol_are_reported(certificates: Certificates, method: str) -> None:
+async def test_exceptions_of_a_protocol_are_reported(
+    certificates: Certificates, method: str
+) -> None:
     class Broken(Recorder):
         pass
 
@@ -306,16 +278,13 @@ def test_exceptions_of_a_protocol_are_reported(certificates: Certificates, metho
 
     setattr(Broken, method, fail)
 
-    async def main() -> None:
-        reports: list[Any] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, each: reports.append(each))
-        async with protocols(certificates, server=Broken) as (client, server):
-            client.transport.write(b"data")
-            client.transport.close()
-            assert isinstance(await server.ended(), LookupError)
-            assert [str(each["exception"]) for each in reports] == [method]
-
-    runtime.run(main())
+    reports: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, each: reports.append(each))
+    async with protocols(certificates, server=Broken) as (client, server):
+        client.transport.write(b"data")
+        client.transport.close()
+        assert isinstance(await server.ended(), LookupError)
+        assert [str(each["exception"]) for each in reports] == [method]
 
 
 # -- Writing ---------------------------------------------------------------------------------------
@@ -346,7 +315,7 @@ def test_writing_is_paused(certificates: Certificates, run: Run) -> None:
     run(main())
 
 
-def test_writing_and_closing_in_pause_writing(certificates: Certificates) -> None:
+async def test_writing_and_closing_in_pause_writing(certificates: Certificates) -> None:
     class Interrupting(Recorder):
         def pause_writing(self) -> None:
             super().pause_writing()
@@ -354,15 +323,12 @@ def test_writing_and_closing_in_pause_writing(certificates: Certificates) -> Non
                 self.transport.write(b"and then")
                 self.transport.close()
 
-    async def main() -> None:
-        async with protocols(certificates, client=Interrupting) as (client, server):
-            client.transport.set_write_buffer_limits(high=0)
-            client.transport.write(8 * MEGABYTE)
-            assert await server.ended() is None
-            assert server.received == 8 * MEGABYTE + b"and then"
-            assert await client.ended() is None
-
-    runtime.run(main())
+    async with protocols(certificates, client=Interrupting) as (client, server):
+        client.transport.set_write_buffer_limits(high=0)
+        client.transport.write(8 * MEGABYTE)
+        assert await server.ended() is None
+        assert server.received == 8 * MEGABYTE + b"and then"
+        assert await client.ended() is None
 
 
 @on_both_loops
@@ -382,71 +348,62 @@ def test_write_and_close_in_connection_made(certificates: Certificates, run: Run
     run(main())
 
 
-def test_abort_in_connection_made(certificates: Certificates) -> None:
+async def test_abort_in_connection_made(certificates: Certificates) -> None:
     class Hasty(Recorder):
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             transport.write(b"lost")
             transport.abort()
 
-    async def main() -> None:
-        server_side, client_side = contexts(certificates)
-        async with listening(Hasty, server_side) as address:
-            loop = asyncio.get_running_loop()
-            _, client = await loop.create_connection(
-                Recorder, *address, ssl=client_side, server_hostname=NAME
-            )
-            await client.ended()
-            _, client = await loop.create_connection(
-                Hasty, *address, ssl=client_side, server_hostname=NAME
-            )
-            assert await client.ended() is None
-
-    runtime.run(main())
+    server_side, client_side = contexts(certificates)
+    async with listening(Hasty, server_side) as address:
+        loop = asyncio.get_running_loop()
+        _, client = await loop.create_connection(
+            Recorder, *address, ssl=client_side, server_hostname=NAME
+        )
+        await client.ended()
+        _, client = await loop.create_connection(
+            Hasty, *address, ssl=client_side, server_hostname=NAME
+        )
+        assert await client.ended() is None
 
 
-def test_a_transport_that_is_closed(
+async def test_a_transport_that_is_closed(
     certificates: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def main() -> None:
-        async with protocols(certificates) as (client, server):
-            client.transport.close()
-            client.transport.close()
-            assert client.transport.is_closing()
-            client.transport.pause_reading()
-            client.transport.resume_reading()
-            assert await client.ended() is None
-            for _ in range(10):
-                client.transport.write(b"lost")
-            client.transport.abort()
-            assert client.transport.get_extra_info("peername")
-            await server.ended()
-            assert server.received == b""
-        assert "write() to a connection that is closed" in caplog.text
-
-    runtime.run(main())
+    async with protocols(certificates) as (client, server):
+        client.transport.close()
+        client.transport.close()
+        assert client.transport.is_closing()
+        client.transport.pause_reading()
+        client.transport.resume_reading()
+        assert await client.ended() is None
+        for _ in range(10):
+            client.transport.write(b"lost")
+        client.transport.abort()
+        assert client.transport.get_extra_info("peername")
+        await server.ended()
+        assert server.received == b""
+    assert "write() to a connection that is closed" in caplog.text
 
 
-def test_the_handshake_fails_a_connection(certificates: Certificates) -> None:
-    async def main() -> None:
-        made: list[Recorder] = []
+async def test_the_handshake_fails_a_connection(certificates: Certificates) -> None:
+    made: list[Recorder] = []
 
-        def factory() -> Recorder:
-            made.append(Recorder())
-            return made[-1]
+    def factory() -> Recorder:
+        made.append(Recorder())
+        return made[-1]
 
-        def behave(peer: TlsPeer) -> None:
-            peer.receive_raw()
-            peer.send_raw(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-            peer.receive_raw_until_end()
+    def behave(peer: TlsPeer) -> None:
+        peer.receive_raw()
+        peer.send_raw(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        peer.receive_raw_until_end()
 
-        with (
-            tls_server(contexts(certificates)[0], behave) as server,
-            pytest.raises(ssl.SSLError, match="WRONG_VERSION_NUMBER"),
-        ):
-            await asyncio.get_running_loop().create_connection(
-                factory, *server.address, ssl=client_context(certificates), server_hostname=NAME
-            )
-        assert made[0].events == []
-
-    runtime.run(main())
+    with (
+        tls_server(contexts(certificates)[0], behave) as server,
+        pytest.raises(ssl.SSLError, match="WRONG_VERSION_NUMBER"),
+    ):
+        await asyncio.get_running_loop().create_connection(
+            factory, *server.address, ssl=client_context(certificates), server_hostname=NAME
+        )
+    assert made[0].events == []

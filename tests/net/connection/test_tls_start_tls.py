@@ -82,51 +82,43 @@ def test_protocols(certificates: Certificates, run: Run) -> None:
     run(main())
 
 
-def test_tls_in_tls_for_protocols(certificates: Certificates) -> None:
-    async def main() -> None:
-        async with plain_protocols(server=lambda: InBuffers(3000)) as (client, server):
-            for layers in range(1, 4):
-                await upgrade(certificates, client, server)
-                for each in (client, server):
-                    each.received.clear()
-                    each.transport.write(MEGABYTE[: 50_000 * layers])
-                for each in (client, server):
-                    await until(
-                        partial(lambda end, n: len(end.received) == n, each, 50_000 * layers)
-                    )
-                assert client.received == server.received == MEGABYTE[: 50_000 * layers]
-            server.transport.write(MEGABYTE)
-            server.transport.close()
-            assert await client.ended() is None
-            assert client.received[50_000 * 3 :] == MEGABYTE
-            assert await server.ended() is None
-
-    runtime.run(main())
+async def test_tls_in_tls_for_protocols(certificates: Certificates) -> None:
+    async with plain_protocols(server=lambda: InBuffers(3000)) as (client, server):
+        for layers in range(1, 4):
+            await upgrade(certificates, client, server)
+            for each in (client, server):
+                each.received.clear()
+                each.transport.write(MEGABYTE[: 50_000 * layers])
+            for each in (client, server):
+                await until(partial(lambda end, n: len(end.received) == n, each, 50_000 * layers))
+            assert client.received == server.received == MEGABYTE[: 50_000 * layers]
+        server.transport.write(MEGABYTE)
+        server.transport.close()
+        assert await client.ended() is None
+        assert client.received[50_000 * 3 :] == MEGABYTE
+        assert await server.ended() is None
 
 
-def test_another_protocol_takes_over(certificates: Certificates) -> None:
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        async with plain_protocols() as (client, server):
-            server_side, client_side = contexts(certificates)
-            other: Any = Recorder()
-            other.events.append("set")
-            other.transport, server.transport = await asyncio.gather(
-                loop.start_tls(client.transport, other, client_side, server_hostname=NAME),
-                loop.start_tls(server.transport, server, server_side, server_side=True),
-            )
-            assert other.transport.get_protocol() is other
-            server.transport.write(b"for the other")
-            await until(lambda: other.received == b"for the other")
-            assert client.received == b""
-            other.transport.abort()
-            await other.ended()
-            client.lost.set_result(None)
-
-    runtime.run(main())
+async def test_another_protocol_takes_over(certificates: Certificates) -> None:
+    loop = asyncio.get_running_loop()
+    async with plain_protocols() as (client, server):
+        server_side, client_side = contexts(certificates)
+        other: Any = Recorder()
+        other.events.append("set")
+        other.transport, server.transport = await asyncio.gather(
+            loop.start_tls(client.transport, other, client_side, server_hostname=NAME),
+            loop.start_tls(server.transport, server, server_side, server_side=True),
+        )
+        assert other.transport.get_protocol() is other
+        server.transport.write(b"for the other")
+        await until(lambda: other.received == b"for the other")
+        assert client.received == b""
+        other.transport.abort()
+        await other.ended()
+        client.lost.set_result(None)
 
 
-def test_streams_with_unsent_plain_bytes(certificates: Certificates) -> None:
+async def test_streams_with_unsent_plain_bytes(certificates: Certificates) -> None:
     """Plain bytes in the write buffer are sent before TLS, and the streams go on after it."""
 
     async def handler(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
@@ -137,59 +129,48 @@ def test_streams_with_unsent_plain_bytes(certificates: Certificates) -> None:
 
     server_side: Any = None
 
-    async def main() -> None:
-        nonlocal server_side
-        server_side, client_side = contexts(certificates)
-        async with serving(handler) as address:
-            reader, writer = await runtime.open_connection(*address)
-            writer.write(b"x" * 60_000 + b"\n")
-            assert await reader.readline() == b"x" * 60_000 + b"\n"
-            await writer.start_tls(client_side, server_hostname=NAME)
-            writer.write(MEGABYTE)
-            assert await reader.read() == MEGABYTE
-            assert writer.get_extra_info("peercert")
-            writer.close()
-            await writer.wait_closed()
-
-    runtime.run(main())
+    server_side, client_side = contexts(certificates)
+    async with serving(handler) as address:
+        reader, writer = await runtime.open_connection(*address)
+        writer.write(b"x" * 60_000 + b"\n")
+        assert await reader.readline() == b"x" * 60_000 + b"\n"
+        await writer.start_tls(client_side, server_hostname=NAME)
+        writer.write(MEGABYTE)
+        assert await reader.read() == MEGABYTE
+        assert writer.get_extra_info("peercert")
+        writer.close()
+        await writer.wait_closed()
 
 
-def test_tls_in_tls_for_streams(certificates: Certificates) -> None:
-    async def main() -> None:
-        server_side, client_side = contexts(certificates)
-        async with streams(server_side, client_side) as (client, server):
-            for _ in range(2):
-                await runtime.gather(
-                    client[1].start_tls(client_side, server_hostname=NAME),
-                    server[1].start_tls(server_side),
-                )
-                client[1].write(MEGABYTE)
-                server[1].write(await server[0].readexactly(len(MEGABYTE)))
-                assert await client[0].readexactly(len(MEGABYTE)) == MEGABYTE
-            server[1].write(MEGABYTE)
-            server[1].close()
-            assert await client[0].read() == MEGABYTE
-            client[1].close()
-            await client[1].wait_closed()
-            await server[1].wait_closed()
-
-    runtime.run(main())
-
-
-def test_roles_can_be_exchanged(certificates: Certificates) -> None:
-    """The end that connected may be the server of TLS, as in FTP with passive mode."""
-
-    async def main() -> None:
-        server_side, client_side = contexts(certificates)
-        async with streams(server_side, client_side) as (client, server):
+async def test_tls_in_tls_for_streams(certificates: Certificates) -> None:
+    server_side, client_side = contexts(certificates)
+    async with streams(server_side, client_side) as (client, server):
+        for _ in range(2):
             await runtime.gather(
-                client[1].start_tls(server_side, server_side=True),
-                server[1].start_tls(client_side, server_hostname=NAME, server_side=False),
+                client[1].start_tls(client_side, server_hostname=NAME),
+                server[1].start_tls(server_side),
             )
-            server[1].write(b"hello")
-            assert await client[0].readexactly(5) == b"hello"
+            client[1].write(MEGABYTE)
+            server[1].write(await server[0].readexactly(len(MEGABYTE)))
+            assert await client[0].readexactly(len(MEGABYTE)) == MEGABYTE
+        server[1].write(MEGABYTE)
+        server[1].close()
+        assert await client[0].read() == MEGABYTE
+        client[1].close()
+        await client[1].wait_closed()
+        await server[1].wait_closed()
 
-    runtime.run(main())
+
+async def test_roles_can_be_exchanged(certificates: Certificates) -> None:
+    """The end that connected may be the server of TLS, as in FTP with passive mode."""
+    server_side, client_side = contexts(certificates)
+    async with streams(server_side, client_side) as (client, server):
+        await runtime.gather(
+            client[1].start_tls(server_side, server_side=True),
+            server[1].start_tls(client_side, server_hostname=NAME, server_side=False),
+        )
+        server[1].write(b"hello")
+        assert await client[0].readexactly(5) == b"hello"
 
 
 @on_both_loops
@@ -221,165 +202,139 @@ def test_asyncios_own_streams(certificates: Certificates, run: Run) -> None:
     run(main())
 
 
-def test_asyncios_streams_close_with_much_unread(certificates: Certificates) -> None:
+async def test_asyncios_streams_close_with_much_unread(certificates: Certificates) -> None:
     """Their reader may have paused the plain transport: closing must end the connection still."""
-
-    async def main() -> None:
-        server_side, client_side = contexts(certificates)
-        accepted: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        server = await asyncio.start_server(
-            lambda *pair: accepted.set_result(pair), "127.0.0.1", 0, limit=1000
-        )
-        reader, writer = await runtime.open_connection(*server.sockets[0].getsockname())
-        theirs, their_writer = await accepted
-        await runtime.gather(
-            writer.start_tls(client_side, server_hostname=NAME), their_writer.start_tls(server_side)
-        )
-        writer.write(MEGABYTE)
-        await until(lambda: len(theirs._buffer) > 2000)
-        their_writer.close()
-        assert await reader.read() == b""
-        writer.close()
-        async with asyncio.timeout(PATIENCE / 2):
-            await their_writer.wait_closed()
-            await writer.wait_closed()
-        server.close()
-
-    runtime.run(main())
+    server_side, client_side = contexts(certificates)
+    accepted: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    server = await asyncio.start_server(
+        lambda *pair: accepted.set_result(pair), "127.0.0.1", 0, limit=1000
+    )
+    reader, writer = await runtime.open_connection(*server.sockets[0].getsockname())
+    theirs, their_writer = await accepted
+    await runtime.gather(
+        writer.start_tls(client_side, server_hostname=NAME), their_writer.start_tls(server_side)
+    )
+    writer.write(MEGABYTE)
+    await until(lambda: len(theirs._buffer) > 2000)
+    their_writer.close()
+    assert await reader.read() == b""
+    writer.close()
+    async with asyncio.timeout(PATIENCE / 2):
+        await their_writer.wait_closed()
+        await writer.wait_closed()
+    server.close()
 
 
 # -- Failures --------------------------------------------------------------------------------------
 
 
-def test_a_handshake_that_fails_closes_the_connection(certificates: Certificates) -> None:
-    async def main() -> None:
-        async with stream_pair() as (reader, writer, peer):
-            peer.sendall(b"this is no TLS at all")
-            with pytest.raises(OSError, match="WRONG_VERSION_NUMBER"):
-                await writer.start_tls(client_context(certificates), server_hostname=NAME)
-            assert writer.is_closing()
-            for name in ("peercert", "cipher", "compression"):
-                assert writer.get_extra_info(name) is None
-            with pytest.raises(OSError, match="WRONG_VERSION_NUMBER"):
-                await reader.read(1)
-            with pytest.raises(ConnectionResetError):
-                await writer.start_tls(client_context(certificates), server_hostname=NAME)
-
-    runtime.run(main())
+async def test_a_handshake_that_fails_closes_the_connection(certificates: Certificates) -> None:
+    async with stream_pair() as (reader, writer, peer):
+        peer.sendall(b"this is no TLS at all")
+        with pytest.raises(OSError, match="WRONG_VERSION_NUMBER"):
+            await writer.start_tls(client_context(certificates), server_hostname=NAME)
+        assert writer.is_closing()
+        for name in ("peercert", "cipher", "compression"):
+            assert writer.get_extra_info(name) is None
+        with pytest.raises(OSError, match="WRONG_VERSION_NUMBER"):
+            await reader.read(1)
+        with pytest.raises(ConnectionResetError):
+            await writer.start_tls(client_context(certificates), server_hostname=NAME)
 
 
-def test_a_connection_that_is_closed(certificates: Certificates) -> None:
-    async def main() -> None:
-        async with plain_protocols() as (client, _):
-            client.transport.close()
-            with pytest.raises(ConnectionResetError, match="is closed"):
-                await asyncio.get_running_loop().start_tls(
-                    client.transport, client, client_context(certificates), server_hostname=NAME
-                )
-
-    runtime.run(main())
+async def test_a_connection_that_is_closed(certificates: Certificates) -> None:
+    async with plain_protocols() as (client, _):
+        client.transport.close()
+        with pytest.raises(ConnectionResetError, match="is closed"):
+            await asyncio.get_running_loop().start_tls(
+                client.transport, client, client_context(certificates), server_hostname=NAME
+            )
 
 
 @pytest.mark.parametrize("moment", ["as it begins", "in the handshake"])
-def test_cancelled(certificates: Certificates, moment: str) -> None:
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        context = client_context(certificates)
-        async with stream_pair() as (_, writer, peer), plain_protocols() as (client, server):
-            tasks: list[Any] = [
-                runtime.create_task(writer.start_tls(context, server_hostname=NAME)),
-                runtime.create_task(
-                    loop.start_tls(client.transport, client, context, server_hostname=NAME)
-                ),
-            ]
-            await runtime.sleep(0)
-            if moment == "in the handshake":
-                assert await runtime.to_thread(peer.recv, 10)
-                await until(lambda: server.received)
-            for task in tasks:
-                task.cancel()
-                with pytest.raises(runtime.CancelledError):
-                    await task
-            assert writer.is_closing()
-            await client.ended()
-            await runtime.to_thread(receive_all, peer)
-            await server.ended()
-
-    runtime.run(main())
-
-
-def test_data_written_during_the_handshake_is_sent_after_it(certificates: Certificates) -> None:
-    async def main() -> None:
-        def behave(peer: TlsPeer) -> bytes:
-            peer.handshake()
-            return peer.receive_all()
-
-        with tls_server(contexts(certificates)[0], behave) as server:
-            _, writer = await runtime.open_connection(*server.address)
-            task = runtime.create_task(
-                writer.start_tls(client_context(certificates), server_hostname=NAME)
-            )
-            await runtime.sleep(0)
-            writer.write(b"")
-            for part in (b"written ", bytearray(b"too "), memoryview(b"early")):
-                writer.write(part)
-            await task
-            writer.write(b".")
-            writer.close()
-            assert await runtime.to_thread(server.result) == b"written too early."
-            writer.abort()
-
-    runtime.run(main())
-
-
-def test_close_in_the_handshake(certificates: Certificates) -> None:
-    async def main() -> None:
-        async with stream_pair() as (_, writer, peer):
-            task = runtime.create_task(
-                writer.start_tls(client_context(certificates), server_hostname=NAME)
-            )
-            assert await runtime.to_thread(peer.recv, 65536)
-            writer.close()
-            with pytest.raises(ConnectionAbortedError):
+async def test_cancelled(certificates: Certificates, moment: str) -> None:
+    loop = asyncio.get_running_loop()
+    context = client_context(certificates)
+    async with stream_pair() as (_, writer, peer), plain_protocols() as (client, server):
+        tasks: list[Any] = [
+            runtime.create_task(writer.start_tls(context, server_hostname=NAME)),
+            runtime.create_task(
+                loop.start_tls(client.transport, client, context, server_hostname=NAME)
+            ),
+        ]
+        await runtime.sleep(0)
+        if moment == "in the handshake":
+            assert await runtime.to_thread(peer.recv, 10)
+            await until(lambda: server.received)
+        for task in tasks:
+            task.cancel()
+            with pytest.raises(runtime.CancelledError):
                 await task
-            assert await runtime.to_thread(peer.recv, 65536) == b""
-
-    runtime.run(main())
-
-
-def test_not_after_write_eof(certificates: Certificates) -> None:
-    async def main() -> None:
-        async with stream_pair() as (_, writer, _):
-            writer.write_eof()
-            with pytest.raises(RuntimeError, match="write_eof"):
-                async with runtime.timeout(5):
-                    await writer.start_tls(client_context(certificates), server_hostname=NAME)
-
-    runtime.run(main())
+        assert writer.is_closing()
+        await client.ended()
+        await runtime.to_thread(receive_all, peer)
+        await server.ended()
 
 
-def test_more_unread_than_the_limit(certificates: Certificates) -> None:
+async def test_data_written_during_the_handshake_is_sent_after_it(
+    certificates: Certificates,
+) -> None:
+    def behave(peer: TlsPeer) -> bytes:
+        peer.handshake()
+        return peer.receive_all()
+
+    with tls_server(contexts(certificates)[0], behave) as server:
+        _, writer = await runtime.open_connection(*server.address)
+        task = runtime.create_task(
+            writer.start_tls(client_context(certificates), server_hostname=NAME)
+        )
+        await runtime.sleep(0)
+        writer.write(b"")
+        for part in (b"written ", bytearray(b"too "), memoryview(b"early")):
+            writer.write(part)
+        await task
+        writer.write(b".")
+        writer.close()
+        assert await runtime.to_thread(server.result) == b"written too early."
+        writer.abort()
+
+
+async def test_close_in_the_handshake(certificates: Certificates) -> None:
+    async with stream_pair() as (_, writer, peer):
+        task = runtime.create_task(
+            writer.start_tls(client_context(certificates), server_hostname=NAME)
+        )
+        assert await runtime.to_thread(peer.recv, 65536)
+        writer.close()
+        with pytest.raises(ConnectionAbortedError):
+            await task
+        assert await runtime.to_thread(peer.recv, 65536) == b""
+
+
+async def test_not_after_write_eof(certificates: Certificates) -> None:
+    async with stream_pair() as (_, writer, _):
+        writer.write_eof()
+        with pytest.raises(RuntimeError, match="write_eof"):
+            async with runtime.timeout(5):
+                await writer.start_tls(client_context(certificates), server_hostname=NAME)
+
+
+async def test_more_unread_than_the_limit(certificates: Certificates) -> None:
     """A pause because of plain bytes ends, and receiving pauses again when too much is unread."""
+    async with stream_pair(limit=1000) as (reader, writer, peer):
 
-    async def main() -> None:
-        async with stream_pair(limit=1000) as (reader, writer, peer):
+        def behave() -> bytes:
+            # More than twice the limit, most of it from the handshake.
+            hello = tls.flight()
+            peer.sendall(hello)
+            tls.handshake()
+            tls.send(b"y" * 30_000)
+            return tls.receive_exactly(2)
 
-            def behave() -> bytes:
-                # More than twice the limit, most of it from the handshake.
-                hello = tls.flight()
-                peer.sendall(hello)
-                tls.handshake()
-                tls.send(b"y" * 30_000)
-                return tls.receive_exactly(2)
-
-            tls = TlsPeer(
-                peer, client_context(certificates), server_side=False, server_hostname=NAME
-            )
-            talk = runtime.create_task(runtime.to_thread(behave))
-            await until(lambda: reader._adapter.unread.size)
-            await writer.start_tls(contexts(certificates)[0], server_side=True)
-            assert await reader.readexactly(30_000) == b"y" * 30_000
-            writer.write(b"ok")
-            assert await talk == b"ok"
-
-    runtime.run(main())
+        tls = TlsPeer(peer, client_context(certificates), server_side=False, server_hostname=NAME)
+        talk = runtime.create_task(runtime.to_thread(behave))
+        await until(lambda: reader._adapter.unread.size)
+        await writer.start_tls(contexts(certificates)[0], server_side=True)
+        assert await reader.readexactly(30_000) == b"y" * 30_000
+        writer.write(b"ok")
+        assert await talk == b"ok"

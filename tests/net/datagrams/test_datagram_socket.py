@@ -45,65 +45,56 @@ class CountingSocket(socket.socket):
             raise
 
 
-def test_it_is_an_asyncio_datagram_transport() -> None:
-    async def main() -> None:
-        transport, _ = await endpoint(LOCAL)
-        assert isinstance(transport, asyncio.DatagramTransport)
-        assert "open" in repr(transport)
-        assert str(transport.get_extra_info("sockname")) in repr(transport)
-        transport.close()
-        assert "closing" in repr(transport)
-        await runtime.sleep(0)
-        await runtime.sleep(0)
-        assert "closed" in repr(transport)
-        assert transport.get_protocol() is None
-
-    runtime.run(main())
+async def test_it_is_an_asyncio_datagram_transport() -> None:
+    transport, _ = await endpoint(LOCAL)
+    assert isinstance(transport, asyncio.DatagramTransport)
+    assert "open" in repr(transport)
+    assert str(transport.get_extra_info("sockname")) in repr(transport)
+    transport.close()
+    assert "closing" in repr(transport)
+    await runtime.sleep(0)
+    await runtime.sleep(0)
+    assert "closed" in repr(transport)
+    assert transport.get_protocol() is None
 
 
-def test_single_datagrams_rarely_cost_a_vain_attempt() -> None:
+async def test_single_datagrams_rarely_cost_a_vain_attempt() -> None:
     rounds = 300
 
-    async def main() -> None:
-        sock = CountingSocket(type=socket.SOCK_DGRAM)
-        sock.bind(LOCAL)
-        transport, protocol = await endpoint(sock=sock)
-        with socket.socket(type=socket.SOCK_DGRAM) as peer:
-            for number in range(rounds):
-                peer.sendto(b"ping", sock.getsockname())
-                await protocol.until_received(number + 1)
-        transport.close()
-
     CountingSocket.asked = CountingSocket.in_vain = 0
-    runtime.run(main())
+    sock = CountingSocket(type=socket.SOCK_DGRAM)
+    sock.bind(LOCAL)
+    transport, protocol = await endpoint(sock=sock)
+    with socket.socket(type=socket.SOCK_DGRAM) as peer:
+        for number in range(rounds):
+            peer.sendto(b"ping", sock.getsockname())
+            await protocol.until_received(number + 1)
+    transport.close()
     assert CountingSocket.in_vain <= 12
     assert CountingSocket.asked == rounds + CountingSocket.in_vain
 
 
-def test_a_flood_is_received_in_batches(tmp_path: Path) -> None:
-    async def main() -> None:
-        path = str(tmp_path / "socket")
-        transport, protocol = await endpoint(path, family=socket.AF_UNIX)
-        transport.pause_reading()
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
-            peer.setblocking(False)
-            count = 0
-            with pytest.raises(BlockingIOError):
-                while True:
-                    peer.sendto(b"x", path)
-                    count += 1
-        turns = 0
-        transport.resume_reading()
-        while len(protocol.received) < count:
-            await runtime.sleep(0)
-            turns += 1
-        assert turns <= 6 + count // 8
-        transport.close()
-
-    runtime.run(main())
+async def test_a_flood_is_received_in_batches(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    transport, protocol = await endpoint(path, family=socket.AF_UNIX)
+    transport.pause_reading()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
+        peer.setblocking(False)
+        count = 0
+        with pytest.raises(BlockingIOError):
+            while True:
+                peer.sendto(b"x", path)
+                count += 1
+    turns = 0
+    transport.resume_reading()
+    while len(protocol.received) < count:
+        await runtime.sleep(0)
+        turns += 1
+    assert turns <= 6 + count // 8
+    transport.close()
 
 
-def test_the_batch_ends_when_the_protocol_pauses_or_closes(tmp_path: Path) -> None:
+async def test_the_batch_ends_when_the_protocol_pauses_or_closes(tmp_path: Path) -> None:
     class OneMore(Recorder):
         def datagram_received(self, data: bytes, addr: Any) -> None:
             super().datagram_received(data, addr)
@@ -112,31 +103,26 @@ def test_the_batch_ends_when_the_protocol_pauses_or_closes(tmp_path: Path) -> No
             if data == b"close":
                 self.transport.close()
 
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        path = str(tmp_path / "socket")
-        transport, protocol = await loop.create_datagram_endpoint(
-            OneMore, path, family=socket.AF_UNIX
-        )
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
-            for data in (b"1", b"2", b"3", b"pause", b"4", b"close", b"never"):
-                peer.sendto(data, path)
-        await protocol.until(lambda: b"pause" in protocol.received)
-        for _ in range(3):
-            await runtime.sleep(0)
-        assert protocol.received[-1] == b"pause"
-        transport.resume_reading()
-        await protocol.until_lost()
-        assert protocol.received[-1] == b"close"
-
-    runtime.run(main())
+    loop = runtime.get_running_loop()
+    path = str(tmp_path / "socket")
+    transport, protocol = await loop.create_datagram_endpoint(OneMore, path, family=socket.AF_UNIX)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
+        for data in (b"1", b"2", b"3", b"pause", b"4", b"close", b"never"):
+            peer.sendto(data, path)
+    await protocol.until(lambda: b"pause" in protocol.received)
+    for _ in range(3):
+        await runtime.sleep(0)
+    assert protocol.received[-1] == b"pause"
+    transport.resume_reading()
+    await protocol.until_lost()
+    assert protocol.received[-1] == b"close"
 
 
 @pytest.mark.parametrize(
     "method",
     ["connection_made", "datagram_received", "error_received", "connection_lost"],
 )
-def test_an_exception_of_the_protocol_is_reported_with_its_context(method: str) -> None:
+async def test_an_exception_of_the_protocol_is_reported_with_its_context(method: str) -> None:
     failure = RuntimeError("the protocol's fault")
 
     class Failing(Recorder):
@@ -145,52 +131,46 @@ def test_an_exception_of_the_protocol_is_reported_with_its_context(method: str) 
             if call == method:
                 raise failure
 
-    async def main() -> None:
-        found = reports()
-        loop = runtime.get_running_loop()
-        transport, protocol = await loop.create_datagram_endpoint(Failing, local_addr=LOCAL)
-        transport.sendto(b"x" * 100_000, transport.get_extra_info("sockname"))
-        transport.sendto(b"to myself", transport.get_extra_info("sockname"))
-        await protocol.until(lambda: protocol.received)
-        transport.close()
-        await protocol.until_lost()
-        assert found == [
-            {
-                "message": f"protocol.{method}() failed",
-                "exception": failure,
-                "transport": transport,
-                "protocol": protocol,
-            }
-        ]
-        await until(lambda: transport.get_protocol() is None)
-
-    runtime.run(main())
+    found = reports()
+    loop = runtime.get_running_loop()
+    transport, protocol = await loop.create_datagram_endpoint(Failing, local_addr=LOCAL)
+    transport.sendto(b"x" * 100_000, transport.get_extra_info("sockname"))
+    transport.sendto(b"to myself", transport.get_extra_info("sockname"))
+    await protocol.until(lambda: protocol.received)
+    transport.close()
+    await protocol.until_lost()
+    assert found == [
+        {
+            "message": f"protocol.{method}() failed",
+            "exception": failure,
+            "transport": transport,
+            "protocol": protocol,
+        }
+    ]
+    await until(lambda: transport.get_protocol() is None)
 
 
-def test_pause_and_resume_that_raise_are_reported(tmp_path: Path) -> None:
+async def test_pause_and_resume_that_raise_are_reported(tmp_path: Path) -> None:
     class Failing(Recorder):
         def _note(self, call: str) -> None:
             super()._note(call)
             if call in ("pause_writing", "resume_writing"):
                 raise RuntimeError(call)
 
-    async def main() -> None:
-        found = reports()
-        loop = runtime.get_running_loop()
-        path = str(tmp_path / "socket")
-        with bound_socket(path) as peer:
-            transport, protocol = await loop.create_datagram_endpoint(
-                Failing, remote_addr=path, family=socket.AF_UNIX
-            )
-            transport.set_write_buffer_limits(0)
-            for _ in fill(transport)[:-1]:
-                peer.recv(100)
-            await protocol.until(lambda: "resume_writing" in protocol.calls)
-            transport.close()
-            await protocol.until_lost()
-        assert [str(report["exception"]) for report in found] == ["pause_writing", "resume_writing"]
-
-    runtime.run(main())
+    found = reports()
+    loop = runtime.get_running_loop()
+    path = str(tmp_path / "socket")
+    with bound_socket(path) as peer:
+        transport, protocol = await loop.create_datagram_endpoint(
+            Failing, remote_addr=path, family=socket.AF_UNIX
+        )
+        transport.set_write_buffer_limits(0)
+        for _ in fill(transport)[:-1]:
+            peer.recv(100)
+        await protocol.until(lambda: "resume_writing" in protocol.calls)
+        transport.close()
+        await protocol.until_lost()
+    assert [str(report["exception"]) for report in found] == ["pause_writing", "resume_writing"]
 
 
 def test_a_system_exit_is_not_caught() -> None:
@@ -209,95 +189,81 @@ def test_a_system_exit_is_not_caught() -> None:
         runtime.run(main())
 
 
-def test_a_datagram_without_an_address_is_refused_at_the_call() -> None:
-    async def main() -> None:
-        transport, protocol = await endpoint(LOCAL)
-        with pytest.raises(ValueError, match="needs an address"):
-            transport.sendto(b"where to?")
-        assert not transport.is_closing()
-        transport.close()
-        await protocol.until_lost()
-
-    runtime.run(main())
+async def test_a_datagram_without_an_address_is_refused_at_the_call() -> None:
+    transport, protocol = await endpoint(LOCAL)
+    with pytest.raises(ValueError, match="needs an address"):
+        transport.sendto(b"where to?")
+    assert not transport.is_closing()
+    transport.close()
+    await protocol.until_lost()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", ("127.0.0.1",), ("127.0.0.1", "x"), 7])
-def test_a_malformed_address_is_refused_at_the_call(address: Any) -> None:
-    async def main() -> None:
-        transport, protocol = await endpoint(LOCAL)
-        with pytest.raises(TypeError):
-            transport.sendto(b"where to?", address)
-        with pytest.raises(OverflowError):
-            transport.sendto(b"where to?", ("127.0.0.1", 65536))
-        assert not transport.is_closing()
+async def test_a_malformed_address_is_refused_at_the_call(address: Any) -> None:
+    transport, protocol = await endpoint(LOCAL)
+    with pytest.raises(TypeError):
+        transport.sendto(b"where to?", address)
+    with pytest.raises(OverflowError):
+        transport.sendto(b"where to?", ("127.0.0.1", 65536))
+    assert not transport.is_closing()
+    transport.close()
+    await protocol.until_lost()
+
+
+async def test_a_malformed_address_among_the_unsent_is_reported_and_the_rest_sent(
+    tmp_path: Path,
+) -> None:
+    found = reports()
+    path = str(tmp_path / "socket")
+    with bound_socket(path) as peer:
+        transport, protocol = await endpoint(family=socket.AF_UNIX)
+        sent: list[bytes] = []
+        while not transport.get_write_buffer_size():
+            sent.append(b"%d" % len(sent))
+            transport.sendto(sent[-1], path)
+        transport.sendto(b"nowhere", 7)
+        transport.sendto(b"nobody", str(tmp_path / "nothing"))
+        transport.sendto(b"last", path)
+        transport.close()
+        arrived = [peer.recv(100) for _ in sent[:-1]]
+        await protocol.until_lost()
+        arrived += [peer.recv(100), peer.recv(100)]
+    assert arrived == [*sent, b"last"]
+    assert [type(report["exception"]) for report in found] == [TypeError]
+    assert [type(error) for error in protocol.errors] == [FileNotFoundError]
+
+
+async def test_a_given_connected_socket_sends_to_no_other_address() -> None:
+    # asyncio ignores the address and sends to the peer.
+
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with theirs:
+        transport, protocol = await endpoint(sock=ours)
+        transport.sendto(b"hello")
+        assert theirs.recv(10) == b"hello"
+        with pytest.raises(ValueError, match="Invalid address"):
+            transport.sendto(b"hello", "/somewhere/else")
         transport.close()
         await protocol.until_lost()
 
-    runtime.run(main())
-
-
-def test_a_malformed_address_among_the_unsent_is_reported_and_the_rest_sent(
-    tmp_path: Path,
-) -> None:
-    async def main() -> None:
-        found = reports()
-        path = str(tmp_path / "socket")
-        with bound_socket(path) as peer:
-            transport, protocol = await endpoint(family=socket.AF_UNIX)
-            sent: list[bytes] = []
-            while not transport.get_write_buffer_size():
-                sent.append(b"%d" % len(sent))
-                transport.sendto(sent[-1], path)
-            transport.sendto(b"nowhere", 7)
-            transport.sendto(b"nobody", str(tmp_path / "nothing"))
-            transport.sendto(b"last", path)
-            transport.close()
-            arrived = [peer.recv(100) for _ in sent[:-1]]
-            await protocol.until_lost()
-            arrived += [peer.recv(100), peer.recv(100)]
-        assert arrived == [*sent, b"last"]
-        assert [type(report["exception"]) for report in found] == [TypeError]
-        assert [type(error) for error in protocol.errors] == [FileNotFoundError]
-
-    runtime.run(main())
-
-
-def test_a_given_connected_socket_sends_to_no_other_address() -> None:
-    # asyncio ignores the address and sends to the peer.
-    async def main() -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        with theirs:
-            transport, protocol = await endpoint(sock=ours)
-            transport.sendto(b"hello")
-            assert theirs.recv(10) == b"hello"
-            with pytest.raises(ValueError, match="Invalid address"):
-                transport.sendto(b"hello", "/somewhere/else")
-            transport.close()
-            await protocol.until_lost()
-
-    runtime.run(main())
-
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="without IPv6")
-def test_flow_and_scope_may_be_left_out_of_the_address() -> None:
-    async def main() -> None:
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as peer:
-            try:
-                peer.bind(("::1", 0))
-            except OSError:
-                pytest.skip("IPv6 is off on this host")
-            peer.settimeout(30)
-            address = peer.getsockname()
-            transport, protocol = await endpoint(remote_addr=address[:2])
-            transport.sendto(b"short", address[:2])
-            transport.sendto(b"whole", address)
-            assert [peer.recv(10), peer.recv(10)] == [b"short", b"whole"]
-            with pytest.raises(ValueError, match="Invalid address"):
-                transport.sendto(b"other", ("::1", address[1] ^ 1))
-            transport.close()
-            await protocol.until_lost()
-
-    runtime.run(main())
+async def test_flow_and_scope_may_be_left_out_of_the_address() -> None:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as peer:
+        try:
+            peer.bind(("::1", 0))
+        except OSError:
+            pytest.skip("IPv6 is off on this host")
+        peer.settimeout(30)
+        address = peer.getsockname()
+        transport, protocol = await endpoint(remote_addr=address[:2])
+        transport.sendto(b"short", address[:2])
+        transport.sendto(b"whole", address)
+        assert [peer.recv(10), peer.recv(10)] == [b"short", b"whole"]
+        with pytest.raises(ValueError, match="Invalid address"):
+            transport.sendto(b"other", ("::1", address[1] ^ 1))
+        transport.close()
+        await protocol.until_lost()
 
 
 def test_sending_after_the_end_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
@@ -317,49 +283,38 @@ def test_sending_after_the_end_is_warned_about(caplog: pytest.LogCaptureFixture)
     ] * 2
 
 
-def test_a_factory_that_raises_leaves_no_socket_behind() -> None:
+async def test_a_factory_that_raises_leaves_no_socket_behind() -> None:
     def factory() -> Recorder:
         raise RuntimeError("no protocol today")
 
-    async def main() -> None:
-        loop = runtime.get_running_loop()
+    loop = runtime.get_running_loop()
+    with pytest.raises(RuntimeError, match="no protocol today"):
+        await loop.create_datagram_endpoint(factory, local_addr=LOCAL)
+    with bound_socket() as sock:
         with pytest.raises(RuntimeError, match="no protocol today"):
-            await loop.create_datagram_endpoint(factory, local_addr=LOCAL)
-        with bound_socket() as sock:
-            with pytest.raises(RuntimeError, match="no protocol today"):
-                await loop.create_datagram_endpoint(factory, sock=sock)
-            assert sock.fileno() >= 0
-
-    runtime.run(main())
+            await loop.create_datagram_endpoint(factory, sock=sock)
+        assert sock.fileno() >= 0
 
 
-def test_an_endpoint_whose_making_is_cancelled_is_closed() -> None:
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        protocol = Recorder()
-        making = runtime.create_task(
-            loop.create_datagram_endpoint(lambda: protocol, local_addr=LOCAL)
-        )
-        await runtime.sleep(0)
-        making.cancel()
-        with pytest.raises(runtime.CancelledError):
-            await making
-        await protocol.until_lost()
-        assert protocol.calls == ["connection_made", "connection_lost"]
-
-    runtime.run(main())
+async def test_an_endpoint_whose_making_is_cancelled_is_closed() -> None:
+    loop = runtime.get_running_loop()
+    protocol = Recorder()
+    making = runtime.create_task(loop.create_datagram_endpoint(lambda: protocol, local_addr=LOCAL))
+    await runtime.sleep(0)
+    making.cancel()
+    with pytest.raises(runtime.CancelledError):
+        await making
+    await protocol.until_lost()
+    assert protocol.calls == ["connection_made", "connection_lost"]
 
 
-def test_a_socket_belongs_to_one_endpoint() -> None:
-    async def main() -> None:
-        sock = bound_socket()
-        transport, protocol = await endpoint(sock=sock)
-        with pytest.raises(RuntimeError, match="used by another endpoint"):
-            await endpoint(sock=sock)
-        transport.close()
-        await protocol.until_lost()
-
-    runtime.run(main())
+async def test_a_socket_belongs_to_one_endpoint() -> None:
+    sock = bound_socket()
+    transport, protocol = await endpoint(sock=sock)
+    with pytest.raises(RuntimeError, match="used by another endpoint"):
+        await endpoint(sock=sock)
+    transport.close()
+    await protocol.until_lost()
 
 
 def test_a_closed_transport_is_freed_without_the_garbage_collector() -> None:
@@ -416,23 +371,20 @@ def test_closing_after_the_loop_closes_the_socket() -> None:
     assert protocol.lost == []
 
 
-def test_a_protocol_may_close_in_connection_made() -> None:
+async def test_a_protocol_may_close_in_connection_made() -> None:
     class Shy(Recorder):
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             transport.close()
 
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        transport, protocol = await loop.create_datagram_endpoint(Shy, local_addr=LOCAL)
-        assert transport.is_closing()
-        await protocol.until_lost()
-        assert protocol.calls == ["connection_made", "connection_lost"]
-
-    runtime.run(main())
+    loop = runtime.get_running_loop()
+    transport, protocol = await loop.create_datagram_endpoint(Shy, local_addr=LOCAL)
+    assert transport.is_closing()
+    await protocol.until_lost()
+    assert protocol.calls == ["connection_made", "connection_lost"]
 
 
-def test_a_socket_that_cannot_be_watched_is_an_error(tmp_path: Path) -> None:
+async def test_a_socket_that_cannot_be_watched_is_an_error(tmp_path: Path) -> None:
     class Rude(Recorder):
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -442,37 +394,28 @@ def test_a_socket_that_cannot_be_watched_is_an_error(tmp_path: Path) -> None:
         with (tmp_path / "file").open("w") as file:
             os.dup2(file.fileno(), number)
 
-    async def main() -> None:
-        protocol = Rude()
-        loop = runtime.get_running_loop()
+    protocol = Rude()
+    loop = runtime.get_running_loop()
+    with pytest.raises(PermissionError):
+        await loop.create_datagram_endpoint(lambda: protocol, local_addr=LOCAL)
+    await protocol.until_lost()
+    assert isinstance(protocol.lost[0], PermissionError)
+    with bound_socket() as sock:
+        replace(sock.fileno())
         with pytest.raises(PermissionError):
-            await loop.create_datagram_endpoint(lambda: protocol, local_addr=LOCAL)
-        await protocol.until_lost()
-        assert isinstance(protocol.lost[0], PermissionError)
-        with bound_socket() as sock:
-            replace(sock.fileno())
-            with pytest.raises(PermissionError):
-                await runtime.open_datagram(sock=sock)
-
-    runtime.run(main())
+            await runtime.open_datagram(sock=sock)
 
 
-def test_a_path_that_cannot_be_checked_is_logged(
+async def test_a_path_that_cannot_be_checked_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def main() -> None:
-        (tmp_path / "file").write_text("")
-        with pytest.raises(NotADirectoryError):
-            await endpoint(str(tmp_path / "file" / "socket"), family=socket.AF_UNIX)
-
-    runtime.run(main())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError):
+        await endpoint(str(tmp_path / "file" / "socket"), family=socket.AF_UNIX)
     assert "Unable to check or remove stale UNIX socket" in caplog.text
 
 
-def test_a_system_that_cannot_share_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def main() -> None:
-        with pytest.raises(ValueError, match="reuse_port is not supported"):
-            await endpoint(LOCAL, reuse_port=True)
-
+async def test_a_system_that_cannot_share_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(socket, "SO_REUSEPORT")
-    runtime.run(main())
+    with pytest.raises(ValueError, match="reuse_port is not supported"):
+        await endpoint(LOCAL, reuse_port=True)

@@ -266,92 +266,75 @@ def test_a_malformed_address_is_an_error_at_the_call(address: Any, error: type[E
     with_transport(test)
 
 
-def test_an_endpoint_raises_the_error_of_the_lookup() -> None:
-    async def main() -> None:
-        async with await runtime.open_datagram(LOCAL) as endpoint:
-            names = Resolver(endpoint.get_extra_info("sockname"))
-            endpoint.send(b"lost", NAMED)
-            await names.answer(socket.gaierror(socket.EAI_NONAME, "unknown"))
-            with pytest.raises(socket.gaierror, match=r"name\.invalid"):
-                await endpoint.receive()
-            endpoint.send(b"to myself", NAMED)
-            await names.answer()
-            assert (await endpoint.receive())[0] == b"to myself"
-
-    runtime.run(main())
+async def test_an_endpoint_raises_the_error_of_the_lookup() -> None:
+    async with await runtime.open_datagram(LOCAL) as endpoint:
+        names = Resolver(endpoint.get_extra_info("sockname"))
+        endpoint.send(b"lost", NAMED)
+        await names.answer(socket.gaierror(socket.EAI_NONAME, "unknown"))
+        with pytest.raises(socket.gaierror, match=r"name\.invalid"):
+            await endpoint.receive()
+        endpoint.send(b"to myself", NAMED)
+        await names.answer()
+        assert (await endpoint.receive())[0] == b"to myself"
 
 
-def test_the_drain_of_an_endpoint_waits_for_the_lookup() -> None:
-    async def main() -> None:
-        async with await runtime.open_datagram(LOCAL) as endpoint:
-            names = Resolver(endpoint.get_extra_info("sockname"))
-            endpoint.set_write_buffer_limits(high=0)
-            endpoint.send(b"1", NAMED)
-            drained = runtime.create_task(endpoint.drain())
-            await runtime.sleep(0)
-            assert not drained.done()
-            await names.answer()
-            await drained
-            endpoint.send(b"2", NAMED)
-            endpoint.close()
-            await names.answer()
-            await endpoint.wait_closed()
-            assert (await endpoint.receive())[0] == b"1"
-
-    runtime.run(main())
-
-
-def test_the_abort_of_an_endpoint_cancels_the_lookup() -> None:
-    async def main() -> None:
-        endpoint = await runtime.open_datagram(LOCAL)
-        Resolver(endpoint.get_extra_info("sockname"))
-        endpoint.send(b"dropped", NAMED)
-        endpoint.abort()
+async def test_the_drain_of_an_endpoint_waits_for_the_lookup() -> None:
+    async with await runtime.open_datagram(LOCAL) as endpoint:
+        names = Resolver(endpoint.get_extra_info("sockname"))
+        endpoint.set_write_buffer_limits(high=0)
+        endpoint.send(b"1", NAMED)
+        drained = runtime.create_task(endpoint.drain())
+        await runtime.sleep(0)
+        assert not drained.done()
+        await names.answer()
+        await drained
+        endpoint.send(b"2", NAMED)
+        endpoint.close()
+        await names.answer()
         await endpoint.wait_closed()
+        assert (await endpoint.receive())[0] == b"1"
 
-    runtime.run(main())
+
+async def test_the_abort_of_an_endpoint_cancels_the_lookup() -> None:
+    endpoint = await runtime.open_datagram(LOCAL)
+    Resolver(endpoint.get_extra_info("sockname"))
+    endpoint.send(b"dropped", NAMED)
+    endpoint.abort()
+    await endpoint.wait_closed()
 
 
-def test_sock_sendto_looks_a_name_up_in_a_thread() -> None:
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        with bound_socket() as sock, bound_socket() as peer:
-            sock.setblocking(False)
-            names = Resolver(peer.getsockname())
-            sending = runtime.create_task(loop.sock_sendto(sock, b"hello", NAMED))
-            await names.answer()
-            assert await sending == 5
-            assert peer.recv(10) == b"hello"
-            assert names.asked == [NAMED]
-
-    runtime.run(main())
+async def test_sock_sendto_looks_a_name_up_in_a_thread() -> None:
+    loop = runtime.get_running_loop()
+    with bound_socket() as sock, bound_socket() as peer:
+        sock.setblocking(False)
+        names = Resolver(peer.getsockname())
+        sending = runtime.create_task(loop.sock_sendto(sock, b"hello", NAMED))
+        await names.answer()
+        assert await sending == 5
+        assert peer.recv(10) == b"hello"
+        assert names.asked == [NAMED]
 
 
 @pytest.mark.skipif(not IPV6, reason="Needs IPv6.")
-def test_a_given_flow_label_and_scope_are_kept() -> None:
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as peer:
-            peer.bind(("::1", 0))
-            names = Resolver(("::1", peer.getsockname()[1], 0, 0), socket.AF_INET6)
-            transport: Any
-            transport, protocol = await loop.create_datagram_endpoint(
-                Recorder, family=socket.AF_INET6
-            )
-            transport.sendto(b"1", (*NAMED, 0, 0))
-            await names.answer()
-            assert await runtime.to_thread(peer.recv, 10) == b"1"
-            transport.sendto(b"2", (*NAMED, 1 << 20, 0))  # An impossible flow label.
-            told: list[Any] = []
-            loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
-            await names.answer()
-            while not told:
-                await runtime.sleep(0)
-            assert isinstance(told[0], OverflowError)
-            transport.close()
-            await protocol.until_lost()
-
-    runtime.run(main())
+async def test_a_given_flow_label_and_scope_are_kept() -> None:
+    loop = runtime.get_running_loop()
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as peer:
+        peer.bind(("::1", 0))
+        names = Resolver(("::1", peer.getsockname()[1], 0, 0), socket.AF_INET6)
+        transport: Any
+        transport, protocol = await loop.create_datagram_endpoint(Recorder, family=socket.AF_INET6)
+        transport.sendto(b"1", (*NAMED, 0, 0))
+        await names.answer()
+        assert await runtime.to_thread(peer.recv, 10) == b"1"
+        transport.sendto(b"2", (*NAMED, 1 << 20, 0))  # An impossible flow label.
+        told: list[Any] = []
+        loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+        await names.answer()
+        while not told:
+            await runtime.sleep(0)
+        assert isinstance(told[0], OverflowError)
+        transport.close()
+        await protocol.until_lost()
 
 
 @pytest.mark.parametrize(
@@ -373,17 +356,13 @@ def test_a_name_needs_a_lookup(host: Any) -> None:
     assert not needs_lookup(socket.AF_UNIX, (host, 80))
 
 
-def test_the_name_of_the_local_host() -> None:
+async def test_the_name_of_the_local_host() -> None:
     """The lookup uses the real resolver."""
-
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        transport: Any
-        transport, protocol = await loop.create_datagram_endpoint(Recorder, LOCAL)
-        with bound_socket() as peer:
-            transport.sendto(b"hello", ("localhost", peer.getsockname()[1]))
-            transport.close()
-            await protocol.until_lost()
-            assert peer.recv(10) == b"hello"
-
-    runtime.run(main())
+    loop = runtime.get_running_loop()
+    transport: Any
+    transport, protocol = await loop.create_datagram_endpoint(Recorder, LOCAL)
+    with bound_socket() as peer:
+        transport.sendto(b"hello", ("localhost", peer.getsockname()[1]))
+        transport.close()
+        await protocol.until_lost()
+        assert peer.recv(10) == b"hello"

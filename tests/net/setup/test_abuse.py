@@ -16,33 +16,30 @@ import runtime
 from tests.net.tools import connected, echo, receive_all, reset, serving, stream_pair, until
 
 
-def test_resets_half_closes_and_silence_do_not_disturb_the_others() -> None:
-    async def main() -> None:
-        async with serving() as address:
-            reader, writer = await runtime.open_connection(*address)
-            silent = [socket.create_connection(address) for _ in range(20)]
-            for number in range(60):
-                sock = socket.create_connection(address)
-                sock.sendall(b"partial request")
-                if number % 3 == 0:
-                    reset(sock)
-                elif number % 3 == 1:
-                    sock.shutdown(socket.SHUT_WR)
-                    assert await runtime.to_thread(receive_all, sock) == b"partial request"
-                    sock.close()
-                else:
-                    sock.close()
-                writer.write(b"%03d" % number)
-                assert await reader.readexactly(3) == b"%03d" % number
-            for sock in silent:
+async def test_resets_half_closes_and_silence_do_not_disturb_the_others() -> None:
+    async with serving() as address:
+        reader, writer = await runtime.open_connection(*address)
+        silent = [socket.create_connection(address) for _ in range(20)]
+        for number in range(60):
+            sock = socket.create_connection(address)
+            sock.sendall(b"partial request")
+            if number % 3 == 0:
+                reset(sock)
+            elif number % 3 == 1:
+                sock.shutdown(socket.SHUT_WR)
+                assert await runtime.to_thread(receive_all, sock) == b"partial request"
                 sock.close()
-            writer.close()
-            await writer.wait_closed()
+            else:
+                sock.close()
+            writer.write(b"%03d" % number)
+            assert await reader.readexactly(3) == b"%03d" % number
+        for sock in silent:
+            sock.close()
+        writer.close()
+        await writer.wait_closed()
 
-    runtime.run(main())
 
-
-def test_a_reset_in_the_middle_of_a_message_reaches_the_handler() -> None:
+async def test_a_reset_in_the_middle_of_a_message_reaches_the_handler() -> None:
     seen: list[BaseException] = []
 
     async def handler(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
@@ -52,18 +49,15 @@ def test_a_reset_in_the_middle_of_a_message_reaches_the_handler() -> None:
             seen.append(error)
         writer.close()
 
-    async def main() -> None:
-        async with serving(handler) as address:
-            sock = socket.create_connection(address)
-            sock.sendall(b"half")
-            await runtime.sleep(0.001)
-            reset(sock)
-            await until(lambda: seen)
-
-    runtime.run(main())
+    async with serving(handler) as address:
+        sock = socket.create_connection(address)
+        sock.sendall(b"half")
+        await runtime.sleep(0.001)
+        reset(sock)
+        await until(lambda: seen)
 
 
-def test_a_client_that_never_reads_delays_only_itself() -> None:
+async def test_a_client_that_never_reads_delays_only_itself() -> None:
     high_water = 256 * 1024
 
     async def pour(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
@@ -81,90 +75,78 @@ def test_a_client_that_never_reads_delays_only_itself() -> None:
     held: list[int] = []
     ended: list[bool] = []
 
-    async def main() -> None:
-        async with serving(pour) as slow, serving(echo) as fast:
-            with connected(slow) as sock:
-                sock.sendall(b"g")
-                await until(lambda: held and held[-1] > high_water)
-                reader, writer = await runtime.open_connection(*fast)
-                for _ in range(200):
-                    writer.write(b"y" * 1000)
-                    assert await reader.readexactly(1000) == b"y" * 1000
-                writer.close()
-                assert max(held) <= high_water + 65536
-            await until(lambda: ended)
-
-    runtime.run(main())
+    async with serving(pour) as slow, serving(echo) as fast:
+        with connected(slow) as sock:
+            sock.sendall(b"g")
+            await until(lambda: held and held[-1] > high_water)
+            reader, writer = await runtime.open_connection(*fast)
+            for _ in range(200):
+                writer.write(b"y" * 1000)
+                assert await reader.readexactly(1000) == b"y" * 1000
+            writer.close()
+            assert max(held) <= high_water + 65536
+        await until(lambda: ended)
 
 
-def test_the_socket_closed_under_the_connection_is_detected() -> None:
-    async def main() -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            reader, writer = await runtime.open_connection(sock=ours)
-            waiting = runtime.create_task(reader.read(1))
-            await runtime.sleep(0)
-            number = ours.fileno()
-            ours.close()
-            other, far = socket.socketpair()
-            with other, far:
-                reused = number in (other.fileno(), far.fileno())
-                writer.write(b"secret of the old connection")
-                far.setblocking(False)
-                other.setblocking(False)
-                for end in (other, far):
-                    with pytest.raises(BlockingIOError):
-                        end.recv(100)
-                assert reused
-                with pytest.raises(ConnectionAbortedError, match="closed while"):
-                    await waiting
-                with pytest.raises(ConnectionAbortedError):
-                    await writer.drain()
-                # The descriptor belongs to another socket now, and stays open.
-                far.send(b"alive") if other.fileno() == number else other.send(b"alive")
-
-    runtime.run(main())
+async def test_the_socket_closed_under_the_connection_is_detected() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        reader, writer = await runtime.open_connection(sock=ours)
+        waiting = runtime.create_task(reader.read(1))
+        await runtime.sleep(0)
+        number = ours.fileno()
+        ours.close()
+        other, far = socket.socketpair()
+        with other, far:
+            reused = number in (other.fileno(), far.fileno())
+            writer.write(b"secret of the old connection")
+            far.setblocking(False)
+            other.setblocking(False)
+            for end in (other, far):
+                with pytest.raises(BlockingIOError):
+                    end.recv(100)
+            assert reused
+            with pytest.raises(ConnectionAbortedError, match="closed while"):
+                await waiting
+            with pytest.raises(ConnectionAbortedError):
+                await writer.drain()
+            # The descriptor belongs to another socket now, and stays open.
+            far.send(b"alive") if other.fileno() == number else other.send(b"alive")
 
 
-def test_a_descriptor_taken_over_by_a_new_connection() -> None:
-    async def main() -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            reader, _writer = await runtime.open_connection(sock=ours)
-            number = ours.fileno()
-            ours.close()
-            one, two = socket.socketpair()
-            new = one if one.fileno() == number else two
-            far = two if new is one else one
-            with far:
-                assert new.fileno() == number
-                new_reader, new_writer = await runtime.open_connection(sock=new)
-                assert isinstance(reader.exception(), ConnectionAbortedError)
-                far.sendall(b"for the new one")
-                assert await new_reader.readexactly(15) == b"for the new one"
-                new_writer.close()
-                assert far.recv(1) == b""
-
-    runtime.run(main())
+async def test_a_descriptor_taken_over_by_a_new_connection() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        reader, _writer = await runtime.open_connection(sock=ours)
+        number = ours.fileno()
+        ours.close()
+        one, two = socket.socketpair()
+        new = one if one.fileno() == number else two
+        far = two if new is one else one
+        with far:
+            assert new.fileno() == number
+            new_reader, new_writer = await runtime.open_connection(sock=new)
+            assert isinstance(reader.exception(), ConnectionAbortedError)
+            far.sendall(b"for the new one")
+            assert await new_reader.readexactly(15) == b"for the new one"
+            new_writer.close()
+            assert far.recv(1) == b""
 
 
-def test_write_eof_to_a_peer_that_has_reset() -> None:
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            reader, writer = await runtime.open_connection(*listening.getsockname())
-            peer, _ = listening.accept()
-            writer.write(b"unread")
-            reset(peer)
-            # The reset has arrived, and no call has noticed it yet.
-            writer.write_eof()
-            with pytest.raises(ConnectionResetError):
-                await reader.read()
-            with pytest.raises(ConnectionResetError):
-                await writer.wait_closed()
-            assert len(loop._poller.watchers()) == 1
-
-    runtime.run(main())
+async def test_write_eof_to_a_peer_that_has_reset() -> None:
+    loop = runtime.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        reader, writer = await runtime.open_connection(*listening.getsockname())
+        peer, _ = listening.accept()
+        writer.write(b"unread")
+        reset(peer)
+        # The reset has arrived, and no call has noticed it yet.
+        writer.write_eof()
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+        with pytest.raises(ConnectionResetError):
+            await writer.wait_closed()
+        assert len(loop._poller.watchers()) == 1
 
 
 IDLE_CLIENTS = """
@@ -257,7 +239,7 @@ def test_short_connections_need_no_garbage_collector() -> None:
     assert counts == [0, 0, 0, 0]
 
 
-def test_cancelled_clients_in_every_state() -> None:
+async def test_cancelled_clients_in_every_state() -> None:
     async def client(address: tuple[str, int]) -> None:
         reader, writer = await runtime.open_connection(*address)
         try:
@@ -268,47 +250,40 @@ def test_cancelled_clients_in_every_state() -> None:
         finally:
             writer.abort()
 
-    async def main() -> None:
-        async with serving() as address:
-            tasks = [runtime.create_task(client(address)) for _ in range(30)]
-            for number, task in enumerate(tasks):
-                for _ in range(number):
-                    await runtime.sleep(0)
-                task.cancel()
-            results = await runtime.gather(*tasks, return_exceptions=True)
-            assert all(isinstance(result, runtime.CancelledError) for result in results)
-
-    runtime.run(main())
+    async with serving() as address:
+        tasks = [runtime.create_task(client(address)) for _ in range(30)]
+        for number, task in enumerate(tasks):
+            for _ in range(number):
+                await runtime.sleep(0)
+            task.cancel()
+        results = await runtime.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(result, runtime.CancelledError) for result in results)
 
 
-def test_closing_and_aborting_from_within_callbacks() -> None:
+async def test_closing_and_aborting_from_within_callbacks() -> None:
     """A task that is woken by the end may close, abort and write again, in any order."""
+    async with stream_pair() as (reader, writer, peer):
+        writer.write(b"x" * 5_000_000)
+        calls: list[Any] = []
 
-    async def main() -> None:
-        async with stream_pair() as (reader, writer, peer):
-            writer.write(b"x" * 5_000_000)
-            calls: list[Any] = []
+        def again(_: Any) -> None:
+            writer.close()
+            writer.abort()
+            writer.write(b"more")
+            writer.write_eof()
+            calls.append(reader.at_eof())
 
-            def again(_: Any) -> None:
-                writer.close()
-                writer.abort()
-                writer.write(b"more")
-                writer.write_eof()
-                calls.append(reader.at_eof())
-
-            drain = runtime.create_task(writer.drain())
-            await runtime.sleep(0)
-            drain.add_done_callback(again)
-            peer.close()
-            with pytest.raises(ConnectionError):
-                await drain
-            await until(lambda: calls)
-            assert calls == [True]
-
-    runtime.run(main())
+        drain = runtime.create_task(writer.drain())
+        await runtime.sleep(0)
+        drain.add_done_callback(again)
+        peer.close()
+        with pytest.raises(ConnectionError):
+            await drain
+        await until(lambda: calls)
+        assert calls == [True]
 
 
-def test_many_threads_of_clients() -> None:
+async def test_many_threads_of_clients() -> None:
     def talk(address: tuple[str, int], number: int) -> None:
         payload = bytes([number]) * 5000
         with connected(address) as sock:
@@ -321,13 +296,10 @@ def test_many_threads_of_clients() -> None:
 
     good: list[bool] = []
 
-    async def main() -> None:
-        async with serving() as address:
-            threads = [threading.Thread(target=talk, args=(address, n)) for n in range(16)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                await runtime.to_thread(thread.join)
-
-    runtime.run(main())
+    async with serving() as address:
+        threads = [threading.Thread(target=talk, args=(address, n)) for n in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            await runtime.to_thread(thread.join)
     assert good == [True] * 320

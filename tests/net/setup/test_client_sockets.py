@@ -72,32 +72,26 @@ def test_a_name_without_an_address_is_an_error(monkeypatch: pytest.MonkeyPatch) 
         run_with_loop(resolve, "nowhere.invalid", 80)
 
 
-def test_connecting_by_name() -> None:
-    async def main() -> None:
-        async with serving() as (_, port):
-            reader, writer = await runtime.open_connection("localhost", port, family=socket.AF_INET)
-            writer.write(b"hi")
-            assert await reader.readexactly(2) == b"hi"
-            writer.close()
-
-    runtime.run(main())
+async def test_connecting_by_name() -> None:
+    async with serving() as (_, port):
+        reader, writer = await runtime.open_connection("localhost", port, family=socket.AF_INET)
+        writer.write(b"hi")
+        assert await reader.readexactly(2) == b"hi"
+        writer.close()
 
 
-def test_ipv6() -> None:
-    async def main() -> None:
-        async with await runtime.start_server(echo, "::1", 0) as server:
-            host, port = server.sockets[0].getsockname()[:2]
-            reader, writer = await runtime.open_connection(host, port)
-            writer.write(b"six")
-            assert await reader.readexactly(3) == b"six"
-            writer.close()
-
+async def test_ipv6() -> None:
     try:
         with socket.socket(socket.AF_INET6) as probe:
             probe.bind(("::1", 0))
     except OSError:
         pytest.skip("this host has no IPv6")
-    runtime.run(main())
+    async with await runtime.start_server(echo, "::1", 0) as server:
+        host, port = server.sockets[0].getsockname()[:2]
+        reader, writer = await runtime.open_connection(host, port)
+        writer.write(b"six")
+        assert await reader.readexactly(3) == b"six"
+        writer.close()
 
 
 def free_port() -> int:
@@ -107,43 +101,34 @@ def free_port() -> int:
         return port
 
 
-def test_refused() -> None:
-    async def main() -> None:
-        with pytest.raises(ConnectionRefusedError, match="Connect call failed"):
-            await runtime.open_connection("127.0.0.1", free_port())
-
-    runtime.run(main())
+async def test_refused() -> None:
+    with pytest.raises(ConnectionRefusedError, match="Connect call failed"):
+        await runtime.open_connection("127.0.0.1", free_port())
 
 
-def test_the_second_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def main() -> None:
-        async with serving() as (_, port):
-            bad = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", free_port()))
-            good = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))
-            monkeypatch.setattr(socket, "getaddrinfo", lambda *args: [bad, good])
-            _, writer = await runtime.open_connection("two.invalid", port)
-            assert writer.get_extra_info("peername") == ("127.0.0.1", port)
-            writer.close()
-            other = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", free_port()))
-            monkeypatch.setattr(socket, "getaddrinfo", lambda *args: [bad, other])
-            with pytest.raises(OSError, match="Multiple exceptions"):
-                await runtime.open_connection("two.invalid", port)
-
-    runtime.run(main())
+async def test_the_second_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving() as (_, port):
+        bad = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", free_port()))
+        good = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *args: [bad, good])
+        _, writer = await runtime.open_connection("two.invalid", port)
+        assert writer.get_extra_info("peername") == ("127.0.0.1", port)
+        writer.close()
+        other = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", free_port()))
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *args: [bad, other])
+        with pytest.raises(OSError, match="Multiple exceptions"):
+            await runtime.open_connection("two.invalid", port)
 
 
-def test_local_address() -> None:
-    async def main() -> None:
-        async with serving() as (host, port):
-            _, writer = await runtime.open_connection(host, port, local_addr=("127.0.0.2", 0))
-            assert writer.get_extra_info("sockname")[0] == "127.0.0.2"
-            writer.close()
-            with pytest.raises(OSError, match="no matching local address"):
-                await runtime.open_connection(host, port, local_addr=("::1", 0))
-            with pytest.raises(OSError, match="error while attempting to bind"):
-                await runtime.open_connection(host, port, local_addr=("192.0.2.1", 0))
-
-    runtime.run(main())
+async def test_local_address() -> None:
+    async with serving() as (host, port):
+        _, writer = await runtime.open_connection(host, port, local_addr=("127.0.0.2", 0))
+        assert writer.get_extra_info("sockname")[0] == "127.0.0.2"
+        writer.close()
+        with pytest.raises(OSError, match="no matching local address"):
+            await runtime.open_connection(host, port, local_addr=("::1", 0))
+        with pytest.raises(OSError, match="error while attempting to bind"):
+            await runtime.open_connection(host, port, local_addr=("192.0.2.1", 0))
 
 
 def test_equal_errors_are_raised_as_one() -> None:
@@ -151,17 +136,14 @@ def test_equal_errors_are_raised_as_one() -> None:
     assert client_sockets.combined(errors) is errors[0]
 
 
-def test_cancelled_while_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cancelled_while_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
     async def never(*args: Any) -> None:
         await runtime.get_running_loop().create_future()
 
     monkeypatch.setattr(client_sockets, "sock_connect", never)
 
-    async def main() -> None:
-        task = runtime.create_task(runtime.open_connection("127.0.0.1", 9))
-        await runtime.sleep(0)
-        task.cancel()
-        with pytest.raises(runtime.CancelledError):
-            await task
-
-    runtime.run(main())  # The fixture fails if the socket is left open.
+    task = runtime.create_task(runtime.open_connection("127.0.0.1", 9))
+    await runtime.sleep(0)
+    task.cancel()
+    with pytest.raises(runtime.CancelledError):
+        await task

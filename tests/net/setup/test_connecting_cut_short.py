@@ -72,27 +72,24 @@ def test_serving_can_be_cancelled_everywhere() -> None:
     assert cancel_everywhere(scenario) >= 1
 
 
-def test_a_socket_that_is_closed_before_it_is_used() -> None:
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        reports = collect_reports()
-        ours, theirs = socket.socketpair()
-        with theirs:
-            connecting = runtime.create_task(loop.create_connection(Recorder, sock=ours))
-            await runtime.sleep(0)
-            ours.close()
-            transport, protocol = await runtime.wait_for(connecting, 30)
-            await protocol.until_lost()
-            assert transport.is_closing()
-            [error] = protocol.lost
-            assert isinstance(error, OSError)
-        assert reports == []
-
-    runtime.run(main())
+async def test_a_socket_that_is_closed_before_it_is_used() -> None:
+    loop = runtime.get_running_loop()
+    reports = collect_reports()
+    ours, theirs = socket.socketpair()
+    with theirs:
+        connecting = runtime.create_task(loop.create_connection(Recorder, sock=ours))
+        await runtime.sleep(0)
+        ours.close()
+        transport, protocol = await runtime.wait_for(connecting, 30)
+        await protocol.until_lost()
+        assert transport.is_closing()
+        [error] = protocol.lost
+        assert isinstance(error, OSError)
+    assert reports == []
 
 
 @pytest.mark.parametrize("streams", [False, True])
-def test_a_peer_that_resets_at_once(streams: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_peer_that_resets_at_once(streams: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system no longer knows the peer's address when it is asked."""
 
     async def connect_and_be_reset(*args: Any, **options: Any) -> socket.socket:
@@ -104,19 +101,16 @@ def test_a_peer_that_resets_at_once(streams: bool, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("runtime.net.setup.client_sockets.connect_tcp", connect_and_be_reset)
 
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        if streams:
-            reader, writer = await runtime.open_connection(*LOCAL)
-            with pytest.raises(ConnectionResetError):
-                await reader.read(1)
-            writer.close()
-        else:
-            _, protocol = await loop.create_connection(Recorder, *LOCAL)
-            await protocol.until_lost()
-            assert isinstance(protocol.lost[0], ConnectionResetError)
-
-    runtime.run(main())
+    loop = runtime.get_running_loop()
+    if streams:
+        reader, writer = await runtime.open_connection(*LOCAL)
+        with pytest.raises(ConnectionResetError):
+            await reader.read(1)
+        writer.close()
+    else:
+        _, protocol = await loop.create_connection(Recorder, *LOCAL)
+        await protocol.until_lost()
+        assert isinstance(protocol.lost[0], ConnectionResetError)
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")

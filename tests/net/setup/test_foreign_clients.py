@@ -20,23 +20,20 @@ def converse(command: list[str]) -> bytes:
 
 
 @pytest.mark.parametrize("tool", ["nc", "ncat", "socat", "perl", "bash"])
-def test_a_tool_gets_its_bytes_back(tool: str) -> None:
+async def test_a_tool_gets_its_bytes_back(tool: str) -> None:
     if shutil.which(tool) is None:
         pytest.skip(f"{tool} is not installed")
 
-    async def main() -> None:
-        async with serving() as (host, port):
-            commands = {
-                "nc": ["nc", "-N", host, str(port)],
-                "ncat": ["ncat", host, str(port)],
-                "socat": ["socat", "-t30", "-", f"TCP:{host}:{port}"],
-                "perl": ["perl", "-MIO::Socket::INET", "-e", PERL, host, str(port)],
-                "bash": ["bash", "-c", BASH, "bash", host, str(port), str(len(PAYLOAD))],
-            }
-            received = await runtime.to_thread(converse, commands[tool])
-            assert received == PAYLOAD
-
-    runtime.run(main())
+    async with serving() as (host, port):
+        commands = {
+            "nc": ["nc", "-N", host, str(port)],
+            "ncat": ["ncat", host, str(port)],
+            "socat": ["socat", "-t30", "-", f"TCP:{host}:{port}"],
+            "perl": ["perl", "-MIO::Socket::INET", "-e", PERL, host, str(port)],
+            "bash": ["bash", "-c", BASH, "bash", host, str(port), str(len(PAYLOAD))],
+        }
+        received = await runtime.to_thread(converse, commands[tool])
+        assert received == PAYLOAD
 
 
 PERL = """

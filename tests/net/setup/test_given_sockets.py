@@ -71,88 +71,73 @@ def given_to(name: str, kinds: list[Any]) -> pytest.MarkDecorator:
 
 @given_to("first", CONNECTIONS)
 @given_to("second", [*CONNECTIONS, *SERVERS, *UNIX_SERVERS])
-def test_a_connection_keeps_its_socket(first: Give, second: Give) -> None:
-    async def main() -> None:
-        ours, peer = socket.socketpair()
-        with peer:
-            connection = await first(ours)
-            with pytest.raises(RuntimeError, match="is in use: a connection or a server has it"):
-                await second(ours)
-            connection.write(b"unharmed")
-            assert peer.recv(100) == b"unharmed"
-            connection.close()
-            await runtime.sleep(0)
-            assert ours.fileno() == -1
-
-    runtime.run(main())
+async def test_a_connection_keeps_its_socket(first: Give, second: Give) -> None:
+    ours, peer = socket.socketpair()
+    with peer:
+        connection = await first(ours)
+        with pytest.raises(RuntimeError, match="is in use: a connection or a server has it"):
+            await second(ours)
+        connection.write(b"unharmed")
+        assert peer.recv(100) == b"unharmed"
+        connection.close()
+        await runtime.sleep(0)
+        assert ours.fileno() == -1
 
 
 @given_to("first", SERVERS)
 @given_to("second", [*SERVERS, to_streams, to_a_protocol])
-def test_a_server_keeps_its_socket(first: Give, second: Give) -> None:
-    async def main() -> None:
-        sock = socket.socket()
-        sock.bind(LOCAL)
-        server = await first(sock)
-        with pytest.raises(RuntimeError, match="in use"):
-            await second(sock)
-        with socket.create_connection(sock.getsockname()):
-            pass
-        server.abort_clients()
-        await server.shutdown(0)
-
-    runtime.run(main())
+async def test_a_server_keeps_its_socket(first: Give, second: Give) -> None:
+    sock = socket.socket()
+    sock.bind(LOCAL)
+    server = await first(sock)
+    with pytest.raises(RuntimeError, match="in use"):
+        await second(sock)
+    with socket.create_connection(sock.getsockname()):
+        pass
+    server.abort_clients()
+    await server.shutdown(0)
 
 
 @given_to("first", UNIX_SERVERS)
 @given_to("second", UNIX_SERVERS)
-def test_a_unix_server_keeps_its_socket(first: Give, second: Give, tmp_path: Any) -> None:
-    async def main() -> None:
-        sock = socket.socket(socket.AF_UNIX)
-        sock.bind(str(tmp_path / "socket"))
-        server = await first(sock)
+async def test_a_unix_server_keeps_its_socket(first: Give, second: Give, tmp_path: Any) -> None:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(str(tmp_path / "socket"))
+    server = await first(sock)
+    with pytest.raises(RuntimeError, match="in use"):
+        await second(sock)
+    await server.shutdown(0)
+
+
+async def test_the_socket_of_a_connection_cannot_be_given_either() -> None:
+    with socket.create_server(LOCAL) as listening:
+        _, writer = await runtime.open_connection(*listening.getsockname())
         with pytest.raises(RuntimeError, match="in use"):
-            await second(sock)
-        await server.shutdown(0)
-
-    runtime.run(main())
-
-
-def test_the_socket_of_a_connection_cannot_be_given_either() -> None:
-    async def main() -> None:
-        with socket.create_server(LOCAL) as listening:
-            _, writer = await runtime.open_connection(*listening.getsockname())
-            with pytest.raises(RuntimeError, match="in use"):
-                await runtime.open_connection(sock=writer.get_extra_info("socket"))
-            writer.close()
-            await writer.wait_closed()
-
-    runtime.run(main())
+            await runtime.open_connection(sock=writer.get_extra_info("socket"))
+        writer.close()
+        await writer.wait_closed()
 
 
 @given_to("give", CONNECTIONS)
 @pytest.mark.parametrize("rude", [False, True])
-def test_a_socket_with_a_reused_descriptor_may_be_given(give: Give, rude: bool) -> None:
-    async def main() -> None:
-        ours, peer = socket.socketpair()
-        number = ours.fileno()
-        with peer:
-            connection = await give(ours)
-            if rude:
-                os.close(number)
-            else:
-                connection.close()
-                await runtime.sleep(0)
-            again, far = socket.socketpair()
-            with far:
-                assert again.fileno() == number
-                another = await give(again)
-                another.write(b"the new one's")
-                assert far.recv(100) == b"the new one's"
-                another.close()
-                await runtime.sleep(0)
-
-    runtime.run(main())
+async def test_a_socket_with_a_reused_descriptor_may_be_given(give: Give, rude: bool) -> None:
+    ours, peer = socket.socketpair()
+    number = ours.fileno()
+    with peer:
+        connection = await give(ours)
+        if rude:
+            os.close(number)
+        else:
+            connection.close()
+            await runtime.sleep(0)
+        again, far = socket.socketpair()
+        with far:
+            assert again.fileno() == number
+            another = await give(again)
+            another.write(b"the new one's")
+            assert far.recv(100) == b"the new one's"
+            another.close()
+            await runtime.sleep(0)
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")

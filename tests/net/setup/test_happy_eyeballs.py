@@ -137,15 +137,12 @@ def test_families_take_turns(first: int, families: str, expected: str) -> None:
         ({"happy_eyeballs_delay": NEVER, "interleave": 2}, [1, 2, 3, 4]),
     ],
 )
-def test_the_order_of_the_attempts(net: Net, options: Any, expected: list[int]) -> None:
+async def test_the_order_of_the_attempts(net: Net, options: Any, expected: list[int]) -> None:
     net.script(*[fail()] * 4)
     net.found[2:] = [info(3, "::1"), info(4, "::1")]
 
-    async def main() -> None:
-        with pytest.raises(ConnectionRefusedError):
-            await net.connect(**options)
-
-    runtime.run(main())
+    with pytest.raises(ConnectionRefusedError):
+        await net.connect(**options)
     assert net.tried == expected
 
 
@@ -170,20 +167,17 @@ def test_without_a_delay_the_next_waits_for_the_one_before(net: Net) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"happy_eyeballs_delay": NEVER}])
-def test_different_errors_are_all_listed(net: Net, options: Any) -> None:
+async def test_different_errors_are_all_listed(net: Net, options: Any) -> None:
     net.script(fail("one"), fail("two"), fail("three"))
 
-    async def main() -> None:
-        with pytest.raises(OSError, match="Multiple exceptions: .*one, .*two, .*three"):
-            await net.connect(**options)
-        with pytest.raises(ExceptionGroup) as caught:
-            await net.connect(**options, all_errors=True)
-        assert [error.args[1] for error in caught.value.exceptions] == ["one", "two", "three"]
-        assert caught.value.message == "create_connection failed"
-        with pytest.raises(ExceptionGroup) as caught:
-            await runtime.open_connection("many.invalid", 80, **options, all_errors=True)
-
-    runtime.run(main())
+    with pytest.raises(OSError, match="Multiple exceptions: .*one, .*two, .*three"):
+        await net.connect(**options)
+    with pytest.raises(ExceptionGroup) as caught:
+        await net.connect(**options, all_errors=True)
+    assert [error.args[1] for error in caught.value.exceptions] == ["one", "two", "three"]
+    assert caught.value.message == "create_connection failed"
+    with pytest.raises(ExceptionGroup) as caught:
+        await runtime.open_connection("many.invalid", 80, **options, all_errors=True)
 
 
 @pytest.mark.parametrize("options", [{}, {"happy_eyeballs_delay": NEVER}])
@@ -205,28 +199,22 @@ def test_an_exception_of_another_kind_ends_the_attempts(net: Net, options: Any) 
 # -- Racing ----------------------------------------------------------------------------------------
 
 
-def test_the_next_starts_when_the_latest_failed(net: Net) -> None:
+async def test_the_next_starts_when_the_latest_failed(net: Net) -> None:
     net.script(fail(), fail(turns=5), succeed, succeed)
 
-    async def main() -> None:
-        sock = await net.connect(happy_eyeballs_delay=NEVER)
-        assert net.open_sockets() == [sock]
-        sock.close()
-
-    runtime.run(main())
+    sock = await net.connect(happy_eyeballs_delay=NEVER)
+    assert net.open_sockets() == [sock]
+    sock.close()
     assert net.tried == [1, 2, 3]
 
 
-def test_the_next_starts_after_the_delay(net: Net) -> None:
+async def test_the_next_starts_after_the_delay(net: Net) -> None:
     net.script(hang, hang, succeed)
 
-    async def main() -> None:
-        sock = await net.connect(happy_eyeballs_delay=0.001)
-        assert net.open_sockets() == [sock]
-        assert len(runtime.all_tasks()) == 1
-        sock.close()
-
-    runtime.run(main())
+    sock = await net.connect(happy_eyeballs_delay=0.001)
+    assert net.open_sockets() == [sock]
+    assert len(runtime.all_tasks()) == 1
+    sock.close()
     assert net.tried == [1, 2, 3]
 
 
@@ -261,7 +249,7 @@ def test_the_failure_of_an_earlier_attempt_starts_none(net: Net) -> None:
     assert net.tried == [1, 2, 3]
 
 
-def test_a_late_winner_among_earlier_attempts(net: Net) -> None:
+async def test_a_late_winner_among_earlier_attempts(net: Net) -> None:
     go_on = runtime.Event()
 
     async def succeed_when_told() -> None:
@@ -269,20 +257,17 @@ def test_a_late_winner_among_earlier_attempts(net: Net) -> None:
 
     net.script(succeed_when_told, fail(), fail())
 
-    async def main() -> None:
-        task = runtime.create_task(net.connect(happy_eyeballs_delay=0))
-        await until(lambda: net.tried == [1, 2, 3])
-        for _ in range(5):
-            await runtime.sleep(0)
-        go_on.set()
-        sock = await task
-        assert sock is net.sockets[0]
-        sock.close()
-
-    runtime.run(main())
+    task = runtime.create_task(net.connect(happy_eyeballs_delay=0))
+    await until(lambda: net.tried == [1, 2, 3])
+    for _ in range(5):
+        await runtime.sleep(0)
+    go_on.set()
+    sock = await task
+    assert sock is net.sockets[0]
+    sock.close()
 
 
-def test_two_attempts_succeed_in_the_same_turn(net: Net) -> None:
+async def test_two_attempts_succeed_in_the_same_turn(net: Net) -> None:
     go_on = runtime.Event()
 
     async def succeed_when_told() -> None:
@@ -290,18 +275,15 @@ def test_two_attempts_succeed_in_the_same_turn(net: Net) -> None:
 
     net.script(*[succeed_when_told] * 3)
 
-    async def main() -> None:
-        task = runtime.create_task(net.connect(happy_eyeballs_delay=0))
-        await until(lambda: net.tried == [1, 2, 3])
-        go_on.set()
-        sock = await task
-        assert net.open_sockets() == [sock] == net.sockets[:1]
-        sock.close()
-
-    runtime.run(main())
+    task = runtime.create_task(net.connect(happy_eyeballs_delay=0))
+    await until(lambda: net.tried == [1, 2, 3])
+    go_on.set()
+    sock = await task
+    assert net.open_sockets() == [sock] == net.sockets[:1]
+    sock.close()
 
 
-def test_a_loser_that_ignores_its_cancellation(net: Net) -> None:
+async def test_a_loser_that_ignores_its_cancellation(net: Net) -> None:
     """It succeeds after a while, and its socket is closed."""
 
     async def refuse_to_go() -> None:
@@ -312,16 +294,13 @@ def test_a_loser_that_ignores_its_cancellation(net: Net) -> None:
 
     net.script(refuse_to_go, succeed)
 
-    async def main() -> None:
-        sock = await net.connect(happy_eyeballs_delay=0)
-        assert net.open_sockets() == [sock]
-        assert len(runtime.all_tasks()) == 1
-        sock.close()
-
-    runtime.run(main())
+    sock = await net.connect(happy_eyeballs_delay=0)
+    assert net.open_sockets() == [sock]
+    assert len(runtime.all_tasks()) == 1
+    sock.close()
 
 
-def test_an_exception_of_a_loser_is_reported(net: Net) -> None:
+async def test_an_exception_of_a_loser_is_reported(net: Net) -> None:
     reports: list[Any] = []
 
     async def break_down() -> None:
@@ -332,11 +311,8 @@ def test_an_exception_of_a_loser_is_reported(net: Net) -> None:
 
     net.script(break_down, succeed)
 
-    async def main() -> None:
-        runtime.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
-        (await net.connect(happy_eyeballs_delay=0)).close()
-
-    runtime.run(main())
+    runtime.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
+    (await net.connect(happy_eyeballs_delay=0)).close()
     assert [type(report["exception"]) for report in reports] == [LookupError]
 
 
@@ -355,7 +331,7 @@ def test_an_attempt_that_other_code_cancels(net: Net) -> None:
     assert net.open_sockets() == []
 
 
-def test_attempts_that_start_eagerly(net: Net) -> None:
+async def test_attempts_that_start_eagerly(net: Net) -> None:
     def eager(loop: Any, coro: Any, **options: Any) -> Any:
         return runtime.Task(coro, loop=loop, eager_start=True, **options)
 
@@ -364,17 +340,14 @@ def test_attempts_that_start_eagerly(net: Net) -> None:
 
     net.script(hang, fail_at_once, fail(), succeed_at_once, succeed)
 
-    async def main() -> None:
-        runtime.get_running_loop().set_task_factory(eager)
-        sock = await net.connect(happy_eyeballs_delay=0.001)
-        assert net.open_sockets() == [sock]
-        sock.close()
-
-    runtime.run(main())
+    runtime.get_running_loop().set_task_factory(eager)
+    sock = await net.connect(happy_eyeballs_delay=0.001)
+    assert net.open_sockets() == [sock]
+    sock.close()
     assert net.tried == [1, 2, 3, 4]
 
 
-def test_cancelled_while_the_losers_end(net: Net) -> None:
+async def test_cancelled_while_the_losers_end(net: Net) -> None:
     ending = runtime.Event()
 
     async def end_slowly() -> None:
@@ -386,16 +359,13 @@ def test_cancelled_while_the_losers_end(net: Net) -> None:
 
     net.script(end_slowly, succeed)
 
-    async def main() -> None:
-        task = runtime.create_task(net.connect(happy_eyeballs_delay=0))
-        await ending.wait()
-        task.cancel("enough")
-        with pytest.raises(runtime.CancelledError, match="enough"):
-            await task
-        assert net.open_sockets() == []
-        assert len(runtime.all_tasks()) == 1
-
-    runtime.run(main())
+    task = runtime.create_task(net.connect(happy_eyeballs_delay=0))
+    await ending.wait()
+    task.cancel("enough")
+    with pytest.raises(runtime.CancelledError, match="enough"):
+        await task
+    assert net.open_sockets() == []
+    assert len(runtime.all_tasks()) == 1
 
 
 @pytest.mark.parametrize("delay", [None, 0, NEVER])

@@ -98,21 +98,17 @@ def test_a_protocol_in_the_place_of_its_factory(opener: Opener) -> None:
         runtime.run(opener(asyncio.Protocol()))
 
 
-def test_the_factory_of_a_server_is_reported() -> None:
+async def test_the_factory_of_a_server_is_reported() -> None:
     """The loop of asyncio reports it in debug mode only."""
-
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        told: asyncio.Future[dict[str, Any]] = loop.create_future()
-        loop.set_exception_handler(lambda _, context: note(told, context))
-        made = await loop.create_server(lambda: None, *LOCAL)  # type: ignore[arg-type, return-value]
-        with socket.create_connection(made.sockets[0].getsockname()):
-            error = (await asyncio.wait_for(told, 30))["exception"]
-        assert "'NoneType' object has no attribute 'connection_made'" in str(error)
-        made.close()
-        await asyncio.sleep(0)
-
-    runtime.run(main())
+    loop = asyncio.get_running_loop()
+    told: asyncio.Future[dict[str, Any]] = loop.create_future()
+    loop.set_exception_handler(lambda _, context: note(told, context))
+    made = await loop.create_server(lambda: None, *LOCAL)  # type: ignore[arg-type, return-value]
+    with socket.create_connection(made.sockets[0].getsockname()):
+        error = (await asyncio.wait_for(told, 30))["exception"]
+    assert "'NoneType' object has no attribute 'connection_made'" in str(error)
+    made.close()
+    await asyncio.sleep(0)
 
 
 def note(told: asyncio.Future[dict[str, Any]], context: dict[str, Any]) -> None:

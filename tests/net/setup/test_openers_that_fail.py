@@ -417,14 +417,11 @@ def test_a_socket_among_arguments_that_are_refused_stays_open(
     run(make_loop, main())
 
 
-def test_streams_close_a_given_socket_that_is_not_connected() -> None:
-    async def main() -> None:
-        sock = socket.socket()
-        with pytest.raises(OSError, match="not connected"):
-            await runtime.open_connection(sock=sock)
-        assert sock.fileno() == -1
-
-    runtime.run(main())
+async def test_streams_close_a_given_socket_that_is_not_connected() -> None:
+    sock = socket.socket()
+    with pytest.raises(OSError, match="not connected"):
+        await runtime.open_connection(sock=sock)
+    assert sock.fileno() == -1
 
 
 # -- Endpoints, pipes and servers ------------------------------------------------------------------
@@ -432,7 +429,7 @@ def test_streams_close_a_given_socket_that_is_not_connected() -> None:
 
 @pytest.mark.parametrize("error", [Boom, Stop])
 @pytest.mark.parametrize("options", [{"local_addr": LOCAL}, {"family": socket.AF_UNIX}], ids=str)
-def test_a_factory_that_raises_closes_the_socket_of_an_endpoint(
+async def test_a_factory_that_raises_closes_the_socket_of_an_endpoint(
     error: type[BaseException], options: dict[str, Any]
 ) -> None:
     """The loop of asyncio leaves this socket to the garbage collector."""
@@ -440,15 +437,12 @@ def test_a_factory_that_raises_closes_the_socket_of_an_endpoint(
     def factory() -> asyncio.DatagramProtocol:
         raise error
 
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        before = open_descriptors()
-        with pytest.raises(error) as caught:
-            await loop.create_datagram_endpoint(factory, **options)
-        assert caught.tb is not None
-        assert not open_descriptors() - before
-
-    runtime.run(main())
+    loop = runtime.get_running_loop()
+    before = open_descriptors()
+    with pytest.raises(error) as caught:
+        await loop.create_datagram_endpoint(factory, **options)
+    assert caught.tb is not None
+    assert not open_descriptors() - before
 
 
 @on_both_loops(works=True)
@@ -666,20 +660,17 @@ def test_no_attempt_is_left_of_a_race(make_loop: MakeLoop, name: str, outcome: s
 
 
 @pytest.mark.skipif(not FIXED, reason="asyncio has this fault itself on this Python")
-def test_asyncio_s_own_races_leave_no_task_on_our_loop() -> None:
+async def test_asyncio_s_own_races_leave_no_task_on_our_loop() -> None:
     from asyncio import staggered
 
-    async def main() -> None:
-        loop = runtime.get_running_loop()
+    loop = runtime.get_running_loop()
 
-        async def hang() -> str:
-            return str(await loop.create_future())
+    async def hang() -> str:
+        return str(await loop.create_future())
 
-        async def win() -> str:
-            return "won"
+    async def win() -> str:
+        return "won"
 
-        winner, index, _ = await staggered.staggered_race([hang, hang, win], 0)
-        assert (winner, index) == ("won", 2)
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    runtime.run(main())
+    winner, index, _ = await staggered.staggered_race([hang, hang, win], 0)
+    assert (winner, index) == ("won", 2)
+    assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -116,7 +116,7 @@ def test_ten_thousand_connections_leave_nothing_behind(use: Any, many_descriptor
 # -- Slow beside fast ------------------------------------------------------------------------------
 
 
-def test_a_slow_reader_delays_only_itself() -> None:
+async def test_a_slow_reader_delays_only_itself() -> None:
     high = 128 * 1024
 
     class Pouring(Recorder):
@@ -142,29 +142,26 @@ def test_a_slow_reader_delays_only_itself() -> None:
 
     most: list[int] = []
 
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        pouring = await loop.create_server(Pouring, *LOCAL)
-        async with serving() as fast:
-            with connected(pouring.sockets[0].getsockname()) as slow:
-                await until(lambda: most and max(most) > high)
-                pairs = [await runtime.open_connection(*fast) for _ in range(10)]
-                for number in range(20):
-                    # The peer reads a little, so that as much can be written.
-                    slow.recv(100_000)
-                    for _, writer in pairs:
-                        writer.write(b"%04d" % number * 1000)
-                    for reader, _ in pairs:
-                        assert await reader.readexactly(4000) == b"%04d" % number * 1000
+    loop = runtime.get_running_loop()
+    pouring = await loop.create_server(Pouring, *LOCAL)
+    async with serving() as fast:
+        with connected(pouring.sockets[0].getsockname()) as slow:
+            await until(lambda: most and max(most) > high)
+            pairs = [await runtime.open_connection(*fast) for _ in range(10)]
+            for number in range(20):
+                # The peer reads a little, so that as much can be written.
+                slow.recv(100_000)
                 for _, writer in pairs:
-                    writer.close()
-                assert max(most) <= high + 32768
-            await pouring.shutdown(0)
+                    writer.write(b"%04d" % number * 1000)
+                for reader, _ in pairs:
+                    assert await reader.readexactly(4000) == b"%04d" % number * 1000
+            for _, writer in pairs:
+                writer.close()
+            assert max(most) <= high + 32768
+        await pouring.shutdown(0)
 
-    runtime.run(main())
 
-
-def test_a_slow_handler_delays_only_its_own_client() -> None:
+async def test_a_slow_handler_delays_only_its_own_client() -> None:
     """Data that the handler does not read stays in the system's buffers, and not in ours."""
 
     async def slow(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
@@ -177,65 +174,59 @@ def test_a_slow_handler_delays_only_its_own_client() -> None:
     sleepy: list[runtime.StreamReader] = []
     go_on = runtime.Event()
 
-    async def main() -> None:
-        async with serving(slow, limit=10_000) as address, serving(echo) as fast:
-            with connected(address) as flooding:
-                flooding.setblocking(False)
-                sent = 0
-                quiet = 0
-                while quiet < 20:
-                    try:
-                        sent += flooding.send(b"x" * 100_000)
-                        quiet = 0
-                    except BlockingIOError:
-                        quiet += 1
-                    await runtime.sleep(0)
-                [reader] = sleepy
-                assert reader._adapter.unread.size <= 2 * 10_000 + 65536
-                assert sent > reader._adapter.unread.size
-                other, writer = await runtime.open_connection(*fast)
-                writer.write(b"served")
-                assert await other.readexactly(6) == b"served"
-                writer.close()
-                go_on.set()
-
-    runtime.run(main())
+    async with serving(slow, limit=10_000) as address, serving(echo) as fast:
+        with connected(address) as flooding:
+            flooding.setblocking(False)
+            sent = 0
+            quiet = 0
+            while quiet < 20:
+                try:
+                    sent += flooding.send(b"x" * 100_000)
+                    quiet = 0
+                except BlockingIOError:
+                    quiet += 1
+                await runtime.sleep(0)
+            [reader] = sleepy
+            assert reader._adapter.unread.size <= 2 * 10_000 + 65536
+            assert sent > reader._adapter.unread.size
+            other, writer = await runtime.open_connection(*fast)
+            writer.write(b"served")
+            assert await other.readexactly(6) == b"served"
+            writer.close()
+            go_on.set()
 
 
 # -- Floods ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("protocols", [False, True])
-def test_silent_connections_do_not_keep_a_real_client_waiting(protocols: bool) -> None:
+async def test_silent_connections_do_not_keep_a_real_client_waiting(protocols: bool) -> None:
     count = 200
 
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        server: Any = (
-            await loop.create_server(Echo, *LOCAL, backlog=count)
-            if protocols
-            else await runtime.start_server(echo, *LOCAL, backlog=count)
-        )
-        address = server.sockets[0].getsockname()
-        silent = [socket.create_connection(address, 30) for _ in range(count)]
-        try:
-            reader, writer = await runtime.open_connection(*address)
-            for number in range(50):
-                # Other connections are opened and closed meanwhile.
-                silent.pop(0).close()
-                silent.append(socket.create_connection(address, 30))
-                writer.write(b"%04d" % number)
-                assert await reader.readexactly(4) == b"%04d" % number
-            await until(lambda: len(server._clients) == count + 1)
-            writer.close()
-        finally:
-            for sock in silent:
-                sock.close()
-        await until(lambda: not server._clients)
-        server.close()
-        await server.wait_closed()
-
-    runtime.run(main())
+    loop = runtime.get_running_loop()
+    server: Any = (
+        await loop.create_server(Echo, *LOCAL, backlog=count)
+        if protocols
+        else await runtime.start_server(echo, *LOCAL, backlog=count)
+    )
+    address = server.sockets[0].getsockname()
+    silent = [socket.create_connection(address, 30) for _ in range(count)]
+    try:
+        reader, writer = await runtime.open_connection(*address)
+        for number in range(50):
+            # Other connections are opened and closed meanwhile.
+            silent.pop(0).close()
+            silent.append(socket.create_connection(address, 30))
+            writer.write(b"%04d" % number)
+            assert await reader.readexactly(4) == b"%04d" % number
+        await until(lambda: len(server._clients) == count + 1)
+        writer.close()
+    finally:
+        for sock in silent:
+            sock.close()
+    await until(lambda: not server._clients)
+    server.close()
+    await server.wait_closed()
 
 
 class Failing:
@@ -255,34 +246,31 @@ class Failing:
 
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ECONNABORTED, errno.EPERM])
-def test_a_failing_listener_leaves_the_other_ones_alone(
+async def test_a_failing_listener_leaves_the_other_ones_alone(
     code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("runtime.net.setup.server._REST", 0.01)
 
-    async def main() -> None:
-        collect_reports()
-        loop = runtime.get_running_loop()
-        server = await loop.create_server(Echo, ["127.0.0.1", "127.0.0.2"], 0)
-        addresses = [sock.getsockname() for sock in server.sockets]
-        assert server._listeners is not None
-        listener = server._listeners[0]
-        failing = Failing(listener.sock, [code, 0, code, 0, 0, code, code])
-        listener.sock = failing  # type: ignore[assignment]
-        listener._by_accelerator = False
-        for _ in range(5):
-            for address in reversed(addresses):
-                reader, writer = await runtime.open_connection(*address)
-                writer.write(b"served")
-                assert await runtime.wait_for(reader.readexactly(6), 30) == b"served"
-                writer.close()
-        assert failing.codes == []
-        await server.shutdown(0)
-
-    runtime.run(main())
+    collect_reports()
+    loop = runtime.get_running_loop()
+    server = await loop.create_server(Echo, ["127.0.0.1", "127.0.0.2"], 0)
+    addresses = [sock.getsockname() for sock in server.sockets]
+    assert server._listeners is not None
+    listener = server._listeners[0]
+    failing = Failing(listener.sock, [code, 0, code, 0, 0, code, code])
+    listener.sock = failing  # type: ignore[assignment]
+    listener._by_accelerator = False
+    for _ in range(5):
+        for address in reversed(addresses):
+            reader, writer = await runtime.open_connection(*address)
+            writer.write(b"served")
+            assert await runtime.wait_for(reader.readexactly(6), 30) == b"served"
+            writer.close()
+    assert failing.codes == []
+    await server.shutdown(0)
 
 
-def test_listeners_take_turns() -> None:
+async def test_listeners_take_turns() -> None:
     """A burst on one listener is accepted in batches, with the other listener in between."""
     order: list[str] = []
     busy = 150
@@ -292,41 +280,35 @@ def test_listeners_take_turns() -> None:
             super().connection_made(transport)
             order.append(transport.get_extra_info("sockname")[0])
 
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        server = await loop.create_server(
-            Noting, ["127.0.0.1", "127.0.0.2"], 0, backlog=busy, start_serving=False
-        )
-        await server.start_serving()
-        one, other = (sock.getsockname() for sock in server.sockets)
-        clients = [socket.create_connection(one, 30) for _ in range(busy)]
-        clients += [socket.create_connection(other, 30) for _ in range(5)]
-        await until(lambda: len(order) == busy + 5)
-        for client in clients:
-            client.close()
-        await until(lambda: not server._clients)
-        server.close()
-        await server.wait_closed()
-
-    runtime.run(main())
+    loop = runtime.get_running_loop()
+    server = await loop.create_server(
+        Noting, ["127.0.0.1", "127.0.0.2"], 0, backlog=busy, start_serving=False
+    )
+    await server.start_serving()
+    one, other = (sock.getsockname() for sock in server.sockets)
+    clients = [socket.create_connection(one, 30) for _ in range(busy)]
+    clients += [socket.create_connection(other, 30) for _ in range(5)]
+    await until(lambda: len(order) == busy + 5)
+    for client in clients:
+        client.close()
+    await until(lambda: not server._clients)
+    server.close()
+    await server.wait_closed()
     assert "127.0.0.2" in order[:64], "the busy one goes first for good"
 
 
-def test_established_connections_are_served_during_a_burst() -> None:
-    async def main() -> None:
-        served: list[int] = []
-        async with serving(echo, backlog=1000) as address:
-            reader, writer = await runtime.open_connection(*address)
-            writer.write(b"x")
-            assert await reader.readexactly(1) == b"x"
-            burst = [socket.create_connection(address, 30) for _ in range(300)]
-            before = len(runtime.all_tasks())
-            writer.write(b"x")
-            assert await reader.readexactly(1) == b"x"
-            served.append(len(runtime.all_tasks()) - before)
-            for sock in burst:
-                sock.close()
-            writer.close()
-        assert served[0] < 300, "the burst was accepted first"
-
-    runtime.run(main())
+async def test_established_connections_are_served_during_a_burst() -> None:
+    served: list[int] = []
+    async with serving(echo, backlog=1000) as address:
+        reader, writer = await runtime.open_connection(*address)
+        writer.write(b"x")
+        assert await reader.readexactly(1) == b"x"
+        burst = [socket.create_connection(address, 30) for _ in range(300)]
+        before = len(runtime.all_tasks())
+        writer.write(b"x")
+        assert await reader.readexactly(1) == b"x"
+        served.append(len(runtime.all_tasks()) - before)
+        for sock in burst:
+            sock.close()
+        writer.close()
+    assert served[0] < 300, "the burst was accepted first"

@@ -22,128 +22,109 @@ def collect_errors() -> list[dict[str, Any]]:
     return errors
 
 
-def test_several_hosts_and_dual_stack() -> None:
-    async def main() -> None:
-        server = await runtime.start_server(echo, ["127.0.0.1", "127.0.0.2"], 0)
-        async with server:
-            addresses = [sock.getsockname() for sock in server.sockets]
-            assert [address[0] for address in addresses] == ["127.0.0.1", "127.0.0.2"]
-            for address in addresses:
-                _, writer = await runtime.open_connection(*address)
-                writer.close()
-            server.close_clients()
-
-    runtime.run(main())
+async def test_several_hosts_and_dual_stack() -> None:
+    server = await runtime.start_server(echo, ["127.0.0.1", "127.0.0.2"], 0)
+    async with server:
+        addresses = [sock.getsockname() for sock in server.sockets]
+        assert [address[0] for address in addresses] == ["127.0.0.1", "127.0.0.2"]
+        for address in addresses:
+            _, writer = await runtime.open_connection(*address)
+            writer.close()
+        server.close_clients()
 
 
-def test_serve_forever_closes_the_connections_when_it_is_cancelled() -> None:
+async def test_serve_forever_closes_the_connections_when_it_is_cancelled() -> None:
     """A client that stays connected does not delay its end, as it does in asyncio up to 3.14.6."""
-
-    async def main() -> None:
-        server = await runtime.start_server(echo, "127.0.0.1", 0)
-        address = server.sockets[0].getsockname()
-        task = runtime.create_task(server.serve_forever())
-        reader, writer = await runtime.open_connection(*address)
-        writer.write(b"hello\n")
-        assert await reader.readline() == b"hello\n"
-        task.cancel()
-        with pytest.raises(runtime.CancelledError):
-            await task
-        assert await reader.read() == b""
-        writer.close()
-
-    runtime.run(main())
+    server = await runtime.start_server(echo, "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
+    task = runtime.create_task(server.serve_forever())
+    reader, writer = await runtime.open_connection(*address)
+    writer.write(b"hello\n")
+    assert await reader.readline() == b"hello\n"
+    task.cancel()
+    with pytest.raises(runtime.CancelledError):
+        await task
+    assert await reader.read() == b""
+    writer.close()
 
 
-def test_start_serving_later() -> None:
-    async def main() -> None:
-        server = await runtime.start_server(echo, "127.0.0.1", 0, start_serving=False)
-        assert not server.is_serving()
-        address = server.sockets[0].getsockname()
-        with pytest.raises(ConnectionRefusedError):
-            await runtime.open_connection(*address)
+async def test_start_serving_later() -> None:
+    server = await runtime.start_server(echo, "127.0.0.1", 0, start_serving=False)
+    assert not server.is_serving()
+    address = server.sockets[0].getsockname()
+    with pytest.raises(ConnectionRefusedError):
+        await runtime.open_connection(*address)
+    await server.start_serving()
+    await server.start_serving()
+    assert server.is_serving()
+    assert server.get_loop() is runtime.get_running_loop()
+    _, writer = await runtime.open_connection(*address)
+    writer.close()
+    server.close()
+    server.close()
+    await server.wait_closed()
+    assert not server.is_serving()
+    assert server.sockets == ()
+    with pytest.raises(RuntimeError, match="closed"):
         await server.start_serving()
-        await server.start_serving()
-        assert server.is_serving()
-        assert server.get_loop() is runtime.get_running_loop()
-        _, writer = await runtime.open_connection(*address)
-        writer.close()
-        server.close()
-        server.close()
-        await server.wait_closed()
-        assert not server.is_serving()
-        assert server.sockets == ()
-        with pytest.raises(RuntimeError, match="closed"):
-            await server.start_serving()
-
-    runtime.run(main())
 
 
-def test_serve_forever_ends_with_its_task() -> None:
-    async def main() -> None:
-        server = await runtime.start_server(echo, "127.0.0.1", 0)
-        task = runtime.create_task(server.serve_forever())
-        await runtime.sleep(0)
-        with pytest.raises(RuntimeError, match="already"):
-            await server.serve_forever()
-        task.cancel()
-        with pytest.raises(runtime.CancelledError):
-            await task
-        assert not server.is_serving()
-        again = await runtime.start_server(echo, "127.0.0.1", 0)
-        task = runtime.create_task(again.serve_forever())
-        await runtime.sleep(0)
-        again.close()
-        with pytest.raises(runtime.CancelledError):
-            await task
-
-    runtime.run(main())
+async def test_serve_forever_ends_with_its_task() -> None:
+    server = await runtime.start_server(echo, "127.0.0.1", 0)
+    task = runtime.create_task(server.serve_forever())
+    await runtime.sleep(0)
+    with pytest.raises(RuntimeError, match="already"):
+        await server.serve_forever()
+    task.cancel()
+    with pytest.raises(runtime.CancelledError):
+        await task
+    assert not server.is_serving()
+    again = await runtime.start_server(echo, "127.0.0.1", 0)
+    task = runtime.create_task(again.serve_forever())
+    await runtime.sleep(0)
+    again.close()
+    with pytest.raises(runtime.CancelledError):
+        await task
 
 
-def test_wait_closed_waits_for_the_last_connection() -> None:
-    async def main() -> None:
-        server = await runtime.start_server(echo, "127.0.0.1", 0)
-        reader, writer = await runtime.open_connection(*server.sockets[0].getsockname())
-        writer.write(b"x")
-        assert await reader.read(1) == b"x"
-        waiters = [runtime.create_task(server.wait_closed()) for _ in range(2)]
-        await runtime.sleep(0)
-        server.close()
-        await runtime.sleep(0.01)
-        assert not any(waiter.done() for waiter in waiters)
-        cancelled = runtime.create_task(server.wait_closed())
-        await runtime.sleep(0)
-        cancelled.cancel()
-        writer.write(b"still served")
-        assert await reader.readexactly(12) == b"still served"
-        writer.close()
-        await runtime.wait_for(runtime.gather(*waiters), 30)
-        await server.wait_closed()
-        assert cancelled.cancelled()
-
-    runtime.run(main())
+async def test_wait_closed_waits_for_the_last_connection() -> None:
+    server = await runtime.start_server(echo, "127.0.0.1", 0)
+    reader, writer = await runtime.open_connection(*server.sockets[0].getsockname())
+    writer.write(b"x")
+    assert await reader.read(1) == b"x"
+    waiters = [runtime.create_task(server.wait_closed()) for _ in range(2)]
+    await runtime.sleep(0)
+    server.close()
+    await runtime.sleep(0.01)
+    assert not any(waiter.done() for waiter in waiters)
+    cancelled = runtime.create_task(server.wait_closed())
+    await runtime.sleep(0)
+    cancelled.cancel()
+    writer.write(b"still served")
+    assert await reader.readexactly(12) == b"still served"
+    writer.close()
+    await runtime.wait_for(runtime.gather(*waiters), 30)
+    await server.wait_closed()
+    assert cancelled.cancelled()
 
 
 @pytest.mark.parametrize("abort", [False, True])
-def test_clients_can_be_closed_and_aborted(abort: bool) -> None:
-    async def main() -> None:
-        server = await runtime.start_server(lambda *streams: kept.append(streams), "127.0.0.1", 0)
-        address = server.sockets[0].getsockname()
-        with connected(address) as one, connected(address) as two:
-            await until(lambda: len(kept) == 2)
-            for _, writer in kept:
-                writer.write(b"m" * 30_000_000)
-            server.close()
-            (server.abort_clients if abort else server.close_clients)()
-            sizes = [len(await runtime.to_thread(receive_all, sock)) for sock in (one, two)]
-            assert all((size == 30_000_000) is not abort for size in sizes)
-            await runtime.wait_for(server.wait_closed(), 30)
-
+async def test_clients_can_be_closed_and_aborted(abort: bool) -> None:
     kept: list[Streams] = []
-    runtime.run(main())
+    server = await runtime.start_server(lambda *streams: kept.append(streams), "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
+    with connected(address) as one, connected(address) as two:
+        await until(lambda: len(kept) == 2)
+        for _, writer in kept:
+            writer.write(b"m" * 30_000_000)
+        server.close()
+        (server.abort_clients if abort else server.close_clients)()
+        sizes = [len(await runtime.to_thread(receive_all, sock)) for sock in (one, two)]
+        assert all((size == 30_000_000) is not abort for size in sizes)
+        await runtime.wait_for(server.wait_closed(), 30)
 
 
-def test_a_failing_callback_is_reported_and_its_connection_closed() -> None:
+async def test_a_failing_callback_is_reported_and_its_connection_closed() -> None:
     async def fail_later(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
         await runtime.sleep(0)
         raise ZeroDivisionError("later")
@@ -151,39 +132,33 @@ def test_a_failing_callback_is_reported_and_its_connection_closed() -> None:
     def fail_now(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
         raise ZeroDivisionError("now")
 
-    async def main() -> None:
-        errors = collect_errors()
-        for callback in (fail_later, fail_now):
-            async with serving(callback) as address:
-                with connected(address) as sock:
-                    assert await runtime.to_thread(receive_all, sock) == b""
-        assert [str(error["exception"]) for error in errors] == ["later", "now"]
-        for error, name in zip(errors, ("fail_later", "fail_now"), strict=True):
-            words = f"client_connected_cb {name}(), for the client ('127.0.0.1', "
-            assert words in error["message"]
-        assert "fail_later" in repr(errors[0]["task"])
-
-    runtime.run(main())
+    errors = collect_errors()
+    for callback in (fail_later, fail_now):
+        async with serving(callback) as address:
+            with connected(address) as sock:
+                assert await runtime.to_thread(receive_all, sock) == b""
+    assert [str(error["exception"]) for error in errors] == ["later", "now"]
+    for error, name in zip(errors, ("fail_later", "fail_now"), strict=True):
+        words = f"client_connected_cb {name}(), for the client ('127.0.0.1', "
+        assert words in error["message"]
+    assert "fail_later" in repr(errors[0]["task"])
 
 
-def test_a_cancelled_callback_closes_its_connection() -> None:
+async def test_a_cancelled_callback_closes_its_connection() -> None:
     tasks: list[Any] = []
 
     async def wait(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
         tasks.append(runtime.current_task())
         await reader.read()
 
-    async def main() -> None:
-        async with serving(wait) as address:
-            with connected(address) as sock:
-                await until(lambda: tasks)
-                tasks[0].cancel()
-                assert await runtime.to_thread(receive_all, sock) == b""
-
-    runtime.run(main())
+    async with serving(wait) as address:
+        with connected(address) as sock:
+            await until(lambda: tasks)
+            tasks[0].cancel()
+            assert await runtime.to_thread(receive_all, sock) == b""
 
 
-def test_the_callback_may_return_any_awaitable() -> None:
+async def test_the_callback_may_return_any_awaitable() -> None:
     served = []
 
     class Later:
@@ -195,55 +170,46 @@ def test_the_callback_may_return_any_awaitable() -> None:
         writer.close()
         return Later()
 
-    async def main() -> None:
-        async with serving(callback) as address:
-            with connected(address) as sock:
-                assert await runtime.to_thread(receive_all, sock) == b""
-            await until(lambda: served)
-
-    runtime.run(main())
+    async with serving(callback) as address:
+        with connected(address) as sock:
+            assert await runtime.to_thread(receive_all, sock) == b""
+        await until(lambda: served)
 
 
-def test_a_given_socket_and_bad_arguments() -> None:
-    async def main() -> None:
-        sock = socket.socket()
-        sock.bind(("127.0.0.1", 0))
-        server = await runtime.start_server(echo, sock=sock)
-        (listening,) = server.sockets
-        assert isinstance(listening, TransportSocket)  # It has no method close().
-        assert listening.fileno() == sock.fileno()
-        assert "127.0.0.1" in repr(server)
-        with pytest.raises(ValueError, match="same time"):
-            await runtime.start_server(echo, "127.0.0.1", sock=sock)
-        with pytest.raises(ValueError, match="Neither host/port nor sock"):
-            await runtime.start_server(echo)
-        with pytest.raises(TypeError, match="callable"):
-            await runtime.start_server(None, "127.0.0.1", 0)  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match="limit"):
-            await runtime.start_server(echo, "127.0.0.1", 0, limit=-1)
-        datagrams = socket.socket(type=socket.SOCK_DGRAM)
-        with datagrams, pytest.raises(ValueError, match="Stream Socket"):
-            await runtime.start_server(echo, sock=datagrams)
-        with pytest.raises(OSError, match="bind on address") as caught:
-            await runtime.start_server(echo, *sock.getsockname()[:2])
-        assert caught.value.errno == errno.EADDRINUSE
-        server.close()
-
-    runtime.run(main())
+async def test_a_given_socket_and_bad_arguments() -> None:
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    server = await runtime.start_server(echo, sock=sock)
+    (listening,) = server.sockets
+    assert isinstance(listening, TransportSocket)  # It has no method close().
+    assert listening.fileno() == sock.fileno()
+    assert "127.0.0.1" in repr(server)
+    with pytest.raises(ValueError, match="same time"):
+        await runtime.start_server(echo, "127.0.0.1", sock=sock)
+    with pytest.raises(ValueError, match="Neither host/port nor sock"):
+        await runtime.start_server(echo)
+    with pytest.raises(TypeError, match="callable"):
+        await runtime.start_server(None, "127.0.0.1", 0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="limit"):
+        await runtime.start_server(echo, "127.0.0.1", 0, limit=-1)
+    datagrams = socket.socket(type=socket.SOCK_DGRAM)
+    with datagrams, pytest.raises(ValueError, match="Stream Socket"):
+        await runtime.start_server(echo, sock=datagrams)
+    with pytest.raises(OSError, match="bind on address") as caught:
+        await runtime.start_server(echo, *sock.getsockname()[:2])
+    assert caught.value.errno == errno.EADDRINUSE
+    server.close()
 
 
-def test_socket_options() -> None:
-    async def main() -> None:
-        options: dict[str, Any] = {"reuse_port": True, "keep_alive": True, "reuse_address": True}
-        async with await runtime.start_server(echo, "127.0.0.1", 0, **options) as server:
-            sock = server.sockets[0]
-            for option in (socket.SO_REUSEPORT, socket.SO_KEEPALIVE, socket.SO_REUSEADDR):
-                assert sock.getsockopt(socket.SOL_SOCKET, option)
-            port = sock.getsockname()[1]
-            async with await runtime.start_server(echo, "127.0.0.1", port, reuse_port=True):
-                pass
-
-    runtime.run(main())
+async def test_socket_options() -> None:
+    options: dict[str, Any] = {"reuse_port": True, "keep_alive": True, "reuse_address": True}
+    async with await runtime.start_server(echo, "127.0.0.1", 0, **options) as server:
+        sock = server.sockets[0]
+        for option in (socket.SO_REUSEPORT, socket.SO_KEEPALIVE, socket.SO_REUSEADDR):
+            assert sock.getsockopt(socket.SOL_SOCKET, option)
+        port = sock.getsockname()[1]
+        async with await runtime.start_server(echo, "127.0.0.1", port, reuse_port=True):
+            pass
 
 
 class FakeListener:
@@ -270,72 +236,57 @@ def fake(server: Server, failures: list[int]) -> None:
         listener._by_accelerator = False
 
 
-def test_accepting_goes_on_after_an_aborted_connection() -> None:
-    async def main() -> None:
-        async with await runtime.start_server(echo, "127.0.0.1", 0) as server:
-            fake(server, [errno.ECONNABORTED])
-            reader, writer = await runtime.open_connection(*server.sockets[0].getsockname())
-            writer.write(b"served")
-            assert await reader.readexactly(6) == b"served"
-            writer.close()
-
-    runtime.run(main())
+async def test_accepting_goes_on_after_an_aborted_connection() -> None:
+    async with await runtime.start_server(echo, "127.0.0.1", 0) as server:
+        fake(server, [errno.ECONNABORTED])
+        reader, writer = await runtime.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"served")
+        assert await reader.readexactly(6) == b"served"
+        writer.close()
 
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
-def test_without_descriptors_a_listener_rests_and_recovers(
+async def test_without_descriptors_a_listener_rests_and_recovers(
     code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("runtime.net.setup.server._REST", 0.01)
 
-    async def main() -> None:
-        errors = collect_errors()
-        async with await runtime.start_server(echo, "127.0.0.1", 0) as server:
-            fake(server, [code, code])
-            reader, writer = await runtime.open_connection(*server.sockets[0].getsockname())
-            writer.write(b"served")
-            assert await reader.readexactly(6) == b"served"
+    errors = collect_errors()
+    async with await runtime.start_server(echo, "127.0.0.1", 0) as server:
+        fake(server, [code, code])
+        reader, writer = await runtime.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"served")
+        assert await reader.readexactly(6) == b"served"
+        writer.close()
+    assert [error["exception"].errno for error in errors] == [code, code]
+
+
+async def test_a_resting_listener_can_be_closed() -> None:
+    errors = collect_errors()
+    server = await runtime.start_server(echo, "127.0.0.1", 0)
+    fake(server, [errno.EMFILE])
+    with connected(server.sockets[0].getsockname()):
+        await until(lambda: errors)
+        server.close()
+        await server.wait_closed()
+
+
+async def test_an_unknown_failure_of_accept_is_reported() -> None:
+    errors = collect_errors()
+    async with await runtime.start_server(echo, "127.0.0.1", 0) as server:
+        fake(server, [errno.EPERM])
+        reader, writer = await runtime.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"x")
+        assert await reader.readexactly(1) == b"x"
+        writer.close()
+    assert isinstance(errors[0]["exception"], PermissionError)
+
+
+async def test_a_burst_of_connections_is_accepted() -> None:
+    async with serving(echo) as address:
+        pairs = await runtime.gather(*[runtime.open_connection(*address) for _ in range(90)])
+        for number, (_, writer) in enumerate(pairs):
+            writer.write(b"%04d" % number)
+        for number, (reader, writer) in enumerate(pairs):
+            assert await reader.readexactly(4) == b"%04d" % number
             writer.close()
-        assert [error["exception"].errno for error in errors] == [code, code]
-
-    runtime.run(main())
-
-
-def test_a_resting_listener_can_be_closed() -> None:
-    async def main() -> None:
-        errors = collect_errors()
-        server = await runtime.start_server(echo, "127.0.0.1", 0)
-        fake(server, [errno.EMFILE])
-        with connected(server.sockets[0].getsockname()):
-            await until(lambda: errors)
-            server.close()
-            await server.wait_closed()
-
-    runtime.run(main())
-
-
-def test_an_unknown_failure_of_accept_is_reported() -> None:
-    async def main() -> None:
-        errors = collect_errors()
-        async with await runtime.start_server(echo, "127.0.0.1", 0) as server:
-            fake(server, [errno.EPERM])
-            reader, writer = await runtime.open_connection(*server.sockets[0].getsockname())
-            writer.write(b"x")
-            assert await reader.readexactly(1) == b"x"
-            writer.close()
-        assert isinstance(errors[0]["exception"], PermissionError)
-
-    runtime.run(main())
-
-
-def test_a_burst_of_connections_is_accepted() -> None:
-    async def main() -> None:
-        async with serving(echo) as address:
-            pairs = await runtime.gather(*[runtime.open_connection(*address) for _ in range(90)])
-            for number, (_, writer) in enumerate(pairs):
-                writer.write(b"%04d" % number)
-            for number, (reader, writer) in enumerate(pairs):
-                assert await reader.readexactly(4) == b"%04d" % number
-                writer.close()
-
-    runtime.run(main())

@@ -33,8 +33,9 @@ def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def wait(reader: Any, writer: Any) -> None:
-    """Wait for data that the client does not send."""
-    await reader.readexactly(2)
+    """Wait for data that the client does not send, or for the end of the connection."""
+    with contextlib.suppress(asyncio.IncompleteReadError):
+        await reader.readexactly(2)
     writer.close()
 
 
@@ -143,70 +144,61 @@ def test_a_block_that_waits_for_its_connections_is_cancelled(kind: str) -> None:
     runtime.run(runtime.wait_for(main(), PATIENCE))
 
 
-def test_a_started_request_may_take_as_long_as_the_timeout() -> None:
-    async def main() -> None:
-        go_on = runtime.Event()
+async def test_a_started_request_may_take_as_long_as_the_timeout() -> None:
+    go_on = runtime.Event()
 
-        async def handler(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
-            begun.set()
-            await go_on.wait()
-            writer.write(b"answer")
+    async def handler(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
+        begun.set()
+        await go_on.wait()
+        writer.write(b"answer")
 
-        begun = runtime.Event()
-        server = await runtime.start_server(handler, *LOCAL)
-        assert server.shutdown_timeout == 1
-        server.shutdown_timeout = PATIENCE
+    begun = runtime.Event()
+    server = await runtime.start_server(handler, *LOCAL)
+    assert server.shutdown_timeout == 1
+    server.shutdown_timeout = PATIENCE
 
-        async def serve() -> NoReturn:
-            async with server:
-                await begun.wait()
-                raise ValueError("in the block")
+    async def serve() -> NoReturn:
+        async with server:
+            await begun.wait()
+            raise ValueError("in the block")
 
-        with connected(server.sockets[0].getsockname()) as sock:
-            task = runtime.create_task(serve())
-            await until(lambda: server._shutdown_waiters)
-            assert not server.is_serving()
-            go_on.set()
-            with pytest.raises(ValueError, match="in the block"):
-                await runtime.wait_for(task, PATIENCE)
-            assert receive_all(sock) == b"answer"
-
-    runtime.run(main())
+    with connected(server.sockets[0].getsockname()) as sock:
+        task = runtime.create_task(serve())
+        await until(lambda: server._shutdown_waiters)
+        assert not server.is_serving()
+        go_on.set()
+        with pytest.raises(ValueError, match="in the block"):
+            await runtime.wait_for(task, PATIENCE)
+        assert receive_all(sock) == b"answer"
 
 
-def test_the_timeout_is_checked() -> None:
-    async def main() -> None:
-        async with await runtime.start_server(wait, *LOCAL) as server:
-            with pytest.raises(TypeError, match="shutdown_timeout"):
-                server.shutdown_timeout = "1"  # type: ignore[assignment]
-            server.shutdown_timeout = -1
-            assert server.shutdown_timeout == 0
-            server.shutdown_timeout = None
-            assert server.shutdown_timeout is None
-
-    runtime.run(main())
+async def test_the_timeout_is_checked() -> None:
+    async with await runtime.start_server(wait, *LOCAL) as server:
+        with pytest.raises(TypeError, match="shutdown_timeout"):
+            server.shutdown_timeout = "1"  # type: ignore[assignment]
+        server.shutdown_timeout = -1
+        assert server.shutdown_timeout == 0
+        server.shutdown_timeout = None
+        assert server.shutdown_timeout is None
 
 
 @kinds
-def test_a_coroutine_that_is_closed_does_not_wait(kind: str) -> None:
-    async def main() -> None:
-        async with serving(kind) as (server, client):
+async def test_a_coroutine_that_is_closed_does_not_wait(kind: str) -> None:
+    async with serving(kind) as (server, client):
 
-            async def serve() -> None:
-                async with server:
-                    await suspended()
+        async def serve() -> None:
+            async with server:
+                await suspended()
 
-            coroutine = serve()
-            coroutine.send(None)
-            sock = client()
-            await until(lambda: server._clients)
-            coroutine.close()
-            assert not server.is_serving()
-            with contextlib.suppress(ConnectionResetError):
-                assert sock.recv(1) == b""
-            await runtime.wait_for(server.wait_closed(), PATIENCE)
-
-    runtime.run(main())
+        coroutine = serve()
+        coroutine.send(None)
+        sock = client()
+        await until(lambda: server._clients)
+        coroutine.close()
+        assert not server.is_serving()
+        with contextlib.suppress(ConnectionResetError):
+            assert sock.recv(1) == b""
+        await runtime.wait_for(server.wait_closed(), PATIENCE)
 
 
 def suspended() -> Coroutine[None, None, None]:
@@ -243,30 +235,28 @@ async def write_much(reader: runtime.StreamReader, writer: runtime.StreamWriter)
     await writer.drain()
 
 
-def test_serve_forever_closes_the_connections_of_protocols_as_soon_as_it_is_cancelled() -> None:
+async def test_serve_forever_closes_the_connections_of_protocols_as_soon_as_it_is_cancelled() -> (
+    None
+):
     """No task would learn that the server is shut down: asyncio closes them since Python 3.15."""
+    made: asyncio.Future[asyncio.Transport] = asyncio.get_running_loop().create_future()
 
-    async def main() -> None:
-        made: asyncio.Future[asyncio.Transport] = asyncio.get_running_loop().create_future()
+    class Protocol(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            made.set_result(transport)
 
-        class Protocol(asyncio.Protocol):
-            def connection_made(self, transport: Any) -> None:
-                made.set_result(transport)
-
-        loop = runtime.get_running_loop()
-        server = await loop.create_server(Protocol, *LOCAL)
-        server.shutdown_timeout = 3600
-        serving = runtime.create_task(server.serve_forever())
-        await runtime.sleep(0)
-        with connected(server.sockets[0].getsockname()):
-            transport = await made
-            serving.cancel()
-            await turns(3)
-            assert transport.is_closing()
-            with pytest.raises(asyncio.CancelledError):
-                await serving
-
-    runtime.run(main())
+    loop = runtime.get_running_loop()
+    server = await loop.create_server(Protocol, *LOCAL)
+    server.shutdown_timeout = 3600
+    serving = runtime.create_task(server.serve_forever())
+    await runtime.sleep(0)
+    with connected(server.sockets[0].getsockname()):
+        transport = await made
+        serving.cancel()
+        await turns(3)
+        assert transport.is_closing()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
 
 
 def test_serve_forever_ends_with_one_interrupt() -> None:
@@ -296,77 +286,68 @@ def test_serve_forever_ends_with_one_interrupt() -> None:
 
 
 @kinds
-def test_the_connections_that_a_server_waits_for_are_logged(
+async def test_the_connections_that_a_server_waits_for_are_logged(
     kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("runtime.net.setup.server._REPORT_AFTER", 0.01)
 
-    async def main() -> None:
-        async with serving(kind) as (server, client):
+    async with serving(kind) as (server, client):
 
-            async def serve() -> None:
-                async with server:
-                    await until(lambda: len(server._clients) == 7)
+        async def serve() -> None:
+            async with server:
+                await until(lambda: len(server._clients) == 7)
 
-            task = runtime.create_task(serve())
-            socks = [client() for _ in range(7)]
-            await until(lambda: server._closed_waiters)
-            await until(lambda: caplog.records)
-            [record] = caplog.records
-            assert record.levelno == logging.WARNING
-            assert "waiting for 7 connections from " in record.message
-            assert "and 2 more" in record.message
-            names = [str(sock.getsockname() or "a nameless peer") for sock in socks]
-            assert sum(name in record.message for name in names) >= 5
-            for sock in socks:
-                sock.sendall(b"!")
-                sock.close()
-            await runtime.wait_for(task, PATIENCE)
-            assert server._report_timer is None
-            assert len(caplog.records) == 1
-
-    runtime.run(main())
+        task = runtime.create_task(serve())
+        socks = [client() for _ in range(7)]
+        await until(lambda: server._closed_waiters)
+        await until(lambda: caplog.records)
+        [record] = caplog.records
+        assert record.levelno == logging.WARNING
+        assert "waiting for 7 connections from " in record.message
+        assert "and 2 more" in record.message
+        names = [str(sock.getsockname() or "a nameless peer") for sock in socks]
+        assert sum(name in record.message for name in names) >= 5
+        for sock in socks:
+            sock.sendall(b"!")
+            sock.close()
+        await runtime.wait_for(task, PATIENCE)
+        assert server._report_timer is None
+        assert len(caplog.records) == 1
 
 
-def test_the_handlers_that_a_server_waits_for_are_logged(
+async def test_the_handlers_that_a_server_waits_for_are_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("runtime.net.setup.server._REPORT_AFTER", 0.01)
 
-    async def main() -> None:
-        go_on = runtime.Event()
+    go_on = runtime.Event()
 
-        async def linger(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
-            writer.close()
-            await go_on.wait()
+    async def linger(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
+        writer.close()
+        await go_on.wait()
 
-        server = await runtime.start_server(linger, *LOCAL)
-        with connected(server.sockets[0].getsockname()):
-            await until(lambda: server._handlers)
-        ending = runtime.create_task(server.shutdown())
-        await until(lambda: caplog.records)
-        assert "waiting for 1 handler: " in caplog.records[0].message
-        assert "linger" in caplog.records[0].message
-        go_on.set()
-        await runtime.wait_for(ending, PATIENCE)
-
-    runtime.run(main())
+    server = await runtime.start_server(linger, *LOCAL)
+    with connected(server.sockets[0].getsockname()):
+        await until(lambda: server._handlers)
+    ending = runtime.create_task(server.shutdown())
+    await until(lambda: caplog.records)
+    assert "waiting for 1 handler: " in caplog.records[0].message
+    assert "linger" in caplog.records[0].message
+    go_on.set()
+    await runtime.wait_for(ending, PATIENCE)
 
 
-def test_a_server_that_does_not_wait_logs_nothing() -> None:
-    async def main() -> None:
-        server = await runtime.start_server(wait, *LOCAL)
-        waiting = runtime.create_task(server.wait_closed())
-        await turns()
-        # The server is open, and waiting for its end may take long.
-        assert server._report_timer is None
-        server.close()
-        await waiting
-        async with await runtime.start_server(wait, *LOCAL) as server:
-            pass
-        assert server._report_timer is None
-
-    runtime.run(main())
+async def test_a_server_that_does_not_wait_logs_nothing() -> None:
+    server = await runtime.start_server(wait, *LOCAL)
+    waiting = runtime.create_task(server.wait_closed())
+    await turns()
+    # The server is open, and waiting for its end may take long.
+    assert server._report_timer is None
+    server.close()
+    await waiting
+    async with await runtime.start_server(wait, *LOCAL) as server:
+        pass
+    assert server._report_timer is None
 
 
 # -- The end of a handler --------------------------------------------------------------------------

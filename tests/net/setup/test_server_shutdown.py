@@ -49,54 +49,45 @@ async def serve(handler: Handler) -> tuple[Server, tuple[str, int]]:
 
 
 @pytest.mark.parametrize("timeout", [None, PATIENCE])
-def test_a_handler_is_waited_for_when_its_connection_has_ended(timeout: float | None) -> None:
-    async def main() -> None:
-        log = Log()
-        server, address = await serve(log.handle)
-        with connected(address):
-            await until(lambda: log.begun)
-        await until(lambda: not server._clients)
-        ending = runtime.create_task(server.shutdown(timeout))
-        await turns(10)
-        assert not ending.done()
-        await server.wait_closed()  # It waits for connections only.
-        log.go_on.set()
-        await runtime.wait_for(ending, PATIENCE)
-        assert log.seen == ["end of input", "done"]
-
-    runtime.run(main())
+async def test_a_handler_is_waited_for_when_its_connection_has_ended(timeout: float | None) -> None:
+    log = Log()
+    server, address = await serve(log.handle)
+    with connected(address):
+        await until(lambda: log.begun)
+    await until(lambda: not server._clients)
+    ending = runtime.create_task(server.shutdown(timeout))
+    await turns(10)
+    assert not ending.done()
+    await server.wait_closed()  # It waits for connections only.
+    log.go_on.set()
+    await runtime.wait_for(ending, PATIENCE)
+    assert log.seen == ["end of input", "done"]
 
 
-def test_a_remaining_handler_is_cancelled_and_may_clean_up() -> None:
-    async def main() -> None:
-        log = Log()
-        server, address = await serve(log.handle)
-        with connected(address):
-            await until(lambda: log.begun)
-            await runtime.wait_for(server.shutdown(0), PATIENCE)
-        assert log.seen == ["end of input", "cancelled", "cleaned up"]
-
-    runtime.run(main())
+async def test_a_remaining_handler_is_cancelled_and_may_clean_up() -> None:
+    log = Log()
+    server, address = await serve(log.handle)
+    with connected(address):
+        await until(lambda: log.begun)
+        await runtime.wait_for(server.shutdown(0), PATIENCE)
+    assert log.seen == ["end of input", "cancelled", "cleaned up"]
 
 
-def test_a_handler_that_ends_with_its_connection_is_not_cancelled(
+async def test_a_handler_that_ends_with_its_connection_is_not_cancelled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("runtime.net.setup.server._LAST_GRACE", PATIENCE)
 
-    async def main() -> None:
-        log = Log()
-        log.go_on.set()
-        server, address = await serve(log.handle)
-        with connected(address):
-            await until(lambda: log.begun)
-            await runtime.wait_for(server.shutdown(0), PATIENCE)
-        assert log.seen == ["end of input", "done"]
-
-    runtime.run(main())
+    log = Log()
+    log.go_on.set()
+    server, address = await serve(log.handle)
+    with connected(address):
+        await until(lambda: log.begun)
+        await runtime.wait_for(server.shutdown(0), PATIENCE)
+    assert log.seen == ["end of input", "done"]
 
 
-def test_a_handler_that_cannot_be_cancelled_is_reported() -> None:
+async def test_a_handler_that_cannot_be_cancelled_is_reported() -> None:
     go_on: list[runtime.Event] = []
 
     async def stubborn(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
@@ -109,77 +100,65 @@ def test_a_handler_that_cannot_be_cancelled_is_reported() -> None:
                 pass
         writer.close()
 
-    async def main() -> None:
-        reports = collect_reports()
-        server, address = await serve(stubborn)
-        with connected(address):
-            await until(lambda: go_on)
-            await runtime.wait_for(server.shutdown(0), PATIENCE)
-            assert not server._clients
-            [report] = reports
-            assert "goes on after its cancellation" in report["message"]
-            assert "stubborn" in repr(report["task"])
-            go_on[0].set()
-            await runtime.wait_for(server.shutdown(), PATIENCE)
-
-    runtime.run(main())
+    reports = collect_reports()
+    server, address = await serve(stubborn)
+    with connected(address):
+        await until(lambda: go_on)
+        await runtime.wait_for(server.shutdown(0), PATIENCE)
+        assert not server._clients
+        [report] = reports
+        assert "goes on after its cancellation" in report["message"]
+        assert "stubborn" in repr(report["task"])
+        go_on[0].set()
+        await runtime.wait_for(server.shutdown(), PATIENCE)
 
 
-def test_handlers_that_shut_the_server_down_do_not_wait_for_one_another() -> None:
+async def test_handlers_that_shut_the_server_down_do_not_wait_for_one_another() -> None:
     ended: list[int] = []
 
-    async def main() -> None:
-        async def handler(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
-            await reader.readline()
-            writer.close()
-            await server.shutdown()
-            ended.append(len(ended))
+    async def handler(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
+        await reader.readline()
+        writer.close()
+        await server.shutdown()
+        ended.append(len(ended))
 
-        server, address = await serve(handler)
-        with connected(address) as one, connected(address) as other:
-            await until(lambda: len(server._clients) == 2)
-            one.sendall(b"\n")
-            other.sendall(b"\n")
-            await runtime.wait_for(server.shutdown(), PATIENCE)
-            await until(lambda: len(ended) == 2)
-
-    runtime.run(main())
-
-
-def test_a_shutdown_that_is_cancelled_leaves_the_handlers_alone() -> None:
-    async def main() -> None:
-        log = Log()
-        server, address = await serve(log.handle)
-        with connected(address):
-            await until(lambda: log.begun)
-        await until(lambda: log.seen)
-        ending = runtime.create_task(server.shutdown(PATIENCE))
-        await turns()
-        ending.cancel()
-        with pytest.raises(runtime.CancelledError):
-            await ending
-        assert (server._shutdown_waiters, server._shutting_down) == ([], set())
-        log.go_on.set()
+    server, address = await serve(handler)
+    with connected(address) as one, connected(address) as other:
+        await until(lambda: len(server._clients) == 2)
+        one.sendall(b"\n")
+        other.sendall(b"\n")
         await runtime.wait_for(server.shutdown(), PATIENCE)
-        assert log.seen == ["end of input", "done"]
+        await until(lambda: len(ended) == 2)
 
-    runtime.run(main())
+
+async def test_a_shutdown_that_is_cancelled_leaves_the_handlers_alone() -> None:
+    log = Log()
+    server, address = await serve(log.handle)
+    with connected(address):
+        await until(lambda: log.begun)
+    await until(lambda: log.seen)
+    ending = runtime.create_task(server.shutdown(PATIENCE))
+    await turns()
+    ending.cancel()
+    with pytest.raises(runtime.CancelledError):
+        await ending
+    assert (server._shutdown_waiters, server._shutting_down) == ([], set())
+    log.go_on.set()
+    await runtime.wait_for(server.shutdown(), PATIENCE)
+    assert log.seen == ["end of input", "done"]
 
 
 @pytest.mark.parametrize("failure", [None, ValueError("of the handler")])
-def test_handlers_that_have_ended_are_forgotten(failure: Exception | None) -> None:
+async def test_handlers_that_have_ended_are_forgotten(failure: Exception | None) -> None:
     async def handler(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
         writer.close()
         if failure is not None:
             raise failure
 
-    async def main() -> None:
-        reports: list[Any] = collect_reports()
-        server, address = await serve(handler)
-        with connected(address) as sock:
-            assert await runtime.to_thread(sock.recv, 1) == b""
-        await until(lambda: not server._handlers)
-        assert len(reports) == (failure is not None)
-        await runtime.wait_for(server.shutdown(), PATIENCE)
-
-    runtime.run(main())
+    reports: list[Any] = collect_reports()
+    server, address = await serve(handler)
+    with connected(address) as sock:
+        assert await runtime.to_thread(sock.recv, 1) == b""
+    await until(lambda: not server._handlers)
+    assert len(reports) == (failure is not None)
+    await runtime.wait_for(server.shutdown(), PATIENCE)

@@ -74,17 +74,14 @@ def test_the_file_stays(serve: Serve, options: dict[str, Any], tmp_path: Path) -
 
 
 @each_way
-def test_the_file_of_a_path_is_removed(serve: Serve, tmp_path: Path) -> None:
+async def test_the_file_of_a_path_is_removed(serve: Serve, tmp_path: Path) -> None:
     path = tmp_path / "socket"
 
-    async def main() -> None:
-        server = await serve(path=str(path))
-        assert path.is_socket()
-        server.close()
-        await server.wait_closed()
-        assert not path.exists()
-
-    runtime.run(main())
+    server = await serve(path=str(path))
+    assert path.is_socket()
+    server.close()
+    await server.wait_closed()
+    assert not path.exists()
 
 
 @each_way

@@ -106,27 +106,24 @@ def test_permissions(tmp_path: Path) -> None:
         talk(server, path)
 
 
-def test_paths_that_do_not_work(tmp_path: Path) -> None:
+async def test_paths_that_do_not_work(tmp_path: Path) -> None:
     long = str(tmp_path / ("x" * 200))
     missing = str(tmp_path / "missing" / "socket")
 
-    async def main() -> None:
-        for path, kind in ((long, OSError), (missing, FileNotFoundError)):
-            with pytest.raises(kind) as caught:
-                bind_unix(path)
-            assert caught.value.filename == path
-            with pytest.raises(kind) as caught:
-                await connect_unix(runtime.get_running_loop(), path)
-            assert caught.value.filename == path
-        for empty in ("", b""):
-            with pytest.raises(ValueError, match="empty"):
-                bind_unix(empty)
-            with pytest.raises(ValueError, match="empty"):
-                await connect_unix(runtime.get_running_loop(), empty)
-        with pytest.raises(TypeError):
-            bind_unix(7)  # type: ignore[arg-type]
-
-    runtime.run(main())
+    for path, kind in ((long, OSError), (missing, FileNotFoundError)):
+        with pytest.raises(kind) as caught:
+            bind_unix(path)
+        assert caught.value.filename == path
+        with pytest.raises(kind) as caught:
+            await connect_unix(runtime.get_running_loop(), path)
+        assert caught.value.filename == path
+    for empty in ("", b""):
+        with pytest.raises(ValueError, match="empty"):
+            bind_unix(empty)
+        with pytest.raises(ValueError, match="empty"):
+            await connect_unix(runtime.get_running_loop(), empty)
+    with pytest.raises(TypeError):
+        bind_unix(7)  # type: ignore[arg-type]
 
 
 # -- Removing the file
@@ -181,15 +178,12 @@ def test_a_file_that_cannot_be_removed(
 # -- Connecting
 
 
-def test_no_server_listens(tmp_path: Path) -> None:
+async def test_no_server_listens(tmp_path: Path) -> None:
     path = tmp_path / "socket"
 
-    async def main() -> None:
-        with bind_unix(path), pytest.raises(ConnectionRefusedError) as caught:
-            await connect_unix(runtime.get_running_loop(), path)
-        assert caught.value.filename == str(path)
-
-    runtime.run(main())
+    with bind_unix(path), pytest.raises(ConnectionRefusedError) as caught:
+        await connect_unix(runtime.get_running_loop(), path)
+    assert caught.value.filename == str(path)
 
 
 @contextlib.contextmanager
@@ -208,7 +202,7 @@ def full_server(path: Path) -> Iterator[socket.socket]:
 
 
 @only_linux
-def test_connecting_waits_while_the_listen_queue_is_full(tmp_path: Path) -> None:
+async def test_connecting_waits_while_the_listen_queue_is_full(tmp_path: Path) -> None:
     path = tmp_path / "socket"
 
     async def by_hand(loop: runtime.Loop) -> socket.socket:
@@ -217,22 +211,19 @@ def test_connecting_waits_while_the_listen_queue_is_full(tmp_path: Path) -> None
         await loop.sock_connect(sock, str(path))
         return sock
 
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        with full_server(path) as server:
-            waiting = [runtime.create_task(connect_unix(loop, path)) for _ in range(5)]
-            waiting.append(runtime.create_task(by_hand(loop)))
-            done, _ = await runtime.wait(waiting, timeout=0.02)
-            assert not done
-            while len(done) < len(waiting):
-                with contextlib.suppress(BlockingIOError):
-                    server.accept()[0].close()
-                done, _ = await runtime.wait(waiting, timeout=0.001)
-            for task in waiting:
-                with task.result() as client:
-                    assert client.getpeername() == str(path)
-
-    runtime.run(main())
+    loop = runtime.get_running_loop()
+    with full_server(path) as server:
+        waiting = [runtime.create_task(connect_unix(loop, path)) for _ in range(5)]
+        waiting.append(runtime.create_task(by_hand(loop)))
+        done, _ = await runtime.wait(waiting, timeout=0.02)
+        assert not done
+        while len(done) < len(waiting):
+            with contextlib.suppress(BlockingIOError):
+                server.accept()[0].close()
+            done, _ = await runtime.wait(waiting, timeout=0.001)
+        for task in waiting:
+            with task.result() as client:
+                assert client.getpeername() == str(path)
 
 
 @only_linux
@@ -269,70 +260,58 @@ def same_file(one: int, two: int) -> bool:
 
 
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
-def test_descriptors_arrive(kind: int) -> None:
-    async def main() -> None:
-        with unix_pair(kind) as (one, two), unix_pair() as (first, second):
-            receiving = runtime.create_task(runtime.recv_fds(two, 100, 5))
-            await runtime.sleep(0)
-            assert not receiving.done()
-            sent = await runtime.send_fds(one, [b"ab", bytearray(b"c")], [first, second.fileno()])
-            assert sent == 3
-            data, fds, flags, _ = await receiving
-            try:
-                assert data == b"abc"
-                assert not flags & socket.MSG_CTRUNC
-                assert len(fds) == 2
-                assert same_file(fds[0], first.fileno())
-                assert same_file(fds[1], second.fileno())
-                assert not any(map(os.get_inheritable, fds))
-            finally:
-                for fd in fds:
-                    os.close(fd)
-
-    runtime.run(main())
+async def test_descriptors_arrive(kind: int) -> None:
+    with unix_pair(kind) as (one, two), unix_pair() as (first, second):
+        receiving = runtime.create_task(runtime.recv_fds(two, 100, 5))
+        await runtime.sleep(0)
+        assert not receiving.done()
+        sent = await runtime.send_fds(one, [b"ab", bytearray(b"c")], [first, second.fileno()])
+        assert sent == 3
+        data, fds, flags, _ = await receiving
+        try:
+            assert data == b"abc"
+            assert not flags & socket.MSG_CTRUNC
+            assert len(fds) == 2
+            assert same_file(fds[0], first.fileno())
+            assert same_file(fds[1], second.fileno())
+            assert not any(map(os.get_inheritable, fds))
+        finally:
+            for fd in fds:
+                os.close(fd)
 
 
-def test_bytes_without_descriptors_and_the_end() -> None:
-    async def main() -> None:
-        with unix_pair() as (one, two):
-            assert await runtime.send_fds(one, [b"just bytes"], []) == 10
-            assert (await runtime.recv_fds(two, 100, 5))[:2] == (b"just bytes", [])
-            one.close()
-            assert (await runtime.recv_fds(two, 100, 5))[:2] == (b"", [])
-
-    runtime.run(main())
+async def test_bytes_without_descriptors_and_the_end() -> None:
+    with unix_pair() as (one, two):
+        assert await runtime.send_fds(one, [b"just bytes"], []) == 10
+        assert (await runtime.recv_fds(two, 100, 5))[:2] == (b"just bytes", [])
+        one.close()
+        assert (await runtime.recv_fds(two, 100, 5))[:2] == (b"", [])
 
 
 @pytest.mark.parametrize("room", [0, 1, 2])
-def test_descriptors_beyond_the_maximum_are_closed(room: int) -> None:
-    async def main() -> None:
-        with unix_pair() as (one, two), unix_pair() as (first, second):
-            before = open_descriptors()
-            await runtime.send_fds(one, [b"x"], [first, second, first])
-            data, fds, flags, _ = await runtime.recv_fds(two, 100, room)
-            assert data == b"x"
-            assert len(fds) == room
-            assert flags & socket.MSG_CTRUNC
-            for fd in fds:
-                os.close(fd)
-            assert open_descriptors() == before
-
-    runtime.run(main())
+async def test_descriptors_beyond_the_maximum_are_closed(room: int) -> None:
+    with unix_pair() as (one, two), unix_pair() as (first, second):
+        before = open_descriptors()
+        await runtime.send_fds(one, [b"x"], [first, second, first])
+        data, fds, flags, _ = await runtime.recv_fds(two, 100, room)
+        assert data == b"x"
+        assert len(fds) == room
+        assert flags & socket.MSG_CTRUNC
+        for fd in fds:
+            os.close(fd)
+        assert open_descriptors() == before
 
 
-def test_descriptors_are_not_inheritable_on_a_system_without_the_flag(
+async def test_descriptors_are_not_inheritable_on_a_system_without_the_flag(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("runtime.net.sockets.descriptor_passing._CLOSE_ON_EXEC", 0)
 
-    async def main() -> None:
-        with unix_pair() as (one, two):
-            await runtime.send_fds(one, [b"x"], [one])
-            _, fds, _, _ = await runtime.recv_fds(two, 1, 1)
-            assert not os.get_inheritable(fds[0])
-            os.close(fds[0])
-
-    runtime.run(main())
+    with unix_pair() as (one, two):
+        await runtime.send_fds(one, [b"x"], [one])
+        _, fds, _, _ = await runtime.recv_fds(two, 1, 1)
+        assert not os.get_inheritable(fds[0])
+        os.close(fds[0])
 
 
 def fill(sock: socket.socket) -> int:
@@ -344,38 +323,32 @@ def fill(sock: socket.socket) -> int:
     return size
 
 
-def test_sending_waits_while_the_socket_is_full() -> None:
-    async def main() -> None:
-        with unix_pair() as (one, two):
-            size = fill(one)
-            sending = runtime.create_task(runtime.send_fds(one, [b"last"], [one]))
-            await runtime.sleep(0)
-            assert not sending.done()
-            while size:
-                data, fds, _, _ = await runtime.recv_fds(two, size, 1)
-                assert not fds
-                size -= len(data)
-            assert await sending == 4
-            data, fds, _, _ = await runtime.recv_fds(two, 100, 1)
-            assert data == b"last"
-            os.close(fds[0])
-
-    runtime.run(main())
+async def test_sending_waits_while_the_socket_is_full() -> None:
+    with unix_pair() as (one, two):
+        size = fill(one)
+        sending = runtime.create_task(runtime.send_fds(one, [b"last"], [one]))
+        await runtime.sleep(0)
+        assert not sending.done()
+        while size:
+            data, fds, _, _ = await runtime.recv_fds(two, size, 1)
+            assert not fds
+            size -= len(data)
+        assert await sending == 4
+        data, fds, _, _ = await runtime.recv_fds(two, 100, 1)
+        assert data == b"last"
+        os.close(fds[0])
 
 
-def test_a_descriptor_that_is_closed_while_it_waits_is_not_sent() -> None:
-    async def main() -> None:
-        with unix_pair() as (one, two):
-            fill(one)
-            passed = socket.socket()
-            sending = runtime.create_task(runtime.send_fds(one, [b"x"], [passed]))
-            await runtime.sleep(0)
-            passed.close()
-            two.recv(1 << 20)
-            with pytest.raises(ValueError, match="closed"):
-                await sending
-
-    runtime.run(main())
+async def test_a_descriptor_that_is_closed_while_it_waits_is_not_sent() -> None:
+    with unix_pair() as (one, two):
+        fill(one)
+        passed = socket.socket()
+        sending = runtime.create_task(runtime.send_fds(one, [b"x"], [passed]))
+        await runtime.sleep(0)
+        passed.close()
+        two.recv(1 << 20)
+        with pytest.raises(ValueError, match="closed"):
+            await sending
 
 
 def test_a_cancelled_receiver_loses_no_descriptor() -> None:
@@ -417,24 +390,21 @@ def test_a_cancelled_sender_sends_nothing() -> None:
     assert cancel_everywhere(scenario) >= 1
 
 
-def test_wrong_arguments_are_refused() -> None:
-    async def main() -> None:
-        with unix_pair() as (one, two), socket.socket() as tcp:
-            tcp.setblocking(False)
-            with pytest.raises(ValueError, match="Unix socket"):
-                await runtime.send_fds(tcp, [b"x"], [0])
-            with pytest.raises(ValueError, match="Unix socket"):
-                await runtime.recv_fds(tcp, 1, 1)
-            with pytest.raises(ValueError, match="at least one byte"):
-                await runtime.send_fds(one, [b"", b""], [0])
-            with pytest.raises(ValueError, match="negative"):
-                await runtime.recv_fds(two, 1, -1)
-            with pytest.raises(OSError, match="Bad file descriptor"):
-                await runtime.send_fds(one, [b"x"], [1 << 20])
-            one.setblocking(True)
-            with pytest.raises(ValueError, match="non-blocking"):
-                await runtime.send_fds(one, [b"x"], [0])
-            with pytest.raises(ValueError, match="non-blocking"):
-                await runtime.recv_fds(one, 1, 1)
-
-    runtime.run(main())
+async def test_wrong_arguments_are_refused() -> None:
+    with unix_pair() as (one, two), socket.socket() as tcp:
+        tcp.setblocking(False)
+        with pytest.raises(ValueError, match="Unix socket"):
+            await runtime.send_fds(tcp, [b"x"], [0])
+        with pytest.raises(ValueError, match="Unix socket"):
+            await runtime.recv_fds(tcp, 1, 1)
+        with pytest.raises(ValueError, match="at least one byte"):
+            await runtime.send_fds(one, [b"", b""], [0])
+        with pytest.raises(ValueError, match="negative"):
+            await runtime.recv_fds(two, 1, -1)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            await runtime.send_fds(one, [b"x"], [1 << 20])
+        one.setblocking(True)
+        with pytest.raises(ValueError, match="non-blocking"):
+            await runtime.send_fds(one, [b"x"], [0])
+        with pytest.raises(ValueError, match="non-blocking"):
+            await runtime.recv_fds(one, 1, 1)

@@ -294,56 +294,47 @@ def test_the_next_wait_for_readability_ends_at_once(moment: str, kind: str) -> N
 
 
 @our_moments
-def test_urgent_data_ends_the_next_wait(moment: str) -> None:
-    async def main() -> None:
-        with connected("tcp") as (ours, theirs):
-            outcome = await cancelled_when_ready(
-                moment,
-                runtime.wait_exceptional(ours),
-                lambda: theirs.send(b"!", socket.MSG_OOB),
-                ours,
-                EXCEPTIONAL,
-            )
-            assert outcome in (Cancelled, None)
-            await runtime.wait_for(runtime.wait_exceptional(ours), PATIENCE)
-            assert ours.recv(1, socket.MSG_OOB) == b"!"
-
-    runtime.run(main())
+async def test_urgent_data_ends_the_next_wait(moment: str) -> None:
+    with connected("tcp") as (ours, theirs):
+        outcome = await cancelled_when_ready(
+            moment,
+            runtime.wait_exceptional(ours),
+            lambda: theirs.send(b"!", socket.MSG_OOB),
+            ours,
+            EXCEPTIONAL,
+        )
+        assert outcome in (Cancelled, None)
+        await runtime.wait_for(runtime.wait_exceptional(ours), PATIENCE)
+        assert ours.recv(1, socket.MSG_OOB) == b"!"
 
 
 @our_moments
-def test_a_descriptor_is_received_by_the_next_call(moment: str) -> None:
-    async def main() -> None:
-        with connected("unix") as (ours, theirs), open(os.devnull, "rb") as file:
+async def test_a_descriptor_is_received_by_the_next_call(moment: str) -> None:
+    with connected("unix") as (ours, theirs), open(os.devnull, "rb") as file:
+        outcome = await cancelled_when_ready(
+            moment,
+            runtime.recv_fds(ours, 100, 1),
+            lambda: socket.send_fds(theirs, [b"here"], [file.fileno()]),
+            ours,
+        )
+        if outcome is Cancelled:
+            outcome = await runtime.wait_for(runtime.recv_fds(ours, 100, 1), PATIENCE)
+        data, [fd], _flags, _address = outcome
+        assert data == b"here"
+        assert os.path.samestat(os.fstat(fd), os.fstat(file.fileno()))
+        os.close(fd)
+
+
+@our_moments
+async def test_a_datagram_stays_in_its_endpoint(moment: str) -> None:
+    with connected("datagrams") as (ours, theirs):
+        async with await runtime.open_datagram(sock=ours) as endpoint:
             outcome = await cancelled_when_ready(
-                moment,
-                runtime.recv_fds(ours, 100, 1),
-                lambda: socket.send_fds(theirs, [b"here"], [file.fileno()]),
-                ours,
+                moment, endpoint.receive(), lambda: theirs.send(b"kept"), ours
             )
             if outcome is Cancelled:
-                outcome = await runtime.wait_for(runtime.recv_fds(ours, 100, 1), PATIENCE)
-            data, [fd], _flags, _address = outcome
-            assert data == b"here"
-            assert os.path.samestat(os.fstat(fd), os.fstat(file.fileno()))
-            os.close(fd)
-
-    runtime.run(main())
-
-
-@our_moments
-def test_a_datagram_stays_in_its_endpoint(moment: str) -> None:
-    async def main() -> None:
-        with connected("datagrams") as (ours, theirs):
-            async with await runtime.open_datagram(sock=ours) as endpoint:
-                outcome = await cancelled_when_ready(
-                    moment, endpoint.receive(), lambda: theirs.send(b"kept"), ours
-                )
-                if outcome is Cancelled:
-                    outcome = await runtime.wait_for(endpoint.receive(), PATIENCE)
-                assert outcome[0] == b"kept"
-
-    runtime.run(main())
+                outcome = await runtime.wait_for(endpoint.receive(), PATIENCE)
+            assert outcome[0] == b"kept"
 
 
 # -- Streams ---------------------------------------------------------------------------------------
@@ -450,68 +441,59 @@ def test_a_datagram_that_was_not_sent_is_never_sent(make_loop: MakeLoop, moment:
 
 
 @our_moments
-def test_the_next_wait_for_writability_ends_at_once(moment: str) -> None:
-    async def main() -> None:
-        with connected("unix") as (ours, theirs):
-            filled = fill(ours, b"f" * 4096)
-            outcome = await cancelled_when_ready(
-                moment,
-                runtime.wait_writable(ours),
-                functools.partial(drain, theirs, filled),
-                ours,
-                WRITE,
-            )
-            assert outcome in (Cancelled, None)
-            await runtime.wait_for(runtime.wait_writable(ours), PATIENCE)
-            assert ours.send(b"x") == 1
-
-    runtime.run(main())
+async def test_the_next_wait_for_writability_ends_at_once(moment: str) -> None:
+    with connected("unix") as (ours, theirs):
+        filled = fill(ours, b"f" * 4096)
+        outcome = await cancelled_when_ready(
+            moment,
+            runtime.wait_writable(ours),
+            functools.partial(drain, theirs, filled),
+            ours,
+            WRITE,
+        )
+        assert outcome in (Cancelled, None)
+        await runtime.wait_for(runtime.wait_writable(ours), PATIENCE)
+        assert ours.send(b"x") == 1
 
 
 @our_moments
-def test_a_descriptor_that_was_not_sent_is_never_sent(moment: str) -> None:
-    async def main() -> None:
-        with connected("unix") as (ours, theirs), open(os.devnull, "rb") as file:
-            filled = fill(ours, b"f" * 4096)
-            outcome = await cancelled_when_ready(
-                moment,
-                runtime.send_fds(ours, [b"x"], [file]),
-                functools.partial(drain, theirs, filled),
-                ours,
-                WRITE,
-            )
-            ours.shutdown(socket.SHUT_WR)
-            data, fds, _flags, _address = socket.recv_fds(theirs, 100, 1)
-            for fd in fds:
-                os.close(fd)
-            assert (data, len(fds)) == ((b"", 0) if outcome is Cancelled else (b"x", 1))
-
-    runtime.run(main())
+async def test_a_descriptor_that_was_not_sent_is_never_sent(moment: str) -> None:
+    with connected("unix") as (ours, theirs), open(os.devnull, "rb") as file:
+        filled = fill(ours, b"f" * 4096)
+        outcome = await cancelled_when_ready(
+            moment,
+            runtime.send_fds(ours, [b"x"], [file]),
+            functools.partial(drain, theirs, filled),
+            ours,
+            WRITE,
+        )
+        ours.shutdown(socket.SHUT_WR)
+        data, fds, _flags, _address = socket.recv_fds(theirs, 100, 1)
+        for fd in fds:
+            os.close(fd)
+        assert (data, len(fds)) == ((b"", 0) if outcome is Cancelled else (b"x", 1))
 
 
 @our_moments
-def test_a_file_is_positioned_behind_its_sent_part(moment: str, tmp_path: Path) -> None:
+async def test_a_file_is_positioned_behind_its_sent_part(moment: str, tmp_path: Path) -> None:
     """``os.sendfile`` has sent a part when the socket is full, and sends no more after that."""
     content = bytes(range(256)) * 10_000
     path = tmp_path / "content"
     path.write_bytes(content)
 
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        with connected("unix") as (ours, theirs), path.open("rb", buffering=0) as file:
-            received = bytearray()
-            outcome = await cancelled_when_ready(
-                moment,
-                loop.sock_sendfile(ours, file),
-                lambda: received.extend(theirs.recv(1 << 20)),
-                ours,
-                WRITE,
-            )
-            assert outcome is Cancelled
-            ours.shutdown(socket.SHUT_WR)
-            received += receive_all(theirs)
-            assert 0 < len(received) < len(content)
-            assert file.tell() == len(received)
-            assert content.startswith(received)
-
-    runtime.run(main())
+    loop = runtime.get_running_loop()
+    with connected("unix") as (ours, theirs), path.open("rb", buffering=0) as file:
+        received = bytearray()
+        outcome = await cancelled_when_ready(
+            moment,
+            loop.sock_sendfile(ours, file),
+            lambda: received.extend(theirs.recv(1 << 20)),
+            ours,
+            WRITE,
+        )
+        assert outcome is Cancelled
+        ours.shutdown(socket.SHUT_WR)
+        received += receive_all(theirs)
+        assert 0 < len(received) < len(content)
+        assert file.tell() == len(received)
+        assert content.startswith(received)

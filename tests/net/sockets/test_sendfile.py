@@ -50,9 +50,12 @@ async def sent_by(file: Any, *args: Any, **options: Any) -> tuple[int, bytes]:
     loop = runtime.get_running_loop()
     with connected_pair() as (one, two):
         receiving = runtime.create_task(runtime.to_thread(receive_all, two))
-        sent = await loop.sock_sendfile(one, file, *args, **options)
-        one.close()
-        return sent, await receiving
+        try:
+            sent = await loop.sock_sendfile(one, file, *args, **options)
+        finally:
+            one.close()
+            received = await receiving
+        return sent, received
 
 
 @pytest.mark.parametrize(
@@ -68,41 +71,34 @@ async def sent_by(file: Any, *args: Any, **options: Any) -> tuple[int, bytes]:
         (3, len(CONTENT) - 4),
     ],
 )
-def test_the_bytes_arrive(way: str, path: Path, offset: int, count: int | None) -> None:
-    async def main() -> None:
-        expected = CONTENT[offset:][:count]
-        with path.open("rb") as file:
-            assert await sent_by(file, offset, count) == (len(expected), expected)
-            assert file.tell() == offset + len(expected)
-
-    runtime.run(main())
+async def test_the_bytes_arrive(way: str, path: Path, offset: int, count: int | None) -> None:
+    expected = CONTENT[offset:][:count]
+    with path.open("rb") as file:
+        assert await sent_by(file, offset, count) == (len(expected), expected)
+        assert file.tell() == offset + len(expected)
 
 
 @pytest.mark.parametrize("offset", [len(CONTENT), len(CONTENT) + 10])
-def test_an_offset_at_or_behind_the_end(way: str, path: Path, offset: int) -> None:
-    async def main() -> None:
-        with path.open("rb") as file:
-            assert await sent_by(file, offset) == (0, b"")
-        path.write_bytes(b"")
-        with path.open("rb") as file:
-            assert await sent_by(file) == (0, b"")
-            assert file.tell() == 0
-
-    runtime.run(main())
+async def test_an_offset_at_or_behind_the_end(way: str, path: Path, offset: int) -> None:
+    with path.open("rb") as file:
+        assert await sent_by(file, offset) == (0, b"")
+    path.write_bytes(b"")
+    with path.open("rb") as file:
+        assert await sent_by(file) == (0, b"")
+        assert file.tell() == 0
 
 
-def test_the_position_before_has_no_effect(way: str, path: Path) -> None:
-    async def main() -> None:
-        with path.open("rb") as file:
-            assert file.read(10) == CONTENT[:10]
-            assert await sent_by(file, 0, 100) == (100, CONTENT[:100])
-            assert file.tell() == 100
-            assert file.read(10) == CONTENT[100:110]
-
-    runtime.run(main())
+async def test_the_position_before_has_no_effect(way: str, path: Path) -> None:
+    with path.open("rb") as file:
+        assert file.read(10) == CONTENT[:10]
+        assert await sent_by(file, 0, 100) == (100, CONTENT[:100])
+        assert file.tell() == 100
+        assert file.read(10) == CONTENT[100:110]
 
 
-def test_a_file_that_grows_is_sent_to_its_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_file_that_grows_is_sent_to_its_end(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = os.sendfile
     calls: list[int] = []
 
@@ -115,32 +111,28 @@ def test_a_file_that_grows_is_sent_to_its_end(path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(os, "sendfile", grow)
 
-    async def main() -> None:
-        with path.open("rb") as file:
-            assert await sent_by(file, len(CONTENT) - 1) == (9, CONTENT[-1:] + b"and more")
-
-    runtime.run(main())
+    with path.open("rb") as file:
+        assert await sent_by(file, len(CONTENT) - 1) == (9, CONTENT[-1:] + b"and more")
 
 
-def test_it_waits_while_the_socket_is_full(path: Path) -> None:
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        with connected_pair() as (one, two), path.open("rb") as file:
-            with pytest.raises(BlockingIOError):
-                while True:
-                    one.send(bytes(1000))
-            task = runtime.create_task(loop.sock_sendfile(one, file, 0, 10))
+async def test_it_waits_while_the_socket_is_full(path: Path) -> None:
+    loop = runtime.get_running_loop()
+    with connected_pair() as (one, two), path.open("rb") as file:
+        with pytest.raises(BlockingIOError):
+            while True:
+                one.send(bytes(1000))
+        task = runtime.create_task(loop.sock_sendfile(one, file, 0, 10))
+        await runtime.sleep(0)
+        assert not task.done()
+        while not task.done():
+            two.recv(4096)
             await runtime.sleep(0)
-            assert not task.done()
-            while not task.done():
-                two.recv(4096)
-                await runtime.sleep(0)
-            assert await task == 10
-
-    runtime.run(main())
+        assert await task == 10
 
 
-def test_it_does_not_wait_after_the_last_byte(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_does_not_wait_after_the_last_byte(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The file may fill the socket, and the peer may answer before it receives."""
 
     def writable(*_: Any) -> Any:
@@ -149,52 +141,40 @@ def test_it_does_not_wait_after_the_last_byte(path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(sendfile, "writable", writable)
     path.write_bytes(b"small")
 
-    async def main() -> None:
-        with path.open("rb") as file:
-            assert await sent_by(file) == (5, b"small")
-            assert await sent_by(file, 1, 2) == (2, b"ma")
-
-    runtime.run(main())
+    with path.open("rb") as file:
+        assert await sent_by(file) == (5, b"small")
+        assert await sent_by(file, 1, 2) == (2, b"ma")
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="no such file system")
-def test_a_file_of_unknown_size(way: str) -> None:
-    async def main() -> None:
-        with open("/proc/self/status", "rb") as file:
-            sent, received = await sent_by(file)
-            assert sent == len(received) > 0
-            assert received.startswith(b"Name:")
-
-    runtime.run(main())
+async def test_a_file_of_unknown_size(way: str) -> None:
+    with open("/proc/self/status", "rb") as file:
+        sent, received = await sent_by(file)
+        assert sent == len(received) > 0
+        assert received.startswith(b"Name:")
 
 
-def test_a_file_that_is_not_regular_is_read() -> None:
-    async def main() -> None:
-        for offset, count in ((0, None), (10, 20)):
-            file = io.BytesIO(CONTENT)
-            expected = CONTENT[offset:][:count]
-            assert await sent_by(file, offset, count) == (len(expected), expected)
-            assert file.tell() == offset + len(expected)
-        with pytest.raises(runtime.SendfileNotAvailableError, match="not a regular file"):
-            await sent_by(io.BytesIO(CONTENT), fallback=False)
-
-    runtime.run(main())
+async def test_a_file_that_is_not_regular_is_read() -> None:
+    for offset, count in ((0, None), (10, 20)):
+        file = io.BytesIO(CONTENT)
+        expected = CONTENT[offset:][:count]
+        assert await sent_by(file, offset, count) == (len(expected), expected)
+        assert file.tell() == offset + len(expected)
+    with pytest.raises(runtime.SendfileNotAvailableError, match="not a regular file"):
+        await sent_by(io.BytesIO(CONTENT), fallback=False)
 
 
-def test_a_pipe_has_no_position() -> None:
-    async def main() -> None:
-        receiver, sender = os.pipe()
-        os.write(sender, b"through a pipe")
-        os.close(sender)
-        with os.fdopen(receiver, "rb") as file:
-            assert await sent_by(file) == (14, b"through a pipe")
-            with pytest.raises(OSError, match="not seekable|Illegal seek"):
-                await sent_by(file, 1)
-
-    runtime.run(main())
+async def test_a_pipe_has_no_position() -> None:
+    receiver, sender = os.pipe()
+    os.write(sender, b"through a pipe")
+    os.close(sender)
+    with os.fdopen(receiver, "rb") as file:
+        assert await sent_by(file) == (14, b"through a pipe")
+        with pytest.raises(OSError, match="not seekable|Illegal seek"):
+            await sent_by(file, 1)
 
 
-def test_minimal_file_objects(path: Path) -> None:
+async def test_minimal_file_objects(path: Path) -> None:
     """Objects that have only ``fileno`` or only ``readinto``, with or without a position."""
 
     class OnlyReads:
@@ -208,77 +188,65 @@ def test_minimal_file_objects(path: Path) -> None:
         def fileno(self) -> int:
             return self.fd
 
-    async def main() -> None:
-        assert await sent_by(OnlyReads(), 0, 10) == (10, CONTENT[:10])
-        with path.open("rb", buffering=0) as file:
-            assert await sent_by(OnlyHasDescriptor(file.fileno()), 5, 10) == (10, CONTENT[5:15])
-            assert file.tell() == 15
-
-    runtime.run(main())
+    assert await sent_by(OnlyReads(), 0, 10) == (10, CONTENT[:10])
+    with path.open("rb", buffering=0) as file:
+        assert await sent_by(OnlyHasDescriptor(file.fileno()), 5, 10) == (10, CONTENT[5:15])
+        assert file.tell() == 15
 
 
-def test_without_sendfile(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def main() -> None:
-        with path.open("rb") as file:
-            for error in (OSError(22, "Invalid argument"), OSError(38, "Not implemented")):
+async def test_without_sendfile(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with path.open("rb") as file:
+        for error in (OSError(22, "Invalid argument"), OSError(38, "Not implemented")):
 
-                def refuse(*_: Any, error: OSError = error) -> int:
-                    raise error
+            def refuse(*_: Any, error: OSError = error) -> int:
+                raise error
 
-                monkeypatch.setattr(os, "sendfile", refuse)
-                assert await sent_by(file, 0, 10) == (10, CONTENT[:10])
-                with pytest.raises(runtime.SendfileNotAvailableError):
-                    await sent_by(file, fallback=False)
-            monkeypatch.delattr(os, "sendfile")
-            with pytest.raises(runtime.SendfileNotAvailableError, match="not available"):
+            monkeypatch.setattr(os, "sendfile", refuse)
+            assert await sent_by(file, 0, 10) == (10, CONTENT[:10])
+            with pytest.raises(runtime.SendfileNotAvailableError):
                 await sent_by(file, fallback=False)
+        monkeypatch.delattr(os, "sendfile")
+        with pytest.raises(runtime.SendfileNotAvailableError, match="not available"):
+            await sent_by(file, fallback=False)
 
-    runtime.run(main())
+
+async def test_cancelled_in_the_middle(way: str, path: Path) -> None:
+    loop = runtime.get_running_loop()
+    with connected_pair() as (one, two), path.open("rb", buffering=0) as file:
+        two.setblocking(False)
+        task = runtime.create_task(loop.sock_sendfile(one, file))
+        await runtime.wait_readable(two)
+        # The loop watches the socket once it is full.
+        await until(lambda: loop._poller.watcher(one.fileno()) is not None)
+        task.cancel()
+        with pytest.raises(runtime.CancelledError):
+            await task
+        one.close()
+        received = b""
+        while part := await loop.sock_recv(two, 1 << 20):
+            received += part
+        assert CONTENT.startswith(received)
+        assert 0 < len(received) < len(CONTENT)
+        if way == "sendfile":
+            assert file.tell() == len(received)
 
 
-def test_cancelled_in_the_middle(way: str, path: Path) -> None:
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        with connected_pair() as (one, two), path.open("rb", buffering=0) as file:
-            two.setblocking(False)
+async def test_a_peer_that_disconnects(way: str, path: Path) -> None:
+    loop = runtime.get_running_loop()
+    for receive in (0, 1000):
+        one, two = socket.socketpair()
+        one.setblocking(False)
+        with one, path.open("rb") as file:
             task = runtime.create_task(loop.sock_sendfile(one, file))
-            await runtime.wait_readable(two)
-            # The loop watches the socket once it is full.
-            await until(lambda: loop._poller.watcher(one.fileno()) is not None)
-            task.cancel()
-            with pytest.raises(runtime.CancelledError):
+            if receive:
+                await runtime.wait_readable(two)
+                two.recv(receive)
+            two.close()
+            with pytest.raises(ConnectionError):
                 await task
-            one.close()
-            received = b""
-            while part := await loop.sock_recv(two, 1 << 20):
-                received += part
-            assert CONTENT.startswith(received)
-            assert 0 < len(received) < len(CONTENT)
-            if way == "sendfile":
-                assert file.tell() == len(received)
-
-    runtime.run(main())
 
 
-def test_a_peer_that_disconnects(way: str, path: Path) -> None:
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        for receive in (0, 1000):
-            one, two = socket.socketpair()
-            one.setblocking(False)
-            with one, path.open("rb") as file:
-                task = runtime.create_task(loop.sock_sendfile(one, file))
-                if receive:
-                    await runtime.wait_readable(two)
-                    two.recv(receive)
-                two.close()
-                with pytest.raises(ConnectionError):
-                    await task
-
-    runtime.run(main())
-
-
-def test_a_connection_that_is_lost_in_the_middle(
+async def test_a_connection_that_is_lost_in_the_middle(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[int] = []
@@ -291,39 +259,33 @@ def test_a_connection_that_is_lost_in_the_middle(
 
     monkeypatch.setattr(os, "sendfile", lose_connection)
 
-    async def main() -> None:
-        with path.open("rb") as file:
-            with pytest.raises(ConnectionError, match="not connected"):
-                await sent_by(file, 10)
-            assert file.tell() == 110
-
-    runtime.run(main())
+    with path.open("rb") as file:
+        with pytest.raises(ConnectionError, match="not connected"):
+            await sent_by(file, 10)
+        assert file.tell() == 110
 
 
-def test_bad_requests(path: Path) -> None:
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        with path.open("rb") as file, connected_pair() as (one, _):
-            with path.open() as text, pytest.raises(ValueError, match="binary mode"):
-                await loop.sock_sendfile(one, text)
-            for count in (0, -1):
-                with pytest.raises(ValueError, match="count must be a positive"):
-                    await loop.sock_sendfile(one, file, 0, count)
-            with pytest.raises(ValueError, match="offset must be a non-negative"):
-                await loop.sock_sendfile(one, file, -1)
-            wrong: Any = "1"
-            with pytest.raises(TypeError, match="count must be"):
-                await loop.sock_sendfile(one, file, 0, wrong)
-            with pytest.raises(TypeError, match="offset must be"):
-                await loop.sock_sendfile(one, file, wrong)
-            one.setblocking(True)
-            loop.set_debug(True)
-            with pytest.raises(ValueError, match="non-blocking"):
-                await loop.sock_sendfile(one, file)
-            loop.set_debug(False)
-            with socket.socket(type=socket.SOCK_DGRAM) as datagrams:
-                datagrams.setblocking(False)
-                with pytest.raises(ValueError, match="SOCK_STREAM"):
-                    await loop.sock_sendfile(datagrams, file)
-
-    runtime.run(main())
+async def test_bad_requests(path: Path) -> None:
+    loop = runtime.get_running_loop()
+    with path.open("rb") as file, connected_pair() as (one, _):
+        with path.open() as text, pytest.raises(ValueError, match="binary mode"):
+            await loop.sock_sendfile(one, text)
+        for count in (0, -1):
+            with pytest.raises(ValueError, match="count must be a positive"):
+                await loop.sock_sendfile(one, file, 0, count)
+        with pytest.raises(ValueError, match="offset must be a non-negative"):
+            await loop.sock_sendfile(one, file, -1)
+        wrong: Any = "1"
+        with pytest.raises(TypeError, match="count must be"):
+            await loop.sock_sendfile(one, file, 0, wrong)
+        with pytest.raises(TypeError, match="offset must be"):
+            await loop.sock_sendfile(one, file, wrong)
+        one.setblocking(True)
+        loop.set_debug(True)
+        with pytest.raises(ValueError, match="non-blocking"):
+            await loop.sock_sendfile(one, file)
+        loop.set_debug(False)
+        with socket.socket(type=socket.SOCK_DGRAM) as datagrams:
+            datagrams.setblocking(False)
+            with pytest.raises(ValueError, match="SOCK_STREAM"):
+                await loop.sock_sendfile(datagrams, file)

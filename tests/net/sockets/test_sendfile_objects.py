@@ -131,38 +131,29 @@ async def sent_by(send: Send, *request: Any, **options: Any) -> tuple[int, bytes
 
 @each_way
 @each_object
-def test_the_bytes_of_read_are_sent(send: Send, name: str, tmp_path: Path) -> None:
-    async def main() -> None:
-        with OBJECTS[name](tmp_path / "file") as file:
-            assert await sent_by(send, file) == (len(CONTENT), CONTENT)
-            assert file.tell() == len(CONTENT)
-            assert await sent_by(send, file, 100, 50) == (50, CONTENT[100:150])
-            assert file.tell() == 150
-
-    runtime.run(main())
+async def test_the_bytes_of_read_are_sent(send: Send, name: str, tmp_path: Path) -> None:
+    with OBJECTS[name](tmp_path / "file") as file:
+        assert await sent_by(send, file) == (len(CONTENT), CONTENT)
+        assert file.tell() == len(CONTENT)
+        assert await sent_by(send, file, 100, 50) == (50, CONTENT[100:150])
+        assert file.tell() == 150
 
 
 @each_way
 @each_object
-def test_without_the_fallback_it_is_refused(send: Send, name: str, tmp_path: Path) -> None:
-    async def main() -> None:
-        refused = pytest.raises(SendfileNotAvailableError, match="not a regular file")
-        with OBJECTS[name](tmp_path / "file") as file, refused:
-            await sent_by(send, file, fallback=False)
-
-    runtime.run(main())
+async def test_without_the_fallback_it_is_refused(send: Send, name: str, tmp_path: Path) -> None:
+    refused = pytest.raises(SendfileNotAvailableError, match="not a regular file")
+    with OBJECTS[name](tmp_path / "file") as file, refused:
+        await sent_by(send, file, fallback=False)
 
 
 @each_way
-def test_a_subclass_may_override_read(send: Send, tmp_path: Path) -> None:
+async def test_a_subclass_may_override_read(send: Send, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"hello")
 
-    async def main() -> None:
-        with Shouting(str(path)) as file:
-            assert await sent_by(send, file) == (5, b"HELLO")
-
-    runtime.run(main())
+    with Shouting(str(path)) as file:
+        assert await sent_by(send, file) == (5, b"HELLO")
 
 
 def raw(path: Path) -> Any:
@@ -186,38 +177,29 @@ def temporary(path: Path) -> Any:
 
 @each_way
 @pytest.mark.parametrize("opened", [raw, buffered, updated, temporary])
-def test_the_system_sends_plain_files(send: Send, opened: Any, tmp_path: Path) -> None:
+async def test_the_system_sends_plain_files(send: Send, opened: Any, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(CONTENT)
 
-    async def main() -> None:
-        with opened(path) as file:
-            assert await sent_by(send, file, fallback=False) == (len(CONTENT), CONTENT)
-
-    runtime.run(main())
+    with opened(path) as file:
+        assert await sent_by(send, file, fallback=False) == (len(CONTENT), CONTENT)
 
 
 @each_way
 @pytest.mark.parametrize("make", [tempfile.TemporaryFile, tempfile.NamedTemporaryFile])
-def test_unflushed_bytes_are_sent(send: Send, make: Any) -> None:
-    async def main() -> None:
-        with make() as file:
-            file.write(b"not flushed")
-            assert await sent_by(send, file, fallback=False) == (11, b"not flushed")
-
-    runtime.run(main())
+async def test_unflushed_bytes_are_sent(send: Send, make: Any) -> None:
+    with make() as file:
+        file.write(b"not flushed")
+        assert await sent_by(send, file, fallback=False) == (11, b"not flushed")
 
 
-def test_text_is_refused(tmp_path: Path) -> None:
+async def test_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("text")
 
-    async def main() -> None:
-        with path.open() as file, pytest.raises(ValueError, match="binary mode"):
-            await sent_by(by_socket, file)
-        with tempfile.NamedTemporaryFile("w+") as file, pytest.raises(ValueError, match="binary"):
-            await sent_by(by_socket, file)
-        with gzip.open(path, "rt") as text, pytest.raises(ValueError, match="binary mode"):
-            await sent_by(by_socket, text)
-
-    runtime.run(main())
+    with path.open() as file, pytest.raises(ValueError, match="binary mode"):
+        await sent_by(by_socket, file)
+    with tempfile.NamedTemporaryFile("w+") as file, pytest.raises(ValueError, match="binary"):
+        await sent_by(by_socket, file)
+    with gzip.open(path, "rt") as text, pytest.raises(ValueError, match="binary mode"):
+        await sent_by(by_socket, text)
