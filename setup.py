@@ -316,7 +316,7 @@ def with_stores_that_exchange(text: str) -> str:
     """
     slot = r"(?:\(\(\w+ \*\)\w+\)|self)->\w+"
     pattern = (
-        rf"( *)(?:if \({slot} != NULL\) \{{\n *)?CPy_DECREF\(({slot})\);\n"
+        rf"^( *)(?:if \({slot} != NULL\) \{{\n *)?CPy_DECREF\(({slot})\);\n"
         rf"(?: *\}}\n)? *({slot}) = (\w+);\n"
     )
 
@@ -333,7 +333,8 @@ def with_stores_that_exchange(text: str) -> str:
         )
         return "".join(f"{indent}{line}\n" for line in lines)
 
-    text, count = re.subn(pattern, exchange, text)
+    # From the start of a line: otherwise each of its leading blanks would be tried.
+    text, count = re.subn(pattern, exchange, text, flags=re.MULTILINE)
     left = re.findall(r"\bCPy_\w*DECREF\([^;\n]*->[^;\n]*\);", text, re.IGNORECASE)
     if left or not count:
         raise ValueError(f"after {count} stores into attributes, this is left: {left[:3]}")
