@@ -20,7 +20,7 @@ Tests whose result is the same on every build run in the first pass: tests of th
 (``build``), of the tests, the benchmarks and the sources (``once``), and tests that run a
 scenario on asyncio itself (``reference``). The slow tests run in the second pass, on the build
 that users have; without a compiler, they run in the first. The shorter passes leave out
-variations of the same test.
+variations of the same test, and hypothesis tries fewer examples in them.
 
 On two cores or more, two passes run side by side, because much of a pass is waiting. The longest
 passes start first. The report at the end lists the slowest tests of all passes. Arguments after
@@ -48,6 +48,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.durations import OPTIONS, Duration, durations_of, longest
+from tests.support.examples import SHORT_PASS
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = ROOT / "build" / "variants"
@@ -143,8 +144,10 @@ def built_variant(one: Pass) -> Path:
 def environment_of(one: Pass) -> dict[str, str]:
     """Return the environment of the tests of a pass; build the variant if there is one."""
     environment = dict(os.environ)
-    for variable in ("PYTHONPATH", "RUNTIME_NO_ACCELERATOR"):
+    for variable in ("PYTHONPATH", "RUNTIME_NO_ACCELERATOR", SHORT_PASS):
         environment.pop(variable, None)
+    if one.arguments == SHORT:
+        environment[SHORT_PASS] = "1"
     environment["RUNTIME_EXPECT_COMPILED"] = str(int(one.compiled))
     environment["RUNTIME_EXPECT_ACCELERATOR"] = one.accelerator
     if one.accelerator == "0":

@@ -1,4 +1,8 @@
-"""``pip install .`` on machines with missing or broken tools: the package always works."""
+"""``pip install .`` on machines with missing or broken tools: the package always works.
+
+The builds reuse what mypyc and the compiler have made of the same sources, as far as the test is
+not about that: see ``tests/support/build_cache``.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.matrix import COMPILER
+from tests.support import build_cache
 from tests.support.programs import ROOT
 
 pytestmark = [
@@ -37,11 +42,21 @@ print(runtime.compiled, accelerator.has_accelerator)
 """
 
 
+CACHE = "cache"
+"""Name of the link from a tree to the folder of the results that its builds reuse."""
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("builds")
+
+
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
+def tree(tmp_path: Path, cache: Path) -> Path:
     """Return a copy of the files that a build reads."""
     copy = tmp_path / "tree"
     copy.mkdir()
+    (copy / CACHE).symlink_to(cache)
     shutil.copytree(
         ROOT / "src", copy / "src", ignore=shutil.ignore_patterns("*.so", "__pycache__")
     )
@@ -51,9 +66,10 @@ def tree(tmp_path: Path) -> Path:
 
 
 def compiler_script(tree: Path, special: str = "") -> str:
-    """Write a C compiler script that does not optimize, which saves time."""
+    """Write a C compiler script that does not optimize, and reuses objects, which saves time."""
     script = tree / "compiler"
-    script.write_text(f'#!/bin/sh\n{special}\nexec {COMPILER} "$@" -O0\n')
+    reusing = build_cache.compiler((tree / CACHE).resolve(), COMPILER)
+    script.write_text(f'#!/bin/sh\n{special}\nexec {reusing} "$@" -O0\n')
     script.chmod(0o755)
     return str(script)
 
@@ -73,10 +89,11 @@ def pip(
     if "CC" not in environment:
         environment["CC"] = compiler_script(tree)
     options = ("--verbose", "--no-index", "--no-deps", "--no-build-isolation")
+    reusing = build_cache.environment((tree / CACHE).resolve())
     return subprocess.run(
         [sys.executable, "-m", "pip", command, *options, *arguments, "."],
         cwd=tree,
-        env=INHERITED | environment,
+        env=INHERITED | reusing | environment,
         capture_output=True,
         text=True,
         check=False,
@@ -89,7 +106,7 @@ class Installed:
     def __init__(self, tree: Path, **environment: str) -> None:
         target = tree / "installed"
         shutil.rmtree(target, ignore_errors=True)
-        done = pip(tree, "install", "--target", str(target), **environment)
+        done = pip(tree, "install", "--no-compile", "--target", str(target), **environment)
         self.log = done.stdout + done.stderr
         assert done.returncode == 0, self.log
         described = subprocess.run(
@@ -115,7 +132,10 @@ def break_types(tree: Path) -> None:
     timers.write_text(timers.read_text() + "\n_WRONG: int = 'a string'\n")
 
 
-def test_everything_is_there_and_nothing_of_the_building_machine(tree: Path) -> None:
+def test_everything_is_there_and_nothing_of_the_building_machine(tree: Path, cache: Path) -> None:
+    # Objects of another tree would hide the paths of this one.
+    shutil.rmtree(cache)
+    cache.mkdir()
     built = Installed(tree)
     assert (built.compiled, built.accelerator) == (True, True)
     assert "WARNING (runtime)" not in built.log

@@ -32,6 +32,7 @@ def test_there_are_programs() -> None:
     assert any(name.startswith("README.md") for name in BLOCKS)
 
 
+@pytest.mark.variation
 @pytest.mark.parametrize("where", sorted(BLOCKS))
 def test_program_prints_the_output_on_the_page(where: str) -> None:
     block = BLOCKS[where]

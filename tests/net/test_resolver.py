@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import runtime
 from runtime.net.resolver import resolve
 from tests.net.tools import until
+from tests.support.examples import examples
 
 ADDRESSES = [
     "127.0.0.1",
@@ -77,7 +78,7 @@ def test_the_results_are_those_of_the_socket_module(loop: runtime.Loop) -> None:
     @example(b"localhost", "http", socket.AF_INET, 0, 0, 0)
     @example("", 80, 0, 0, 0, 0)
     @example(None, None, 0, 0, 0, 0)
-    @settings(deadline=None, max_examples=300)
+    @settings(deadline=None, max_examples=examples(300))
     def check(host: Any, port: Any, family: int, kind: int, proto: int, flags: int) -> None:
         expected = outcome(lambda: socket.getaddrinfo(host, port, family, kind, proto, flags))
         found = outcome(

@@ -147,10 +147,11 @@ async def check_memory(certificates: Certificates, rounds: int, count: int) -> N
     assert min(more_memory) < count * 2048
 
 
-def test_memory_does_not_grow(certificates: Certificates) -> None:
-    runtime.run(check_memory(certificates, 5, 200))
+@pytest.mark.variation
+async def test_memory_does_not_grow(certificates: Certificates) -> None:
+    await check_memory(certificates, 5, 200)
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_for_long(certificates: Certificates) -> None:
-    runtime.run(check_memory(certificates, 4, 5000))
+async def test_memory_does_not_grow_for_long(certificates: Certificates) -> None:
+    await check_memory(certificates, 4, 5000)

@@ -56,13 +56,11 @@ class AwaitableOf:
         return (yield from self._other.__await__())
 
 
-WAITS: list[Wait] = [
+VARIATIONS: list[Wait] = [in_a_gathering, in_a_gathering_of_asyncio, with_a_limit, as_an_iterator]
+WAITS = [
     plainly,
-    in_a_gathering,
     in_several_gatherings,
-    in_a_gathering_of_asyncio,
-    with_a_limit,
-    as_an_iterator,
+    *(pytest.param(wait, marks=pytest.mark.variation) for wait in VARIATIONS),
 ]
 
 
@@ -142,7 +140,7 @@ def run_until_idle(main: Any) -> None:
     runtime.run(main, until="idle")
 
 
-@pytest.mark.parametrize("wait", [plainly, in_a_gathering, in_several_gatherings])
+@pytest.mark.parametrize("wait", WAITS[:3])
 @pytest.mark.parametrize("number", [2, LONG // 2])
 @pytest.mark.parametrize("is_cycle", [True, False])
 @pytest.mark.parametrize("run", [runtime.testing.run, run_in_debug_mode, run_until_idle])

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import runtime
 from runtime.sync.queues import LifoQueue, PriorityQueue, Queue
 from runtime.testing import wait_all_tasks_blocked
+from tests.support.examples import examples
 from tests.sync.tools import turns
 
 
@@ -144,7 +145,7 @@ def outcome_of_task(task: runtime.Task[Any]) -> object:
 
 
 @pytest.mark.parametrize(("kind", "take"), KINDS)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(
     maxsize=st.integers(0, 3),
     before=SEQUENCES,
@@ -204,7 +205,7 @@ async def test_a_queue_behaves_as_the_model(
     assert [queue.get_nowait() for _ in model.items] == [take(rest) for _ in model.items]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @given(
     maxsize=st.integers(0, 2),
     steps=st.lists(

@@ -11,6 +11,8 @@ import pytest
 from tests.support.programs import run_code
 from tests.testing.inner_pytest import ALONE, check, run_pytest
 
+pytestmark = pytest.mark.slow
+
 
 def test_it_runs_tests_and_fixtures(tmp_path: Path) -> None:
     tests = """

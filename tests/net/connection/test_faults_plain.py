@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
-from tests.net.connection.apis import ASYNCIO, RUNTIME, Api
+from tests.net.connection.apis import Api
 from tests.net.connection.fault_checks import (
-    DIRECTIONS,
     check_complete,
     check_flipped,
     check_half_closed,
@@ -16,49 +13,38 @@ from tests.net.connection.fault_checks import (
     check_reset,
     check_truncated,
 )
-from tests.net.connection.fault_scenarios import (
-    ENDS,
-    LOSSLESS,
-    SCRIPTS,
-    Result,
-    Talk,
-    flipped,
-    inserted,
-    middle,
-    plan_for,
+from tests.net.connection.fault_scenarios import SCRIPTS
+from tests.net.connection.fault_talks import (
+    Check,
+    check_arrival,
+    check_fault,
+    each_api,
+    each_direction,
+    each_pair_of_ends,
+    each_script,
+    lossless,
 )
-from tests.support.faults import Fault, HalfClose, Plan, Reset, Stall, Truncate
 
-FAULTS: dict[str, tuple[Callable[[int], Fault], Callable[[Talk, str, Result], None]]] = {
-    "reset": (Reset, check_reset),
-    "half-closed": (HalfClose, check_half_closed),
-    "truncated": (Truncate, check_truncated),
-    "flipped": (flipped, check_flipped),
-    "inserted": (inserted, check_inserted),
-    "stalled": (Stall, lambda talk, _, result: check_complete(talk, result)),
+CHECKS: dict[str, Check] = {
+    "reset": check_reset,
+    "half-closed": check_half_closed,
+    "truncated": check_truncated,
+    "flipped": check_flipped,
+    "inserted": check_inserted,
+    "stalled": lambda talk, _, result: check_complete(talk, result),
 }
 
-# The tests run on asyncio too, to know that the scenarios are right.
-pytestmark = [
-    pytest.mark.parametrize("ends", ENDS),
-    pytest.mark.parametrize("script", SCRIPTS),
-    pytest.mark.parametrize("api", [RUNTIME, ASYNCIO], ids=lambda api: api.name),
-]
+pytestmark = [each_pair_of_ends, each_script(*SCRIPTS), each_api]
 
 
-@pytest.mark.parametrize("faults", LOSSLESS)
+@lossless
 def test_everything_arrives(api: Api, script: str, ends: str, faults: str) -> None:
-    plan = Plan(LOSSLESS[faults], LOSSLESS[faults])
-    talk = Talk(api, SCRIPTS[script], ENDS[ends], plan)
-    check_complete(talk, talk.hold())
+    check_arrival(api, script, ends, faults)
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("fault", FAULTS)
+@each_direction
+@pytest.mark.parametrize("fault", CHECKS)
 def test_a_fault_in_the_middle(
     api: Api, script: str, ends: str, fault: str, direction: str
 ) -> None:
-    make, check = FAULTS[fault]
-    plan = plan_for(direction, make(middle(SCRIPTS[script].message(direction))))
-    talk = Talk(api, SCRIPTS[script], ENDS[ends], plan)
-    check(talk, direction, talk.hold())
+    check_fault(CHECKS[fault], api, script, ends, fault, direction)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import runtime
 from tests.net.tools import stream_pair
+from tests.support.examples import examples
 
 READS = st.lists(
     st.one_of(
@@ -54,7 +55,7 @@ def expected(data: bytes, reads: list[tuple[str, int]]) -> list[bytes]:
     return results
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=examples(100), suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.text("ab\r\n", min_size=1, max_size=12), max_size=10), READS)
 def test_any_split_gives_the_same_reads(parts: list[str], reads: list[tuple[str, int]]) -> None:
     pieces = [part.encode() for part in parts]

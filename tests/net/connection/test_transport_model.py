@@ -23,6 +23,7 @@ from tests.net.transport_tools import (
     small_buffers,
     turns,
 )
+from tests.support.examples import examples
 
 Step = tuple[Any, ...]
 
@@ -222,7 +223,7 @@ class Wide(BufferedRecorder):
     size = 5000
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=examples(150), suppress_health_check=[HealthCheck.too_slow])
 @given(
     steps=st.lists(STEPS, max_size=25),
     base=st.sampled_from([Recorder, Wide]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -47,197 +47,180 @@ def received(sock: socket.socket, count: int) -> list[bytes]:
     return [sock.recv(65536) for _ in range(count)]
 
 
-def with_transport(test: Callable[[Any, Recorder, socket.socket, Resolver], Any]) -> None:
-    """Run a test with a transport, its protocol, a peer, and a resolver for the peer's name."""
-
-    async def main() -> None:
-        loop = runtime.get_running_loop()
-        transport, protocol = await loop.create_datagram_endpoint(Recorder, LOCAL)
-        with bound_socket() as peer:
-            await test(transport, protocol, peer, Resolver(peer.getsockname()))
-            transport.close()
-            await protocol.until_lost()
-        assert protocol.lost == [None]
-
-    runtime.run(main())
+@pytest.fixture
+async def endpoint() -> AsyncIterator[tuple[Any, Recorder]]:
+    """Yield a transport and its protocol, which must end without an error."""
+    transport, protocol = await runtime.get_running_loop().create_datagram_endpoint(Recorder, LOCAL)
+    yield transport, protocol
+    transport.close()
+    await protocol.until_lost()
+    assert protocol.lost == [None]
 
 
-def test_datagrams_are_sent_in_order_after_the_lookup() -> None:
-    async def test(
-        transport: Any, protocol: Recorder, peer: socket.socket, names: Resolver
-    ) -> None:
-        data = bytearray(b"0")
-        transport.sendto(data, NAMED)
-        data[:] = b"X"
-        transport.sendto(b"1", NAMED)
-        transport.sendto(b"at once", peer.getsockname())
-        assert received(peer, 1) == [b"at once"]
-        await runtime.sleep(0)
-        transport.sendto(b"2", NAMED)
-        assert transport.get_write_buffer_size() == 3 * (1 + 8)
+@pytest.fixture
+def transport(endpoint: tuple[Any, Recorder]) -> Any:
+    return endpoint[0]
+
+
+@pytest.fixture
+def protocol(endpoint: tuple[Any, Recorder]) -> Recorder:
+    return endpoint[1]
+
+
+@pytest.fixture
+def peer() -> Iterator[socket.socket]:
+    with bound_socket() as sock:
+        yield sock
+
+
+@pytest.fixture
+async def names(peer: socket.socket) -> Resolver:
+    """Replace the loop's resolver by one that knows the address of the peer."""
+    return Resolver(peer.getsockname())
+
+
+async def test_datagrams_are_sent_in_order_after_the_lookup(
+    transport: Any, peer: socket.socket, names: Resolver
+) -> None:
+    data = bytearray(b"0")
+    transport.sendto(data, NAMED)
+    data[:] = b"X"
+    transport.sendto(b"1", NAMED)
+    transport.sendto(b"at once", peer.getsockname())
+    assert received(peer, 1) == [b"at once"]
+    await runtime.sleep(0)
+    transport.sendto(b"2", NAMED)
+    assert transport.get_write_buffer_size() == 3 * (1 + 8)
+    await names.answer()
+    assert await runtime.to_thread(received, peer, 3) == [b"0", b"1", b"2"]
+    assert transport.get_write_buffer_size() == 0
+    assert names.asked == [NAMED]
+
+
+async def test_each_name_has_its_own_lookup(
+    transport: Any, peer: socket.socket, names: Resolver
+) -> None:
+    transport.sendto(b"1", NAMED)
+    transport.sendto(b"2", ("other.invalid", PORT))
+    transport.sendto(b"3", (b"name.invalid", PORT))
+    transport.sendto(b"4", (bytearray(b"name.invalid"), PORT))
+    for _ in range(3):
         await names.answer()
-        assert await runtime.to_thread(received, peer, 3) == [b"0", b"1", b"2"]
-        assert transport.get_write_buffer_size() == 0
-        assert names.asked == [NAMED]
-
-    with_transport(test)
-
-
-def test_each_name_has_its_own_lookup() -> None:
-    async def test(
-        transport: Any, protocol: Recorder, peer: socket.socket, names: Resolver
-    ) -> None:
-        transport.sendto(b"1", NAMED)
-        transport.sendto(b"2", ("other.invalid", PORT))
-        transport.sendto(b"3", (b"name.invalid", PORT))
-        transport.sendto(b"4", (bytearray(b"name.invalid"), PORT))
-        for _ in range(3):
-            await names.answer()
-        assert sorted(await runtime.to_thread(received, peer, 4)) == [b"1", b"2", b"3", b"4"]
-        assert len(names.asked) == 3
-        transport.sendto(b"5", NAMED)
-        await names.answer()
-        assert await runtime.to_thread(received, peer, 1) == [b"5"]
-        assert len(names.asked) == 4
-
-    with_transport(test)
+    assert sorted(await runtime.to_thread(received, peer, 4)) == [b"1", b"2", b"3", b"4"]
+    assert len(names.asked) == 3
+    transport.sendto(b"5", NAMED)
+    await names.answer()
+    assert await runtime.to_thread(received, peer, 1) == [b"5"]
+    assert len(names.asked) == 4
 
 
-def test_a_failed_lookup_is_reported_to_the_protocol() -> None:
-    async def test(
-        transport: Any, protocol: Recorder, peer: socket.socket, names: Resolver
-    ) -> None:
-        transport.sendto(b"lost", NAMED)
-        transport.sendto(b"lost", NAMED)
-        await names.answer(socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
-        await protocol.until(lambda: protocol.errors)
-        [error] = protocol.errors
-        assert isinstance(error, socket.gaierror)
-        assert "name.invalid" in str(error)
-        assert transport.get_write_buffer_size() == 0
-        transport.sendto(b"found", NAMED)
-        await names.answer()
-        assert await runtime.to_thread(received, peer, 1) == [b"found"]
-
-    with_transport(test)
+async def test_a_failed_lookup_is_reported_to_the_protocol(
+    transport: Any, protocol: Recorder, peer: socket.socket, names: Resolver
+) -> None:
+    transport.sendto(b"lost", NAMED)
+    transport.sendto(b"lost", NAMED)
+    await names.answer(socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
+    await protocol.until(lambda: protocol.errors)
+    [error] = protocol.errors
+    assert isinstance(error, socket.gaierror)
+    assert "name.invalid" in str(error)
+    assert transport.get_write_buffer_size() == 0
+    transport.sendto(b"found", NAMED)
+    await names.answer()
+    assert await runtime.to_thread(received, peer, 1) == [b"found"]
 
 
-def test_a_failure_to_send_after_the_lookup_is_reported_to_the_protocol() -> None:
-    async def test(
-        transport: Any, protocol: Recorder, peer: socket.socket, names: Resolver
-    ) -> None:
-        transport.sendto(bytes(1 << 17), NAMED)  # Larger than any datagram of IP.
-        transport.sendto(b"small", NAMED)
-        await names.answer()
-        assert await runtime.to_thread(received, peer, 1) == [b"small"]
-        assert len(protocol.errors) == 1
-
-    with_transport(test)
+async def test_a_failure_to_send_after_the_lookup_is_reported_to_the_protocol(
+    transport: Any, protocol: Recorder, peer: socket.socket, names: Resolver
+) -> None:
+    transport.sendto(bytes(1 << 17), NAMED)  # Larger than any datagram of IP.
+    transport.sendto(b"small", NAMED)
+    await names.answer()
+    assert await runtime.to_thread(received, peer, 1) == [b"small"]
+    assert len(protocol.errors) == 1
 
 
-def test_datagrams_that_wait_for_a_lookup_pause_the_protocol() -> None:
-    async def test(
-        transport: Any, protocol: Recorder, peer: socket.socket, names: Resolver
-    ) -> None:
-        transport.set_write_buffer_limits(high=100)
-        transport.sendto(bytes(90), NAMED)
-        assert protocol.calls == ["connection_made"]
-        transport.sendto(b"more", NAMED)
-        assert protocol.calls == ["connection_made", "pause_writing"]
-        await names.answer()
-        await runtime.to_thread(received, peer, 2)
-        assert protocol.calls == ["connection_made", "pause_writing", "resume_writing"]
-
-    with_transport(test)
+async def test_datagrams_that_wait_for_a_lookup_pause_the_protocol(
+    transport: Any, protocol: Recorder, peer: socket.socket, names: Resolver
+) -> None:
+    transport.set_write_buffer_limits(high=100)
+    transport.sendto(bytes(90), NAMED)
+    assert protocol.calls == ["connection_made"]
+    transport.sendto(b"more", NAMED)
+    assert protocol.calls == ["connection_made", "pause_writing"]
+    await names.answer()
+    await runtime.to_thread(received, peer, 2)
+    assert protocol.calls == ["connection_made", "pause_writing", "resume_writing"]
 
 
-def test_close_waits_for_the_lookup() -> None:
-    async def test(
-        transport: Any, protocol: Recorder, peer: socket.socket, names: Resolver
-    ) -> None:
-        transport.sendto(b"last", NAMED)
-        transport.close()
-        await runtime.sleep(0)
-        assert protocol.lost == []
-        await names.answer()
-        assert await runtime.to_thread(received, peer, 1) == [b"last"]
-        await protocol.until_lost()
-
-    with_transport(test)
+async def test_close_waits_for_the_lookup(
+    transport: Any, protocol: Recorder, peer: socket.socket, names: Resolver
+) -> None:
+    transport.sendto(b"last", NAMED)
+    transport.close()
+    await runtime.sleep(0)
+    assert protocol.lost == []
+    await names.answer()
+    assert await runtime.to_thread(received, peer, 1) == [b"last"]
+    await protocol.until_lost()
 
 
-def test_close_waits_for_a_lookup_that_fails() -> None:
-    async def test(
-        transport: Any, protocol: Recorder, peer: socket.socket, names: Resolver
-    ) -> None:
-        transport.sendto(b"last", NAMED)
-        transport.close()
-        await names.answer(OSError("nobody answers"))
-        await protocol.until_lost()
-        assert protocol.calls == ["connection_made", "error_received", "connection_lost"]
-
-    with_transport(test)
+async def test_close_waits_for_a_lookup_that_fails(
+    transport: Any, protocol: Recorder, names: Resolver
+) -> None:
+    transport.sendto(b"last", NAMED)
+    transport.close()
+    await names.answer(OSError("nobody answers"))
+    await protocol.until_lost()
+    assert protocol.calls == ["connection_made", "error_received", "connection_lost"]
 
 
-def test_abort_cancels_the_lookup() -> None:
-    async def test(
-        transport: Any, protocol: Recorder, peer: socket.socket, names: Resolver
-    ) -> None:
-        transport.sendto(b"dropped", NAMED)
-        await runtime.sleep(0)
-        transport.abort()
-        await protocol.until_lost()
-        assert protocol.errors == []
-        assert runtime.all_tasks() == {runtime.current_task()}
-
-    with_transport(test)
+async def test_abort_cancels_the_lookup(
+    transport: Any, protocol: Recorder, names: Resolver
+) -> None:
+    before = runtime.all_tasks()
+    transport.sendto(b"dropped", NAMED)
+    await runtime.sleep(0)
+    transport.abort()
+    await protocol.until_lost()
+    assert protocol.errors == []
+    assert runtime.all_tasks() == before
 
 
-def test_the_protocol_may_abort_in_error_received() -> None:
-    async def test(
-        transport: Any, protocol: Recorder, peer: socket.socket, names: Resolver
-    ) -> None:
-        protocol.error_received = lambda exc: transport.abort()  # type: ignore[method-assign]
-        transport.sendto(b"dropped", NAMED)
-        transport.sendto(b"dropped", ("other.invalid", PORT))
-        await names.answer(OSError("nobody answers"))
-        await protocol.until_lost()
-
-    with_transport(test)
+async def test_the_protocol_may_abort_in_error_received(
+    transport: Any, protocol: Recorder, names: Resolver
+) -> None:
+    protocol.error_received = lambda exc: transport.abort()  # type: ignore[method-assign]
+    transport.sendto(b"dropped", NAMED)
+    transport.sendto(b"dropped", ("other.invalid", PORT))
+    await names.answer(OSError("nobody answers"))
+    await protocol.until_lost()
 
 
-def test_a_cancelled_lookup_is_reported() -> None:
+async def test_a_cancelled_lookup_is_reported(
+    transport: Any, protocol: Recorder, names: Resolver
+) -> None:
     """Lookups that are in progress at the end of ``run`` are cancelled."""
-
-    async def test(
-        transport: Any, protocol: Recorder, peer: socket.socket, names: Resolver
-    ) -> None:
-        transport.sendto(b"dropped", NAMED)
-        await runtime.sleep(0)
-        [look_up] = runtime.all_tasks() - {runtime.current_task()}
-        look_up.cancel()
-        await protocol.until(lambda: protocol.errors)
-        assert isinstance(protocol.errors[0], ConnectionAbortedError)
-        assert "name.invalid" in str(protocol.errors[0])
-
-    with_transport(test)
+    before = runtime.all_tasks()
+    transport.sendto(b"dropped", NAMED)
+    await runtime.sleep(0)
+    [look_up] = runtime.all_tasks() - before
+    look_up.cancel()
+    await protocol.until(lambda: protocol.errors)
+    assert isinstance(protocol.errors[0], ConnectionAbortedError)
+    assert "name.invalid" in str(protocol.errors[0])
 
 
-def test_other_exceptions_of_the_lookup_are_reported() -> None:
+async def test_other_exceptions_of_the_lookup_are_reported(transport: Any, names: Resolver) -> None:
     reports: list[dict[str, Any]] = []
 
-    async def test(
-        transport: Any, protocol: Recorder, peer: socket.socket, names: Resolver
-    ) -> None:
-        runtime.get_running_loop().set_exception_handler(lambda _, told: reports.append(told))
-        transport.sendto(b"dropped", NAMED)
-        await names.answer(ValueError("mine"))
-        while not reports:
-            await runtime.sleep(0)
-        assert str(reports[0]["exception"]) == "mine"
-        assert transport.get_write_buffer_size() == 0
-
-    with_transport(test)
+    runtime.get_running_loop().set_exception_handler(lambda _, told: reports.append(told))
+    transport.sendto(b"dropped", NAMED)
+    await names.answer(ValueError("mine"))
+    while not reports:
+        await runtime.sleep(0)
+    assert str(reports[0]["exception"]) == "mine"
+    assert transport.get_write_buffer_size() == 0
 
 
 @pytest.mark.parametrize(
@@ -252,18 +235,15 @@ def test_other_exceptions_of_the_lookup_are_reported() -> None:
         ((None, 80), TypeError),
     ],
 )
-def test_a_malformed_address_is_an_error_at_the_call(address: Any, error: type[Exception]) -> None:
-    async def test(
-        transport: Any, protocol: Recorder, peer: socket.socket, names: Resolver
-    ) -> None:
-        with pytest.raises(error):
-            transport.sendto(b"", address)
-        with pytest.raises(error), bound_socket() as sock:
-            sock.setblocking(False)
-            await runtime.get_running_loop().sock_sendto(sock, b"", address)
-        assert names.asked == []
-
-    with_transport(test)
+async def test_a_malformed_address_is_an_error_at_the_call(
+    address: Any, error: type[Exception], transport: Any, names: Resolver
+) -> None:
+    with pytest.raises(error):
+        transport.sendto(b"", address)
+    with pytest.raises(error), bound_socket() as sock:
+        sock.setblocking(False)
+        await runtime.get_running_loop().sock_sendto(sock, b"", address)
+    assert names.asked == []
 
 
 async def test_an_endpoint_raises_the_error_of_the_lookup() -> None:
