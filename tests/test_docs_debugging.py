@@ -55,7 +55,9 @@ def test_there_are_reports_of_every_program() -> None:
 
 
 @pytest.mark.parametrize(("command", "report"), REPORTS, ids=[each for each, _ in REPORTS])
-def test_the_report_is_what_the_program_prints(command: str, report: str, tmp_path: Path) -> None:
+def test_the_page_shows_the_output_of_the_program(
+    command: str, report: str, tmp_path: Path
+) -> None:
     *assignments, python, name = shlex.split(command)
     assert python == "python"
     if name == "lost.py" and sys.version_info >= (3, 14):

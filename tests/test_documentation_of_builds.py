@@ -90,7 +90,7 @@ needs_both_builds = pytest.mark.skipif(
 
 
 @needs_both_builds
-def test_the_builds_tell_the_same() -> None:
+def test_the_builds_have_the_same_documentation() -> None:
     compiled, interpreted = told(), told_interpreted()
     assert compiled.keys() == interpreted.keys()
     differing = {
@@ -102,7 +102,7 @@ def test_the_builds_tell_the_same() -> None:
 
 
 @needs_both_builds
-def test_the_builds_tell_the_same_types_except_of_handles() -> None:
+def test_the_builds_show_the_same_types_except_of_handles() -> None:
     compiled, interpreted = told(), told_interpreted()
     differing = {
         name: (each, interpreted[name])

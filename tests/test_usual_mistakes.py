@@ -397,7 +397,7 @@ def test_awaitables_without_a_hash_can_be_gathered() -> None:
     assert runtime.run(main()) == [3, 3]
 
 
-def test_a_notebook_is_told_of_threads() -> None:
+def test_a_notebook_is_advised_to_use_threads() -> None:
     """The loop that runs in a notebook is asyncio's."""
 
     async def main() -> int:

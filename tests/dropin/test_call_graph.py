@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import runtime
+from tests.support.blocked import all_tasks_blocked
 
 
 def awaited_by(future: Any) -> set[Any]:
@@ -19,19 +20,14 @@ async def wait_for(future: Any) -> Any:
     return await future
 
 
-async def turns() -> None:
-    for _ in range(3):
-        await runtime.sleep(0)
-
-
 async def test_a_future_knows_the_tasks_that_wait_for_it() -> None:
     future = runtime.get_running_loop().create_future()
     assert future._asyncio_awaited_by is None
     tasks = {runtime.create_task(wait_for(future)) for _ in range(3)}
-    await turns()
+    await all_tasks_blocked()
     assert awaited_by(future) == tasks
     chained = runtime.create_task(wait_for(next(iter(tasks))))
-    await turns()
+    await all_tasks_blocked()
     assert [awaited_by(task) for task in tasks].count({chained}) == 1
     future.set_result(None)
     await chained
@@ -47,7 +43,7 @@ async def test_through_gather_and_groups() -> None:
         await runtime.gather(*gathered)
 
     outer = runtime.create_task(in_a_gather())
-    await turns()
+    await all_tasks_blocked()
     (gathering,) = awaited_by(gathered[0])
     assert awaited_by(gathered[1]) == {gathering}
     assert awaited_by(gathering) == {outer}
@@ -81,7 +77,7 @@ def test_asyncio_s_call_graph() -> None:
     async def main() -> str:
         gate = runtime.Event()
         task = runtime.create_task(trunk(gate), name="trunk")
-        await turns()
+        await all_tasks_blocked()
         (found,) = [each for each in runtime.all_tasks() if each.get_name() == "leaf"]
         graph = api.capture_call_graph(found)
         assert [parent.future for parent in graph.awaited_by] == [task]

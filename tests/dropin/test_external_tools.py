@@ -176,7 +176,7 @@ async def test_it_can_be_turned_on_and_off_while_the_loop_runs() -> None:
 
 
 @since_3_14
-def test_a_caller_that_holds_the_original_is_told_the_truth() -> None:
+def test_a_caller_that_holds_the_original_gets_the_running_task() -> None:
     """A default argument holds asyncio's function, which only reads the thread's state."""
     code = """
 import asyncio

@@ -14,6 +14,7 @@ import pytest
 
 import runtime
 from tests.net.tls_tools import contexts
+from tests.support.blocked import all_tasks_blocked
 from tests.support.certificates import NAME, Certificates
 
 LOOPS: dict[str, Callable[[], Any]] = {
@@ -199,8 +200,7 @@ def test_of_a_batch_of_events_the_slow_one_is_named(caplog: pytest.LogCaptureFix
             ends.append((transport, protocol))
         for peer in peers:
             peer.send(b"bytes")
-        for _ in range(3):
-            await asyncio.sleep(0)
+        await all_tasks_blocked()
         for transport, protocol in ends:
             transport.abort()
             await protocol.lost

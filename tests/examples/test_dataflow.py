@@ -76,7 +76,7 @@ async def test_a_wait_that_is_cancelled_leaves_the_others_waiting() -> None:
 
 
 @pytest.mark.parametrize("names_of_it", ["x", "xy", "xyz"])
-def test_a_circle_is_reported(names_of_it: str) -> None:
+def test_a_cycle_of_definitions_is_reported(names_of_it: str) -> None:
     async def main() -> None:
         async with Namespace() as names:
             for name, needed in zip(names_of_it, names_of_it[1:] + names_of_it[0], strict=True):

@@ -296,7 +296,7 @@ def test_a_closed_loop_waits_for_nothing(pair: Pair) -> None:
             wait(loop, pair[0].fileno())
 
 
-def test_the_old_waiter_is_told_and_the_new_one_served(run: Run, reused: Reused) -> None:
+def test_the_old_waiter_fails_and_the_new_one_succeeds(run: Run, reused: Reused) -> None:
     async def main() -> None:
         old = runtime.create_task(runtime.wait_readable(reused.number))
         await runtime.sleep(0)
@@ -310,7 +310,7 @@ def test_the_old_waiter_is_told_and_the_new_one_served(run: Run, reused: Reused)
     run(main())
 
 
-def test_both_old_waiters_are_told(run: Run, reused: Reused) -> None:
+def test_both_old_waiters_fail(run: Run, reused: Reused) -> None:
     async def main() -> None:
         with pytest.raises(BlockingIOError):
             while True:

@@ -149,7 +149,7 @@ def test_a_task_that_refuses_to_end_is_not_waited_for_for_ever() -> None:
     assert ["already running" in str(report["exception"]) for report in reports] == [True]
 
 
-def test_a_task_that_nobody_cancels_is_reported_at_once(make_loop: Callable[[], Any]) -> None:
+def test_a_task_that_is_not_cancelled_is_reported_at_once(make_loop: Callable[[], Any]) -> None:
     log: Log = []
 
     async def body(loop: Any) -> None:

@@ -178,7 +178,7 @@ async def test_asyncio_futures_are_awaited_cancelled_and_fail() -> None:
     assert future.cancelled()
 
 
-async def test_current_task_is_told_truly() -> None:
+async def test_current_task_is_the_running_one() -> None:
     async def child() -> None:
         assert runtime.current_task() is current_task_of_asyncio() is children[0]
         await runtime.sleep(0)

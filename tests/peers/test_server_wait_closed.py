@@ -20,7 +20,8 @@ import pytest
 import runtime
 from runtime.net.setup.server import Server
 from tests.net.tools import connected, receive_all, until
-from tests.net.transport_tools import LOCAL, Recorder, collect_reports, fill, turns
+from tests.net.transport_tools import LOCAL, Recorder, collect_reports, fill
+from tests.support.blocked import all_tasks_blocked
 from tests.support.cancel_everywhere import CancelPoint, cancel_everywhere, settled
 
 PATIENCE = 30.0
@@ -137,7 +138,7 @@ async def test_shutdown_waits_for_connections_to_end() -> None:
     server = await serve(Idle)
     async with clients(server, 1) as [sock]:
         ending = runtime.create_task(server.shutdown())
-        await turns(10)
+        await all_tasks_blocked()
         assert not ending.done()
         assert not server.is_serving()
         [end] = server._clients
@@ -195,12 +196,12 @@ async def test_wait_closed_waits_for_the_close_and_for_the_last_connection(
         if closed_first:
             server.close()
         waiting = [runtime.create_task(server.wait_closed()) for _ in range(3)]
-        await turns(10)
+        await all_tasks_blocked()
         server.close()
         assert not any(task.done() for task in waiting)
         [one, other] = server._clients
         one.abort()
-        await turns(10)
+        await all_tasks_blocked()
         assert not any(task.done() for task in waiting)
         other.abort()
         await runtime.wait_for(runtime.gather(*waiting), PATIENCE)
@@ -211,7 +212,7 @@ async def test_wait_closed_without_connections() -> None:
     loop = runtime.get_running_loop()
     server = await loop.create_server(Idle, *LOCAL, start_serving=False)
     waiting = runtime.create_task(server.wait_closed())
-    await turns()
+    await all_tasks_blocked()
     assert not waiting.done(), "it was not closed"
     server.close()
     await runtime.wait_for(waiting, PATIENCE)
@@ -260,7 +261,7 @@ async def test_asyncio_start_server_behaves_the_same() -> None:
         await until(lambda: made)
         server.close()
         waiting = runtime.create_task(server.wait_closed())
-        await turns(10)
+        await all_tasks_blocked()
         assert not waiting.done()
         made[0]()
         await runtime.wait_for(waiting, PATIENCE)

@@ -48,7 +48,7 @@ async def test_abort_frees_the_socket_in_the_same_turn(
 
 
 @pytest.mark.parametrize("written", [b"", MUCH], ids=["nothing", "much"])
-async def test_close_waits_no_longer_than_it_was_told(
+async def test_close_waits_no_longer_than_its_timeout(
     certificates: Certificates, written: bytes
 ) -> None:
     def behave(peer: TlsPeer) -> None:

@@ -12,6 +12,7 @@ import gc
 from typing import Any
 
 import runtime
+from tests.support.blocked import all_tasks_blocked
 
 
 async def test_a_chain_that_only_refers_to_itself_survives_the_collector() -> None:
@@ -43,8 +44,7 @@ async def test_a_chain_that_only_refers_to_itself_survives_the_collector() -> No
     assert len(runtime.all_tasks()) == 5
     for future in (*futures, theirs):
         future.set_result(None)
-    await runtime.sleep(0)
-    await runtime.sleep(0)
+    await all_tasks_blocked()
     assert sorted(finished) == ["asyncio", "one", "three", "two"]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import runtime
+from tests.support.blocked import all_tasks_blocked
 from tests.support.cancel_everywhere import CancelPoint, cancel_everywhere, settled
 
 
@@ -75,8 +76,7 @@ async def test_completed_and_cancelled_in_the_same_turn(
             learned.append("counted")
 
     task = runtime.create_task(waiter())
-    for _ in range(3):
-        await runtime.sleep(0)
+    await all_tasks_blocked()
     if order == "complete first":
         completes.set_result("result")
         task.cancel()

@@ -335,7 +335,7 @@ async def test_a_call_graph_of_exponentially_many_ways_is_bounded() -> None:
     await runtime.wait(layers[-1])
 
 
-async def test_a_small_call_graph_shows_what_waits_twice_in_both_places() -> None:
+async def test_a_small_call_graph_shows_a_task_that_waits_twice_in_both_places() -> None:
     future = runtime.get_running_loop().create_future()
 
     async def wait() -> None:

@@ -311,7 +311,7 @@ async def test_connection_lost_comes_once(kind: str) -> None:
 # -- Ending
 
 
-async def test_no_circle_is_left_behind() -> None:
+async def test_no_reference_cycle_is_left_behind() -> None:
     read_end, write_end = make_pipe()
     reader, received = await reading(read_end)
     writer, sent = await writing(write_end)

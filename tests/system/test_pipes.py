@@ -153,7 +153,7 @@ def test_dropped_without_closing(make_loop: Loop, connect: Any) -> None:
         assert ours.fileno() == -1
 
 
-def test_repr_tells_the_state(make_loop: Loop) -> None:
+def test_repr_shows_the_state(make_loop: Loop) -> None:
     async def main() -> None:
         read_end, write_end = make_pipe()
         reader, _ = await reading(read_end)

@@ -160,7 +160,7 @@ def test_only_the_main_thread_may_add_one(make_loop: Loop) -> None:
     assert "main thread" in str(errors[0])
 
 
-def test_a_loop_in_another_thread_is_told_too(make_loop: Loop) -> None:
+def test_a_loop_in_another_thread_gets_the_signal_too(make_loop: Loop) -> None:
     loop = make_loop()
     calls: list[int] = []
 
@@ -344,7 +344,7 @@ def test_a_handler_installed_by_others_does_not_silence_the_loop_s(make_loop: Lo
     run(make_loop, main())
 
 
-def test_of_two_loops_the_last_one_to_ask_is_told() -> None:
+def test_of_two_loops_the_last_one_to_ask_gets_the_signal() -> None:
     calls: list[str] = []
     first, second = runtime.new_event_loop(), runtime.new_event_loop()
     first.add_signal_handler(signal.SIGUSR1, calls.append, "first")

@@ -215,11 +215,11 @@ async def test_exception():
 async def test_callback():
     runtime.get_running_loop().call_soon(lambda: 1 // 0)
 
-async def test_circle():
+async def test_cycle():
     task = runtime.create_task(fail())
     await runtime.wait([task])
-    circle = [task]
-    circle.append(circle)
+    cycle = [task]
+    cycle.append(cycle)
 
 async def test_descriptor():
     os.open(os.devnull, os.O_RDONLY)

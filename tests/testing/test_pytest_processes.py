@@ -109,7 +109,9 @@ async def test_wide(wide):
 
 
 @pytest.mark.parametrize("by_threads", [False, True])
-def test_a_process_is_told_with_its_command_and_its_pipes(by_threads: bool, tmp_path: Path) -> None:
+def test_a_process_is_shown_with_its_command_and_its_pipes(
+    by_threads: bool, tmp_path: Path
+) -> None:
     tests = TESTS.replace("{by_threads}", str(by_threads))
     output = check(tmp_path, tests, {"failed": 5, "passed": 4})
     reported = re.findall(

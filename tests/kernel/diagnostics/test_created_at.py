@@ -243,7 +243,7 @@ async def test_cancelling_twice_keeps_the_description() -> None:
 
 
 @pytest.mark.runtime(debug=True)
-async def test_the_handle_of_a_signal_tells_its_line() -> None:
+async def test_the_handle_of_a_signal_shows_its_line() -> None:
     loop = runtime.get_running_loop()
     loop.add_signal_handler(signal.SIGUSR1, nothing)
     try:

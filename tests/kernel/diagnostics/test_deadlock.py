@@ -199,7 +199,7 @@ def test_it_names_the_line_and_the_awaited_object(
     assert words in waits_for
 
 
-def test_the_line_in_an_asynchronous_generator_is_told() -> None:
+def test_the_line_in_an_asynchronous_generator_is_shown() -> None:
     """Every other display of a task names the line too: its repr, its stack, its call graph."""
 
     async def generate() -> AsyncGenerator[None, None]:

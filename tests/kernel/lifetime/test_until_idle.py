@@ -169,7 +169,7 @@ def test_a_thread_that_ends_without_a_word_is_noticed(daemon: float | None) -> N
     assert idle(main()) == "done"
 
 
-def test_neither_is_a_daemon_thread_nor_one_from_before() -> None:
+def test_daemon_threads_and_earlier_threads_are_not_waited_for() -> None:
     ended = threading.Event()
 
     async def main() -> str:

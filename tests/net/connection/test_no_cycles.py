@@ -26,6 +26,7 @@ from tests.net.transport_tools import (
     talking,
     turns,
 )
+from tests.support.blocked import all_tasks_blocked
 
 pytestmark = pytest.mark.usefixtures("no_collector")
 
@@ -60,12 +61,12 @@ def leaves_nothing(scenario: Scenario) -> None:
 
     async def main() -> None:
         await scenario()  # The first run makes lasting objects, such as a resolver's thread.
-        await turns(5)
+        await all_tasks_blocked()
         before = {id(part) for part in parts()}
         for _ in range(3):
             await scenario()
         # The done callbacks of tasks run in a later turn.
-        await turns(5)
+        await all_tasks_blocked()
         assert [part for part in parts() if id(part) not in before] == []
 
     runtime.run(main())
@@ -113,7 +114,7 @@ def test_a_returned_transport_is_freed_when_it_is_dropped() -> None:
         async with talking() as (transport, protocol, _):
             transport.close()
             await protocol.until_lost()
-            await turns()
+            await all_tasks_blocked()
             del protocol
             kept.append(transport)
 
@@ -214,7 +215,7 @@ def test_a_cancelled_connection_leaves_nothing(after: int) -> None:
                     for part in connecting.result():
                         if isinstance(part, (asyncio.Transport, runtime.StreamWriter)):
                             part.abort()
-                await turns()
+                await all_tasks_blocked()
 
     leaves_nothing(scenario)
 
@@ -267,7 +268,7 @@ def test_a_failed_read_leaves_nothing() -> None:
         writer.write(b"x" * 1_000_000)
         draining: runtime.Task[Any] = runtime.create_task(writer.drain())
         reading: runtime.Task[Any] = runtime.create_task(reader.read(10))
-        await turns()
+        await all_tasks_blocked()
         reset(peer)
         await runtime.wait([draining, reading])
         for task in (draining, reading):

@@ -26,6 +26,7 @@ from tests.net.transport_tools import (
     on_asyncio,
     talking,
 )
+from tests.support.blocked import all_tasks_blocked
 from tests.support.certificates import NAME, Certificates, client_context, server_context
 
 if sys.platform == "win32":
@@ -149,8 +150,7 @@ def test_a_pause_before_or_after_the_await_stays_in_force(run: Run) -> None:
         )
         if not pauses:
             transport.pause_reading()
-        for _ in range(10):
-            await asyncio.sleep(0)
+        await all_tasks_blocked()
         assert not transport.is_reading()
         assert protocol.calls == ["connection_made"]
         transport.resume_reading()
@@ -275,8 +275,7 @@ async def test_a_pause_in_tls_outlasts_the_await(certificates: Certificates) -> 
     )
     transport.pause_reading()
     await greeting
-    for _ in range(10):
-        await asyncio.sleep(0)
+    await all_tasks_blocked()
     assert protocol.calls == ["connection_made"]
     transport.resume_reading()
     await protocol.until_received(len(GREETING))
@@ -315,8 +314,7 @@ def test_a_datagram_comes_after_the_await(run: Run) -> None:
             async with asyncio.timeout(PATIENCE):
                 assert await protocol.received == GREETING
             transport.close()
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
+            await all_tasks_blocked()
 
     run(main())
 

@@ -25,6 +25,7 @@ from tests.net.transport_tools import (
     small_buffers,
     talking,
 )
+from tests.support.blocked import all_tasks_blocked
 from tests.support.certificates import NAME, Certificates
 
 
@@ -241,8 +242,7 @@ def test_datagrams_go_to_an_assigned_method(run: Run) -> None:
         transport.sendto(b"two", transport.get_extra_info("sockname"))
         assert await protocol.second == b"two"
         transport.close()
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await all_tasks_blocked()
 
     run(main())
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import runtime
 from tests.net.tools import stream_pair
+from tests.support.blocked import all_tasks_blocked
 from tests.support.examples import examples
 
 READS = st.lists(
@@ -66,8 +67,7 @@ def test_any_split_gives_the_same_reads(parts: list[str], reads: list[tuple[str,
             for piece in pieces:
                 peer.sendall(piece)
                 # Let the loop receive this piece alone.
-                for _ in range(3):
-                    await runtime.sleep(0)
+                await all_tasks_blocked()
             peer.shutdown(socket.SHUT_WR)
             return await task
 

@@ -13,6 +13,7 @@ import pytest
 import runtime
 from tests.net.tls_tools import contexts
 from tests.net.tools import echo, receive_all, serving, stream_pair, until
+from tests.support.blocked import all_tasks_blocked
 from tests.support.certificates import NAME, Certificates
 
 
@@ -83,8 +84,7 @@ async def test_reading_is_paused_and_goes_on() -> None:
         assert not transport.is_reading()
         peer.sendall(b"hello")
         reading = runtime.create_task(reader.read(100))
-        for _ in range(5):
-            await runtime.sleep(0)
+        await all_tasks_blocked()
         assert not reading.done()
         transport.resume_reading()
         transport.resume_reading()
@@ -101,8 +101,7 @@ async def test_a_pause_by_the_user_outlasts_a_full_buffer() -> None:
         assert await reader.readexactly(3000) == b"x" * 3000
         peer.sendall(b"more")
         reading = runtime.create_task(reader.read(100))
-        for _ in range(5):
-            await runtime.sleep(0)
+        await all_tasks_blocked()
         assert not reading.done()
         transport.resume_reading()
         assert await reading == b"more"
@@ -117,8 +116,7 @@ async def test_resume_reading_does_not_override_a_full_buffer() -> None:
         transport.resume_reading()
         assert not transport.is_reading()
         peer.sendall(b"more")
-        for _ in range(5):
-            await runtime.sleep(0)
+        await all_tasks_blocked()
         assert reader._adapter.unread.size == 3000
         assert await reader.readexactly(3004) == b"x" * 3000 + b"more"
 

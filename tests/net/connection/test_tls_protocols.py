@@ -23,6 +23,7 @@ from tests.net.tls_tools import (
     protocols,
     until,
 )
+from tests.support.blocked import all_tasks_blocked
 from tests.support.certificates import NAME, Certificates, client_context
 from tests.support.tls_peer import TlsPeer, tls_server
 
@@ -127,8 +128,7 @@ async def test_a_pause_holds_back_decrypted_records(certificates: Certificates) 
             before = len(client.received)
             await until(partial(lambda size: len(client.received) > size, before))
             sizes.append(len(client.received) - before)
-            for _ in range(5):
-                await asyncio.sleep(0)
+            await all_tasks_blocked()
             assert len(client.received) == before + sizes[-1]
             assert not client.transport.is_reading()
             client.transport.resume_reading()
@@ -188,8 +188,7 @@ async def test_a_buffer_is_not_filled_again_after(certificates: Certificates, me
     async with protocols(certificates, client=lambda: Stopping(1000)) as (client, server):
         server.transport.write(MEGABYTE[:5000])
         await until(lambda: client.sizes)
-        for _ in range(10):
-            await asyncio.sleep(0)
+        await all_tasks_blocked()
         assert client.sizes == [1000]
         if method == "pause_reading":
             for times in range(2, 6):

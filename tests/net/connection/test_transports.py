@@ -21,8 +21,8 @@ from tests.net.transport_tools import (
     kinds,
     on_asyncio,
     talking,
-    turns,
 )
+from tests.support.blocked import all_tasks_blocked
 
 protocols = pytest.mark.parametrize("factory", [Recorder, BufferedRecorder])
 
@@ -44,7 +44,7 @@ def test_events_come_in_order(run: Run, kind: str, factory: Any) -> None:
             await protocol.until_received(24)
             peer.shutdown(socket.SHUT_WR)
             await protocol.until_lost()
-            await turns()
+            await all_tasks_blocked()
             assert protocol.received == b"an answer of some length"
             assert protocol.calls == [
                 "connection_made",
@@ -71,7 +71,7 @@ def test_half_close(run: Run, kind: str) -> None:
             assert transport.can_write_eof()
             transport.write_eof()
             assert peer.recv(100) == b""
-            await turns()
+            await all_tasks_blocked()
             assert protocol.lost == []
             transport.close()
             await protocol.until_lost()
@@ -88,7 +88,7 @@ def test_a_reset_is_reported_once(run: Run, kind: str) -> None:
             transport.write(b"not read: a Unix socket gives a reset for it")
             reset(peer)
             await protocol.until_lost()
-            await turns()
+            await all_tasks_blocked()
             [error] = protocol.lost
             assert isinstance(error, ConnectionResetError)
             assert protocol.calls[-1] == "connection_lost"
@@ -109,7 +109,7 @@ def test_eof_is_reported_once_with_paused_reading(run: Run, request: pytest.Fixt
             for _ in range(3):
                 transport.pause_reading()
                 transport.resume_reading()
-                await turns()
+                await all_tasks_blocked()
             assert protocol.calls.count("eof_received") == 1
 
     run(main())
@@ -133,7 +133,7 @@ def test_close_sends_everything_first(run: Run, kind: str, request: pytest.Fixtu
             transport.close()
             if not on_asyncio(request):
                 transport.abort()  # asyncio raises AttributeError.
-            await turns()
+            await all_tasks_blocked()
             assert protocol.lost == [None]
 
     run(main())
@@ -160,7 +160,7 @@ def test_abort_while_closing(run: Run) -> None:
         async with talking() as (transport, protocol, _peer):
             transport.write(b"x" * 5_000_000)
             transport.close()
-            await turns()
+            await all_tasks_blocked()
             assert protocol.lost == []
             transport.abort()
             await protocol.until_lost()
@@ -175,7 +175,7 @@ def test_nothing_is_received_after_close(run: Run) -> None:
             transport.write(b"x" * 5_000_000)
             transport.close()
             peer.sendall(b"too late")
-            await turns(5)
+            await all_tasks_blocked()
             assert protocol.received == b""
             transport.abort()
             await protocol.until_lost()
@@ -190,7 +190,7 @@ def test_the_reference_to_the_protocol_is_dropped(run: Run) -> None:
         async with talking() as (transport, protocol, _peer):
             transport.close()
             await protocol.until_lost()
-            await turns()
+            await all_tasks_blocked()
             assert transport.get_protocol() is None
 
     run(main())
@@ -210,7 +210,7 @@ def test_extra_info_before_and_after_the_end(run: Run) -> None:
             transport.abort()
             assert transport.get_extra_info("sockname") == peer.getpeername()
             await protocol.until_lost()
-            await turns()
+            await all_tasks_blocked()
             assert transport.get_extra_info("sockname") == peer.getpeername()
             assert transport.get_extra_info("peername") == peer.getsockname()
             assert transport.get_extra_info("socket") is sock
@@ -267,7 +267,7 @@ def test_pause_and_resume_reading(run: Run, factory: Any) -> None:
             transport.pause_reading()
             assert not transport.is_reading()
             peer.sendall(b"kept in the system")
-            await turns(5)
+            await all_tasks_blocked()
             assert protocol.received == b""
             transport.resume_reading()
             transport.resume_reading()
@@ -294,7 +294,7 @@ def test_reading_may_be_paused_from_the_beginning(run: Run, kind: str) -> None:
         async with talking(Shy, kind) as (transport, protocol, peer):
             assert not transport.is_reading()
             peer.sendall(b"early")
-            await turns(5)
+            await all_tasks_blocked()
             assert protocol.received == b""
             transport.resume_reading()
             await protocol.until_received(5)
@@ -329,11 +329,11 @@ def test_pausing_inside_data_received(run: Run) -> None:
             await protocol.until_received(1)
             peer.sendall(b"b")
             peer.shutdown(socket.SHUT_WR)
-            await turns(5)
+            await all_tasks_blocked()
             assert protocol.received == b"a"
             transport.resume_reading()
             await protocol.until_received(2)
-            await turns(5)
+            await all_tasks_blocked()
             assert "eof_received" not in protocol.calls
             transport.resume_reading()
             await protocol.until_lost()
@@ -378,7 +378,7 @@ def test_a_bad_buffer_ends_the_connection(run: Run, given: Any) -> None:
         async with talking(lambda: BadBuffer(given)) as (transport, protocol, peer):
             peer.sendall(b"data")
             await protocol.until_lost()
-            await turns()
+            await all_tasks_blocked()
             [report] = reports
             assert protocol.lost == [report["exception"]]
             assert report["protocol"] is protocol

@@ -24,8 +24,8 @@ from tests.net.transport_tools import (
     kinds,
     on_asyncio,
     talking,
-    turns,
 )
+from tests.support.blocked import all_tasks_blocked
 
 
 class Faulty:
@@ -71,7 +71,7 @@ def test_an_exception_of_an_event_ends_the_connection(run: Run, method: str, bas
             peer.sendall(b"x")
             peer.shutdown(socket.SHUT_WR)
             await protocol.until_lost()
-            await turns()
+            await all_tasks_blocked()
             [report] = reports
             assert str(report["exception"]) == method
             assert method in report["message"]
@@ -114,7 +114,7 @@ def test_an_exception_of_connection_lost_is_reported(run: Run) -> None:
         async with talking(made, "server") as (transport, protocol, peer):
             transport.abort()
             await protocol.until_lost()
-            await turns()
+            await all_tasks_blocked()
             assert [str(report["exception"]) for report in reports] == ["connection_lost"]
             assert transport.get_protocol() is None
             assert peer.recv(1) == b""
@@ -134,7 +134,7 @@ def test_an_exception_of_connection_made_ends_the_connection(
         reports = collect_reports()
         async with talking(made, kind) as (_, protocol, peer):
             await protocol.until_lost()
-            await turns()
+            await all_tasks_blocked()
             [report] = reports
             assert protocol.lost == [report["exception"]]
             assert protocol.calls == ["connection_made", "connection_lost"]
@@ -188,7 +188,7 @@ def test_accepted_connections_run_in_the_context_of_the_server(run: Run) -> None
         variable.set("serving")
         for _ in range(2):
             async with talking(Curious, "server") as (_transport, _protocol, _peer):
-                await turns()
+                await all_tasks_blocked()
 
     run(main())
     assert [value for call, value in seen if call == "connection_made"] == ["serving"] * 2

@@ -24,8 +24,8 @@ from tests.net.transport_tools import (
     on_asyncio,
     small_buffers,
     talking,
-    turns,
 )
+from tests.support.blocked import all_tasks_blocked
 
 MEBIBYTE = 1 << 20
 
@@ -506,7 +506,7 @@ def test_writes_after_the_end_are_warned_about(
             assert transport.get_write_buffer_size() == 0
             assert transport.is_closing()
             transport.close()
-            await turns()
+            await all_tasks_blocked()
             assert len(protocol.lost) == 1
         assert reports == []
 

@@ -32,9 +32,9 @@ from tests.net.transport_tools import (
     kinds,
     small_buffers,
     talking,
-    turns,
 )
 from tests.support.asyncio_reference import MakeLoop, on_both_loops, run, unless_faulty
+from tests.support.blocked import all_tasks_blocked
 from tests.support.certificates import NAME, Certificates, client_context, server_context
 from tests.system.tools import make_pipe
 
@@ -73,7 +73,7 @@ def write_until_paused(transport: Any, protocol: Calls, way: str) -> int:
 
 async def check_that_it_ends_once(protocol: Calls, reports: list[dict[str, Any]]) -> None:
     await protocol.until_lost()
-    await turns(5)
+    await all_tasks_blocked()
     assert protocol.lost == [None]
     assert protocol.calls[-1] == "connection_lost"
     assert "resume_writing" in protocol.calls
@@ -117,7 +117,7 @@ def test_a_tls_connection_that_is_closed_from_resume_writing_is_lost_once(
                     server_hostname=NAME,
                 )
             )
-            await turns(5)
+            await all_tasks_blocked()
             plain = listener.accept()[0]
         plain.settimeout(PATIENCE)
         context = server_context(certificates)
@@ -368,7 +368,7 @@ async def served(module: Any, handler: Handler) -> AsyncIterator[socket.socket]:
                 await ended
     finally:
         server.close()
-    await turns(5)
+    await all_tasks_blocked()
 
 
 @streams
@@ -389,7 +389,7 @@ def test_a_handshake_that_began_before_start_tls(
             size = {"all": len(hello), "half": len(hello) // 2, "byte": 1}[ahead]
             # In one segment, so that the bytes after the line have arrived when it is read.
             sock.sendall(b"STARTTLS\n" + hello[:size])
-            await turns(5)
+            await all_tasks_blocked()
             sock.sendall(hello[size:])
             assert await asyncio.to_thread(client.finish, b"request") == b"REQUEST"
 
@@ -446,7 +446,7 @@ def test_tls_is_closed_in_time_under_a_peer_that_has_ended_and_does_not_read(
                 transport = made[0].transport
                 transport.write(os.urandom(8 << 20))
                 peer.shutdown(socket.SHUT_WR)
-                await turns(5)
+                await all_tasks_blocked()
                 transport.close()
                 await made[0].until_lost()
                 assert isinstance(made[0].lost[0], OSError)

@@ -17,6 +17,7 @@ import pytest
 import runtime
 from tests.net.datagram_tools import LOCAL, Recorder, bound_socket, fill
 from tests.net.tools import until
+from tests.support.blocked import all_tasks_blocked
 
 
 async def endpoint(*args: Any, **options: Any) -> tuple[Any, Recorder]:
@@ -52,8 +53,7 @@ async def test_it_is_an_asyncio_datagram_transport() -> None:
     assert str(transport.get_extra_info("sockname")) in repr(transport)
     transport.close()
     assert "closing" in repr(transport)
-    await runtime.sleep(0)
-    await runtime.sleep(0)
+    await all_tasks_blocked()
     assert "closed" in repr(transport)
     assert transport.get_protocol() is None
 
@@ -110,8 +110,7 @@ async def test_the_batch_ends_when_the_protocol_pauses_or_closes(tmp_path: Path)
         for data in (b"1", b"2", b"3", b"pause", b"4", b"close", b"never"):
             peer.sendto(data, path)
     await protocol.until(lambda: b"pause" in protocol.received)
-    for _ in range(3):
-        await runtime.sleep(0)
+    await all_tasks_blocked()
     assert protocol.received[-1] == b"pause"
     transport.resume_reading()
     await protocol.until_lost()

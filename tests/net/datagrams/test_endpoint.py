@@ -13,6 +13,7 @@ import pytest
 import runtime
 from tests.net.datagram_tools import LOCAL, bound_socket, silent_address
 from tests.net.tools import until
+from tests.support.blocked import all_tasks_blocked
 from tests.support.cancel_everywhere import CancelPoint, cancel_everywhere, settled
 
 
@@ -189,8 +190,7 @@ async def test_a_full_queue_leaves_the_rest_to_the_system(tmp_path: Path) -> Non
                     peer.sendto(b"%d" % sent, path)
                     sent += 1
             await until(lambda: len(endpoint._queue) == size)
-            for _ in range(10):
-                await runtime.sleep(0)
+            await all_tasks_blocked()
             assert len(endpoint._queue) == size
             for number in range(sent):
                 assert (await endpoint.receive())[0] == b"%d" % number
@@ -256,8 +256,7 @@ def test_opening_and_closing_are_cancellation_safe() -> None:
                 await runtime.sleep(0)
 
         await settled(point.start(use()))
-        for _ in range(3):
-            await runtime.sleep(0)
+        await all_tasks_blocked()
 
     assert cancel_everywhere(scenario) >= 3
 

@@ -14,6 +14,7 @@ import pytest
 
 import runtime
 from tests.net.tools import connected, echo, receive_all, reset, serving, stream_pair, until
+from tests.support.blocked import all_tasks_blocked
 
 
 async def test_resets_half_closes_and_silence_do_not_disturb_the_others() -> None:
@@ -190,8 +191,7 @@ def test_ten_thousand_idle_connections_leave_nothing_behind() -> None:
                 assert await runtime.to_thread(clients.stdout.readline) == b"closed\n"
                 await until(lambda: len(runtime.all_tasks()) == 1)
         # The last handlers have ended; their done callbacks run in a later turn.
-        for _ in range(3):
-            await runtime.sleep(0)
+        await all_tasks_blocked()
         assert len(runtime.get_running_loop()._poller.watchers()) == 1
 
     async def main() -> None:
@@ -226,8 +226,7 @@ def test_short_connections_need_no_garbage_collector() -> None:
                 for _ in range(100):
                     await one()
                 await until(lambda: len(runtime.all_tasks()) == 1)
-                await runtime.sleep(0)
-                await runtime.sleep(0)
+                await all_tasks_blocked()
                 counts.append(sum(type(obj).__name__ == "StreamReader" for obj in gc.get_objects()))
 
     gc.collect()

@@ -22,8 +22,9 @@ import pytest
 
 import runtime
 from tests.net.tools import receive_all
-from tests.net.transport_tools import LOCAL, PATIENCE, Recorder, collect_reports, turns
+from tests.net.transport_tools import LOCAL, PATIENCE, Recorder, collect_reports
 from tests.support.asyncio_reference import FIXED, MakeLoop, on_both_loops, run, unless_faulty
+from tests.support.blocked import all_tasks_blocked
 from tests.support.certificates import NAME, Certificates, client_context, server_context
 from tests.support.leaks import open_descriptors
 
@@ -171,7 +172,7 @@ def test_the_end_of_serve_forever_ends_its_connections(
                 assert ended, "it waits for its clients"
             assert serving_forever.cancelled()
             assert not server.is_serving()
-            await turns(5)
+            await all_tasks_blocked()
             assert handler.ended == [b"", b"", b""]
 
     run(make_loop, main())
@@ -273,13 +274,13 @@ def test_each_connection_has_a_copy_of_the_context_that_the_server_was_made_in(
                 serving_forever = None
             else:
                 serving_forever = asyncio.ensure_future(server.serve_forever())
-                await turns()
+                await all_tasks_blocked()
             said = await asyncio.to_thread(converse, connect)
             assert said == ["the maker\n", "the maker\n", "two\n", "one\n", "two\n"]
             server.close()
             if serving_forever is not None:
                 await asyncio.wait([serving_forever])
-        await turns(5)
+        await all_tasks_blocked()
         assert name_of.get() == "the caller"
 
     run(make_loop, main())
@@ -382,9 +383,9 @@ def test_an_accepted_socket_that_cannot_be_watched_is_closed(
             selector.refusal = refusal
             with socket.socket(server.sockets[0].family) as client:
                 client.connect(server.sockets[0].getsockname())
-                await turns(5)
+                await all_tasks_blocked()
                 selector.refusal = None
-                await turns(5)
+                await all_tasks_blocked()
                 assert open_descriptors() - before == {client.fileno()}
             server.close()
             async with asyncio.timeout(PATIENCE):

@@ -11,7 +11,8 @@ import pytest
 
 import runtime
 from tests.net.tools import reset
-from tests.net.transport_tools import LOCAL, Recorder, collect_reports, turns
+from tests.net.transport_tools import LOCAL, Recorder, collect_reports
+from tests.support.blocked import all_tasks_blocked
 from tests.support.cancel_everywhere import CancelPoint, cancel_everywhere, settled
 
 
@@ -30,7 +31,7 @@ def test_connecting_can_be_cancelled_everywhere() -> None:
             task = point.start(loop.create_connection(factory, *listening.getsockname()))
             await settled(task)
             if task.cancelled():
-                await turns()
+                await all_tasks_blocked()
                 # Each protocol with connection_made has had connection_lost.
                 assert all(
                     protocol.calls in ([], ["connection_made", "connection_lost"])
@@ -64,7 +65,7 @@ def test_serving_can_be_cancelled_everywhere() -> None:
             await runtime.sleep(0.001)
             if len(loop._poller.watchers()) > 1 or task.done():
                 break
-        await turns(10)
+        await all_tasks_blocked()
         task.cancel()
         await settled(task)
         assert len(loop._poller.watchers()) == 1
@@ -126,7 +127,7 @@ def test_a_connection_dropped_after_its_loop_was_closed_closes_its_socket() -> N
         transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
         reader, writer = await runtime.open_connection(sock=theirs)
         waiting = runtime.create_task(read(reader, writer))
-        await turns()
+        await all_tasks_blocked()
         return [peer, far, transport, waiting]
 
     loop = runtime.new_event_loop()

@@ -21,6 +21,7 @@ from runtime.net.setup import client_sockets
 from runtime.net.setup.client_sockets import connect_tcp
 from runtime.net.setup.happy_eyeballs import interleaved
 from tests.net.tools import until
+from tests.support.blocked import all_tasks_blocked
 from tests.support.cancel_everywhere import CancelPoint, cancel_everywhere, settled
 
 NEVER = 3600.0
@@ -236,8 +237,7 @@ def test_the_failure_of_an_earlier_attempt_starts_none(net: Net) -> None:
         passed += NEVER
         await until(lambda: net.tried == [1, 2])
         go_on.set()
-        for _ in range(10):
-            await runtime.sleep(0)
+        await all_tasks_blocked()
         assert net.tried == [1, 2]
         passed += NEVER
         (await task).close()
@@ -259,8 +259,7 @@ async def test_a_late_winner_among_earlier_attempts(net: Net) -> None:
 
     task = runtime.create_task(net.connect(happy_eyeballs_delay=0))
     await until(lambda: net.tried == [1, 2, 3])
-    for _ in range(5):
-        await runtime.sleep(0)
+    await all_tasks_blocked()
     go_on.set()
     sock = await task
     assert sock is net.sockets[0]

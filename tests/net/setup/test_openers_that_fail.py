@@ -31,6 +31,7 @@ from runtime.net.sockets.operations import sock_connect
 from tests.net.tools import reset
 from tests.net.transport_tools import LOCAL, PATIENCE, Recorder, collect_reports, turns
 from tests.support.asyncio_reference import FIXED, MakeLoop, on_both_loops, run, unless_faulty
+from tests.support.blocked import all_tasks_blocked
 from tests.support.certificates import NAME, Certificates, client_context, server_context
 from tests.support.leaks import open_descriptors
 from tests.system.tools import make_pipe
@@ -234,7 +235,7 @@ def test_a_socket_that_cannot_be_watched_is_closed(
             except (OSError, RuntimeError) as error:
                 caught = error
             selector.refusal = None
-            await turns(5)
+            await all_tasks_blocked()
             assert not open_descriptors() - before
             assert (there.given.fileno() == -1) is (name in GIVEN)
             if opened is None:
@@ -268,7 +269,7 @@ async def fail_in_the_handshake(opener: Opener, name: str, act: str, tls: dict[s
         if act == "is silent":
             tls = {**tls, "ssl_handshake_timeout": 0.01}
         opening = asyncio.ensure_future(opener(loop, Recorder, there, tls))
-        await turns(5)
+        await all_tasks_blocked()
         assert not opening.done() or act == "is silent"
         with there.peer_of(name) as peer:
             ACTS[act](peer)
@@ -522,7 +523,7 @@ def test_a_pipe_whose_connecting_is_cancelled_is_closed(make_loop: MakeLoop, met
             connecting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await connecting
-            await turns(5)
+            await all_tasks_blocked()
             assert pipe.closed
 
     run(make_loop, main())
@@ -641,7 +642,7 @@ def test_no_attempt_is_left_of_a_race(make_loop: MakeLoop, name: str, outcome: s
                 RACES[name](loop, host="a.name", port=1, happy_eyeballs_delay=0)
             )
             if outcome == "cancelled":
-                await turns(20)
+                await all_tasks_blocked()
                 opening.cancel()
             await asyncio.wait([opening])
             assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -21,8 +21,8 @@ from tests.net.transport_tools import (
     collect_reports,
     on_asyncio,
     talking,
-    turns,
 )
+from tests.support.blocked import all_tasks_blocked
 
 
 @contextlib.asynccontextmanager
@@ -223,7 +223,7 @@ def test_a_server_that_is_closed_by_the_first_of_many_clients(run: Run) -> None:
             await server.start_serving()
             clients = [socket.create_connection(address) for _ in range(20)]
             await until(lambda: made and made[0].calls)
-            await turns(10)
+            await all_tasks_blocked()
             for client in clients:
                 client.close()
         assert reports == []
@@ -251,7 +251,7 @@ def test_a_server_that_is_closed_in_the_middle_of_a_burst(run: Run) -> None:
             address = server.sockets[0].getsockname()
             clients = [socket.create_connection(address) for _ in range(60)]
             await until(lambda: not server.is_serving())
-            await turns(10)
+            await all_tasks_blocked()
             for client in clients:
                 client.close()
         assert reports == []

@@ -14,7 +14,8 @@ import pytest
 
 import runtime
 from tests.net.tools import connected, echo, serving, until
-from tests.net.transport_tools import LOCAL, Recorder, collect_reports, turns
+from tests.net.transport_tools import LOCAL, Recorder, collect_reports
+from tests.support.blocked import all_tasks_blocked
 from tests.support.leaks import open_descriptors
 
 MEBIBYTE = 1 << 20
@@ -73,7 +74,7 @@ async def batches_leave_nothing(use: Any, total: int, batch: int) -> None:
 
     async def settle() -> None:
         await until(lambda: not server._clients and len(runtime.all_tasks()) == 1)
-        await turns(5)
+        await all_tasks_blocked()
 
     await use(address, batch)
     await settle()

@@ -19,7 +19,8 @@ import runtime
 from runtime.net.setup.server import Server
 from tests.net.tls_tools import contexts
 from tests.net.tools import connected, receive_all, until
-from tests.net.transport_tools import LOCAL, turns
+from tests.net.transport_tools import LOCAL
+from tests.support.blocked import all_tasks_blocked
 from tests.support.certificates import NAME, Certificates
 
 PATIENCE = 30.0
@@ -134,7 +135,7 @@ def test_a_block_that_waits_for_its_connections_is_cancelled(kind: str) -> None:
 
             task = runtime.create_task(serve())
             await until(lambda: server._closed_waiters)
-            await turns()
+            await all_tasks_blocked()
             assert not task.done()
             task.cancel()
             with pytest.raises(runtime.CancelledError):
@@ -253,7 +254,7 @@ async def test_serve_forever_closes_the_connections_of_protocols_as_soon_as_it_i
     with connected(server.sockets[0].getsockname()):
         transport = await made
         serving.cancel()
-        await turns(3)
+        await all_tasks_blocked()
         assert transport.is_closing()
         with pytest.raises(asyncio.CancelledError):
             await serving
@@ -340,7 +341,7 @@ async def test_the_handlers_that_a_server_waits_for_are_logged(
 async def test_a_server_that_does_not_wait_logs_nothing() -> None:
     server = await runtime.start_server(wait, *LOCAL)
     waiting = runtime.create_task(server.wait_closed())
-    await turns()
+    await all_tasks_blocked()
     # The server is open, and waiting for its end may take long.
     assert server._report_timer is None
     server.close()
@@ -386,7 +387,7 @@ def test_a_connection_may_outlive_a_plain_callback() -> None:
         async with await runtime.start_server(hand_over, *LOCAL) as server:
             reader, client = await runtime.open_connection(*server.sockets[0].getsockname())
             writer = await accepted
-            await turns()
+            await all_tasks_blocked()
             writer.write(b"still here")
             assert await reader.readexactly(10) == b"still here"
             client.close()

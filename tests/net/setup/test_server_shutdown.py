@@ -9,7 +9,8 @@ import pytest
 import runtime
 from runtime.net.setup.server import Server
 from tests.net.tools import Handler, connected, until
-from tests.net.transport_tools import LOCAL, collect_reports, turns
+from tests.net.transport_tools import LOCAL, collect_reports
+from tests.support.blocked import all_tasks_blocked
 
 PATIENCE = 30.0
 
@@ -56,7 +57,7 @@ async def test_a_handler_is_waited_for_when_its_connection_has_ended(timeout: fl
         await until(lambda: log.begun)
     await until(lambda: not server._clients)
     ending = runtime.create_task(server.shutdown(timeout))
-    await turns(10)
+    await all_tasks_blocked()
     assert not ending.done()
     await server.wait_closed()  # It waits for connections only.
     log.go_on.set()
@@ -138,7 +139,7 @@ async def test_a_shutdown_that_is_cancelled_leaves_the_handlers_alone() -> None:
         await until(lambda: log.begun)
     await until(lambda: log.seen)
     ending = runtime.create_task(server.shutdown(PATIENCE))
-    await turns()
+    await all_tasks_blocked()
     ending.cancel()
     with pytest.raises(runtime.CancelledError):
         await ending

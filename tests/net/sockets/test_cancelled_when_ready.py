@@ -27,8 +27,9 @@ import pytest
 
 import runtime
 from tests.net.tools import receive_all
-from tests.net.transport_tools import LOCAL, PATIENCE, collect_reports, turns
+from tests.net.transport_tools import LOCAL, PATIENCE, collect_reports
 from tests.support.asyncio_reference import FIXED, MakeLoop, run, unless_faulty
+from tests.support.blocked import all_tasks_blocked
 
 READ, WRITE, EXCEPTIONAL = range(3)
 
@@ -62,7 +63,7 @@ async def cancelled_when_ready(
     """
     loop = asyncio.get_running_loop()
     task = loop.create_task(operation)
-    await turns()
+    await all_tasks_blocked()
     assert not task.done(), "there is nothing to wait for"
     receiver, sender = socket.socketpair()
     with receiver, sender:
