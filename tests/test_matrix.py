@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from tests.matrix import Pass, Result, report, run
+from tests.matrix import PASSES, Pass, Result, environment_of, report, run
 from tests.support.durations import Duration, durations_of, longest
+from tests.support.examples import SHORT_PASS, examples
 
 pytestmark = pytest.mark.once
 
@@ -80,6 +82,24 @@ def test_the_report_names_the_slowest_tests_and_the_failed_passes(
         "left out: there is no C compiler (cc)",
         "FAILED: second",
     ]
+
+
+def test_hypothesis_tries_fewer_examples_in_the_shorter_passes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(SHORT_PASS, raising=False)
+    numbers = {}
+    for one in PASSES:
+        if not one.build:
+            monkeypatch.setattr(os, "environ", environment_of(one))
+            numbers[one.name] = examples(100)
+            monkeypatch.undo()
+    assert numbers == {
+        "interpreted": 100,
+        "compiled": 100,
+        "compiled-fallback": 20,
+        "compiled-dev": 20,
+    }
 
 
 @pytest.mark.parametrize("at_once", [True, False], ids=["at-once", "at-its-end"])

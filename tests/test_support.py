@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import build
-from tests.support.programs import ROOT, run_code
+from tests.support.programs import ROOT, run_code, run_program
 
 pytestmark = pytest.mark.once
 
@@ -97,6 +97,14 @@ def test_a_test_that_leaks_fails(complaint: str, tmp_path: Path) -> None:
     done = run_pytest(tmp_path, LEAKS[complaint])
     assert done.returncode == 1, done.stdout
     assert complaint in done.stdout
+
+
+def test_an_asynchronous_test_that_leaves_a_task_fails() -> None:
+    done = run_program(
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/support/leaves_a_task.py"
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "left behind:\ntask left-behind" in done.stdout
 
 
 def test_a_test_that_tidies_up_passes(tmp_path: Path) -> None:
