@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import runtime
+from tests.support.blocked import all_tasks_blocked
 from tests.support.programs import ROOT, TIMEOUT
 
 LOOPS: dict[str, Callable[[], Any]] = {
@@ -80,8 +81,7 @@ def test_a_slow_callback_and_a_slow_task_are_logged_in_asyncio_s_words(
         loop = asyncio.get_running_loop()
         loop.slow_callback_duration = 0.02
         loop.call_soon(block, loop)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await all_tasks_blocked()
         block(loop)
 
     with (
@@ -139,8 +139,7 @@ def test_where_a_task_was_created_is_reported(make_loop: Callable[[], Any]) -> N
     async def main() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, what: reports.append(what))
         task = asyncio.create_task(fail())
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await all_tasks_blocked()
         del task
 
     with asyncio.Runner(loop_factory=make_loop, debug=True) as runner:

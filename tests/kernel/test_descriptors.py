@@ -15,6 +15,7 @@ import pytest
 import runtime
 from runtime.kernel.descriptors import readable, writable
 from tests.net.tools import until
+from tests.support.blocked import all_tasks_blocked
 
 KINDS = [
     getattr(selectors, name)
@@ -239,8 +240,7 @@ def test_a_wait_that_was_cancelled_is_over_at_once(run: Run, pair: Pair) -> None
             await runtime.sleep(0)
             first.cancel()
             second = runtime.create_task(wait(one))
-            await runtime.sleep(0)
-            await runtime.sleep(0)
+            await all_tasks_blocked()
             assert first.cancelled()
             second.cancel()
             calls: list[int] = []

@@ -10,6 +10,7 @@ import pytest
 
 import runtime
 from runtime import testing
+from tests.support.blocked import all_tasks_blocked
 
 LOOPS: dict[str, Callable[[], Any]] = {
     "asyncio": asyncio.SelectorEventLoop,
@@ -40,11 +41,6 @@ async def iterate(generator: Generator) -> None:
 
 async def await_task(generator: Generator) -> None:
     await asyncio.create_task(iterate(generator))
-
-
-async def turns(count: int = 3) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 def run(make_loop: Callable[[], Any], body: Callable[[Any], Any]) -> Reports:
@@ -83,7 +79,7 @@ def test_a_task_that_was_cancelled_before_ends_its_generator(
 
     async def body(loop: Any) -> None:
         task = asyncio.create_task(work(numbers(log)))
-        await turns()
+        await all_tasks_blocked()
         task.cancel()
         await loop.shutdown_asyncgens()
         assert log == ["cleaning", "clean"]
@@ -99,7 +95,7 @@ def test_a_task_that_is_cancelled_after_the_call_ends_its_generator(
 
     async def body(loop: Any) -> None:
         task = asyncio.create_task(iterate(numbers(log)))
-        await turns()
+        await all_tasks_blocked()
         shutdown = asyncio.create_task(loop.shutdown_asyncgens())
         task.cancel()
         await shutdown
@@ -116,7 +112,7 @@ def test_a_clean_up_in_a_cancelled_task_is_waited_for(work: Callable[[Generator]
 
     async def body(loop: Any) -> None:
         task = asyncio.create_task(work(numbers(log, turns=20)))
-        await turns()
+        await all_tasks_blocked()
         task.cancel()
         await loop.shutdown_asyncgens()
         assert log == ["cleaning", "clean"]
@@ -139,7 +135,7 @@ def test_a_task_that_refuses_to_end_is_not_waited_for_for_ever() -> None:
         loop = runtime.get_running_loop()
         loop.set_exception_handler(lambda _, context: reports.append(dict(context)))
         task = runtime.create_task(iterate(refuse()))
-        await turns()
+        await all_tasks_blocked()
         task.cancel()
         await loop.shutdown_asyncgens()
         assert not task.done()
@@ -154,7 +150,7 @@ def test_a_task_that_is_not_cancelled_is_reported_at_once(make_loop: Callable[[]
 
     async def body(loop: Any) -> None:
         task = asyncio.create_task(iterate(numbers(log)))
-        await turns()
+        await all_tasks_blocked()
         await loop.shutdown_asyncgens()
         assert log == []
         task.cancel()

@@ -14,6 +14,7 @@ import pytest
 
 import runtime
 from runtime.kernel.public_types import Task
+from tests.support.blocked import all_tasks_blocked
 
 pytestmark = pytest.mark.runtime(debug=False)
 
@@ -397,8 +398,7 @@ def test_an_eager_task_from_a_callback() -> None:
             seen.append(runtime.current_task())
 
         loop.call_soon(callback)
-        await runtime.sleep(0)
-        await runtime.sleep(0)
+        await all_tasks_blocked()
 
     seen: list[Any] = []
     run(main())
@@ -487,8 +487,7 @@ def test_in_debug_mode_the_report_has_the_creation_site() -> None:
     async def main() -> list[dict[str, Any]]:
         reports = reports_of(runtime.get_running_loop())
         runtime.create_task(fail())
-        await runtime.sleep(0)
-        await runtime.sleep(0)
+        await all_tasks_blocked()
         gc.collect()
         return reports
 
@@ -503,8 +502,7 @@ async def test_retrieved_exceptions_are_not_reported() -> None:
 
     reports = reports_of(runtime.get_running_loop())
     task: Any = runtime.create_task(fail())
-    await runtime.sleep(0)
-    await runtime.sleep(0)
+    await all_tasks_blocked()
     task.exception()
     del task
     gc.collect()

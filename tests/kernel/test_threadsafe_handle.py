@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import runtime
+from tests.support.blocked import all_tasks_blocked
 
 
 async def test_cancel_waits_for_a_callback_that_has_begun() -> None:
@@ -44,7 +45,6 @@ async def test_a_callback_can_cancel_its_own_handle() -> None:
     other = loop.call_soon_threadsafe(called.append, 2)
     other.cancel()
     assert other.cancelled()
-    await runtime.sleep(0)
-    await runtime.sleep(0)
+    await all_tasks_blocked()
     assert handles[0].cancelled()
     assert called == [1]

@@ -12,6 +12,7 @@ import pytest
 
 import runtime
 from runtime.kernel.threads.concurrent_futures import follow_concurrent
+from tests.support.blocked import all_tasks_blocked
 
 
 async def test_asyncio_primitives_on_our_loop() -> None:
@@ -268,8 +269,7 @@ def test_cancelling_the_outer_future_cancels_the_inner_one_in_a_callback() -> No
         task = asyncio.ensure_future(ours)
         assert task.cancel()
         calls.append("after")
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await all_tasks_blocked()
         assert ours.cancelled()
 
     for run, wrap in ((asyncio.run, asyncio.wrap_future), (runtime.run, runtime.wrap_future)):
