@@ -93,7 +93,9 @@ class Waiters:
 
 
 @pytest.mark.parametrize("wait", WAITS)
-@pytest.mark.parametrize("first", [0, LONG // 2, LONG - 1])
+@pytest.mark.parametrize(
+    "first", [0, pytest.param(LONG // 2, marks=pytest.mark.variation), LONG - 1]
+)
 async def test_a_long_chain_is_cancelled_at_any_place(wait: Wait, first: int) -> None:
     chain = Waiters(wait, LONG, runtime.get_running_loop().create_future())
     await wait_all_tasks_blocked()
