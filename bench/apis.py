@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import importlib.metadata
 import ssl
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
@@ -63,10 +64,10 @@ class Run(Protocol):
 def load(name: str) -> tuple[Api, Run]:
     """Return an API and the function that runs a coroutine with it.
 
-    ``asyncio``, ``uvloop``, ``rloop`` and ``runtime-asyncio`` are asyncio's functions on the loop
-    of the named package; ``runtime`` is runtime's own functions on its own loop. ``trio`` and
-    ``curio`` use other names for everything, so their cases are written separately: see
-    ``bench.cases.foreign``.
+    ``asyncio``, ``runtime-asyncio`` and the packages of ``bench.contenders.LOOPS`` are asyncio's
+    functions on the loop of the named package; ``runtime`` is runtime's own functions on its own
+    loop. ``trio`` and ``curio`` use other names for everything, so their cases are written
+    separately: see ``bench.cases.foreign``.
     """
     api: Any = asyncio
     if name == "asyncio":
@@ -116,7 +117,8 @@ def facts(name: str) -> dict[str, Any]:
     if package_name == "asyncio":
         return {"version": "of the standard library"}
     package: Any = importlib.import_module(package_name)
-    found: dict[str, Any] = {"version": package.__version__}
+    version = getattr(package, "__version__", "") or importlib.metadata.version(package_name)
+    found: dict[str, Any] = {"version": version}
     if package_name == "runtime":
         accelerator: Any = importlib.import_module("runtime.kernel.native.accelerator")
         found |= {

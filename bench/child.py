@@ -18,6 +18,7 @@ acts by its kind:
     reports the memory of one object.
 
 A contender that lacks a feature of the case reports ``unsupported`` with the name of the feature.
+One that fails reports ``failed`` with the exception, whose traceback goes to standard error.
 """
 
 from __future__ import annotations
@@ -89,10 +90,14 @@ def main() -> None:
     api, run = load(api_name)
     try:
         do(api_name, api, run, kind, arguments)
-    except (NotImplementedError, AttributeError) as error:
-        if not (lack := lacking(api, error)):
-            raise
-        say({"unsupported": lack})
+    except Exception as error:
+        if isinstance(error, (NotImplementedError, AttributeError)) and (
+            lack := lacking(api, error)
+        ):
+            say({"unsupported": lack})
+            return
+        say({"failed": f"{type(error).__name__}: {error}"})
+        raise
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import native
-from bench.process import ROOT, Process, python_environment
+from bench.process import ROOT, Process, ProcessError, python_environment
 
 SOURCE = ROOT / "src"
 PURE = {"compiled": False, "accelerator": False}
@@ -51,13 +51,18 @@ def _contender(
     return Contender(name, summary, api, tuple(build.items()), by_default)
 
 
+LOOPS = ("uvloop", "rloop", "zuvloop", "zloop", "rsloop", "blazio", "loopmini", "veloxloop")
+"""Packages with an event loop for asyncio's functions, which ``new_event_loop`` makes.
+
+All of them are compiled, and most have wheels for some versions of Python only: see README.md.
+"""
+
 LIMIT = Contender("C", "a bare epoll server in C: the limit, where there is one")
 CONTENDERS = {
     contender.name: contender
     for contender in (
         Contender("asyncio", "the standard library, with its C accelerator", "asyncio"),
-        Contender("uvloop", "asyncio's functions on uvloop's loop", "uvloop"),
-        Contender("rloop", "asyncio's functions on rloop's loop", "rloop"),
+        *(Contender(name, f"asyncio's functions on {name}'s loop", name) for name in LOOPS),
         Contender("trio", "trio, through its own functions", "trio"),
         Contender("curio", "curio, through its own functions", "curio"),
         _contender("runtime-pure", "src/runtime, interpreted, no C accelerator", "runtime", PURE),
@@ -149,6 +154,7 @@ class Entry:
             self.name,
             [sys.executable, "-m", "bench.child", self.contender.api, kind, *arguments],
             self.environment,
+            is_quiet=not self.contender.is_own,
         )
         try:
             process.hear()
@@ -161,7 +167,7 @@ class Entry:
 def enter(contender: Contender, compiled_in: Path | None = None) -> Entry:
     """Check that a contender is available and is the build that its name states.
 
-    Raises ContenderError if it is not.
+    Raises ContenderError if it is not, or if it is a peer that crashes when it is imported.
     """
     if contender is LIMIT:
         if reason := native.why_not():
@@ -169,8 +175,15 @@ def enter(contender: Contender, compiled_in: Path | None = None) -> Entry:
         return Entry(contender, "bare epoll", {})
     environment = environment_of(contender, compiled_in)
     command = [sys.executable, "-m", "bench.child", contender.api, "hello"]
-    with Process(contender.name, command, environment) as process:
-        found = process.hear()
+    try:
+        with Process(
+            contender.name, command, environment, is_quiet=not contender.is_own
+        ) as process:
+            found = process.hear()
+    except ProcessError as error:
+        if contender.is_own:
+            raise
+        raise ContenderError(str(error)) from None
     if "error" in found:
         raise ContenderError(f"{contender.name}: {found['error']}.")
     for fact, wanted in contender.build:

@@ -84,7 +84,8 @@ class Load:
         options += ["-r", str(self.rate)] if self.rate else []
         sizes = [] if self.is_http else [str(self.size)]
         command = [native.built(name), *options, address, self.connections, *sizes, seconds]
-        clients = Process("the load generator", [*map(str, command)], on_load_core=True)
+        words = [*map(str, command)]
+        clients = Process("the load generator", words, on_load_core=True, is_quiet=True)
         try:
             clients.hear()
         except BaseException:

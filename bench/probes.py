@@ -130,7 +130,8 @@ class MemoryProbe(Probe):
 
     def measure(self, seconds: float) -> Sample:
         """Measure the resident set in one process and the allocations in another."""
-        resident = self._weigh("resident")
+        # A contender that keeps free objects may need nothing for another one; no ratio has 0.
+        resident = max(self._weigh("resident"), 1.0)
         return Sample(resident, more={"allocated": self._weigh("traced")})
 
     def _weigh(self, scales: str) -> float:

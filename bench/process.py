@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,14 +39,19 @@ class Process:
         environment: Mapping[str, str] | None = None,
         *,
         on_load_core: bool = False,
+        is_quiet: bool = False,
     ) -> None:
+        """Start ``command``. If ``is_quiet``, only the last line of its standard error is kept."""
         self._name = name
+        # The file is closed by end().
+        self._errors = tempfile.TemporaryFile() if is_quiet else None  # noqa: SIM115
         self._process = subprocess.Popen(
             command,
             env=environment,
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=self._errors,
             text=True,
         )
         machine.pin(self._process.pid, to_load_core=on_load_core)
@@ -59,7 +66,11 @@ class Process:
             raise self._ended() from None
 
     def hear(self) -> dict[str, Any]:
-        """Return the next message. Raises UnsupportedError if it reports a missing feature."""
+        """Return the next message.
+
+        Raises UnsupportedError if it reports a missing feature, and ProcessError if it reports a
+        failure, is not a message, or does not come.
+        """
         assert self._process.stdout is not None
         giving_up = threading.Timer(PATIENCE, self._process.kill)
         giving_up.start()
@@ -69,9 +80,14 @@ class Process:
             giving_up.cancel()
         if not line:
             raise self._ended()
-        message: dict[str, Any] = json.loads(line)
+        try:
+            message: dict[str, Any] = json.loads(line)
+        except ValueError:
+            raise ProcessError(f"{self._name} printed {line.strip()[:80]!r}.") from None
         if "unsupported" in message:
             raise UnsupportedError(message["unsupported"])
+        if "failed" in message:
+            raise ProcessError(f"{self._name} failed with {message['failed']}")
         return message
 
     def ask(self, line: str) -> dict[str, Any]:
@@ -84,8 +100,20 @@ class Process:
         return Usage(**self.ask("usage"))
 
     def _ended(self) -> ProcessError:
-        status = self._process.wait(10)
-        return ProcessError(f"{self._name} ended too early, with status {status}.")
+        try:
+            status = self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
+        ending = f"{self._name} ended too early, with {_described(status)}."
+        return ProcessError(f"{ending} {self._last_error()}".rstrip())
+
+    def _last_error(self) -> str:
+        if self._errors is None:
+            return ""
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return lines[-1][:200] if lines else ""
 
     def end(self) -> None:
         """Close the input, and wait for the process to end."""
@@ -102,12 +130,24 @@ class Process:
             process.kill()
             process.wait()
         process.stdout.close()
+        if self._errors is not None:
+            self._errors.close()
 
     def __enter__(self) -> Process:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.end()
+
+
+def _described(status: int) -> str:
+    """Return an exit status in words: a negative one is the number of a signal."""
+    if status >= 0:
+        return f"status {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"
 
 
 def python_environment(*paths: Path, **variables: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from bench.contenders import CONTENDERS, Contender, Entry
 from bench.lines import Usage
 from bench.measure import MeasurementPlan, Result, Series, measure, rotated
 from bench.probes import Probe, Sample
-from bench.process import UnsupportedError
+from bench.process import ProcessError, UnsupportedError
 from bench.report import amount, as_json, table, verdict_lines, warnings
 from bench.targets import Target, judge, lacking
 
@@ -176,6 +176,61 @@ def test_a_contender_that_cannot_do_a_case_is_left_out_and_named() -> None:
     done = measure(picky, [entry("a"), entry("b")], MeasurementPlan(2, 0.1), lambda text: None)
     assert list(done.series) == ["a"]
     assert "without b: create_server() is not implemented" in table(done, "a")
+
+
+@pytest.mark.parametrize("where", ["start", "warm_up", "second round"])
+@pytest.mark.parametrize(
+    "error", [ProcessError("b ended too early, with SIGSEGV."), ConnectionRefusedError("refused")]
+)
+def test_a_peer_that_fails_is_left_out_and_its_processes_end(where: str, error: Exception) -> None:
+    log: list[str] = []
+
+    class Failing(Probe):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name, self.rounds = name, 0
+            self.fail("start")
+
+        def fail(self, at: str) -> None:
+            if self.name == "b" and at == where:
+                raise error
+
+        def warm_up(self, seconds: float) -> None:
+            self.fail("warm_up")
+
+        def measure(self, seconds: float) -> Sample:
+            self.rounds += 1
+            self.fail("second round" if self.rounds == 2 else "")
+            log.append(self.name)
+            return Sample(1.0)
+
+        def close(self) -> None:
+            log.append(f"close {self.name}")
+
+    failing = type(CASES["switch"])("made_up", "", "s", lambda one: Failing(one.name))
+    peers = [entry("a"), entry("b")]
+    done = measure(failing, peers, MeasurementPlan(3, 0.1), lambda text: None)
+    assert list(done.series) == ["a"]
+    assert len(done.series["a"].samples) == 3
+    assert done.left_out["b"].startswith("it failed: ")
+    assert str(error) in done.left_out["b"]
+    if where != "start":
+        # Nothing of the failed peer disturbs the later rounds of the others.
+        assert log.index("close b") < len(log) - 1 - log[::-1].index("a")
+
+
+def test_a_failure_of_runtime_ends_the_run() -> None:
+    class Failing(Probe):
+        def warm_up(self, seconds: float) -> None:
+            raise ProcessError("runtime-pure ended too early")
+
+        def measure(self, seconds: float) -> Sample:
+            raise AssertionError
+
+    failing = type(CASES["switch"])("made_up", "", "s", lambda one: Failing())
+    ours = Entry(CONTENDERS["runtime-pure"], "1.0", {})
+    with pytest.raises(ProcessError, match="ended too early"):
+        measure(failing, [ours], MeasurementPlan(1, 0.1), lambda text: None)
 
 
 def test_a_rotation_begins_further_on() -> None:
