@@ -20,6 +20,7 @@ from bench.process import ProcessError
 from bench.progress import Bar
 from bench.record import Record, read, record_of
 from bench.report import as_json, fit_growth, heading, table, verdict_lines
+from bench.summary import summary
 from bench.targets import judge, lacking
 
 THOROUGH = MeasurementPlan(rounds=7, seconds=0.3)
@@ -154,36 +155,47 @@ def outputs() -> argparse.ArgumentParser:
         "--pictures",
         type=Path,
         metavar="FOLDER",
-        help="write SVG files, and PNG files where matplotlib is installed",
+        help="write the plots as SVG files",
     )
     return made
 
 
-def write_outputs(options: argparse.Namespace, record: Record) -> int:
-    """Write the files that the options ask for; return the exit status."""
+def write_outputs(options: argparse.Namespace, records: Sequence[Record]) -> int:
+    """Write the files that the options ask for, and print their paths; return the exit status.
+
+    The pictures show the first of the records.
+    """
     if options.html is not None:
-        options.html.write_text(html.page(record))
+        options.html.parent.mkdir(parents=True, exist_ok=True)
+        options.html.write_text(html.page(records))
+        print(f"page: {options.html}")
     if options.pictures is not None:
-        pictures.write(options.pictures, record)
+        pictures.write(options.pictures, records[0])
+        print(f"pictures: {options.pictures}")
     if options.markdown is not None:
         try:
-            markdown.write(options.markdown, record)
+            for record in records:
+                markdown.write(options.markdown, record)
         except ValueError as error:
             print(f"{options.markdown}: {error}", file=sys.stderr)
             return 2
+        print(f"page: {options.markdown}")
     return 0
 
 
 def show(arguments: Sequence[str]) -> int:
-    """Render pages and pictures from a report written earlier. Returns the exit status."""
+    """Render pages and pictures from reports written earlier. Returns the exit status."""
     usage = argparse.ArgumentParser(prog="python -m bench show", parents=[outputs()])
-    usage.add_argument("report", type=Path, metavar="REPORT.json")
+    usage.add_argument(
+        "reports", type=Path, metavar="REPORT.json", nargs="+", help="one for each Python"
+    )
     options = usage.parse_args(arguments)
     try:
-        record = read(options.report)
+        records = [read(path) for path in options.reports]
     except ValueError as error:
         usage.error(str(error))
-    return write_outputs(options, record)
+    print("\n\n".join(map(summary, records)))
+    return write_outputs(options, records)
 
 
 def compare(arguments: Sequence[str]) -> int:
@@ -238,7 +250,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = as_json(results, entries, baseline, plan, verdicts)
     if options.json is not None:
         options.json.write_text(json.dumps(report, indent=1) + "\n")
-    return write_outputs(options, record_of(report))
+    record = record_of(report)
+    print(f"\n{summary(record)}")
+    return write_outputs(options, [record])
 
 
 if __name__ == "__main__":

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from bench.ranking import OWN
 from bench.record import Measured, Record
 from bench.report import amount
 from bench.statistics import Spread
 
 LEAST = 0.05
 """Smallest relative change that is reported: below it, processes differ by chance."""
-
-OWN = "runtime"
-"""Prefix of this project's contenders. Changes of the other contenders are not judged."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,10 @@ def _upside_down(ratio: Spread) -> Spread:
 
 
 def changes(old: Record, new: Record) -> Iterator[Change]:
-    """Compare this project's contenders in every case that both reports have."""
+    """Compare this project's contenders in every case that both reports have.
+
+    Changes of the other contenders are not judged.
+    """
     relative = old.baseline == new.baseline and not old.baseline.startswith(OWN)
     for name, before in old.cases.items():
         after = new.cases.get(name)

@@ -11,17 +11,20 @@ from bench import grid
 from bench.cases.memory import MEMORY_CASES
 from bench.cases.scheduler import SCHEDULER_CASES
 from bench.catalogue import CASES, GRID, START_CASES
+from bench.ranking import COMPILED, INTERPRETED, ahead, first, is_peer, standing
 from bench.record import Record, Recorded
 from bench.report import amount
-from bench.statistics import Spread, ratios, spread
+from bench.statistics import Spread
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 GRID_BEGIN, GRID_END = "<!-- grid: begin -->", "<!-- grid: end -->"
 COMMAND = "python -m bench --markdown docs/performance.md"
 GRID_COMMAND = "python -m bench grid --markdown docs/performance.md"
-PEERS = ("asyncio", "uvloop", "rloop", "trio", "curio")
 AHEAD = """\
 Where a peer was ahead. Within the spread means that it was behind in a quarter of the rounds."""
+NOISE = """\
+The best other is the peer that comes closest to the compiled build, or that is the furthest ahead.
+Noise means that the quartiles of the rounds disagree about which of the two is ahead."""
 MARKS = f"{BEGIN}\n{END}\n{GRID_BEGIN}\n{GRID_END}\n"
 SUMMARY_BEGIN = "<!-- CPython {version}: begin -->"
 """Mark of a summary table for a Python other than the one of the page's main figures."""
@@ -45,37 +48,74 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _ahead(case: Recorded, ours: str, peer: str) -> Spread | None:
-    """Return how many times better one contender is than another, round by round."""
-    one, other = case.contenders.get(ours), case.contenders.get(peer)
-    return None if one is None or other is None else spread(ratios(one.costs, other.costs))
-
-
 def _factor(value: Spread | None) -> str:
     return "" if value is None else f"{value.median:.2f}x"
 
 
 def _table(record: Record, cases: Sequence[Recorded]) -> Iterator[str]:
     names = [name for name in record.versions if any(name in case.contenders for case in cases)]
-    yield _row(["case", *names, "compiled to uvloop", "interpreted to asyncio"])
-    yield _row(["---", *["---:"] * (len(names) + 2)])
+    yield _row(["case", *names, "compiled to uvloop", "interpreted to asyncio", "first"])
+    yield _row(["---", *["---:"] * (len(names) + 2), "---"])
     for case in cases:
         cells = [f"`{case.name}`"]
         for name in names:
             one = case.contenders.get(name)
             cells.append("" if one is None else amount(one.cost.median, case.unit))
-        cells.append(_factor(_ahead(case, "runtime-compiled", "uvloop")))
-        yield _row([*cells, _factor(_ahead(case, "runtime-pure", "asyncio"))])
+        cells.append(_factor(ahead(case, COMPILED, "uvloop")))
+        cells.append(_factor(ahead(case, INTERPRETED, "asyncio")))
+        yield _row([*cells, first(case)])
+
+
+OTHERS = {
+    "asyncio": "asyncio",
+    "uvloop": "uvloop",
+    INTERPRETED: "interpreted",
+    COMPILED: "compiled",
+    "runtime-asyncio": "compiled, asyncio's API",
+}
+"""Contenders with a column in the table of one Python, and the headings of these columns."""
+
+
+def ranking_table(record: Record) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Return the heading of the table of one Python, and a row for each case after its name.
+
+    The table has the best of the peers in a column, and the contender that is first.
+    """
+    shown = [name for name in OTHERS if name in record.versions]
+    heading = [*(OTHERS[name] for name in shown), "best other", "compiled to it", "first"]
+    rows = []
+    for case in record.cases.values():
+        cells = [
+            amount(case.contenders[name].cost.median, case.unit) if name in case.contenders else ""
+            for name in shown
+        ]
+        found = standing(case, COMPILED)
+        if found is None:
+            cells += ["", ""]
+        else:
+            cost = amount(case.contenders[found.peer].cost.median, case.unit)
+            doubt = " (noise)" if found.is_within_noise else ""
+            cells += [f"{found.peer} {cost}", f"{found.factor.median:.2f}x{doubt}"]
+        rows.append((case.name, [*cells, first(case)]))
+    return heading, rows
+
+
+def _ranking_rows(record: Record) -> Iterator[str]:
+    heading, rows = ranking_table(record)
+    yield _row(["case", *heading])
+    yield _row(["---", *["---:"] * (len(heading) - 1), "---"])
+    yield from (_row([f"`{name}`", *cells]) for name, cells in rows)
 
 
 def losses(record: Record) -> Iterator[str]:
     """Yield each case in which a peer beats the compiled build, or asyncio the interpreted one."""
     for case in record.cases.values():
-        for ours, peers in (("runtime-compiled", PEERS), ("runtime-pure", ("asyncio",))):
+        peers = [name for name in record.versions if is_peer(name)]
+        for ours, others in ((COMPILED, peers), (INTERPRETED, ["asyncio"])):
             behind = [
                 f"{_factor(factor)} {peer}" + (", within the spread" if factor.high > 1 else "")
-                for peer in peers
-                if (factor := _ahead(case, ours, peer)) is not None and factor.median < 1
+                for peer in others
+                if (factor := ahead(case, ours, peer)) is not None and factor.median < 1
             ]
             if behind:
                 yield f"- `{case.name}`, {ours}: {'; '.join(behind)}"
@@ -110,14 +150,14 @@ def _grid_rows(record: Record, ours: str, peer: str) -> Iterator[str]:
         for word, size in grid.SIZES.items():
             names = [grid.name(prefix, word, number) for number in grid.CONNECTIONS]
             cases = [record.cases.get(name) for name in names]
-            factors = [None if case is None else _ahead(case, ours, peer) for case in cases]
+            factors = [None if case is None else ahead(case, ours, peer) for case in cases]
             yield _row([server, f"{size:,}", *map(_factor, factors)])
 
 
 def summary(record: Record) -> str:
     """Return the figures of a report without headings: one table, and the losses."""
     cases = list(record.cases.values())
-    lines = [*_introduction(record), "", *_table(record, cases), "", AHEAD, ""]
+    lines = [*_introduction(record), "", *_ranking_rows(record), "", NOISE, "", AHEAD, ""]
     lines += list(losses(record)) or ["- none"]
     if any(case.warnings for case in cases):
         lines += ["", "Left out, and reasons for doubt:", "", *_doubts(record)]

@@ -68,6 +68,11 @@ class Record:
         """Date of the run without the time."""
         return self.date.partition("T")[0]
 
+    @property
+    def python(self) -> str:
+        """Name and version of the Python of the run."""
+        return str(self.machine["python"])
+
 
 def _spread(data: Mapping[str, float] | None) -> Spread | None:
     return None if data is None else Spread(data["low"], data["median"], data["high"])

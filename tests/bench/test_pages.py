@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from bench import html, markdown, svg
+from bench import html, markdown, pictures, svg
 from bench.catalogue import EVERY
+from bench.contenders import CONTENDERS
 from bench.progress import bar
 from bench.record import Record, record_of
+from bench.titles import title
 from tests.bench.made_up import report
 from tests.support.programs import ROOT, run_program
 
@@ -48,7 +50,8 @@ def test_the_tables_name_the_date_the_versions_and_every_case(record: Record) ->
     assert record.machine["python"] in text
     for case in record.cases:
         assert f"| `{case}` |" in text
-    assert "| `switch` | 2,000 ns | 1,000 ns | 3,000 ns | 2.00x |  |" in text
+    assert "| `switch` | 2,000 ns | 1,000 ns | 3,000 ns | 2.00x |  | runtime-compiled |" in text
+    assert "| `switch_1k` | 2,000 ns | 3,000 ns |  | 0.67x |  | uvloop |" in text
 
 
 def test_the_tables_contain_losses_and_left_out_contenders(record: Record) -> None:
@@ -151,9 +154,11 @@ def test_a_page_without_marks_is_refused(record: Record) -> None:
 
 
 def test_the_page_with_plots_is_whole_and_fetches_nothing(record: Record) -> None:
-    text = html.page(record)
+    text = html.page([record])
     for case in record.cases:
-        assert f'id="{case}"' in text
+        assert f'id="{case}-' in text
+        assert f">{title(case)}</h4>" in text
+    assert "uvloop</td></tr>" in text  # the first of one case
     assert "&lt;such&gt;" in text
     assert not re.search(r"<(script|link|img)|@import|url\(", text)
     drawn = re.findall(r"<svg.*?</svg>", text)
@@ -163,12 +168,140 @@ def test_the_page_with_plots_is_whole_and_fetches_nothing(record: Record) -> Non
         ET.fromstring(drawing)
 
 
+def test_a_page_has_a_table_for_each_python(record: Record) -> None:
+    machine = {**record.machine, "python": "CPython 3.99.1"}
+    text = html.page([record, dataclasses.replace(record, machine=machine)])
+    for python in (record.python, "CPython 3.99.1"):
+        assert f"<h2>{python}</h2>" in text
+    assert text.count('<div class="ranking">') == 2
+    marks = re.findall(r'id="([^"]+)"', text)
+    assert len(marks) == len(set(marks))
+    assert set(re.findall(r'href="#([^"]+)"', text)) <= set(marks)
+
+
 def test_bars_are_as_long_as_their_values() -> None:
     rows = [svg.Bar("a", 1.0, 1.0, 1.0, "one"), svg.Bar("b", 2.0, 2.0, 2.0, "two <")]
     root = ET.fromstring(svg.bars("bars & more", rows))
     one, two = (float(rect.get("width", "0")) for rect in root.findall(".//{*}rect"))
     assert two == pytest.approx(2 * one, rel=0.01)
     assert {text.text for text in root.findall(".//{*}text")} == {"a", "b", "one", "two <"}
+
+
+def test_the_axis_of_bars_has_a_title_and_round_ticks() -> None:
+    rows = [svg.Bar("a", 1.0, 1.0, 1.0, "one"), svg.Bar("b", 2.9, 3.0, 3.1, "two")]
+    root = ET.fromstring(svg.bars("bars", rows, "seconds", lambda value: f"{value:g} s"))
+    texts = [text.text for text in root.findall(".//{*}text")]
+    assert "seconds" in texts
+    assert [text for text in texts if text and text.endswith(" s")] == ["0 s", "1 s", "2 s", "3 s"]
+
+
+@pytest.fixture
+def uneven() -> Record:
+    """Return a record with cases that are won, lost, noisy, and lost to another peer."""
+    ours = "runtime-compiled"
+    return record_of(
+        report(
+            {
+                "switch": {"uvloop": (2.0, 2.0, 2.0), ours: (1.0, 1.0, 1.0)},
+                "spawn": {"uvloop": (1.0, 1.0, 1.0), ours: (2.0, 2.0, 2.0)},
+                "queue": {"uvloop": (2.0, 2.0, 2.0), ours: (1.0, 1.0, 1.0), "rloop": (0.8,) * 3},
+                "lock": {"uvloop": (1.0, 2.0, 4.0), ours: (1.0, 1.0, 1.0)},
+                "memory_task": {"uvloop": (800.0,) * 3, ours: (400.0,) * 3},
+            }
+        )
+    )
+
+
+def drawn_factors(record: Record, name: str) -> dict[str | None, ET.Element]:
+    """Return the boxes of a picture's bars by the titles before them."""
+    root = ET.fromstring(dict(pictures.drawings(record))[name])
+    found: dict[str | None, ET.Element] = {}
+    text = None
+    for element in root:
+        if element.tag.endswith("}text"):
+            text = element.text
+        elif element.tag.endswith("}rect"):
+            found.setdefault(text, element)
+    return found
+
+
+def test_losers_and_noisy_cases_have_colours_of_their_own(uneven: Record) -> None:
+    drawn = drawn_factors(uneven, "speed")
+    ahead = svg.colour("runtime-compiled")
+    assert drawn[title("switch")].get("fill") == ahead
+    assert drawn[title("spawn")].get("fill") == svg.BEHIND
+    assert drawn[title("queue")].get("fill") == svg.BEHIND  # ahead of uvloop, behind rloop
+    assert drawn[title("lock")].get("fill") == svg.PALE[ahead]
+    assert len({ahead, svg.BEHIND, *svg.PALE.values()}) == 4
+
+
+def test_bars_of_factors_begin_at_one(uneven: Record) -> None:
+    drawn = drawn_factors(uneven, "speed")
+    won, lost = drawn[title("switch")], drawn[title("spawn")]
+    left, width = float(lost.get("x", "0")), float(lost.get("width", "0"))
+    assert left + width == pytest.approx(float(won.get("x", "0")), abs=0.2)
+    # The scale is logarithmic: half as fast is as far from 1 as twice as fast.
+    assert width == pytest.approx(float(won.get("width", "0")), abs=0.2)
+
+
+def test_memory_has_a_picture_of_its_own(uneven: Record) -> None:
+    drawn = dict(pictures.drawings(uneven))
+    assert title("memory_task") in drawn["memory"]
+    assert title("memory_task") not in drawn["speed"]
+    assert title("switch") not in drawn["memory"]
+
+
+def test_pictures_say_cases_in_words_and_name_their_axis(uneven: Record) -> None:
+    for drawing in dict(pictures.drawings(uneven)).values():
+        texts = [text.text or "" for text in ET.fromstring(drawing).findall(".//{*}text")]
+        assert not any("_" in text for text in texts)
+        assert any("logarithmic" in text for text in texts)
+
+
+def test_the_best_other_contender_is_named_beside_a_bar(uneven: Record) -> None:
+    drawing = dict(pictures.drawings(uneven))["speed"]
+    texts = [text.text for text in ET.fromstring(drawing).findall(".//{*}text")]
+    assert texts[texts.index(title("queue")) + 1 :][:2] == ["2.00x", "0.80x rloop"]
+
+
+def test_whiskers_show_the_quartiles(uneven: Record) -> None:
+    rows = pictures.factors(uneven, ("switch", "lock"))["The scheduler"]
+    assert [(row.low, row.value, row.high) for row in rows] == [(2.0, 2.0, 2.0), (1.5, 2.0, 3.0)]
+    bars = [svg.Bar("a", 1.0, 2.0, 3.0, ""), svg.Bar("b", 2.0, 2.0, 2.0, "")]
+    whiskers = ET.fromstring(svg.bars("bars", bars)).findall(".//{*}path")
+    assert len(whiskers) == 1
+
+
+def test_every_case_has_a_title_in_words_of_its_own() -> None:
+    titles = [title(name) for name in EVERY]
+    assert not any("_" in text for text in titles)
+    assert len(set(titles)) == len(titles)
+    assert title("made_up") == "made_up"
+
+
+def test_every_contender_has_a_colour_of_its_own() -> None:
+    assert set(svg.COLOURS) == set(CONTENDERS)
+    assert len({*svg.COLOURS.values(), svg.BEHIND}) == len(svg.COLOURS) + 1
+
+
+def test_the_legend_of_curves_covers_no_curve() -> None:
+    names = list(svg.COLOURS)
+    lines = [svg.Curve(name, ((1.0, 1.0), (10.0, 5.0 + at))) for at, name in enumerate(names)]
+    root = ET.fromstring(svg.curves("all", lines, str, str, heading="All"))
+    entries = [text for text in root.findall(".//{*}text") if text.text in names]
+    assert len(entries) == len(names)
+    curves = [path for path in root.findall(".//{*}path") if "L" in path.get("d", "")]
+    right = max(
+        float(x) for path in curves for x in re.findall(r"[ML]([\d.]+) ", path.get("d", ""))
+    )
+    assert all(float(entry.get("x", "0")) > right for entry in entries)
+    height = float(root.get("height", "0"))
+    assert all(float(entry.get("y", "0")) < height for entry in entries)
+
+
+def test_nothing_cannot_be_drawn_as_factors() -> None:
+    with pytest.raises(ValueError, match="nothing to draw: empty"):
+        svg.factors("empty", "", [("The scheduler", [])], "times")
 
 
 def test_nothing_cannot_be_drawn_as_curves() -> None:
@@ -183,16 +316,20 @@ def test_a_curve_may_be_flat_or_a_point() -> None:
 
 def test_pictures_are_files_of_their_own(made: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text(json.dumps(made))
-    # A process of its own, because matplotlib starts threads.
     folder = tmp_path / "pictures"
     run = run_program("-m", "bench", "show", tmp_path / "report.json", "--pictures", folder)
     assert run.returncode == 0, run.stderr
     written = {path.name for path in folder.iterdir()}
-    assert {"overview.svg", "latency_10k.svg", "growth-of-tasks-that-take-turns.svg"} <= written
+    assert written == {
+        *("speed.svg", "memory.svg", "latency_10k.svg", "growth-of-tasks-that-take-turns.svg")
+    }
     for path in folder.iterdir():
-        assert path.stat().st_size > 0
-        if path.suffix == ".svg":
-            assert "currentColor" not in path.read_text()
+        text = path.read_text()
+        root = ET.fromstring(text)
+        # A picture stands on a page of any colour: it has a background and no inherited colour.
+        assert "currentColor" not in text
+        assert root.find("{*}rect") is not None
+    assert f"pictures: {folder}" in run.stdout
 
 
 @pytest.mark.parametrize(
