@@ -17,7 +17,7 @@ ECOSYSTEM ?= build/ecosystem
 ARGS ?=
 
 .PHONY: help run test test-all-pythons test-newest-pythons conformance ecosystem sanitize fuzz soak \
-	lint format bench bench-quick coverage docs build clean
+	lint format bench bench-quick bench-peers bench-pythons coverage docs build clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 18
@@ -66,6 +66,12 @@ bench: build ## measure against asyncio, uvloop and others
 
 bench-quick: build ## measure a case of every kind, in less than three minutes
 	$(BIN)/python -m bench quick --quick --html build/bench-quick.html $(ARGS)
+
+bench-peers: build ## install the other event loops that have wheels for this Python
+	$(BIN)/python -m bench peers
+
+bench-pythons: $(VENV)/tools.stamp ## run `make bench` on CPython 3.11, 3.14 and 3.15: one page
+	$(BIN)/python -m bench pythons $(ARGS)
 
 coverage: $(VENV)/tools.stamp ## measure how much of src/runtime the tests reach: 95% at least
 	rm -rf build/coverage && mkdir -p build/coverage

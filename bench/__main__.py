@@ -10,12 +10,20 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import html, instructions, machine, markdown, pictures
+from bench import html, instructions, machine, markdown, peers, pictures, pythons
 from bench.catalogue import CASES, GRID, Case, select
 from bench.compare import changes, comparison, lost
-from bench.contenders import CONTENDERS, Contender, ContenderError, Entry, enter
+from bench.contenders import (
+    CONTENDERS,
+    Contender,
+    ContenderError,
+    Entry,
+    NotInstalledError,
+    enter,
+)
 from bench.growth import growth_table
 from bench.measure import MeasurementPlan, Result, measure
+from bench.peers import PEERS
 from bench.process import ProcessError
 from bench.progress import Bar
 from bench.record import Record, read, record_of
@@ -80,17 +88,25 @@ def check_contenders(names: str | None, compiled_in: Path | None) -> list[Entry]
     """Return the checked contenders.
 
     A contender that was asked for by name and is not available raises ContenderError. A default
-    contender that is not available is left out, and a line on standard error says why.
+    contender that is not available is left out, and standard error says why.
     """
     if names is not None:
         return [enter(contender, compiled_in) for contender in parse_contenders(names)]
-    entries = []
+    entries, missing = [], []
     for contender in CONTENDERS.values():
         if contender.by_default:
             try:
                 entries.append(enter(contender, compiled_in))
+            except NotInstalledError as error:
+                if contender.name not in PEERS:
+                    print(f"left out: {error}", file=sys.stderr)
+                else:
+                    missing.append(contender.name)
             except ContenderError as error:
                 print(f"left out: {error}", file=sys.stderr)
+    if missing:
+        advice = "make bench-peers installs those that have a wheel for this Python"
+        print(f"left out: {', '.join(missing)}: not installed; {advice}", file=sys.stderr)
     return entries
 
 
@@ -213,7 +229,13 @@ def compare(arguments: Sequence[str]) -> int:
     return 1 if gone or any(change.is_regression for change in found) else 0
 
 
-COMMANDS = {"compare": compare, "instructions": instructions.main, "show": show}
+COMMANDS = {
+    "compare": compare,
+    "instructions": instructions.main,
+    "peers": peers.main,
+    "pythons": pythons.main,
+    "show": show,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -233,7 +233,7 @@ EVERY = {**CASES, **GRID}
 QUICK = (
     *("switch", "spawn", "call_soon", "queue", "timers_1k", "echo_1k_x10", "echo_64k_x10"),
     *("echo_1k_x1000", "protocol_1k_x10", "tls_1k_x10", "accept_close_x10", "latency_10k"),
-    *("memory_task", "memory_stream_server"),
+    *("http_uvicorn_httptools_x10", "memory_task", "memory_stream_server"),
 )
 """One case of every kind: the group ``quick``."""
 

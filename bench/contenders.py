@@ -25,6 +25,10 @@ class ContenderError(RuntimeError):
     """A contender is not installed, or is not the build that its name states."""
 
 
+class NotInstalledError(ContenderError):
+    """The package of a contender cannot be imported."""
+
+
 @dataclass(frozen=True)
 class Contender:
     """A runtime or a build of it that takes part in the comparison."""
@@ -54,7 +58,7 @@ def _contender(
 LOOPS = ("uvloop", "rloop", "zuvloop", "zloop", "rsloop", "blazio", "loopmini", "veloxloop")
 """Packages with an event loop for asyncio's functions, which ``new_event_loop`` makes.
 
-All of them are compiled, and most have wheels for some versions of Python only: see README.md.
+All of them are compiled, and most have wheels for some versions of Python only: see ``peers.py``.
 """
 
 LIMIT = Contender("C", "a bare epoll server in C: the limit, where there is one")
@@ -185,7 +189,7 @@ def enter(contender: Contender, compiled_in: Path | None = None) -> Entry:
             raise
         raise ContenderError(str(error)) from None
     if "error" in found:
-        raise ContenderError(f"{contender.name}: {found['error']}.")
+        raise NotInstalledError(f"{contender.name}: {found['error']}.")
     for fact, wanted in contender.build:
         if found[fact] != wanted:
             raise ContenderError(

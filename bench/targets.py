@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from bench.contenders import LOOPS
 from bench.measure import Result
 from bench.statistics import Spread, ratios, spread
 
@@ -87,7 +88,7 @@ OTHERS = (
 """Cases in which the compiled build only has to equal its peers."""
 
 TIMED = (*AHEAD_OF_UVLOOP, *OTHERS)
-EVERY_PEER = ("asyncio", "uvloop", "rloop", "trio", "curio")
+EVERY_PEER = ("asyncio", *LOOPS, "trio", "curio")
 """Peers that the compiled build must equal in every case."""
 
 UNWATCHED = "unwatched"
