@@ -25,9 +25,13 @@ table { border-collapse: collapse } td, th { padding: .15em .8em; text-align: le
 """
 
 
-def _whole(seconds: float) -> str:
-    """Return the time at a tick, without a fraction if it has none."""
-    return amount(seconds, SECONDS).replace(".0 ", " ")
+def _tick(seconds: float) -> str:
+    """Return the time at a tick of an axis: in milliseconds from 1 ms on, in microseconds below."""
+    if seconds >= 0.9995e-3:
+        return f"{seconds * 1e3:,.4g} ms"
+    if seconds >= 0.9995e-6 or not seconds:
+        return f"{seconds * 1e6:.4g} us"
+    return f"{seconds * 1e9:.4g} ns"
 
 
 def case_bars(record: Record, case: Recorded) -> str:
@@ -50,7 +54,7 @@ def case_bars(record: Record, case: Recorded) -> str:
         f"{title(case.name)}: {case.operation}",
         rows,
         f"{unit}; shorter is better",
-        lambda value: amount(value, case.unit).replace(".0 ", " ") if value else "0",
+        _tick if case.unit == SECONDS else lambda value: amount(value, case.unit),
     )
 
 
@@ -77,7 +81,7 @@ def latency_curves(case: Recorded, *, headed: bool = False) -> str:
         heading,
         lines,
         lambda x: words[x],
-        _whole,
+        _tick,
         ticks=tuple(words),
         axes=("share of the requests that are answered sooner", "latency; lower is better"),
         heading=LATENCY if headed else "",
@@ -106,7 +110,7 @@ def growth_curves(record: Record, *, headed: bool = False) -> Iterator[tuple[str
                 heading,
                 lines,
                 lambda x: f"{x:,.0f}",
-                _whole,
+                _tick,
                 ticks=ticks,
                 axes=(f"{what} (logarithmic)", "time of an operation; lower is better"),
                 heading=heading if headed else "",

@@ -337,3 +337,11 @@ def test_pictures_are_files_of_their_own(made: dict[str, Any], tmp_path: Path) -
 )
 def test_the_bar_shows_the_finished_share(done: int, drawn: str) -> None:
     assert bar(done, 4, 90) == drawn
+
+
+def test_the_ticks_of_an_axis_of_times_have_whole_units() -> None:
+    costs: dict[str, tuple[float, ...]] = {"uvloop": (7e-6, 7e-6), "runtime-compiled": (5e-5,) * 2}
+    made = record_of(report({"switch": costs}))
+    root = ET.fromstring(html.case_bars(made, made.cases["switch"]))
+    texts = [text.text for text in root.findall(".//{*}text")]
+    assert texts[:6] == ["0 us", "10 us", "20 us", "30 us", "40 us", "50 us"]
