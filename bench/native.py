@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import shlex
 import shutil
 import subprocess
@@ -68,8 +69,12 @@ def built(name: str) -> Path:
     program = PROGRAMS[name]
     source = SOURCES / program.source
     parts = [source, *sorted(SOURCES.glob("*.h"))]
-    digest = hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()[:12]
-    made = CACHE / f"{name}-{digest}"
+    # Another system may use the same folder: a program that was linked with a newer C library does
+    # not start with an older one.
+    digest = hashlib.sha256("-".join(platform.libc_ver()).encode())
+    for part in parts:
+        digest.update(part.read_bytes())
+    made = CACHE / f"{name}-{digest.hexdigest()[:12]}"
     if not made.exists():
         if reason := why_not():
             raise RuntimeError(f"{source.name} cannot be compiled: {reason}.")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import platform
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -119,3 +121,15 @@ def test_the_server_in_c_echoes(size: int) -> None:
         assert used.user >= 0
         assert used.kernel >= 0
         assert used.faults > 0
+
+
+def test_systems_with_different_c_libraries_do_not_share_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "CACHE", tmp_path)
+    made = set()
+    for version in ("2.36", "2.43"):
+        monkeypatch.setattr(platform, "libc_ver", lambda version=version: ("glibc", version))
+        made.add(native.built.__wrapped__("server"))
+    assert len(made) == 2
+    assert all(path.is_file() for path in made)
