@@ -43,6 +43,7 @@ COMPILED = (
     "src/runtime/kernel/arguments/seconds.py",
     "src/runtime/kernel/handles.py",
     "src/runtime/kernel/timers.py",
+    "src/runtime/kernel/joined_writes.py",
     "src/runtime/kernel/write_buffer.py",
     "src/runtime/kernel/poller.py",
     "src/runtime/kernel/scheduler.py",

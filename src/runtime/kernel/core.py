@@ -261,13 +261,18 @@ class LoopCore(Scheduler):
                 raise
             finally:
                 try:
-                    asyncio._set_running_loop(None)
+                    self._poller.writers.open = False
+                    # An exception may have left the loop in the middle of a step.
+                    self._poller.writers.end_step()
                 finally:
                     try:
-                        _set_asyncgen_hooks(*hooks)
+                        asyncio._set_running_loop(None)
                     finally:
-                        if wakeup_fds:
-                            signal.set_wakeup_fd(wakeup_fds[0])
+                        try:
+                            _set_asyncgen_hooks(*hooks)
+                        finally:
+                            if wakeup_fds:
+                                signal.set_wakeup_fd(wakeup_fds[0])
 
     def _check_not_running(self) -> None:
         if self._thread_id:
@@ -529,6 +534,10 @@ class LoopCore(Scheduler):
                 context["source_traceback"] = task._source_traceback
             self.call_exception_handler(context)
 
+    def _before_fork(self) -> None:
+        """Send the data that was written in the current step: the child must not send it too."""
+        self._poller.writers.end_step()
+
     def _forked(self) -> None:
         """Stop the loop in the child of a fork: it belongs to the parent.
 
@@ -537,6 +546,7 @@ class LoopCore(Scheduler):
         if not self._thread_id:
             return
         self._refuse_work(_FORKED)
+        self._poller.writers.clear()
         self._stopping = True
 
     def _check_not_forked(self) -> None:
@@ -555,9 +565,12 @@ def _run_turns(loop: LoopCore) -> None:
     """Run turns until the loop is stopped, or debug mode is turned on."""
     ready = loop._ready
     popleft = ready.popleft
+    writers = loop._poller.writers
     runnable: Runnable | None
     while True:
         _collect(loop)
+        if writers.any:
+            writers.end_step()
         for _ in range(len(ready)):
             runnable = popleft()
             # Tasks first: if the answer is no, isinstance() also looks up __class__, which costs.
@@ -569,6 +582,8 @@ def _run_turns(loop: LoopCore) -> None:
                 runnable._run()
             else:
                 runnable._run()
+            if writers.any:
+                writers.end_step()
         runnable = None  # Do not keep a finished object alive while the loop waits.
         if loop._current is not None:
             leave_task(loop)
@@ -588,11 +603,14 @@ def _run_watched_turns(loop: LoopCore) -> None:
 def _run_turns_timed(loop: LoopCore) -> None:
     runnable: Runnable | None
     debug = loop._debug
+    writers = loop._poller.writers
     while loop._watched and loop._debug is debug:
         copies = loop._copies
         if copies is not None:
             copies.refresh()
         _collect(loop)
+        if writers.any:
+            writers.end_step()
         for _ in range(len(loop._ready)):
             runnable = loop._ready.popleft()
             if loop._current is not None:
@@ -604,6 +622,8 @@ def _run_turns_timed(loop: LoopCore) -> None:
                 step(runnable)  # Not _run(), whose frame would hold the task: see step().
             else:
                 copies.run(runnable, step)
+            if writers.any:
+                writers.end_step()
             elapsed = loop.time() - started
             if debug and elapsed >= loop.slow_callback_duration:
                 debug_mode.report_slow(runnable, elapsed)

@@ -97,6 +97,7 @@ from typing import Any, Final
 from runtime.kernel.daemons import in_daemon
 from runtime.kernel.diagnostics.debug_mode import EventTimer
 from runtime.kernel.diagnostics.unwatchable import unwatchable
+from runtime.kernel.joined_writes import PendingWriters
 from runtime.kernel.native import accelerator
 from runtime.kernel.native.mypyc import mypyc_attr
 
@@ -202,6 +203,7 @@ class Poller:
         "_strikes",
         "_timer",
         "_watchers",
+        "writers",
     )
 
     def __init__(
@@ -213,6 +215,8 @@ class Poller:
         self._selector: Any = selector if selector is not None else selectors.DefaultSelector()
         self._report = report
         self._watchers: dict[int, Watcher] = {}
+        # The watchers and other writers that send at the end of the current step what they wrote.
+        self.writers = PendingWriters()
         self._round = 1
         # The number of polls in a row that did not wait and found nothing, and the number of turns
         # to come that do without a poll.
@@ -438,9 +442,12 @@ class Poller:
 
     def poll(self, timeout: float) -> None:
         """Wait up to ``timeout`` seconds for events (negative: no limit), and deliver them."""
+        writers = self.writers
         try:
             wait = self._epoll_wait
+            writers.open = False
             events = wait(timeout) if wait is not None else self._select(timeout)
+            writers.open = True
             if not events:
                 self._quiet_polls = self._quiet_polls + 1 if timeout == 0.0 else 0
                 return
@@ -450,6 +457,8 @@ class Poller:
                 return
             watchers = self._watchers
             for fd, mask in events:
+                if writers.any:
+                    writers.end_step()
                 watcher = watchers.get(fd)
                 if watcher is None or watcher.registered_in == self._round:
                     continue
@@ -498,6 +507,8 @@ class Poller:
             watcher = self._watchers.get(fd)
             if watcher is not None and watcher.registered_in != self._round:
                 timer.measure(watcher, functools.partial(self._hand_over, watcher, mask))
+                if self.writers.any:
+                    self.writers.end_step()
         return True
 
     def _hand_over(self, watcher: Watcher, mask: int) -> None:

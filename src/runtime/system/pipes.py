@@ -111,6 +111,7 @@ class WritePipeTransport(Uncopyable, asyncio.Transport):
 
     def abort(self) -> None:
         """Close the pipe now, and drop unsent data; ``connection_lost`` is called soon."""
+        self._end.send_joined()
         self._end.end(None)
 
     def is_closing(self) -> bool:
@@ -119,6 +120,7 @@ class WritePipeTransport(Uncopyable, asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         """Return the number of unsent bytes."""
+        self._end.send_joined()
         return self._end.unsent
 
     def get_write_buffer_limits(self) -> tuple[int, int]:

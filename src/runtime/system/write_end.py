@@ -13,6 +13,7 @@ from typing import Any, Final
 from runtime.kernel.arguments.sizes import Size
 from runtime.kernel.core import LoopCore
 from runtime.kernel.diagnostics.lost_writes import warn_of_lost_write
+from runtime.kernel.joined_writes import JOIN_MOST, JoinedWrites, Writer
 from runtime.kernel.native import accelerator
 from runtime.kernel.poller import READ, WRITE
 from runtime.kernel.write_buffer import (
@@ -26,11 +27,15 @@ from runtime.kernel.write_buffer import (
 from runtime.system.pipe_ends import Pipe, PipeEnd
 
 _IOV_MAX: Final = 1024
+
+_STDERR: Final = 2
+"""The largest descriptor of a standard stream. ``print`` writes to these too: order matters."""
+
 _run_in: Final = Context.run
 _send: Final[Callable[[int, Any], int]] = accelerator.write
 
 
-class WriteEnd(PipeEnd):
+class WriteEnd(PipeEnd, Writer):
     """The write end of a pipe: it sends the data of the protocol.
 
     With ``watch_reader`` the descriptor is watched for reading, which has no other use at this end.
@@ -40,11 +45,13 @@ class WriteEnd(PipeEnd):
 
     __slots__ = (
         "_high_water",
+        "_joined",
         "_low_water",
         "_protocol_paused",
         "_watch_reader",
         "_write_buffer",
         "_writes_lost",
+        "_wrote_in",
         "unsent",
     )
 
@@ -58,6 +65,10 @@ class WriteEnd(PipeEnd):
         self._low_water = LOW_WATER
         self._protocol_paused = False
         self._writes_lost = 0
+        # The turn of the last write that was sent at once, and the collected data while joining:
+        # see ``kernel.joined_writes``.
+        self._wrote_in = -1
+        self._joined: JoinedWrites | None = None
 
     def wanted(self) -> int:
         """Return WRITE if there is unsent data, and READ while the reader is watched."""
@@ -77,24 +88,69 @@ class WriteEnd(PipeEnd):
             return
         if self.unsent:
             self._keep(_own(data, 0))
-        else:
-            if not self.check_open():
+            self.pause_if_high()
+            return
+        joined = self._joined
+        if joined is not None:
+            if self._join(joined, data, size):
                 return
-            try:
-                sent = _send(self.number, data)
-            except OSError as error:
-                self.fail(error)
-                return
-            if sent == size:
-                return
-            self._keep(_own(data, sent))
-            self.update_watch()
+        elif self._wrote_in != self.loop._turns:
+            self._wrote_in = self.loop._turns
+        elif self.number > _STDERR:
+            self._joined = JoinedWrites()
+        self._send_or_keep(data, size)
+
+    def _join(self, joined: JoinedWrites, data: Any, size: int) -> bool:
+        """Collect ``data``; return False if it is to be sent now, after no collected data.
+
+        If it exceeds the limit, it is sent together with the collected data.
+        """
+        writers = self.loop._poller.writers
+        if writers.open and joined.size + size <= min(self._high_water, JOIN_MOST):
+            joined.add(data if isinstance(data, bytes) else bytes(data), self, writers)
+            return True
+        if not joined.size:
+            return False
+        self.write_many([joined.take(), data])
+        return True
+
+    def end_step(self) -> None:
+        """Send the data that was collected in the step that ends."""
+        joined = self._joined
+        if joined is not None:
+            self.send_joined()
+            if not joined.goes_on():
+                self._joined = None
+
+    def send_joined(self) -> None:
+        """Send the data that was collected in the current step."""
+        joined = self._joined
+        if joined is not None and joined.size:
+            data = joined.take()
+            if not self.loop.is_closed():  # In the child of a fork, the parent sends it.
+                self._send_or_keep(data, len(data))
+
+    def _send_or_keep(self, data: Any, size: int) -> None:
+        """Send ``data``, while the write buffer is empty, and keep the part that is not sent."""
+        if not self.check_open():
+            return
+        try:
+            sent = _send(self.number, data)
+        except OSError as error:
+            self.fail(error)
+            return
+        if sent == size:
+            return
+        self._keep(_own(data, sent))
+        self.update_watch()
         self.pause_if_high()
 
     def write_many(self, parts: list[Any]) -> None:
         """Send several bytes-like objects, in order, with as few system calls as possible."""
         # Invalid parts raise here, before any part is sent.
         parts = [part for part in parts if _size_of(part)]
+        if self._joined is not None and self._joined.size:
+            parts = [self._joined.take(), *parts]
         if len(parts) == 1:
             self.write(parts[0])
             return
@@ -195,6 +251,7 @@ class WriteEnd(PipeEnd):
         Raises ValueError unless ``high >= low >= 0``.
         """
         self._high_water, self._low_water = water_marks_of(high, low)
+        self.send_joined()
         self.pause_if_high()
 
     def water_marks(self) -> tuple[int, int]:
@@ -229,6 +286,7 @@ class WriteEnd(PipeEnd):
         """End once all data was sent."""
         if self.closing:
             return
+        self.send_joined()
         self.closing = True
         if not self.unsent:
             self.end(None)
@@ -244,6 +302,7 @@ class WriteEnd(PipeEnd):
     def end(self, error: BaseException | None) -> None:
         """End, and drop the unsent data."""
         self._write_buffer.clear()
+        self._joined = None
         self.unsent = 0
         PipeEnd.end(self, error)
 

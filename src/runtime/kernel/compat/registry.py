@@ -204,6 +204,12 @@ _show_our_tasks()
 # -- Forks -----------------------------------------------------------------------------------------
 
 
+def _prepare_fork() -> None:
+    loop = running_loops.get(get_ident())
+    if loop is not None:
+        loop._before_fork()
+
+
 def _note_fork() -> None:
     running_loops.clear()
     for loop in _every_loop():
@@ -211,4 +217,4 @@ def _note_fork() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_note_fork)
+    os.register_at_fork(before=_prepare_fork, after_in_child=_note_fork)

@@ -274,6 +274,10 @@ class Lower:
         """Send several bytes-like objects, in order."""
         raise NotImplementedError
 
+    def send_joined(self) -> None:
+        """Send the data that was collected in the current step: see ``kernel.joined_writes``."""
+        raise NotImplementedError
+
     def unsent_size(self) -> int:
         """Return the number of bytes that were written and not sent yet."""
         raise NotImplementedError

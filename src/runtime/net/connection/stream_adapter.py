@@ -73,6 +73,7 @@ class StreamAdapter(Top):
         "closed_waiter",
         "closing",
         "eof",
+        "has_written_its_share",
         "is_lost",
         "must_wait",
         "server_side",
@@ -105,6 +106,7 @@ class StreamAdapter(Top):
         self._written = 0
         self._written_in = -1
         self.must_wait = False
+        self.has_written_its_share = False
         # Ending.
         self.closing = False
         self.is_lost = False
@@ -375,6 +377,8 @@ class StreamAdapter(Top):
         if self._written > _SHARE:
             self._count_writes()
         lower.write(data)
+        if self._loop._poller.writers.any:
+            self.must_wait = True
 
     def write_many(self, parts: list[Any]) -> None:
         """Send several bytes-like objects, in order."""
@@ -382,18 +386,27 @@ class StreamAdapter(Top):
         if self._written > _SHARE:
             self._count_writes()
         self.lower.write_many(parts)
+        if self._loop._poller.writers.any:
+            self.must_wait = True
 
     def _count_writes(self) -> None:
         """Make ``drain`` let other tasks run, if the writer has had its share of this turn."""
         turn = self._loop._turns
         if self._written_in == turn:
-            self.must_wait = True
+            self.must_wait = self.has_written_its_share = True
         else:
             self._written_in = turn
             self._written = 0
 
+    def send_joined(self) -> bool:
+        """Send the data that was collected in this step; return whether ``drain`` has to wait."""
+        self.lower.send_joined()
+        self.must_wait = self.writing_paused or self.is_lost or self.has_written_its_share
+        return self.must_wait
+
     def others_have_run(self) -> None:
         """Note that ``drain`` has let other tasks run."""
+        self.has_written_its_share = False
         self.must_wait = self.writing_paused or self.is_lost
 
     # -- Ending ------------------------------------------------------------------------------------

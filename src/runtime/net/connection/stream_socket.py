@@ -16,6 +16,8 @@ read from that file or written to it. While the descriptor is watched, the polle
 of the stale registration as soon as the loop meets the new file. While it is not watched, and
 before it is closed, ``_same_file`` compares the file behind the number with the original one.
 
+Writes of one step may be joined: see ``kernel.joined_writes``.
+
 Invariants: the descriptor is watched for reading exactly while reading is OPEN, and for writing
 exactly while the write buffer holds bytes (or a task waits in ``writable``); ``unsent`` is the
 size of the write buffer; CLOSED means that the descriptor is closed and ``lost`` of the layer above
@@ -25,6 +27,7 @@ use to the reader, and they would form a reference cycle with the object that ke
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from asyncio.trsock import TransportSocket
 from collections import deque
@@ -35,6 +38,7 @@ from runtime.kernel.arguments.sizes import Size
 from runtime.kernel.core import LoopCore
 from runtime.kernel.diagnostics.lost_writes import warn_of_lost_write
 from runtime.kernel.future import FutureCore, finish_future
+from runtime.kernel.joined_writes import JOIN_MOST, JoinedWrites, Writer
 from runtime.kernel.native import accelerator
 from runtime.kernel.poller import READ, WRITE, Watcher, file_of
 from runtime.kernel.write_buffer import (
@@ -51,16 +55,13 @@ from runtime.net.sockets.checks import failure_behind, note_use, undelivered_siz
 _IOV_MAX: Final = 64
 """Parts for one ``sendmsg``: fewer than any system's limit."""
 
-_JOIN_MOST: Final = 64 * 1024
-"""Bytes up to which parts are joined: below it a copy is cheaper than ``sendmsg`` of the parts."""
-
 _AFTER_EOF: Final = "Cannot write after write_eof(): the end was announced already."
 _recv: Final[Callable[[int], bytes | None]] = accelerator.recv
 _recv_large: Final[Callable[[int], bytes | None]] = accelerator.recv_large
 _send: Final[Callable[[int, Any], int]] = accelerator.send
 
 
-class StreamSocket(Watcher, Lower):
+class StreamSocket(Watcher, Lower, Writer):
     """One connected, non-blocking stream socket, which this object owns from now on."""
 
     __slots__ = (
@@ -71,6 +72,7 @@ class StreamSocket(Watcher, Lower):
         "_high_water",
         "_input_ended",
         "_is_upper_paused",
+        "_joined",
         "_loop",
         "_low_water",
         "_object",
@@ -84,6 +86,7 @@ class StreamSocket(Watcher, Lower):
         "_writable_waiter",
         "_write_buffer",
         "_writes_lost",
+        "_wrote_in",
         "closing",
         "unsent",
     )
@@ -110,6 +113,9 @@ class StreamSocket(Watcher, Lower):
         # Whether to use the methods of the socket object, which may belong to a subclass, and not
         # the descriptor.
         self._by_methods = False
+        # The turn of the last write that was sent at once, and the collected data while joining.
+        self._wrote_in = -1
+        self._joined: JoinedWrites | None = None
         self.closing = False
         self._reading = False
         self._input_ended = False
@@ -135,6 +141,7 @@ class StreamSocket(Watcher, Lower):
             self.mark_shared()
 
     def set_upper(self, upper: Upper) -> None:
+        self.send_joined()
         self._upper = upper
 
     def get_protocol(self) -> object:
@@ -156,6 +163,9 @@ class StreamSocket(Watcher, Lower):
     def mark_shared(self) -> None:
         """Note that other code has the socket object and may close it at any time."""
         self._learn_sockname()
+        # The caller may write to the socket itself: nothing is joined any more.
+        self.send_joined()
+        self._joined = None
         self._shared = True
         self._file = file_of(self.fd)
         note_use(self._loop, self._object)
@@ -242,6 +252,7 @@ class StreamSocket(Watcher, Lower):
         self.announce_end(upper)
 
     def pause_reading(self) -> None:
+        self.send_joined()
         if self._reading:
             self._reading = False
             self._watch()
@@ -265,7 +276,7 @@ class StreamSocket(Watcher, Lower):
         except Exception as error:
             # Other code closed the descriptor and its number is free; or the selector, which may
             # be of any class, has failed.
-            self.fail(error.with_traceback(None))
+            self._close(error.with_traceback(None))
 
     # -- Writing -----------------------------------------------------------------------------------
 
@@ -291,6 +302,46 @@ class StreamSocket(Watcher, Lower):
             return
         if size == 0:
             return
+        joined = self._joined
+        if joined is not None:
+            if self._join(joined, data, size):
+                return
+        elif self._wrote_in != self._loop._turns:
+            self._wrote_in = self._loop._turns
+        elif not self._shared:
+            self._joined = JoinedWrites()
+        self._send_or_keep(data, size)
+
+    def _join(self, joined: JoinedWrites, data: Any, size: int) -> bool:
+        """Collect ``data``; return False if it is to be sent now, after no collected data.
+
+        If it exceeds the limit, it is sent together with the collected data.
+        """
+        writers = self._loop._poller.writers
+        if writers.open and joined.size + size <= min(self._high_water, JOIN_MOST):
+            joined.add(data if isinstance(data, bytes) else bytes(data), self, writers)
+            return True
+        if not joined.size:
+            return False
+        self.write_many([joined.take(), data])
+        return True
+
+    def end_step(self) -> None:
+        joined = self._joined
+        if joined is not None:
+            self.send_joined()
+            if not joined.goes_on():
+                self._joined = None
+
+    def send_joined(self) -> None:
+        joined = self._joined
+        if joined is not None and joined.size:
+            data = joined.take()
+            if not self._loop.is_closed():  # In the child of a fork, the parent sends it.
+                self._send_or_keep(data, len(data))
+
+    def _send_or_keep(self, data: Any, size: int) -> None:
+        """Send ``data``, while the write buffer is empty, and keep the part that is not sent."""
         try:
             if not self._shared:
                 sent = _send(self.fd, data)
@@ -320,10 +371,12 @@ class StreamSocket(Watcher, Lower):
             return 0
 
     def write_many(self, parts: list[Any]) -> None:
+        if self._joined is not None and self._joined.size:
+            parts = [self._joined.take(), *parts]
         sizes = [memoryview(part).nbytes for part in parts]
         total = sum(sizes)
         sock = self._sock
-        in_one = total <= _JOIN_MOST or self._by_methods
+        in_one = total <= JOIN_MOST or self._by_methods
         if sock is None or self.unsent or self._refusal is not None or in_one:
             self.write(parts[0] if len(parts) == 1 else joined(parts))
             return
@@ -426,6 +479,7 @@ class StreamSocket(Watcher, Lower):
 
         It also finishes when the connection is closed.
         """
+        self.send_joined()
         waiter = self._loop.create_future()
         if self._sock is None:
             finish_future(waiter, None)
@@ -445,6 +499,7 @@ class StreamSocket(Watcher, Lower):
         """Refuse writes until ``end_sendfile``: ``sendfile`` uses the descriptor itself."""
         if self._refusal is not None:
             raise RuntimeError(self._refusal)
+        self.send_joined()
         self._refusal = "unable to write; sendfile is in progress"
 
     def end_sendfile(self) -> None:
@@ -454,14 +509,17 @@ class StreamSocket(Watcher, Lower):
             self._send_eof()
 
     def unsent_size(self) -> int:
+        self.send_joined()
         return self.unsent
 
     def undelivered_size(self) -> int:
+        self.send_joined()
         sock = self._sock
         return 0 if sock is None else self.unsent + undelivered_size(sock)
 
     def set_water_marks(self, high: Size | None, low: Size | None) -> None:
         self._high_water, self._low_water = water_marks_of(high, low)
+        self.send_joined()
         self._pause_if_high()
 
     def water_marks(self) -> tuple[int, int]:
@@ -473,6 +531,7 @@ class StreamSocket(Watcher, Lower):
     def write_eof(self) -> None:
         if self._eof_wanted or self.closing:
             return
+        self.send_joined()
         self._eof_wanted = True
         if self._refusal is None:
             self._refusal = _AFTER_EOF
@@ -499,6 +558,7 @@ class StreamSocket(Watcher, Lower):
     def close(self) -> None:
         if self.closing:
             return
+        self.send_joined()
         self.closing = True
         self._reading = False
         if self.unsent:
@@ -507,6 +567,13 @@ class StreamSocket(Watcher, Lower):
             self._close(None)
 
     def fail(self, error: BaseException | None) -> None:
+        joined = self._joined
+        sock = self._sock
+        if joined is not None and joined.size and sock is not None and sock.fileno() == self.fd:
+            # Without joining, this would have been sent before.
+            data = joined.take()
+            with contextlib.suppress(OSError):
+                _send(self.fd, data)
         self._close(error)
 
     def on_failed(self, error: BaseException) -> None:
@@ -545,6 +612,7 @@ class StreamSocket(Watcher, Lower):
         self.closing = True
         self._reading = False
         self._write_buffer = None
+        self._joined = None
         self.unsent = 0
         try:
             self._wake_writable()

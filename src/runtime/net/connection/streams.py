@@ -332,6 +332,8 @@ class StreamWriter(_ClosedAtTheEnd):
         adapter = self._adapter
         if not adapter.must_wait:
             return
+        if not adapter.send_joined():
+            return
         if adapter.is_lost:
             error = adapter.error
             raise lost(error) if error else ConnectionResetError("Connection lost")

@@ -54,6 +54,9 @@ The layer and OpenSSL exchange encrypted bytes through two memory BIOs. OpenSSL 
 the outgoing one at any time, while reading too (alerts, key updates), so each operation ends with
 ``_flush``, which sends them.
 
+Writes of one step may be joined, so that they make one record: see ``kernel.joined_writes``. Data
+is collected in OPEN only, and only while ``_plain`` is empty.
+
 Source: RFC 8446, RFC 5246 and the ``ssl`` module's documentation.
 """
 
@@ -67,6 +70,7 @@ from typing import Any, Final
 from runtime.kernel.arguments.sizes import Size
 from runtime.kernel.core import LoopCore
 from runtime.kernel.diagnostics.lost_writes import warn_of_lost_write
+from runtime.kernel.joined_writes import JoinedWrites, Writer
 from runtime.net.connection.layers import Lower, Upper, copy_of, joined, view_of
 from runtime.net.connection.openssl import (
     RECORD,
@@ -84,6 +88,9 @@ _FLUSHING: Final = 2
 _CLOSING: Final = 3
 _CLOSED: Final = 4
 
+_OVERHEAD: Final = 512
+"""More bytes than encryption adds to a record: header, nonce, padding and authentication code."""
+
 _FLUSH_AT: Final = 16 * RECORD
 """Bytes to encrypt before they are sent: few enough to stay in the processor's cache."""
 
@@ -96,7 +103,7 @@ _DROP_PAUSE: Final = 0.1
 _logger: Final = logging.getLogger("asyncio")
 
 
-class TLSLayer(Upper, Lower):
+class TLSLayer(Upper, Lower, Writer):
     """TLS for the layer ``upper``, over the layer ``lower``.
 
     Timeouts are in seconds. A client sends ``server_hostname`` to the server (SNI), and checks that
@@ -112,6 +119,7 @@ class TLSLayer(Upper, Lower):
         "_incoming",
         "_input_ended",
         "_is_made",
+        "_joined",
         "_leftover",
         "_loop",
         "_lower",
@@ -131,6 +139,7 @@ class TLSLayer(Upper, Lower):
         "_unsent_before",
         "_upper",
         "_writes_lost",
+        "_wrote_in",
     )
 
     def __init__(
@@ -179,6 +188,9 @@ class TLSLayer(Upper, Lower):
         self._plain: deque[bytes] = deque()
         self._plain_size = 0
         self._pause_count = 0
+        # The turn of the last write that was sent at once, and the collected data while joining.
+        self._wrote_in = -1
+        self._joined: JoinedWrites | None = None
         # The number of writes after ``close()``, for the warning about them.
         self._writes_lost = 0
         # The number of unsent bytes when the shutdown's timer was last started.
@@ -192,6 +204,7 @@ class TLSLayer(Upper, Lower):
         self._error: BaseException | None = None
 
     def set_upper(self, upper: Upper) -> None:
+        self.send_joined()
         self._upper = upper
 
     def get_protocol(self) -> object:
@@ -387,6 +400,7 @@ class TLSLayer(Upper, Lower):
         return False
 
     def pause_reading(self) -> None:
+        self.send_joined()
         if not self._paused and self._state < _FLUSHING:
             self._paused = True
             self._lower.pause_reading()
@@ -411,8 +425,15 @@ class TLSLayer(Upper, Lower):
 
     def write(self, data: Any) -> None:
         if self._state == _OPEN and not self._plain and not self._encrypting:
-            if self._encrypt(data if isinstance(data, bytes) else view_of(data)) and self._plain:
-                self._send_plain()
+            joined = self._joined
+            if joined is not None:
+                if self._join(joined, data):
+                    return
+            elif self._wrote_in == self._loop._turns:
+                self._joined = JoinedWrites()
+            else:
+                self._wrote_in = self._loop._turns
+            self._encrypt_at_once(data)
             return
         kept = data if isinstance(data, bytes) else copy_of(data)
         if self._state >= _FLUSHING:
@@ -422,6 +443,42 @@ class TLSLayer(Upper, Lower):
             self._plain.append(kept)
             self._plain_size += len(kept)
             self._pause_if_high()
+
+    def _join(self, joined: JoinedWrites, data: Any) -> bool:
+        """Collect ``data``; return False if it is to be sent now, after no collected data.
+
+        If all would be more than a record, it is sent together with the collected data.
+        """
+        part = data if isinstance(data, bytes) else copy_of(data)
+        writers = self._loop._poller.writers
+        # The encrypted record must not exceed the high-water mark of the layer below either.
+        most = min(self._lower.water_marks()[1] - _OVERHEAD, RECORD)
+        if writers.open and joined.size + len(part) <= most:
+            joined.add(part, self, writers)
+            return True
+        if not joined.size:
+            return False
+        self._encrypt_at_once(joined.take() + part)
+        return True
+
+    def end_step(self) -> None:
+        joined = self._joined
+        if joined is not None:
+            self.send_joined()
+            if not joined.goes_on():
+                self._joined = None
+
+    def send_joined(self) -> None:
+        joined = self._joined
+        if joined is not None and joined.size:
+            data = joined.take()
+            if not self._loop.is_closed():  # In the child of a fork, the parent sends it.
+                self._encrypt_at_once(data)
+        self._lower.send_joined()
+
+    def _encrypt_at_once(self, data: Any) -> None:
+        if self._encrypt(data if isinstance(data, bytes) else view_of(data)) and self._plain:
+            self._send_plain()
 
     def write_many(self, parts: list[Any]) -> None:
         self.write(parts[0] if len(parts) == 1 else joined(parts))
@@ -498,12 +555,15 @@ class TLSLayer(Upper, Lower):
             self._upper.resume_writing()
 
     def unsent_size(self) -> int:
+        self.send_joined()
         return self._plain_size + self._lower.unsent_size()
 
     def undelivered_size(self) -> int:
+        self.send_joined()
         return self._plain_size + self._lower.undelivered_size()
 
     def set_water_marks(self, high: Size | None, low: Size | None) -> None:
+        self.send_joined()
         self._lower.set_water_marks(high, low)
 
     def water_marks(self) -> tuple[int, int]:
@@ -529,6 +589,7 @@ class TLSLayer(Upper, Lower):
             return
         if self._state != _OPEN:
             return
+        self.send_joined()
         self._state = _FLUSHING
         self.uses_large_reads = False
         self._unsent_before = self.unsent_size()
@@ -606,6 +667,7 @@ class TLSLayer(Upper, Lower):
 
     def fail(self, error: BaseException | None) -> None:
         if self._state != _CLOSED:
+            self.send_joined()
             self._lower.fail(error)
 
     def lost(self, error: BaseException | None) -> None:
@@ -620,6 +682,7 @@ class TLSLayer(Upper, Lower):
         finally:
             self._state = _CLOSED
             self._plain.clear()
+            self._joined = None
             if self._error is not None and (upper is None or upper.truncation_is_error):
                 error = self._error
             self._error = None

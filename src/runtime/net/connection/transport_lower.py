@@ -49,6 +49,10 @@ class TransportLower(Lower):
         if self._eof_written:
             raise RuntimeError("Cannot write after write_eof(): it announced the end.")
 
+    def send_joined(self) -> None:
+        """Have the writing transport send what it has collected, which its size depends on."""
+        self.unsent_size()
+
     def unsent_size(self) -> int:
         """Return the size of the writing transport's buffer, in bytes."""
         if self._writer is None or self.is_over:

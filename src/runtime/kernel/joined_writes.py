@@ -1,0 +1,116 @@
+"""Joined writes: what a connection or pipe writes in one step is sent in one system call.
+
+A server often writes twice for one response: the head, and then the body. Sent one by one, they
+cost two system calls, two segments, and with TLS two records. So a writer that has written more
+than once in a turn *joins* its writes from then on: they are collected while the step runs, and
+sent together when it ends::
+
+    DIRECT   every write is sent at once
+      |  ^
+      |  |  a step in which it wrote only once
+      v  |
+    JOINING  writes are collected until the step ends
+
+"Step" stands for the step of a task, a callback, or the delivery of one event of a descriptor:
+whatever the loop runs without a break. Nobody waits longer for the data because of it, except code
+that blocks the loop inside the step.
+
+Collected data is sent before the end of the step if
+
+- there is more of it than the limit: the high-water mark, but at most ``JOIN_MOST``. So writing is
+  paused for the same write as it would be without joining;
+- the program asks for it, or for something that depends on it: ``drain()``,
+  ``get_write_buffer_size()``, ``write_eof()``, ``close()``, ``abort()``, ``sendfile()``,
+  ``start_tls()``, the socket itself;
+- the process forks: the child must not send it as well.
+
+Invariant: while a writer has collected data, its write buffer is empty.
+
+The loop asks for ``PendingWriters.any`` after each step, a plain attribute, so that joining costs
+two instructions where it is not used.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from runtime.kernel.native.mypyc import trait
+
+JOIN_MOST: Final = 64 * 1024
+"""Bytes up to which data is joined: from there on a copy costs more than a system call."""
+
+
+@trait
+class Writer:
+    """The interface of an object that joins its writes."""
+
+    __slots__ = ()
+
+    def end_step(self) -> None:
+        """Send the collected data: the step in which it was written has ended."""
+        raise NotImplementedError
+
+
+class PendingWriters:
+    """The writers of one loop that have written in the current step, and that join their writes."""
+
+    __slots__ = ("_writers", "any", "open")
+
+    def __init__(self) -> None:
+        self._writers: deque[Writer] = deque()
+        # Whether there is a writer.
+        self.any = False
+        # Whether the loop runs a step, after which the data will be sent. False while the loop
+        # waits, when only a signal handler can write, and while it does not run at all.
+        self.open = False
+
+    def add(self, writer: Writer) -> None:
+        """Have ``writer.end_step()`` called at the end of the current step."""
+        self._writers.append(writer)
+        self.any = True
+
+    def end_step(self) -> None:
+        """Have every writer send its data, also those that are added meanwhile."""
+        writers = self._writers
+        while writers:
+            writers.popleft().end_step()
+        self.any = False
+
+    def clear(self) -> None:
+        """Forget the writers, in the child of a fork."""
+        self._writers.clear()
+        self.any = False
+
+
+class JoinedWrites:
+    """The data that one writer has collected in the current step."""
+
+    __slots__ = ("_parts", "_writes", "size")
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._writes = 0
+        # The number of collected bytes.
+        self.size = 0
+
+    def add(self, data: bytes, writer: Writer, writers: PendingWriters) -> None:
+        """Collect the data of one more write of ``writer``."""
+        if not self._writes:
+            writers.add(writer)
+        self._writes += 1
+        self._parts.append(data)
+        self.size += len(data)
+
+    def take(self) -> bytes:
+        """Remove and return the collected data."""
+        parts = self._parts
+        self._parts = []
+        self.size = 0
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def goes_on(self) -> bool:
+        """Return whether the writer is to go on joining, at the end of a step."""
+        goes_on = self._writes > 1
+        self._writes = 0
+        return goes_on

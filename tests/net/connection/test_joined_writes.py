@@ -1,0 +1,612 @@
+"""Writes of one step, which a connection sends together after it has written twice in a turn.
+
+Each ``send`` on a TCP connection without Nagle's algorithm makes a segment, and the system counts
+the segments that a socket receives. A pipe in packet mode gives each write to one read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+import struct
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+import pytest
+
+import runtime
+from tests.net.tls_tools import contexts
+from tests.support.certificates import NAME, Certificates
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="it counts segments as Linux does"),
+    pytest.mark.usefixtures("no_leaks"),
+]
+
+_DATA_SEGS_IN = 152
+"""Offset of ``tcpi_data_segs_in`` in ``struct tcp_info`` (linux/tcp.h)."""
+
+HEAD, BODY = b"head;", b"body;"
+
+T = TypeVar("T")
+
+
+def segments(sock: socket.socket) -> int:
+    """Return the number of segments with data that ``sock`` has received."""
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _DATA_SEGS_IN + 4)
+    number: int = struct.unpack_from("I", info, _DATA_SEGS_IN)[0]
+    return number
+
+
+class Peer:
+    """The other end of a TCP connection: a socket that is read without blocking the loop."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.sock.setblocking(False)
+        self.counted = segments(sock)
+
+    async def receive(self, size: int) -> bytes:
+        """Receive ``size`` bytes."""
+        loop = asyncio.get_running_loop()
+        data = b""
+        while len(data) < size:
+            part = await loop.sock_recv(self.sock, size - len(data))
+            assert part
+            data += part
+        return data
+
+    def new_segments(self) -> int:
+        """Return the number of segments received since the last call."""
+        before, self.counted = self.counted, segments(self.sock)
+        return self.counted - before
+
+
+class Remembering(asyncio.Protocol):
+    """A protocol that remembers its events."""
+
+    def __init__(self) -> None:
+        self.transport: Any = None
+        self.events: list[object] = []
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def pause_writing(self) -> None:
+        self.events.append("paused")
+
+    def resume_writing(self) -> None:
+        self.events.append("resumed")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.events.append(exc)
+
+
+@contextlib.asynccontextmanager
+async def peer_of(connecting: Callable[[Any], Awaitable[T]]) -> AsyncIterator[tuple[T, Peer]]:
+    """Connect to a listener; yield the result of ``connecting(address)``, and the other end.
+
+    The connection is made by address: one for a given socket does not join writes, because other
+    code has the socket.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        result = await connecting(listener.getsockname())
+        sock, _ = await asyncio.get_running_loop().sock_accept(listener)
+    with sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        yield result, Peer(sock)
+
+
+@contextlib.asynccontextmanager
+async def transport_and_peer(
+    protocol: Callable[[], asyncio.Protocol] = Remembering,
+) -> AsyncIterator[tuple[Any, Peer]]:
+    loop = asyncio.get_running_loop()
+    async with peer_of(lambda address: loop.create_connection(protocol, *address)) as (made, peer):
+        transport = made[0]
+        try:
+            yield transport, peer
+        finally:
+            transport.abort()
+            await runtime.sleep(0.001)
+
+
+@contextlib.asynccontextmanager
+async def stream_and_peer() -> AsyncIterator[tuple[Any, Peer]]:
+    connecting = peer_of(lambda address: runtime.open_connection(*address))
+    async with connecting as ((_, writer), peer), writer:
+        yield writer, peer
+
+
+@contextlib.asynccontextmanager
+async def asyncio_stream_and_peer() -> AsyncIterator[tuple[Any, Peer]]:
+    async with peer_of(lambda address: asyncio.open_connection(*address)) as ((_, writer), peer):
+        try:
+            yield writer, peer
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+
+PAIRS = [transport_and_peer, stream_and_peer, asyncio_stream_and_peer]
+Pair = Callable[[], contextlib.AbstractAsyncContextManager[tuple[Any, Peer]]]
+each_pair = pytest.mark.parametrize("pair", PAIRS)
+
+
+def run(main: Awaitable[None]) -> None:
+    runtime.run(main)
+
+
+async def become_joining(writer: Any, peer: Peer) -> None:
+    """Write twice in one step, both sent at once: the writer joins its writes from then on."""
+    await runtime.sleep(0)
+    writer.write(HEAD)
+    writer.write(BODY)
+    assert await peer.receive(10) == HEAD + BODY
+    assert peer.new_segments() == 2
+    await runtime.sleep(0)  # Receiving did not wait: this begins another step.
+
+
+@each_pair
+def test_head_and_body_of_each_further_step_are_sent_together(pair: Pair) -> None:
+    async def main() -> None:
+        async with pair() as (writer, peer):
+            await become_joining(writer, peer)
+            for _ in range(5):
+                writer.write(HEAD)
+                writer.write(BODY)
+                assert await peer.receive(10) == HEAD + BODY
+                assert peer.new_segments() == 1
+
+    run(main())
+
+
+@each_pair
+def test_ten_small_writes_of_a_step_are_sent_together(pair: Pair) -> None:
+    async def main() -> None:
+        async with pair() as (writer, peer):
+            await become_joining(writer, peer)
+            for part in range(10):
+                writer.write(b"%d" % part)
+            assert await peer.receive(10) == b"0123456789"
+            assert peer.new_segments() == 1
+
+    run(main())
+
+
+@each_pair
+def test_a_lone_write_is_sent_at_once(pair: Pair) -> None:
+    async def main() -> None:
+        async with pair() as (writer, peer):
+            for _ in range(5):
+                await runtime.sleep(0)
+                writer.write(BODY)
+                # The peer is read inside the step: nothing waits for its end.
+                assert peer.sock.recv(100) == BODY
+
+    run(main())
+
+
+@each_pair
+def test_a_step_with_one_write_ends_the_joining(pair: Pair) -> None:
+    async def main() -> None:
+        async with pair() as (writer, peer):
+            await become_joining(writer, peer)
+            writer.write(BODY)
+            assert await peer.receive(5) == BODY
+            await runtime.sleep(0)
+            writer.write(BODY)
+            assert peer.sock.recv(100) == BODY
+
+    run(main())
+
+
+@each_pair
+def test_the_data_is_sent_when_the_step_ends(pair: Pair) -> None:
+    received = []
+
+    async def main() -> None:
+        async with pair() as (writer, peer):
+            await become_joining(writer, peer)
+            runtime.get_running_loop().call_soon(lambda: received.append(peer.sock.recv(100)))
+            writer.write(HEAD)
+            writer.write(BODY)
+            await runtime.sleep(0)
+            assert received == [HEAD + BODY]
+
+    run(main())
+
+
+@each_pair
+def test_a_callback_is_a_step(pair: Pair) -> None:
+    async def main() -> None:
+        async with pair() as (writer, peer):
+            await become_joining(writer, peer)
+            loop = runtime.get_running_loop()
+            loop.call_soon(writer.writelines, [HEAD, BODY])
+            loop.call_soon(writer.write, HEAD)
+            assert await peer.receive(15) == HEAD + BODY + HEAD
+            assert peer.new_segments() == 2
+
+    run(main())
+
+
+@each_pair
+@pytest.mark.parametrize("size", [70_000, 1_000_000])
+def test_a_large_write_is_sent_with_the_collected_data(pair: Pair, size: int) -> None:
+    async def main() -> None:
+        async with pair() as (writer, peer):
+            await become_joining(writer, peer)
+            body = bytearray(os.urandom(size))
+            copy = bytes(body)
+            writer.write(HEAD)
+            writer.write(body)
+            body[:] = bytes(size)  # The caller may change it at once.
+            writer.write(BODY)
+            assert await peer.receive(5 + size + 5) == HEAD + copy + BODY
+
+    run(main())
+
+
+@each_pair
+def test_the_caller_may_change_a_buffer_that_it_wrote(pair: Pair) -> None:
+    async def main() -> None:
+        async with pair() as (writer, peer):
+            await become_joining(writer, peer)
+            buffer = bytearray(HEAD)
+            writer.write(buffer)
+            buffer[:] = BODY
+            writer.write(memoryview(buffer))
+            buffer[:] = b"other"
+            assert await peer.receive(10) == HEAD + BODY
+
+    run(main())
+
+
+async def by_drain(writer: Any) -> None:
+    await writer.drain()
+
+
+async def by_size(writer: Any) -> None:
+    transport = getattr(writer, "transport", writer)
+    assert transport.get_write_buffer_size() == 0
+
+
+async def by_limits(writer: Any) -> None:
+    getattr(writer, "transport", writer).set_write_buffer_limits(high=0)
+
+
+async def by_eof(writer: Any) -> None:
+    writer.write_eof()
+
+
+async def by_pausing(writer: Any) -> None:
+    getattr(writer, "transport", writer).pause_reading()
+
+
+async def by_closing(writer: Any) -> None:
+    writer.close()
+
+
+async def by_aborting(writer: Any) -> None:
+    getattr(writer, "transport", writer).abort()
+
+
+WAYS = [by_size, by_limits, by_eof, by_pausing, by_closing, by_aborting]
+
+
+@each_pair
+@pytest.mark.parametrize("way", WAYS)
+def test_the_data_is_sent_before_the_step_ends(
+    pair: Pair, way: Callable[[Any], Awaitable[None]]
+) -> None:
+    async def main() -> None:
+        async with pair() as (writer, peer):
+            await become_joining(writer, peer)
+            writer.write(HEAD)
+            writer.write(BODY)
+            await way(writer)
+            assert peer.sock.recv(100) == HEAD + BODY
+
+    run(main())
+
+
+def test_drain_sends_the_data() -> None:
+    async def main() -> None:
+        async with stream_and_peer() as (writer, peer):
+            await become_joining(writer, peer)
+            writer.write(HEAD)
+            writer.write(BODY)
+            await writer.drain()
+            assert peer.sock.recv(100) == HEAD + BODY
+
+    run(main())
+
+
+def test_sendfile_follows_the_data(tmp_path: Any) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+
+    async def main() -> None:
+        async with stream_and_peer() as (writer, peer):
+            await become_joining(writer, peer)
+            with open(tmp_path / "file", "rb") as file:
+                writer.write(HEAD)
+                writer.write(BODY)
+                await writer.sendfile(file)
+                writer.write(BODY)
+            assert await peer.receive(22) == HEAD + BODY + b"content" + BODY
+
+    run(main())
+
+
+def test_the_socket_itself_ends_the_joining() -> None:
+    async def main() -> None:
+        async with stream_and_peer() as (writer, peer):
+            await become_joining(writer, peer)
+            writer.write(HEAD)
+            sock = writer.get_extra_info("socket")
+            sock.send(BODY)
+            writer.write(HEAD)
+            sock.send(BODY)
+            assert peer.sock.recv(100) == HEAD + BODY + HEAD + BODY
+
+    run(main())
+
+
+@pytest.mark.parametrize("high", [0, 8, 1000])
+def test_writing_is_paused_for_the_same_write_as_without_joining(high: int) -> None:
+    """The peer reads nothing, and the system's buffers are full."""
+
+    async def main() -> None:
+        async with transport_and_peer() as (transport, peer):
+            protocol = transport.get_protocol()
+            await become_joining(transport, peer)
+            transport.set_write_buffer_limits(high=high)
+            while not transport.get_write_buffer_size():
+                transport.write(bytes(100_000))
+            while transport.get_write_buffer_size():
+                # Make room for the rest of the large write, and keep the system's buffers full.
+                peer.sock.recv(1000)
+                await runtime.sleep(0)
+            assert protocol.events == ["paused", "resumed"]
+            protocol.events.clear()
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(transport.get_extra_info("socket").fileno(), bytes(1000))
+            await runtime.sleep(0)
+            written = 0
+            while not protocol.events:
+                assert written <= high
+                transport.write(b"12345")
+                written += 5
+            assert protocol.events == ["paused"]
+            assert transport.get_write_buffer_size() == written
+
+    run(main())
+
+
+def test_a_failure_is_reported_at_the_end_of_the_step() -> None:
+    async def main() -> None:
+        async with transport_and_peer() as (transport, peer):
+            protocol = transport.get_protocol()
+            await become_joining(transport, peer)
+            transport.pause_reading()
+            peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.sock.close()
+            await runtime.sleep(0)
+            transport.write(HEAD)
+            transport.write(BODY)
+            await runtime.sleep(0)
+            assert transport.is_closing()
+            await runtime.sleep(0)
+            assert [type(event) for event in protocol.events] in (
+                [ConnectionResetError],
+                [BrokenPipeError],
+            )
+
+    run(main())
+
+
+def test_an_exception_that_leaves_the_loop_loses_nothing() -> None:
+    with runtime.Runner() as runner, contextlib.ExitStack() as ends:
+        loop = runner.get_loop()
+
+        async def prepare() -> tuple[Any, socket.socket]:
+            connecting = transport_and_peer()
+            transport, peer = await connecting.__aenter__()
+            await become_joining(transport, peer)
+            ends.callback(runner.run, connecting.__aexit__(None, None, None))
+            return transport, peer.sock
+
+        transport, right = runner.run(prepare())
+
+        def write_and_exit() -> None:
+            transport.write(HEAD)
+            transport.write(BODY)
+            raise SystemExit
+
+        loop.call_soon(write_and_exit)
+        with pytest.raises(SystemExit):
+            loop.run_forever()
+        assert right.recv(100) == HEAD + BODY
+        # The loop does not run: everything is sent at once.
+        transport.write(HEAD)
+        assert right.recv(100) == HEAD
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_the_child_of_a_fork_sends_nothing() -> None:
+    async def main() -> None:
+        async with transport_and_peer() as (transport, peer):
+            await become_joining(transport, peer)
+            transport.write(HEAD)
+            child = os.fork()
+            if not child:
+                try:
+                    transport.abort()
+                finally:
+                    os._exit(0)
+            os.waitpid(child, 0)
+            transport.write(BODY)
+            assert await peer.receive(10) == HEAD + BODY
+            with pytest.raises(BlockingIOError):
+                peer.sock.recv(100)
+
+    run(main())
+
+
+def test_two_connections_in_one_step() -> None:
+    async def main() -> None:
+        async with stream_and_peer() as (first, one), stream_and_peer() as (second, two):
+            await become_joining(first, one)
+            await become_joining(second, two)
+            for writer in (first, second, first, second):
+                writer.write(HEAD)
+            for peer in (one, two):
+                assert await peer.receive(10) == HEAD + HEAD
+                assert peer.new_segments() == 1
+
+    run(main())
+
+
+def test_in_debug_mode() -> None:
+    async def main() -> None:
+        async with stream_and_peer() as (writer, peer):
+            await become_joining(writer, peer)
+            writer.write(HEAD)
+            writer.write(BODY)
+            assert await peer.receive(10) == HEAD + BODY
+            assert peer.new_segments() == 1
+
+    runtime.run(main(), debug=True)
+
+
+class Responding(asyncio.Protocol):
+    """A server that answers each message with a head and a body, in the event itself."""
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(HEAD)
+        self.transport.write(data)
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_the_event_of_a_descriptor_is_a_step(debug: bool) -> None:
+    async def main() -> None:
+        async with transport_and_peer(Responding) as (_, peer):
+            sent = []
+            for _ in range(4):
+                peer.sock.send(BODY)
+                assert await peer.receive(10) == HEAD + BODY
+                sent.append(peer.new_segments())
+            assert sent == [2, 1, 1, 1]
+
+    runtime.run(main(), debug=debug)
+
+
+# -- TLS -------------------------------------------------------------------------------------------
+
+
+def records(data: bytes) -> list[int]:
+    """Return the sizes of the TLS records in ``data``."""
+    sizes = []
+    while data:
+        size = 5 + int.from_bytes(data[3:5], "big")
+        sizes.append(size)
+        data = data[size:]
+    return sizes
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_head_and_body_are_one_record_and_one_segment(
+    certificates: Certificates, version: ssl.TLSVersion
+) -> None:
+    async def main() -> None:
+        server_side, client_side = contexts(certificates)
+        client_side.minimum_version = client_side.maximum_version = version
+        loop = asyncio.get_running_loop()
+
+        async def connect(address: Any) -> asyncio.Task[Any]:
+            connecting = loop.create_connection(
+                Remembering, *address, ssl=client_side, server_hostname=NAME
+            )
+            return runtime.create_task(connecting)
+
+        async with peer_of(connect) as (connecting, peer):
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            tls = server_side.wrap_bio(incoming, outgoing, server_side=True)
+            while True:
+                try:
+                    tls.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    await loop.sock_sendall(peer.sock, outgoing.read())
+                    incoming.write(await loop.sock_recv(peer.sock, 100_000))
+            await loop.sock_sendall(peer.sock, outgoing.read())
+            transport, _ = await connecting
+            await runtime.sleep(0)
+            sent = []
+            for _ in range(4):
+                peer.new_segments()
+                transport.write(HEAD)
+                transport.write(BODY)
+                await runtime.sleep(0)
+                encrypted = peer.sock.recv(100_000)
+                sent.append((len(records(encrypted)), peer.new_segments()))
+                incoming.write(encrypted)
+                data = b""
+                while len(data) < 10:
+                    data += tls.read(100)
+                assert data == HEAD + BODY
+            assert sent == [(2, 2), (1, 1), (1, 1), (1, 1)]
+            transport.write(HEAD)
+            transport.write(BODY)
+            transport.abort()
+            incoming.write(await loop.sock_recv(peer.sock, 100_000))
+            assert tls.read(100) == HEAD + BODY
+            await runtime.sleep(0.001)
+
+    run(main())
+
+
+# -- Pipes -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="pipes have no packet mode")
+def test_a_pipe() -> None:
+    async def main() -> None:
+        read_end, write_end = os.pipe2(os.O_DIRECT)
+        pipe = os.fdopen(write_end, "wb", buffering=0)
+        transport, _ = await asyncio.get_running_loop().connect_write_pipe(Remembering, pipe)
+        try:
+            received = []
+            for _ in range(3):
+                await runtime.sleep(0)
+                transport.write(HEAD)
+                transport.write(BODY)
+                await runtime.sleep(0)
+                received.append(os.read(read_end, 100))
+            assert received == [HEAD, BODY, HEAD + BODY]
+            assert os.read(read_end, 100) == HEAD + BODY
+            transport.write(HEAD)
+            transport.write(BODY)
+            assert transport.get_write_buffer_size() == 0
+            assert os.read(read_end, 100) == HEAD + BODY
+            transport.write(HEAD)
+            transport.writelines([BODY, bytes(70_000)])
+            assert os.read(read_end, 10) == HEAD + BODY
+            transport.abort()
+            await runtime.sleep(0.001)
+        finally:
+            os.close(read_end)
+
+    run(main())
