@@ -92,6 +92,25 @@ print(has("subprocess"))
     ]
 
 
+def test_an_empty_program_imports_little_more_than_asyncio() -> None:
+    program = """
+import sys, asyncio
+
+before = set(sys.modules)
+import runtime
+
+async def main():
+    pass
+
+runtime.run(main())
+print(*(set(sys.modules) - before))
+"""
+    done = run_code(program)
+    imported = {name for name in done.stdout.split() if name.partition(".")[0] != "runtime"}
+    assert imported <= {"__future__", "_bisect", "bisect", "gc"}
+    assert not any(name.startswith("runtime.sync.") for name in done.stdout.split())
+
+
 def test_submodules_with_asyncio_s_names_are_attributes() -> None:
     done = run_code(
         "import runtime; print(runtime.subprocess.PIPE, runtime.policy.install is runtime.install)"

@@ -2,14 +2,14 @@
 
 ``runtime.run(main())`` runs a coroutine. The package has its own event loop, futures and tasks,
 with asyncio's semantics; ``Loop`` is an asyncio event loop too. This module holds the public names
-and nothing else. The names for the network and for subprocesses are imported when they are first
-used: these modules are most of the package, and not every program needs them.
+and nothing else. A name that ``run()`` does not need is imported when it is first used: the other
+modules are most of the package, and no program needs all of them.
 """
 
 from __future__ import annotations
 
 import importlib
-from pathlib import Path as _Path
+import os as _os
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import TYPE_CHECKING
 
@@ -20,13 +20,6 @@ from runtime.kernel.api.awaitables import (
     isfuture,
     run_coroutine_threadsafe,
     wrap_future,
-)
-from runtime.kernel.api.call_graph import (
-    FrameCallGraphEntry,
-    FutureCallGraph,
-    capture_call_graph,
-    format_call_graph,
-    print_call_graph,
 )
 from runtime.kernel.api.eager_tasks import create_eager_task_factory, eager_task_factory
 from runtime.kernel.api.running import all_tasks, current_task
@@ -51,26 +44,16 @@ from runtime.kernel.public_types import Future, Task
 from runtime.kernel.timers import TimerHandle
 from runtime.loop import Loop, get_running_loop, new_event_loop
 from runtime.runner import Runner, run
-from runtime.sync.as_completed import as_completed
-from runtime.sync.barrier import Barrier
-from runtime.sync.gather import gather
-from runtime.sync.locks import BoundedSemaphore, Condition, Event, Lock, Semaphore
-from runtime.sync.queues import LifoQueue, PriorityQueue, Queue
-from runtime.sync.shield import shield
-from runtime.sync.sleep import sleep, sleep_forever
-from runtime.sync.suspend import Resume, suspend
-from runtime.sync.taskgroup import TaskGroup
-from runtime.sync.timeouts import Timeout, timeout, timeout_at
-from runtime.sync.waiting import (
-    ALL_COMPLETED,
-    FIRST_COMPLETED,
-    FIRST_EXCEPTION,
-    wait,
-    wait_for,
-)
 from runtime.system.threads import to_thread
 
 if TYPE_CHECKING:
+    from runtime.kernel.api.call_graph import (
+        FrameCallGraphEntry,
+        FutureCallGraph,
+        capture_call_graph,
+        format_call_graph,
+        print_call_graph,
+    )
     from runtime.net.connection.streams import StreamReader, StreamWriter
     from runtime.net.datagrams.endpoint import DatagramEndpoint, open_datagram
     from runtime.net.setup.server import Server
@@ -84,8 +67,32 @@ if TYPE_CHECKING:
     from runtime.net.sockets.readiness import wait_exceptional, wait_readable, wait_writable
     from runtime.policy import EventLoopPolicy, install
     from runtime.subprocess import Process, create_subprocess_exec, create_subprocess_shell
+    from runtime.sync.as_completed import as_completed
+    from runtime.sync.barrier import Barrier
+    from runtime.sync.gather import gather
+    from runtime.sync.locks import BoundedSemaphore, Condition, Event, Lock, Semaphore
+    from runtime.sync.queues import LifoQueue, PriorityQueue, Queue
+    from runtime.sync.shield import shield
+    from runtime.sync.sleep import sleep, sleep_forever
+    from runtime.sync.suspend import Resume, suspend
+    from runtime.sync.taskgroup import TaskGroup
+    from runtime.sync.timeouts import Timeout, timeout, timeout_at
+    from runtime.sync.waiting import (
+        ALL_COMPLETED,
+        FIRST_COMPLETED,
+        FIRST_EXCEPTION,
+        wait,
+        wait_for,
+    )
 else:
     _WHERE = {
+        "runtime.kernel.api.call_graph": (
+            "FrameCallGraphEntry",
+            "FutureCallGraph",
+            "capture_call_graph",
+            "format_call_graph",
+            "print_call_graph",
+        ),
         "runtime.net.datagrams.endpoint": ("DatagramEndpoint", "open_datagram"),
         "runtime.net.setup.stream_api": (
             "open_connection",
@@ -99,6 +106,43 @@ else:
         "runtime.net.sockets.descriptor_passing": ("recv_fds", "send_fds"),
         "runtime.policy": ("EventLoopPolicy", "install"),
         "runtime.subprocess": ("Process", "create_subprocess_exec", "create_subprocess_shell"),
+        "runtime.sync.as_completed": ("as_completed",),
+        "runtime.sync.barrier": ("Barrier",),
+        "runtime.sync.gather": ("gather",),
+        "runtime.sync.locks": (
+            "BoundedSemaphore",
+            "Condition",
+            "Event",
+            "Lock",
+            "Semaphore",
+        ),
+        "runtime.sync.queues": (
+            "LifoQueue",
+            "PriorityQueue",
+            "Queue",
+        ),
+        "runtime.sync.shield": ("shield",),
+        "runtime.sync.sleep": (
+            "sleep",
+            "sleep_forever",
+        ),
+        "runtime.sync.suspend": (
+            "Resume",
+            "suspend",
+        ),
+        "runtime.sync.taskgroup": ("TaskGroup",),
+        "runtime.sync.timeouts": (
+            "Timeout",
+            "timeout",
+            "timeout_at",
+        ),
+        "runtime.sync.waiting": (
+            "ALL_COMPLETED",
+            "FIRST_COMPLETED",
+            "FIRST_EXCEPTION",
+            "wait",
+            "wait_for",
+        ),
     }
 
     _SUBMODULES = ("policy", "subprocess")
@@ -112,7 +156,7 @@ else:
             if name in names:
                 found = getattr(importlib.import_module(module), name)
                 # An object that a test has patched in for a while is not kept.
-                if found.__module__ == module:
+                if getattr(found, "__module__", module) == module:
                     globals()[name] = found
                 return found
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
@@ -127,7 +171,7 @@ compiled: bool = not str(_future.__file__).endswith(".py")
 """Whether the kernel runs as compiled code, or interpreted."""
 
 if not compiled:
-    _warn_of_foreign_libraries(_Path(__file__).parent)
+    _warn_of_foreign_libraries(_os.path.dirname(__file__))
 
 __all__ = [
     "ALL_COMPLETED",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from datetime import timedelta
+import sys
 
 
 def name_of(function: object) -> str:
@@ -40,7 +40,8 @@ def instead_of_awaiting(thing: object) -> str:
 
 def instead_of_seconds(value: object) -> str:
     """Return advice about an object that was given in place of a number of seconds."""
-    if isinstance(value, timedelta):
+    datetime = sys.modules.get("datetime")  # Not imported: most programs do not need it.
+    if datetime is not None and isinstance(value, datetime.timedelta):
         return ": take its total_seconds()."
     if isinstance(value, (str, bytes)):
         return ": make a number of it with float()."
