@@ -647,7 +647,7 @@ def _collect(loop: LoopCore) -> None:
         loop._until_idle = False
         loop._stopping = True
     if loop._ready or loop._stopping:
-        loop._poller.poll_when_busy()
+        loop._poller.poll_when_busy(len(loop._ready))
     else:
         timeout = timers.wait_time(loop.time()) if timers.heap or timers.ordered else -1.0
         if loop._until_idle or (

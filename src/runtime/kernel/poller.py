@@ -132,6 +132,13 @@ _QUIET_POLLS: Final = 32
 _SKIPS: Final = 7
 """Turns without a poll between two polls of such a loop."""
 
+_FEW: Final = 16
+"""Entries in the ready queue up to which a turn may do without a poll.
+
+A turn with more of them takes longer, so that a poll adds little to it, and an event that had to
+wait for several such turns would be late.
+"""
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Watcher:
@@ -426,14 +433,15 @@ class Poller:
         with contextlib.suppress(KeyError, ValueError, OSError):
             self._selector.unregister(fd)
 
-    def poll_when_busy(self) -> None:
+    def poll_when_busy(self, ready: int) -> None:
         """Deliver the events that there are, without waiting: the ready queue has work.
 
-        A loop that only runs callbacks would spend a third of its time on polls that find nothing.
-        So after ``_QUIET_POLLS`` such polls in a row, only every eighth turn polls, until a poll
-        finds an event, or the loop has to wait.
+        ``ready`` is the number of its entries. A loop that runs a few callbacks in each turn would
+        spend a third of its time on polls that find nothing. So after ``_QUIET_POLLS`` such polls
+        in a row, only every eighth turn polls, until a poll finds an event, the loop has to wait,
+        or a turn has more than ``_FEW`` entries.
         """
-        if self._skips:
+        if self._skips and ready <= _FEW:
             self._skips -= 1
             return
         self.poll(0.0)
