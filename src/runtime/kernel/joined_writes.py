@@ -11,6 +11,8 @@ sent together when it ends::
       v  |
     JOINING  writes are collected until the step ends
 
+The turn in which a writer becomes joining ends as it began: all its writes are sent at once.
+
 "Step" stands for the step of a task, a callback, or the delivery of one event of a descriptor:
 whatever the loop runs without a break. Nobody waits longer for the data because of it, except code
 that blocks the loop inside the step.

@@ -86,33 +86,42 @@ class WriteEnd(PipeEnd, Writer):
         size = len(data) if isinstance(data, bytes) else _size_of(data)
         if size == 0 or not self._may_write():
             return
-        if self.unsent:
-            self._keep(_own(data, 0))
-            self.pause_if_high()
-            return
         joined = self._joined
         if joined is not None:
-            if self._join(joined, data, size):
+            if not self.unsent and self._join(joined, data, size):
                 return
         elif self._wrote_in != self.loop._turns:
             self._wrote_in = self.loop._turns
         elif self.number > _STDERR:
             self._joined = JoinedWrites()
-        self._send_or_keep(data, size)
+        if self.unsent:
+            self._keep(_own(data, 0))
+        else:
+            self._transmit(data, size)
+        self.pause_if_high()
+
+    def _transmit(self, data: Any, size: int) -> None:
+        """Send ``data``, and keep what is not sent."""
+        if not self.check_open():
+            return
+        try:
+            sent = _send(self.number, data)
+        except OSError as error:
+            self.fail(error)
+            return
+        if sent < size:
+            self._keep(_own(data, sent))
+            self.update_watch()
 
     def _join(self, joined: JoinedWrites, data: Any, size: int) -> bool:
-        """Collect ``data``; return False if it is to be sent now, after no collected data.
-
-        If it exceeds the limit, it is sent together with the collected data.
-        """
+        """Collect ``data``; return False if it is to be sent now: the collected data was sent."""
         writers = self.loop._poller.writers
-        if writers.open and joined.size + size <= min(self._high_water, JOIN_MOST):
+        at_once = self._wrote_in == self.loop._turns or not writers.open
+        if not at_once and joined.size + size <= min(self._high_water, JOIN_MOST):
             joined.add(data if isinstance(data, bytes) else bytes(data), self, writers)
             return True
-        if not joined.size:
-            return False
-        self.write_many([joined.take(), data])
-        return True
+        self.send_joined()
+        return not self._may_write()
 
     def end_step(self) -> None:
         """Send the data that was collected in the step that ends."""
@@ -127,33 +136,18 @@ class WriteEnd(PipeEnd, Writer):
         joined = self._joined
         if joined is not None and joined.size:
             data = joined.take()
-            if not self.loop.is_closed():  # In the child of a fork, the parent sends it.
-                self._send_or_keep(data, len(data))
-
-    def _send_or_keep(self, data: Any, size: int) -> None:
-        """Send ``data``, while the write buffer is empty, and keep the part that is not sent."""
-        if not self.check_open():
-            return
-        try:
-            sent = _send(self.number, data)
-        except OSError as error:
-            self.fail(error)
-            return
-        if sent == size:
-            return
-        self._keep(_own(data, sent))
-        self.update_watch()
-        self.pause_if_high()
+            if not self.loop.is_closed():  # In the child of a fork, the parent sends the data.
+                self._transmit(data, len(data))
+                self.pause_if_high()
 
     def write_many(self, parts: list[Any]) -> None:
         """Send several bytes-like objects, in order, with as few system calls as possible."""
         # Invalid parts raise here, before any part is sent.
         parts = [part for part in parts if _size_of(part)]
-        if self._joined is not None and self._joined.size:
-            parts = [self._joined.take(), *parts]
         if len(parts) == 1:
             self.write(parts[0])
             return
+        self.send_joined()
         if not parts or not self._may_write():
             return
         sent = 0

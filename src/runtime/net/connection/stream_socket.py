@@ -296,35 +296,56 @@ class StreamSocket(Watcher, Lower, Writer):
         if self._sock is None:
             self._count_lost_write()
             return
-        if self.unsent:
-            self._keep(data)
-            self._pause_if_high()
-            return
         if size == 0:
             return
         joined = self._joined
         if joined is not None:
-            if self._join(joined, data, size):
+            if not self.unsent and self._join(joined, data, size):
                 return
         elif self._wrote_in != self._loop._turns:
             self._wrote_in = self._loop._turns
         elif not self._shared:
             self._joined = JoinedWrites()
-        self._send_or_keep(data, size)
+        if self.unsent:
+            self._keep(data if isinstance(data, bytes) else bytes(data))
+        elif self._transmit(data, size):
+            return
+        data = None  # ``pause_writing`` may resize the buffer, which a view of it would prevent.
+        self._pause_if_high()
+
+    def _transmit(self, data: Any, size: int) -> bool:
+        """Send ``data``, and keep what is not sent; return whether nothing had to be kept."""
+        try:
+            if not self._shared:
+                sent = _send(self.fd, data)
+            elif self._owns_descriptor():
+                sent = self._send_by_method(data) if self._by_methods else _send(self.fd, data)
+            else:
+                return True
+        except OSError as error:
+            self.fail(error.with_traceback(None))
+            return True
+        if sent == size:
+            return True
+        if isinstance(data, bytes):
+            self._keep(memoryview(data)[sent:])
+        else:
+            self._keep(bytes(data.cast("B")[sent:]))
+        self._watch()
+        return False
 
     def _join(self, joined: JoinedWrites, data: Any, size: int) -> bool:
-        """Collect ``data``; return False if it is to be sent now, after no collected data.
-
-        If it exceeds the limit, it is sent together with the collected data.
-        """
+        """Collect ``data``; return False if it is to be sent now: the collected data was sent."""
         writers = self._loop._poller.writers
-        if writers.open and joined.size + size <= min(self._high_water, JOIN_MOST):
+        at_once = self._wrote_in == self._loop._turns or not writers.open
+        if not at_once and joined.size + size <= min(self._high_water, JOIN_MOST):
             joined.add(data if isinstance(data, bytes) else bytes(data), self, writers)
             return True
-        if not joined.size:
-            return False
-        self.write_many([joined.take(), data])
-        return True
+        self.send_joined()
+        if self._sock is None:
+            self._count_lost_write()
+            return True
+        return False
 
     def end_step(self) -> None:
         joined = self._joined
@@ -337,30 +358,9 @@ class StreamSocket(Watcher, Lower, Writer):
         joined = self._joined
         if joined is not None and joined.size:
             data = joined.take()
-            if not self._loop.is_closed():  # In the child of a fork, the parent sends it.
-                self._send_or_keep(data, len(data))
-
-    def _send_or_keep(self, data: Any, size: int) -> None:
-        """Send ``data``, while the write buffer is empty, and keep the part that is not sent."""
-        try:
-            if not self._shared:
-                sent = _send(self.fd, data)
-            elif self._owns_descriptor():
-                sent = self._send_by_method(data) if self._by_methods else _send(self.fd, data)
-            else:
-                return
-        except OSError as error:
-            self.fail(error.with_traceback(None))
-            return
-        if sent == size:
-            return
-        if isinstance(data, bytes):
-            self._keep(memoryview(data)[sent:])
-        else:
-            self._keep(bytes(data.cast("B")[sent:]))
-            data = None
-        self._watch()
-        self._pause_if_high()
+            # In the child of a fork, the loop is closed: the parent sends the data.
+            if not self._loop.is_closed() and not self._transmit(data, len(data)):
+                self._pause_if_high()
 
     def _send_by_method(self, data: Any) -> int:
         sock = self._sock
@@ -371,14 +371,16 @@ class StreamSocket(Watcher, Lower, Writer):
             return 0
 
     def write_many(self, parts: list[Any]) -> None:
-        if self._joined is not None and self._joined.size:
-            parts = [self._joined.take(), *parts]
         sizes = [memoryview(part).nbytes for part in parts]
         total = sum(sizes)
         sock = self._sock
         in_one = total <= JOIN_MOST or self._by_methods
         if sock is None or self.unsent or self._refusal is not None or in_one:
             self.write(parts[0] if len(parts) == 1 else joined(parts))
+            return
+        self.send_joined()
+        if self.unsent or self._sock is None:
+            self.write(joined(parts))
             return
         if self._shared and not self._owns_descriptor():
             return

@@ -424,15 +424,14 @@ class TLSLayer(Upper, Lower, Writer):
     # -- Writing -----------------------------------------------------------------------------------
 
     def write(self, data: Any) -> None:
+        joined = self._joined
+        if joined is not None and self._state == _OPEN and self._join(joined, data):
+            return
         if self._state == _OPEN and not self._plain and not self._encrypting:
-            joined = self._joined
-            if joined is not None:
-                if self._join(joined, data):
-                    return
-            elif self._wrote_in == self._loop._turns:
-                self._joined = JoinedWrites()
-            else:
+            if self._wrote_in != self._loop._turns:
                 self._wrote_in = self._loop._turns
+            elif joined is None:
+                self._joined = JoinedWrites()
             self._encrypt_at_once(data)
             return
         kept = data if isinstance(data, bytes) else copy_of(data)
@@ -445,21 +444,18 @@ class TLSLayer(Upper, Lower, Writer):
             self._pause_if_high()
 
     def _join(self, joined: JoinedWrites, data: Any) -> bool:
-        """Collect ``data``; return False if it is to be sent now, after no collected data.
-
-        If all would be more than a record, it is sent together with the collected data.
-        """
-        part = data if isinstance(data, bytes) else copy_of(data)
+        """Collect ``data``; return False if it is to be sent now: the collected data was sent."""
         writers = self._loop._poller.writers
-        # The encrypted record must not exceed the high-water mark of the layer below either.
-        most = min(self._lower.water_marks()[1] - _OVERHEAD, RECORD)
-        if writers.open and joined.size + len(part) <= most:
-            joined.add(part, self, writers)
-            return True
-        if not joined.size:
-            return False
-        self._encrypt_at_once(joined.take() + part)
-        return True
+        at_once = self._wrote_in == self._loop._turns or not writers.open
+        if not at_once and not self._plain and not self._encrypting:
+            part = data if isinstance(data, bytes) else copy_of(data)
+            # The encrypted record must not exceed the high-water mark of the layer below either.
+            most = min(self._lower.water_marks()[1] - _OVERHEAD, RECORD)
+            if joined.size + len(part) <= most:
+                joined.add(part, self, writers)
+                return True
+        self.send_joined()
+        return False
 
     def end_step(self) -> None:
         joined = self._joined
