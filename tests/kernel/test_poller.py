@@ -277,7 +277,7 @@ def test_a_whole_program_on_each_selector(kind: type[selectors.BaseSelector]) ->
 
 @pytest.mark.parametrize(("others", "most"), [(0, 10), (200, 2)])
 def test_a_busy_loop_still_sees_events(others: int, most: int) -> None:
-    """Quiet polls are skipped, yet an event is seen a few turns later; at once if turns are long."""
+    """Quiet polls are skipped, yet an event is seen a few turns later, or one if turns are long."""
 
     async def go_on() -> None:
         while True:

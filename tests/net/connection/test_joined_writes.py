@@ -535,7 +535,7 @@ def test_head_and_body_are_one_record_and_one_segment(
         client_side.minimum_version = client_side.maximum_version = version
         loop = asyncio.get_running_loop()
 
-        async def connect(address: Any) -> asyncio.Task[Any]:
+        async def connect(address: Any) -> runtime.Task[Any]:
             connecting = loop.create_connection(
                 Remembering, *address, ssl=client_side, server_hostname=NAME
             )
