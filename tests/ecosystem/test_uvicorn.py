@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import signal
+import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import websockets
 
 from tests.ecosystem.runners import LoopRunner
 from tests.ecosystem.uvicorns import Uvicorn, running_uvicorn
+from tests.support.segments import segments
 
 BLOCKS = [bytes([number]) * 65_537 for number in range(100)]
 SUM = hashlib.sha256(b"".join(BLOCKS)).hexdigest()
@@ -167,3 +170,23 @@ def test_several_workers_on_one_port(runner: LoopRunner, tmp_path: Path) -> None
         assert runner(main) == [f"hello, {number}" for number in range(50)]
         server.program.stop()
         assert server.program.output().count("ended in good order") == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it counts segments as Linux does")
+def test_the_head_and_the_body_of_a_response_are_sent_together(
+    runner: LoopRunner, server: Uvicorn
+) -> None:
+    """Uvicorn writes them one after the other; asyncio sends each at once."""
+    request = b"GET /hello/7 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        sent = []
+        for _ in range(5):
+            before = segments(client)
+            client.sendall(request)
+            received = b""
+            while not received.endswith(b"hello, 7"):
+                part = client.recv(10_000)
+                assert part
+                received += part
+            sent.append(segments(client) - before)
+    assert sent == ([2, 1, 1, 1, 1] if runner.name == "runtime" else [2, 2, 2, 2, 2])

@@ -1,7 +1,7 @@
 """Writes of one step, which a connection sends together after it has written twice in a turn.
 
-Each ``send`` on a TCP connection without Nagle's algorithm makes a segment, and the system counts
-the segments that a socket receives. A pipe in packet mode gives each write to one read.
+The system counts the segments that a socket receives: see ``tests.support.segments``. A pipe in
+packet mode gives each write to one read.
 """
 
 from __future__ import annotations
@@ -21,25 +21,16 @@ import pytest
 import runtime
 from tests.net.tls_tools import contexts
 from tests.support.certificates import NAME, Certificates
+from tests.support.segments import segments
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="it counts segments as Linux does"),
     pytest.mark.usefixtures("no_leaks"),
 ]
 
-_DATA_SEGS_IN = 152
-"""Offset of ``tcpi_data_segs_in`` in ``struct tcp_info`` (linux/tcp.h)."""
-
 HEAD, BODY = b"head;", b"body;"
 
 T = TypeVar("T")
-
-
-def segments(sock: socket.socket) -> int:
-    """Return the number of segments with data that ``sock`` has received."""
-    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _DATA_SEGS_IN + 4)
-    number: int = struct.unpack_from("I", info, _DATA_SEGS_IN)[0]
-    return number
 
 
 class Peer:
