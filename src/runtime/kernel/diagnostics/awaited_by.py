@@ -20,13 +20,12 @@ _VARIABLE = "cur_task"
 _ATTRIBUTES = ("_cur_task", "_parent_task")
 """The attributes in which asyncio's objects keep the task that made them."""
 
-
-_WAKE_UPS = frozenset({"task_wakeup", "__wakeup"})
+_WAKE_UP_METHODS = frozenset({"task_wakeup", "__wakeup"})
 """The names of the methods by which a future wakes an ``asyncio.Task``, in C and in Python."""
 
 
 def waiters_of(future: Any) -> list[Any]:
-    """Return the tasks and futures that wait for ``future``, which may be ours or asyncio's."""
+    """Return the tasks and futures that wait for ``future``, of this package or of asyncio."""
     found = list(getattr(future, "_asyncio_awaited_by", None) or ())
     callbacks = getattr(future, "_callbacks", None) or ()
     found += [each for each in waiters_behind(callbacks) if each not in found]
@@ -39,15 +38,15 @@ def waiters_behind(subscribers: Iterable[Any]) -> list[Any]:
     A subscriber is a runnable, a pair of a callback and its context, or None.
     """
     found: list[Any] = []
-    linked: list[Any] = []
-    to_ask = [*subscribers]
-    for subscriber in to_ask:
+    followed: list[Any] = []
+    pending = [*subscribers]
+    for subscriber in pending:  # This includes the subscribers that are appended on the way.
         callback = subscriber[0] if isinstance(subscriber, tuple) else subscriber
         if isinstance(callback, partial):
-            future = _linked_future(callback)
-            if future is not None and all(future is not before for before in linked):
-                linked.append(future)
-                to_ask += _subscribers_of(future)
+            future = _future_of_wait_for(callback)
+            if future is not None and all(future is not each for each in followed):
+                followed.append(future)
+                pending += _subscribers_of(future)
             continue
         waiter = _waiter_behind(callback)
         if waiter is not None and waiter not in found:
@@ -57,13 +56,13 @@ def waiters_behind(subscribers: Iterable[Any]) -> list[Any]:
 
 def _waiter_behind(callback: Any) -> Any:
     owner = getattr(callback, "__self__", callback)
-    if getattr(callback, "__name__", "") in _WAKE_UPS:
+    if getattr(callback, "__name__", "") in _WAKE_UP_METHODS:
         return owner
-    tell = getattr(owner, "_on_behalf_of", None)
-    if tell is not None:
-        return tell()
+    on_behalf_of = getattr(owner, "_on_behalf_of", None)
+    if on_behalf_of is not None:
+        return on_behalf_of()
     if isinstance(callback, FunctionType):
-        return None if _is_over(callback) else _variable_of(callback, _VARIABLE)
+        return None if _has_gather_ended(callback) else _variable_of(callback, _VARIABLE)
     for attribute in _ATTRIBUTES:
         task = getattr(owner, attribute, None)
         if task is not None:
@@ -72,35 +71,37 @@ def _waiter_behind(callback: Any) -> Any:
     return None
 
 
-def _linked_future(callback: partial[Any]) -> Any:
+def _future_of_wait_for(callback: partial[Any]) -> Any:
     """Return the future of a callback of asyncio's ``wait_for``; None for another callback.
 
     After its timeout, ``wait_for`` awaits this future until the cancelled task has ended.
     """
-    if _is_asyncio_s(callback.func) and callback.args and isfuture(callback.args[0]):
+    if _is_defined_in_asyncio(callback.func) and callback.args and isfuture(callback.args[0]):
         return callback.args[0]
     return None
 
 
 def _subscribers_of(future: Any) -> list[Any]:
-    own = getattr(future, "_list_subscribers", None)
-    return [*own()] if own is not None else [*(getattr(future, "_callbacks", None) or ())]
+    list_subscribers = getattr(future, "_list_subscribers", None)
+    if list_subscribers is not None:
+        return [*list_subscribers()]
+    return [*(getattr(future, "_callbacks", None) or ())]
 
 
-def _is_over(function: FunctionType) -> bool:
+def _has_gather_ended(function: FunctionType) -> bool:
     """Return whether the ``gather`` of a callback is done, because another of its tasks failed."""
     outer = _variable_of(function, "outer")
     return isfuture(outer) and bool(outer.done())
 
 
-def _is_asyncio_s(function: Any) -> bool:
+def _is_defined_in_asyncio(function: Any) -> bool:
     return str(getattr(function, "__module__", "")).startswith("asyncio.")
 
 
 def _variable_of(function: FunctionType, name: str) -> Any:
-    """Return the value of a cell or a default of a nested function of asyncio's, or None."""
+    """Return the value of a cell or a default of a nested function in asyncio, or None."""
     code = function.__code__
-    if not _is_asyncio_s(function):
+    if not _is_defined_in_asyncio(function):
         return None
     if name in code.co_freevars:
         assert function.__closure__ is not None

@@ -9,7 +9,7 @@ import stat
 _KINDS = {
     stat.S_IFREG: "a regular file, which is always ready",
     stat.S_IFDIR: "a directory",
-    stat.S_IFCHR: "a device that never has to be waited for",
+    stat.S_IFCHR: "a device that is always ready",
     stat.S_IFBLK: "a block device, which is always ready",
 }
 
@@ -25,7 +25,7 @@ def unwatchable(fd: int, error: OSError) -> OSError:
     if error.errno != errno.EPERM:
         return error
     try:
-        kind = _KINDS.get(stat.S_IFMT(os.fstat(fd).st_mode), "something that has no events")
+        kind = _KINDS.get(stat.S_IFMT(os.fstat(fd).st_mode), "a kind of file that has no events")
     except OSError:
         return error
     return OSError(
