@@ -42,7 +42,7 @@ wrong: Any = runtime
 """The package without its types: a type checker would find these mistakes."""
 
 
-@mistake(TypeError, r"gather\(\*them\)")
+@mistake(TypeError, r"gather\(\*awaitables\)")
 async def a_list_for_gather() -> None:
     await wrong.gather([wrong.create_task(answer())])
 
@@ -91,7 +91,7 @@ async def a_task_for_create_task() -> None:
     wrong.create_task(task)
 
 
-@mistake(TypeError, "go through an asynchronous generator with 'async for'")
+@mistake(TypeError, "iterate over an asynchronous generator with 'async for'")
 async def an_asynchronous_generator_for_create_task() -> None:
     wrong.create_task(numbers())
 
@@ -116,7 +116,7 @@ async def a_coroutine_function_for_another_thread_s_loop() -> None:
     wrong.run_coroutine_threadsafe(answer, wrong.get_running_loop())
 
 
-@mistake(TypeError, "make tasks of coroutines with create_task")
+@mistake(TypeError, "make coroutines tasks with create_task")
 async def coroutines_for_wait() -> None:
     coro = answer()
     try:
@@ -150,12 +150,12 @@ async def sleeping_for_none() -> None:
     await wrong.sleep(None)
 
 
-@mistake(TypeError, r"sleep\(\) takes a number of seconds, not '1': make a number of it with float")
+@mistake(TypeError, r"sleep\(\) takes a number of seconds, not '1': convert it with float\(\)")
 async def sleeping_for_a_text() -> None:
     await wrong.sleep("1")
 
 
-@mistake(TypeError, r"sleep\(\) takes .*: take its total_seconds\(\)")
+@mistake(TypeError, r"sleep\(\) takes .*: pass its total_seconds\(\)")
 async def sleeping_for_a_timedelta() -> None:
     await wrong.sleep(timedelta(seconds=1))
 
@@ -165,17 +165,17 @@ async def sleeping_for_no_number() -> None:
     await wrong.sleep(float("nan"))
 
 
-@mistake(TypeError, r"timeout\(\) takes .*: make a number of it with float\(\)")
+@mistake(TypeError, r"timeout\(\) takes .*: convert it with float\(\)")
 async def a_text_for_a_timeout() -> None:
     wrong.timeout("1")
 
 
-@mistake(TypeError, r"timeout\(\) takes .*: take its total_seconds\(\)")
+@mistake(TypeError, r"timeout\(\) takes .*: pass its total_seconds\(\)")
 async def a_timedelta_for_a_timeout() -> None:
     wrong.timeout(timedelta(seconds=1))
 
 
-@mistake(TypeError, r"call_later\(\) takes .*: make a number of it with float\(\)")
+@mistake(TypeError, r"call_later\(\) takes .*: convert it with float\(\)")
 async def a_text_for_call_later() -> None:
     wrong.get_running_loop().call_later("1", ordinary)
 

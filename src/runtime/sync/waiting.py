@@ -90,7 +90,7 @@ async def wait(
     if return_when not in (FIRST_COMPLETED, FIRST_EXCEPTION, ALL_COMPLETED):
         raise ValueError(f"Invalid return_when value: {return_when!r}.")
     if any(asyncio.iscoroutine(future) for future in futures):
-        raise TypeError("wait() takes futures: make tasks of coroutines with create_task().")
+        raise TypeError("wait() takes futures: make coroutines tasks with create_task().")
     loop = get_running_loop()
     futures = {ensure_future(future, loop=loop) for future in futures}
     pending = [future for future in futures if not future.done()]

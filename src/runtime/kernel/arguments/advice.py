@@ -18,22 +18,22 @@ def name_of(function: object) -> str:
     return getattr(function, "__name__", None) or type(function).__name__
 
 
-def instead_of_awaiting(thing: object) -> str:
+def instead_of_awaiting(value: object) -> str:
     """Return advice about an object that was given in place of an awaitable."""
-    if inspect.iscoroutinefunction(thing):
-        return f": call the coroutine function, as in {name_of(thing)}()."
-    if inspect.isasyncgenfunction(thing) or inspect.isasyncgen(thing):
-        return ": go through an asynchronous generator with 'async for'."
-    if asyncio.isfuture(thing):
+    if inspect.iscoroutinefunction(value):
+        return f": call the coroutine function, as in {name_of(value)}()."
+    if inspect.isasyncgenfunction(value) or inspect.isasyncgen(value):
+        return ": iterate over an asynchronous generator with 'async for'."
+    if asyncio.isfuture(value):
         return ": it is a future already; await it."
-    if thing is None:
+    if value is None:
         return ": the function that was called returned None. Should its 'def' be an 'async def'?"
-    if isinstance(thing, (list, tuple, set, frozenset, dict)) or inspect.isgenerator(thing):
-        return ": give several awaitables one by one to gather(), as in gather(*them)."
-    if callable(thing):
+    if isinstance(value, (list, tuple, set, frozenset, dict)) or inspect.isgenerator(value):
+        return ": pass several awaitables one by one to gather(), as in gather(*awaitables)."
+    if callable(value):
         return (
-            f": {name_of(thing)} is an ordinary function. 'async def' makes a coroutine function; "
-            "to_thread() calls an ordinary one in a thread."
+            f": {name_of(value)} is an ordinary function. 'async def' makes a coroutine function; "
+            "to_thread() calls an ordinary function in a thread."
         )
     return "."
 
@@ -42,7 +42,7 @@ def instead_of_seconds(value: object) -> str:
     """Return advice about an object that was given in place of a number of seconds."""
     datetime = sys.modules.get("datetime")  # Not imported: most programs do not need it.
     if datetime is not None and isinstance(value, datetime.timedelta):
-        return ": take its total_seconds()."
+        return ": pass its total_seconds()."
     if isinstance(value, (str, bytes)):
-        return ": make a number of it with float()."
+        return ": convert it with float()."
     return "."

@@ -10,19 +10,20 @@ P = TypeVar("P")
 
 
 def check_callback(callback: object, method: str) -> None:
-    """Raise TypeError if ``callback`` cannot be a callback; ``method`` is named in the message."""
+    """Raise TypeError if ``callback`` cannot be a callback; the message names ``method``."""
     if inspect.iscoroutine(callback):
         callback.close()
         raise TypeError(
-            f"coroutines cannot be used with {method}(), as {callback!r}: "
-            "make a task of it with create_task()."
+            f"coroutines cannot be used with {method}(), got {callback!r}: "
+            "make it a task with create_task()."
         )
     if not callable(callback):
         raise TypeError(f"{method}() takes a callable object, not {callback!r}.")
     if inspect.iscoroutinefunction(callback):
         raise TypeError(
             f"coroutines cannot be used with {method}(): {callback!r} is a coroutine function, "
-            "and its coroutine would never run; make a task of it with create_task()."
+            "and its coroutine would never run; call it, and make the coroutine a task with "
+            "create_task()."
         )
 
 
@@ -38,7 +39,7 @@ def check_factory(factory: object) -> None:
 def make_protocol(factory: Callable[[], P]) -> P:
     """Call ``factory`` and return the protocol that it makes.
 
-    Raises AttributeError if the result has no ``connection_made``, and so is no protocol.
+    Raises AttributeError if the result has no ``connection_made``, and so is not a protocol.
     """
     check_factory(factory)
     protocol = factory()

@@ -15,7 +15,7 @@ class HasFileno(Protocol):
 def descriptor(fd: int | HasFileno) -> int:
     """Return the number of a file descriptor, given as a number or an object with ``fileno()``.
 
-    Raises ValueError if ``fd`` is neither, or is closed.
+    Raises ValueError if ``fd`` is neither of these, or is closed.
     """
     if isinstance(fd, int):
         number = fd
@@ -24,7 +24,7 @@ def descriptor(fd: int | HasFileno) -> int:
             number = int(fd.fileno())
         except (AttributeError, TypeError, ValueError):
             raise ValueError(
-                f"Invalid file object: {fd!r} is no file descriptor, nor an open object with "
+                f"Invalid file object: {fd!r} is neither a file descriptor nor an open object with "
                 "fileno()."
             ) from None
     if number < 0:

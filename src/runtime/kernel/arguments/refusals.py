@@ -14,13 +14,13 @@ class Uncopyable:
         refuse_copy(self)
 
 
-def refuse_copy(thing: object) -> NoReturn:
+def refuse_copy(original: object) -> NoReturn:
     """Raise TypeError, for the ``__reduce__`` of a class that cannot inherit it."""
-    raise TypeError(f"cannot pickle {type(thing).__name__!r} object")
+    raise TypeError(f"cannot pickle {type(original).__name__!r} object")
 
 
 class OnlyAsynchronous:
-    """Mixin for objects that are entered with ``async with``: a plain ``with`` says so."""
+    """Mixin for objects that are entered with ``async with``: a plain ``with`` raises TypeError."""
 
     __slots__ = ()
 
