@@ -288,7 +288,7 @@ async def asking_a_pending_future() -> None:
     wrong.get_running_loop().create_future().result()
 
 
-@mistake(runtime.InvalidStateError, "is done already; it takes no result")
+@mistake(runtime.InvalidStateError, "is already done; its result cannot be set")
 async def a_second_result() -> None:
     future = wrong.get_running_loop().create_future()
     future.set_result(1)

@@ -156,7 +156,7 @@ class FutureCore(Runnable):
     def set_result(self, result: Any) -> None:
         """Finish with a value. Raises InvalidStateError if the future is already done."""
         if not self._pending:
-            raise InvalidStateError(f"{self!r} is done already; it takes no result.")
+            raise InvalidStateError(f"{self!r} is already done; its result cannot be set.")
         self._result = result
         self._pending = False
         if self._waiter is not None or self._subscribers is not None:
@@ -169,7 +169,7 @@ class FutureCore(Runnable):
         not an exception. StopIteration, which no coroutine can raise, becomes a RuntimeError.
         """
         if not self._pending:
-            raise InvalidStateError(f"{self!r} is done already; it takes no exception.")
+            raise InvalidStateError(f"{self!r} is already done; its exception cannot be set.")
         fail_future(self, _exception_instance(exception))
 
     def cancel(self, msg: Any = None) -> bool:
@@ -259,8 +259,8 @@ class FutureCore(Runnable):
     def _asyncio_awaited_by(self) -> set[Any] | None:
         """The tasks and futures that wait for this one, under asyncio's name for them.
 
-        The call graph of Python 3.14 reads this. It is computed from the subscribers when asked
-        for.
+        The call graph of Python 3.14 reads this. It is computed from the subscribers at each
+        access.
         """
         found = set(waiters_behind([self._waiter, *(self._subscribers or ())]))
         found.discard(self)  # The future that shield() returns subscribes to itself.
@@ -268,7 +268,7 @@ class FutureCore(Runnable):
 
     @property
     def _callbacks(self) -> list[Any] | None:
-        """The callbacks and their contexts, under asyncio's name; anyio finds the main task so."""
+        """The callbacks and their contexts, as in asyncio: anyio finds the main task in them."""
         entries = [entry for entry in list(self._subscribers or ()) if isinstance(entry, tuple)]
         return entries or None
 
@@ -283,21 +283,21 @@ class FutureCore(Runnable):
                 words.append(f"result={shown(self._result)}")
         # A copy of the list: the __repr__ of a callback may run code that subscribes.
         subscribers = self._list_subscribers()
-        more = len(subscribers) - 2 if len(subscribers) > 3 else 0
-        if more:
+        omitted = len(subscribers) - 2 if len(subscribers) > 3 else 0
+        if omitted:
             subscribers[1:-1] = []
-        shown_ones = [_describe_subscriber(subscriber) for subscriber in subscribers]
-        if more:
-            shown_ones.insert(1, f"<{more} more>")
-        if shown_ones:
-            words.append(f"cb=[{', '.join(shown_ones)}]")
+        descriptions = [_describe_subscriber(subscriber) for subscriber in subscribers]
+        if omitted:
+            descriptions.insert(1, f"<{omitted} more>")
+        if descriptions:
+            words.append(f"cb=[{', '.join(descriptions)}]")
         if self._source_traceback:
             frame = self._source_traceback[-1]
             words.append(f"created at {frame.filename}:{frame.lineno}")
         return words
 
     def _describe_briefly(self) -> list[str]:
-        """Return the words of the ``repr`` inside that of another object, without references."""
+        """Return the words for the ``repr`` of another object: they show no further objects."""
         return [self._state.lower()]
 
 
@@ -312,7 +312,7 @@ def refuse_second_init(self: FutureCore) -> None:
 
 
 def init_future(self: FutureCore, loop: Scheduler) -> None:
-    """Initialise a future that was made without ``__init__``, or for ``__init__``."""
+    """Set the attributes of a new future: for ``__init__``, and for one made without it."""
     self._loop = loop
     self._pending = True
     self._failed = False
@@ -345,8 +345,8 @@ def _await(future: FutureCore | None) -> Generator[Any, None, Any]:
             raise
     if future._pending:
         raise RuntimeError(
-            f"{future!r} is not done: await wasn't used with future, or the coroutine was resumed "
-            "by another than the task that runs it."
+            f"{future!r} is not done: await wasn't used with future, or other code than the task "
+            "that runs the coroutine has resumed it."
         )
     future._resumed = True
     if future._failed:
@@ -366,20 +366,20 @@ def _describe_subscriber(subscriber: Any) -> str:
 
 
 def _exception_instance(exception: type | BaseException) -> BaseException:
-    """Return the exception instance for ``set_exception``. Raises TypeError if it is none."""
-    made: object = exception() if isinstance(exception, type) else exception
-    if not isinstance(made, BaseException):
+    """Return ``exception`` as an instance. Raises TypeError if it is not an exception."""
+    instance: object = exception() if isinstance(exception, type) else exception
+    if not isinstance(instance, BaseException):
         raise TypeError(
             f"set_exception() takes an exception, an instance or a class, not {exception!r}."
         )
-    if isinstance(made, StopIteration):
+    if isinstance(instance, StopIteration):
         replacement = RuntimeError(
-            "StopIteration is the end of a coroutine, and cannot be raised into a Future, or one."
+            "StopIteration marks the end of a coroutine, and cannot be raised into a Future."
         )
-        replacement.__cause__ = made
-        replacement.__context__ = made
+        replacement.__cause__ = instance
+        replacement.__context__ = instance
         return replacement
-    return made
+    return instance
 
 
 def subscribe(future: FutureCore, runnable: Runnable) -> None:
@@ -410,7 +410,7 @@ def unsubscribe(future: FutureCore, runnable: Runnable) -> None:
 
 
 def rearm_future(future: FutureCore) -> bool:
-    """Make a finished future pending again, so that its owner needs no new one for the next wait.
+    """Make a finished future pending again, so that its owner can use it for the next wait.
 
     Returns False, and does nothing, if the task that awaits the future has not resumed yet, because
     it was cancelled, or is still in the ready queue.
@@ -446,7 +446,7 @@ def fail_future(future: FutureCore, exception: BaseException) -> None:
 
 
 def cancel_future(future: FutureCore, msg: Any, error: BaseException | None = None) -> bool:
-    """Cancel the future itself; of a task, ``error`` is the CancelledError of its coroutine.
+    """Cancel the future. For a task, ``error`` is the CancelledError that ended its coroutine.
 
     Returns False if the future is done; its exception, if any, then counts as retrieved.
     """
@@ -465,9 +465,10 @@ def cancel_future(future: FutureCore, msg: Any, error: BaseException | None = No
 
 
 def has_failed(future: Any) -> bool:
-    """Return whether a future, ours or asyncio's, is done and has an exception.
+    """Return whether a future, of this package or of asyncio, is done and has an exception.
 
-    This does not retrieve the exception of a future of ours; of one of asyncio's it does.
+    The exception of an asyncio future counts as retrieved afterwards; that of a ``FutureCore`` does
+    not.
     """
     if isinstance(future, FutureCore):
         return future._failed and not future._cancelled
