@@ -65,7 +65,7 @@ def test_an_accelerator_that_cannot_be_loaded(package: Path) -> None:
     (package / "runtime" / "kernel" / "native" / f"_accelerator{suffix}").write_bytes(b"no library")
     done = run_from(package)
     assert done.stdout == "42 False\n"
-    assert "RuntimeWarning: runtime goes on without its accelerator: " in done.stderr
+    assert "RuntimeWarning: runtime continues without its accelerator: " in done.stderr
     assert "pip install --force-reinstall" in done.stderr
 
 

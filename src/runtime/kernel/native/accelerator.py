@@ -1,6 +1,6 @@
-"""Accelerator: a few operations that are expensive in Python, in C or as a fallback in Python.
+"""Accelerator: C functions for a few operations that are expensive in Python, and their fallback.
 
-``_accelerator.c`` has the functions in C. The Python functions below are the fallback: they are
+``_accelerator.c`` contains the C functions. The Python functions below are the fallback: they are
 used if the C module was not built (no compiler, PyPy), or if the environment variable
 ``RUNTIME_NO_ACCELERATOR`` is set. Their docstrings are the contracts of both, and the test suite
 runs with either.
@@ -30,7 +30,7 @@ LARGE_RECEIVE_SIZE: Final = 256 * 1024
 """Maximum number of bytes that one ``recv_large`` returns: more would delay other connections."""
 
 Wait = Callable[[float], list[tuple[int, int]]]
-"""Waits up to so many seconds (negative: no limit); returns pairs (descriptor, epoll mask)."""
+"""Waits up to the given seconds (negative: no limit); returns pairs (descriptor, epoll mask)."""
 
 Modify = Callable[[int, int], bool]
 """Changes the epoll mask of a descriptor; returns False if the descriptor is not registered."""
@@ -40,8 +40,8 @@ def python_step(coro: Steppable, context: Context) -> object:
     """Run ``coro`` in ``context`` up to its next suspension or its end; return the outcome.
 
     If the coroutine suspends, the outcome is the object that it yields. If it returns, the outcome
-    is a 1-tuple with its value, so that the usual end needs no exception. A coroutine that yields a
-    tuple, which is an error, gives a list with that tuple, so that the two cases differ.
+    is a 1-tuple with its value, so that the usual end needs no exception. If it yields a tuple,
+    which is an error, the outcome is a list with that tuple, to distinguish this from a return.
     """
     try:
         yielded = context.run(coro.send, None)
@@ -54,8 +54,8 @@ def python_step(coro: Steppable, context: Context) -> object:
 def python_call(context: Context, name: str, owner: object, argument: object) -> Any:
     """Call the method ``name`` of ``owner`` with one argument, in ``context``.
 
-    The C function makes no bound method, so that a lookup for each call costs less than to keep a
-    bound method for all calls.
+    The C function creates no bound method. To look the method up for each call therefore costs less
+    than to keep a bound method for all calls.
     """
     return context.run(getattr(owner, name), argument)
 
@@ -115,7 +115,7 @@ def python_recvfrom(sock: socket.socket) -> tuple[bytes, Any] | None:
     """Receive a datagram on a non-blocking Internet socket; return it and its sender's address.
 
     Returns None if there is no datagram. Raises OSError for any other error, and if the socket is
-    closed. No datagram of the Internet is longer than ``RECEIVE_SIZE``.
+    closed. No datagram of IPv4 or IPv6 is longer than ``RECEIVE_SIZE``.
     """
     try:
         return sock.recvfrom(RECEIVE_SIZE)
@@ -127,8 +127,8 @@ def python_sendto(sock: socket.socket, data: Buffer, address: Any) -> int:
     """Send a datagram on a non-blocking socket, which is connected if ``address`` is None.
 
     Returns 1, or 0 if the socket cannot accept the datagram now. Raises OSError for any other
-    error, and if the socket is closed. The accelerator sends only to the addresses of senders that
-    it remembers; for any other address it does nothing, and returns -1.
+    error, and if the socket is closed. The C function sends only to addresses that it remembers
+    from received datagrams; for any other address it does nothing, and returns -1.
     """
     try:
         if address is None:
@@ -143,8 +143,7 @@ def python_sendto(sock: socket.socket, data: Buffer, address: Any) -> int:
 class PythonReceiveTarget:
     """Memory for ``size`` bytes that are to be received, which then become one bytes object.
 
-    The accelerator's class does not copy: its views are views of the bytes object that ``take``
-    returns.
+    The class in C does not copy: its views are views of the bytes object that ``take`` returns.
     """
 
     __slots__ = ("_data",)
@@ -159,11 +158,11 @@ class PythonReceiveTarget:
         return memoryview(self._data)[start:stop]
 
     def take(self, size: int) -> bytes:
-        """Return the first ``size`` bytes; only once. Raises BufferError if a view still exists."""
+        """Return the first ``size`` bytes; only once. Raises BufferError while a view exists."""
         if self._data is None:
             raise ValueError("the bytes of this target were taken")
         data = self._data
-        data += b"\0"  # Raises BufferError while there is a view.
+        data += b"\0"  # A bytearray that has views cannot be resized: this raises BufferError.
         self._data = None
         return bytes(memoryview(data)[:size])
 
@@ -207,7 +206,7 @@ def release(wait: Wait) -> None:
 
 
 accept: Callable[[int], tuple[int, Any] | None] | None = None
-"""Accepts a connection from an Internet socket that listens, given by its descriptor.
+"""Accepts a connection from a listening Internet socket, given by its descriptor.
 
 Returns the new descriptor, which is non-blocking and close-on-exec, and the peer's address, or None
 if no connection is waiting. Raises OSError for any other error. If this name is None, callers use
@@ -236,7 +235,7 @@ else:
     except ImportError as error:
         if not isinstance(error, ModuleNotFoundError):
             warnings.warn(
-                f"runtime goes on without its accelerator: {error}. {REINSTALL}",
+                f"runtime continues without its accelerator: {error}. {REINSTALL}",
                 RuntimeWarning,
                 stacklevel=2,
             )

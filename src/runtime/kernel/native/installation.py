@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterable
 
-REINSTALL = "Install runtime anew with this interpreter: pip install --force-reinstall runtime-loop"
+REINSTALL = "Reinstall runtime with this interpreter: pip install --force-reinstall runtime-loop"
 
 
 _LIBRARIES = (("", "_compiled__mypyc."), ("kernel/native", "_accelerator."))
