@@ -165,16 +165,18 @@ class Process:
         """Write ``input``, close stdin, read all output and wait for the end of the process.
 
         Returns the output of stdout and of stderr, in bytes, each of them None unless it is a
-        ``PIPE``. All output is kept in memory. It is no error if the process does not read its
+        ``PIPE``. All output is kept in memory. It is not an error if the process does not read its
         input to the end. The output ends when every process that has inherited the pipe has closed
-        it or has ended. Raises ValueError for an input when stdin is no pipe.
+        it or has ended. Raises ValueError if ``input`` is given but stdin is not a pipe.
 
         Cancellation safe: the process goes on, and neither output nor input is lost. To go on after
         a cancellation, call it again without ``input``.
         """
         stdin, stdout, stderr = self.stdin, self.stdout, self.stderr
         if input is not None and stdin is None:
-            raise ValueError("There is an input, but stdin is no pipe: start it with stdin=PIPE.")
+            raise ValueError(
+                "input was given, but stdin is not a pipe: start the process with stdin=PIPE."
+            )
         if stdin is not None and input is not None:
             stdin.write(input)
         _, out, err = await gather(

@@ -508,8 +508,8 @@ DIFFERENCES = [
     Difference(
         "3.15",
         "",
-        "Task refuses a context that is no contextvars.Context; an eager start in a context that "
-        "is entered already raises, and does not hang.",
+        "Task refuses a context that is not a contextvars.Context; an eager start in a context "
+        "that is entered already raises, and does not hang.",
         "given",
         "runtime.Task and runtime.create_task raise TypeError and RuntimeError.",
     ),

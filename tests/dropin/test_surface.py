@@ -26,7 +26,7 @@ def test_no_method_is_left_to_asyncio_s_abstract_class(kind: type) -> None:
 
 
 def test_no_method_is_a_coroutine_function_here_and_none_there_or_the_reverse() -> None:
-    # If a method is no coroutine function here, a caller may not be able to await its result.
+    # If a method is not a coroutine function here, a caller may not be able to await its result.
     for name in public(asyncio.SelectorEventLoop):
         theirs = inspect.iscoroutinefunction(getattr(asyncio.SelectorEventLoop, name))
         ours = inspect.iscoroutinefunction(getattr(runtime.Loop, name))

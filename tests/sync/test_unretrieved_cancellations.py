@@ -1,4 +1,4 @@
-"""Cancellations that were never retrieved, which are no failures: gather() logs nothing of them."""
+"""Cancellations that were never retrieved are not failures: gather() does not log them."""
 
 from __future__ import annotations
 

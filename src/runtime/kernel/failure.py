@@ -99,7 +99,7 @@ class Failure:
         coro: object = None,
         context: Context | None = None,
     ) -> None:
-        # A CancelledError, or a group of them, is no failure and needs no report.
+        # A CancelledError, or a group of them, is not a failure and needs no report.
         self.retrieved = is_cancellation(exception)
         self.exception = exception
         # The traceback at the time of the failure. Each raise adds frames to the exception's own.

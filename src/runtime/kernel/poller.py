@@ -58,7 +58,7 @@ found within milliseconds. A check looks for three things:
   that is registered anyway tells, as above. The watcher's ``on_closed`` is called.
 - A descriptor that epoll reports, although ``poll(2)`` says that it is not ready. The event may
   come from the other file A, as above. Or another process that shares the socket has taken the
-  bytes or the connection meanwhile, which is no fault. So the poller checks each of the next
+  bytes or the connection meanwhile, which is normal. So the poller checks each of the next
   batches, and takes the registration for stale if ``_STRIKES`` checks in a row find the same.
 
 To get rid of a stale registration the poller makes a new epoll, registers everything that is

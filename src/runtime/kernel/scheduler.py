@@ -288,7 +288,7 @@ class Scheduler:
             return
         self._wake_pending = True
         try:
-            # A full buffer is no error: it holds enough bytes to wake the loop. The accelerator
+            # A full buffer is not an error: it holds enough bytes to wake the loop. The accelerator
             # keeps the GIL during the call: otherwise the loop would wake up, take it, and this
             # thread would have to wait before it could go on.
             _send(self._wake_sender, b"\0", None)

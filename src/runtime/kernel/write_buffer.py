@@ -33,9 +33,10 @@ _BYTES_MOST: Final = 1 << 20
 
 
 def water_marks_of(high: Size | None, low: Size | None) -> tuple[int, int]:
-    """Return the high and the low water mark, in bytes; None stands for a value derived as usual.
+    """Return the high and the low water mark, in bytes; None stands for a default value.
 
-    Raises ValueError unless ``high >= low >= 0``, and TypeError for an argument that is no number.
+    Raises ValueError unless ``high >= low >= 0``, and TypeError for an argument that is not a
+    number.
     """
     if high is not None:
         most = limit_of(high, "high")

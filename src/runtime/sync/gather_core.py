@@ -247,7 +247,7 @@ def loop_for(first: Any) -> LoopCore:
 def start_gathering(
     gathering: GatheringCore, loop: LoopCore, aws: Sequence[Any], return_exceptions: bool
 ) -> None:
-    """Initialise a bare gathering: start the awaitables that are no futures, subscribe to all.
+    """Initialise a bare gathering: start the awaitables that are not futures, subscribe to all.
 
     Children that are done already are counted at once, so that the gathering may be done on return.
     """

@@ -373,7 +373,7 @@ class Semaphore(OnlyAsynchronous):
             pass
 
     def _promise(self) -> bool:
-        """Promise a permit to the first waiter that has none; return False if there is no such."""
+        """Promise a permit to the first waiter without one; return False if there is none."""
         for waiter in self._waiters or ():
             if not waiter.done():
                 self._value -= 1

@@ -57,8 +57,8 @@ class Resume(Generic[T]):
 
     It may be called in any thread, and in signal handlers. A second call raises InvalidStateError,
     because its value would be lost. After the wait was cancelled, or ``arm`` has raised, calls do
-    nothing. Raises TypeError when both a value and an error are given, and for an error that is no
-    exception.
+    nothing. Raises TypeError when both a value and an error are given, and for an error that is not
+    an exception.
     """
 
     __slots__ = ("_arm", "_future", "_loop", "_settled")

@@ -39,8 +39,8 @@ class Timeout(OnlyAsynchronous):
     ``when`` is the deadline, on the clock of ``loop.time()``, in seconds; None means never. Objects
     of this class are made by ``timeout()`` and ``timeout_at()``.
 
-    Cancellation safe: a cancellation by other code is never taken for that of the deadline, and
-    never lost; when both come, CancelledError is raised.
+    Cancellation safe: a cancellation by other code is neither mistaken for that of the deadline nor
+    lost. If both happen, CancelledError is raised.
     """
 
     __slots__ = ("__weakref__", "_cancelling", "_handle", "_state", "_task", "_when")
@@ -53,13 +53,13 @@ class Timeout(OnlyAsynchronous):
         self._cancelling = 0
 
     def when(self) -> float | None:
-        """Return the deadline, on the loop's clock; None when there is none."""
+        """Return the deadline, on the loop's clock; None if there is none."""
         return self._when
 
     def reschedule(self, when: Seconds | None) -> None:
         """Move the deadline; None removes it. A deadline in the past expires in the next turn.
 
-        Raises RuntimeError when the timeout was not entered, has expired, or was left.
+        Raises RuntimeError if the timeout was not entered, has expired, or was exited.
         """
         if self._state is not _State.ACTIVE:
             if self._state is _State.CREATED:
@@ -81,7 +81,7 @@ class Timeout(OnlyAsynchronous):
             self._handle = loop.call_at(when, self._on_deadline)
 
     def expired(self) -> bool:
-        """Return whether the deadline has come while the body ran."""
+        """Return whether the deadline came while the body ran."""
         return self._state in (_State.EXPIRING, _State.EXPIRED)
 
     def _on_deadline(self) -> None:
@@ -118,13 +118,13 @@ class Timeout(OnlyAsynchronous):
             return None
         self._state = _State.EXPIRED
         assert task is not None
-        # Take back the request of the deadline. If other requests are left, the cancellation is
-        # theirs too.
-        left = task.uncancel()
+        # Take back the deadline's request for cancellation. If other requests remain, the
+        # CancelledError is for them too.
+        remaining = task.uncancel()
         # The task will hold the exception that is raised here, whose traceback refers to this
         # frame: break the reference cycle.
         del task
-        if left <= self._cancelling and exc is not None:
+        if remaining <= self._cancelling and exc is not None:
             if isinstance(exc, CancelledError):
                 raise TimeoutError from exc
             _insert_timeout_errors(exc)
@@ -144,13 +144,13 @@ class Timeout(OnlyAsynchronous):
 def _insert_timeout_errors(exc: BaseException) -> None:
     """Insert a TimeoutError between an exception of the body and the CancelledError in its context.
 
-    The body got the CancelledError of the deadline, and raised another exception while it handled
-    that: its traceback shows the timeout then.
+    If the body raised this exception while it handled the CancelledError of the deadline, the
+    traceback then shows the timeout as well.
     """
     current = exc
-    passed: set[int] = set()  # A program can make a chain of contexts that is a cycle.
-    while current.__context__ is not None and id(current) not in passed:
-        passed.add(id(current))
+    seen: set[int] = set()  # A program can make a cycle of contexts.
+    while current.__context__ is not None and id(current) not in seen:
+        seen.add(id(current))
         if isinstance(current.__context__, CancelledError):
             cause = TimeoutError()
             cause.__context__ = cause.__cause__ = current.__context__
@@ -165,8 +165,8 @@ def timeout(delay: Seconds | None) -> Timeout:
     """Return a ``Timeout`` that expires ``delay`` seconds from now.
 
     The body is cancelled then, and TimeoutError is raised in place of its CancelledError. With None
-    or an infinite delay it never expires. Raises TypeError for a delay that is no real number, and
-    ValueError for NaN.
+    or an infinite delay it never expires. Raises TypeError for a delay that is not a real number,
+    and ValueError for NaN.
 
     >>> import runtime
     >>> async def main():
@@ -186,6 +186,6 @@ def timeout(delay: Seconds | None) -> Timeout:
 def timeout_at(when: Seconds | None) -> Timeout:
     """Return a ``Timeout`` that expires at ``when``, in seconds on the clock of ``loop.time()``.
 
-    With None it never expires. Otherwise as ``timeout``.
+    The body is cancelled then, as by ``timeout``. With None it never expires.
     """
     return Timeout(when)

@@ -201,7 +201,7 @@ class Child:
         """Send a signal to the child; do nothing if it has ended.
 
         The signal never reaches another process that was given the same pid meanwhile. Raises
-        PermissionError when the child runs as another user, and OSError for a number that is no
+        PermissionError when the child runs as another user, and OSError for a number that is not a
         signal.
         """
         with contextlib.suppress(ProcessLookupError):

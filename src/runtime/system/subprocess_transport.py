@@ -153,7 +153,7 @@ class SubprocessTransport(Uncopyable, asyncio.SubprocessTransport):
         return self._returncode
 
     def get_pipe_transport(self, fd: int) -> asyncio.BaseTransport | None:
-        """Return the transport of stdin (0), stdout (1) or stderr (2), or None if it is no pipe."""
+        """Return the transport of stdin (0), stdout (1) or stderr (2), or None if not a pipe."""
         pipe = self._pipes.get(fd)
         return None if pipe is None else pipe.transport
 

@@ -43,15 +43,15 @@ async def wait_all_tasks_blocked(cushion: Seconds = 0.0) -> None:
     loop that they need for it.
 
     ``cushion`` is the number of seconds, of real time on every clock, for which this must have held
-    without a break. It is for events that come from outside, such as the output of a process. A
+    without interruption. It is for events from outside, such as the output of a process. A
     virtual clock does not move meanwhile: a task that sleeps is blocked. So is a task that waits
     for a thread.
 
-    Tasks that wait here themselves count as blocked. Of several, those with the shortest cushion
-    go on, all at once; the wait of the others begins anew. A task that never blocks, as one that
-    awaits ``sleep(0)`` in a loop, makes this wait for ever. Cancellation safe.
+    Tasks that wait here themselves count as blocked. If there are several, those with the shortest
+    cushion resume, all at once; the wait of the others starts again. A task that never blocks, such
+    as one that awaits ``sleep(0)`` in a loop, makes this wait for ever. Cancellation safe.
 
-    Raises ValueError for a cushion that is negative or not finite, TypeError for one that is no
+    Raises ValueError for a cushion that is negative or not finite, TypeError for one that is not a
     number, and RuntimeError when no loop of runtime is running.
 
     >>> import runtime

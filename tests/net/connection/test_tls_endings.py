@@ -296,7 +296,7 @@ def test_a_peer_that_never_reads(certificates: Certificates) -> None:
 
 
 def test_a_peer_that_ends_without_an_answer(certificates: Certificates) -> None:
-    """Many peers do. It is no error after our close_notify, since no data is missing."""
+    """Many peers do. It is not an error after our close_notify, since no data is missing."""
 
     def behave(peer: TlsPeer) -> bytes:
         peer.handshake()

@@ -1,4 +1,4 @@
-"""A number that is no port is refused: the system would use it modulo 65536."""
+"""A number that is not a port is refused: the system would use it modulo 65536."""
 
 from __future__ import annotations
 

@@ -66,10 +66,10 @@ def capture_call_graph(
     """Return the call graph of a future or a task, by default of the running task.
 
     ``depth`` is the number of frames to skip at the top of the running task's stack. A positive
-    ``limit`` keeps so many of the outermost frames of each stack, a negative one of the innermost
-    frames, and 0 none. Returns None if no future is given and no task is running. Raises
-    RuntimeError if no future is given and no loop is running, and TypeError if ``future`` is no
-    future.
+    ``limit`` keeps that number of the outermost frames of each stack, a negative one that number of
+    the innermost frames, and 0 none. Returns None if no future is given and no task is running.
+    Raises RuntimeError if no future is given and no loop is running, and TypeError if ``future`` is
+    not a future.
     """
     loop = asyncio._get_running_loop()
     running: Any = current_task(loop) if loop is not None else None

@@ -23,8 +23,8 @@ def hand_over(
     """Call ``handler``, or the loop's default handler, with ``context``; log their exceptions.
 
     A handler of the program runs in the context of the task or the callback that the report is
-    about. A report of asyncio's about a CancelledError that was never retrieved is dropped: it
-    comes from a cancelled ``gather()`` of asyncio's, and is no failure.
+    about. A report by asyncio about a CancelledError that was never retrieved is dropped: it comes
+    from a cancelled ``asyncio.gather()``, and is not a failure.
     """
     message = context.get("message")
     if str(message).endswith(_UNRETRIEVED) and is_cancellation(context.get("exception")):

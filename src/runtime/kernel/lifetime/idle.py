@@ -76,7 +76,7 @@ def is_idle(
     """Return whether a loop has no more work, except that of its daemons.
 
     Live threads count as work unless they are daemon threads, are among ``own_threads``, or existed
-    ``before``. Threads that ``threading`` does not know count if they can wake a task that is no
+    ``before``. Threads that ``threading`` does not know count if they can wake a task that is not a
     daemon, unless their native identifiers are in ``unknown_before``.
     """
     # The threads come first: one that ends later may have put a call into the queue before that.
