@@ -45,14 +45,14 @@ def body_of(api_name: str, case: str) -> Body:
     """Return a scheduler case. Raises NotImplementedError if it is not written for this runtime."""
     if api_name not in FOREIGN:
         return SCHEDULER_CASES[case].body
-    return _written(FOREIGN[api_name].bodies, case)
+    return _implementation(FOREIGN[api_name].bodies, case)
 
 
 def weighing_of(api_name: str, case: str) -> Weighing:
     """Return a memory case. Raises NotImplementedError if it is not written for this runtime."""
     if api_name not in FOREIGN:
         return MEMORY_CASES[case].body
-    return _written(FOREIGN[api_name].weighings, case)
+    return _implementation(FOREIGN[api_name].weighings, case)
 
 
 async def serve(api_name: str, api: Api, server: str, size: int, state: str) -> None:
@@ -61,7 +61,7 @@ async def serve(api_name: str, api: Api, server: str, size: int, state: str) -> 
         await serve_on_loop(api, SERVERS[server], size, state)
         return
     foreign = FOREIGN[api_name]
-    start: Start = _written(foreign.servers, server)
+    start: Start = _implementation(foreign.servers, server)
     if state == FREED:
         free_large_block()
     async with start(api, size) as address:
@@ -72,7 +72,7 @@ async def serve(api_name: str, api: Api, server: str, size: int, state: str) -> 
             await foreign.readable(api, 0)
 
 
-def _written(there: Mapping[str, T], case: str) -> T:
-    if case not in there:
+def _implementation(written: Mapping[str, T], case: str) -> T:
+    if case not in written:
         raise NotImplementedError("the runtime has no such feature, or no case is written for it")
-    return there[case]
+    return written[case]

@@ -66,7 +66,7 @@ async def queue(curio: Any, count: int) -> None:
     await _all(curio, [produce, consume])
 
 
-async def _ten_take(curio: Any, count: int, limit: Any) -> None:
+async def _run_ten_tasks(curio: Any, count: int, limit: Any) -> None:
     async def worker() -> None:
         for _ in range(count // 10):
             async with limit:
@@ -76,11 +76,11 @@ async def _ten_take(curio: Any, count: int, limit: Any) -> None:
 
 
 async def lock(curio: Any, count: int) -> None:
-    await _ten_take(curio, count, curio.Lock())
+    await _run_ten_tasks(curio, count, curio.Lock())
 
 
 async def semaphore(curio: Any, count: int) -> None:
-    await _ten_take(curio, count, curio.Semaphore(3))
+    await _run_ten_tasks(curio, count, curio.Semaphore(3))
 
 
 async def event(curio: Any, count: int) -> None:

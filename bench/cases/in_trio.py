@@ -69,7 +69,7 @@ async def queue(trio: Any, count: int) -> None:
         nursery.start_soon(consume)
 
 
-async def _ten_take(trio: Any, count: int, limit: Any) -> None:
+async def _run_ten_tasks(trio: Any, count: int, limit: Any) -> None:
     async def worker() -> None:
         for _ in range(count // 10):
             async with limit:
@@ -81,11 +81,11 @@ async def _ten_take(trio: Any, count: int, limit: Any) -> None:
 
 
 async def lock(trio: Any, count: int) -> None:
-    await _ten_take(trio, count, trio.Lock())
+    await _run_ten_tasks(trio, count, trio.Lock())
 
 
 async def semaphore(trio: Any, count: int) -> None:
-    await _ten_take(trio, count, trio.Semaphore(3))
+    await _run_ten_tasks(trio, count, trio.Semaphore(3))
 
 
 async def event(trio: Any, count: int) -> None:

@@ -21,14 +21,14 @@ GRAIN = 1000
 PROGRAM = shutil.which("true") or "/bin/true"
 """Program that the subprocess cases start: it does nothing."""
 
-SOON = 0.001
-"""Seconds until the first timer of a case is due; ``SETTING`` is added for each further timer."""
+FIRST_DELAY = 0.001
+"""Seconds until the first timer of a case is due, besides ``SETTING_TIME`` for each timer."""
 
-SETTING = 2e-6
-"""Seconds within which nearly every contender sets one timer."""
+SETTING_TIME = 2e-6
+"""Seconds that are enough for nearly every contender to set one timer."""
 
-APART = 1e-6
-"""Seconds between one timer and the next."""
+INTERVAL = 1e-6
+"""Seconds between the deadlines of two consecutive timers."""
 
 
 @dataclass(frozen=True)
@@ -184,17 +184,17 @@ async def queue(api: Api, count: int) -> None:
     await api.gather(produce(), consume())
 
 
-@case("lock", "one of 10 tasks takes the lock, does sleep(0), and gives it back")
+@case("lock", "one of 10 tasks takes the lock, does sleep(0), and releases it")
 async def lock(api: Api, count: int) -> None:
-    await _ten_take(api, count, api.Lock())
+    await _run_ten_tasks(api, count, api.Lock())
 
 
-@case("semaphore", "one of 10 tasks takes one of 3 permits, does sleep(0), and gives it back")
+@case("semaphore", "one of 10 tasks takes one of 3 permits, does sleep(0), and releases it")
 async def semaphore(api: Api, count: int) -> None:
-    await _ten_take(api, count, api.Semaphore(3))
+    await _run_ten_tasks(api, count, api.Semaphore(3))
 
 
-async def _ten_take(api: Api, count: int, limit: AbstractAsyncContextManager[object]) -> None:
+async def _run_ten_tasks(api: Api, count: int, limit: AbstractAsyncContextManager[object]) -> None:
     sleep = api.sleep
 
     async def worker() -> None:
@@ -251,12 +251,13 @@ async def timers_1(api: Api, count: int) -> None:
 
 
 async def _fire(api: Api, count: int, together: int) -> float:
-    """Set ``together`` timers in an order different from that of their times; wait until all fire.
+    """Set ``together`` timers, not in the order of their deadlines; wait until all have fired.
 
-    All deadlines lie in the future when the timers are set. For a deadline that has passed, uvloop
-    and rloop schedule a plain callback instead of a timer and do not keep the order. The time until
-    the last deadline is spent busy in this function, so that the loop finds all timers due at once,
-    and it is returned so that it does not count.
+    Repeat this until ``count`` timers have fired. All deadlines lie in the future when the timers
+    are set: for a deadline that has passed, uvloop and rloop schedule a plain callback instead of a
+    timer, and do not keep the order. This function then waits in a busy loop until the last
+    deadline, so that the event loop finds all timers due at once. It returns the seconds of these
+    waits, which are not counted.
     """
     loop = api.get_running_loop()
     waited = 0.0
@@ -271,15 +272,15 @@ async def _fire(api: Api, count: int, together: int) -> float:
             if not left:
                 done.set_result(None)
 
-        first = loop.time() + SOON + together * SETTING
+        first = loop.time() + FIRST_DELAY + together * SETTING_TIME
         # Wait one millisecond longer, which is the resolution of the timers of uvloop and rloop.
-        all_due = time.perf_counter() + 2 * SOON + together * (SETTING + APART)
+        all_due = time.perf_counter() + 2 * FIRST_DELAY + together * (SETTING_TIME + INTERVAL)
         for number in range(together):
-            loop.call_at(first + number * 7919 % together * APART, callback)
-        ready = now = time.perf_counter()
+            loop.call_at(first + number * 7919 % together * INTERVAL, callback)
+        began = now = time.perf_counter()
         while now < all_due:
             now = time.perf_counter()
-        waited += now - ready
+        waited += now - began
         await done
     return waited
 
