@@ -1,19 +1,19 @@
-# Everything here works in a fresh clone with Python 3.11 or later, its venv module and make; a C
-# compiler is used where there is one. PYTHON chooses the interpreter: make test PYTHON=python3.13
+# All targets work in a fresh clone with make and Python 3.11 or later, including its venv module. A
+# C compiler is used if there is one. PYTHON chooses the interpreter: make test PYTHON=python3.13
 
 PYTHON ?= python3
-# Another one for another system root: see tests/in_debian_sid.sh.
+# The virtual environment. Each system root needs its own: see tests/in_debian_sid.sh.
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Which Python that is: the environment is made anew when it is another than it was made with.
+# The version and the location of that interpreter. If they change, the environment is recreated.
 INTERPRETER := $(shell $(PYTHON) -c 'import sys; print(*sys.version_info[:3], sys.base_prefix)')
-# Whatever a build is made of: a change in any of it makes it anew, and so does a file that is gone.
+# The inputs of a build. It is repeated if one of them changes, is added or is removed.
 SOURCES := setup.py pyproject.toml \
 	$(sort $(shell find src -name '*.py' -o -name '*.[ch]' -o -name py.typed))
 LOG := build/install.log
-# The libraries of `make ecosystem` have an environment of their own: some bring plugins for pytest.
+# The libraries of `make ecosystem` have a separate environment: some of them install pytest plugins.
 ECOSYSTEM ?= build/ecosystem
-# Options for what the target runs: make run ARGS="--connections 500", make test ARGS="-- -k queue"
+# Options for a target's command: make run ARGS="--connections 500", make test ARGS="-- -k queue"
 ARGS ?=
 
 .PHONY: help run test test-all-pythons test-newest-pythons conformance ecosystem sanitize fuzz soak \
@@ -28,10 +28,10 @@ run: build ## start the echo demo: a server, a burst of clients, a summary
 test: build ## run the whole test suite, interpreted and compiled
 	$(BIN)/python -m tests.matrix $(ARGS)
 
-test-all-pythons: build ## run it on every other CPython from 3.11 on that is installed
+test-all-pythons: build ## run the suite on the other installed CPythons, from 3.11 on
 	$(BIN)/python -m tests.pythons $(ARGS)
 
-test-newest-pythons: ## run it on CPython 3.14 and 3.15, in a Debian root of their own
+test-newest-pythons: ## run the suite on CPython 3.14 and 3.15, in a separate Debian root
 	tests/in_debian_sid.sh python3.15 -m tests.pythons --all $(ARGS)
 
 conformance: build ## run the standard library's own tests of asyncio on the loop
@@ -43,13 +43,13 @@ ecosystem: $(ECOSYSTEM)/build.stamp ## run asyncio's libraries on the loop, agai
 		$(ECOSYSTEM)/bin/python -m pytest tests/ecosystem $(ARGS)
 	$(ECOSYSTEM)/bin/python -m pytest tests/ecosystem -m "not reference" $(ARGS)
 
-sanitize: build ## run the tests of what is in C under AddressSanitizer and UBSan
+sanitize: build ## run the tests of the C code under AddressSanitizer and UBSan
 	$(BIN)/python -m tests.sanitize $(ARGS)
 
 fuzz: $(VENV)/tools.stamp ## fuzz the accelerator with libFuzzer: make fuzz ARGS="--seconds 3600"
 	$(BIN)/python -m tests.fuzz.run $(ARGS)
 
-soak: build ## have connections break, for minutes, and leave nothing: make soak ARGS="--minutes 10"
+soak: build ## break connections for minutes, and find leaks: make soak ARGS="--minutes 10"
 	$(BIN)/python -m tests.soak.run $(ARGS)
 
 lint: $(VENV)/tools.stamp ## check style (ruff) and types (mypy --strict)
@@ -57,7 +57,7 @@ lint: $(VENV)/tools.stamp ## check style (ruff) and types (mypy --strict)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict src tests bench docs/examples setup.py
 
-format: $(VENV)/tools.stamp ## put every file into the project's format
+format: $(VENV)/tools.stamp ## format the code with ruff
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
@@ -85,12 +85,13 @@ docs: $(VENV)/docs.stamp ## build the documentation; a warning is an error
 
 build: $(VENV)/build.stamp ## install the package, compiled, into .venv
 
-clean: ## remove everything that was made here
+clean: ## remove all created files
 	rm -rf $(VENV) build dist src/*.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache \
 		.hypothesis
 	find src tests bench docs -name __pycache__ -prune -exec rm -rf {} +
 
-# The tools. Installing the package for its extras' sake takes no compiler; see the next rules.
+# The tools are the extras of the package. This installs the package too, but without compiling it:
+# the rule for build.stamp does that.
 $(VENV)/tools.stamp: pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)
 	RUNTIME_PURE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check \
@@ -103,12 +104,12 @@ endif
 
 $(VENV)/docs.stamp: $(VENV)/tools.stamp
 	RUNTIME_PURE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check '.[docs]'
-	@rm -f $(VENV)/build.stamp  # that was a pure installation
+	@rm -f $(VENV)/build.stamp  # The line above has replaced the compiled package by a pure one.
 	@touch $@
 
 $(VENV)/build.stamp: $(VENV)/tools.stamp $(SOURCES)
 	@mkdir -p build
-	@echo "building the package; what the compiler says goes to $(LOG)"
+	@echo "building the package; the compiler's output is in $(LOG)"
 	@$(BIN)/python -m pip install --verbose --disable-pip-version-check --no-deps \
 		--no-build-isolation --force-reinstall . > $(LOG) 2>&1 || { cat $(LOG); exit 1; }
 	@grep -E '^ *(WARNING \(runtime\)|src/.*: error: )' $(LOG) | awk '!seen[$$0]++'
@@ -119,7 +120,8 @@ ifneq ($(SOURCES),$(shell cat $(VENV)/build.stamp 2>/dev/null))
 .PHONY: $(VENV)/build.stamp
 endif
 
-# Those tests run on what can be built, compiled or not; `make test` is strict about that.
+# The tests of libraries run on a compiled or an interpreted package, as the machine allows. Only
+# `make test` insists on the compiled one.
 $(ECOSYSTEM)/tools.stamp: pyproject.toml
 	$(PYTHON) -m venv --clear $(ECOSYSTEM)
 	RUNTIME_PURE=1 $(ECOSYSTEM)/bin/python -m pip install --quiet --disable-pip-version-check \

@@ -35,10 +35,10 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 # A module is compiled if its code runs for every wake-up, timer or byte. It stays interpreted if it
-# has a public `async def` (a compiled coroutine is none to `inspect`, and does not warn if it is
-# never awaited), if it defines a class that programs subclass, subscript or refer to weakly (a
-# compiled class supports none of these), or if its code runs rarely. The idioms of compiled modules
-# are explained in src/runtime/kernel/native/mypyc.py.
+# has a public `async def` (`inspect` does not recognise a compiled coroutine, and Python does not
+# warn if it is never awaited), if it defines a class that programs subclass, subscript or refer to
+# weakly (a compiled class supports none of these), or if its code runs rarely. The idioms of
+# compiled modules are explained in src/runtime/kernel/native/mypyc.py.
 COMPILED = (
     "src/runtime/kernel/arguments/seconds.py",
     "src/runtime/kernel/handles.py",
