@@ -33,7 +33,7 @@ def is_daemon(context: Any) -> bool:
 class ExternalWork:
     """Work outside the loop, in a thread or a process, whose end will wake the loop.
 
-    It is in ``Scheduler._external_work`` from its start until the loop has been told of its end.
+    It is in ``Scheduler._external_work`` from its start until the loop knows that it has ended.
     """
 
     __slots__ = ("daemon",)

@@ -30,7 +30,7 @@ and again, each time after it has tried to read and found nothing. There are fou
 The call with MOD also detects that the descriptor was closed since the last wait. epoll identifies
 a registration by the number of the descriptor together with the open file, and the registration
 goes when the file is closed. If the number means another file by now, there is no registration for
-the two, MOD fails, and the poller registers anew with ADD. So the poller does not have to be told
+the two, MOD fails, and the poller registers again with ADD. So the poller need not be informed
 that a program has closed a socket, duplicated it, or passed it to another process, and a
 registration that was left disarmed does no harm.
 

@@ -131,17 +131,17 @@ def run_coroutine_threadsafe(
         raise TypeError(
             f"run_coroutine_threadsafe() takes a coroutine, not {coro!r}{instead_of_awaiting(coro)}"
         )
-    theirs = TaskFuture()
+    concurrent_future = TaskFuture()
 
     def start() -> None:
         try:
             task = loop.create_task(coro)
-            follow_task(task, theirs)
+            follow_task(task, concurrent_future)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
-            if theirs.set_running_or_notify_cancel():
-                theirs.set_exception(error)
+            if concurrent_future.set_running_or_notify_cancel():
+                concurrent_future.set_exception(error)
             raise
 
     try:
@@ -149,4 +149,4 @@ def run_coroutine_threadsafe(
     except RuntimeError:
         coro.close()
         raise
-    return theirs
+    return concurrent_future

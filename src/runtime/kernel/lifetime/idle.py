@@ -32,7 +32,7 @@ _RUNNERS = ("asyncio.runners", "runtime.interrupts", "unittest.signals", "pytest
 
 
 LOOK_AGAIN = 0.05
-"""Seconds between two tests while only threads could wake the loop: it is not told of their end."""
+"""Seconds between two tests while only threads could wake the loop: their end does not wake it."""
 
 
 def checked_wait(

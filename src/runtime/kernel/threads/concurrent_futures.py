@@ -24,11 +24,11 @@ def follow_concurrent(
 ) -> Future[Any]:
     """Return a future of ``loop`` that ends as ``future`` does. Cancelling one cancels the other.
 
-    ``work`` is external work of the loop until the loop has been told of the end of ``future``.
+    ``work`` counts as external work of the loop until the loop knows that ``future`` is done.
     """
-    ours = FollowingFuture(future, loop, work)
-    future.add_done_callback(ours.notify)
-    return ours
+    follower = FollowingFuture(future, loop, work)
+    future.add_done_callback(follower.notify)
+    return follower
 
 
 def follow_task(task: Future[Any], future: TaskFuture) -> None:
@@ -75,17 +75,17 @@ class TaskFuture(concurrent.futures.Future[Any]):
 class FollowingFuture(Future[Any]):
     """A future of a loop that follows a concurrent future."""
 
-    __slots__ = ("_theirs", "_work")
+    __slots__ = ("_concurrent", "_work")
 
     def __init__(
         self,
-        theirs: concurrent.futures.Future[Any],
+        concurrent_future: concurrent.futures.Future[Any],
         loop: Scheduler,
         work: ExternalWork | None,
     ) -> None:
         super().__init__(loop=loop)
-        # The concurrent future; None once the loop has been told of its end.
-        self._theirs: concurrent.futures.Future[Any] | None = theirs
+        # The concurrent future; None once the loop knows that it is done.
+        self._concurrent: concurrent.futures.Future[Any] | None = concurrent_future
         self._work = work
         if work is not None:
             loop._external_work.add(work)
@@ -100,67 +100,67 @@ class FollowingFuture(Future[Any]):
             return False
         loop = self.get_loop()
         if loop.is_closed():
-            self._cancel_theirs()
+            self._cancel_concurrent()
         else:
             # In a callback, so that any exception is reported; it runs before those of this future.
-            loop.call_soon(self._cancel_theirs)
+            loop.call_soon(self._cancel_concurrent)
         return super().cancel(msg)
 
     def is_finished_through(self) -> object:
         """Return the object through which a thread finishes this future; None if it is done."""
-        return None if self.done() else self._theirs
+        return None if self.done() else self._concurrent
 
-    def _cancel_theirs(self) -> None:
-        if self._theirs is not None:
-            self._theirs.cancel()
+    def _cancel_concurrent(self) -> None:
+        if self._concurrent is not None:
+            self._concurrent.cancel()
 
-    def notify(self, theirs: concurrent.futures.Future[Any]) -> None:
+    def notify(self, concurrent_future: concurrent.futures.Future[Any]) -> None:
         """Tell the loop that the concurrent future is done. For any thread."""
         loop = self.get_loop()
         # If the loop is closed, its futures stay pending.
         try:
-            loop.call_soon_threadsafe(self._finish, theirs)
+            loop.call_soon_threadsafe(self._finish, concurrent_future)
         except RuntimeError:
             if not loop.is_closed():
                 raise
 
-    def _finish(self, theirs: concurrent.futures.Future[Any]) -> None:
-        self._theirs = None
+    def _finish(self, concurrent_future: concurrent.futures.Future[Any]) -> None:
+        self._concurrent = None
         if self._work is not None:
             self.get_loop()._external_work.discard(self._work)
         if self.done():
             return
         # Each method of a concurrent future takes a lock, so use one call for both questions.
         try:
-            error = theirs.exception()
+            error = concurrent_future.exception()
         except concurrent.futures.CancelledError:
             self.cancel()
             return
         if error is None:
-            self.set_result(theirs.result())
+            self.set_result(concurrent_future.result())
         else:
             self.set_exception(_as_loop_exception(error))
 
 
-def _finish_concurrent(theirs: TaskFuture, task: Any) -> None:
+def _finish_concurrent(future: TaskFuture, task: Any) -> None:
     """Finish the concurrent future of a task that is done. Runs in the loop's thread."""
     if task.cancelled():
-        theirs.cancel()
-    if not theirs.set_running_or_notify_cancel():
-        return  # ``theirs`` was cancelled: an exception of the task is reported as the task's own.
+        future.cancel()
+    if not future.set_running_or_notify_cancel():
+        return  # The future was cancelled: an exception of the task is reported as the task's own.
     error: BaseException | None = task.exception()
     if error is None:
-        theirs.set_result(task.result())
+        future.set_result(task.result())
     elif isinstance(error, (SystemExit, KeyboardInterrupt)) or not isinstance(task, FutureCore):
-        theirs.set_exception(error)  # SystemExit and KeyboardInterrupt end the run as well.
+        future.set_exception(error)  # SystemExit and KeyboardInterrupt end the run as well.
     else:
-        theirs.fail(error, task._make_failure(error))
+        future.fail(error, task._make_failure(error))
 
 
-def _cancel_task(task: Future[Any], theirs: concurrent.futures.Future[Any]) -> None:
+def _cancel_task(task: Future[Any], future: concurrent.futures.Future[Any]) -> None:
     """Cancel the task if its concurrent future was cancelled. For any thread."""
     loop = task.get_loop()
-    if theirs.cancelled() and not task.done() and not loop.is_closed():
+    if future.cancelled() and not task.done() and not loop.is_closed():
         loop.call_soon_threadsafe(task.cancel)
 
 

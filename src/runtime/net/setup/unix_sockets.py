@@ -92,8 +92,8 @@ class SocketFile:
 def socket_file(sock: socket.socket) -> SocketFile | None:
     """Return the file of a bound Unix socket; None if it has no file, as with an abstract name.
 
-    Also returns None if the file's status cannot be read: it could not be told from another file
-    later.
+    Also returns None if the file's status cannot be read: without it, another file with that path
+    could not be told from this one later.
     """
     path: str | bytes = sock.getsockname()
     if not path or is_abstract(path):
