@@ -295,14 +295,14 @@ def made_by(factory: Callable[[], LoopT]) -> LoopT:
     A signal handler can raise after any call. A loop that was made, but not returned to the caller
     yet, would keep its descriptors open until the garbage collector finds it.
     """
-    made: list[LoopT] = []
+    loops: list[LoopT] = []
     try:
         # A single call of C calls the factory and appends the loop to the list: no signal handler
         # can run between the two.
-        made.extend(map(call, (factory,)))
-        return made[0]
+        loops.extend(map(call, (factory,)))
+        return loops[0]
     except BaseException:
-        for loop in made:
+        for loop in loops:
             loop.close()
         raise
 

@@ -165,8 +165,8 @@ class LoopCore(Scheduler):
             self._check_new_task(coro)
         factory = self._task_factory
         if factory is not None:
-            made: Task[Any] = call_factory(factory, self, coro, options)
-            return made
+            factory_task: Task[Any] = call_factory(factory, self, coro, options)
+            return factory_task
         task = _bare_task(Task)
         if options:
             name, context, eager_start = take_options(options)

@@ -318,13 +318,13 @@ def _pass_on(task: TaskCore, msg: Any) -> None:
 
 
 def _pass_on_along(
-    reached: list[Any], to_do: list[Any], on_the_way: set[TaskCore], seen: set[TaskCore]
+    reached: list[Any], to_do: list[Any], on_path: set[TaskCore], seen: set[TaskCore]
 ) -> None:
     """Pass a request on from the tasks in ``reached``, in the order that a recursion would have.
 
     ``to_do`` is the stack of the recursion. An entry ``(task, message, False)`` is a task that the
     request has reached; ``(task, None, True)`` marks the place at which the recursion would return
-    from the task, so that it leaves ``on_the_way``, the set of tasks on the current chain. A task
+    from the task, so that it leaves ``on_path``, the set of tasks on the current chain. A task
     in ``seen`` that is reached again, along another chain, is skipped. If the ``cancel()`` of a
     class of the program raises, the exception is raised at the end.
     """
@@ -338,12 +338,12 @@ def _pass_on_along(
         task: TaskCore
         task, msg, is_through = to_do.pop()
         if is_through:
-            on_the_way.discard(task)
-        elif task in on_the_way:
+            on_path.discard(task)
+        elif task in on_path:
             _leave_cycle(task, msg)
         elif task not in seen and task._pending:
             seen.add(task)
-            on_the_way.add(task)
+            on_path.add(task)
             to_do.append((task, None, True))
             try:
                 _pass_on(task, msg)

@@ -244,10 +244,10 @@ class TimerHeap:
                 due.append(_heappop(heap)[2])
         if ordered and ordered[-1]._due() <= now:
             first = bisect.bisect_left(ordered, -now, key=_before)
-            soonest_last = ordered[first:]
+            latest_first = ordered[first:]
             del ordered[first:]
-            soonest_last.reverse()
-            due += soonest_last
+            latest_first.reverse()
+            due += latest_first
         return due
 
     def forget(self, timed: Runnable) -> None:

@@ -82,8 +82,8 @@ class PipeEnd(Watcher):
 
     def get_protocol(self) -> object:
         """Return the protocol; for a pipe of a subprocess, the protocol of the subprocess."""
-        of_process = getattr(self.protocol, "protocol_of_process", None)
-        return self.protocol if of_process is None else of_process()
+        protocol_of_process = getattr(self.protocol, "protocol_of_process", None)
+        return self.protocol if protocol_of_process is None else protocol_of_process()
 
     def introduce(self, transport: Any, waiter: FutureCore) -> None:
         """Schedule ``connection_made(transport)``, and ``waiter`` to be finished after that.

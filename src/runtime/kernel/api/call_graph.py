@@ -132,7 +132,7 @@ def _graph_of(future: Any, stack: list[FrameType], limit: int | None) -> FutureC
     """
     path = [_Unfinished(future, stack)]
     on_path = {id(future)}
-    made: dict[int, FutureCallGraph] = {}
+    graphs: dict[int, FutureCallGraph] = {}
     while True:
         last = path[-1]
         waiter = next(last.waiters, None)
@@ -143,10 +143,10 @@ def _graph_of(future: Any, stack: list[FrameType], limit: int | None) -> FutureC
             graph = FutureCallGraph(last.future, frames, tuple(last.awaited_by))
             if not path:
                 return graph
-            made[id(last.future)] = graph
+            graphs[id(last.future)] = graph
             path[-1].awaited_by.append(graph)
-        elif id(waiter) in made:
-            last.awaited_by.append(made[id(waiter)])
+        elif id(waiter) in graphs:
+            last.awaited_by.append(graphs[id(waiter)])
         elif id(waiter) not in on_path:
             path.append(_Unfinished(waiter, _suspended_stack(waiter, limit)))
             on_path.add(id(waiter))
@@ -196,18 +196,18 @@ def _shortened(frames: list[FrameType], limit: int | None) -> tuple[FrameCallGra
 
 def _lines(graph: FutureCallGraph) -> list[str]:
     lines: list[str] = []
-    to_show = [(graph, "")]
+    pending = [(graph, "")]
     shown_before: set[int] = set()
     count = 0
-    while to_show:
-        each, indent = to_show.pop()
+    while pending:
+        each, indent = pending.pop()
         lines += _lines_of(each, indent)
         count += 1
         if each.awaited_by and count > _MOST_SHOWN_TWICE and id(each) in shown_before:
             lines.append(f"{indent}    (shown above)")
             continue
         shown_before.add(id(each))
-        to_show += [(waiter, indent + "    ") for waiter in reversed(each.awaited_by)]
+        pending += [(waiter, indent + "    ") for waiter in reversed(each.awaited_by)]
     return lines
 
 

@@ -62,8 +62,8 @@ class EventTimer:
         handle()
         elapsed = self._loop.time() - started
         if elapsed >= self._loop.slow_callback_duration:
-            told = "" if protocol is None else f" for protocol {type(protocol).__qualname__}"
-            _logger.warning("Executing <event of %r%s> took %.3f seconds", watcher, told, elapsed)
+            suffix = "" if protocol is None else f" for protocol {type(protocol).__qualname__}"
+            _logger.warning("Executing <event of %r%s> took %.3f seconds", watcher, suffix, elapsed)
 
 
 def with_origins_noted(run: Callable[[T], None], loop: T) -> None:

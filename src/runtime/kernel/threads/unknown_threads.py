@@ -143,11 +143,11 @@ def _holds_for_others(loop: Any, holder: Any, passed: set[int], depth: int) -> b
         return depth == 0 or _is_held_for_others(loop, holder, passed, depth - 1)
     if not any(_is_ours(base.__module__) for base in kind.__mro__):
         return True
-    # A class of ours, or of asyncio's, may refer to the loop for its own use.
-    tell = getattr(holder, "is_finished_through", None)
-    if tell is not None:
-        given: object = tell()
-        return given is not None and _is_held_for_others(loop, given, passed, _DEPTH)
+    # A class of this package, or of asyncio, may refer to the loop for its own use.
+    is_finished_through = getattr(holder, "is_finished_through", None)
+    if is_finished_through is not None:
+        handle: object = is_finished_through()
+        return handle is not None and _is_held_for_others(loop, handle, passed, _DEPTH)
     return not _is_ours(kind.__module__) and any(
         value is loop and name != "_loop"
         for name, value in list(getattr(holder, "__dict__", {}).items())

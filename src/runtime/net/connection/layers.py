@@ -253,13 +253,13 @@ class Lower:
 
     def announce_end(self, upper: Upper) -> None:
         """Report the end of the peer's data to ``upper``; close if its ``ended`` returns False."""
-        goes_on = False
+        stays_open = False
         try:
-            goes_on = upper.ended()
+            stays_open = upper.ended()
         finally:
             # Close on KeyboardInterrupt too: ``ended`` is called once only, so that no later event
             # would close the connection.
-            if not goes_on:
+            if not stays_open:
                 self.close()
 
     def write(self, data: Any) -> None:

@@ -47,16 +47,16 @@ def _is_observed(context: Any) -> bool:
 
 
 def _refusal(context: ssl.SSLContext) -> str | None:
-    """Return OpenSSL's reason for refusing the trial's client; None if the server goes on."""
-    answers, questions = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = _anybody().wrap_bio(answers, questions)
+    """Return OpenSSL's reason for refusing the trial's client; None if the server accepts it."""
+    to_client, from_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = _client_context().wrap_bio(to_client, from_client)
     try:
         client.do_handshake()
     except ssl.SSLWantReadError:
         pass
-    heard, said = ssl.MemoryBIO(), ssl.MemoryBIO()
-    heard.write(questions.read())
-    server = context.wrap_bio(heard, said, server_side=True)
+    to_server, from_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    to_server.write(from_client.read())
+    server = context.wrap_bio(to_server, from_server, server_side=True)
     try:
         server.do_handshake()
     except ssl.SSLWantReadError:
@@ -66,7 +66,7 @@ def _refusal(context: ssl.SSLContext) -> str | None:
     return None
 
 
-def _anybody() -> ssl.SSLContext:
+def _client_context() -> ssl.SSLContext:
     """Return the context of a client that accepts any version and any cipher."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

@@ -180,7 +180,7 @@ class ProtocolConnection:
         if tls is not None:
             self.lower = tls.layer(loop, bottom, self.adapter)
             self.adapter.allow_half_open = False
-        made = Transport if tls is None else SSLTransport
-        self.transport = made(self.adapter, self.lower)
+        transport_class = Transport if tls is None else SSLTransport
+        self.transport = transport_class(self.adapter, self.lower)
         self.adapter.transport = self.transport
         self.adapter.lower = self.lower

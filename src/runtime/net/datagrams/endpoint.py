@@ -236,7 +236,7 @@ async def open_datagram(
     if most < 1:
         raise ValueError(f"queue_size must be a positive number of datagrams, not {queue_size!r}.")
     loop = get_running_loop()
-    made, target = await datagram_socket(
+    bound, target = await datagram_socket(
         loop,
         local_addr,
         remote_addr,
@@ -248,10 +248,10 @@ async def open_datagram(
         sock=sock,
     )
     try:
-        return _endpoint(loop, made, target, most)
+        return _endpoint(loop, bound, target, most)
     except BaseException:
         if sock is None:
-            made.close()
+            bound.close()
         raise
 
 

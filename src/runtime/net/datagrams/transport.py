@@ -147,7 +147,7 @@ async def create_datagram_endpoint(
 
     See ``Loop.create_datagram_endpoint``. Cancellation safe: an unfinished transport is closed.
     """
-    made, target = await datagram_socket(
+    bound, target = await datagram_socket(
         loop,
         local_addr,
         remote_addr,
@@ -160,11 +160,11 @@ async def create_datagram_endpoint(
     )
     try:
         protocol = make_protocol(protocol_factory)
-        core = DatagramSocket(loop, made, cast(DatagramReceiver, protocol), target, copy_context())
-        transport = DatagramTransport(core, made)
+        core = DatagramSocket(loop, bound, cast(DatagramReceiver, protocol), target, copy_context())
+        transport = DatagramTransport(core, bound)
     except BaseException:
         if sock is None:
-            made.close()
+            bound.close()
         raise
     waiter: Future[None] = loop.create_future()
     core.introduce(transport, waiter)

@@ -110,14 +110,14 @@ async def _connection_on(
     try:
         set_no_delay(sock)
         protocol = make_protocol(protocol_factory)
-        made = ProtocolConnection(
+        connection = ProtocolConnection(
             loop, sock, peername(sock), protocol, copy_context(), tls, shared=shared
         )
     except BaseException:
         sock.close()
         raise
-    await _wait_connected(loop, made.adapter, made.lower.start)
-    return made.transport, protocol
+    await _wait_connected(loop, connection.adapter, connection.lower.start)
+    return connection.transport, protocol
 
 
 async def _wait_connected(
@@ -295,10 +295,10 @@ class _ProtocolAcceptor:
         context = self._context.copy()
         try:
             protocol = context.run(make_protocol, self._factory)
-            made = ProtocolConnection(self._loop, sock, address, protocol, context, self._tls)
+            connection = ProtocolConnection(self._loop, sock, address, protocol, context, self._tls)
         except BaseException:
             sock.close()
             raise
-        self._server._attach(made.adapter)
-        made.adapter.call_when_lost(self._detach)
-        made.lower.start()
+        self._server._attach(connection.adapter)
+        connection.adapter.call_when_lost(self._detach)
+        connection.lower.start()

@@ -484,13 +484,13 @@ class Server(asyncio.AbstractServer):
             names = ", ".join(str(name or "a nameless peer") for name in clients[:_NAMED_MOST])
             if len(clients) > _NAMED_MOST:
                 names += f" and {len(clients) - _NAMED_MOST} more"
-            what = f"{_counted(len(clients), 'connection')} from {names}"
+            awaited = f"{_counted(len(clients), 'connection')} from {names}"
         else:
-            what = f"{_counted(len(handlers), 'handler')}: {list(handlers)[:_NAMED_MOST]}"
+            awaited = f"{_counted(len(handlers), 'handler')}: {list(handlers)[:_NAMED_MOST]}"
         _logger.warning(
             "A closed server is waiting for %s. End them at either side, or bound the wait by "
             "Server.shutdown(timeout).",
-            what,
+            awaited,
         )
 
     def _wake_if_over(self) -> None:
