@@ -322,7 +322,7 @@ def test_each_scope_is_checked_for_leaks(tmp_path: Path) -> None:
     output = check(tmp_path, LEAKS, {"failed": 2, "passed": 6, "error": 3})
     assert re.search(r"left behind:\ntask forgotten: forget\(\) running at .*test_it\.py", output)
     assert "entries are hidden" not in output
-    assert output.count("(The loop goes on until the end of the module test_it.py.") == 2
+    assert output.count("(The loop runs until the end of the module test_it.py.") == 2
     assert (
         "left behind at the end of the class test_it.py::TestInAClass:\ntask of a class" in output
     )

@@ -164,21 +164,21 @@ class _BlockedCheck(Runnable):
         return not is_new and not self._has_more_to_run()
 
     def _wake(self, cushion: float) -> None:
-        for blocked, its_cushion in list(self.waiters.items()):
-            if its_cushion == cushion:
-                del self.waiters[blocked]
-                if not blocked.done():
-                    blocked.set_result(None)
+        for waiter, required in list(self.waiters.items()):
+            if required == cushion:
+                del self.waiters[waiter]
+                if not waiter.done():
+                    waiter.set_result(None)
 
     def cancelled(self) -> bool:
-        """Return whether it is not to run any more: it runs until it finds no waiters."""
+        """Return False: the check runs until it finds no waiters."""
         return False
 
     def _short_name(self) -> str:
         return "<wait_all_tasks_blocked()>"
 
     def _on_behalf_of(self) -> Future[None] | None:
-        """Return the future of a task that waits, by which the loop tells a daemon's wait."""
+        """Return the future of a waiting task, by which the loop recognises a daemon's wait."""
         return next(iter(self.waiters), None)
 
     def __repr__(self) -> str:

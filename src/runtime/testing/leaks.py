@@ -134,8 +134,9 @@ def _describe_process(process: Child) -> str:
     if len(command) > _LONGEST_COMMAND:
         command = command[:_LONGEST_COMMAND] + " ..."
     line = f"process {process.popen.pid} has not ended: {command}"
-    parts = [f"{number} ({what})" for number, what in sorted(descriptors_of([process]).items())]
-    return f"{line}\n  with descriptors {', '.join(parts)}" if parts else line
+    kinds = sorted(descriptors_of([process]).items())
+    descriptors = ", ".join(f"{number} ({kind})" for number, kind in kinds)
+    return f"{line}\n  with descriptors {descriptors}" if descriptors else line
 
 
 def open_descriptors() -> set[int]:
@@ -188,10 +189,10 @@ def _address_of(descriptor: int, *, listens: bool) -> tuple[int, Any] | None:
 
 def _is_covered(address: tuple[int, Any], listener: tuple[int, Any]) -> bool:
     """Return whether a connection with a local address may have been accepted by a listener."""
-    (family, name), (its_family, its_name) = address, listener
-    if family != its_family or not isinstance(name, tuple):
+    (family, name), (listener_family, listener_name) = address, listener
+    if family != listener_family or not isinstance(name, tuple):
         return address == listener
-    return bool(name[1] == its_name[1] and its_name[0] in (name[0], *_ANY_HOST))
+    return bool(name[1] == listener_name[1] and listener_name[0] in (name[0], *_ANY_HOST))
 
 
 @functools.cache

@@ -123,13 +123,13 @@ def _loop_of(item: pytest.Item) -> ScopedLoop:
     owner = owner_of(item)
     if _LOOP not in owner.stash:
         owner.stash[_LOOP] = ScopedLoop(**options), options, item.nodeid
-    loop, its_options, first = owner.stash[_LOOP]
-    if options != its_options:
+    loop, loop_options, first = owner.stash[_LOOP]
+    if options != loop_options:
         pytest.fail(
             f"{item.nodeid} asks for a loop with {_shown(options)}, and shares one with {first}, "
-            f"which has {_shown(its_options)}: they have asynchronous fixtures in common that are "
-            f"wider than a test. Mark all of {_name_of(owner)} alike, or make these fixtures ones "
-            "of the scope 'function'.",
+            f"which has {_shown(loop_options)}: they have asynchronous fixtures in common that are "
+            f"wider than a test. Mark all of {_name_of(owner)} alike, or give these fixtures the "
+            "scope 'function'.",
             pytrace=False,
         )
     return loop
@@ -165,8 +165,8 @@ def _fail_for(node: Node, left: list[str]) -> None:
     is_open = any(line.startswith(("task ", "process ", "descriptor ")) for line in left)
     if is_open and isinstance(node, pytest.Item) and owner_of(node) is not node:
         left.append(
-            f"(The loop goes on until the end of {_name_of(owner_of(node))}. For what is to stay "
-            'until then, mark the test with leaks="defer".)'
+            f"(The loop runs until the end of {_name_of(owner_of(node))}. If something is to stay "
+            'open until then, mark the test with leaks="defer".)'
         )
     pytest.fail(f"left behind{where}:\n" + "\n".join(left), pytrace=False)
 
@@ -188,8 +188,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
     __tracebackhide__ = True
     test = pyfuncitem.obj
     # hypothesis wraps a test in an ordinary function, and keeps the test in an attribute of that.
-    made = getattr(test, "hypothesis", None)
-    inner = test if made is None else made.inner_test
+    handle = getattr(test, "hypothesis", None)
+    inner = test if handle is None else handle.inner_test
     if not inspect.iscoroutinefunction(inner) or not _is_ours(pyfuncitem):
         return None
     if others := [name for name in _OTHERS if pyfuncitem.get_closest_marker(name)]:
@@ -204,14 +204,14 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
         __tracebackhide__ = True
         left.extend(scope.run_test(inner(*args, **kwargs), defer=defer))
 
-    if made is None:
+    if handle is None:
         run(**arguments)
     else:
-        made.inner_test = run
+        handle.inner_test = run
         try:
             test(**arguments)
         finally:
-            made.inner_test = inner
+            handle.inner_test = inner
     _fail_for(pyfuncitem, left)
     return True
 

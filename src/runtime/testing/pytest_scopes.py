@@ -100,8 +100,8 @@ def _node_of(fixturedef: pytest.FixtureDef[object], item: pytest.Item) -> Node:
         node = item.getparent(pytest.Module)
     elif fixturedef.scope == "package":
         packages = [each for each in item.listchain() if isinstance(each, pytest.Package)]
-        of_it = (each for each in packages if each.nodeid == fixturedef.baseid)
-        node = next(of_it, item.session)
+        matching = (each for each in packages if each.nodeid == fixturedef.baseid)
+        node = next(matching, item.session)
     elif fixturedef.scope == "session":
         node = item.session
     return item if node is None else node

@@ -98,8 +98,8 @@ class ScopedLoop:
         """
         context = self._context
         if self._scopes:
-            # Let the fixtures of wider scopes finish opening resources first, so that these are
-            # seen to be theirs.
+            # Let the fixtures of wider scopes finish opening resources first, so that these count
+            # as resources of the wider scopes.
             self.turn(_TURNS)
             if for_test:
                 context = context.copy()
@@ -281,7 +281,7 @@ class Scope:
         self._context = context
         # Resources of other scopes; and resources of this scope that were reported already.
         self._others = loop.open_resources()
-        self._told = Open()
+        self._reported = Open()
 
     def run(self, awaitable: Awaitable[T]) -> T:
         """Run a part of a fixture, in the context that everything in this scope shares."""
@@ -300,13 +300,13 @@ class Scope:
             return self.run(awaitable)
         finally:
             self._loop.turn(_TURNS)
-            ours = self._loop.open_resources() - before
+            opened = self._loop.open_resources() - before
             for scope in within:
-                scope.leave_to_others(ours)
+                scope.leave_to_others(opened)
 
-    def leave_to_others(self, what: Open) -> None:
+    def leave_to_others(self, resources: Open) -> None:
         """Count open resources as those of other scopes from now on."""
-        self._others |= what
+        self._others |= resources
 
     def run_test(self, test: Awaitable[object], *, defer: bool = False) -> list[str]:
         """Run the test itself; return descriptions of the resources that it left open.
@@ -321,8 +321,8 @@ class Scope:
             self._loop.run(test, self._context)
         except BaseException as error:
             # The leftovers may be consequences of the failure: report the failure only.
-            left = self._of_test(before)
-            self._told |= left
+            left = self._opened_by_test(before)
+            self._reported |= left
             if isinstance(error, DeadlockError):
                 # The tasks may hold locks, for example, that the fixtures need for their tear-down.
                 self._loop.cancel(left.tasks)
@@ -332,8 +332,9 @@ class Scope:
             self._context.run(_scope.set, self)
         if defer:
             return self._loop.take_failures()
-        found = [*self._left(lambda: self._of_test(before)).describe(), *self._loop.take_failures()]
-        self._told |= self._of_test(before)
+        left = self._leftovers(lambda: self._opened_by_test(before))
+        found = [*left.describe(), *self._loop.take_failures()]
+        self._reported |= self._opened_by_test(before)
         return found
 
     def end(self, *, defer: bool = False) -> list[str]:
@@ -345,37 +346,37 @@ class Scope:
         loop = self._loop
         if loop.is_the_loops_own(self):
             # Without descriptors: they may belong to tasks that are cancelled below.
-            left = self._left(lambda: replace(self._of_scope(), descriptors=set()))
+            left = self._leftovers(lambda: replace(self._opened_by_scope(), descriptors=set()))
             found = [*left.describe(), *loop.take_failures()]
-            self._told.descriptors.update(descriptors_of(left.processes))
+            self._reported.descriptors.update(descriptors_of(left.processes))
             found += loop.cancel(loop.open_resources().tasks)
             loop.end(self)
-            left = self._left(self._of_scope)
+            left = self._leftovers(self._opened_by_scope)
             return [*found, *loop.take_failures(), *left.describe()]
         if defer:
             loop.end(self)
             return loop.take_failures()
-        found = [*self._left(self._of_scope).describe(), *loop.take_failures()]
+        found = [*self._leftovers(self._opened_by_scope).describe(), *loop.take_failures()]
         loop.end(self)
         try:
-            found += loop.cancel(self._of_scope(also_told=True).tasks)
+            found += loop.cancel(self._opened_by_scope(also_reported=True).tasks)
         finally:
             # All of it was reported, or its failures were: other scopes must not report it again.
-            rest = self._of_scope(also_told=True)
+            rest = self._opened_by_scope(also_reported=True)
             for scope in loop.others(self):
                 scope.leave_to_others(rest)
         return found + loop.take_failures()
 
-    def _of_test(self, before: Open) -> Open:
+    def _opened_by_test(self, before: Open) -> Open:
         """Return the resources that the test has opened, without those of fixtures."""
-        return self._new_of((None,), before)
+        return self._opened_by((None,), before)
 
-    def _of_scope(self, *, also_told: bool = False) -> Open:
-        """Return the open resources of this scope; ``also_told``: also those reported already."""
-        ours = self._new_of((self, None), self._others)
-        return ours if also_told else ours - self._told
+    def _opened_by_scope(self, *, also_reported: bool = False) -> Open:
+        """Return the open resources of this scope; by default without those reported already."""
+        opened = self._opened_by((self, None), self._others)
+        return opened if also_reported else opened - self._reported
 
-    def _new_of(self, owners: tuple[Scope | None, ...], before: Open) -> Open:
+    def _opened_by(self, owners: tuple[Scope | None, ...], before: Open) -> Open:
         """Return the resources of ``owners`` that are open now, and were not ``before``.
 
         None among the owners stands for code that belongs to no fixture.
@@ -383,19 +384,19 @@ class Scope:
         loop = self._loop
         new = loop.open_resources() - before
         processes = {each for each in new.processes if loop.scope_in(each.context) in owners}
-        of_others = accepted_by(before.descriptors, new.descriptors)
-        of_others.update(descriptors_of(new.processes - processes))
+        excluded = accepted_by(before.descriptors, new.descriptors)
+        excluded.update(descriptors_of(new.processes - processes))
         return Open(
             {task for task in new.tasks if loop.scope_of(task) in owners},
             processes,
-            new.descriptors - of_others,
+            new.descriptors - excluded,
         )
 
-    def _left(self, what: Callable[[], Open]) -> Open:
-        """Return the leftovers among the resources that are given, after some time to end."""
+    def _leftovers(self, collect: Callable[[], Open]) -> Open:
+        """Return the resources that ``collect()`` finds, after they had some time to end."""
 
         def left() -> Open:
-            return what().without_daemons()
+            return collect().without_daemons()
 
         for _ in range(_TURNS):
             if not left():
