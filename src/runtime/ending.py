@@ -116,8 +116,8 @@ class EndOfRun:
                 return
         loop.call_exception_handler(
             {
-                "message": "The run ends although tasks go on to start others, each time that all "
-                f"were cancelled ({_ROUNDS} times): {_names(self._unfinished())}"
+                "message": "The run ends although tasks are left. All tasks were cancelled "
+                f"{_ROUNDS} times, and started others each time: {_names(self._unfinished())}"
             }
         )
         self._run(self._shut_down())

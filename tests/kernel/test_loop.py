@@ -54,7 +54,7 @@ def test_run_until_complete(loop: runtime.Loop) -> None:
     with pytest.raises(TypeError, match="coroutine"):
         loop.run_until_complete(8)  # type: ignore[arg-type]
     other = runtime.new_event_loop()
-    with pytest.raises(ValueError, match="another event loop"):
+    with pytest.raises(ValueError, match="a different event loop"):
         loop.run_until_complete(other.create_future())
     other.close()
     loop.call_soon(loop.stop)

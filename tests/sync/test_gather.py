@@ -258,7 +258,7 @@ async def test_futures_must_be_of_one_loop() -> None:
     other = runtime.new_event_loop()
     theirs = other.create_future()
     ours = runtime.get_running_loop().create_future()
-    with pytest.raises(ValueError, match="another event loop"):
+    with pytest.raises(ValueError, match="a different event loop"):
         gather(ours, theirs)
     other.close()
 

@@ -164,7 +164,7 @@ async def test_exceptions_of_arm_are_raised_and_later_calls_do_nothing() -> None
 async def test_arm_returns_none_or_a_function() -> None:
     wrong: Any = lambda resume: resume  # noqa: E731
     assert callable(wrong(runtime.sleep))
-    with pytest.raises(TypeError, match="takes back"):
+    with pytest.raises(TypeError, match="undoes its arrangement"):
         await runtime.suspend(lambda resume: 5)  # type: ignore[arg-type,return-value]
 
 
@@ -214,7 +214,7 @@ async def test_an_error_in_taking_back_is_reported_and_the_cancellation_is_not_l
     await runtime.wait([waiting.task])
     assert waiting.task.cancelled()
     (report,) = reports
-    assert "taking back" in report["message"]
+    assert "undoes the arrangement" in report["message"]
     assert str(report["exception"]) == "cannot"
 
 

@@ -461,7 +461,7 @@ async def test_asks_itself(request):
     request.getfixturevalue("narrow")
 """
     output = check(tmp_path, tests, {"passed": 1, "failed": 1, "error": 1})
-    assert output.count("was asked for with getfixturevalue()") >= 2
+    assert output.count("was requested with getfixturevalue()") >= 2
     assert "pytest.mark.usefixtures()" in output
 
 

@@ -294,7 +294,7 @@ class LoopCore(Scheduler):
         if is_new_task:
             future = self._task_of(future)
         elif future.get_loop() is not self:
-            raise ValueError(f"{future!r} belongs to another event loop than {self!r}.")
+            raise ValueError(f"{future!r} belongs to a different event loop than {self!r}.")
         try:
             future.add_done_callback(_stop_when_done)
             self.run_forever()

@@ -244,8 +244,8 @@ def _check_unused(loop: Scheduler, fd: int, watcher: Watcher) -> None:
     """Raise RuntimeError if ``fd`` still belongs to ``watcher``, which is a connection's."""
     if loop._poller.still_holds(watcher):
         raise RuntimeError(
-            f"File descriptor {fd} is used by transport {watcher!r}; it cannot have a reader or a "
-            "writer of its own before that is closed."
+            f"File descriptor {fd} is used by transport {watcher!r}: close the transport before "
+            "you watch the descriptor."
         )
 
 

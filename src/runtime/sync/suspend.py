@@ -175,11 +175,11 @@ async def suspend(arm: Callable[[Resume[T]], Callable[[], object] | None]) -> T:
     resume = Resume(loop, future, arm)
     outcome: _Outcome | None
     try:
-        take_back = arm(resume)
-        if take_back is not None and not callable(take_back):
+        undo = arm(resume)
+        if undo is not None and not callable(undo):
             raise TypeError(
-                "The function given to suspend() must return None, or a function that takes back "
-                f"what it arranged, not {take_back!r}."
+                "The function given to suspend() must return None, or a function that undoes its "
+                f"arrangement, not {undo!r}."
             )
     except BaseException:
         resume.give_up()
@@ -188,8 +188,8 @@ async def suspend(arm: Callable[[Resume[T]], Callable[[], object] | None]) -> T:
         outcome = await future
     except BaseException as interruption:
         outcome = resume.give_up()
-        if outcome is None and take_back is not None:
-            _take_back(loop, take_back)
+        if outcome is None and undo is not None:
+            _undo(loop, undo)
         if outcome is None or not _defer(interruption):
             raise
     if outcome.error is not None:
@@ -213,15 +213,15 @@ def _defer(interruption: BaseException) -> bool:
     return True
 
 
-def _take_back(loop: LoopCore, take_back: Callable[[], object]) -> None:
+def _undo(loop: LoopCore, undo: Callable[[], object]) -> None:
     try:
-        take_back()
+        undo()
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as error:
         loop.call_exception_handler(
             {
-                "message": "Exception while taking back what suspend() waited for",
+                "message": "Exception in the function that undoes the arrangement of suspend()",
                 "exception": error,
             }
         )

@@ -35,7 +35,7 @@ async def subprocess_exec(
 ) -> tuple[SubprocessTransport, P]:
     """Run a program: see ``Loop.subprocess_exec``."""
     if options.pop("shell", False):
-        raise ValueError("shell must be False: subprocess_shell() runs a command of the shell's.")
+        raise ValueError("shell must be False: use subprocess_shell() to run a shell command.")
     _check_options(options)
     for word in (program, *args):
         if not isinstance(word, str | bytes | os.PathLike):

@@ -125,7 +125,7 @@ class _JumpingSelector(selectors.BaseSelector):
             fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
             raise RealIOError(
                 f"{describe_descriptor(fd)} cannot be watched: the virtual clock refuses real I/O, "
-                "which takes real time. Keep it out of the test, or have it waited for with "
+                "which takes real time. Keep it out of the test, or let the clock wait for it with "
                 'real_io="wait".'
             )
         return self._selector.register(fileobj, events, data)

@@ -261,9 +261,9 @@ def _check_that_it_was_named(name: str, node: Node, item: pytest.Item) -> None:
     """Fail for a fixture that was not known yet when the loop of the test was chosen."""
     if asyncio._get_running_loop() is not None or width_of(node) < width_of(owner_of(item)):
         pytest.fail(
-            f"The asynchronous fixture {name!r} was asked for with getfixturevalue(). The loop of "
-            "a test is chosen by the fixtures that it names: make this one an argument of the test "
-            "or of a fixture, or name it in pytest.mark.usefixtures().",
+            f"The asynchronous fixture {name!r} was requested with getfixturevalue(). The fixtures "
+            "that a test names determine its loop: make this one an argument of the test or of a "
+            "fixture, or name it in pytest.mark.usefixtures().",
             pytrace=False,
         )
 

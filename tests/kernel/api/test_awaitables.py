@@ -104,7 +104,7 @@ async def test_ensure_future() -> None:
     with pytest.raises(TypeError, match="awaitable"):
         runtime.ensure_future(3)  # type: ignore[call-overload]
     other = runtime.new_event_loop()
-    with pytest.raises(ValueError, match="another event loop"):
+    with pytest.raises(ValueError, match="a different event loop"):
         runtime.ensure_future(future, loop=other)
     other.close()
 

@@ -75,7 +75,7 @@ async def test_a_connection_keeps_its_socket(first: Give, second: Give) -> None:
     ours, peer = socket.socketpair()
     with peer:
         connection = await first(ours)
-        with pytest.raises(RuntimeError, match="is in use: a connection or a server has it"):
+        with pytest.raises(RuntimeError, match="is in use by a connection or a server"):
             await second(ours)
         connection.write(b"unharmed")
         assert peer.recv(100) == b"unharmed"

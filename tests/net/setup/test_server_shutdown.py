@@ -108,7 +108,7 @@ async def test_a_handler_that_cannot_be_cancelled_is_reported() -> None:
         await runtime.wait_for(server.shutdown(0), PATIENCE)
         assert not server._clients
         [report] = reports
-        assert "goes on after its cancellation" in report["message"]
+        assert "continues after its cancellation" in report["message"]
         assert "stubborn" in repr(report["task"])
         go_on[0].set()
         await runtime.wait_for(server.shutdown(), PATIENCE)

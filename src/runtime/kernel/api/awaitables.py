@@ -80,14 +80,14 @@ def ensure_future(coro_or_future: F, *, loop: LoopCore | None = None) -> F: ...
 @overload
 def ensure_future(coro_or_future: Awaitable[T], *, loop: LoopCore | None = None) -> Task[T]: ...
 def ensure_future(coro_or_future: Any, *, loop: LoopCore | None = None) -> Any:
-    """Return a future unchanged; make a task of a coroutine or of any other awaitable.
+    """Return a future unchanged; make a coroutine or any other awaitable a task.
 
-    Raises ValueError if a future belongs to another loop than ``loop``, and TypeError if the
+    Raises ValueError if a future belongs to a different loop than ``loop``, and TypeError if the
     argument is not awaitable.
     """
     if asyncio.isfuture(coro_or_future):
         if loop is not None and coro_or_future.get_loop() is not loop:  # type: ignore[comparison-overlap]
-            raise ValueError(f"{coro_or_future!r} belongs to another event loop than {loop!r}.")
+            raise ValueError(f"{coro_or_future!r} belongs to a different event loop than {loop!r}.")
         return coro_or_future
     coro = coro_or_future
     if not asyncio.iscoroutine(coro_or_future):

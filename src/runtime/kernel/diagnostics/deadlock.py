@@ -38,8 +38,8 @@ def deadlock_of(tasks: Iterable[Any]) -> DeadlockError:
     for task in waiting:
         lines += [f"  {line}" for line in describe_wait(task)]
     lines.append(
-        "If something wakes the loop that Python knows nothing of, such as a thread of a C "
-        "library, turn this report off: loop.set_deadlock_reports(False)."
+        "If the loop can be woken from outside Python, for example by a thread of a C library, "
+        "turn this report off: loop.set_deadlock_reports(False)."
     )
     return DeadlockError("\n".join(lines), waiting)
 

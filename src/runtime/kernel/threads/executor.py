@@ -34,7 +34,7 @@ class LoopExecutor:
     def get(self) -> concurrent.futures.ThreadPoolExecutor:
         """Return the pool. Raises RuntimeError if it was shut down."""
         if self._shut_down:
-            raise RuntimeError(f"{self._described} was shut down; it runs nothing more.")
+            raise RuntimeError(f"{self._described} was shut down; it accepts no more calls.")
         if self._executor is None:
             self._executor = concurrent.futures.ThreadPoolExecutor(
                 self._max_workers, thread_name_prefix=self._prefix

@@ -443,7 +443,7 @@ class Server(asyncio.AbstractServer):
     def _report_handlers(self) -> None:
         for task in self._handlers - self._shutting_down:
             self._loop.call_exception_handler(
-                {"message": f"A handler goes on after its cancellation: {self!r}", "task": task}
+                {"message": f"A handler continues after its cancellation: {self!r}", "task": task}
             )
 
     async def wait_closed(self) -> None:

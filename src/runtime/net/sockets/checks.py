@@ -45,8 +45,8 @@ def check_unused(sock: socket.socket) -> None:
     loop = None if found is None else found()
     if loop is not None and not loop.is_closed() and sock.fileno() >= 0:
         raise RuntimeError(
-            f"{sock!r} is in use: a connection or a server has it. A socket can be given to one "
-            "only, which closes it at its end."
+            f"{sock!r} is in use by a connection or a server. Only one of these can use a socket "
+            "object, and closes it in the end."
         )
 
 

@@ -25,7 +25,7 @@ def _check_passing(sock: socket.socket, operation: str) -> None:
     check_socket(sock, operation)
     if sock.family != getattr(socket, "AF_UNIX", None):
         raise ValueError(
-            f"{operation}() needs a Unix socket, not {sock!r}: no other can pass descriptors."
+            f"{operation}() needs a Unix socket, not {sock!r}: only these can pass descriptors."
         )
 
 
