@@ -194,13 +194,14 @@ def enter(contender: Contender, compiled_in: Path | None = None) -> Entry:
         if found[fact] != wanted:
             raise ContenderError(
                 f"{contender.name} is {'' if found[fact] else 'not '}{_WORDS[fact]} "
-                f"({found['folder']}): {_ADVICE if wanted else 'unset what makes it so'}."
+                f"({found['folder']}): {_ADVICE if wanted else _OPPOSITE_ADVICE}."
             )
     return Entry(contender, _describe(found), environment, _outdated(found))
 
 
 _WORDS = {"compiled": "compiled", "accelerator": "running with the C accelerator"}
 _ADVICE = "install the package where it can be compiled (make build), or leave this contender out"
+_OPPOSITE_ADVICE = "remove the extension modules or the environment variables that cause this"
 
 
 def _describe(found: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from tests.net.transport_tools import LOOPS, Run
 
 @pytest.fixture(params=LOOPS)
 def run(request: pytest.FixtureRequest) -> Iterator[Run]:
-    """Return a function that runs a coroutine, on a loop of asyncio's or of ours."""
+    """Return a function that runs a coroutine, on a loop of asyncio or of runtime."""
     loop: asyncio.AbstractEventLoop = request.param()
     yield loop.run_until_complete
     loop.run_until_complete(loop.shutdown_default_executor())

@@ -21,7 +21,7 @@ PATIENCE = 30.0
 
 
 def new_asyncio_loop() -> asyncio.AbstractEventLoop:
-    """Return a loop of asyncio's own."""
+    """Return a new event loop of asyncio."""
     return asyncio.SelectorEventLoop()
 
 

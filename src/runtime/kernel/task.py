@@ -207,7 +207,7 @@ class TaskCore(FutureCore):
         return frames or stacks.exception_stack(self._failed_with(), most)
 
     def print_stack(self, *, limit: Size | None = None, file: TextIO | None = None) -> None:
-        """Print what ``get_stack`` returns as a traceback, to ``file`` or to stderr."""
+        """Print the frames of ``get_stack`` as a traceback, to ``file`` or to stderr."""
         stacks.print_task_stack(self, self._failed_with(), limit, file)
 
     def _failed_with(self) -> BaseException | None:
@@ -397,7 +397,7 @@ def init_task(
     self._coro = coro
     self._name = _next_number() if name is None else str(name)
     self._context = context
-    # The future that the task waits for: one of ours, or one of asyncio's.
+    # The future that the task waits for: a ``FutureCore``; or any other future, such as asyncio's.
     self._awaited = None
     self._foreign = None
     # The exception that the next step throws into the coroutine, except a CancelledError.
@@ -526,7 +526,7 @@ def _throw_into(coro: Any, context: Context, error: BaseException) -> object:
 
 
 def _await_other(task: TaskCore, outcome: object) -> None:
-    """Subscribe the task to a future of asyncio's, or raise an error inside the coroutine.
+    """Subscribe the task to an asyncio future, or raise an error inside the coroutine.
 
     The error is for a coroutine that yielded any other object.
     """
@@ -578,7 +578,7 @@ def _start_eagerly(task: TaskCore) -> None:
     """Run the first step at once, inside the callback or the task that is running."""
     loop = task._loop
     outer = loop._current
-    # Also in asyncio's own registry: the outer task may be one of asyncio's.
+    # Also in asyncio's registry: the outer task may be an ``asyncio.Task``.
     noted = swap_current_task(loop, None)
     loop._current = None
     try:

@@ -1,6 +1,6 @@
 """Pipe transports: they read from, or write to, a pipe, a socket or a character device.
 
-The transports have the names and the behaviour of asyncio's; they are implemented in
+The transports have the same names and behaviour as in asyncio; they are implemented in
 ``read_end.py`` and ``write_end.py``.
 
 Source: "Working with pipes" and "Transports and Protocols" in the standard library's documentation

@@ -32,7 +32,7 @@ def reports() -> list[dict[str, Any]]:
 
 
 class CountingSocket(socket.socket):
-    """Socket that counts the attempts to receive a datagram, and those in vain."""
+    """Socket that counts the attempts to receive a datagram, and those that found none."""
 
     asked = 0
     in_vain = 0

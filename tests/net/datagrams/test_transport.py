@@ -28,7 +28,7 @@ def new_asyncio_loop() -> asyncio.AbstractEventLoop:
 
 @pytest.fixture(params=[new_asyncio_loop, runtime.new_event_loop])
 def run(request: pytest.FixtureRequest) -> Iterator[Run]:
-    """Return a function that runs a coroutine, on a loop of asyncio's or of ours."""
+    """Return a function that runs a coroutine, on a loop of asyncio or of runtime."""
     loop: asyncio.AbstractEventLoop = request.param()
     yield loop.run_until_complete
     loop.run_until_complete(loop.shutdown_default_executor())

@@ -52,7 +52,7 @@ class HasTasks(Protocol):
 
 
 running_loops: dict[int, Any] = {}
-"""The running loop of ours in each thread, by the thread's identifier.
+"""The running ``runtime.Loop`` of each thread, by the thread's identifier.
 
 A lookup here is cheaper than in asyncio, which up to 3.11 calls ``os.getpid()`` for it.
 """
@@ -83,15 +83,15 @@ _asyncio_current_task = asyncio.current_task
 
 
 class TaskCopy(asyncio.Task[Any]):
-    """Copy of a task of ours for external tools: see ``runtime.kernel.compat.external_tools``."""
+    """Copy of a task for external tools: see ``runtime.kernel.compat.external_tools``."""
 
     copied: Any
-    """The original task."""
+    """The original task, a ``runtime.Task``."""
 
 
 def _current_task(loop: Any = None) -> Any:
     """Return the running task of ``loop``, by default of the running loop; None in a callback."""
-    # asyncio's own tasks first: if a task of ours has started one eagerly, that one is running.
+    # Tasks of asyncio first: if a ``runtime.Task`` has started one eagerly, that one is running.
     task = _asyncio_current_task(loop)
     if task is not None:
         return task.copied if type(task) is TaskCopy else task

@@ -53,14 +53,14 @@ They have no attribute for the wrapped object; the garbage collector finds it, a
 that they refer to.
 """
 _LONGEST: Final = 1000
-"""Maximum number of characters of a ``repr`` of ours. The middle of a longer one is left out."""
+"""Maximum number of characters of this package's reprs. The middle of a longer one is left out."""
 
 _LONGEST_PART: Final = 300
 """Maximum number of characters for each object of the program inside a ``repr``."""
 
 
 class _Showing(threading.local):
-    """Whether this thread is inside the ``repr`` of an object of ours."""
+    """Whether this thread is inside the ``repr`` of an object of this package."""
 
     active = False
 
@@ -76,7 +76,7 @@ _values.maxother = 80
 def described(
     name: str, in_full: Callable[[], list[str]], in_brief: Callable[[], list[str]]
 ) -> str:
-    """Return ``<name word word>``, the ``repr`` of an object of ours, with a maximum length.
+    """Return ``<name word word>``, the ``repr`` of an object, with a maximum length.
 
     ``in_full`` returns the words. Inside the ``repr`` of another object ``in_brief`` is called
     instead: its words must not show any object of the program, which could refer back to this one.

@@ -14,8 +14,8 @@
 #define MAX_EVENTS 1024
 #define MAX_WAIT 86400.0
 
-/* A poll that does not wait keeps the GIL. But one in so many releases it, so that a loop that is
- * never idle does not starve other threads. */
+/* A poll that does not wait keeps the GIL. But one in POLLS_PER_RELEASE releases it, so that a loop
+ * that is never idle does not starve other threads. */
 #define POLLS_PER_RELEASE 64
 
 static int

@@ -62,7 +62,7 @@ class DefaultExecutor(LoopExecutor):
     """The executor of ``run_in_executor(None, ...)``, which the program may replace."""
 
     def __init__(self) -> None:
-        # The threads have the names of asyncio's: programs and tools recognise them by these.
+        # The threads have the same names as in asyncio: programs and tools recognise them by these.
         super().__init__("The loop's default executor", "asyncio")
         # The executor that the program gave, if any. Its threads may also work for others.
         self._given: concurrent.futures.ThreadPoolExecutor | None = None

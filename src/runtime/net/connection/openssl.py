@@ -1,4 +1,4 @@
-"""Rarely used operations of OpenSSL's side of a TLS connection, and the error of a truncated one.
+"""Rarely used operations on an OpenSSL connection, and the error of a truncated TLS connection.
 
 Source: the ``ssl`` module's documentation; RFC 8446, section 6.1.
 """

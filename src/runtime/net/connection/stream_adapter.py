@@ -14,10 +14,10 @@ receives straight into it::
 
 Reading from the buffer does not wait, and so does not let other tasks run. If the peer has sent
 very many lines at once, their handler would delay all other connections until it has read them
-all. Therefore a connection has a *share* of each turn: after so many reads, or writes, in one turn
-of the loop, the next one lets the other tasks run first.
+all. Therefore a connection has a *share* of each turn: after ``_SHARE`` reads, or writes, in one
+turn of the loop, the next one lets the other tasks run first.
 
-Invariants: while there is a target, ``unread`` is empty; before a reader goes on, the target is
+Invariants: while there is a target, ``unread`` is empty; before a reader resumes, the target is
 given up, and its bytes are in ``unread``.
 
 ``StreamAdapter`` is compiled in the compiled build. The streams that users have are thin, and

@@ -1,15 +1,15 @@
 """Batch size: the number of datagrams that a socket tries to receive for one event.
 
-Usually one datagram is waiting, and an attempt to receive a second one costs a system call and an
-exception in vain. In a flood many are waiting, and receiving only one for each event costs a poll
-for each. So the size is one, and from time to time a probe asks for two::
+Usually one datagram is waiting, and an attempt to receive a second one wastes a system call and an
+exception. In a flood many are waiting, and receiving only one for each event costs a poll for each.
+So the size is one, and from time to time a probe asks for two::
 
     1 --- after _interval events: a probe ---> 2 --- both there ---> 4, 8, ... up to MOST
     ^                                          |                     |
-    +--- in vain: the interval is doubled -----+                     |
+    +--- only one: the interval is doubled ----+                     |
     +--- fewer than the size: the next event is a probe -------------+
 
-A flood then costs one poll for many datagrams, and a conversation one vain attempt in 64 events.
+A flood then costs one poll for many datagrams, and a conversation one wasted attempt in 64 events.
 
 This module is compiled in the compiled build.
 """
