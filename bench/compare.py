@@ -49,13 +49,13 @@ def _change(
     if relative and old.ratio is not None and new.ratio is not None:
         # The ratios do not contain influences of the machine that affect all contenders alike.
         # Larger ratios are better, so that they are inverted to compare as costs.
-        before, after = _upside_down(old.ratio), _upside_down(new.ratio)
+        before, after = _inverted(old.ratio), _inverted(new.ratio)
     beyond = after.low > before.high or after.high < before.low
     factor = after.median / before.median
     return Change(case, name, unit, old.cost.median, new.cost.median, factor, beyond)
 
 
-def _upside_down(ratio: Spread) -> Spread:
+def _inverted(ratio: Spread) -> Spread:
     return Spread(1 / ratio.high, 1 / ratio.median, 1 / ratio.low)
 
 

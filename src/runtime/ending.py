@@ -164,13 +164,13 @@ class EndOfRun:
         """
         loop = self._loop
         self._left = {task for task in tasks if not task.done()}
-        self._call_back()
+        self._add_callbacks()
         loop.call_soon(self._count_down, _TURNS)
         while self._left:
             try:
                 loop.run_forever()
             except BaseException as error:
-                if self._ends_the_end(error, tasks):
+                if self._ends_wait(error, tasks):
                     raise
                 recover_tasks(loop, self._left)
                 if self._from_outside:
@@ -180,7 +180,7 @@ class EndOfRun:
             self._left = {task for task in self._left if not task.done()}
         del tasks
 
-    def _call_back(self) -> None:
+    def _add_callbacks(self) -> None:
         for task in self._left:
             task.add_done_callback(self._on_end)
 
@@ -202,11 +202,11 @@ class EndOfRun:
         else:
             self._watch = EndWatch(self._loop, lambda: list(self._left))
 
-    def _ends_the_end(self, error: BaseException, tasks: Collection[Any]) -> bool:
+    def _ends_wait(self, error: BaseException, tasks: Collection[Any]) -> bool:
         """Return whether an exception that left the loop ends the wait; note it if it does not.
 
-        The exception of a task has ended that task only, and the other tasks are still waited for.
-        The same goes for the first exception from any other source, such as a signal handler.
+        The exception of a task has ended that task only, and the wait for the other tasks goes on.
+        So it does after the first exception from any other source, such as a signal handler.
         """
         outside = not any(
             task.done() and not task.cancelled() and task.exception() is error

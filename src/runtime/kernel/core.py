@@ -306,9 +306,9 @@ class LoopCore(Scheduler):
             raise
         finally:
             try:
-                self._take_stop_back(future)
+                self._remove_stop_callback(future)
             except BaseException:
-                self._take_stop_back(future)  # A signal handler raised.
+                self._remove_stop_callback(future)  # A signal handler raised.
                 raise
         if not future.done():
             error = RuntimeError("Event loop stopped before Future completed.")
@@ -320,7 +320,7 @@ class LoopCore(Scheduler):
             # The future holds its exception, whose traceback holds this frame: break the cycle.
             del future
 
-    def _take_stop_back(self, future: Any) -> None:
+    def _remove_stop_callback(self, future: Any) -> None:
         """Remove the callback that stops the loop, so that ``future`` does not stop a later run."""
         future.remove_done_callback(_stop_when_done)
         for runnable in list(self._ready):
@@ -498,15 +498,15 @@ class LoopCore(Scheduler):
                 self._lookup_threads.close()
         finally:
             try:
-                self._give_back()
+                self._release_all()
             except BaseException:
-                self._give_back()  # A signal handler raised.
+                self._release_all()  # A signal handler raised.
                 raise
         # Last, because the exception handler may raise, or call the loop.
         for task in pending:
             self._report_pending(task)
 
-    def _give_back(self) -> None:
+    def _release_all(self) -> None:
         self._tasks.clear()
         self._external_work.clear()
         if self._refusal is None:

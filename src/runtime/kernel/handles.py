@@ -113,11 +113,11 @@ class Handle(Runnable):
 
     def cancel(self) -> None:
         """Keep the callback from running, if it has not run yet, and drop the references to it."""
-        self._args = () if self._source_traceback is None else self._last_words()
+        self._args = () if self._source_traceback is None else self._description_when_cancelled()
         self._callback = None
 
-    def _last_words(self) -> tuple[str, ...]:
-        """Return a description of the callback, which takes the place of its arguments.
+    def _description_when_cancelled(self) -> tuple[str, ...]:
+        """Return a description of the callback, which replaces its arguments.
 
         In debug mode the ``repr`` of a cancelled handle shows it: a callback may cancel its own
         handle, and be reported as slow afterwards.

@@ -59,7 +59,8 @@ found within milliseconds. A check looks for three things:
 - A descriptor that epoll reports, although ``poll(2)`` says that it is not ready. The event may
   come from the other file A, as above. Or another process that shares the socket has taken the
   bytes or the connection meanwhile, which is normal. So the poller checks each of the next
-  batches, and takes the registration for stale if ``_STRIKES`` checks in a row find the same.
+  batches, and considers the registration stale if ``_CHECKS_TO_CONFIRM`` checks in a row find the
+  same.
 
 To get rid of a stale registration the poller makes a new epoll, registers everything that is
 watched or armed with it, and puts it in the place of the old one with ``dup2``. The selector keeps
@@ -119,7 +120,7 @@ A check costs a system call for each event of the batch. A stale registration re
 batch, so that 256 of them take a few milliseconds.
 """
 
-_STRIKES: Final = 4
+_CHECKS_TO_CONFIRM: Final = 4
 """Number of checks in a row that must find a reported descriptor not ready, to call it stale.
 
 A single such check proves nothing: of several server processes that accept from one socket, another
@@ -195,7 +196,7 @@ class Poller:
     """
 
     __slots__ = (
-        "_apart_from",
+        "_check_and_measure_from",
         "_check_in",
         "_epoll",
         "_epoll_modify",
@@ -207,8 +208,8 @@ class Poller:
         "_round",
         "_selector",
         "_skips",
-        "_strikes",
         "_timer",
+        "_unready_counts",
         "_watchers",
         "writers",
     )
@@ -238,10 +239,10 @@ class Poller:
         # The round of the next check, and for each suspected descriptor the number of checks in a
         # row that have found it not ready.
         self._check_in = _CHECK_EVERY
-        self._strikes: dict[int, int] = {}
-        # The round from which on poll() leaves batches to _hand_over_apart(): that of the next
+        self._unready_counts: dict[int, int] = {}
+        # The round from which on poll() leaves batches to _check_and_measure(): that of the next
         # check, or 0 while each event is measured.
-        self._apart_from = self._check_in
+        self._check_and_measure_from = self._check_in
         # Measures the duration of each event while the loop runs in debug mode.
         self._timer: EventTimer | None = None
         if type(self._selector) is getattr(selectors, "EpollSelector", None):
@@ -461,7 +462,7 @@ class Poller:
                 return
             self._quiet_polls = 0
             self._round += 1
-            if self._round >= self._apart_from and self._hand_over_apart(events):
+            if self._round >= self._check_and_measure_from and self._check_and_measure(events):
                 return
             watchers = self._watchers
             for fd, mask in events:
@@ -497,9 +498,9 @@ class Poller:
     def set_timer(self, timer: EventTimer | None) -> None:
         """Measure the handling of each event with ``timer``; None stops the measuring."""
         self._timer = timer
-        self._apart_from = self._check_in if timer is None else 0
+        self._check_and_measure_from = self._check_in if timer is None else 0
 
-    def _hand_over_apart(self, events: list[tuple[int, int]]) -> bool:
+    def _check_and_measure(self, events: list[tuple[int, int]]) -> bool:
         """Check a batch if a check is due, and deliver it here if each event is to be measured.
 
         Returns whether the batch was delivered. These rare cases have a method of their own, so
@@ -509,7 +510,7 @@ class Poller:
             self._check(events)
         timer = self._timer
         if timer is None:
-            self._apart_from = self._check_in
+            self._check_and_measure_from = self._check_in
             return False
         for fd, mask in events:
             watcher = self._watchers.get(fd)
@@ -563,9 +564,9 @@ class Poller:
                 # No watcher has this descriptor. The program may have registered it itself, with a
                 # selector of its own; otherwise the registration is stale.
                 is_stale = is_stale or self._is_unknown(fd)
-            elif not watcher.once and not self._means_the_same(watcher):
+            elif not watcher.once and not self._is_current(watcher):
                 lost.append(watcher)
-        if self._epoll is not None and (self._strike(events) or is_stale or lost):
+        if self._epoll is not None and (self._is_repeatedly_unready(events) or is_stale or lost):
             lost += self._renew_epoll()
         for watcher in lost:
             if self._watchers.get(watcher.fd) is watcher:
@@ -583,13 +584,13 @@ class Poller:
     def _is_unknown(self, fd: int) -> bool:
         return self._epoll is not None and fd not in self._selector.get_map()
 
-    def _means_the_same(self, watcher: Watcher) -> bool:
+    def _is_current(self, watcher: Watcher) -> bool:
         if self._epoll_modify is not None:
             return self.still_holds(watcher)
         return file_of(watcher.fd) is not None
 
-    def _strike(self, events: list[tuple[int, int]]) -> bool:
-        """Return whether epoll has reported a descriptor in several checks that was not ready.
+    def _is_repeatedly_unready(self, events: list[tuple[int, int]]) -> bool:
+        """Return whether epoll reported a descriptor in several checks although it was not ready.
 
         Its number then means another file than the one that epoll reports.
         """
@@ -598,11 +599,11 @@ class Poller:
         for fd in watched:
             poll.register(fd, _epoll_mask(self._watchers[fd].events))
         ready = {fd for fd, _ in poll.poll(0)}
-        before = self._strikes
-        self._strikes = {fd: before.get(fd, 0) + 1 for fd in watched if fd not in ready}
-        if self._strikes:
+        before = self._unready_counts
+        self._unready_counts = {fd: before.get(fd, 0) + 1 for fd in watched if fd not in ready}
+        if self._unready_counts:
             self._check_in = self._round + 1
-        return any(count >= _STRIKES for count in self._strikes.values())
+        return any(count >= _CHECKS_TO_CONFIRM for count in self._unready_counts.values())
 
     def _renew_epoll(self) -> list[Watcher]:
         """Replace the selector's epoll by a new one without the stale registrations.
@@ -611,7 +612,7 @@ class Poller:
         descriptors could not be registered again, because they are closed.
         """
         lost = []
-        self._strikes = {}
+        self._unready_counts = {}
         new = select.epoll()
         try:
             for fd, key in self._selector.get_map().items():
@@ -668,7 +669,7 @@ class Poller:
     def close(self) -> None:
         """Drop every watcher and close the selector."""
         self._release()
-        self._report = _report_to_nobody  # The old one refers to the loop: a reference cycle.
+        self._report = _ignore_report  # The old one refers to the loop: a reference cycle.
         self._selector.close()
 
     def _release(self) -> None:
@@ -680,7 +681,7 @@ class Poller:
         self._close_epoll()
 
 
-def _report_to_nobody(message: str, error: BaseException, watcher: object) -> None:
+def _ignore_report(message: str, error: BaseException, watcher: object) -> None:
     pass  # A closed poller has no watchers whose exceptions it could report.
 
 

@@ -236,7 +236,7 @@ class Scheduler:
         handle = ThreadsafeHandle(callback, args, self, context)
         if self._debug:
             handle._source_traceback = creation_stack()
-        if (self._inbound or len(self._ready) >= _CROWDED) and self._is_to_wait():
+        if (self._inbound or len(self._ready) >= _CROWDED) and self._must_wait_inbound():
             self._inbound.append(handle)
             self._has_inbound = True
             self._wake()
@@ -248,7 +248,7 @@ class Scheduler:
             self._wake()
         return handle
 
-    def _is_to_wait(self) -> bool:
+    def _must_wait_inbound(self) -> bool:
         """Return whether a call from this thread is to wait in ``_inbound``.
 
         Calls from the loop's own thread never wait.

@@ -49,11 +49,11 @@ LONGEST_WAIT: Final = 86400.0
 SWEEP_MINIMUM: Final = 64
 """Minimum number of cancelled timers for which a sweep, which visits all timers, is worth it."""
 
-_MANY: Final = 64
-"""Minimum batch for which sorting beats pushing or popping one by one."""
+_SORT_MINIMUM: Final = 64
+"""Minimum number of timers for which sorting beats pushing or popping one by one."""
 
-_GOOD_PART: Final = 4
-"""The batch must also be at least the fourth part of all timers."""
+_SORT_SHARE: Final = 4
+"""These must also be at least one fourth of all timers."""
 
 _due: Final = operator.methodcaller("_due")
 _heappush: Final = heapq.heappush
@@ -88,7 +88,7 @@ class TimerHandle(Handle):
 
     def cancel(self) -> None:
         """Keep the callback from running, if it has not run yet, and drop the references to it."""
-        self._args = () if self._source_traceback is None else self._last_words()
+        self._args = () if self._source_traceback is None else self._description_when_cancelled()
         self._callback = None
         heap = self._heap
         if heap is not None:
@@ -150,7 +150,7 @@ class TimerHeap:
         try:
             fresh = self.fresh
             self.fresh = []
-            if len(fresh) >= _MANY and self._are_a_good_part(len(fresh)):
+            if len(fresh) >= _SORT_MINIMUM and self._is_large_share(len(fresh)):
                 self._order(fresh)
                 return
             heap = self.heap
@@ -163,8 +163,8 @@ class TimerHeap:
         finally:
             self._moving = False
 
-    def _are_a_good_part(self, count: int) -> bool:
-        return count * _GOOD_PART >= len(self.heap) + len(self.ordered)
+    def _is_large_share(self, count: int) -> bool:
+        return count * _SORT_SHARE >= len(self.heap) + len(self.ordered)
 
     def _order(self, fresh: list[Runnable]) -> None:
         """Move the timers of the heap, and those in ``fresh``, to ``ordered``, and sort it.
@@ -238,7 +238,7 @@ class TimerHeap:
                 due.append(ordered.pop())
                 continue
             count += 1
-            if count >= _MANY and self._are_a_good_part(count):
+            if count >= _SORT_MINIMUM and self._is_large_share(count):
                 self._order([])
             else:
                 due.append(_heappop(heap)[2])

@@ -228,7 +228,7 @@ class Condition(OnlyAsynchronous):
                 await waiter
             finally:
                 waiters.remove(waiter)
-                await _acquire_at_last(lock)
+                await _acquire_despite_cancellation(lock)
         except BaseException:
             if waiter.done() and not waiter.cancelled():
                 self._wake(1)
@@ -284,7 +284,7 @@ class Condition(OnlyAsynchronous):
         return _describe(self, state, self._waiters)
 
 
-async def _acquire_at_last(lock: Lock) -> None:
+async def _acquire_despite_cancellation(lock: Lock) -> None:
     """Acquire ``lock`` despite cancellations; then raise the last of them, if there were any."""
     cancellation: CancelledError | None = None
     while True:

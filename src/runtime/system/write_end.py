@@ -95,7 +95,7 @@ class WriteEnd(PipeEnd, Writer):
         elif self.number > _STDERR:
             self._joined = JoinedWrites()
         if self.unsent:
-            self._keep(_own(data, 0))
+            self._keep(_copy_unless_bytes(data, 0))
         else:
             self._transmit(data, size)
         self.pause_if_high()
@@ -110,7 +110,7 @@ class WriteEnd(PipeEnd, Writer):
             self.fail(error)
             return
         if sent < size:
-            self._keep(_own(data, sent))
+            self._keep(_copy_unless_bytes(data, sent))
             self.update_watch()
 
     def _join(self, joined: JoinedWrites, data: Any, size: int) -> bool:
@@ -167,7 +167,7 @@ class WriteEnd(PipeEnd, Writer):
             if sent >= size:
                 sent -= size
             else:
-                self._keep(_own(part, sent))
+                self._keep(_copy_unless_bytes(part, sent))
                 sent = 0
         if self.unsent:
             if at_once:
@@ -312,7 +312,7 @@ def _size_of(data: Any) -> int:
     return view.nbytes
 
 
-def _own(data: Any, start: int) -> Any:
+def _copy_unless_bytes(data: Any, start: int) -> Any:
     """Return ``data`` from ``start`` on, copied unless it is bytes: the caller may change it."""
     if isinstance(data, bytes):
         return memoryview(data)[start:] if start else data

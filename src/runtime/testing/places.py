@@ -28,7 +28,7 @@ def from_the_program(
     entries: list[TracebackType] = []
     entry = traceback
     while entry is not None:
-        if not _is_of(_LIBRARIES, entry.tb_frame) or (entries and not only):
+        if not _is_in(_LIBRARIES, entry.tb_frame) or (entries and not only):
             entries.append(entry)
         entry = entry.tb_next
     found: TracebackType | None = None
@@ -51,19 +51,19 @@ def without_our_tasks(error: DeadlockError) -> DeadlockError:
     The task of a fixture that waits at its ``yield`` for the end of the test is left out; the task
     of a fixture that waits in its own code is not.
     """
-    tasks = _of_the_program(error.tasks)
+    tasks = _program_tasks(error.tasks)
     return deadlock_of(tasks) if tasks else error
 
 
-def _of_the_program(tasks: Iterable[Any]) -> list[Any]:
+def _program_tasks(tasks: Iterable[Any]) -> list[Any]:
     found = []
     for task in tasks:
         frames = await_frames(task.get_coro())
-        is_ours = bool(frames) and _is_of((_OURS,), frames[0])
-        if not is_ours or not all(_is_of(_LIBRARIES, frame) for frame in frames):
+        is_ours = bool(frames) and _is_in((_OURS,), frames[0])
+        if not is_ours or not all(_is_in(_LIBRARIES, frame) for frame in frames):
             found.append(task)
     return found
 
 
-def _is_of(packages: tuple[str, ...], frame: FrameType) -> bool:
+def _is_in(packages: tuple[str, ...], frame: FrameType) -> bool:
     return str(frame.f_globals.get("__name__", "")).startswith(packages)

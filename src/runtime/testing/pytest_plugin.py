@@ -239,7 +239,7 @@ def pytest_fixture_setup(
     @functools.wraps(function)
     def set_up(**arguments: Any) -> Any:
         __tracebackhide__ = True
-        _check_that_it_was_named(fixturedef.argname, request.node, item)
+        _check_is_named(fixturedef.argname, request.node, item)
         scope = _scope_of(request.node, item)
         if not inspect.isasyncgenfunction(function):
             return scope.set_up(bound(**arguments))
@@ -257,7 +257,7 @@ def pytest_fixture_setup(
         _replace(fixturedef, function)
 
 
-def _check_that_it_was_named(name: str, node: Node, item: pytest.Item) -> None:
+def _check_is_named(name: str, node: Node, item: pytest.Item) -> None:
     """Fail for a fixture that was not known yet when the loop of the test was chosen."""
     if asyncio._get_running_loop() is not None or width_of(node) < width_of(owner_of(item)):
         pytest.fail(

@@ -85,9 +85,9 @@ class ScopedLoop:
         self._loop: Loop = self._runner.get_loop()
         self._context = contextvars.copy_context()
         _loops.add(self)
-        self._loop.set_exception_handler(self._take_note)
+        self._loop.set_exception_handler(self._on_report)
 
-    def _take_note(self, loop: Loop, context: dict[str, Any]) -> None:
+    def _on_report(self, loop: Loop, context: dict[str, Any]) -> None:
         self._reports.append(context)
         loop.default_exception_handler(context)
 
@@ -172,11 +172,11 @@ class ScopedLoop:
         # Outside of the except block: otherwise the exception would become the __context__ of the
         # exceptions that the tasks raise now.
         try:
-            raise self._as_the_program_sees_it(raised, awaitable)
+            raise self._without_library_frames(raised, awaitable)
         finally:
             del raised
 
-    def _as_the_program_sees_it(self, error: BaseException, awaitable: object) -> BaseException:
+    def _without_library_frames(self, error: BaseException, awaitable: object) -> BaseException:
         """Return the exception of a run, with a traceback of places in the program."""
         task = self._task_of(awaitable)
         if task is None:

@@ -51,13 +51,13 @@ def describe_wait(task: Any) -> list[str]:
     """
     frames = await_frames(task.get_coro())
     called: list[FrameType] = []
-    while frames and _is_of_a_library(frames[-1]):
+    while frames and _is_library_frame(frames[-1]):
         called.append(frames.pop())
     running = describe_coroutine(task.get_coro())
-    if frames and _is_of_a_library(frames[0]):
+    if frames and _is_library_frame(frames[0]):
         # The task's own coroutine is a library's, and runs a part of the program, such as a
         # fixture: describe the task by that part.
-        while _is_of_a_library(frames[0]):
+        while _is_library_frame(frames[0]):
             frames.pop(0)
         running = f"{frames[0].f_code.co_name}() running at {_place_of(frames[0])}"
     lines = [f"{task.get_name()}: {running}"]
@@ -83,7 +83,7 @@ def describe_wait(task: Any) -> list[str]:
     return lines
 
 
-def _is_of_a_library(frame: FrameType) -> bool:
+def _is_library_frame(frame: FrameType) -> bool:
     return str(frame.f_globals.get("__name__", "")).startswith(_LIBRARIES)
 
 

@@ -104,7 +104,7 @@ def begin_shutdown(
     if not executors:
         return None
     if sys.is_finalizing():
-        _leave_to_themselves(executors)
+        _shut_down_without_waiting(executors)
         return None
     done: Future[Any] = Future(loop=loop)
     work = ExternalWork()
@@ -124,12 +124,12 @@ def begin_shutdown(
     except RuntimeError:
         # Python 3.12 and later refuse at the end of the interpreter, or the system has a limit.
         loop._external_work.discard(work)
-        _leave_to_themselves(executors)
+        _shut_down_without_waiting(executors)
         return None
     return thread, done
 
 
-def _leave_to_themselves(executors: Iterable[concurrent.futures.ThreadPoolExecutor]) -> None:
+def _shut_down_without_waiting(executors: Iterable[concurrent.futures.ThreadPoolExecutor]) -> None:
     for executor in executors:
         executor.shutdown(wait=False)
 

@@ -200,20 +200,20 @@ class ProtocolAdapter(Top):
         if self._loop.is_closed():
             # The connection is ended by a finalizer, or by the program, after the loop was closed:
             # no turn will come that could call ``connection_lost``.
-            self._let_go()
+            self._drop_references()
         else:
-            self._loop.call_soon(self._tell_lost, error, context=self._context)
+            self._loop.call_soon(self._report_lost, error, context=self._context)
 
-    def _tell_lost(self, error: BaseException | None) -> None:
+    def _report_lost(self, error: BaseException | None) -> None:
         """Call ``connection_lost``, and drop the references to the protocol and the transport."""
         protocol = self.protocol
         try:
             if self._is_made:
                 protocol.connection_lost(error)
         finally:
-            self._let_go()
+            self._drop_references()
 
-    def _let_go(self) -> None:
+    def _drop_references(self) -> None:
         """Break the reference cycle of the adapter, its protocol and its transport."""
         self.protocol = None
         self.transport = None

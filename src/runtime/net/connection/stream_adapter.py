@@ -321,14 +321,18 @@ class StreamAdapter(Top):
         start, stop = unread.find(separators)
         if stop:
             if start > limit:
-                raise _overrun("Separator is found, but chunk is longer than limit", limit, start)
+                raise _overrun_error(
+                    "Separator is found, but chunk is longer than limit", limit, start
+                )
             return self.take(stop)
         if unread.size <= limit:
             return None
         # The last bytes may be the beginning of a separator, and do not count for the limit yet.
         searched = unread.size + 1 - max([len(separator) for separator in separators])
         if searched > limit:
-            raise _overrun("Separator is not found, and chunk exceed the limit", limit, searched)
+            raise _overrun_error(
+                "Separator is not found, and chunk exceed the limit", limit, searched
+            )
         return None
 
     def take_some(self, most: Any) -> bytes | None:
@@ -447,7 +451,7 @@ class StreamAdapter(Top):
         return repr(self._lower)
 
 
-def _overrun(words: str, limit: int, consumed: int) -> LimitOverrunError:
+def _overrun_error(words: str, limit: int, consumed: int) -> LimitOverrunError:
     return LimitOverrunError(
         f"{words}: limit={limit}, in bytes. To increase it, use the argument limit= of "
         "open_connection(), start_server() or create_subprocess_exec()",
