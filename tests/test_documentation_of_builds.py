@@ -25,7 +25,7 @@ WITHOUT_HINTS = {"Handle", "TimerHandle"}
 """The classes whose compiled methods have no annotations; setup.py says why."""
 
 
-class Told(NamedTuple):
+class Documentation(NamedTuple):
     """Documentation of a function, method or attribute. A class has only a docstring."""
 
     docstring: str | None
@@ -36,22 +36,22 @@ class Told(NamedTuple):
     hints: str | None
 
 
-def tell(thing: Any) -> Told:
-    """Return what is told of ``thing``."""
-    docstring = inspect.getdoc(thing)
-    if not callable(thing) or isinstance(thing, type):
-        return Told(docstring, None, None, None)
-    signature = inspect.signature(thing)
+def documentation_of(value: Any) -> Documentation:
+    """Return the documentation of ``value``."""
+    docstring = inspect.getdoc(value)
+    if not callable(value) or isinstance(value, type):
+        return Documentation(docstring, None, None, None)
+    signature = inspect.signature(value)
     parameters = list(signature.parameters.values())
     # Of a method in C without annotations, this parameter is by position only.
     if parameters and parameters[0].name == "self":
         del parameters[0]
     plain = [one.replace(annotation=inspect.Parameter.empty) for one in parameters]
-    return Told(
+    return Documentation(
         docstring,
         ", ".join(map(str, plain)),
         str(signature.replace(parameters=parameters)),
-        str(typing.get_type_hints(thing)),
+        str(typing.get_type_hints(value)),
     )
 
 
@@ -62,26 +62,29 @@ def own_attributes(cls: type) -> list[str]:
     return sorted(names)
 
 
-def told() -> dict[str, Told]:
-    """Return what is told of everything public, by name."""
+def public_documentation() -> dict[str, Documentation]:
+    """Return the documentation of all public objects, by name."""
     found = {}
     for name in sorted(runtime.__all__):
-        thing = getattr(runtime, name)
-        found[name] = tell(thing)
-        for attribute in own_attributes(thing) if isinstance(thing, type) else ():
-            found[f"{name}.{attribute}"] = tell(getattr(thing, attribute))
+        value = getattr(runtime, name)
+        found[name] = documentation_of(value)
+        for attribute in own_attributes(value) if isinstance(value, type) else ():
+            found[f"{name}.{attribute}"] = documentation_of(getattr(value, attribute))
     return found
 
 
 @functools.cache
-def told_interpreted() -> dict[str, Told]:
-    """Return what is told where nothing is compiled."""
-    code = f"import json; from tests import {MODULE} as this; print(json.dumps(this.told()))"
+def interpreted_documentation() -> dict[str, Documentation]:
+    """Return the documentation of the interpreted build, without the accelerator."""
+    code = (
+        f"import json; from tests import {MODULE} as this; "
+        "print(json.dumps(this.public_documentation()))"
+    )
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     environment = {**os.environ, "PYTHONPATH": path, "RUNTIME_NO_ACCELERATOR": "1"}
     result = run_program("-c", code, environment=environment)
     assert result.returncode == 0, result.stderr
-    return {name: Told(*each) for name, each in json.loads(result.stdout).items()}
+    return {name: Documentation(*each) for name, each in json.loads(result.stdout).items()}
 
 
 needs_both_builds = pytest.mark.skipif(
@@ -91,7 +94,7 @@ needs_both_builds = pytest.mark.skipif(
 
 @needs_both_builds
 def test_the_builds_have_the_same_documentation() -> None:
-    compiled, interpreted = told(), told_interpreted()
+    compiled, interpreted = public_documentation(), interpreted_documentation()
     assert compiled.keys() == interpreted.keys()
     differing = {
         name: (each, interpreted[name])
@@ -102,8 +105,8 @@ def test_the_builds_have_the_same_documentation() -> None:
 
 
 @needs_both_builds
-def test_the_builds_show_the_same_types_except_of_handles() -> None:
-    compiled, interpreted = told(), told_interpreted()
+def test_the_builds_have_the_same_types_except_of_handles() -> None:
+    compiled, interpreted = public_documentation(), interpreted_documentation()
     differing = {
         name: (each, interpreted[name])
         for name, each in compiled.items()
@@ -115,7 +118,9 @@ def test_the_builds_show_the_same_types_except_of_handles() -> None:
 
 def test_every_function_class_and_method_is_documented() -> None:
     bare = [
-        name for name, each in told().items() if not each.docstring and each.parameters is not None
+        name
+        for name, each in public_documentation().items()
+        if not each.docstring and each.parameters is not None
     ]
     assert bare == []
     classes = [one for one in map(vars(runtime).get, runtime.__all__) if isinstance(one, type)]
@@ -123,7 +128,7 @@ def test_every_function_class_and_method_is_documented() -> None:
 
 
 def test_every_function_and_method_has_hints_except_of_handles() -> None:
-    bare = [name for name, each in told().items() if each.hints == "{}"]
+    bare = [name for name, each in public_documentation().items() if each.hints == "{}"]
     assert [name for name in bare if name.partition(".")[0] not in WITHOUT_HINTS] == []
 
 

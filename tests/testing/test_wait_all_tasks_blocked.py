@@ -1,4 +1,4 @@
-"""``wait_all_tasks_blocked``: what it waits for, what it does not wait for, and the cushion."""
+"""``wait_all_tasks_blocked``: the events that it waits for, those that it ignores, the cushion."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@
                          +--- the future is done (or was cancelled by cancel()) ----+
 
 Invariants: a task that is not done is in exactly one of these places: in the ready queue, running,
-or subscribed to one future (``_awaited`` if it is ours, ``_foreign`` if it is asyncio's). So it is
+or subscribed to one future (``_awaited`` if that is a ``FutureCore``, else ``_foreign``). So it is
 never stepped twice for one wake-up. ``cancel()`` while WAITING cancels the future, which queues the
 task; otherwise it sets ``_must_cancel``, and the next step begins by raising CancelledError.
 

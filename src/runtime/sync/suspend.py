@@ -89,9 +89,9 @@ class Resume(Generic[T]):
             if value is not _MISSING:
                 raise TypeError("resume() takes a value or an error, not both.")
             _check_error(error)
-        ours = _Outcome(None if value is _MISSING else value, error)
-        first = self._settled.setdefault(None, ours)
-        if first is not ours:
+        outcome = _Outcome(None if value is _MISSING else value, error)
+        first = self._settled.setdefault(None, outcome)
+        if first is not outcome:
             if first is _GIVEN_UP:
                 return
             raise InvalidStateError(

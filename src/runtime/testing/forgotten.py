@@ -49,15 +49,15 @@ class ForgottenAwaits:
         # Not warnings.showwarning(), which does not get the source of a warning, the coroutine.
         module = cast(Any, warnings)
         before: Show = module._showwarnmsg_impl
-        ours = functools.partial(self._show, before)
+        replacement = functools.partial(self._show, before)
         depth = sys.get_coroutine_origin_tracking_depth()
-        module._showwarnmsg_impl = ours
+        module._showwarnmsg_impl = replacement
         sys.set_coroutine_origin_tracking_depth(max(depth, _ORIGIN_DEPTH))
         try:
             yield
         finally:
             sys.set_coroutine_origin_tracking_depth(depth)
-            if module._showwarnmsg_impl is ours:
+            if module._showwarnmsg_impl is replacement:
                 module._showwarnmsg_impl = before
 
     def _show(self, show: Show, message: warnings.WarningMessage) -> None:

@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Future[Any])
 
 
 def isfuture(obj: object) -> TypeGuard[Future[Any]]:
-    """Return whether ``obj`` is a future: ours, asyncio's, or one with the same protocol."""
+    """Return whether ``obj`` is a future: this package's, asyncio's, or with the same protocol."""
     return asyncio.isfuture(obj)
 
 
