@@ -29,6 +29,6 @@ def test_the_diagrams_match_a_new_recording() -> None:
     assert done.returncode == 0, done.stderr
     in_the_page = "\n".join(BLOCK.findall(PAGE.read_text()))
     assert done.stdout.splitlines() == in_the_page.splitlines(), (
-        "record them anew: "
+        "record them again: "
         "PYTHONPATH=src RUNTIME_NO_ACCELERATOR=1 python docs/tools/awaits.py --write"
     )

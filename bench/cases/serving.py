@@ -36,7 +36,7 @@ def free_large_block() -> None:
 
     When such a block is freed, glibc raises its threshold for mapping to the size of the block.
     From then on it takes smaller blocks from the heap, whose pages stay with the process, instead
-    of mapping each block anew and paying a page fault for every page.
+    of mapping each block again and paying a page fault for every page.
     """
     bytearray(LARGE)
 

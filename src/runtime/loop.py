@@ -104,7 +104,7 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
         def call_soon_threadsafe(  # type: ignore[override]
             self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
         ) -> Handle:
-            """As ``call_soon``, from any thread."""
+            """Call ``callback`` in a later turn, like ``call_soon``; callable from any thread."""
 
         def call_later(  # type: ignore[override]
             self,
@@ -162,7 +162,7 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
         self._async_generators().warn_from_now_on()
 
     async def _close_asyncgens(self) -> None:
-        """As ``shutdown_asyncgens``, but do not warn about any started later."""
+        """Close the generators like ``shutdown_asyncgens``; do not warn about any started later."""
         asyncgens = self._async_generators()
         current = asyncio.current_task()
         while True:

@@ -195,11 +195,11 @@ class Process:
         self._transport.send_signal(signal)
 
     def terminate(self) -> None:
-        """Send SIGTERM, which asks the process to end; otherwise as ``send_signal``."""
+        """Send SIGTERM, which asks the process to end; otherwise like ``send_signal``."""
         self._transport.terminate()
 
     def kill(self) -> None:
-        """Send SIGKILL, which ends the process; otherwise as ``send_signal``."""
+        """Send SIGKILL, which ends the process; otherwise like ``send_signal``."""
         self._transport.kill()
 
     def __repr__(self) -> str:
@@ -265,7 +265,7 @@ async def create_subprocess_shell(
     limit: Size = DEFAULT_LIMIT,
     **kwds: Any,
 ) -> Process:
-    """Run ``cmd``, a command line, in the system's shell; otherwise as ``create_subprocess_exec``.
+    """Run a command line in the system's shell; otherwise like ``create_subprocess_exec``.
 
     Quote all parts of the command line that the program did not write itself with
     ``shlex.quote``, or use ``create_subprocess_exec``.

@@ -178,7 +178,7 @@ class DescriptorWatcher(Watcher):
         self.reading = self.writing = None
 
     def on_closed(self) -> None:
-        """Do as ``on_lost``, and report the loss of callbacks, which no task would notice."""
+        """Call ``on_lost``, and report the loss of callbacks, which no task would notice."""
         has_callbacks = self.reader is not None or self.writer is not None
         self.on_lost()
         if has_callbacks:
@@ -365,7 +365,7 @@ def _watcher_for_callback(loop: Scheduler, fd: FileDescriptor) -> DescriptorWatc
         loop._check_thread()
     watcher = _watcher_of(loop, descriptor(fd))
     if watcher.events:
-        watcher.is_stale()  # If so, this drops its callbacks and tasks, and it can be used anew.
+        watcher.is_stale()  # If so, this drops its callbacks and tasks, and it can be reused.
     return watcher
 
 

@@ -184,7 +184,7 @@ class Watcher:
         return None
 
     def on_closed(self) -> None:
-        """Handle the loss of a watched descriptor that a check has found; else as ``on_lost``."""
+        """Handle the loss of a watched descriptor that a check has found, like ``on_lost``."""
         self.on_lost()
 
 

@@ -173,7 +173,7 @@ class Scheduler:
         *args: Any,
         context: Context | None = None,
     ) -> TimerHandle:
-        """Call ``callback(*args)`` after ``delay`` seconds; otherwise as ``call_soon``.
+        """Call ``callback(*args)`` after ``delay`` seconds; otherwise like ``call_soon``.
 
         The delay is any real number; if it is infinite, the callback is never called. Callbacks
         with the same deadline run in the order in which they were scheduled. Raises TypeError for
@@ -223,7 +223,7 @@ class Scheduler:
     ) -> Handle:
         """Call ``callback(*args)`` in the loop's thread; for any thread, and for signal handlers.
 
-        Otherwise as ``call_soon``. The loop is woken if it waits. The handle can be cancelled in
+        Otherwise like ``call_soon``. The loop is woken if it waits. The handle can be cancelled in
         any thread; in another thread than the loop's, ``cancel()`` waits for the end of a callback
         that has begun. Callbacks run in the order in which one thread has scheduled them. One turn
         of the loop runs only a limited number of them, so that threads that call faster than the

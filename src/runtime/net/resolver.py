@@ -73,7 +73,7 @@ def _getaddrinfo(_loop: LoopCore, request: tuple[Any, ...]) -> list[AddressInfo]
 
 
 def _timed_getaddrinfo(loop: LoopCore, request: tuple[Any, ...]) -> list[AddressInfo]:
-    """Look up as ``_getaddrinfo``, and log the duration: for debug mode, as in asyncio."""
+    """Look up like ``_getaddrinfo``, and log the duration: for debug mode, as in asyncio."""
     host, port, *options = request
     words = [f"{host}:{port!r}"]
     names = ("family", "type", "proto", "flags")
@@ -165,7 +165,7 @@ async def resolve(
 
     A host that is not a literal address is looked up by the loop's ``getaddrinfo``. Raises OSError,
     with the host's name in its text, if there is no address; OverflowError for a port outside 0 to
-    65535; TypeError as ``check_host``. Cancellation safe.
+    65535; TypeError like ``check_host``. Cancellation safe.
     """
     check_host(host)
     _check_port(port)

@@ -94,7 +94,7 @@ class WritePipeTransport(Uncopyable, asyncio.Transport):
         self._end.write(data)
 
     def writelines(self, list_of_data: Iterable[Any]) -> None:
-        """Send several bytes-like objects, in order; otherwise as ``write``."""
+        """Send several bytes-like objects, in order; otherwise like ``write``."""
         self._end.write_many(list(list_of_data))
 
     def can_write_eof(self) -> bool:

@@ -103,7 +103,7 @@ class SystemLoop(LoopCore):
         stderr: Any = subprocess.PIPE,
         **kwargs: Any,
     ) -> tuple[asyncio.SubprocessTransport, P]:
-        """Run ``cmd``, a command line, in the system's shell; otherwise as ``subprocess_exec``.
+        """Run a command line in the system's shell; otherwise like ``subprocess_exec``.
 
         Quote all parts of the command line that the program did not write itself with
         ``shlex.quote``, or use ``subprocess_exec``.

@@ -11,7 +11,7 @@ that it runs. It therefore sees, once in every turn, everything else that is rea
     |      | no                                                                                   |
     |    poll for the rest of the cushion, or a part of it: was there an event? --yes-------------+
     |      | no                                                                                   |
-    +------+<--- run in the next turn again <-------------------- the cushion begins anew <-------+
+    +------+<--- run in the next turn again <------------------ the cushion starts again <--------+
 
 While the check is in the ready queue the loop does not wait, so that a virtual clock does not jump.
 Without a call of ``wait_all_tasks_blocked`` there is no check, and the loop does no work for it.

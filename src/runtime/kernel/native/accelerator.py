@@ -72,7 +72,7 @@ def python_recv(fd: int) -> bytes | None:
 
 
 def python_recv_large(fd: int) -> bytes | None:
-    """Receive up to ``LARGE_RECEIVE_SIZE`` bytes; otherwise as ``python_recv``.
+    """Receive up to ``LARGE_RECEIVE_SIZE`` bytes; otherwise like ``python_recv``.
 
     The fallback allocates this size for each call: see ``kernel.native.allocator``.
     """
@@ -83,7 +83,7 @@ def python_recv_large(fd: int) -> bytes | None:
 
 
 def python_recv_some(fd: int, size: int) -> bytes | None:
-    """Receive up to ``size`` bytes, 1 to ``LARGE_RECEIVE_SIZE``; otherwise as ``python_recv``."""
+    """Receive up to ``size`` bytes, 1 to ``LARGE_RECEIVE_SIZE``; otherwise like ``python_recv``."""
     try:
         return os.read(fd, size)
     except BlockingIOError:

@@ -223,7 +223,7 @@ def view_of(data: Any) -> memoryview:
 
 
 def copy_of(data: Any) -> bytes:
-    """Return a copy of ``data``, a bytes-like object other than ``bytes``; raise as ``view_of``."""
+    """Return a copy of ``data``, a bytes-like object but not ``bytes``; raise like ``view_of``."""
     return view_of(data).tobytes()
 
 

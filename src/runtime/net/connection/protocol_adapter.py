@@ -6,7 +6,7 @@
                                  pause_writing, resume_writing                  (through call_soon)
                                  eof_received, once
 
-The protocol's methods are looked up anew for each event, as in asyncio: protocols assign to them,
+The protocol's methods are looked up again for each event, as in asyncio: protocols assign to them,
 for example ``self.data_received = parser.feed``. They run in the context in which the connection
 was made, also as in asyncio. An exception that one of them raises is reported to the loop's
 exception handler. It also ends the connection, and is passed to ``connection_lost``, unless

@@ -290,7 +290,7 @@ class StreamAdapter(Top):
     def _may_take(self) -> bool:
         """Return whether the reader may read more in this turn, after a share of reads.
 
-        The count starts anew in each turn. The turn is looked at only here, once in ``_SHARE``
+        The count starts at zero in each turn. The turn is looked at only here, once in ``_SHARE``
         reads, so that a read costs one addition and one comparison.
         """
         turn = self._loop._turns

@@ -368,7 +368,7 @@ class TLSLayer(Upper, Lower, Writer):
             upper.received(self._ssl.read(RECORD))
 
     def _cannot_read(self, error: Exception) -> bool:
-        """Close the connection because of ``error``; return False, as ``_read_into_buffer``."""
+        """Close the connection because of ``error``; return False for ``_read_into_buffer``."""
         if isinstance(error, ssl.SSLEOFError):
             # The peer ended the connection without a close_notify: bytes may be missing.
             self._truncated = True

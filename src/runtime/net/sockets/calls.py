@@ -52,7 +52,7 @@ def _is_ready(sock: Any, event: int) -> bool:
 
 @contextlib.contextmanager
 def never_waiting(loop: LoopCore, sock: socket.socket, operation: str) -> Iterator[None]:
-    """Make a socket non-blocking inside a ``with`` block. Raises as ``waits_itself``."""
+    """Make a socket non-blocking inside a ``with`` block. Raises like ``waits_itself``."""
     if not waits_itself(loop, sock, operation):
         yield
         return
@@ -68,7 +68,7 @@ def never_waiting(loop: LoopCore, sock: socket.socket, operation: str) -> Iterat
 def receive(loop: LoopCore, sock: Any, size: Any) -> bytes | Readiness:
     """Return up to ``size`` received bytes, ``b""`` at the end; or an awaitable for readiness.
 
-    After awaiting it, call again. Raises OSError, and as ``waits_itself``.
+    After awaiting it, call again. Raises OSError, and the exceptions of ``waits_itself``.
     """
     if type(sock) is not _Socket or type(size) is not int or not 0 < size <= _MOST:
         return _receive_by_method(loop, sock, size)
@@ -104,7 +104,7 @@ def _receive_by_method(loop: LoopCore, sock: Any, size: Any) -> bytes | Readines
 def send(loop: LoopCore, sock: Any, data: Any) -> memoryview | None:
     """Send as much of ``data`` as the socket accepts; return the rest, or None if all was sent.
 
-    Raises OSError, and as ``waits_itself``.
+    Raises OSError, and the exceptions of ``waits_itself``.
     """
     size = len(data) if type(data) is bytes else memoryview(data).nbytes
     fd: int = sock.fileno()

@@ -54,7 +54,7 @@ async def send_fds(
             "send_fds() needs at least one byte to send descriptors with through a stream socket."
         )
     while True:
-        # Determined anew for each attempt: if an object was closed during the wait, its descriptor
+        # Determined for each attempt: if an object was closed during the wait, its descriptor
         # may belong to another file.
         numbers = array.array("i", [descriptor(fd) for fd in fds])
         try:

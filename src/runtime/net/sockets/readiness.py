@@ -49,7 +49,7 @@ async def wait_exceptional(sock: int | HasFileno) -> None:
 
 
 async def wait_exceptional_in_thread(fd: int) -> None:
-    """Wait as ``wait_exceptional``, by a thread that polls: for systems without epoll."""
+    """Wait like ``wait_exceptional``, by a thread that polls: for systems without epoll."""
     loop = get_running_loop()
     done: Future[None] = loop.create_future()
     receiver, sender = socket.socketpair()
