@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import selectors
 import socket
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -275,10 +276,43 @@ def test_a_whole_program_on_each_selector(kind: type[selectors.BaseSelector]) ->
     runtime.run(main(), loop_factory=lambda: runtime.Loop(kind()))
 
 
-@pytest.mark.parametrize(("others", "most"), [(0, 10), (200, 2)])
-def test_a_busy_loop_still_sees_events(others: int, most: int) -> None:
-    """Quiet polls are skipped, yet an event is seen a few turns later, or one if turns are long."""
+def work(seconds: float) -> None:
+    """Keep the processor busy for a time."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
 
+
+@pytest.mark.parametrize(("kind", "most"), [(None, 2), (selectors.SelectSelector, 10)])
+def test_a_busy_loop_with_long_turns_sees_events_soon(
+    kind: type[selectors.BaseSelector] | None, most: int
+) -> None:
+    """Quiet polls are skipped, yet an event is seen in one of the next turns."""
+
+    async def main() -> int:
+        receiver, sender = os.pipe()
+        loop = runtime.get_running_loop()
+        seen: list[int] = []
+        for _ in range(50):
+            work(300e-6)
+            await runtime.sleep(0)
+        loop.add_reader(receiver, lambda: seen.append(1))
+        os.write(sender, b"x")
+        turns = 0
+        while not seen:
+            work(300e-6)
+            await runtime.sleep(0)
+            turns += 1
+        loop.remove_reader(receiver)
+        os.close(receiver)
+        os.close(sender)
+        return turns
+
+    factory = None if kind is None else lambda: runtime.Loop(kind())
+    assert runtime.run(main(), loop_factory=factory) <= most
+
+
+def test_every_turn_with_many_entries_polls() -> None:
     async def go_on() -> None:
         while True:
             await runtime.sleep(0)
@@ -287,8 +321,7 @@ def test_a_busy_loop_still_sees_events(others: int, most: int) -> None:
         receiver, sender = os.pipe()
         loop = runtime.get_running_loop()
         seen: list[int] = []
-        for _ in range(others):
-            runtime.create_task(go_on())
+        others = [runtime.create_task(go_on()) for _ in range(200)]
         for _ in range(200):
             await runtime.sleep(0)
         loop.add_reader(receiver, lambda: seen.append(1))
@@ -300,6 +333,45 @@ def test_a_busy_loop_still_sees_events(others: int, most: int) -> None:
         loop.remove_reader(receiver)
         os.close(receiver)
         os.close(sender)
+        for each in others:
+            each.cancel()
         return turns
 
-    assert runtime.run(main()) <= most
+    assert runtime.run(main()) <= 2
+
+
+def test_another_selector_is_polled_in_every_eighth_short_turn() -> None:
+    class Counting(selectors.SelectSelector):
+        polls = 0
+
+        def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+            Counting.polls += 1
+            return super().select(timeout)
+
+    async def main() -> int:
+        for _ in range(100):
+            await runtime.sleep(0)
+        before = Counting.polls
+        for _ in range(800):
+            await runtime.sleep(0)
+        return Counting.polls - before
+
+    assert runtime.run(main(), loop_factory=lambda: runtime.Loop(Counting())) in range(99, 102)
+
+
+def test_a_busy_loop_sees_events_between_short_turns() -> None:
+    async def main() -> None:
+        receiver, sender = os.pipe()
+        loop = runtime.get_running_loop()
+        seen: list[int] = []
+        for _ in range(200):
+            await runtime.sleep(0)
+        loop.add_reader(receiver, lambda: seen.append(1))
+        os.write(sender, b"x")
+        while not seen:
+            await runtime.sleep(0)
+        loop.remove_reader(receiver)
+        os.close(receiver)
+        os.close(sender)
+
+    runtime.run(main())

@@ -92,6 +92,7 @@ import functools
 import os
 import select
 import selectors
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -131,7 +132,18 @@ _QUIET_POLLS: Final = 32
 """Polls in a row without an event after which a busy loop polls less often."""
 
 _SKIPS: Final = 7
-"""Turns without a poll between two polls of such a loop."""
+"""Turns of such a loop without a poll, before it looks at the clock."""
+
+_APART: Final[float] = 25e-6
+"""Seconds between two polls of such a loop, if its turns are short.
+
+A poll costs several times as much as a short turn, and ten times as much as reading the clock.
+"""
+
+_LONG: Final[float] = 200e-6
+"""Seconds from one poll of such a loop to the next after which each of its turns polls again."""
+
+_monotonic: Final[Callable[[], float]] = time.monotonic
 
 _FEW: Final = 16
 """Entries in the ready queue up to which a turn may do without a poll.
@@ -203,14 +215,16 @@ class Poller:
         "_epoll_wait",
         "_files",
         "_is_own",
+        "_polled",
         "_quiet_polls",
         "_report",
         "_round",
         "_selector",
-        "_skips",
+        "_strikes",
         "_timer",
         "_unready_counts",
         "_watchers",
+        "skips",
         "writers",
     )
 
@@ -226,10 +240,11 @@ class Poller:
         # The watchers and other writers that send at the end of the current step what they wrote.
         self.writers = PendingWriters()
         self._round = 1
-        # The number of polls in a row that did not wait and found nothing, and the number of turns
-        # to come that do without a poll.
+        # The number of polls in a row that did not wait and found nothing, the number of turns to
+        # come that do without a poll, and the time of the last poll of such a busy loop.
         self._quiet_polls = 0
-        self._skips = 0
+        self.skips = 0
+        self._polled = 0.0
         self._epoll_wait: accelerator.Wait | None = None
         # The selector's epoll, if it has one, for ``arm``.
         self._epoll: Any = None
@@ -438,16 +453,27 @@ class Poller:
         """Deliver the events that there are, without waiting: the ready queue has work.
 
         ``ready`` is the number of its entries. A loop that runs a few callbacks in each turn would
-        spend a third of its time on polls that find nothing. So after ``_QUIET_POLLS`` such polls
-        in a row, only every eighth turn polls, until a poll finds an event, the loop has to wait,
-        or a turn has more than ``_FEW`` entries.
+        spend most of its time on polls that find nothing. So after ``_QUIET_POLLS`` such polls in a
+        row, a turn with up to ``_FEW`` entries polls only if seven others came before it, and
+        ``_APART`` seconds have passed since the last poll. If eight turns took longer than
+        ``_LONG`` seconds, the next ones poll, until one is shorter than ``_APART``. All this ends
+        when a poll finds an event, or the loop has to wait. With another selector than epoll's
+        every eighth turn polls: a simulated world does not depend on the clock.
         """
-        if self._skips and ready <= _FEW:
-            self._skips -= 1
+        if self.skips and ready <= _FEW:
+            self.skips -= 1
             return
-        self.poll(0.0)
         if self._quiet_polls >= _QUIET_POLLS:
-            self._skips = _SKIPS
+            self.skips = _SKIPS
+            if self._epoll_wait is not None and ready <= _FEW:
+                now = _monotonic()
+                passed = now - self._polled
+                if passed < _APART:
+                    return
+                if passed > _LONG:
+                    self.skips = 0
+                self._polled = now
+        self.poll(0.0)
 
     def poll(self, timeout: float) -> None:
         """Wait up to ``timeout`` seconds for events (negative: no limit), and deliver them."""
