@@ -42,6 +42,7 @@ from runtime.kernel.lifetime.asyncgens import AsyncGenerators
 from runtime.kernel.lifetime.idle import checked_wait, is_idle
 from runtime.kernel.lifetime.recovery import recover_tasks
 from runtime.kernel.native.mypyc import mypyc_attr
+from runtime.kernel.poller import FEW_ENTRIES
 from runtime.kernel.public_types import Future, Task, await_it
 from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.sleep_future import SleepFuture
@@ -54,6 +55,9 @@ FileDescriptor = descriptors.FileDescriptor
 # __init__, and the function behind __init__ is called directly.
 _bare_future: Final[Callable[[type[Future[Any]]], Future[Any]]] = Future.__new__
 _bare_task: Final[Callable[[type[Task[Any]]], Task[Any]]] = Task.__new__
+_Future: Final[type[Future[Any]]] = Future
+_Task: Final[type[Task[Any]]] = Task
+_Handle: Final = Handle
 
 
 def _stop_loop_of(future: Any) -> None:
@@ -143,7 +147,7 @@ class LoopCore(Scheduler):
 
     def create_future(self) -> Future[Any]:
         """Return a new future of this loop."""
-        future = _bare_future(Future)
+        future = _bare_future(_Future)
         init_future(future, self)
         return future
 
@@ -167,7 +171,7 @@ class LoopCore(Scheduler):
         if factory is not None:
             factory_task: Task[Any] = call_factory(factory, self, coro, options)
             return factory_task
-        task = _bare_task(Task)
+        task = _bare_task(_Task)
         if options:
             name, context, eager_start = take_options(options)
             init_task(task, coro, self, name, context, eager_start)
@@ -564,24 +568,41 @@ class LoopCore(Scheduler):
 def _run_turns(loop: LoopCore) -> None:
     """Run turns until the loop is stopped, or debug mode is turned on."""
     ready = loop._ready
-    popleft = ready.popleft
-    writers = loop._poller.writers
-    runnable: Runnable | None
+    popleft: Callable[[], Any] = ready.popleft
+    poller = loop._poller
+    writers = poller.writers
+    timers = loop._timers
+    runnable: Any
     while True:
-        _collect(loop)
-        if writers.any:
-            writers.end_step()
-        for _ in range(len(ready)):
+        count = len(ready)
+        if (
+            count
+            and poller.skips
+            and count <= FEW_ENTRIES
+            and not (timers.fresh or timers.heap or timers.ordered)
+            and not (loop._has_inbound or loop._until_idle)
+        ):
+            # What _collect() does if there is neither a timer nor a poll to make.
+            poller.skips -= 1
+            loop._turns += 1
+        else:
+            _collect(loop)
+            count = len(ready)
+            if writers.any:
+                writers.end_step()
+        # Not "_": compiled code makes an object of its value.
+        for _entry in range(count):
             runnable = popleft()
-            # Tasks first: if the answer is no, isinstance() also looks up __class__, which costs.
-            if isinstance(runnable, TaskCore):
+            # The two usual types, exactly: whether it is a subclass takes a search of its bases.
+            kind = type(runnable)
+            if kind is _Task:
                 step(runnable)
-            elif isinstance(runnable, Handle):
+            elif kind is _Handle:
                 if loop._current is not None:
                     leave_task(loop)
-                runnable._run()
+                Handle._run(runnable)
             else:
-                runnable._run()
+                _run_unusual(loop, runnable)
             if writers.any:
                 writers.end_step()
         runnable = None  # Do not keep a finished object alive while the loop waits.
@@ -589,6 +610,17 @@ def _run_turns(loop: LoopCore) -> None:
             leave_task(loop)
         if loop._stopping or loop._watched:
             return
+
+
+def _run_unusual(loop: LoopCore, runnable: Runnable) -> None:
+    """Run an entry of the ready queue that is neither a plain handle nor exactly a ``Task``."""
+    # Tasks first: if the answer is no, isinstance() also looks up __class__, which costs.
+    if isinstance(runnable, TaskCore):
+        step(runnable)
+    else:
+        if loop._current is not None and isinstance(runnable, Handle):
+            leave_task(loop)
+        runnable._run()
 
 
 def _run_watched_turns(loop: LoopCore) -> None:

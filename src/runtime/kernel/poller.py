@@ -145,7 +145,7 @@ _LONG: Final[float] = 200e-6
 
 _monotonic: Final[Callable[[], float]] = time.monotonic
 
-_FEW: Final = 16
+FEW_ENTRIES: Final = 16
 """Entries in the ready queue up to which a turn may do without a poll.
 
 A turn with more of them takes longer, so that a poll adds little to it, and an event that had to
@@ -454,18 +454,18 @@ class Poller:
 
         ``ready`` is the number of its entries. A loop that runs a few callbacks in each turn would
         spend most of its time on polls that find nothing. So after ``_QUIET_POLLS`` such polls in a
-        row, a turn with up to ``_FEW`` entries polls only if seven others came before it, and
+        row, a turn with up to ``FEW_ENTRIES`` entries polls only if seven others came before it, and
         ``_APART`` seconds have passed since the last poll. If eight turns took longer than
         ``_LONG`` seconds, the next ones poll, until one is shorter than ``_APART``. All this ends
         when a poll finds an event, or the loop has to wait. With another selector than epoll's
         every eighth turn polls: a simulated world does not depend on the clock.
         """
-        if self.skips and ready <= _FEW:
+        if self.skips and ready <= FEW_ENTRIES:
             self.skips -= 1
             return
         if self._quiet_polls >= _QUIET_POLLS:
             self.skips = _SKIPS
-            if self._epoll_wait is not None and ready <= _FEW:
+            if self._epoll_wait is not None and ready <= FEW_ENTRIES:
                 now = _monotonic()
                 passed = now - self._polled
                 if passed < _APART:
