@@ -16,8 +16,9 @@ these are two, and why functions such as ``finish_future`` stand beside the meth
 Invariants:
 
 - If the first subscriber is a task, it is in ``_waiter``, and all later subscribers are in
-  ``_subscribers``; otherwise all are there. When the future is done, the subscribers are queued in
-  the order of subscription, and both attributes are cleared.
+  ``_subscribers``; otherwise all are there. A callback is there as a handle without arguments. When
+  the future is done, the subscribers are queued in the order of subscription, and both attributes
+  are cleared.
 - ``_failed`` is set if the future is done and ``result()`` raises. ``_result`` then holds the
   ``Failure``; or, if the future was cancelled, None, or the CancelledError with which the coroutine
   of a task has ended.
@@ -77,7 +78,7 @@ class FutureCore(Runnable):
     _result: Any
     _cancel_message: Any
     _waiter: Runnable | None
-    _subscribers: list[Any] | None
+    _subscribers: list[Runnable] | None
     _source_traceback: traceback.StackSummary | None
 
     def __init__(self, *, loop: Scheduler | None = None) -> None:
@@ -125,10 +126,7 @@ class FutureCore(Runnable):
 
     def _failure(self) -> Failure | None:
         """Return the ``Failure`` of the future; None if it did not fail, or was cancelled."""
-        if not self._failed or self._cancelled:
-            return None
-        failure: Failure = self._result
-        return failure
+        return _failure_in(self)
 
     def _make_cancelled_error(self) -> BaseException:
         # The CancelledError with which the coroutine of a task ended is raised the first time, for
@@ -150,7 +148,7 @@ class FutureCore(Runnable):
             raise InvalidStateError(f"The exception of {self!r} is not set yet; await it first.")
         if self._cancelled:
             raise self._make_cancelled_error()
-        failure = self._failure()
+        failure = _failure_in(self)
         return None if failure is None else failure.retrieve()
 
     def set_result(self, result: Any) -> None:
@@ -160,7 +158,7 @@ class FutureCore(Runnable):
         self._result = result
         self._pending = False
         if self._waiter is not None or self._subscribers is not None:
-            self._wake_subscribers()
+            wake_subscribers(self)
 
     def set_exception(self, exception: type | BaseException) -> None:
         """Finish with an exception, given as an instance or a class.
@@ -181,29 +179,13 @@ class FutureCore(Runnable):
 
     def _list_subscribers(self) -> list[Any]:
         """Return the subscribers in order: runnables, and pairs of a callback and its context."""
-        first = [self._waiter] if self._waiter is not None else []
-        return [*first, *(self._subscribers or ())]
-
-    def _wake_subscribers(self) -> None:
-        waiter = self._waiter
-        if waiter is not None:
-            self._waiter = None
-            self._loop._ready_append(waiter)
-        callbacks = self._subscribers
-        if callbacks is not None:
-            self._subscribers = None
-            for subscriber in callbacks:
-                if isinstance(subscriber, Runnable):
-                    self._loop._ready_append(subscriber)
-                else:
-                    self._call_soon(subscriber[0], subscriber[1])
-
-    def _call_soon(self, fn: Callback, context: Context) -> None:
-        loop = self._loop
-        handle = Handle(fn, (self,), loop, context)
-        if self._source_traceback is not None:
-            handle._source_traceback = creation_stack()
-        loop._ready_append(handle)
+        listed: list[Any] = [self._waiter] if self._waiter is not None else []
+        for subscriber in self._subscribers or ():
+            if isinstance(subscriber, Handle):
+                listed.append((subscriber._callback, subscriber._context))
+            else:
+                listed.append(subscriber)
+        return listed
 
     def add_done_callback(self, fn: Callback, *, context: Context | None = None) -> None:
         """Call ``fn(future)`` through ``call_soon`` once the future is done.
@@ -213,19 +195,24 @@ class FutureCore(Runnable):
         """
         if context is None:
             context = _copy_context()
+        # The handle gets its argument when the future is done: until then the two would form a
+        # reference cycle.
+        handle = Handle(fn, (), self._loop, context)
         if not self._pending:
-            self._call_soon(fn, context)
+            _queue_callback(self, handle)
         elif self._subscribers is None:
-            self._subscribers = [(fn, context)]
+            self._subscribers = [handle]
         else:
-            self._subscribers.append((fn, context))
+            self._subscribers.append(handle)
 
     def remove_done_callback(self, fn: Callback) -> int:
         """Remove all entries of the callback ``fn``; return their number."""
         callbacks = self._subscribers
         if callbacks is None:
             return 0
-        kept = [entry for entry in callbacks if isinstance(entry, Runnable) or entry[0] != fn]
+        kept = [
+            entry for entry in callbacks if not isinstance(entry, Handle) or entry._callback != fn
+        ]
         # A comparison may have run code that finished the future or subscribed to it.
         if self._subscribers is not callbacks:
             return 0
@@ -262,21 +249,21 @@ class FutureCore(Runnable):
         The call graph of Python 3.14 reads this. It is computed from the subscribers at each
         access.
         """
-        found = set(waiters_behind([self._waiter, *(self._subscribers or ())]))
+        found = set(waiters_behind(self._list_subscribers()))
         found.discard(self)  # The future that shield() returns subscribes to itself.
         return found or None
 
     @property
     def _callbacks(self) -> list[Any] | None:
         """The callbacks and their contexts, as in asyncio: anyio finds the main task in them."""
-        entries = [entry for entry in list(self._subscribers or ()) if isinstance(entry, tuple)]
+        entries = [entry for entry in self._list_subscribers() if isinstance(entry, tuple)]
         return entries or None
 
     def _describe_state(self) -> list[str]:
         """Return the words of the ``repr``, in order."""
         words = [self._state.lower()]
         if not self._pending and not self._cancelled:
-            failure = self._failure()
+            failure = _failure_in(self)
             if failure is not None:
                 words.append(f"exception={shown_error(failure.exception)}")
             else:
@@ -327,6 +314,13 @@ def init_future(self: FutureCore, loop: Scheduler) -> None:
     self._source_traceback = None
     if loop._debug:
         self._source_traceback = creation_stack()
+
+
+def _failure_in(future: FutureCore) -> Failure | None:
+    if not future._failed or future._cancelled:
+        return None
+    failure: Failure = future._result
+    return failure
 
 
 def _await(future: FutureCore | None) -> Generator[Any, None, Any]:
@@ -409,6 +403,29 @@ def unsubscribe(future: FutureCore, runnable: Runnable) -> None:
             future._subscribers = None
 
 
+def wake_subscribers(future: FutureCore) -> None:
+    """Queue the subscribers of a future that is done, in the order of subscription."""
+    waiter = future._waiter
+    if waiter is not None:
+        future._waiter = None
+        future._loop._ready_append(waiter)
+    callbacks = future._subscribers
+    if callbacks is not None:
+        future._subscribers = None
+        for subscriber in callbacks:
+            if isinstance(subscriber, Handle):
+                _queue_callback(future, subscriber)
+            else:
+                future._loop._ready_append(subscriber)
+
+
+def _queue_callback(future: FutureCore, handle: Handle) -> None:
+    handle._args = (future,)
+    if future._source_traceback is not None:
+        handle._source_traceback = creation_stack()
+    future._loop._ready_append(handle)
+
+
 def rearm_future(future: FutureCore) -> bool:
     """Make a finished future pending again, so that its owner can use it for the next wait.
 
@@ -434,7 +451,7 @@ def finish_future(future: FutureCore, result: Any) -> None:
     future._result = result
     future._pending = False
     if future._waiter is not None or future._subscribers is not None:
-        future._wake_subscribers()
+        wake_subscribers(future)
 
 
 def fail_future(future: FutureCore, exception: BaseException) -> None:
@@ -442,7 +459,7 @@ def fail_future(future: FutureCore, exception: BaseException) -> None:
     future._result = future._make_failure(exception)
     future._failed = True
     future._pending = False
-    future._wake_subscribers()
+    wake_subscribers(future)
 
 
 def cancel_future(future: FutureCore, msg: Any, error: BaseException | None = None) -> bool:
@@ -451,7 +468,7 @@ def cancel_future(future: FutureCore, msg: Any, error: BaseException | None = No
     Returns False if the future is done; its exception, if any, then counts as retrieved.
     """
     if not future._pending:
-        failure = future._failure()
+        failure = _failure_in(future)
         if failure is not None:
             failure.retrieved = True
         return False
@@ -460,7 +477,7 @@ def cancel_future(future: FutureCore, msg: Any, error: BaseException | None = No
     future._failed = True
     future._cancelled = True
     future._pending = False
-    future._wake_subscribers()
+    wake_subscribers(future)
     return True
 
 

@@ -180,7 +180,7 @@ class Scheduler:
         any other type, and ValueError for NaN.
         """
         when = self.time() + seconds(delay, "call_later()")
-        return self._call_at(when, callback, args, context, "call_later")
+        return _call_at(self, when, callback, args, context, "call_later")
 
     def call_at(
         self,
@@ -193,30 +193,7 @@ class Scheduler:
 
         All else is as for ``call_later``, including the order of callbacks with the same deadline.
         """
-        return self._call_at(seconds(when, "call_at()"), callback, args, context, "call_at")
-
-    def _call_at(
-        self,
-        when: float,
-        callback: Callable[..., object],
-        args: tuple[Any, ...],
-        context: Context | None,
-        method: str,
-    ) -> TimerHandle:
-        if self._refusal is not None:
-            raise RuntimeError(self._refusal)
-        if context is None:
-            context = _copy_context()
-        timers = None if when == _NEVER else self._timers
-        handle = TimerHandle(when, callback, args, self, context, timers)
-        if self._debug:
-            self._check_thread()
-            handle._source_traceback = creation_stack()
-        if not _callable(callback) or self._debug:
-            check_callback(callback, method)
-        if timers is not None:
-            timers.push(handle)
-        return handle
+        return _call_at(self, seconds(when, "call_at()"), callback, args, context, "call_at")
 
     def call_soon_threadsafe(
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
@@ -410,6 +387,30 @@ class Scheduler:
             part: Any = getattr(self, name, None)
             if part is not None:
                 part.close()
+
+
+def _call_at(
+    loop: Scheduler,
+    when: float,
+    callback: Callable[..., object],
+    args: tuple[Any, ...],
+    context: Context | None,
+    method: str,
+) -> TimerHandle:
+    if loop._refusal is not None:
+        raise RuntimeError(loop._refusal)
+    if context is None:
+        context = _copy_context()
+    timers = None if when == _NEVER else loop._timers
+    handle = TimerHandle(when, callback, args, loop, context, timers)
+    if loop._debug:
+        loop._check_thread()
+        handle._source_traceback = creation_stack()
+    if not _callable(callback) or loop._debug:
+        check_callback(callback, method)
+    if timers is not None:
+        timers.push(handle)
+    return handle
 
 
 def _refuse(reason: str, runnable: Runnable) -> NoReturn:

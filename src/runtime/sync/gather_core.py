@@ -17,7 +17,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import CoroutineType
 from typing import Any, Final
 
@@ -260,18 +260,23 @@ def start_gathering(
     done: list[Any] = []
     distinct = _are_distinct(aws)
     started: dict[Any, Any] = {}
+    # Looked up once: a program may subclass the loop, and override it.
+    create_task: Callable[[Any], Any] = loop.create_task
     try:
         for awaitable in aws:
             child: Any = None if distinct else started.get(awaitable)
             if child is None:
-                child = _start(loop, awaitable)
+                child = _start(loop, create_task, awaitable)
                 if not distinct:
                     started[awaitable] = child
                 gathering._unfinished += 1
-                if child.done():
+                if isinstance(child, FutureCore):
+                    if child._pending:
+                        subscribe(child, _ChildEnd(gathering, child))
+                    else:
+                        done.append(child)
+                elif child.done():
                     done.append(child)
-                elif isinstance(child, FutureCore):
-                    subscribe(child, _ChildEnd(gathering, child))
                 else:
                     child.add_done_callback(gathering.child_ended)
             children.append(child)
@@ -293,11 +298,11 @@ def _are_distinct(aws: Sequence[Any]) -> bool:
         return True
 
 
-def _start(loop: LoopCore, awaitable: Any) -> Any:
+def _start(loop: LoopCore, create_task: Callable[[Any], Any], awaitable: Any) -> Any:
     """Return ``awaitable`` if it is a future, else a new task that runs it."""
     child: Any
     if type(awaitable) is _CoroutineType:
-        child = loop.create_task(awaitable)
+        child = create_task(awaitable)
     else:
         child = ensure_future(awaitable, loop=loop)
     if child is not awaitable:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from runtime.kernel.future import FutureCore, cancel_future
+from runtime.kernel.future import FutureCore, cancel_future, wake_subscribers
 from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.task import TaskCore
 
@@ -42,7 +42,7 @@ def recover_tasks(loop: Scheduler, waited_for: Iterable[Any] = ()) -> None:
         elif awaited.done():
             if not _subscribed(task, awaited):
                 loop._ready_append(task)
-            awaited._wake_subscribers()
+            wake_subscribers(awaited)
         elif not _subscribed(task, awaited):
             task.cancel()
             loop._ready_append(task)
