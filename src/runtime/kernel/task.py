@@ -65,7 +65,8 @@ from runtime.kernel.native.mypyc import mypyc_attr
 from runtime.kernel.scheduler import Scheduler, running_scheduler
 
 _run_to_suspension: Final[Callable[[Any, Context], object]] = accelerator.step
-_next_number: Final = itertools.count(1).__next__
+_numbers: Final = itertools.count(1)
+_next: Final[Callable[[Any], object]] = next
 _Context: Final = Context
 _copy_context: Final = copy_context
 _current_tasks: Final = current_tasks
@@ -395,7 +396,7 @@ def init_task(
         loop._check_thread()
     init_future(self, loop)
     self._coro = coro
-    self._name = _next_number() if name is None else str(name)
+    self._name = _next(_numbers) if name is None else str(name)
     self._context = context
     # The future that the task waits for: a ``FutureCore``; or any other future, such as asyncio's.
     self._awaited = None
@@ -470,15 +471,6 @@ def step(task: TaskCore) -> None:
         error = None
     if outcome is None:
         loop._ready_append(task)
-    elif isinstance(outcome, FutureCore):
-        if outcome._asyncio_future_blocking and outcome._loop is loop and outcome is not task:
-            outcome._asyncio_future_blocking = False
-            task._awaited = outcome
-            subscribe(outcome, task)
-            if task._must_cancel and outcome.cancel(msg=task._cancel_message):
-                task._must_cancel = False
-        else:
-            _await_other(task, outcome)
     elif type(outcome) is tuple:
         _end(loop, task)
         if task._must_cancel:
@@ -487,6 +479,17 @@ def step(task: TaskCore) -> None:
             cancel_future(task, task._cancel_message)
         else:
             finish_future(task, outcome[0])
+    elif isinstance(outcome, FutureCore):
+        # A variable of its own: compiled code checks the type at each use of ``outcome``.
+        future: FutureCore = outcome
+        if future._asyncio_future_blocking and future._loop is loop and future is not task:
+            future._asyncio_future_blocking = False
+            task._awaited = future
+            subscribe(future, task)
+            if task._must_cancel and future.cancel(msg=task._cancel_message):
+                task._must_cancel = False
+        else:
+            _await_other(task, future)
     else:
         _await_other(task, outcome)
 
