@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar, overload
 
 from runtime.kernel.api.running import get_running_loop
 from runtime.kernel.arguments.advice import instead_of_awaiting
-from runtime.kernel.compat.registry import running_loops
+from runtime.kernel.compat.registry import loop_of_thread
 from runtime.kernel.core import LoopCore
 from runtime.kernel.public_types import Future, Task, await_it
 from runtime.kernel.threads.concurrent_futures import TaskFuture, follow_concurrent, follow_task
@@ -65,7 +65,7 @@ else:
 
         Source: the standard library's documentation of ``asyncio.create_task``.
         """
-        running = running_loops.get(get_ident())
+        running = loop_of_thread(get_ident())
         if running is None:
             if hasattr(coro, "close"):
                 coro.close()

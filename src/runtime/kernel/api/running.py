@@ -7,7 +7,7 @@ from threading import get_ident
 from typing import Any
 
 from runtime.kernel.compat import registry
-from runtime.kernel.compat.registry import running_loops
+from runtime.kernel.compat.registry import loop_of_thread
 from runtime.kernel.core import LoopCore
 from runtime.kernel.public_types import Task
 
@@ -17,7 +17,7 @@ def get_running_loop() -> LoopCore:
 
     Raises RuntimeError if no loop is running, or if the loop is not one of runtime's.
     """
-    running = running_loops.get(get_ident())
+    running = loop_of_thread(get_ident())
     if running is not None:
         loop: LoopCore = running
         return loop

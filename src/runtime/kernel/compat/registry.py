@@ -57,6 +57,9 @@ running_loops: dict[int, Any] = {}
 A lookup here is cheaper than in asyncio, which up to 3.11 calls ``os.getpid()`` for it.
 """
 
+loop_of_thread: Callable[[int], Any] = running_loops.get
+"""Returns the running loop of ours in a thread, or None. It saves looking up ``get`` each time."""
+
 _loops: set[weakref.ref[Any]] = set()
 
 current_tasks: dict[Any, Any] | None = None
