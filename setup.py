@@ -198,7 +198,7 @@ def translate() -> None:
 
 
 def mend(source: Path) -> None:
-    """Apply eight corrections to the C code that mypyc has written: see the functions below.
+    """Apply corrections to the C code that mypyc has written: see the functions below.
 
     Raises RuntimeError if a correction does not fit the code, which another mypyc has written then.
     """
@@ -209,6 +209,7 @@ def mend(source: Path) -> None:
         with_stores_that_exchange,
         with_paths_of_sources,
         with_weak_references,
+        with_direct_calls,
         with_docstrings,
         with_annotations,
     )
@@ -446,6 +447,30 @@ def with_weak_references(text: str) -> str:
         offset = f".tp_weaklistoffset = offsetof({structure}, weak_references),\n"
         text = text.replace(size, size + offset)
     return text
+
+
+DIRECT_CALLS = "src/runtime/kernel/native/_direct_calls.h"
+
+
+def with_direct_calls(text: str) -> str:
+    """Call functions in C without the detour of a vectorcall: the header explains how.
+
+    ``_bare_future`` and ``_bare_task`` are ``__new__``, which would take a tuple of its arguments.
+    ``_run_in`` is ``Context.run``.
+    """
+    text = text.replace("PyObject_Vectorcall(", "CALL_DIRECTLY(")
+    for alias, function in (
+        ("core____bare_\\w+", "new_bare"),
+        ("handles____run_in", "run_in_context"),
+    ):
+        pattern = (
+            rf"((cpy_r_r\d+) = CPyStatic_{alias};\n(?:.*\n)*?.*)"
+            r"CALL_DIRECTLY\(\2, (\w+), (\d), 0\)"
+        )
+        text, count = re.subn(pattern, rf"\1{function}(\3, \4)", text)
+        if count != 2:
+            raise ValueError(f"it calls {alias} {count} times, not twice")
+    return after_includes(text, Path(DIRECT_CALLS).read_text())
 
 
 Edits = dict[int, tuple[int, str]]

@@ -1,0 +1,77 @@
+/* Direct calls: shorter ways to call functions written in C.
+ *
+ * setup.py includes this file in the C that mypyc writes. mypyc calls an object that is not a
+ * compiled function through PyObject_Vectorcall(), which finds the function in C in several steps,
+ * and counts the depth of recursion. The hot path calls only a few functions and methods written in
+ * C: those that append to the ready queue and take from it, copy and enter a context, run a
+ * coroutine, read the clock. They are called here without a detour.
+ */
+#ifndef RUNTIME_DIRECT_CALLS_H
+#define RUNTIME_DIRECT_CALLS_H
+
+#include <Python.h>
+
+#if PY_VERSION_HEX < 0x030D0000
+typedef _PyCFunctionFast PyCFunctionFast;
+#endif
+
+/* Call `function` with positional arguments only: a drop-in for PyObject_Vectorcall(). */
+static PyObject *
+call_directly(PyObject *function, PyObject *const *args, size_t count)
+{
+    if (PyCFunction_CheckExact(function)) {
+        PyCFunction found = PyCFunction_GET_FUNCTION(function);
+        PyObject *self = PyCFunction_GET_SELF(function);
+
+        switch (PyCFunction_GET_FLAGS(function)) {
+        case METH_NOARGS:
+            if (count == 0)
+                return found(self, NULL);
+            break;
+        case METH_O:
+            if (count == 1)
+                return found(self, args[0]);
+            break;
+        case METH_FASTCALL:
+            return ((PyCFunctionFast)(void (*)(void))found)(self, args, (Py_ssize_t)count);
+        default:
+            break;
+        }
+    }
+    return PyObject_Vectorcall(function, args, count, NULL);
+}
+
+/* Only calls with a constant number of plain positional arguments: a method call has a flag. */
+#define CALL_DIRECTLY(function, args, count, names)                                             \
+    ((names) == 0 && (size_t)(count) < 8 ? call_directly(function, args, (size_t)(count))        \
+                                         : PyObject_Vectorcall(function, args, count, names))
+
+/* Call args[1] with the arguments after it in the context args[0], as Context.run() does. */
+static inline PyObject *
+run_in_context(PyObject *const *args, size_t count)
+{
+    PyObject *result;
+
+    if (PyContext_Enter(args[0]) < 0)
+        return NULL;
+    /* args[1] precedes the arguments, so that a bound method can put its object there. */
+    result = PyObject_Vectorcall(args[1], args + 2, (count - 2) | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                 NULL);
+    if (PyContext_Exit(args[0]) < 0)
+        Py_CLEAR(result);
+    return result;
+}
+
+/* Make an object without calling __init__, as type.__new__(type) does: args[0] is the type. */
+static inline PyObject *
+new_bare(PyObject *const *args, size_t Py_UNUSED(count))
+{
+    PyTypeObject *type = (PyTypeObject *)args[0];
+    PyObject *nothing = PyTuple_New(0);
+    PyObject *made = nothing != NULL ? type->tp_new(type, nothing, NULL) : NULL;
+
+    Py_XDECREF(nothing);
+    return made;
+}
+
+#endif
