@@ -1,4 +1,4 @@
-/* Direct calls: shorter ways to call functions written in C.
+/* Direct calls: shorter ways to call functions written in C, and to end an iteration.
  *
  * setup.py includes this file in the C that mypyc writes. mypyc calls an object that is not a
  * compiled function through PyObject_Vectorcall(), which finds the function in C in several steps,
@@ -60,6 +60,17 @@ run_in_context(PyObject *const *args, size_t count)
     if (PyContext_Exit(args[0]) < 0)
         Py_CLEAR(result);
     return result;
+}
+
+/* Make the tuple of `*args`. */
+static inline PyObject *
+tuple_of(PyObject *const *items, size_t count)
+{
+    PyObject *tuple = PyTuple_New((Py_ssize_t)count);
+
+    for (size_t i = 0; tuple != NULL && i < count; i++)
+        PyTuple_SET_ITEM(tuple, (Py_ssize_t)i, Py_NewRef(items[i]));
+    return tuple;
 }
 
 /* Make an object without calling __init__, as type.__new__(type) does: args[0] is the type. */
