@@ -212,6 +212,7 @@ def mend(source: Path) -> None:
         with_direct_calls,
         with_direct_arguments,
         with_known_owners,
+        with_cheap_ends,
         with_docstrings,
         with_annotations,
     )
@@ -529,6 +530,28 @@ def with_known_owners(text: str) -> str:
     text, count = re.subn(pattern, r"\1arg_self = obj_self;\n", text)
     if count == 0:
         raise ValueError("it checks the type of self in another way")
+    return text
+
+
+def with_cheap_ends(text: str) -> str:
+    """End the iteration of a generator without an exception if its result is None.
+
+    ``await`` takes the end of an iteration without an exception for the result None. Most futures
+    that the package itself awaits end with None.
+    """
+    pattern = (
+        r"(static PyTypeObject CPyType_(\w+_gen)_template_ = \{\n)((?:.*\n)*?)"
+        r" *\.tp_iternext = \w+,\n"
+    )
+    text, count = re.subn(
+        pattern,
+        r"static PyObject *next_of_\2(PyObject *self)\n{\n"
+        r"    return next_by_send(self, CPyDunder_am_send\2);\n}\n\n"
+        r"\1\3    .tp_iternext = next_of_\2,\n",
+        text,
+    )
+    if count == 0:
+        raise ValueError("it has no generators")
     return text
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -162,6 +163,27 @@ def test_iteration_and_await(loop: runtime.Loop) -> None:
     with pytest.raises(StopIteration) as caught:
         next(iter(future))
     assert caught.value.value == 2
+
+
+@pytest.mark.parametrize("value", [None, 2, (1, 2), (), ValueError("not raised"), StopIteration(3)])
+def test_the_end_of_an_iteration_has_the_result(loop: runtime.Loop, value: object) -> None:
+    async def wait() -> Any:
+        return await future
+
+    future: Any = loop.create_future()
+    future.set_result(value)
+    ends: list[Callable[[], object]] = [
+        lambda: next(future.__await__()),
+        lambda: future.__await__().__next__(),
+        lambda: future.__await__().send(None),
+        lambda: iter(future).send(None),
+    ]
+    for end in ends:
+        with pytest.raises(StopIteration) as caught:
+            end()
+        assert caught.value.value is value
+    assert loop.run_until_complete(wait()) is value
+    assert list(future) == []
 
 
 def test_asyncio_knows_it(loop: runtime.Loop) -> None:

@@ -85,4 +85,39 @@ new_bare(PyObject *const *args, size_t Py_UNUSED(count))
     return made;
 }
 
+/* Raise StopIteration with a result. From CPython 3.12 on, PyErr_SetObject() makes the object as well,
+ * and then looks for the exception that is being handled, to be its context. */
+static inline void
+raise_stop_iteration(PyObject *result)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
+
+    if (stop != NULL)
+        PyErr_SetRaisedException(stop);
+#else
+    CPyGen_SetStopIterationValue(result);
+#endif
+}
+
+/* Resume a generator for the interpreter, whose `await` uses tp_iternext. The end of the iteration
+ * is an exception that holds the result; but if the result is None, there may be none. */
+static inline PyObject *
+next_by_send(PyObject *generator, sendfunc send)
+{
+    PyObject *result = NULL;
+
+    switch (send(generator, Py_None, &result)) {
+    case PYGEN_NEXT:
+        return result;
+    case PYGEN_RETURN:
+        if (result != Py_None)
+            raise_stop_iteration(result);
+        Py_DECREF(result);
+        return NULL;
+    default:
+        return NULL;
+    }
+}
+
 #endif
