@@ -209,6 +209,7 @@ def mend(source: Path) -> None:
         with_stores_that_exchange,
         with_paths_of_sources,
         with_weak_references,
+        with_safe_free_lists,
         with_direct_calls,
         with_direct_arguments,
         with_known_owners,
@@ -449,6 +450,33 @@ def with_weak_references(text: str) -> str:
             raise ValueError(f"its {name} is another one")
         offset = f".tp_weaklistoffset = offsetof({structure}, weak_references),\n"
         text = text.replace(size, size + offset)
+    return text
+
+
+def with_safe_free_lists(text: str) -> str:
+    """Put a deallocated object into the free list of its class only when it has been cleared.
+
+    mypyc puts it there first. Clearing it may run a finalizer, and if the finalizer makes an object
+    of the same class, it would get the object that is still being cleared.
+    """
+    pattern = (
+        r"( *)if \((\w+_free_instance) == NULL\) \{\n *\2 = self;\n((?:.*;\n)*?) *return;\n *\}\n"
+        r"((?:.*\n){2}) *(Py_TYPE\(self\)->tp_free\(\(PyObject \*\)self\);\n)"
+    )
+
+    def reorder(dealloc: re.Match[str]) -> str:
+        indent, free_instance, fields, clear, free = dealloc.groups()
+        lines = fields.splitlines()
+        reset = [line for line in lines if not line.lstrip().startswith(("Py_CLEAR", "CPyTagged"))]
+        if "_clear((PyObject *)self);" not in clear:
+            raise ValueError(f"it clears the object for {free_instance} in another way")
+        block = "\n".join([f"{indent}    {free_instance} = self;", *reset])
+        condition = f"if ({free_instance} == NULL) {{"
+        return f"{clear}{indent}{condition}\n{block}\n{indent}}} else\n{indent}    {free}"
+
+    text, count = re.subn(pattern, reorder, text)
+    if count != len(re.findall(r"\b\w+_free_instance = self;", text)) or count == 0:
+        raise ValueError("it fills its free lists in another way")
     return text
 
 

@@ -60,6 +60,7 @@ class Runnable:
         return None
 
 
+@mypyc_attr(free_list_len=1)
 class Handle(Runnable):
     """A callback that was scheduled, as ``call_soon`` and its relatives return it.
 

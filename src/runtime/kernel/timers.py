@@ -39,6 +39,7 @@ from contextvars import Context
 from typing import Any, Final
 
 from runtime.kernel.handles import Handle, Reporter, Runnable
+from runtime.kernel.native.mypyc import mypyc_attr
 
 _Entry = tuple[Any, ...]
 """``(when, sequence, timer)``: typed loosely, so that compiled code does not unpack the tuple."""
@@ -60,6 +61,7 @@ _heappush: Final = heapq.heappush
 _heappop: Final = heapq.heappop
 
 
+@mypyc_attr(free_list_len=1)
 class TimerHandle(Handle):
     """A callback with a deadline, as ``call_later`` and ``call_at`` return it.
 
