@@ -454,7 +454,7 @@ class Poller:
 
         ``ready`` is the number of its entries. A loop that runs a few callbacks in each turn would
         spend most of its time on polls that find nothing. So after ``_QUIET_POLLS`` such polls in a
-        row, a turn with up to ``FEW_ENTRIES`` entries polls only if seven others came before it, and
+        row, a turn with up to ``FEW_ENTRIES`` entries polls only if seven others came before, and
         ``_APART`` seconds have passed since the last poll. If eight turns took longer than
         ``_LONG`` seconds, the next ones poll, until one is shorter than ``_APART``. All this ends
         when a poll finds an event, or the loop has to wait. With another selector than epoll's
