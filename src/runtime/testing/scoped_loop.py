@@ -131,14 +131,29 @@ class ScopedLoop:
         loop._idle_threads = []
         return loop._own_threads()
 
-    def scope_of(self, task: Any) -> Scope | None:
-        """Return the scope of the fixture that started a task, or waits for it, or None."""
+    def scopes_of(self, tasks: Iterable[Any]) -> dict[Any, Scope | None]:
+        """Return for each task the scope of the fixture that started it, or waits for it, or None.
+
+        Each future is examined once, apart from those of a fixture: there may be a long chain of
+        tasks that wait for one another.
+        """
+        without: set[Any] = set()
+        return {task: None if task in without else self._scope_of(task, without) for task in tasks}
+
+    def _scope_of(self, task: Any, without: set[Any]) -> Scope | None:
+        """Return the scope of one task; ``without`` are futures that belong to no scope."""
         reached = [task]
+        seen = {task}
         for future in reached:
             owner = self._own_scope_of(future)
             if owner is not None:
                 return owner
-            reached += [waiter for waiter in waiters_of(future) if waiter not in reached]
+            waiters = [
+                each for each in waiters_of(future) if each not in seen and each not in without
+            ]
+            seen.update(waiters)
+            reached += waiters
+        without |= seen
         return None
 
     def _own_scope_of(self, future: Any) -> Scope | None:
@@ -387,7 +402,7 @@ class Scope:
         excluded = accepted_by(before.descriptors, new.descriptors)
         excluded.update(descriptors_of(new.processes - processes))
         return Open(
-            {task for task in new.tasks if loop.scope_of(task) in owners},
+            {task for task, scope in loop.scopes_of(new.tasks).items() if scope in owners},
             processes,
             new.descriptors - excluded,
         )
