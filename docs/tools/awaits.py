@@ -27,6 +27,10 @@ from typing import Any
 
 import runtime
 
+# A name of the package is imported when it is first used, which is not to be part of a recording.
+for _name in runtime.__all__:
+    getattr(runtime, _name)
+
 PAGE = Path(__file__).resolve().parents[1] / "how-it-works.md"
 BLOCK = re.compile(r"^```trace\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PACKAGE = Path(runtime.__file__).parent

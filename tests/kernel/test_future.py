@@ -31,9 +31,13 @@ def test_states(loop: runtime.Loop) -> None:
     assert future.result() == 5
     assert future.exception() is None
     assert repr(future) == "<Future finished result=5>"
-    with pytest.raises(runtime.InvalidStateError, match="done already"):
+    with pytest.raises(
+        runtime.InvalidStateError, match="is already done; its result cannot be set"
+    ):
         future.set_result(6)
-    with pytest.raises(runtime.InvalidStateError, match="done already"):
+    with pytest.raises(
+        runtime.InvalidStateError, match="is already done; its result cannot be set"
+    ):
         future.set_exception(ValueError())
     assert not future.cancel()
 
