@@ -36,7 +36,7 @@ def test_states(loop: runtime.Loop) -> None:
     ):
         future.set_result(6)
     with pytest.raises(
-        runtime.InvalidStateError, match="is already done; its result cannot be set"
+        runtime.InvalidStateError, match="is already done; its exception cannot be set"
     ):
         future.set_exception(ValueError())
     assert not future.cancel()
