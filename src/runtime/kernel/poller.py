@@ -160,15 +160,16 @@ class Watcher:
     __slots__ = ("daemon", "events", "fd", "once", "registered_in")
 
     def __init__(self, fd: int) -> None:
+        # The flags come last, beside those of the subclasses: alone, each would take eight bytes.
         self.fd = fd
-        # Whether a daemon task made the watcher, so that it does not keep the loop from being idle.
-        self.daemon: bool = _in_daemon()
         # READ, WRITE, both, or 0 while nothing is watched.
         self.events = 0
-        # Whether ``arm`` made the registration, which then stays while ``events`` is 0.
-        self.once = False
         # The round of the poller in which the watcher was registered: it gets only later events.
         self.registered_in = 0
+        # Whether a daemon task made the watcher, so that it does not keep the loop from being idle.
+        self.daemon: bool = _in_daemon()
+        # Whether ``arm`` made the registration, which then stays while ``events`` is 0.
+        self.once = False
 
     def on_readable(self) -> None:
         """Handle an event of ``watch``: the descriptor is readable. Called by the poller."""

@@ -98,8 +98,20 @@ class StreamSocket(Watcher, Lower, Writer):
         before = loop._poller.watcher(self.fd)
         if isinstance(before, StreamSocket):
             loop._poller.evict(before)
-        # The attributes that every event and every write uses come first: they share the fewest
-        # cache lines, which counts when there are very many connections.
+        # Whether other code has the socket object, and may close it: check before each use.
+        self._shared = False
+        # Whether to use the methods of the socket object, which may belong to a subclass, and not
+        # the descriptor.
+        self._by_methods = False
+        self.closing = False
+        self._reading = False
+        self._input_ended = False
+        # Whether ``pause_writing`` of the layer above was called last.
+        self._is_upper_paused = False
+        self._eof_wanted = False
+        self._eof_sent = False
+        # Then come the attributes that every event and every write uses: they share the fewest cache
+        # lines, which counts when there are very many connections.
         self._upper: Upper | None = upper
         # None once the connection is closed. ``_object`` refers to the same socket until the end.
         self._sock: socket.socket | None = sock
@@ -108,21 +120,9 @@ class StreamSocket(Watcher, Lower, Writer):
         # The size of the write buffer, and the buffer: bytes that the socket did not accept.
         self.unsent = 0
         self._write_buffer: deque[Any] | None = None
-        # Whether other code has the socket object, and may close it: check before each use.
-        self._shared = False
-        # Whether to use the methods of the socket object, which may belong to a subclass, and not
-        # the descriptor.
-        self._by_methods = False
         # The turn of the last write that was sent at once, and the collected data while joining.
         self._wrote_in = -1
         self._joined: JoinedWrites | None = None
-        self.closing = False
-        self._reading = False
-        self._input_ended = False
-        # Whether ``pause_writing`` of the layer above was called last.
-        self._is_upper_paused = False
-        self._eof_wanted = False
-        self._eof_sent = False
         self._writes_lost = 0
         self._high_water = HIGH_WATER
         self._low_water = LOW_WATER
