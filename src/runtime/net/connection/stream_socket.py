@@ -110,8 +110,8 @@ class StreamSocket(Watcher, Lower, Writer):
         self._is_upper_paused = False
         self._eof_wanted = False
         self._eof_sent = False
-        # Then come the attributes that every event and every write uses: they share the fewest cache
-        # lines, which counts when there are very many connections.
+        # Then come the attributes that every event and every write uses: they share the fewest
+        # cache lines, which counts when there are very many connections.
         self._upper: Upper | None = upper
         # None once the connection is closed. ``_object`` refers to the same socket until the end.
         self._sock: socket.socket | None = sock
