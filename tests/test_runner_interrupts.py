@@ -15,6 +15,7 @@ def test_interrupts_at_every_moment() -> None:
 
 @pytest.mark.slow
 def test_a_storm_of_interrupts() -> None:
-    done = run_program("-m", "tests.support.storm", "600")
+    # It reports a run that hangs by itself; a busy machine may take minutes for all.
+    done = run_program("-m", "tests.support.storm", "300", timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "600 runs" in done.stdout
+    assert "300 runs" in done.stdout

@@ -58,9 +58,12 @@ def interrupted(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 
 def run_program(
-    *arguments: str | Path, cwd: Path = ROOT, environment: Mapping[str, str] | None = None
+    *arguments: str | Path,
+    cwd: Path = ROOT,
+    environment: Mapping[str, str] | None = None,
+    timeout: float = TIMEOUT,
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``python arguments...``; return its output and its exit status."""
+    """Run ``python arguments...``, for up to ``timeout`` seconds; return its output and status."""
     with interruptible():
         return subprocess.run(
             [sys.executable, *map(str, arguments)],
@@ -68,7 +71,7 @@ def run_program(
             env=environment,
             capture_output=True,
             text=True,
-            timeout=TIMEOUT,
+            timeout=timeout,
             check=False,
             stdin=subprocess.DEVNULL,
         )
