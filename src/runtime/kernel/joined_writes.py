@@ -23,8 +23,12 @@ Collected data is sent before the end of the step if
   paused for the same write as it would be without joining;
 - the program asks for it, or for something that depends on it: ``drain()``,
   ``get_write_buffer_size()``, ``write_eof()``, ``close()``, ``abort()``, ``sendfile()``,
-  ``start_tls()``, the socket itself;
-- the process forks: the child must not send it as well.
+  ``start_tls()``, the socket itself or its descriptor;
+- the process forks: the child must not send it as well;
+- the connection is being closed, or, with TLS, the next record is about to be read.
+
+Writes are not joined where each of them is a message of its own, as for a pipe in packet mode, and
+to other pipes up to the size that arrives undivided.
 
 Invariant: while a writer has collected data, its write buffer is empty.
 
@@ -76,13 +80,18 @@ class PendingWriters:
         """Have every writer send its data, also those that are added meanwhile."""
         writers = self._writers
         while writers:
-            writers.popleft().end_step()
+            # A writer is removed after its call: if that is interrupted, it is called again.
+            writer = writers[0]
+            writer.end_step()
+            if writers and writers[0] is writer:
+                writers.popleft()
         self.any = False
 
     def clear(self) -> None:
-        """Forget the writers, in the child of a fork."""
+        """Forget the writers, in the child of a fork, where the rest of the step joins nothing."""
         self._writers.clear()
         self.any = False
+        self.open = False
 
 
 class JoinedWrites:
