@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from asyncio.trsock import TransportSocket
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -337,7 +336,8 @@ class StreamSocket(Watcher, Lower, Writer):
     def _join(self, joined: JoinedWrites, data: Any, size: int) -> bool:
         """Collect ``data``; return False if it is to be sent now: the collected data was sent."""
         writers = self._loop._poller.writers
-        at_once = self._wrote_in == self._loop._turns or not writers.open
+        # A closing connection ends once its write buffer is empty: nothing may wait elsewhere.
+        at_once = self._wrote_in == self._loop._turns or not writers.open or self.closing
         if not at_once and joined.size + size <= min(self._high_water, JOIN_MOST):
             joined.add(data if isinstance(data, bytes) else bytes(data), self, writers)
             return True
@@ -651,9 +651,10 @@ class StreamSocket(Watcher, Lower, Writer):
             if self._sock is not None:
                 self.mark_shared()
             return self._object
-        if name == "transport_socket":
+        if name == "own_socket":
+            # The caller shows it in a ``ConnectionSocket`` only.
             self._learn_sockname()
-            return TransportSocket(self._object)
+            return self._object
         return None
 
     def _learn_sockname(self) -> None:

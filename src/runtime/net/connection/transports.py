@@ -14,6 +14,7 @@ from runtime.kernel.arguments.buffers import Buffer
 from runtime.kernel.arguments.refusals import Uncopyable
 from runtime.kernel.arguments.sizes import Size
 from runtime.kernel.core import LoopCore
+from runtime.net.connection.connection_socket import ConnectionSocket
 from runtime.net.connection.layers import Lower
 from runtime.net.connection.protocol_adapter import ProtocolAdapter
 from runtime.net.connection.stream_socket import StreamSocket
@@ -56,7 +57,8 @@ class Transport(Uncopyable, asyncio.Transport):
         """
         if name == "socket":
             if self._socket is None:
-                self._socket = self.lower.info("transport_socket")
+                sock = self.lower.info("own_socket")
+                self._socket = ConnectionSocket(sock, self.lower.send_joined)
             return self._socket
         found = self.lower.info(name)
         return default if found is None else found
