@@ -130,6 +130,7 @@ class TLSLayer(Upper, Lower, Writer):
         "_plain",
         "_plain_is_full",
         "_plain_size",
+        "_shared",
         "_shutdown_timeout",
         "_ssl",
         "_state",
@@ -191,6 +192,8 @@ class TLSLayer(Upper, Lower, Writer):
         # The turn of the last write that was sent at once, and the collected data while joining.
         self._wrote_in = -1
         self._joined: JoinedWrites | None = None
+        # Whether other code has the socket object.
+        self._shared = False
         # The number of writes after ``close()``, for the warning about them.
         self._writes_lost = 0
         # The number of unsent bytes when the shutdown's timer was last started.
@@ -304,6 +307,11 @@ class TLSLayer(Upper, Lower, Writer):
             upper = self._upper
             if upper is None:
                 return
+            joined = self._joined
+            if joined is not None and joined.size:
+                # Before the next read: if that fails, OpenSSL does not encrypt any more.
+                self._encrypt_joined()
+                continue
             if upper.wants_buffer or self._leftover:
                 if not self._read_into_buffer(upper):
                     break
@@ -430,7 +438,7 @@ class TLSLayer(Upper, Lower, Writer):
         if self._state == _OPEN and not self._plain and not self._encrypting:
             if self._wrote_in != self._loop._turns:
                 self._wrote_in = self._loop._turns
-            elif joined is None:
+            elif joined is None and not self._shared:
                 self._joined = JoinedWrites()
             self._encrypt_at_once(data)
             return
@@ -449,8 +457,10 @@ class TLSLayer(Upper, Lower, Writer):
         at_once = self._wrote_in == self._loop._turns or not writers.open
         if not at_once and not self._plain and not self._encrypting:
             part = data if isinstance(data, bytes) else copy_of(data)
-            # The encrypted record must not exceed the high-water mark of the layer below either.
-            most = min(self._lower.water_marks()[1] - _OVERHEAD, RECORD)
+            # The encrypted record must not take the layer below beyond its high-water mark either:
+            # it would pause writing when the step has ended.
+            lower = self._lower
+            most = min(lower.water_marks()[1] - lower.unsent_size() - _OVERHEAD, RECORD)
             if joined.size + len(part) <= most:
                 joined.add(part, self, writers)
                 return True
@@ -465,12 +475,16 @@ class TLSLayer(Upper, Lower, Writer):
                 self._joined = None
 
     def send_joined(self) -> None:
+        self._encrypt_joined()
+        self._lower.send_joined()
+
+    def _encrypt_joined(self) -> None:
+        """Encrypt the collected data, and write it to the layer below."""
         joined = self._joined
         if joined is not None and joined.size:
             data = joined.take()
             if not self._loop.is_closed():  # In the child of a fork, the parent sends it.
                 self._encrypt_at_once(data)
-        self._lower.send_joined()
 
     def _encrypt_at_once(self, data: Any) -> None:
         if self._encrypt(data if isinstance(data, bytes) else view_of(data)) and self._plain:
@@ -586,6 +600,8 @@ class TLSLayer(Upper, Lower, Writer):
         if self._state != _OPEN:
             return
         self.send_joined()
+        if self._state != _OPEN:
+            return  # The connection was lost, or closed by ``pause_writing``.
         self._state = _FLUSHING
         self.uses_large_reads = False
         self._unsent_before = self.unsent_size()
@@ -690,6 +706,11 @@ class TLSLayer(Upper, Lower, Writer):
     def info(self, name: object) -> Any:
         if name == "truncated":
             return self._truncated
+        if name == "socket":
+            # The caller may end the connection through the socket: nothing is joined any more.
+            self.send_joined()
+            self._joined = None
+            self._shared = True
         found = extra_info(self._ssl, name)
         return self._lower.info(name) if found is None else found
 
