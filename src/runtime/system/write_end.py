@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import select
+import socket
+import stat
+import sys
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
@@ -26,6 +29,9 @@ from runtime.kernel.write_buffer import (
 )
 from runtime.system.pipe_ends import Pipe, PipeEnd
 
+if sys.platform != "win32":  # Windows has no such pipes.
+    import fcntl
+
 _IOV_MAX: Final = 1024
 
 _STDERR: Final = 2
@@ -45,6 +51,7 @@ class WriteEnd(PipeEnd, Writer):
 
     __slots__ = (
         "_high_water",
+        "_join_most",
         "_joined",
         "_low_water",
         "_protocol_paused",
@@ -69,6 +76,8 @@ class WriteEnd(PipeEnd, Writer):
         # see ``kernel.joined_writes``.
         self._wrote_in = -1
         self._joined: JoinedWrites | None = None
+        # Bytes up to which writes are joined, 0 for none; -1 until it is needed.
+        self._join_most = -1
 
     def wanted(self) -> int:
         """Return WRITE if there is unsent data, and READ while the reader is watched."""
@@ -92,7 +101,7 @@ class WriteEnd(PipeEnd, Writer):
                 return
         elif self._wrote_in != self.loop._turns:
             self._wrote_in = self.loop._turns
-        elif self.number > _STDERR:
+        elif self._most_joined():
             self._joined = JoinedWrites()
         if self.unsent:
             self._keep(_copy_unless_bytes(data, 0))
@@ -117,11 +126,17 @@ class WriteEnd(PipeEnd, Writer):
         """Collect ``data``; return False if it is to be sent now: the collected data was sent."""
         writers = self.loop._poller.writers
         at_once = self._wrote_in == self.loop._turns or not writers.open
-        if not at_once and joined.size + size <= min(self._high_water, JOIN_MOST):
+        if not at_once and joined.size + size <= min(self._high_water, self._most_joined()):
             joined.add(data if isinstance(data, bytes) else bytes(data), self, writers)
             return True
         self.send_joined()
         return not self._may_write()
+
+    def _most_joined(self) -> int:
+        """Return the number of bytes up to which writes are joined."""
+        if self._join_most < 0:
+            self._join_most = 0 if self.number <= _STDERR else _most_to_join(self.number)
+        return self._join_most
 
     def end_step(self) -> None:
         """Send the data that was collected in the step that ends."""
@@ -310,6 +325,27 @@ def _size_of(data: Any) -> int:
     if not view.c_contiguous:
         raise BufferError(f"Only contiguous memory can be written, not {data!r}: make it bytes.")
     return view.nbytes
+
+
+def _most_to_join(fd: int) -> int:
+    """Return the number of bytes up to which writes to a pipe, a socket or a device are joined.
+
+    It is 0 where each write is a message: a device, a socket other than a stream, a pipe in packet
+    mode. To any other pipe, several processes may write. Each of their writes arrives undivided, up
+    to ``PIPE_BUF`` bytes; joined writes must not exceed that.
+    """
+    try:
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISFIFO(mode):
+            in_packets = fcntl.fcntl(fd, fcntl.F_GETFL) & getattr(os, "O_DIRECT", 0)
+            return 0 if in_packets else select.PIPE_BUF
+        if stat.S_ISSOCK(mode):
+            with socket.fromfd(fd, socket.AF_UNIX, socket.SOCK_STREAM) as duplicate:
+                kind = duplicate.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)
+            return JOIN_MOST if kind == socket.SOCK_STREAM else 0
+    except OSError:
+        pass  # Other code has closed the descriptor: the next write finds out.
+    return 0
 
 
 def _copy_unless_bytes(data: Any, start: int) -> Any:
