@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
+import select
 import socket
 import ssl
 import struct
@@ -19,9 +21,11 @@ from typing import Any, TypeVar
 import pytest
 
 import runtime
+from runtime.net.connection import stream_socket
 from tests.net.tls_tools import contexts
 from tests.support.certificates import NAME, Certificates
 from tests.support.segments import segments
+from tests.support.tls_peer import corrupted
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="it counts segments as Linux does"),
@@ -453,6 +457,104 @@ def test_the_child_of_a_fork_sends_nothing() -> None:
     run(main())
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_the_child_of_a_fork_can_write_at_once() -> None:
+    async def main() -> None:
+        async with transport_and_peer() as (transport, peer):
+            await become_joining(transport, peer)
+            child = os.fork()
+            if not child:
+                try:
+                    transport.write(HEAD)
+                    transport.write(BODY)
+                finally:
+                    os._exit(0)
+            os.waitpid(child, 0)
+            assert peer.sock.recv(100) == HEAD + BODY
+
+    run(main())
+
+
+def test_the_socket_of_a_transport_is_shut_down_behind_the_data() -> None:
+    async def main() -> None:
+        async with transport_and_peer() as (transport, peer):
+            sock = transport.get_extra_info("socket")
+            await become_joining(transport, peer)
+            transport.write(HEAD)
+            transport.write(BODY)
+            sock.shutdown(socket.SHUT_WR)
+            assert await peer.receive(10) == HEAD + BODY
+            assert transport.get_protocol().events == []
+
+    run(main())
+
+
+def test_the_descriptor_is_given_out_behind_the_data() -> None:
+    async def main() -> None:
+        async with transport_and_peer() as (transport, peer):
+            sock = transport.get_extra_info("socket")
+            await become_joining(transport, peer)
+            transport.write(HEAD)
+            os.write(sock.fileno(), BODY)
+            transport.write(HEAD)
+            with sock.dup() as duplicate:
+                duplicate.send(BODY)
+            assert await peer.receive(20) == 2 * (HEAD + BODY)
+
+    run(main())
+
+
+class LastWords(Remembering):
+    """A protocol that writes once more when its transport, which is being closed, is resumed."""
+
+    def resume_writing(self) -> None:
+        self.transport.write(BODY)
+
+
+def test_a_write_in_resume_writing_of_a_closing_connection() -> None:
+    async def main() -> None:
+        async with transport_and_peer(LastWords) as (transport, peer):
+            await become_joining(transport, peer)
+            transport.set_write_buffer_limits(high=64 * 1024, low=0)
+            size = 8_000_000
+            transport.write(bytes(size))
+            transport.close()
+            received = await peer.receive(size + len(BODY))
+            assert received.endswith(b"\0" + BODY)
+
+    run(main())
+
+
+@pytest.mark.skipif(runtime.compiled, reason="it replaces a function of a module")
+def test_an_interrupted_end_of_a_step_does_not_stop_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(fd: int, data: bytes) -> int:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    async def write(transport: Any) -> None:
+        transport.write(HEAD)
+        transport.write(BODY)
+        await runtime.sleep(0)
+
+    async def write_and_interrupt(transport: Any) -> None:
+        monkeypatch.setattr(stream_socket, "_send", interrupted)
+        await write(transport)
+
+    loop = runtime.new_event_loop()
+    pair = transport_and_peer()
+    transport, peer = loop.run_until_complete(pair.__aenter__())
+    loop.run_until_complete(become_joining(transport, peer))
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(write_and_interrupt(transport))
+    loop.run_until_complete(write(transport))
+    assert peer.sock.recv(100) == HEAD + BODY
+    loop.run_until_complete(pair.__aexit__(None, None, None))
+    loop.close()
+
+
 def test_two_connections_in_one_step() -> None:
     async def main() -> None:
         async with stream_and_peer() as (first, one), stream_and_peer() as (second, two):
@@ -569,25 +671,169 @@ def test_head_and_body_are_one_record_and_one_segment(
     run(main())
 
 
+class TlsPeer:
+    """The other end of a TLS connection, with control over every record."""
+
+    def __init__(self, context: ssl.SSLContext, sock: socket.socket) -> None:
+        self.sock = sock
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
+
+    async def handshake(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                self.tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                await loop.sock_sendall(self.sock, self.outgoing.read())
+                self.incoming.write(await loop.sock_recv(self.sock, 100_000))
+        await loop.sock_sendall(self.sock, self.outgoing.read())
+
+    def record(self, data: bytes) -> bytes:
+        self.tls.write(data)
+        return self.outgoing.read()
+
+    async def receive_until(self, end: bytes) -> bytes:
+        """Receive until the data ends with ``end``; return all of it since the last call."""
+        loop = asyncio.get_running_loop()
+        data = b""
+        async with runtime.timeout(10):
+            while not data.endswith(end):
+                try:
+                    data += self.tls.read(100_000)
+                except ssl.SSLWantReadError:
+                    self.incoming.write(await loop.sock_recv(self.sock, 100_000))
+        return data
+
+
+@contextlib.asynccontextmanager
+async def joining_tls_and_peer(
+    certificates: Certificates, protocol: Callable[[], Remembering]
+) -> AsyncIterator[tuple[Any, TlsPeer]]:
+    server_side, client_side = contexts(certificates)
+    loop = asyncio.get_running_loop()
+
+    async def connect(address: Any) -> runtime.Task[Any]:
+        connecting = loop.create_connection(
+            protocol, *address, ssl=client_side, server_hostname=NAME
+        )
+        return runtime.create_task(connecting)
+
+    async with peer_of(connect) as (connecting, plain_peer):
+        peer = TlsPeer(server_side, plain_peer.sock)
+        await peer.handshake()
+        transport, _ = await connecting
+        for _ in range(2):
+            transport.write(HEAD)
+            transport.write(BODY)
+            await runtime.sleep(0)
+        assert await peer.receive_until(2 * (HEAD + BODY)) == 2 * (HEAD + BODY)
+        await runtime.sleep(0)
+        try:
+            yield transport, peer
+        finally:
+            transport.abort()
+            await runtime.sleep(0.001)
+
+
+class Answering(Remembering):
+    """A protocol that writes two answers to all that it receives."""
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(HEAD)
+        self.transport.write(BODY)
+
+
+def test_an_answer_is_sent_although_the_next_record_is_corrupt(certificates: Certificates) -> None:
+    async def main() -> None:
+        async with joining_tls_and_peer(certificates, Answering) as (_, peer):
+            good, bad = peer.record(b"good"), peer.record(b"bad")
+            peer.sock.send(good + corrupted(bad))
+            assert await peer.receive_until(BODY) == HEAD + BODY
+
+    run(main())
+
+
+def test_a_connection_that_is_lost_in_close_stays_closed(certificates: Certificates) -> None:
+    async def main() -> None:
+        async with joining_tls_and_peer(certificates, Remembering) as (transport, peer):
+            protocol = transport.get_protocol()
+            peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.sock.close()
+            transport.write(HEAD)
+            transport.write(BODY)
+            transport.close()
+            assert transport.lower.is_closed()
+            await runtime.sleep(0.001)
+            [error] = protocol.events
+            assert isinstance(error, ConnectionError)
+
+    run(main())
+
+
+class WritingWhenPaused(Remembering):
+    """A protocol that writes once more in ``pause_writing``."""
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.transport.write(b"end")
+
+
+def test_tls_pauses_within_the_write_and_sends_what_is_written_then(
+    certificates: Certificates,
+) -> None:
+    async def main() -> None:
+        async with joining_tls_and_peer(certificates, WritingWhenPaused) as (transport, peer):
+            transport.set_write_buffer_limits(high=40_000, low=0)
+            events = transport.get_protocol().events
+            while not events:
+                for _ in range(2):
+                    transport.write(bytes(2500))
+                before = list(events)
+                await runtime.sleep(0)
+                assert events == before
+            assert (await peer.receive_until(b"end")).endswith(b"end")
+
+    run(main())
+
+
+def test_the_socket_itself_ends_the_joining_of_tls(certificates: Certificates) -> None:
+    async def main() -> None:
+        async with joining_tls_and_peer(certificates, Remembering) as (transport, peer):
+            sock = transport.lower.info("socket")
+            transport.write(HEAD)
+            transport.write(BODY)
+            sock.shutdown(socket.SHUT_WR)
+            assert await peer.receive_until(BODY) == HEAD + BODY
+
+    run(main())
+
+
 # -- Pipes -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="pipes have no packet mode")
 def test_a_pipe() -> None:
     async def main() -> None:
-        read_end, write_end = os.pipe2(os.O_DIRECT)
+        read_end, write_end = os.pipe()
         pipe = os.fdopen(write_end, "wb", buffering=0)
         transport, _ = await asyncio.get_running_loop().connect_write_pipe(Remembering, pipe)
         try:
+            transport.write(HEAD)
+            transport.write(BODY)
+            assert os.read(read_end, 100) == HEAD + BODY
+            # From here on each write is a packet; before, writes would not have become joined.
+            flags = fcntl.fcntl(write_end, fcntl.F_GETFL)
+            fcntl.fcntl(write_end, fcntl.F_SETFL, flags | os.O_DIRECT)
             received = []
-            for _ in range(3):
+            for _ in range(2):
                 await runtime.sleep(0)
                 transport.write(HEAD)
                 transport.write(BODY)
                 await runtime.sleep(0)
                 received.append(os.read(read_end, 100))
-            assert received == [HEAD, BODY, HEAD + BODY]
-            assert os.read(read_end, 100) == HEAD + BODY
+            assert received == [HEAD + BODY, HEAD + BODY]
             transport.write(HEAD)
             transport.write(BODY)
             assert transport.get_write_buffer_size() == 0
@@ -596,6 +842,63 @@ def test_a_pipe() -> None:
             transport.writelines([BODY, bytes(70_000)])
             assert os.read(read_end, 100) == HEAD
             assert os.read(read_end, 5) == BODY
+            transport.abort()
+            await runtime.sleep(0.001)
+        finally:
+            os.close(read_end)
+
+    run(main())
+
+
+def packet_pipe() -> tuple[Any, Any]:
+    read_end, write_end = os.pipe2(os.O_DIRECT | os.O_NONBLOCK)
+    return os.fdopen(read_end, "rb", buffering=0), os.fdopen(write_end, "wb", buffering=0)
+
+
+def packet_sockets() -> tuple[Any, Any]:
+    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    left.setblocking(False)
+    return left, right
+
+
+@pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="pipes have no packet mode")
+@pytest.mark.parametrize("make", [packet_pipe, packet_sockets])
+def test_messages_are_not_joined(make: Callable[[], tuple[Any, Any]]) -> None:
+    async def main() -> None:
+        read_end, write_end = make()
+        with read_end:
+            transport, _ = await asyncio.get_running_loop().connect_write_pipe(
+                Remembering, write_end
+            )
+            for _ in range(3):
+                transport.write(HEAD)
+                transport.write(BODY)
+                await runtime.sleep(0)
+            assert [os.read(read_end.fileno(), 100) for _ in range(6)] == [HEAD, BODY] * 3
+            transport.abort()
+            await runtime.sleep(0.001)
+
+    run(main())
+
+
+@pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="pipes have no packet mode")
+def test_joined_writes_to_a_pipe_arrive_undivided() -> None:
+    async def main() -> None:
+        read_end, write_end = os.pipe()
+        pipe = os.fdopen(write_end, "wb", buffering=0)
+        transport, _ = await asyncio.get_running_loop().connect_write_pipe(Remembering, pipe)
+        try:
+            transport.write(HEAD)
+            transport.write(BODY)
+            await runtime.sleep(0)
+            os.read(read_end, 100)
+            flags = fcntl.fcntl(write_end, fcntl.F_GETFL)
+            fcntl.fcntl(write_end, fcntl.F_SETFL, flags | os.O_DIRECT)
+            part = bytes(select.PIPE_BUF // 2)
+            for _ in range(3):
+                transport.write(part)
+            await runtime.sleep(0)
+            assert [len(os.read(read_end, 100_000)) for _ in range(2)] == [2 * len(part), len(part)]
             transport.abort()
             await runtime.sleep(0.001)
         finally:
