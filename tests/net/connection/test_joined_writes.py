@@ -15,6 +15,7 @@ import socket
 import ssl
 import struct
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -471,6 +472,32 @@ def test_the_child_of_a_fork_can_write_at_once() -> None:
                 finally:
                     os._exit(0)
             os.waitpid(child, 0)
+            assert peer.sock.recv(100) == HEAD + BODY
+
+    run(main())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_the_child_of_a_fork_in_another_thread_sends_nothing() -> None:
+    def fork(transport: Any) -> None:
+        child = os.fork()
+        if not child:
+            try:
+                transport.abort()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+
+    async def main() -> None:
+        async with transport_and_peer() as (transport, peer):
+            await become_joining(transport, peer)
+            transport.write(HEAD)
+            transport.write(BODY)
+            forking = threading.Thread(target=fork, args=(transport,))
+            forking.start()
+            forking.join()
+            await runtime.sleep(0)
             assert peer.sock.recv(100) == HEAD + BODY
 
     run(main())

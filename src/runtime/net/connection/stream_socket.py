@@ -574,8 +574,9 @@ class StreamSocket(Watcher, Lower, Writer):
         if joined is not None and joined.size and sock is not None and sock.fileno() == self.fd:
             # Without joining, this would have been sent before.
             data = joined.take()
-            with contextlib.suppress(OSError):
-                _send(self.fd, data)
+            if not self._loop.is_closed():  # In the child of a fork, the parent sends it.
+                with contextlib.suppress(OSError):
+                    _send(self.fd, data)
         self._close(error)
 
     def on_failed(self, error: BaseException) -> None:
