@@ -23,7 +23,7 @@ Collected data is sent before the end of the step if
   paused for the same write as it would be without joining;
 - the program asks for it, or for something that depends on it: ``drain()``,
   ``get_write_buffer_size()``, ``write_eof()``, ``close()``, ``abort()``, ``sendfile()``,
-  ``start_tls()``, the socket itself or its descriptor;
+  ``start_tls()``, the socket itself or its descriptor, a signal to the process behind a pipe;
 - the process forks: the child must not send it as well;
 - the connection is being closed, or, with TLS, the next record is about to be read.
 

@@ -175,6 +175,10 @@ class SubprocessTransport(Uncopyable, asyncio.SubprocessTransport):
                 f"Process {self._pid} has ended with return code {self._returncode}: "
                 "it gets no more signals."
             )
+        for pipe in self._pipes.values():
+            if isinstance(pipe.end, WriteEnd):
+                # The process can read then what was written before the signal.
+                pipe.end.send_joined()
         self._child.send_signal(signal)
 
     def terminate(self) -> None:

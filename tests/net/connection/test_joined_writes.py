@@ -11,11 +11,13 @@ import contextlib
 import fcntl
 import os
 import select
+import signal
 import socket
 import ssl
 import struct
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -503,6 +505,32 @@ def test_the_child_of_a_fork_in_another_thread_sends_nothing() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("way", ["start_tls", "sendfile"])
+def test_a_reset_that_the_data_discovers(way: str, tmp_path: Any) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+
+    async def main() -> None:
+        async with peer_of(lambda address: runtime.open_connection(*address)) as (made, peer):
+            _, writer = made
+            await become_joining(writer, peer)
+            peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.sock.close()
+            writer.write(HEAD)
+            writer.write(BODY)
+            async with runtime.timeout(10):
+                if way == "start_tls":
+                    with pytest.raises(ConnectionResetError, match="closed"):
+                        await writer.start_tls(ssl.create_default_context(), server_hostname=NAME)
+                else:
+                    with (
+                        open(tmp_path / "file", "rb") as file,
+                        pytest.raises(RuntimeError, match="closing"),
+                    ):
+                        await writer.sendfile(file)
+
+    run(main())
+
+
 def test_the_socket_of_a_transport_is_shut_down_behind_the_data() -> None:
     async def main() -> None:
         async with transport_and_peer() as (transport, peer):
@@ -930,5 +958,42 @@ def test_joined_writes_to_a_pipe_arrive_undivided() -> None:
             await runtime.sleep(0.001)
         finally:
             os.close(read_end)
+
+    run(main())
+
+
+ANSWERS_A_SIGNAL = """
+import os, signal
+os.set_blocking(0, False)
+signal.signal(signal.SIGUSR1, lambda *_: os.write(1, b"[" + os.read(0, 100) + b"]"))
+os.write(1, b"ready")
+while True:
+    signal.pause()
+"""
+
+
+def test_a_process_can_read_what_was_written_before_a_signal() -> None:
+    async def main() -> None:
+        process = await runtime.create_subprocess_exec(
+            sys.executable, "-c", ANSWERS_A_SIGNAL, stdin=runtime.PIPE, stdout=runtime.PIPE
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            await process.stdout.readexactly(5)
+            for _ in range(2):
+                process.stdin.write(HEAD)
+                process.stdin.write(BODY)
+                await runtime.sleep(0)
+            process.send_signal(signal.SIGUSR1)
+            assert await process.stdout.readexactly(22) == b"[" + 2 * (HEAD + BODY) + b"]"
+            process.stdin.write(HEAD)
+            process.stdin.write(BODY)
+            process.send_signal(signal.SIGUSR1)
+            time.sleep(0.1)  # The step goes on while the process answers.
+            assert await process.stdout.readexactly(12) == b"[" + HEAD + BODY + b"]"
+        finally:
+            process.kill()
+            await process.wait()
 
     run(main())

@@ -25,6 +25,7 @@ async def send_file_through(
     ``StreamWriter.sendfile`` documents the arguments and exceptions.
     """
     check_request(file, offset, count)
+    lower.send_joined()  # This may fail, and close the connection.
     if lower.is_closing():
         raise RuntimeError("Transport is closing")
     if isinstance(lower, StreamSocket):

@@ -531,9 +531,9 @@ class StreamSocket(Watcher, Lower, Writer):
         return True
 
     def write_eof(self) -> None:
+        self.send_joined()
         if self._eof_wanted or self.closing:
             return
-        self.send_joined()
         self._eof_wanted = True
         if self._refusal is None:
             self._refusal = _AFTER_EOF

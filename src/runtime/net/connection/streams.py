@@ -431,6 +431,7 @@ class StreamWriter(_ClosedAtTheEnd):
             ssl_handshake_timeout,
             ssl_shutdown_timeout,
         ).require_name()
+        adapter.lower.send_joined()  # This may fail, and close the connection.
         if adapter.closing:
             raise ConnectionResetError("The connection is closed; it cannot go on with TLS.")
         if adapter.writing_paused:

@@ -171,6 +171,7 @@ async def start_tls(
     )
     tls.require_name()
     adapter, lower = transport.adapter, transport.lower
+    lower.send_joined()  # This may fail, and close the connection.
     if lower.is_closing():
         raise ConnectionResetError(f"{transport!r} is closed; it cannot go on with TLS.")
     adapter.set_protocol(protocol)
