@@ -375,3 +375,23 @@ def test_a_busy_loop_sees_events_between_short_turns() -> None:
         os.close(sender)
 
     runtime.run(main())
+
+
+def test_each_run_of_a_busy_loop_polls_in_its_first_turn() -> None:
+    async def spin(turns: int) -> None:
+        for _ in range(turns):
+            await runtime.sleep(0)
+
+    left, right = socket.socketpair()
+    with left, right:
+        loop = runtime.new_event_loop()
+        received: list[bytes] = []
+        loop.add_reader(left, lambda: received.append(left.recv(10)))
+        for turns in range(100, 109):
+            loop.run_until_complete(spin(turns))
+            right.send(b"x")
+            loop.stop()
+            loop.run_forever()
+            assert received.pop() == b"x"
+        loop.remove_reader(left)
+        loop.close()

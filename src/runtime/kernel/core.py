@@ -227,6 +227,7 @@ class LoopCore(Scheduler):
             _set_asyncgen_hooks(asyncgens.on_first_iteration, asyncgens.on_dropped)
             # An interrupted _wake() may have set the flag without having written the byte.
             self._forget_wakeup()
+            self._poller.poll_next()
             try:
                 # A single call in C, so that the result is stored before a signal handler can run.
                 wakeup_fds.extend(map(signals.set_wakeup_fd, (self._wakeup_fd(),)))

@@ -476,6 +476,11 @@ class Poller:
                 self._polled = now
         self.poll(0.0)
 
+    def poll_next(self) -> None:
+        """Have the next turn poll: a run begins, which may consist of one turn only."""
+        self.skips = 0
+        self._quiet_polls = 0
+
     def poll(self, timeout: float) -> None:
         """Wait up to ``timeout`` seconds for events (negative: no limit), and deliver them."""
         writers = self.writers
