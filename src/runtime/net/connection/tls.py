@@ -34,6 +34,7 @@ Flags say more about a state::
                                                               sent
     _encrypting    while _encrypt() sends more than a record  data written meanwhile waits in _plain
     _plain_is_full while _plain is above the high-water mark  _pause_count includes it
+    _shared        once other code has the socket object      writes are not joined any more
 
 ``_pause_count`` counts the reasons to pause the writing of the layer above, at most two: ``_plain``
 is full, or the write buffer of the layer below is. In OPEN, written data waits in ``_plain`` only
@@ -184,6 +185,7 @@ class TLSLayer(Upper, Lower, Writer):
         self._truncated = False
         self._encrypting = False
         self._plain_is_full = False
+        self._shared = False
         # Data that waits to be encrypted: written before the handshake was complete, during a
         # renegotiation, or while ``_encrypting``.
         self._plain: deque[bytes] = deque()
@@ -192,8 +194,6 @@ class TLSLayer(Upper, Lower, Writer):
         # The turn of the last write that was sent at once, and the collected data while joining.
         self._wrote_in = -1
         self._joined: JoinedWrites | None = None
-        # Whether other code has the socket object.
-        self._shared = False
         # The number of writes after ``close()``, for the warning about them.
         self._writes_lost = 0
         # The number of unsent bytes when the shutdown's timer was last started.
@@ -457,6 +457,8 @@ class TLSLayer(Upper, Lower, Writer):
         at_once = self._wrote_in == self._loop._turns or not writers.open
         if not at_once and not self._plain and not self._encrypting:
             part = data if isinstance(data, bytes) else copy_of(data)
+            if not part:
+                return True
             # The encrypted record must not take the layer below beyond its high-water mark either:
             # it would pause writing when the step has ended.
             lower = self._lower
