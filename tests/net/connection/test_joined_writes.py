@@ -531,6 +531,23 @@ def test_a_reset_that_the_data_discovers(way: str, tmp_path: Any) -> None:
     run(main())
 
 
+def test_an_abort_reports_that_the_data_could_not_be_sent() -> None:
+    async def main() -> None:
+        async with transport_and_peer() as (transport, peer):
+            await become_joining(transport, peer)
+            protocol = transport.get_protocol()
+            peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.sock.close()
+            transport.write(HEAD)
+            transport.write(BODY)
+            transport.abort()
+            await runtime.sleep(0.001)
+            [error] = protocol.events
+            assert isinstance(error, ConnectionError)
+
+    run(main())
+
+
 def test_the_socket_of_a_transport_is_shut_down_behind_the_data() -> None:
     async def main() -> None:
         async with transport_and_peer() as (transport, peer):

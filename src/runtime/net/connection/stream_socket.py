@@ -27,7 +27,6 @@ use to the reader, and they would form a reference cycle with the object that ke
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -575,8 +574,11 @@ class StreamSocket(Watcher, Lower, Writer):
             # Without joining, this would have been sent before.
             data = joined.take()
             if not self._loop.is_closed():  # In the child of a fork, the parent sends it.
-                with contextlib.suppress(OSError):
+                try:
                     _send(self.fd, data)
+                except OSError as failure:
+                    if error is None:
+                        error = failure.with_traceback(None)
         self._close(error)
 
     def on_failed(self, error: BaseException) -> None:
