@@ -9,6 +9,7 @@ from __future__ import annotations
 import faulthandler
 import gc
 import json
+import signal
 import sys
 import traceback
 import unittest
@@ -104,6 +105,9 @@ def each_test(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
 def main(loop: str, module: str, results: str, left_out: str = "") -> None:
     """Run the module's tests."""
     faulthandler.enable()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell starts background jobs so; tests of interrupts would wait for ever.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     warnings.simplefilter("default")
     excluded = set(Path(left_out).read_text().split("\n")) if left_out else set()
     involvement = put_under_test(loop, module)

@@ -127,6 +127,16 @@ def test_any_real_number(take: Callable[[Any], Any], number: Any) -> None:
     runtime.run(take(number))
 
 
+def test_a_subclass_of_int_says_how_many_seconds_it_is() -> None:
+    class Milliseconds(int):
+        def __float__(self) -> float:
+            return int(self) / 1000
+
+    loop = runtime.new_event_loop()
+    assert loop.call_at(Milliseconds(5000), print).when() == 5.0
+    loop.close()
+
+
 @pytest.mark.parametrize("bad", NO_NUMBERS, ids=repr)
 @pytest.mark.parametrize("take", TAKERS)
 def test_nothing_else(take: Callable[[Any], Any], bad: Any) -> None:

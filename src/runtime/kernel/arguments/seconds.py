@@ -28,7 +28,7 @@ def seconds(value: Any, caller: str) -> float:
     number: float
     if type(value) is float:
         number = value
-    elif isinstance(value, int):
+    elif type(value) is int:
         number = float(value)
     elif hasattr(value, "__float__") or hasattr(value, "__index__"):
         number = _float(value)
