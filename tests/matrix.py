@@ -7,9 +7,9 @@
     interpreted             src        fallback      slow
     compiled                installed  C             build, once, reference
     sanitized-accelerator   variant    C, sanitized  build, once, reference, slow, variation
+    compiled-dev            installed  C             the same; and under python -X dev
     interpreted-accelerator variant    C             the same
     compiled-fallback       installed  fallback      the same
-    compiled-dev            installed  C             the same; and under python -X dev
 
 "Installed" is the package that pip installed beside the running interpreter; a "variant" is built
 by this program into ``build/variants``. "Sanitized" means AddressSanitizer and UBSan;
@@ -92,6 +92,9 @@ PASSES = (
         build={"RUNTIME_ACCELERATOR_ONLY": "1", "RUNTIME_SANITIZE": "address,undefined"},
     ),
     Pass(
+        "compiled-dev", compiled=True, accelerator="1", arguments=SHORT, python_flags=("-X", "dev")
+    ),
+    Pass(
         "interpreted-accelerator",
         compiled=False,
         accelerator="1",
@@ -99,9 +102,6 @@ PASSES = (
         build={"RUNTIME_ACCELERATOR_ONLY": "1"},
     ),
     Pass("compiled-fallback", compiled=True, accelerator="0", arguments=SHORT),
-    Pass(
-        "compiled-dev", compiled=True, accelerator="1", arguments=SHORT, python_flags=("-X", "dev")
-    ),
 )
 
 
