@@ -152,57 +152,45 @@ async def become_joining(writer: Any, peer: Peer) -> None:
 
 
 @each_pair
-def test_head_and_body_of_each_further_step_are_sent_together(pair: Pair) -> None:
-    async def main() -> None:
-        async with pair() as (writer, peer):
-            await become_joining(writer, peer)
-            for _ in range(5):
-                writer.write(HEAD)
-                writer.write(BODY)
-                assert await peer.receive(10) == HEAD + BODY
-                assert peer.new_segments() == 1
-
-    run(main())
-
-
-@each_pair
-def test_ten_small_writes_of_a_step_are_sent_together(pair: Pair) -> None:
-    async def main() -> None:
-        async with pair() as (writer, peer):
-            await become_joining(writer, peer)
-            for part in range(10):
-                writer.write(b"%d" % part)
-            assert await peer.receive(10) == b"0123456789"
+async def test_head_and_body_of_each_further_step_are_sent_together(pair: Pair) -> None:
+    async with pair() as (writer, peer):
+        await become_joining(writer, peer)
+        for _ in range(5):
+            writer.write(HEAD)
+            writer.write(BODY)
+            assert await peer.receive(10) == HEAD + BODY
             assert peer.new_segments() == 1
 
-    run(main())
+
+@each_pair
+async def test_ten_small_writes_of_a_step_are_sent_together(pair: Pair) -> None:
+    async with pair() as (writer, peer):
+        await become_joining(writer, peer)
+        for part in range(10):
+            writer.write(b"%d" % part)
+        assert await peer.receive(10) == b"0123456789"
+        assert peer.new_segments() == 1
 
 
 @each_pair
-def test_a_lone_write_is_sent_at_once(pair: Pair) -> None:
-    async def main() -> None:
-        async with pair() as (writer, peer):
-            for _ in range(5):
-                await runtime.sleep(0)
-                writer.write(BODY)
-                # The peer is read inside the step: nothing waits for its end.
-                assert peer.sock.recv(100) == BODY
-
-    run(main())
-
-
-@each_pair
-def test_a_step_with_one_write_ends_the_joining(pair: Pair) -> None:
-    async def main() -> None:
-        async with pair() as (writer, peer):
-            await become_joining(writer, peer)
-            writer.write(BODY)
-            assert await peer.receive(5) == BODY
+async def test_a_lone_write_is_sent_at_once(pair: Pair) -> None:
+    async with pair() as (writer, peer):
+        for _ in range(5):
             await runtime.sleep(0)
             writer.write(BODY)
+            # The peer is read inside the step: nothing waits for its end.
             assert peer.sock.recv(100) == BODY
 
-    run(main())
+
+@each_pair
+async def test_a_step_with_one_write_ends_the_joining(pair: Pair) -> None:
+    async with pair() as (writer, peer):
+        await become_joining(writer, peer)
+        writer.write(BODY)
+        assert await peer.receive(5) == BODY
+        await runtime.sleep(0)
+        writer.write(BODY)
+        assert peer.sock.recv(100) == BODY
 
 
 @each_pair
@@ -222,49 +210,40 @@ def test_the_data_is_sent_when_the_step_ends(pair: Pair) -> None:
 
 
 @each_pair
-def test_a_callback_is_a_step(pair: Pair) -> None:
-    async def main() -> None:
-        async with pair() as (writer, peer):
-            await become_joining(writer, peer)
-            loop = runtime.get_running_loop()
-            loop.call_soon(writer.writelines, [HEAD, BODY])
-            loop.call_soon(writer.write, HEAD)
-            assert await peer.receive(15) == HEAD + BODY + HEAD
-            assert peer.new_segments() == 2
-
-    run(main())
+async def test_a_callback_is_a_step(pair: Pair) -> None:
+    async with pair() as (writer, peer):
+        await become_joining(writer, peer)
+        loop = runtime.get_running_loop()
+        loop.call_soon(writer.writelines, [HEAD, BODY])
+        loop.call_soon(writer.write, HEAD)
+        assert await peer.receive(15) == HEAD + BODY + HEAD
+        assert peer.new_segments() == 2
 
 
 @each_pair
 @pytest.mark.parametrize("size", [70_000, 1_000_000])
-def test_a_large_write_is_sent_with_the_collected_data(pair: Pair, size: int) -> None:
-    async def main() -> None:
-        async with pair() as (writer, peer):
-            await become_joining(writer, peer)
-            body = bytearray(os.urandom(size))
-            copy = bytes(body)
-            writer.write(HEAD)
-            writer.write(body)
-            body[:] = bytes(size)  # The caller may change it at once.
-            writer.write(BODY)
-            assert await peer.receive(5 + size + 5) == HEAD + copy + BODY
-
-    run(main())
+async def test_a_large_write_is_sent_with_the_collected_data(pair: Pair, size: int) -> None:
+    async with pair() as (writer, peer):
+        await become_joining(writer, peer)
+        body = bytearray(os.urandom(size))
+        copy = bytes(body)
+        writer.write(HEAD)
+        writer.write(body)
+        body[:] = bytes(size)  # The caller may change it at once.
+        writer.write(BODY)
+        assert await peer.receive(5 + size + 5) == HEAD + copy + BODY
 
 
 @each_pair
-def test_the_caller_may_change_a_buffer_that_it_wrote(pair: Pair) -> None:
-    async def main() -> None:
-        async with pair() as (writer, peer):
-            await become_joining(writer, peer)
-            buffer = bytearray(HEAD)
-            writer.write(buffer)
-            buffer[:] = BODY
-            writer.write(memoryview(buffer))
-            buffer[:] = b"other"
-            assert await peer.receive(10) == HEAD + BODY
-
-    run(main())
+async def test_the_caller_may_change_a_buffer_that_it_wrote(pair: Pair) -> None:
+    async with pair() as (writer, peer):
+        await become_joining(writer, peer)
+        buffer = bytearray(HEAD)
+        writer.write(buffer)
+        buffer[:] = BODY
+        writer.write(memoryview(buffer))
+        buffer[:] = b"other"
+        assert await peer.receive(10) == HEAD + BODY
 
 
 async def by_drain(writer: Any) -> None:
@@ -301,30 +280,24 @@ WAYS = [by_size, by_limits, by_eof, by_pausing, by_closing, by_aborting]
 
 @each_pair
 @pytest.mark.parametrize("way", WAYS)
-def test_the_data_is_sent_before_the_step_ends(
+async def test_the_data_is_sent_before_the_step_ends(
     pair: Pair, way: Callable[[Any], Awaitable[None]]
 ) -> None:
-    async def main() -> None:
-        async with pair() as (writer, peer):
-            await become_joining(writer, peer)
-            writer.write(HEAD)
-            writer.write(BODY)
-            await way(writer)
-            assert peer.sock.recv(100) == HEAD + BODY
-
-    run(main())
+    async with pair() as (writer, peer):
+        await become_joining(writer, peer)
+        writer.write(HEAD)
+        writer.write(BODY)
+        await way(writer)
+        assert peer.sock.recv(100) == HEAD + BODY
 
 
-def test_drain_sends_the_data() -> None:
-    async def main() -> None:
-        async with stream_and_peer() as (writer, peer):
-            await become_joining(writer, peer)
-            writer.write(HEAD)
-            writer.write(BODY)
-            await writer.drain()
-            assert peer.sock.recv(100) == HEAD + BODY
-
-    run(main())
+async def test_drain_sends_the_data() -> None:
+    async with stream_and_peer() as (writer, peer):
+        await become_joining(writer, peer)
+        writer.write(HEAD)
+        writer.write(BODY)
+        await writer.drain()
+        assert peer.sock.recv(100) == HEAD + BODY
 
 
 def test_sendfile_follows_the_data(tmp_path: Any) -> None:
@@ -343,72 +316,62 @@ def test_sendfile_follows_the_data(tmp_path: Any) -> None:
     run(main())
 
 
-def test_the_socket_itself_ends_the_joining() -> None:
-    async def main() -> None:
-        async with stream_and_peer() as (writer, peer):
-            await become_joining(writer, peer)
-            writer.write(HEAD)
-            sock = writer.get_extra_info("socket")
-            sock.send(BODY)
-            writer.write(HEAD)
-            sock.send(BODY)
-            assert peer.sock.recv(100) == HEAD + BODY + HEAD + BODY
-
-    run(main())
+async def test_the_socket_itself_ends_the_joining() -> None:
+    async with stream_and_peer() as (writer, peer):
+        await become_joining(writer, peer)
+        writer.write(HEAD)
+        sock = writer.get_extra_info("socket")
+        sock.send(BODY)
+        writer.write(HEAD)
+        sock.send(BODY)
+        assert peer.sock.recv(100) == HEAD + BODY + HEAD + BODY
 
 
 @pytest.mark.parametrize("high", [0, 8, 1000])
-def test_writing_is_paused_for_the_same_write_as_without_joining(high: int) -> None:
+async def test_writing_is_paused_for_the_same_write_as_without_joining(high: int) -> None:
     """The peer reads nothing, and the system's buffers are full."""
-
-    async def main() -> None:
-        async with transport_and_peer() as (transport, peer):
-            protocol = transport.get_protocol()
-            await become_joining(transport, peer)
-            transport.set_write_buffer_limits(high=high)
-            while not transport.get_write_buffer_size():
-                transport.write(bytes(100_000))
-            while transport.get_write_buffer_size():
-                # Make room for the rest of the large write, and keep the system's buffers full.
-                peer.sock.recv(1000)
-                await runtime.sleep(0)
-            assert protocol.events == ["paused", "resumed"]
-            protocol.events.clear()
-            with contextlib.suppress(BlockingIOError):
-                while True:
-                    os.write(transport.get_extra_info("socket").fileno(), bytes(1000))
+    async with transport_and_peer() as (transport, peer):
+        protocol = transport.get_protocol()
+        await become_joining(transport, peer)
+        transport.set_write_buffer_limits(high=high)
+        while not transport.get_write_buffer_size():
+            transport.write(bytes(100_000))
+        while transport.get_write_buffer_size():
+            # Make room for the rest of the large write, and keep the system's buffers full.
+            peer.sock.recv(1000)
             await runtime.sleep(0)
-            written = 0
-            while not protocol.events:
-                assert written <= high
-                transport.write(b"12345")
-                written += 5
-            assert protocol.events == ["paused"]
-            assert transport.get_write_buffer_size() == written
+        assert protocol.events == ["paused", "resumed"]
+        protocol.events.clear()
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(transport.get_extra_info("socket").fileno(), bytes(1000))
+        await runtime.sleep(0)
+        written = 0
+        while not protocol.events:
+            assert written <= high
+            transport.write(b"12345")
+            written += 5
+        assert protocol.events == ["paused"]
+        assert transport.get_write_buffer_size() == written
 
-    run(main())
 
-
-def test_a_failure_is_reported_at_the_end_of_the_step() -> None:
-    async def main() -> None:
-        async with transport_and_peer() as (transport, peer):
-            protocol = transport.get_protocol()
-            await become_joining(transport, peer)
-            transport.pause_reading()
-            peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            peer.sock.close()
-            await runtime.sleep(0)
-            transport.write(HEAD)
-            transport.write(BODY)
-            await runtime.sleep(0)
-            assert transport.is_closing()
-            await runtime.sleep(0)
-            assert [type(event) for event in protocol.events] in (
-                [ConnectionResetError],
-                [BrokenPipeError],
-            )
-
-    run(main())
+async def test_a_failure_is_reported_at_the_end_of_the_step() -> None:
+    async with transport_and_peer() as (transport, peer):
+        protocol = transport.get_protocol()
+        await become_joining(transport, peer)
+        transport.pause_reading()
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.sock.close()
+        await runtime.sleep(0)
+        transport.write(HEAD)
+        transport.write(BODY)
+        await runtime.sleep(0)
+        assert transport.is_closing()
+        await runtime.sleep(0)
+        assert [type(event) for event in protocol.events] in (
+            [ConnectionResetError],
+            [BrokenPipeError],
+        )
 
 
 def test_an_exception_that_leaves_the_loop_loses_nothing() -> None:
@@ -440,43 +403,37 @@ def test_an_exception_that_leaves_the_loop_loses_nothing() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
-def test_the_child_of_a_fork_sends_nothing() -> None:
-    async def main() -> None:
-        async with transport_and_peer() as (transport, peer):
-            await become_joining(transport, peer)
-            transport.write(HEAD)
-            child = os.fork()
-            if not child:
-                try:
-                    transport.abort()
-                finally:
-                    os._exit(0)
-            os.waitpid(child, 0)
-            transport.write(BODY)
-            assert await peer.receive(10) == HEAD + BODY
-            with pytest.raises(BlockingIOError):
-                peer.sock.recv(100)
-
-    run(main())
+async def test_the_child_of_a_fork_sends_nothing() -> None:
+    async with transport_and_peer() as (transport, peer):
+        await become_joining(transport, peer)
+        transport.write(HEAD)
+        child = os.fork()
+        if not child:
+            try:
+                transport.abort()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        transport.write(BODY)
+        assert await peer.receive(10) == HEAD + BODY
+        with pytest.raises(BlockingIOError):
+            peer.sock.recv(100)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
-def test_the_child_of_a_fork_can_write_at_once() -> None:
-    async def main() -> None:
-        async with transport_and_peer() as (transport, peer):
-            await become_joining(transport, peer)
-            child = os.fork()
-            if not child:
-                try:
-                    transport.write(HEAD)
-                    transport.write(BODY)
-                finally:
-                    os._exit(0)
-            os.waitpid(child, 0)
-            assert peer.sock.recv(100) == HEAD + BODY
-
-    run(main())
+async def test_the_child_of_a_fork_can_write_at_once() -> None:
+    async with transport_and_peer() as (transport, peer):
+        await become_joining(transport, peer)
+        child = os.fork()
+        if not child:
+            try:
+                transport.write(HEAD)
+                transport.write(BODY)
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        assert peer.sock.recv(100) == HEAD + BODY
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
@@ -531,50 +488,41 @@ def test_a_reset_that_the_data_discovers(way: str, tmp_path: Any) -> None:
     run(main())
 
 
-def test_an_abort_reports_that_the_data_could_not_be_sent() -> None:
-    async def main() -> None:
-        async with transport_and_peer() as (transport, peer):
-            await become_joining(transport, peer)
-            protocol = transport.get_protocol()
-            peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            peer.sock.close()
-            transport.write(HEAD)
-            transport.write(BODY)
-            transport.abort()
-            await runtime.sleep(0.001)
-            [error] = protocol.events
-            assert isinstance(error, ConnectionError)
-
-    run(main())
+async def test_an_abort_reports_that_the_data_could_not_be_sent() -> None:
+    async with transport_and_peer() as (transport, peer):
+        await become_joining(transport, peer)
+        protocol = transport.get_protocol()
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.sock.close()
+        transport.write(HEAD)
+        transport.write(BODY)
+        transport.abort()
+        await runtime.sleep(0.001)
+        [error] = protocol.events
+        assert isinstance(error, ConnectionError)
 
 
-def test_the_socket_of_a_transport_is_shut_down_behind_the_data() -> None:
-    async def main() -> None:
-        async with transport_and_peer() as (transport, peer):
-            sock = transport.get_extra_info("socket")
-            await become_joining(transport, peer)
-            transport.write(HEAD)
-            transport.write(BODY)
-            sock.shutdown(socket.SHUT_WR)
-            assert await peer.receive(10) == HEAD + BODY
-            assert transport.get_protocol().events == []
-
-    run(main())
+async def test_the_socket_of_a_transport_is_shut_down_behind_the_data() -> None:
+    async with transport_and_peer() as (transport, peer):
+        sock = transport.get_extra_info("socket")
+        await become_joining(transport, peer)
+        transport.write(HEAD)
+        transport.write(BODY)
+        sock.shutdown(socket.SHUT_WR)
+        assert await peer.receive(10) == HEAD + BODY
+        assert transport.get_protocol().events == []
 
 
-def test_the_descriptor_is_given_out_behind_the_data() -> None:
-    async def main() -> None:
-        async with transport_and_peer() as (transport, peer):
-            sock = transport.get_extra_info("socket")
-            await become_joining(transport, peer)
-            transport.write(HEAD)
-            os.write(sock.fileno(), BODY)
-            transport.write(HEAD)
-            with sock.dup() as duplicate:
-                duplicate.send(BODY)
-            assert await peer.receive(20) == 2 * (HEAD + BODY)
-
-    run(main())
+async def test_the_descriptor_is_given_out_behind_the_data() -> None:
+    async with transport_and_peer() as (transport, peer):
+        sock = transport.get_extra_info("socket")
+        await become_joining(transport, peer)
+        transport.write(HEAD)
+        os.write(sock.fileno(), BODY)
+        transport.write(HEAD)
+        with sock.dup() as duplicate:
+            duplicate.send(BODY)
+        assert await peer.receive(20) == 2 * (HEAD + BODY)
 
 
 class LastWords(Remembering):
@@ -584,18 +532,15 @@ class LastWords(Remembering):
         self.transport.write(BODY)
 
 
-def test_a_write_in_resume_writing_of_a_closing_connection() -> None:
-    async def main() -> None:
-        async with transport_and_peer(LastWords) as (transport, peer):
-            await become_joining(transport, peer)
-            transport.set_write_buffer_limits(high=64 * 1024, low=0)
-            size = 8_000_000
-            transport.write(bytes(size))
-            transport.close()
-            received = await peer.receive(size + len(BODY))
-            assert received.endswith(b"\0" + BODY)
-
-    run(main())
+async def test_a_write_in_resume_writing_of_a_closing_connection() -> None:
+    async with transport_and_peer(LastWords) as (transport, peer):
+        await become_joining(transport, peer)
+        transport.set_write_buffer_limits(high=64 * 1024, low=0)
+        size = 8_000_000
+        transport.write(bytes(size))
+        transport.close()
+        received = await peer.receive(size + len(BODY))
+        assert received.endswith(b"\0" + BODY)
 
 
 @pytest.mark.skipif(runtime.compiled, reason="it replaces a function of a module")
@@ -627,18 +572,15 @@ def test_an_interrupted_end_of_a_step_does_not_stop_the_connection(
     loop.close()
 
 
-def test_two_connections_in_one_step() -> None:
-    async def main() -> None:
-        async with stream_and_peer() as (first, one), stream_and_peer() as (second, two):
-            await become_joining(first, one)
-            await become_joining(second, two)
-            for writer in (first, second, first, second):
-                writer.write(HEAD)
-            for peer in (one, two):
-                assert await peer.receive(10) == HEAD + HEAD
-                assert peer.new_segments() == 1
-
-    run(main())
+async def test_two_connections_in_one_step() -> None:
+    async with stream_and_peer() as (first, one), stream_and_peer() as (second, two):
+        await become_joining(first, one)
+        await become_joining(second, two)
+        for writer in (first, second, first, second):
+            writer.write(HEAD)
+        for peer in (one, two):
+            assert await peer.receive(10) == HEAD + HEAD
+            assert peer.new_segments() == 1
 
 
 def test_in_debug_mode() -> None:
@@ -692,55 +634,52 @@ def records(data: bytes) -> list[int]:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_head_and_body_are_one_record_and_one_segment(
+async def test_head_and_body_are_one_record_and_one_segment(
     certificates: Certificates, version: ssl.TLSVersion
 ) -> None:
-    async def main() -> None:
-        server_side, client_side = contexts(certificates)
-        client_side.minimum_version = client_side.maximum_version = version
-        loop = asyncio.get_running_loop()
+    server_side, client_side = contexts(certificates)
+    client_side.minimum_version = client_side.maximum_version = version
+    loop = asyncio.get_running_loop()
 
-        async def connect(address: Any) -> runtime.Task[Any]:
-            connecting = loop.create_connection(
-                Remembering, *address, ssl=client_side, server_hostname=NAME
-            )
-            return runtime.create_task(connecting)
+    async def connect(address: Any) -> runtime.Task[Any]:
+        connecting = loop.create_connection(
+            Remembering, *address, ssl=client_side, server_hostname=NAME
+        )
+        return runtime.create_task(connecting)
 
-        async with peer_of(connect) as (connecting, peer):
-            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-            tls = server_side.wrap_bio(incoming, outgoing, server_side=True)
-            while True:
-                try:
-                    tls.do_handshake()
-                    break
-                except ssl.SSLWantReadError:
-                    await loop.sock_sendall(peer.sock, outgoing.read())
-                    incoming.write(await loop.sock_recv(peer.sock, 100_000))
-            await loop.sock_sendall(peer.sock, outgoing.read())
-            transport, _ = await connecting
-            await runtime.sleep(0)
-            sent = []
-            for _ in range(4):
-                peer.new_segments()
-                transport.write(HEAD)
-                transport.write(BODY)
-                await runtime.sleep(0)
-                encrypted = peer.sock.recv(100_000)
-                sent.append((len(records(encrypted)), peer.new_segments()))
-                incoming.write(encrypted)
-                data = b""
-                while len(data) < 10:
-                    data += tls.read(100)
-                assert data == HEAD + BODY
-            assert sent == [(2, 2), (1, 1), (1, 1), (1, 1)]
+    async with peer_of(connect) as (connecting, peer):
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = server_side.wrap_bio(incoming, outgoing, server_side=True)
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                await loop.sock_sendall(peer.sock, outgoing.read())
+                incoming.write(await loop.sock_recv(peer.sock, 100_000))
+        await loop.sock_sendall(peer.sock, outgoing.read())
+        transport, _ = await connecting
+        await runtime.sleep(0)
+        sent = []
+        for _ in range(4):
+            peer.new_segments()
             transport.write(HEAD)
             transport.write(BODY)
-            transport.abort()
-            incoming.write(await loop.sock_recv(peer.sock, 100_000))
-            assert tls.read(100) == HEAD + BODY
-            await runtime.sleep(0.001)
-
-    run(main())
+            await runtime.sleep(0)
+            encrypted = peer.sock.recv(100_000)
+            sent.append((len(records(encrypted)), peer.new_segments()))
+            incoming.write(encrypted)
+            data = b""
+            while len(data) < 10:
+                data += tls.read(100)
+            assert data == HEAD + BODY
+        assert sent == [(2, 2), (1, 1), (1, 1), (1, 1)]
+        transport.write(HEAD)
+        transport.write(BODY)
+        transport.abort()
+        incoming.write(await loop.sock_recv(peer.sock, 100_000))
+        assert tls.read(100) == HEAD + BODY
+        await runtime.sleep(0.001)
 
 
 class TlsPeer:
@@ -817,31 +756,27 @@ class Answering(Remembering):
         self.transport.write(BODY)
 
 
-def test_an_answer_is_sent_although_the_next_record_is_corrupt(certificates: Certificates) -> None:
-    async def main() -> None:
-        async with joining_tls_and_peer(certificates, Answering) as (_, peer):
-            good, bad = peer.record(b"good"), peer.record(b"bad")
-            peer.sock.send(good + corrupted(bad))
-            assert await peer.receive_until(BODY) == HEAD + BODY
+async def test_an_answer_is_sent_although_the_next_record_is_corrupt(
+    certificates: Certificates,
+) -> None:
+    async with joining_tls_and_peer(certificates, Answering) as (_, peer):
+        good, bad = peer.record(b"good"), peer.record(b"bad")
+        peer.sock.send(good + corrupted(bad))
+        assert await peer.receive_until(BODY) == HEAD + BODY
 
-    run(main())
 
-
-def test_a_connection_that_is_lost_in_close_stays_closed(certificates: Certificates) -> None:
-    async def main() -> None:
-        async with joining_tls_and_peer(certificates, Remembering) as (transport, peer):
-            protocol = transport.get_protocol()
-            peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            peer.sock.close()
-            transport.write(HEAD)
-            transport.write(BODY)
-            transport.close()
-            assert transport.lower.is_closed()
-            await runtime.sleep(0.001)
-            [error] = protocol.events
-            assert isinstance(error, ConnectionError)
-
-    run(main())
+async def test_a_connection_that_is_lost_in_close_stays_closed(certificates: Certificates) -> None:
+    async with joining_tls_and_peer(certificates, Remembering) as (transport, peer):
+        protocol = transport.get_protocol()
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.sock.close()
+        transport.write(HEAD)
+        transport.write(BODY)
+        transport.close()
+        assert transport.lower.is_closed()
+        await runtime.sleep(0.001)
+        [error] = protocol.events
+        assert isinstance(error, ConnectionError)
 
 
 class WritingWhenPaused(Remembering):
@@ -852,74 +787,77 @@ class WritingWhenPaused(Remembering):
         self.transport.write(b"end")
 
 
-def test_tls_pauses_within_the_write_and_sends_what_is_written_then(
+async def test_tls_pauses_within_the_write_and_sends_what_is_written_then(
     certificates: Certificates,
 ) -> None:
-    async def main() -> None:
-        async with joining_tls_and_peer(certificates, WritingWhenPaused) as (transport, peer):
-            transport.set_write_buffer_limits(high=40_000, low=0)
-            events = transport.get_protocol().events
-            while not events:
-                for _ in range(2):
-                    transport.write(bytes(2500))
-                before = list(events)
-                await runtime.sleep(0)
-                assert events == before
-            assert (await peer.receive_until(b"end")).endswith(b"end")
-
-    run(main())
+    async with joining_tls_and_peer(certificates, WritingWhenPaused) as (transport, peer):
+        transport.set_write_buffer_limits(high=40_000, low=0)
+        events = transport.get_protocol().events
+        while not events:
+            for _ in range(2):
+                transport.write(bytes(2500))
+            before = list(events)
+            await runtime.sleep(0)
+            assert events == before
+        assert (await peer.receive_until(b"end")).endswith(b"end")
 
 
-def test_the_socket_itself_ends_the_joining_of_tls(certificates: Certificates) -> None:
-    async def main() -> None:
-        async with joining_tls_and_peer(certificates, Remembering) as (transport, peer):
-            sock = transport.lower.info("socket")
-            transport.write(HEAD)
-            transport.write(BODY)
-            sock.shutdown(socket.SHUT_WR)
-            assert await peer.receive_until(BODY) == HEAD + BODY
-
-    run(main())
+async def test_the_socket_itself_ends_the_joining_of_tls(certificates: Certificates) -> None:
+    async with joining_tls_and_peer(certificates, Remembering) as (transport, peer):
+        sock = transport.lower.info("socket")
+        transport.write(HEAD)
+        transport.write(BODY)
+        sock.shutdown(socket.SHUT_WR)
+        assert await peer.receive_until(BODY) == HEAD + BODY
 
 
 # -- Pipes -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="pipes have no packet mode")
-def test_a_pipe() -> None:
-    async def main() -> None:
-        read_end, write_end = os.pipe()
-        pipe = os.fdopen(write_end, "wb", buffering=0)
-        transport, _ = await asyncio.get_running_loop().connect_write_pipe(Remembering, pipe)
-        try:
-            transport.write(HEAD)
-            transport.write(BODY)
-            assert os.read(read_end, 100) == HEAD + BODY
-            # From here on each write is a packet; before, writes would not have become joined.
-            flags = fcntl.fcntl(write_end, fcntl.F_GETFL)
-            fcntl.fcntl(write_end, fcntl.F_SETFL, flags | os.O_DIRECT)
-            received = []
-            for _ in range(2):
-                await runtime.sleep(0)
-                transport.write(HEAD)
-                transport.write(BODY)
-                await runtime.sleep(0)
-                received.append(os.read(read_end, 100))
-            assert received == [HEAD + BODY, HEAD + BODY]
-            transport.write(HEAD)
-            transport.write(BODY)
-            assert transport.get_write_buffer_size() == 0
-            assert os.read(read_end, 100) == HEAD + BODY
-            transport.write(HEAD)
-            transport.writelines([BODY, bytes(70_000)])
-            assert os.read(read_end, 100) == HEAD
-            assert os.read(read_end, 5) == BODY
-            transport.abort()
-            await runtime.sleep(0.001)
-        finally:
-            os.close(read_end)
+@contextlib.asynccontextmanager
+async def write_pipe() -> AsyncIterator[tuple[Any, int, int]]:
+    """Yield the transport of a pipe, and the descriptors of both ends."""
+    read_end, write_end = os.pipe()
+    pipe = os.fdopen(write_end, "wb", buffering=0)
+    transport, _ = await asyncio.get_running_loop().connect_write_pipe(Remembering, pipe)
+    try:
+        yield transport, read_end, write_end
+        transport.abort()
+        await runtime.sleep(0.001)
+    finally:
+        os.close(read_end)
 
-    run(main())
+
+def make_packets(write_end: int) -> None:
+    """Make each write to a pipe a packet, which one read returns."""
+    flags = fcntl.fcntl(write_end, fcntl.F_GETFL)
+    fcntl.fcntl(write_end, fcntl.F_SETFL, flags | os.O_DIRECT)
+
+
+@pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="pipes have no packet mode")
+async def test_a_pipe() -> None:
+    async with write_pipe() as (transport, read_end, write_end):
+        transport.write(HEAD)
+        transport.write(BODY)
+        assert os.read(read_end, 100) == HEAD + BODY
+        # From here on each write is a packet; before, writes would not have become joined.
+        make_packets(write_end)
+        received = []
+        for _ in range(2):
+            await runtime.sleep(0)
+            transport.write(HEAD)
+            transport.write(BODY)
+            await runtime.sleep(0)
+            received.append(os.read(read_end, 100))
+        assert received == [HEAD + BODY, HEAD + BODY]
+        transport.write(HEAD)
+        transport.write(BODY)
+        assert transport.get_write_buffer_size() == 0
+        assert os.read(read_end, 100) == HEAD + BODY
+        transport.write(HEAD)
+        transport.writelines([BODY, bytes(70_000)])
+        assert os.read(read_end, 100) == HEAD
+        assert os.read(read_end, 5) == BODY
 
 
 def packet_pipe() -> tuple[Any, Any]:
@@ -935,48 +873,32 @@ def packet_sockets() -> tuple[Any, Any]:
 
 @pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="pipes have no packet mode")
 @pytest.mark.parametrize("make", [packet_pipe, packet_sockets])
-def test_messages_are_not_joined(make: Callable[[], tuple[Any, Any]]) -> None:
-    async def main() -> None:
-        read_end, write_end = make()
-        with read_end:
-            transport, _ = await asyncio.get_running_loop().connect_write_pipe(
-                Remembering, write_end
-            )
-            for _ in range(3):
-                transport.write(HEAD)
-                transport.write(BODY)
-                await runtime.sleep(0)
-            assert [os.read(read_end.fileno(), 100) for _ in range(6)] == [HEAD, BODY] * 3
-            transport.abort()
-            await runtime.sleep(0.001)
-
-    run(main())
-
-
-@pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="pipes have no packet mode")
-def test_joined_writes_to_a_pipe_arrive_undivided() -> None:
-    async def main() -> None:
-        read_end, write_end = os.pipe()
-        pipe = os.fdopen(write_end, "wb", buffering=0)
-        transport, _ = await asyncio.get_running_loop().connect_write_pipe(Remembering, pipe)
-        try:
+async def test_messages_are_not_joined(make: Callable[[], tuple[Any, Any]]) -> None:
+    read_end, write_end = make()
+    with read_end:
+        transport, _ = await asyncio.get_running_loop().connect_write_pipe(Remembering, write_end)
+        for _ in range(3):
             transport.write(HEAD)
             transport.write(BODY)
             await runtime.sleep(0)
-            os.read(read_end, 100)
-            flags = fcntl.fcntl(write_end, fcntl.F_GETFL)
-            fcntl.fcntl(write_end, fcntl.F_SETFL, flags | os.O_DIRECT)
-            part = bytes(select.PIPE_BUF // 2)
-            for _ in range(3):
-                transport.write(part)
-            await runtime.sleep(0)
-            assert [len(os.read(read_end, 100_000)) for _ in range(2)] == [2 * len(part), len(part)]
-            transport.abort()
-            await runtime.sleep(0.001)
-        finally:
-            os.close(read_end)
+        assert [os.read(read_end.fileno(), 100) for _ in range(6)] == [HEAD, BODY] * 3
+        transport.abort()
+        await runtime.sleep(0.001)
 
-    run(main())
+
+@pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="pipes have no packet mode")
+async def test_joined_writes_to_a_pipe_arrive_undivided() -> None:
+    async with write_pipe() as (transport, read_end, write_end):
+        transport.write(HEAD)
+        transport.write(BODY)
+        await runtime.sleep(0)
+        os.read(read_end, 100)
+        make_packets(write_end)
+        part = bytes(select.PIPE_BUF // 2)
+        for _ in range(3):
+            transport.write(part)
+        await runtime.sleep(0)
+        assert [len(os.read(read_end, 100_000)) for _ in range(2)] == [2 * len(part), len(part)]
 
 
 ANSWERS_A_SIGNAL = """
@@ -989,28 +911,25 @@ while True:
 """
 
 
-def test_a_process_can_read_what_was_written_before_a_signal() -> None:
-    async def main() -> None:
-        process = await runtime.create_subprocess_exec(
-            sys.executable, "-c", ANSWERS_A_SIGNAL, stdin=runtime.PIPE, stdout=runtime.PIPE
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            await process.stdout.readexactly(5)
-            for _ in range(2):
-                process.stdin.write(HEAD)
-                process.stdin.write(BODY)
-                await runtime.sleep(0)
-            process.send_signal(signal.SIGUSR1)
-            assert await process.stdout.readexactly(22) == b"[" + 2 * (HEAD + BODY) + b"]"
+async def test_a_process_can_read_what_was_written_before_a_signal() -> None:
+    process = await runtime.create_subprocess_exec(
+        sys.executable, "-c", ANSWERS_A_SIGNAL, stdin=runtime.PIPE, stdout=runtime.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        await process.stdout.readexactly(5)
+        for _ in range(2):
             process.stdin.write(HEAD)
             process.stdin.write(BODY)
-            process.send_signal(signal.SIGUSR1)
-            time.sleep(0.1)  # The step goes on while the process answers.
-            assert await process.stdout.readexactly(12) == b"[" + HEAD + BODY + b"]"
-        finally:
-            process.kill()
-            await process.wait()
-
-    run(main())
+            await runtime.sleep(0)
+        process.send_signal(signal.SIGUSR1)
+        assert await process.stdout.readexactly(22) == b"[" + 2 * (HEAD + BODY) + b"]"
+        process.stdin.write(HEAD)
+        process.stdin.write(BODY)
+        process.send_signal(signal.SIGUSR1)
+        time.sleep(0.1)  # The step goes on while the process answers.
+        assert await process.stdout.readexactly(12) == b"[" + HEAD + BODY + b"]"
+    finally:
+        process.kill()
+        await process.wait()
