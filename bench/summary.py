@@ -56,9 +56,9 @@ def _standing_lines(record: Record, ours: str) -> Iterator[str]:
     found = standings_of(record, ours)
     if not found:
         return
-    whom = "asyncio" if ours == INTERPRETED else "every other loop"
+    others = "asyncio" if ours == INTERPRETED else "every other loop"
     lost = behind(found)
-    won = f"{ours} is ahead of {whom} in {len(found) - len(lost)} of {len(found)} cases"
+    won = f"{ours} is ahead of {others} in {len(found) - len(lost)} of {len(found)} cases"
     yield _line("", won + (f", and behind in {len(lost)}:" if lost else ""))
     width = max((len(title(one.case.name)) for one in lost), default=0) + 2
     for one in lost:

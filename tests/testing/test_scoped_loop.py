@@ -1,4 +1,4 @@
-"""``ScopedLoop``: to whom the tasks belong that are left when a test ends."""
+"""``ScopedLoop``: the owners of the tasks that are left when a test ends."""
 
 from __future__ import annotations
 

@@ -583,7 +583,7 @@ def _run_turns(loop: LoopCore) -> None:
             and not (timers.fresh or timers.heap or timers.ordered)
             and not (loop._has_inbound or loop._until_idle)
         ):
-            # What _collect() does if there is neither a timer nor a poll to make.
+            # A shortcut for _collect(), which has neither a timer to look at nor a poll to make.
             poller.skips -= 1
             loop._turns += 1
         else:

@@ -13,9 +13,9 @@ sent together when it ends::
 
 The turn in which a writer becomes joining ends as it began: all its writes are sent at once.
 
-"Step" stands for the step of a task, a callback, or the delivery of one event of a descriptor:
-whatever the loop runs without a break. Nobody waits longer for the data because of it, except code
-that blocks the loop inside the step.
+"Step" stands for the step of a task, a callback, or the delivery of one event of a descriptor: the
+loop runs it without a break. The peer gets the data later only if code blocks the loop inside the
+step.
 
 Collected data is sent before the end of the step if
 
@@ -32,8 +32,8 @@ to other pipes up to the size that arrives undivided.
 
 Invariant: while a writer has collected data, its write buffer is empty.
 
-The loop asks for ``PendingWriters.any`` after each step, a plain attribute, so that joining costs
-two instructions where it is not used.
+The loop reads ``PendingWriters.any`` after each step. It is a plain attribute, so that joining
+costs next to nothing where it is not used.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ class Apart(Generic[T]):
 
     def __init__(self, function: Callable[[T], object], placeholder: T) -> None:
         self._function = function
-        # What the frame of a generator holds in place of the last argument.
+        # The frame of a generator holds this object in place of the last argument.
         self._placeholder = placeholder
         # The generators that run nothing now: as many as calls were ever nested.
         self._free: list[Generator[None, T, None]] = []
