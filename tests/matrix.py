@@ -22,9 +22,9 @@ scenario on asyncio itself (``reference``). The slow tests run in the second pas
 that users have; without a compiler, they run in the first. The shorter passes leave out
 variations of the same test, and hypothesis tries fewer examples in them.
 
-On two cores or more, two passes run side by side, because much of a pass is waiting. The longest
-passes start first. The report at the end lists the slowest tests of all passes. Arguments after
-``--`` are passed to pytest::
+About a third of a pass is waiting, so on two cores or more three passes run side by side. The
+longest passes start first. The report at the end lists the slowest tests of all passes. Arguments
+after ``--`` are passed to pytest::
 
     python -m tests.matrix --only compiled -- -k streams -x
 """
@@ -261,6 +261,12 @@ def report(results: list[Result]) -> int:
     return int(bool(failed))
 
 
+def side_by_side() -> int:
+    """Return how many passes run at once: three on two cores or more, because passes also wait."""
+    cores = os.cpu_count() or 1
+    return 1 if cores == 1 else 3
+
+
 def main() -> int:
     """Run the requested passes; return the exit status."""
     parser = argparse.ArgumentParser(description="Run the test suite on every build.")
@@ -270,7 +276,7 @@ def main() -> int:
     parser.add_argument("pytest", nargs="*", help="arguments of pytest, after --")
     options = parser.parse_args()
     chosen = [one for one in PASSES if not options.only or one.name in options.only]
-    jobs = options.jobs or min(2, os.cpu_count() or 1, len(chosen))
+    jobs = options.jobs or min(side_by_side(), len(chosen))
     for one in chosen:
         if one.build and not reason_to_skip(one):
             built_variant(one)

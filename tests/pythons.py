@@ -2,8 +2,8 @@
 
 For each Python other than the running one, the package is installed as a user would install it
 (compiled if possible) into a virtual environment in ``build/pythons``. Two passes run over the
-tests, interpreted and as installed, with the selection of the shorter passes of ``make test``. Two
-passes run side by side. With ``--all`` the running Python is tested as well.
+tests, interpreted and as installed, with the selection of the shorter passes of ``make test``.
+Several passes run side by side. With ``--all`` the running Python is tested as well.
 
 ``make test-newest-pythons`` does the same for 3.14 and 3.15 in a Debian system of their own:
 ``tests/in_debian_sid.sh``.
@@ -19,7 +19,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.matrix import COMPILER, ROOT, SHORT, Pass, Result, report, run
+from tests.matrix import COMPILER, ROOT, SHORT, Pass, Result, report, run, side_by_side
 
 VERSIONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
 FOLDER = ROOT / "build" / "pythons"
@@ -86,7 +86,7 @@ def main() -> int:
             chosen += found
             if not found:
                 results.append(Result(version, 0, "left out: it is not installed here"))
-    jobs = min(2, os.cpu_count() or 1)
+    jobs = side_by_side()
     with ThreadPoolExecutor(jobs) as pool:
         results += pool.map(
             lambda each: run(each[0], options.pytest, each[1], at_once=jobs == 1), chosen
