@@ -58,7 +58,7 @@ COMPILED = (
     "src/runtime/net/connection/stream_adapter.py",
     "src/runtime/net/connection/protocol_adapter.py",
     "src/runtime/net/connection/tls.py",
-    "src/runtime/net/connection/transport_lower.py",
+    "src/runtime/net/connection/transport_pair.py",
     "src/runtime/net/datagrams/batch_size.py",
     "src/runtime/net/datagrams/datagram_socket.py",
     "src/runtime/net/datagrams/receive_queue.py",

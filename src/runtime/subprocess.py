@@ -18,7 +18,7 @@ from runtime.kernel.arguments.sizes import Size
 from runtime.loop import Loop, get_running_loop
 from runtime.net.connection.stream_adapter import StreamAdapter
 from runtime.net.connection.streams import DEFAULT_LIMIT, StreamReader, StreamWriter, stream_limit
-from runtime.net.connection.transport_lower import TransportLower
+from runtime.net.connection.transport_pair import TransportLower
 from runtime.sync.gather import gather
 from runtime.system.subprocess_transport import SubprocessTransport
 

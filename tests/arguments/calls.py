@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import runtime
+from runtime.net.connection.protocol_transport import Transport
 from runtime.net.connection.stream_transport import StreamTransport
-from runtime.net.connection.transports import Transport
 from runtime.net.datagrams.transport import DatagramTransport
 from runtime.subprocess import Process
 from runtime.system.pipes import ReadPipeTransport, WritePipeTransport

@@ -98,7 +98,7 @@ from typing import Any, Final
 
 from runtime.kernel.daemons import in_daemon
 from runtime.kernel.diagnostics.debug_mode import EventTimer
-from runtime.kernel.diagnostics.unwatchable import unwatchable
+from runtime.kernel.diagnostics.watch_errors import unwatchable
 from runtime.kernel.joined_writes import PendingWriters
 from runtime.kernel.native import accelerator
 from runtime.kernel.native.mypyc import mypyc_attr

@@ -43,8 +43,8 @@ from typing import Any, Final, TextIO
 
 from runtime.kernel.arguments.advice import instead_of_awaiting
 from runtime.kernel.arguments.sizes import Size, limit_of
-from runtime.kernel.compat.apart import Apart
 from runtime.kernel.compat.registry import current_tasks, swap_current_task, writes_thread_state
+from runtime.kernel.compat.unlinked_calls import Apart
 from runtime.kernel.diagnostics import stacks
 from runtime.kernel.diagnostics.describe import coroutine_frame, describe_coroutine, safe_repr
 from runtime.kernel.errors import CancelledError

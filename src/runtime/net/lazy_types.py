@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from runtime.net.connection.transports import Transport
+    from runtime.net.connection.protocol_transport import Transport
     from runtime.net.datagrams.socket_setup import Address
     from runtime.net.datagrams.transport import DatagramTransport
     from runtime.net.setup.server import Server
@@ -21,7 +21,7 @@ else:
         "Address": "runtime.net.datagrams.socket_setup",
         "DatagramTransport": "runtime.net.datagrams.transport",
         "Server": "runtime.net.setup.server",
-        "Transport": "runtime.net.connection.transports",
+        "Transport": "runtime.net.connection.protocol_transport",
     }
 
     def __getattr__(name):

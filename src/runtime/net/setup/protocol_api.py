@@ -18,6 +18,7 @@ from runtime.kernel.core import LoopCore
 from runtime.net.connection.handshake import wait_connected
 from runtime.net.connection.layers import Top
 from runtime.net.connection.protocol_adapter import ProtocolAdapter
+from runtime.net.connection.protocol_transport import ProtocolConnection, SSLTransport, Transport
 from runtime.net.connection.send_file import send_file_through
 from runtime.net.connection.stream_transport import StreamTransport
 from runtime.net.connection.tls_options import (
@@ -27,7 +28,6 @@ from runtime.net.connection.tls_options import (
     server_tls,
     upgrade_tls,
 )
-from runtime.net.connection.transports import ProtocolConnection, SSLTransport, Transport
 from runtime.net.setup.client_sockets import connected_socket, connected_unix_socket
 from runtime.net.setup.server import Server
 from runtime.net.setup.server_sockets import BACKLOG, tcp_server, unix_server
