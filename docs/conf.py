@@ -45,7 +45,7 @@ pygments_style = "friendly"
 
 
 # Methods of ``runtime.Resume`` that only the kernel calls.
-INTERNAL = {"give_up", "is_finished_through"}
+INTERNAL = {"give_up", "finishing_object"}
 
 # Classes that only functions of the package create: the parameters of the constructors are hidden.
 MADE_BY_FUNCTIONS = {

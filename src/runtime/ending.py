@@ -33,7 +33,7 @@ from runtime.kernel.lifetime.recovery import recover_tasks
 from runtime.kernel.task import cancel_all
 from runtime.loop import Loop
 
-EXECUTOR_PATIENCE: Final = 300.0
+EXECUTOR_SHUTDOWN_TIMEOUT: Final = 300.0
 """Seconds that the end of a run waits for the threads of the default executor."""
 
 _ROUNDS: Final = 100
@@ -99,7 +99,7 @@ class EndOfRun:
         loop = self._loop
         for _ in range(_ROUNDS):
             tasks = self._unfinished()
-            if tasks or loop._async_generators().anything_left():
+            if tasks or loop._async_generators().has_unfinished():
                 to_cancel = tasks - loop._async_generators().closing()
                 loop._ending = to_cancel
                 cancel_all(loop, to_cancel)
@@ -108,11 +108,11 @@ class EndOfRun:
                 # The tracebacks of the tasks' exceptions may refer to this frame: break the
                 # reference cycle.
                 del tasks, to_cancel
-                if loop._async_generators().anything_left():
+                if loop._async_generators().has_unfinished():
                     self._run(loop._close_asyncgens())
                 continue
             done = self._run(self._shut_down())
-            if done and not self._unfinished() and not loop._async_generators().anything_left():
+            if done and not self._unfinished() and not loop._async_generators().has_unfinished():
                 return
         loop.call_exception_handler(
             {
@@ -132,7 +132,7 @@ class EndOfRun:
 
     async def _shut_down(self) -> None:
         await self._loop.shutdown_asyncgens()
-        await self._loop.shutdown_default_executor(EXECUTOR_PATIENCE)
+        await self._loop.shutdown_default_executor(EXECUTOR_SHUTDOWN_TIMEOUT)
         if self._refusing is not None:
             for _ in range(_TURNS):
                 await asyncio.sleep(0)

@@ -94,7 +94,7 @@ class InterruptHandler:
         main.get_loop()._wake()
 
 
-def with_interrupts_handled(work: Callable[[InterruptHandler], T]) -> T:
+def run_with_sigint_handled(work: Callable[[InterruptHandler], T]) -> T:
     """Call ``work(handler)`` with a SIGINT handler installed, if possible; return its result.
 
     The handler is held at first; ``work`` releases it while its loop runs.

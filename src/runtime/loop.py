@@ -19,7 +19,7 @@ from runtime.kernel.api import running
 from runtime.kernel.arguments.refusals import Uncopyable
 from runtime.kernel.arguments.seconds import Seconds
 from runtime.kernel.handles import Handle
-from runtime.kernel.lifetime.asyncgens import tasks_that_end
+from runtime.kernel.lifetime.asyncgens import cancelling_tasks_in
 from runtime.kernel.public_types import Future, Task
 from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.threads.unknown_threads import unknown_threads
@@ -159,7 +159,7 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
         of the generators are reported to the exception handler.
         """
         await self._close_asyncgens()
-        self._async_generators().warn_from_now_on()
+        self._async_generators().mark_shut_down()
 
     async def _close_asyncgens(self) -> None:
         """Close the generators like ``shutdown_asyncgens``; do not warn about any started later."""
@@ -173,7 +173,7 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
             if not closing:
                 return
             await self._ended(closing)
-            cancelled = tasks_that_end(asyncio.all_tasks(self) - {current}, running)
+            cancelled = cancelling_tasks_in(asyncio.all_tasks(self) - {current}, running)
             if cancelled:
                 await asyncio.wait(cancelled, timeout=_PATIENCE)
             for generator in running:
@@ -286,10 +286,10 @@ def _finish(ended: Future[None], task: object) -> None:
 
 def new_event_loop() -> Loop:
     """Return a new event loop, which the caller closes."""
-    return made_by(Loop)
+    return loop_from_factory(Loop)
 
 
-def made_by(factory: Callable[[], LoopT]) -> LoopT:
+def loop_from_factory(factory: Callable[[], LoopT]) -> LoopT:
     """Return the loop that ``factory()`` makes; close it if a signal handler raises meanwhile.
 
     A signal handler can raise after any call. A loop that was made, but not returned to the caller

@@ -17,13 +17,13 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from runtime.ending import EndOfRun
-from runtime.interrupts import InterruptHandler, with_interrupts_handled
-from runtime.kernel.arguments.advice import instead_of_awaiting
-from runtime.kernel.diagnostics.deadlock import deadlock_of
+from runtime.interrupts import InterruptHandler, run_with_sigint_handled
+from runtime.kernel.arguments.advice import advice_on_awaitable
+from runtime.kernel.diagnostics.deadlock import deadlock_error
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.lifetime.idle import ordinary_tasks
 from runtime.kernel.public_types import Task, await_it
-from runtime.loop import Loop, made_by, new_event_loop
+from runtime.loop import Loop, loop_from_factory, new_event_loop
 
 T = TypeVar("T")
 
@@ -75,7 +75,7 @@ class Runner:
         """
         if self._loop is not None and self._loop.is_running():
             raise RuntimeError("Runner.close() cannot be called while its event loop is running.")
-        with_interrupts_handled(self._close)
+        run_with_sigint_handled(self._close)
 
     def get_loop(self) -> Loop:
         """Return the loop of the runner. Raises RuntimeError when the runner is closed."""
@@ -100,7 +100,7 @@ class Runner:
         thread or the runner is closed, and TypeError for an object that is not awaitable.
         """
         work = functools.partial(self._run, coro=coro, context=context, until=until)
-        return with_interrupts_handled(work)
+        return run_with_sigint_handled(work)
 
     def _run_and_close(
         self, interrupts: InterruptHandler, *, coro: Awaitable[T], until: Literal["done", "idle"]
@@ -169,7 +169,7 @@ class Runner:
             raise RuntimeError("Runner is closed")
         if self._loop is None:
             self._context = contextvars.copy_context()
-            loop: object = made_by(self._loop_factory or new_event_loop)
+            loop: object = loop_from_factory(self._loop_factory or new_event_loop)
             if not isinstance(loop, Loop):
                 if hasattr(loop, "close"):
                     loop.close()
@@ -214,7 +214,7 @@ def run(
     _refuse_within_a_run("runtime.run()", main)
     runner = Runner(debug=debug, loop_factory=loop_factory)
     work = functools.partial(runner._run_and_close, coro=main, until=until)
-    return with_interrupts_handled(work)
+    return run_with_sigint_handled(work)
 
 
 def _checked_main(coro: Awaitable[T], until: object) -> Coroutine[Any, Any, T]:
@@ -229,7 +229,7 @@ def _checked_main(coro: Awaitable[T], until: object) -> Coroutine[Any, Any, T]:
     if not asyncio.iscoroutine(coro) and not hasattr(coro, "__await__"):
         raise TypeError(
             f"run() needs a coroutine or another awaitable, not {coro!r}"
-            + instead_of_awaiting(coro)
+            + advice_on_awaitable(coro)
         )
     return coro if asyncio.iscoroutine(coro) else await_it(coro)
 
@@ -283,7 +283,7 @@ def _run_until_idle(loop: Loop, task: Task[T]) -> T:
             # reference cycle.
             del task, on_end
     if idle:
-        raise deadlock_of(ordinary_tasks(loop))
+        raise deadlock_error(ordinary_tasks(loop))
     raise RuntimeError(f"Event loop stopped before {task!r} completed.")
 
 

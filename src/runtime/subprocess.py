@@ -18,7 +18,7 @@ from runtime.kernel.arguments.sizes import Size
 from runtime.loop import Loop, get_running_loop
 from runtime.net.connection.stream_adapter import StreamAdapter
 from runtime.net.connection.streams import DEFAULT_LIMIT, StreamReader, StreamWriter, stream_limit
-from runtime.net.connection.transport_pair import TransportLower
+from runtime.net.connection.transport_pair import TransportPair
 from runtime.sync.gather import gather
 from runtime.system.subprocess_transport import SubprocessTransport
 
@@ -43,7 +43,7 @@ class _StreamPipe:
     def __init__(self, loop: Loop, transport: asyncio.BaseTransport, limit: int, fd: int) -> None:
         reader, writer = (None, transport) if fd == 0 else (transport, None)
         self.adapter = StreamAdapter(loop, limit)
-        self.lower = TransportLower(reader, writer)
+        self.lower = TransportPair(reader, writer)
         self.adapter.set_lower(self.lower)
         self._failure: Exception | None = None
 

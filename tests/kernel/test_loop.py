@@ -279,7 +279,7 @@ def test_asynchronous_generators_are_closed(loop: runtime.Loop) -> None:
 
 
 def test_generators_of_a_loop_that_never_ran(loop: runtime.Loop) -> None:
-    assert not loop._async_generators().anything_left()
+    assert not loop._async_generators().has_unfinished()
     loop.run_until_complete(loop.shutdown_asyncgens())
 
 

@@ -221,7 +221,7 @@ def test_a_number_that_is_taken_over(poller: Poller, pairs: Pairs) -> None:
     poller.poll(1.0)
     assert log == ["old lost", "new readable"]
     assert old.events == 0
-    poller.watch_anew(watcher)
+    poller.reregister(watcher)
     poller.poll(1.0)
     assert log[-1] == "new readable"
     poller.watch(watcher, 0)

@@ -136,7 +136,7 @@ class LoopCore(Scheduler):
         self._reports_deadlocks: bool | None = None  # None: only in debug mode.
         # Copies of the tasks for tools outside the process, or None (the default).
         self._copies: TaskCopies | None = None
-        if external_tools.wanted_by_environment():
+        if external_tools.is_enabled_by_environment():
             self._copies = TaskCopies(self)
         self._debug = debug_mode.debug_by_default()
         # Whether turns are run by the slower function that serves debug mode and the copies.
@@ -237,7 +237,7 @@ class LoopCore(Scheduler):
             # returns when the loop is stopped, or debug mode is turned on or off.
             while True:
                 if self._debug:
-                    debug_mode.with_origins_noted(_run_watched_turns, self)
+                    debug_mode.run_with_origin_tracking(_run_watched_turns, self)
                 elif self._watched:
                     _run_watched_turns(self)
                 else:

@@ -21,7 +21,7 @@ from typing import Any
 
 from runtime.kernel.arguments.callables import check_callback
 from runtime.kernel.arguments.file_descriptors import HasFileno, descriptor
-from runtime.kernel.diagnostics.describe import creation_stack, described
+from runtime.kernel.diagnostics.describe import creation_stack, format_repr
 from runtime.kernel.future import (
     FutureCore,
     fail_future,
@@ -54,7 +54,7 @@ class Readiness(FutureCore):
 
     def __repr__(self) -> str:
         name = f"Readiness of {self._watcher!r}"
-        return described(name, self._describe_state, self._describe_briefly)
+        return format_repr(name, self._describe_state, self._describe_briefly)
 
 
 plain_futures.add(Readiness)
@@ -118,7 +118,7 @@ class DescriptorWatcher(Watcher):
         if writable:
             self._wake_writing()
         if self.reading is not None or self.writing is not None:
-            self.watch_for_the_rest()
+            self.watch_remaining()
 
     def on_readable(self) -> None:
         """Queue the callback, or wake the task."""
@@ -126,7 +126,7 @@ class DescriptorWatcher(Watcher):
             self._loop._ready_append(self.reader)
         elif self.reading is not None:
             self._wake_reading()
-            self.watch_for_the_rest()
+            self.watch_remaining()
 
     def on_writable(self) -> None:
         """Queue the callback, or wake the task."""
@@ -134,7 +134,7 @@ class DescriptorWatcher(Watcher):
             self._loop._ready_append(self.writer)
         elif self.writing is not None:
             self._wake_writing()
-            self.watch_for_the_rest()
+            self.watch_remaining()
 
     def _wake_reading(self) -> None:
         waiting = self.reading
@@ -151,7 +151,7 @@ class DescriptorWatcher(Watcher):
                 finish_future(waiting, None)
             self.writing = None
 
-    def watch_for_the_rest(self) -> None:
+    def watch_remaining(self) -> None:
         """Watch the events that are still waited for; the descriptor may be closed by now."""
         try:
             self.update()
@@ -199,7 +199,7 @@ class DescriptorWatcher(Watcher):
             self.writing = None
         else:
             return
-        self.watch_for_the_rest()
+        self.watch_remaining()
 
     def update(self) -> None:
         """Make the poller watch exactly the events that callbacks and tasks wait for."""
@@ -219,7 +219,7 @@ class DescriptorWatcher(Watcher):
 
         If so, ``on_lost`` is called, and the watcher is as new.
         """
-        if self._loop._poller.still_holds(self):
+        if self._loop._poller.is_same_file(self):
             return False
         self._loop._poller.watch(self, 0)
         self.on_lost()
@@ -242,7 +242,7 @@ def _watcher_of(loop: Scheduler, fd: int) -> DescriptorWatcher:
 
 def _check_unused(loop: Scheduler, fd: int, watcher: Watcher) -> None:
     """Raise RuntimeError if ``fd`` still belongs to ``watcher``, which is a connection's."""
-    if loop._poller.still_holds(watcher):
+    if loop._poller.is_same_file(watcher):
         raise RuntimeError(
             f"File descriptor {fd} is used by transport {watcher!r}: close the transport before "
             "you watch the descriptor."
@@ -324,7 +324,7 @@ def add_reader(
     if watcher.reader is not None:
         # The earlier reader may be stale: its descriptor was closed, and the number is used again.
         watcher.reader.cancel()
-        loop._poller.watch_anew(watcher)
+        loop._poller.reregister(watcher)
     else:
         loop._poller.watch(watcher, watcher.events | READ)
     watcher.reader = handle
@@ -344,7 +344,7 @@ def add_writer(
     if watcher.writer is not None:
         # The earlier writer may be stale: its descriptor was closed, and the number is used again.
         watcher.writer.cancel()
-        loop._poller.watch_anew(watcher)
+        loop._poller.reregister(watcher)
     else:
         loop._poller.watch(watcher, watcher.events | WRITE)
     watcher.writer = handle
@@ -411,7 +411,7 @@ def remove_reader(loop: Scheduler, fd: FileDescriptor) -> bool:
     watcher.reader = None
     watcher.reader_object = None
     if watcher.writer is None or not _is_closed(fd):
-        watcher.watch_for_the_rest()
+        watcher.watch_remaining()
     return True
 
 
@@ -424,5 +424,5 @@ def remove_writer(loop: Scheduler, fd: FileDescriptor) -> bool:
     watcher.writer = None
     watcher.writer_object = None
     if watcher.reader is None or not _is_closed(fd):
-        watcher.watch_for_the_rest()
+        watcher.watch_remaining()
     return True

@@ -15,7 +15,7 @@ from contextvars import Context
 from types import TracebackType
 from typing import Any
 
-from runtime.kernel.diagnostics.describe import describe_coroutine, described, shown_error
+from runtime.kernel.diagnostics.describe import describe_coroutine, format_repr, short_error_repr
 from runtime.kernel.errors import is_cancellation
 from runtime.kernel.handles import Reporter
 
@@ -58,7 +58,7 @@ class FailedFutureProxy:
         return False
 
     def _describe(self) -> list[str]:
-        return [*self._describe_briefly(), f"exception={shown_error(self._failure.exception)}"]
+        return [*self._describe_briefly(), f"exception={short_error_repr(self._failure.exception)}"]
 
     def _describe_briefly(self) -> list[str]:
         coro = self._failure.coro
@@ -67,7 +67,7 @@ class FailedFutureProxy:
         return ["finished", f"name={self.get_name()!r} coro=<{describe_coroutine(coro)}>"]
 
     def __repr__(self) -> str:
-        return described(self._failure.kind, self._describe, self._describe_briefly)
+        return format_repr(self._failure.kind, self._describe, self._describe_briefly)
 
 
 class Failure:

@@ -30,12 +30,12 @@ from collections.abc import Callable, Generator
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
-from runtime.kernel.diagnostics.awaited_by import waiters_behind
+from runtime.kernel.diagnostics.awaited_by import waiters_of_subscribers
 from runtime.kernel.diagnostics.describe import (
     creation_stack,
     describe_callback,
-    shown,
-    shown_error,
+    short_error_repr,
+    short_repr,
 )
 from runtime.kernel.errors import CancelledError, InvalidStateError
 from runtime.kernel.failure import Failure
@@ -107,7 +107,7 @@ class FutureCore(Runnable):
         """
         assert self is not None
         if self._pending or self._failed:
-            error = self._reason()
+            error = self._result_exception()
             self = None  # noqa: PLW0642 - as in _await()
             try:
                 raise error
@@ -115,7 +115,7 @@ class FutureCore(Runnable):
                 del error
         return self._result
 
-    def _reason(self) -> BaseException:
+    def _result_exception(self) -> BaseException:
         """Return the exception that ``result()`` raises, and count it as retrieved."""
         if self._pending:
             return InvalidStateError(f"The result of {self!r} is not set yet; await it first.")
@@ -249,7 +249,7 @@ class FutureCore(Runnable):
         The call graph of Python 3.14 reads this. It is computed from the subscribers at each
         access.
         """
-        found = set(waiters_behind(self._list_subscribers()))
+        found = set(waiters_of_subscribers(self._list_subscribers()))
         found.discard(self)  # The future that shield() returns subscribes to itself.
         return found or None
 
@@ -265,9 +265,9 @@ class FutureCore(Runnable):
         if not self._pending and not self._cancelled:
             failure = _failure_in(self)
             if failure is not None:
-                words.append(f"exception={shown_error(failure.exception)}")
+                words.append(f"exception={short_error_repr(failure.exception)}")
             else:
-                words.append(f"result={shown(self._result)}")
+                words.append(f"result={short_repr(self._result)}")
         # A copy of the list: the __repr__ of a callback may run code that subscribes.
         subscribers = self._list_subscribers()
         omitted = len(subscribers) - 2 if len(subscribers) > 3 else 0
@@ -344,7 +344,7 @@ def _await(future: FutureCore | None) -> Generator[Any, None, Any]:
         )
     future._resumed = True
     if future._failed:
-        error = future._reason()
+        error = future._result_exception()
         future = None
         try:
             raise error
@@ -494,4 +494,4 @@ def has_failed(future: Any) -> bool:
 
 def failure_of(future: FutureCore) -> BaseException | None:
     """Return the exception that awaiting a finished future raises, or None if it has a result."""
-    return future._reason() if future._failed else None
+    return future._result_exception() if future._failed else None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from runtime.kernel.diagnostics.describe import (
     describe_callback,
     describe_callback_briefly,
-    described,
+    format_repr,
 )
 from runtime.kernel.native.mypyc import mypyc_attr
 
@@ -151,7 +151,7 @@ class Handle(Runnable):
         return ["cancelled" if callback is None else describe_callback_briefly(callback)]
 
     def __repr__(self) -> str:
-        return described(type(self).__name__, self._describe_state, self._describe_briefly)
+        return format_repr(type(self).__name__, self._describe_state, self._describe_briefly)
 
 
 class ThreadsafeHandle(Handle):

@@ -120,8 +120,8 @@ class JoinedWrites:
         self.size = 0
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def goes_on(self) -> bool:
+    def keeps_joining(self) -> bool:
         """Return whether the writer is to go on joining, at the end of a step."""
-        goes_on = self._writes > 1
+        keeps_joining = self._writes > 1
         self._writes = 0
-        return goes_on
+        return keeps_joining

@@ -98,7 +98,7 @@ from typing import Any, Final
 
 from runtime.kernel.daemons import in_daemon
 from runtime.kernel.diagnostics.debug_mode import EventTimer
-from runtime.kernel.diagnostics.watch_errors import unwatchable
+from runtime.kernel.diagnostics.watch_errors import explain_watch_error
 from runtime.kernel.joined_writes import PendingWriters
 from runtime.kernel.native import accelerator
 from runtime.kernel.native.mypyc import mypyc_attr
@@ -328,7 +328,7 @@ class Poller:
             self._selector.register(fd, events)
         except OSError as error:
             self._forget_key(fd)
-            raise unwatchable(fd, error) from None
+            raise explain_watch_error(fd, error) from None
         watcher.events = events
         watcher.registered_in = self._round
         self._watchers[fd] = watcher
@@ -374,7 +374,7 @@ class Poller:
             # registration has stayed.
             self._epoll.modify(watcher.fd, mask)
         except OSError as error:
-            raise unwatchable(watcher.fd, error) from None
+            raise explain_watch_error(watcher.fd, error) from None
         self._note_armed(watcher)
 
     def _note_armed(self, watcher: Watcher) -> None:
@@ -393,11 +393,11 @@ class Poller:
             self._forget_key(fd)
             if watcher.once:
                 self._unregister(watcher)
-            raise unwatchable(fd, error) from None
-        self._files[fd] = file_of(fd)
+            raise explain_watch_error(fd, error) from None
+        self._files[fd] = file_identity(fd)
         self._note_armed(watcher)
 
-    def still_holds(self, watcher: Watcher) -> bool:
+    def is_same_file(self, watcher: Watcher) -> bool:
         """Return whether a watcher's descriptor number means the file that it was registered for.
 
         With a selector other than epoll this is known only for armed descriptors; for others the
@@ -406,13 +406,13 @@ class Poller:
         fd = watcher.fd
         modify = self._epoll_modify
         if modify is None:
-            return fd not in self._files or self._files[fd] == file_of(fd)
+            return fd not in self._files or self._files[fd] == file_identity(fd)
         mask = _epoll_mask(watcher.events)
         if watcher.once:
             mask |= _EPOLLONESHOT
         return modify(fd, mask)
 
-    def watch_anew(self, watcher: Watcher) -> None:
+    def reregister(self, watcher: Watcher) -> None:
         """Register a watcher again, in case its descriptor number means another file by now."""
         events = watcher.events
         self._unregister(watcher)
@@ -618,8 +618,8 @@ class Poller:
 
     def _is_current(self, watcher: Watcher) -> bool:
         if self._epoll_modify is not None:
-            return self.still_holds(watcher)
-        return file_of(watcher.fd) is not None
+            return self.is_same_file(watcher)
+        return file_identity(watcher.fd) is not None
 
     def _is_repeatedly_unready(self, events: list[tuple[int, int]]) -> bool:
         """Return whether epoll reported a descriptor in several checks although it was not ready.
@@ -729,7 +729,7 @@ def _registers(epoll: Any, fd: int, mask: int) -> bool:
     return True
 
 
-def file_of(fd: int) -> tuple[int, int] | None:
+def file_identity(fd: int) -> tuple[int, int] | None:
     """Return the device and inode number of the file behind a descriptor; None if it is closed."""
     try:
         found = os.fstat(fd)

@@ -14,7 +14,7 @@ from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 from runtime.kernel.arguments.refusals import refuse_copy
-from runtime.kernel.diagnostics.describe import described
+from runtime.kernel.diagnostics.describe import format_repr
 from runtime.kernel.future import FutureCore, plain_futures
 from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.task import TaskCore
@@ -97,7 +97,7 @@ class Future(FutureCore, _Subscriptable[T]):
         refuse_copy(self)
 
     def __repr__(self) -> str:
-        return described(type(self).__name__, self._describe_state, self._describe_briefly)
+        return format_repr(type(self).__name__, self._describe_state, self._describe_briefly)
 
 
 plain_futures.add(Future)

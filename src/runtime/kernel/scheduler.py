@@ -338,7 +338,7 @@ class Scheduler:
         ``protocol``, ``transport``, ``socket``, ``asyncgen`` and ``source_traceback``. An exception
         of the handler itself is logged, except SystemExit and KeyboardInterrupt, which are raised.
         """
-        reports.hand_over(self, self._exception_handler, context)
+        reports.call_exception_handler(self, self._exception_handler, context)
 
     def _report_watcher(self, message: str, error: BaseException, watcher: object) -> None:
         self.call_exception_handler({"message": message, "exception": error, "watcher": watcher})

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from runtime.kernel.arguments.seconds import NEVER
-from runtime.kernel.diagnostics.describe import described
+from runtime.kernel.diagnostics.describe import format_repr
 from runtime.kernel.future import (
     FutureCore,
     cancel_future,
@@ -63,7 +63,7 @@ class SleepFuture(FutureCore):
         return done
 
     def __repr__(self) -> str:
-        return described("SleepFuture", self._describe_state, self._describe_briefly)
+        return format_repr("SleepFuture", self._describe_state, self._describe_briefly)
 
 
 plain_futures.add(SleepFuture)

@@ -41,10 +41,10 @@ from contextvars import Context, copy_context
 from types import CoroutineType, FrameType, FunctionType, GeneratorType
 from typing import Any, Final, TextIO
 
-from runtime.kernel.arguments.advice import instead_of_awaiting
+from runtime.kernel.arguments.advice import advice_on_awaitable
 from runtime.kernel.arguments.sizes import Size, limit_of
 from runtime.kernel.compat.registry import current_tasks, swap_current_task, writes_thread_state
-from runtime.kernel.compat.unlinked_calls import Apart
+from runtime.kernel.compat.unlinked_calls import UnlinkedCalls
 from runtime.kernel.diagnostics import stacks
 from runtime.kernel.diagnostics.describe import coroutine_frame, describe_coroutine, safe_repr
 from runtime.kernel.errors import CancelledError
@@ -421,7 +421,7 @@ def _check_coroutine(coro: object) -> None:
             return
     elif isinstance(coro, Coroutine):
         return
-    raise TypeError(f"a coroutine was expected, got {coro!r}{instead_of_awaiting(coro)}")
+    raise TypeError(f"a coroutine was expected, got {coro!r}{advice_on_awaitable(coro)}")
 
 
 def step(task: TaskCore) -> None:
@@ -586,7 +586,7 @@ def _start_eagerly(task: TaskCore) -> None:
     loop._current = None
     try:
         if _KEEPS_CALLERS:
-            _apart.call(task)
+            _unlinked_calls.call(task)
         else:
             step(task)
     finally:
@@ -595,7 +595,7 @@ def _start_eagerly(task: TaskCore) -> None:
     if not task._pending:
         if task._failed and coroutine_frame(task._coro) is not None:
             # The coroutine never began, because its context is entered already: tell the caller.
-            raise task._reason()
+            raise task._result_exception()
         task._coro = None
 
 
@@ -607,7 +607,7 @@ _KEEPS_CALLERS: Final = sys.hexversion >= 0x030C0000 and (
 )
 """Whether the frame of a coroutine that failed in an eager step holds the frames of its callers."""
 
-_apart: Final[Apart[TaskCore]] = Apart(step, _NOBODY)
+_unlinked_calls: Final[UnlinkedCalls[TaskCore]] = UnlinkedCalls(step, _NOBODY)
 
 
 def leave_task(loop: Scheduler) -> None:

@@ -52,7 +52,7 @@ def water_marks_of(high: Size | None, low: Size | None) -> tuple[int, int]:
     return most, least
 
 
-def keep(buffer: deque[Any], data: Any) -> None:
+def append_data(buffer: deque[Any], data: Any) -> None:
     """Append ``data``, which must not be empty and must not be changed by its owner later."""
     if buffer and len(data) < _SMALL:
         last = buffer[-1]

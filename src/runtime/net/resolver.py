@@ -145,7 +145,7 @@ def _target(host: object, port: object) -> str:
     return f"host {host!r}" if isinstance(port, int) else f"host {host!r}, port {port!r}"
 
 
-def binding_failed(address: object, error: OSError) -> str:
+def bind_error_message(address: object, error: OSError) -> str:
     """Return the message for a socket that could not be bound, in asyncio's words."""
     reason = (error.strerror or str(error)).lower()
     return f"error while attempting to bind on address {address!r}: {reason}"
@@ -247,7 +247,7 @@ def _is_name(host: object) -> bool:
     return False
 
 
-def with_given(resolved: tuple[Any, ...], given: tuple[int, ...]) -> tuple[Any, ...]:
+def with_flow_and_scope(resolved: tuple[Any, ...], given: tuple[int, ...]) -> tuple[Any, ...]:
     """Return the address ``resolved`` with the flow label and the scope of ``given``.
 
     They are the elements after host and port. Where ``given`` has 0 or no element, that of

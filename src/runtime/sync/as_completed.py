@@ -12,7 +12,7 @@ from runtime.kernel.api.awaitables import ensure_future
 from runtime.kernel.api.running import get_running_loop
 from runtime.kernel.arguments.seconds import Seconds
 from runtime.kernel.core import LoopCore
-from runtime.kernel.diagnostics.describe import describe_several, described
+from runtime.kernel.diagnostics.describe import describe_several, format_repr
 from runtime.kernel.handles import Handle
 from runtime.kernel.public_types import Future
 
@@ -104,7 +104,7 @@ class AsCompleted(Generic[T]):
             ends.leave()
 
     def __repr__(self) -> str:
-        return described("AsCompleted", self._describe, self._describe_briefly)
+        return format_repr("AsCompleted", self._describe, self._describe_briefly)
 
     def _describe(self) -> list[str]:
         return [f"of {describe_several(list(self._ends.pending))}"]

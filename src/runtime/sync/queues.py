@@ -21,7 +21,7 @@ from threading import get_ident
 from typing import Any, Generic, TypeVar
 
 from runtime.kernel.core import LoopCore
-from runtime.kernel.diagnostics.describe import described, shown
+from runtime.kernel.diagnostics.describe import format_repr, short_repr
 from runtime.kernel.errors import QueueEmpty, QueueFull, QueueShutDown
 from runtime.kernel.public_types import Future
 from runtime.sync.binding import bind
@@ -245,15 +245,15 @@ class Queue(Generic[T]):
 
     def __repr__(self) -> str:
         name = f"{type(self).__name__} at {id(self):#x}"
-        return described(name, self._describe, self._describe_briefly)
+        return format_repr(name, self._describe, self._describe_briefly)
 
     def __str__(self) -> str:
-        return described(type(self).__name__, self._describe, self._describe_briefly)
+        return format_repr(type(self).__name__, self._describe, self._describe_briefly)
 
     def _describe(self) -> list[str]:
         words = self._describe_briefly()
         if self._items:
-            words.insert(1, f"items={shown(list(self._items))}")
+            words.insert(1, f"items={short_repr(list(self._items))}")
         return words
 
     def _describe_briefly(self) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from runtime.kernel.api.awaitables import ensure_future
 from runtime.kernel.core import LoopCore
-from runtime.kernel.diagnostics.describe import described
+from runtime.kernel.diagnostics.describe import format_repr
 from runtime.kernel.public_types import Future
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ class _Outer(Future[Any]):
         return not self.done() and super().cancel(msg)
 
     def __repr__(self) -> str:
-        return described("Future", self._describe_state, self._describe_briefly)
+        return format_repr("Future", self._describe_state, self._describe_briefly)
 
 
 class _Shield:

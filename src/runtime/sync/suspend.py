@@ -26,7 +26,7 @@ from runtime.kernel.core import LoopCore
 from runtime.kernel.diagnostics.describe import (
     describe_callback,
     describe_callback_briefly,
-    described,
+    format_repr,
 )
 from runtime.kernel.errors import CancelledError, InvalidStateError
 from runtime.kernel.public_types import Future
@@ -118,7 +118,7 @@ class Resume(Generic[T]):
         first = self._settled.setdefault(None, _GIVEN_UP)
         return None if first is _GIVEN_UP else first
 
-    def is_finished_through(self) -> object:
+    def finishing_object(self) -> object:
         """Return the object that a thread needs a reference to in order to end the wait, or None.
 
         None means that the wait has ended. The deadlock report asks for it.
@@ -126,7 +126,7 @@ class Resume(Generic[T]):
         return None if self._settled else self
 
     def __repr__(self) -> str:
-        return described(f"Resume {self._state()}", self._describe, self._describe_briefly)
+        return format_repr(f"Resume {self._state()}", self._describe, self._describe_briefly)
 
     def _state(self) -> str:
         first = self._settled.get(None)

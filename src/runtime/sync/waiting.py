@@ -12,10 +12,10 @@ from typing import Any, Final, TypeVar
 
 from runtime.kernel.api.awaitables import ensure_future
 from runtime.kernel.api.running import get_running_loop
-from runtime.kernel.arguments.advice import instead_of_awaiting
+from runtime.kernel.arguments.advice import advice_on_awaitable
 from runtime.kernel.arguments.seconds import Seconds, seconds
 from runtime.kernel.core import LoopCore
-from runtime.kernel.diagnostics.describe import describe_several, described
+from runtime.kernel.diagnostics.describe import describe_several, format_repr
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.future import has_failed
 from runtime.kernel.public_types import Future
@@ -41,7 +41,7 @@ class _Countdown:
         self._return_when = return_when
 
     def __repr__(self) -> str:
-        return described(self._return_when, self._describe, self._describe_briefly)
+        return format_repr(self._return_when, self._describe, self._describe_briefly)
 
     def _describe(self) -> list[str]:
         return [f"of {describe_several(self.futures)}"]
@@ -152,7 +152,7 @@ async def wait_for(aw: Awaitable[T], timeout: Seconds | None) -> T:
 
 def _check_awaitable(aw: object) -> None:
     if not hasattr(aw, "__await__") and not asyncio.iscoroutine(aw):
-        raise TypeError(f"wait_for() takes an awaitable, not {aw!r}{instead_of_awaiting(aw)}")
+        raise TypeError(f"wait_for() takes an awaitable, not {aw!r}{advice_on_awaitable(aw)}")
 
 
 async def _cancel_and_wait(future: Future[Any], countdown: _Countdown) -> None:

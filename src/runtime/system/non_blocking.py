@@ -20,7 +20,7 @@ import sys
 import threading
 from typing import Final
 
-from runtime.kernel.poller import file_of
+from runtime.kernel.poller import file_identity
 
 if sys.platform != "win32":  # Windows has no such pipes.
     # Imported here, because a finalizer that runs at the end of the interpreter cannot import.
@@ -41,7 +41,7 @@ class NonBlocking:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._file = file_of(fd)
+        self._file = file_identity(fd)
         self._pid = os.getpid()
         with _lock:
             self._restores = os.get_blocking(fd)
@@ -68,7 +68,7 @@ class NonBlocking:
                 self._restore_or_leave_to(list(uses))
 
     def _is_open(self) -> bool:
-        return file_of(self._fd) == self._file
+        return file_identity(self._fd) == self._file
 
     def _restore_or_leave_to(self, others: list[NonBlocking]) -> None:
         for other in others:

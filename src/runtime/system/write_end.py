@@ -22,8 +22,8 @@ from runtime.kernel.poller import READ, WRITE
 from runtime.kernel.write_buffer import (
     HIGH_WATER,
     LOW_WATER,
+    append_data,
     drop_sent,
-    keep,
     next_chunks,
     water_marks_of,
 )
@@ -143,7 +143,7 @@ class WriteEnd(PipeEnd, Writer):
         joined = self._joined
         if joined is not None:
             self.send_joined()
-            if not joined.goes_on():
+            if not joined.keeps_joining():
                 self._joined = None
 
     def send_joined(self) -> None:
@@ -199,7 +199,7 @@ class WriteEnd(PipeEnd, Writer):
         return False
 
     def _keep(self, data: Any) -> None:
-        keep(self._write_buffer, data)
+        append_data(self._write_buffer, data)
         self.unsent += len(data)
 
     def on_writable(self) -> None:
@@ -277,7 +277,7 @@ class WriteEnd(PipeEnd, Writer):
         """
         if not self.check_open():
             return
-        if not reader_is_gone(self.number):
+        if not has_no_reader(self.number):
             self._watch_reader = False
             self.update_watch()
         elif self.unsent:
@@ -288,7 +288,7 @@ class WriteEnd(PipeEnd, Writer):
 
     def catch_up(self) -> None:
         """End if the reader is watched, and is gone."""
-        if self._watch_reader and not self.ended and reader_is_gone(self.number):
+        if self._watch_reader and not self.ended and has_no_reader(self.number):
             self.on_readable()
 
     def close(self) -> None:
@@ -355,7 +355,7 @@ def _copy_unless_bytes(data: Any, start: int) -> Any:
     return bytes(memoryview(data).cast("B")[start:])
 
 
-def reader_is_gone(fd: int) -> bool:
+def has_no_reader(fd: int) -> bool:
     """Return whether a pipe or a socket has no reader any more."""
     events: int = getattr(select, "POLLRDHUP", 0)
     poll = select.poll()

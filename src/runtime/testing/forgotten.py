@@ -80,7 +80,7 @@ class ForgottenAwaits:
         return found
 
 
-def excuse_what_is_there() -> None:
+def ignore_existing_coroutines() -> None:
     """Ignore the coroutines that were made so far, because the test has failed already."""
     _excused.clear()
     for found in gc.get_objects():

@@ -152,7 +152,7 @@ def open_descriptors() -> set[int]:
     return found
 
 
-def accepted_by(listening: Iterable[int], descriptors: Iterable[int]) -> set[int]:
+def accepted_descriptors(listening: Iterable[int], descriptors: Iterable[int]) -> set[int]:
     """Return the descriptors of connections that one of the sockets ``listening`` accepted."""
     addresses = [address for fd in listening if (address := _address_of(fd, listens=True))]
     if not addresses:

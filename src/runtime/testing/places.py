@@ -10,14 +10,14 @@ from collections.abc import Iterable
 from types import FrameType, TracebackType
 from typing import Any
 
-from runtime.kernel.diagnostics.deadlock import DeadlockError, deadlock_of
+from runtime.kernel.diagnostics.deadlock import DeadlockError, deadlock_error
 from runtime.kernel.diagnostics.describe import await_frames
 
 _LIBRARIES = ("runtime.", "asyncio.")
 _OURS = "runtime.testing."
 
 
-def from_the_program(
+def program_traceback(
     traceback: TracebackType | None, *, only: bool = False
 ) -> TracebackType | None:
     """Return a traceback that begins at its first frame in the program.
@@ -45,14 +45,14 @@ def place_of_wait(task: Any) -> TracebackType | None:
     return found
 
 
-def without_our_tasks(error: DeadlockError) -> DeadlockError:
+def without_plugin_tasks(error: DeadlockError) -> DeadlockError:
     """Return a deadlock report without the tasks that the plugin runs fixtures in.
 
     The task of a fixture that waits at its ``yield`` for the end of the test is left out; the task
     of a fixture that waits in its own code is not.
     """
     tasks = _program_tasks(error.tasks)
-    return deadlock_of(tasks) if tasks else error
+    return deadlock_error(tasks) if tasks else error
 
 
 def _program_tasks(tasks: Iterable[Any]) -> list[Any]:

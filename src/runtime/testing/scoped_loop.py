@@ -47,9 +47,9 @@ from runtime.loop import Loop
 from runtime.runner import Runner
 from runtime.sync.sleep import sleep
 from runtime.sync.waiting import wait
-from runtime.testing.forgotten import ForgottenAwaits, excuse_what_is_there
-from runtime.testing.leaks import Open, accepted_by, descriptors_of, open_resources
-from runtime.testing.places import from_the_program, place_of_wait, without_our_tasks
+from runtime.testing.forgotten import ForgottenAwaits, ignore_existing_coroutines
+from runtime.testing.leaks import Open, accepted_descriptors, descriptors_of, open_resources
+from runtime.testing.places import place_of_wait, program_traceback, without_plugin_tasks
 from runtime.testing.running import new_event_loop
 
 T = TypeVar("T")
@@ -115,7 +115,7 @@ class ScopedLoop:
         self._scopes.clear()
         self._runner.close()
 
-    def is_the_loops_own(self, scope: Scope) -> bool:
+    def is_outermost(self, scope: Scope) -> bool:
         """Return whether the loop closes with this scope."""
         return scope is self._scopes[0]
 
@@ -195,11 +195,11 @@ class ScopedLoop:
         """Return the exception of a run, with a traceback of places in the program."""
         task = self._task_of(awaitable)
         if task is None:
-            return error.with_traceback(from_the_program(error.__traceback__))
+            return error.with_traceback(program_traceback(error.__traceback__))
         if isinstance(error, DeadlockError):
-            error = without_our_tasks(error)
+            error = without_plugin_tasks(error)
         where = self._interrupt(task)
-        return error.with_traceback(from_the_program(where, only=True))
+        return error.with_traceback(program_traceback(where, only=True))
 
     def _task_of(self, coro: object) -> Any:
         """Return the task that runs a coroutine; None if it has ended."""
@@ -279,7 +279,7 @@ class ScopedLoop:
     def forget_failures(self) -> None:
         """Forget all reports, also the later ones about coroutines that a failed test has made."""
         self.take_failures()
-        excuse_what_is_there()
+        ignore_existing_coroutines()
 
 
 class Scope:
@@ -359,7 +359,7 @@ class Scope:
         widest scope.
         """
         loop = self._loop
-        if loop.is_the_loops_own(self):
+        if loop.is_outermost(self):
             # Without descriptors: they may belong to tasks that are cancelled below.
             left = self._leftovers(lambda: replace(self._opened_by_scope(), descriptors=set()))
             found = [*left.describe(), *loop.take_failures()]
@@ -399,7 +399,7 @@ class Scope:
         loop = self._loop
         new = loop.open_resources() - before
         processes = {each for each in new.processes if loop.scope_in(each.context) in owners}
-        excluded = accepted_by(before.descriptors, new.descriptors)
+        excluded = accepted_descriptors(before.descriptors, new.descriptors)
         excluded.update(descriptors_of(new.processes - processes))
         return Open(
             {task for task, scope in loop.scopes_of(new.tasks).items() if scope in owners},

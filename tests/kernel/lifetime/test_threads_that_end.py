@@ -31,7 +31,7 @@ def while_the_loop_looks(monkeypatch: pytest.MonkeyPatch) -> Later:
 
     monkeypatch.setattr(threading, "enumerate", enumerate_after_the_call)
     # The system may still list the thread for a moment, as one that ``threading`` does not know.
-    monkeypatch.setattr(idle, "may_be_woken", lambda *arguments: False)
+    monkeypatch.setattr(idle, "can_be_woken_by_unknown_thread", lambda *arguments: False)
     return calls.append
 
 
@@ -56,7 +56,7 @@ def test_it_does_not_end_a_run_until_idle(monkeypatch: pytest.MonkeyPatch) -> No
             next(wakes, int)()
             return False
 
-        monkeypatch.setattr(idle, "may_be_woken", look)
+        monkeypatch.setattr(idle, "can_be_woken_by_unknown_thread", look)
         return await future
 
     assert runtime.run(main(), until="idle") == "woken"

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import runtime
-from runtime.kernel.threads.unknown_threads import is_handed_out, unknown_threads
+from runtime.kernel.threads.unknown_threads import is_referenced_by_program, unknown_threads
 from runtime.testing import run
 from tests.support.programs import run_program
 
@@ -245,7 +245,7 @@ def test_a_thread_that_cannot_know_the_loop_keeps_no_deadlock_from_being_reporte
             loop.create_task(Own().wait()),
         ]
         native.start(functools.partial(read_in_c, read_end))
-        assert not is_handed_out(loop)
+        assert not is_referenced_by_program(loop)
         await tasks[0]
 
     with pytest.raises(runtime.DeadlockError):

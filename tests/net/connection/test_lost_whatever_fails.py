@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import pytest
 
 import runtime
-from runtime.net.connection.layers import lost
+from runtime.net.connection.layers import new_connection_error
 from runtime.net.connection.receive_buffer import ReceiveBuffer
 from tests.net.tls_tools import contexts, until
 from tests.net.tools import connected, reset, serving, stream_pair
@@ -304,7 +304,7 @@ class Particular(OSError):
 
 def test_an_error_that_cannot_be_copied() -> None:
     error = Particular("no", "way")
-    for_waiter = lost(error)
+    for_waiter = new_connection_error(error)
     assert type(for_waiter) is ConnectionResetError
     assert for_waiter.__cause__ is error
 

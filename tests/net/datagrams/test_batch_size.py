@@ -9,7 +9,7 @@ def receive(batch: BatchSize, there: int) -> int:
     """Simulate an event with ``there`` waiting datagrams; return the number received."""
     received = min(there, batch.size)
     if there < batch.size:
-        batch.ran_dry(received)
+        batch.note_short_batch(received)
     else:
         batch.filled()
     return received

@@ -133,7 +133,7 @@ async def test_local_address() -> None:
 
 def test_equal_errors_are_raised_as_one() -> None:
     errors = [OSError(1, "same"), OSError(1, "same")]
-    assert client_sockets.combined(errors) is errors[0]
+    assert client_sockets.combine_errors(errors) is errors[0]
 
 
 async def test_cancelled_while_connecting(monkeypatch: pytest.MonkeyPatch) -> None:

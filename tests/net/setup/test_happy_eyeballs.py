@@ -19,7 +19,7 @@ import runtime
 from runtime.net import resolver
 from runtime.net.setup import client_sockets
 from runtime.net.setup.client_sockets import connect_tcp
-from runtime.net.setup.happy_eyeballs import interleaved
+from runtime.net.setup.happy_eyeballs import interleave_families
 from tests.net.tools import until
 from tests.support.blocked import all_tasks_blocked
 from tests.support.cancel_everywhere import CancelPoint, cancel_everywhere, settled
@@ -121,7 +121,7 @@ def test_families_take_turns(first: int, families: str, expected: str) -> None:
         info(number, "::1" if family == "6" else "127.0.0.1")
         for number, family in enumerate(families)
     ]
-    ordered = interleaved(found, first)
+    ordered = interleave_families(found, first)
     assert ["6" if each[0] == socket.AF_INET6 else "4" for each in ordered] == list(expected)
     for family in (socket.AF_INET, socket.AF_INET6):
         ports = [each[4][1] for each in ordered if each[0] == family]
@@ -487,7 +487,7 @@ def test_two_families(resolving: Net) -> None:
         sock.close()
 
     def net_order() -> list[int]:
-        return [each[0] for each in interleaved(resolving.found, 1)]
+        return [each[0] for each in interleave_families(resolving.found, 1)]
 
     with closed_port() as closed, listening("::1") as six, listening() as four:
         resolving.found = [closed, four, six]

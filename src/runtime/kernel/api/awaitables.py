@@ -10,7 +10,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar, overload
 
 from runtime.kernel.api.running import get_running_loop
-from runtime.kernel.arguments.advice import instead_of_awaiting
+from runtime.kernel.arguments.advice import advice_on_awaitable
 from runtime.kernel.compat.registry import loop_of_thread
 from runtime.kernel.core import LoopCore
 from runtime.kernel.public_types import Future, Task, await_it
@@ -94,7 +94,7 @@ def ensure_future(coro_or_future: Any, *, loop: LoopCore | None = None) -> Any:
         if not hasattr(coro_or_future, "__await__"):
             raise TypeError(
                 f"A future, a coroutine or an awaitable is required, not {coro!r}"
-                + instead_of_awaiting(coro)
+                + advice_on_awaitable(coro)
             )
         coro = await_it(coro_or_future)
     if loop is None:
@@ -129,7 +129,7 @@ def run_coroutine_threadsafe(
     """
     if not asyncio.iscoroutine(coro):
         raise TypeError(
-            f"run_coroutine_threadsafe() takes a coroutine, not {coro!r}{instead_of_awaiting(coro)}"
+            f"run_coroutine_threadsafe() takes a coroutine, not {coro!r}{advice_on_awaitable(coro)}"
         )
     concurrent_future = TaskFuture()
 

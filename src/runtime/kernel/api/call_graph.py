@@ -18,7 +18,7 @@ from typing import Any, Final, TextIO
 
 from runtime.kernel.compat.registry import current_task
 from runtime.kernel.diagnostics.awaited_by import waiters_of
-from runtime.kernel.diagnostics.describe import described, shown, unwrapped
+from runtime.kernel.diagnostics.describe import format_repr, short_repr, unwrap_awaitable
 
 _ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
 _KINDS = (
@@ -51,10 +51,10 @@ class FutureCallGraph:
     awaited_by: tuple[FutureCallGraph, ...]
 
     def __repr__(self) -> str:
-        return described(type(self).__name__, self._describe, self._describe_briefly)
+        return format_repr(type(self).__name__, self._describe, self._describe_briefly)
 
     def _describe(self) -> list[str]:
-        return [f"of {self.future!r}", f"awaited_by={shown(self.awaited_by)}"]
+        return [f"of {self.future!r}", f"awaited_by={short_repr(self.awaited_by)}"]
 
     def _describe_briefly(self) -> list[str]:
         return [f"of {self.future!r}"]
@@ -157,7 +157,7 @@ def _suspended_stack(future: Any, limit: int | None) -> list[FrameType]:
     coro = future.get_coro() if limit != 0 and hasattr(future, "get_coro") else None
     frames: list[FrameType] = []
     while coro is not None:
-        coro = unwrapped(coro)
+        coro = unwrap_awaitable(coro)
         for frame_name, next_name in (("cr_frame", "cr_await"), ("ag_frame", "ag_await")):
             if hasattr(coro, next_name):
                 frame = getattr(coro, frame_name, None)

@@ -18,7 +18,7 @@ def name_of(function: object) -> str:
     return getattr(function, "__name__", None) or type(function).__name__
 
 
-def instead_of_awaiting(value: object) -> str:
+def advice_on_awaitable(value: object) -> str:
     """Return advice about an object that was given in place of an awaitable."""
     if inspect.iscoroutinefunction(value):
         return f": call the coroutine function, as in {name_of(value)}()."
@@ -38,7 +38,7 @@ def instead_of_awaiting(value: object) -> str:
     return "."
 
 
-def instead_of_seconds(value: object) -> str:
+def advice_on_seconds(value: object) -> str:
     """Return advice about an object that was given in place of a number of seconds."""
     datetime = sys.modules.get("datetime")  # Not imported: most programs do not need it.
     if datetime is not None and isinstance(value, datetime.timedelta):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any, Final, SupportsFloat, TypeAlias
 
-from runtime.kernel.arguments.advice import instead_of_seconds
+from runtime.kernel.arguments.advice import advice_on_seconds
 
 Seconds: TypeAlias = SupportsFloat
 """A real number: an ``int``, a ``float``, a ``Decimal``, a ``Fraction``, a scalar of numpy."""
@@ -33,7 +33,7 @@ def seconds(value: Any, caller: str) -> float:
     elif hasattr(value, "__float__") or hasattr(value, "__index__"):
         number = _float(value)
     else:
-        advice = instead_of_seconds(value)
+        advice = advice_on_seconds(value)
         raise TypeError(f"{caller} takes a number of seconds, not {value!r}{advice}")
     if number != number:
         raise ValueError(f"{caller} takes a number of seconds, not NaN.")

@@ -45,7 +45,7 @@ _LONGEST_STALE: Final = 0.05
 """Seconds after which a loop that never waits updates the copies."""
 
 
-def wanted_by_environment() -> bool:
+def is_enabled_by_environment() -> bool:
     """Return whether new loops show their tasks to external tools."""
     return AVAILABLE and os.environ.get(VARIABLE, "0") not in {"", "0"}
 

@@ -38,7 +38,7 @@ from collections.abc import Callable, Iterator
 from threading import get_ident
 from typing import Any, Protocol
 
-from runtime.kernel.native.installation import unknown_asyncio
+from runtime.kernel.native.installation import unsupported_asyncio_error
 
 
 class HasTasks(Protocol):
@@ -77,7 +77,7 @@ def _internal(name: str) -> Any:
     try:
         return vars(asyncio.tasks)[name]
     except KeyError:
-        raise unknown_asyncio(f"asyncio.tasks.{name}") from None
+        raise unsupported_asyncio_error(f"asyncio.tasks.{name}") from None
 
 
 # -- The current task ------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def show_tasks_of(loop: HasTasks) -> None:
 def _show_our_tasks() -> None:
     registered = _registered_tasks()
     if not registered:
-        raise unknown_asyncio("set of tasks")
+        raise unsupported_asyncio_error("set of tasks")
     for each in registered:
         each.__class__ = _EveryTask
 

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Apart(Generic[T]):
+class UnlinkedCalls(Generic[T]):
     """Calls ``function(argument)`` apart from the callers; such calls may be nested."""
 
     __slots__ = ("_free", "_function", "_placeholder")

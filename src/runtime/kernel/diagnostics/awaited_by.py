@@ -28,11 +28,11 @@ def waiters_of(future: Any) -> list[Any]:
     """Return the tasks and futures that wait for ``future``, of this package or of asyncio."""
     found = list(getattr(future, "_asyncio_awaited_by", None) or ())
     callbacks = getattr(future, "_callbacks", None) or ()
-    found += [each for each in waiters_behind(callbacks) if each not in found]
+    found += [each for each in waiters_of_subscribers(callbacks) if each not in found]
     return found
 
 
-def waiters_behind(subscribers: Iterable[Any]) -> list[Any]:
+def waiters_of_subscribers(subscribers: Iterable[Any]) -> list[Any]:
     """Return the tasks and futures on whose behalf ``subscribers`` are subscribed, each once.
 
     A subscriber is a runnable, a pair of a callback and its context, or None.
@@ -48,13 +48,13 @@ def waiters_behind(subscribers: Iterable[Any]) -> list[Any]:
                 followed.append(future)
                 pending += _subscribers_of(future)
             continue
-        waiter = _waiter_behind(callback)
+        waiter = _waiter_of_subscriber(callback)
         if waiter is not None and waiter not in found:
             found.append(waiter)
     return found
 
 
-def _waiter_behind(callback: Any) -> Any:
+def _waiter_of_subscriber(callback: Any) -> Any:
     owner = getattr(callback, "__self__", callback)
     if getattr(callback, "__name__", "") in _WAKE_UP_METHODS:
         return owner

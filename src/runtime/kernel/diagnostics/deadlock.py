@@ -28,7 +28,7 @@ class DeadlockError(RuntimeError):
         self.tasks = tuple(tasks)
 
 
-def deadlock_of(tasks: Iterable[Any]) -> DeadlockError:
+def deadlock_error(tasks: Iterable[Any]) -> DeadlockError:
     """Return the exception that lists ``tasks``, with the place and the object of each wait."""
     waiting = sorted(tasks, key=lambda task: str(task.get_name()))
     lines = [

@@ -66,7 +66,7 @@ class EventTimer:
             _logger.warning("Executing <event of %r%s> took %.3f seconds", watcher, suffix, elapsed)
 
 
-def with_origins_noted(run: Callable[[T], None], loop: T) -> None:
+def run_with_origin_tracking(run: Callable[[T], None], loop: T) -> None:
     """Call ``run(loop)`` while the interpreter records where coroutines are created.
 
     Its warning about a coroutine that was never awaited then shows the place.

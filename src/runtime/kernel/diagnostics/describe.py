@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from types import CodeType, FrameType
 from typing import Any, Final
 
-from runtime.kernel.diagnostics.debug_mode import with_origins_noted
+from runtime.kernel.diagnostics.debug_mode import run_with_origin_tracking
 
 _TRACEBACK_DEPTH: Final = 10
 """Number of frames that debug mode keeps of the stack at which an object was created."""
@@ -33,7 +33,7 @@ _MOST_NAMES: Final = 10
 
 _KERNEL_PREFIX: Final = "runtime.kernel"
 
-_loop_runner: Final = with_origins_noted.__code__
+_loop_runner: Final = run_with_origin_tracking.__code__
 """The code of the function whose frame calls the loop in debug mode."""
 
 _LIBRARIES: Final = ("runtime.", "asyncio.")
@@ -73,7 +73,7 @@ _values.maxstring = 200
 _values.maxother = 80
 
 
-def described(
+def format_repr(
     name: str, in_full: Callable[[], list[str]], in_brief: Callable[[], list[str]]
 ) -> str:
     """Return ``<name word word>``, the ``repr`` of an object, with a maximum length.
@@ -101,7 +101,7 @@ def safe_repr(value: object, limit: int | None = _LONGEST_PART) -> str:
     return text if limit is None else _shortened(text, limit)
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """Return a ``repr`` as ``safe_repr`` does, but only some elements of a large container."""
     try:
         return _shortened(_values.repr(value), _LONGEST_PART)
@@ -109,11 +109,13 @@ def shown(value: object) -> str:
         return _unshown(value, error)
 
 
-def shown_error(error: BaseException) -> str:
-    """Return the ``repr`` of an exception, with its arguments as ``shown`` gives them."""
+def short_error_repr(error: BaseException) -> str:
+    """Return the ``repr`` of an exception, with its arguments as ``short_repr`` gives them."""
     if type(error).__repr__ is not BaseException.__repr__:
         return safe_repr(error)
-    return _shortened(f"{type(error).__name__}({', '.join(map(shown, error.args))})", _LONGEST_PART)
+    return _shortened(
+        f"{type(error).__name__}({', '.join(map(short_repr, error.args))})", _LONGEST_PART
+    )
 
 
 def _unshown(value: object, error: Exception) -> str:
@@ -129,11 +131,11 @@ def _shortened(text: str, limit: int) -> str:
 
 def describe_callback(callback: Callable[..., object], args: tuple[Any, ...] = ()) -> str:
     """Return the description of a callback: ``name(args) at file:line``."""
-    arguments = ", ".join(map(shown, args))
+    arguments = ", ".join(map(short_repr, args))
     inner: Any = callback
     while isinstance(inner, functools.partial):
-        bound = [shown(argument) for argument in inner.args]
-        bound += [f"{key}={shown(value)}" for key, value in inner.keywords.items()]
+        bound = [short_repr(argument) for argument in inner.args]
+        bound += [f"{key}={short_repr(value)}" for key, value in inner.keywords.items()]
         arguments = f"{', '.join(bound)})({arguments}"
         inner = inner.func
     return _name_and_place(inner, f"({arguments})")
@@ -163,7 +165,7 @@ def _name_and_place(function: Any, arguments: str) -> str:
     return f"{name}{arguments}{where}"
 
 
-def unwrapped(awaitable: object) -> object:
+def unwrap_awaitable(awaitable: object) -> object:
     """Return the coroutine or asynchronous generator behind ``anext()``, ``aclose()`` and the like.
 
     These, and ``__await__()`` of a coroutine, return a wrapper without an attribute for it. Any
@@ -176,7 +178,7 @@ def unwrapped(awaitable: object) -> object:
 
 def coroutine_frame(coro: object) -> FrameType | None:
     """Return the frame of a suspended coroutine or generator, or None."""
-    coro = unwrapped(coro)
+    coro = unwrap_awaitable(coro)
     for attribute in ("cr_frame", "gi_frame", "ag_frame"):
         frame = getattr(coro, attribute, None)
         if isinstance(frame, FrameType):
@@ -186,7 +188,7 @@ def coroutine_frame(coro: object) -> FrameType | None:
 
 def describe_coroutine(coro: object) -> str:
     """Return the description of a coroutine: ``name() running at file:line``."""
-    coro = unwrapped(coro)
+    coro = unwrap_awaitable(coro)
     name = getattr(coro, "__qualname__", None) or getattr(coro, "__name__", None)
     if not name:
         name = f"<{type(coro).__name__} without a name>"
@@ -217,7 +219,7 @@ def await_frames(coro: object) -> list[FrameType]:
     """
     frames: list[FrameType] = []
     for _ in range(_CHAIN_LIMIT):
-        coro = unwrapped(coro)
+        coro = unwrap_awaitable(coro)
         frame = coroutine_frame(coro)
         if frame is None:
             break
@@ -243,13 +245,13 @@ def creation_stack() -> traceback.StackSummary:
     while frame is not None and _is_kernel_frame(frame):
         frame = frame.f_back
     caller = frame
-    while caller is not None and is_of_a_library(caller):
+    while caller is not None and is_library_frame(caller):
         caller = None if caller.f_code is _loop_runner else caller.f_back
     frames = _walk(frame if caller is None else caller)
     return traceback.StackSummary.extract(frames, limit=_TRACEBACK_DEPTH, lookup_lines=False)
 
 
-def is_of_a_library(frame: FrameType) -> bool:
+def is_library_frame(frame: FrameType) -> bool:
     """Return whether a frame belongs to this package or to asyncio, and not to the program."""
     return str(frame.f_globals.get("__name__", "")).startswith(_LIBRARIES)
 

@@ -17,7 +17,7 @@ _UNRETRIEVED: Final = "exception was never retrieved"
 """The end of the messages of asyncio's futures about an exception that was never retrieved."""
 
 
-def hand_over(
+def call_exception_handler(
     loop: Any, handler: Callable[[Any, Any], object] | None, context: Mapping[str, Any]
 ) -> None:
     """Call ``handler``, or the loop's default handler, with ``context``; log their exceptions.

@@ -14,7 +14,7 @@ _KINDS = {
 }
 
 
-def unwatchable(fd: int, error: OSError) -> OSError:
+def explain_watch_error(fd: int, error: OSError) -> OSError:
     """Return ``error``, which a selector raised for ``fd``, with the kind of the descriptor."""
     reason = error.strerror or str(error)
     if error.errno == errno.EBADF:

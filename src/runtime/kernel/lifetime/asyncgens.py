@@ -87,7 +87,7 @@ class AsyncGenerators:
         """Return the tasks that have closed generators and ended in this turn of the loop."""
         return {task for task in self._closing if task.done()}
 
-    def anything_left(self) -> bool:
+    def has_unfinished(self) -> bool:
         """Return whether any generator is not finished."""
         return bool(self._alive) or bool(self.closing())
 
@@ -97,12 +97,12 @@ class AsyncGenerators:
         self._alive.clear()
         return alive
 
-    def warn_from_now_on(self) -> None:
+    def mark_shut_down(self) -> None:
         """Warn from now on about generators that are started."""
         self._shut_down = True
 
 
-def tasks_that_end(
+def cancelling_tasks_in(
     tasks: Iterable[Any], generators: Iterable[AsyncGenerator[Any, Any]]
 ) -> list[Any]:
     """Return the tasks that are being cancelled and are suspended in one of ``generators``."""

@@ -19,19 +19,19 @@ from typing import Any
 
 from runtime.kernel.daemons import is_daemon
 from runtime.kernel.descriptors import DescriptorWatcher
-from runtime.kernel.diagnostics.deadlock import deadlock_of
+from runtime.kernel.diagnostics.deadlock import deadlock_error
 from runtime.kernel.future import FutureCore
 from runtime.kernel.handles import Runnable
 from runtime.kernel.poller import Watcher
 from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.signals import get_handler
-from runtime.kernel.threads.unknown_threads import may_be_woken, unknown_threads
+from runtime.kernel.threads.unknown_threads import can_be_woken_by_unknown_thread, unknown_threads
 
 _RUNNERS = ("asyncio.runners", "runtime.interrupts", "unittest.signals", "pytest_timeout")
 """Modules whose signal handlers only end a task, a test or a test run, and start no work."""
 
 
-LOOK_AGAIN = 0.05
+RECHECK_INTERVAL = 0.05
 """Seconds between two tests while only threads could wake the loop: their end does not wake it."""
 
 
@@ -55,16 +55,16 @@ def checked_wait(
         ):
             return timeout
         if not others and ordinary_tasks(loop):
-            if may_be_woken(loop):
+            if can_be_woken_by_unknown_thread(loop):
                 others = True
             elif loop._ready or loop._has_inbound:
                 return 0.0  # A thread has ended since the loop found its queue empty.
             else:
-                raise deadlock_of(_tasks_of(loop))
+                raise deadlock_error(_tasks_of(loop))
     if not deadlocks and not others:
         # A thread that ``threading`` does not know may be the reason that the loop is not idle.
         others = bool(unknown_threads())
-    return LOOK_AGAIN if others and not 0 <= timeout <= LOOK_AGAIN else timeout
+    return RECHECK_INTERVAL if others and not 0 <= timeout <= RECHECK_INTERVAL else timeout
 
 
 def is_idle(
@@ -109,7 +109,7 @@ def _daemons_may_wake_others(loop: Scheduler, unknown_before: Collection[int]) -
         bool(loop._ready or loop._signal_handlers or loop._external_work)
         or bool(loop._timers.pending())
         or not loop._poller.idle()
-        or may_be_woken(loop, unknown_before)
+        or can_be_woken_by_unknown_thread(loop, unknown_before)
         # An unknown thread that has ended in the meantime may have left a call.
         or bool(loop._ready or loop._has_inbound)
     )

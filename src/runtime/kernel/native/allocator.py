@@ -18,6 +18,6 @@ _LARGE: Final = 8 << 20
 
 
 @cache
-def have_large_blocks_kept() -> None:
+def retain_large_blocks() -> None:
     """Allocate and free a large block, once. It is never written to, so it costs no memory."""
     bytes(_LARGE)

@@ -46,7 +46,7 @@ def warn_of_foreign_libraries(folder: str) -> None:
         )
 
 
-def unknown_asyncio(missing: str) -> ImportError:
+def unsupported_asyncio_error(missing: str) -> ImportError:
     """Return the error for a version of asyncio that lacks an internal name which is needed."""
     return ImportError(
         f"runtime does not know the asyncio of Python {'.'.join(map(str, sys.version_info[:3]))}: "

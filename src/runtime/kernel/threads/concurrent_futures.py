@@ -106,7 +106,7 @@ class FollowingFuture(Future[Any]):
             loop.call_soon(self._cancel_concurrent)
         return super().cancel(msg)
 
-    def is_finished_through(self) -> object:
+    def finishing_object(self) -> object:
         """Return the object through which a thread finishes this future; None if it is done."""
         return None if self.done() else self._concurrent
 

@@ -45,14 +45,14 @@ class LoopExecutor:
         """Return the threads of the pool."""
         return list(getattr(self._executor, "_threads", ()))
 
-    def refuse_work(self) -> concurrent.futures.ThreadPoolExecutor | None:
+    def stop_accepting(self) -> concurrent.futures.ThreadPoolExecutor | None:
         """Take no more work; return the pool, or None if it was never made."""
         self._shut_down = True
         return self._executor
 
     def close(self) -> None:
         """Shut the pool down without waiting; its threads end when their queue is empty."""
-        executor = self.refuse_work()
+        executor = self.stop_accepting()
         self._executor = None
         if executor is not None:
             executor.shutdown(wait=False)
@@ -100,7 +100,7 @@ def begin_shutdown(
     Returns None if no pool was ever made, or if the interpreter is about to end: no new thread can
     be started or would run any more, and the interpreter itself has waited for the pools' threads.
     """
-    executors = [executor for pool in pools if (executor := pool.refuse_work()) is not None]
+    executors = [executor for pool in pools if (executor := pool.stop_accepting()) is not None]
     if not executors:
         return None
     if sys.is_finalizing():

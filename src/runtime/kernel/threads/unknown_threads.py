@@ -66,7 +66,7 @@ def unknown_threads() -> set[int] | None:
     return listed - known - {threading.get_native_id()}
 
 
-def may_be_woken(loop: Any, before: Collection[int] = ()) -> bool:
+def can_be_woken_by_unknown_thread(loop: Any, before: Collection[int] = ()) -> bool:
     """Return whether a thread that ``threading`` does not know could wake ``loop``.
 
     Threads whose native identifiers are in ``before`` do not count, if the system lists threads.
@@ -81,7 +81,7 @@ def may_be_woken(loop: Any, before: Collection[int] = ()) -> bool:
     if _raw_threads() > 0:
         return True
     # The result is kept, so that the next call does not search the whole heap again.
-    loop._handed_out = loop._handed_out or is_handed_out(loop)
+    loop._handed_out = loop._handed_out or is_referenced_by_program(loop)
     return bool(loop._handed_out)
 
 
@@ -106,7 +106,7 @@ def _raw_threads() -> int:
     return _thread._count() - len(started)
 
 
-def is_handed_out(loop: Any) -> bool:
+def is_referenced_by_program(loop: Any) -> bool:
     """Return whether a function or another object of the program refers to ``loop``."""
     return _is_held_for_others(loop, loop, {id(running_loops), id(current_tasks)}, _DEPTH)
 
@@ -144,9 +144,9 @@ def _holds_for_others(loop: Any, holder: Any, passed: set[int], depth: int) -> b
     if not any(_is_ours(base.__module__) for base in kind.__mro__):
         return True
     # A class of this package, or of asyncio, may refer to the loop for its own use.
-    is_finished_through = getattr(holder, "is_finished_through", None)
-    if is_finished_through is not None:
-        handle: object = is_finished_through()
+    finishing_object = getattr(holder, "finishing_object", None)
+    if finishing_object is not None:
+        handle: object = finishing_object()
         return handle is not None and _is_held_for_others(loop, handle, passed, _DEPTH)
     return not _is_ours(kind.__module__) and any(
         value is loop and name != "_loop"

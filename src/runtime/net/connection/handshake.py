@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from runtime.kernel.core import LoopCore
 from runtime.kernel.public_types import Future
-from runtime.net.connection.layers import Top, copied
+from runtime.net.connection.layers import Top, copy_exception
 
 
 async def wait_connected(
@@ -45,7 +45,7 @@ async def wait_connected(
         else:
             # Raising the connection's own exception would form a reference cycle: exception,
             # traceback, frame, connection, exception. Raise a copy.
-            finish(copied(error) or error)
+            finish(copy_exception(error) or error)
         if on_lost_before is not None:
             on_lost_before(top)
 

@@ -18,7 +18,7 @@ sent everything, ``ended``, at most once. At last ``lost``, once; no call follow
 
 The bottom is the same for every address family: ``net.setup`` makes the connected socket, and
 ``StreamSocket`` serves it. Only a connection without a socket has another bottom, such as
-``TransportLower``.
+``TransportPair``.
 
 A top with ``wants_buffer`` set gets ``get_buffer`` and ``buffer_updated`` in place of ``received``.
 
@@ -36,7 +36,7 @@ from runtime.kernel.arguments.sizes import Size
 from runtime.kernel.core import LoopCore
 from runtime.kernel.future import FutureCore, finish_future
 from runtime.kernel.native import accelerator
-from runtime.kernel.native.allocator import have_large_blocks_kept
+from runtime.kernel.native.allocator import retain_large_blocks
 from runtime.kernel.native.mypyc import trait
 
 
@@ -57,7 +57,7 @@ class Upper:
         """Use the large receive size: the most that delays other connections acceptably."""
         self.uses_large_reads = True
         if not accelerator.has_accelerator:
-            have_large_blocks_kept()  # The fallback allocates a large block for each receive.
+            retain_large_blocks()  # The fallback allocates a large block for each receive.
 
     def get_protocol(self) -> object:
         """Return the asyncio protocol that the events reach in the end; None if there is none."""
@@ -164,7 +164,7 @@ class Top(Upper):
             if waiter.done():
                 continue
             if error is not None:
-                waiter.set_exception(lost(error))
+                waiter.set_exception(new_connection_error(error))
             else:
                 finish_future(waiter, None)
 
@@ -181,20 +181,20 @@ class Top(Upper):
         raise NotImplementedError
 
 
-def lost(error: BaseException) -> BaseException:
+def new_connection_error(error: BaseException) -> BaseException:
     """Return a new exception for one more task that learns of the connection's failure ``error``.
 
     Each task gets an exception of its own, because every raise adds to an exception's traceback:
     an exception that two tasks raised would show the frames of both.
     """
-    again = copied(error) if isinstance(error, OSError) else None
+    again = copy_exception(error) if isinstance(error, OSError) else None
     if again is None:
         again = ConnectionResetError("Connection lost")
     again.__cause__ = error
     return again
 
 
-def copied(error: BaseException) -> BaseException | None:
+def copy_exception(error: BaseException) -> BaseException | None:
     """Return a copy of ``error``, including extra attributes such as those of ssl.SSLError.
 
     Returns None if the exception cannot be copied: a class whose constructor does not take
@@ -227,7 +227,7 @@ def copy_of(data: Any) -> bytes:
     return view_of(data).tobytes()
 
 
-def joined(parts: list[Any]) -> bytes:
+def join_parts(parts: list[Any]) -> bytes:
     """Return the concatenation of bytes-like objects. Raises TypeError as ``view_of`` does."""
     try:
         return b"".join(parts)

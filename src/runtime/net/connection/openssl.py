@@ -24,7 +24,7 @@ class TruncatedError(ssl.SSLEOFError, ConnectionResetError):
     """
 
 
-def discard(connection: ssl.SSLObject) -> bool:
+def discard_received(connection: ssl.SSLObject) -> bool:
     """Drop the received data; return whether no more can come."""
     try:
         while connection.read(RECORD):
@@ -52,7 +52,7 @@ def explain_handshake_error(error: BaseException) -> None:
         error.args = (error.errno, text)  # A copy of the exception is made from its ``args``.
 
 
-def truncated() -> TruncatedError:
+def truncated_error() -> TruncatedError:
     """Return an exception for the end of a connection without a close_notify."""
     return TruncatedError(
         ssl.SSL_ERROR_EOF,

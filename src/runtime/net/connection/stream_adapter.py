@@ -33,8 +33,8 @@ from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import LimitOverrunError
 from runtime.kernel.future import FutureCore, finish_future, rearm_future
 from runtime.kernel.native import accelerator
-from runtime.kernel.native.allocator import have_large_blocks_kept
-from runtime.net.connection.layers import Lower, Top, lost
+from runtime.kernel.native.allocator import retain_large_blocks
+from runtime.net.connection.layers import Lower, Top, new_connection_error
 from runtime.net.connection.receive_buffer import ReceiveBuffer
 
 _MIN_TARGET: Final = 128 * 1024
@@ -144,7 +144,7 @@ class StreamAdapter(Top):
         self._wake_reader()
 
     def _make_target(self) -> None:
-        have_large_blocks_kept()
+        retain_large_blocks()
         try:
             target = accelerator.ReceiveTarget(self._wanted)
         except MemoryError:
@@ -283,7 +283,7 @@ class StreamAdapter(Top):
             self.lower.pause_reading()
             self.ended()
 
-    def has_had_its_share(self) -> bool:
+    def has_used_its_share(self) -> bool:
         """Return whether other tasks have to run before the next read in this turn."""
         return self._taken > _SHARE and self._taken_in == self._loop._turns
 
@@ -368,7 +368,7 @@ class StreamAdapter(Top):
         Raises the failure of the connection instead, if there was one: the bytes stay unread.
         """
         if self.error is not None:
-            raise lost(self.error)
+            raise new_connection_error(self.error)
         return self.unread.take_all()
 
     # -- Writing -----------------------------------------------------------------------------------
@@ -408,7 +408,7 @@ class StreamAdapter(Top):
         self.must_wait = self.writing_paused or self.is_lost or self.has_written_its_share
         return self.must_wait
 
-    def others_have_run(self) -> None:
+    def reset_share(self) -> None:
         """Note that ``drain`` has let other tasks run."""
         self.has_written_its_share = False
         self.must_wait = self.writing_paused or self.is_lost

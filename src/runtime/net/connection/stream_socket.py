@@ -38,17 +38,17 @@ from runtime.kernel.diagnostics.lost_writes import warn_of_lost_write
 from runtime.kernel.future import FutureCore, finish_future
 from runtime.kernel.joined_writes import JOIN_MOST, JoinedWrites, Writer
 from runtime.kernel.native import accelerator
-from runtime.kernel.poller import READ, WRITE, Watcher, file_of
+from runtime.kernel.poller import READ, WRITE, Watcher, file_identity
 from runtime.kernel.write_buffer import (
     HIGH_WATER,
     LOW_WATER,
+    append_data,
     drop_sent,
-    keep,
     next_chunks,
     water_marks_of,
 )
-from runtime.net.connection.layers import Lower, Upper, copy_of, joined, view_of
-from runtime.net.sockets.checks import failure_behind, note_use, undelivered_size
+from runtime.net.connection.layers import Lower, Upper, copy_of, join_parts, view_of
+from runtime.net.sockets.checks import mark_in_use, pending_socket_error, undelivered_size
 
 _IOV_MAX: Final = 64
 """Parts for one ``sendmsg``: fewer than any system's limit."""
@@ -165,8 +165,8 @@ class StreamSocket(Watcher, Lower, Writer):
         self.send_joined()
         self._joined = None
         self._shared = True
-        self._file = file_of(self.fd)
-        note_use(self._loop, self._object)
+        self._file = file_identity(self.fd)
+        mark_in_use(self._loop, self._object)
 
     # -- Reading -----------------------------------------------------------------------------------
 
@@ -350,7 +350,7 @@ class StreamSocket(Watcher, Lower, Writer):
         joined = self._joined
         if joined is not None:
             self.send_joined()
-            if not joined.goes_on():
+            if not joined.keeps_joining():
                 self._joined = None
 
     def send_joined(self) -> None:
@@ -375,11 +375,11 @@ class StreamSocket(Watcher, Lower, Writer):
         sock = self._sock
         in_one = total <= JOIN_MOST or self._by_methods
         if sock is None or self.unsent or self._refusal is not None or in_one:
-            self.write(parts[0] if len(parts) == 1 else joined(parts))
+            self.write(parts[0] if len(parts) == 1 else join_parts(parts))
             return
         self.send_joined()
         if self.unsent or self._sock is None:
-            self.write(joined(parts))
+            self.write(join_parts(parts))
             return
         if self._shared and not self._owns_descriptor():
             return
@@ -389,7 +389,7 @@ class StreamSocket(Watcher, Lower, Writer):
             sent = 0
         except BufferError:
             # A part is a view with gaps, which ``sendmsg`` does not accept.
-            self.write(joined(parts))
+            self.write(join_parts(parts))
             return
         except OSError as error:
             self.fail(error.with_traceback(None))
@@ -418,7 +418,7 @@ class StreamSocket(Watcher, Lower, Writer):
             self.unsent += len(data)
             if self._write_buffer is None:
                 self._write_buffer = deque()
-            keep(self._write_buffer, data)
+            append_data(self._write_buffer, data)
 
     def _pause_if_high(self) -> None:
         """Pause the writing of the layer above if the write buffer is too large."""
@@ -546,7 +546,7 @@ class StreamSocket(Watcher, Lower, Writer):
         try:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError as error:
-            self.fail(failure_behind(self._sock, error).with_traceback(None))
+            self.fail(pending_socket_error(self._sock, error).with_traceback(None))
 
     # -- Ending ------------------------------------------------------------------------------------
 
@@ -605,7 +605,7 @@ class StreamSocket(Watcher, Lower, Writer):
         return False
 
     def _same_file(self) -> bool:
-        return self._file is None or file_of(self.fd) == self._file
+        return self._file is None or file_identity(self.fd) == self._file
 
     def _close(self, error: BaseException | None) -> None:
         sock = self._sock

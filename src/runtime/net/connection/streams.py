@@ -25,7 +25,7 @@ from runtime.kernel.arguments.sizes import Size, count_of, limit_of
 from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import IncompleteReadError, LimitOverrunError
 from runtime.net.connection.handshake import wait_connected
-from runtime.net.connection.layers import lost
+from runtime.net.connection.layers import new_connection_error
 from runtime.net.connection.send_file import send_file_through
 from runtime.net.connection.stream_adapter import StreamAdapter
 from runtime.net.connection.stream_socket import StreamSocket
@@ -117,7 +117,7 @@ async def _leave(adapter: StreamAdapter, exc_type: type[BaseException] | None) -
     if not adapter.is_lost:
         await adapter.closed_future()
     if exc_type is None and adapter.error is not None:
-        raise lost(adapter.error)
+        raise new_connection_error(adapter.error)
 
 
 class StreamReader(_ClosedAtTheEnd):
@@ -150,7 +150,7 @@ class StreamReader(_ClosedAtTheEnd):
             return adapter.take_rest()
         data = adapter.take_some(n)
         while data is None:
-            if adapter.has_had_its_share():
+            if adapter.has_used_its_share():
                 await _let_others_run()
             else:
                 await adapter.readable("read")
@@ -167,7 +167,7 @@ class StreamReader(_ClosedAtTheEnd):
         try:
             line = adapter.take_until(_LINE_END, self._limit)
             while line is None:
-                if adapter.has_had_its_share():
+                if adapter.has_used_its_share():
                     await _let_others_run()
                 elif adapter.eof:
                     return adapter.take_rest()
@@ -192,7 +192,7 @@ class StreamReader(_ClosedAtTheEnd):
         adapter = self._adapter
         data = adapter.take_until(separators, self._limit)
         while data is None:
-            if adapter.has_had_its_share():
+            if adapter.has_used_its_share():
                 await _let_others_run()
             elif adapter.eof:
                 raise IncompleteReadError(adapter.take_rest(), None)
@@ -213,7 +213,7 @@ class StreamReader(_ClosedAtTheEnd):
         adapter = self._adapter
         data = adapter.take_exactly(n)
         while data is None:
-            if adapter.has_had_its_share():
+            if adapter.has_used_its_share():
                 await _let_others_run()
             elif adapter.eof:
                 raise IncompleteReadError(adapter.take_rest(), n)
@@ -336,12 +336,12 @@ class StreamWriter(_ClosedAtTheEnd):
             return
         if adapter.is_lost:
             error = adapter.error
-            raise lost(error) if error else ConnectionResetError("Connection lost")
+            raise new_connection_error(error) if error else ConnectionResetError("Connection lost")
         if adapter.writing_paused:
             await adapter.drained(self._loop)
         else:
             await _let_others_run()
-            adapter.others_have_run()
+            adapter.reset_share()
 
     async def sendfile(
         self, file: Any, offset: int = 0, count: int | None = None, *, fallback: bool = True
@@ -402,7 +402,7 @@ class StreamWriter(_ClosedAtTheEnd):
         if not adapter.is_lost:
             await adapter.closed_future()
         if adapter.error is not None:
-            raise lost(adapter.error)
+            raise new_connection_error(adapter.error)
 
     async def start_tls(
         self,

@@ -72,14 +72,14 @@ from runtime.kernel.arguments.sizes import Size
 from runtime.kernel.core import LoopCore
 from runtime.kernel.diagnostics.lost_writes import warn_of_lost_write
 from runtime.kernel.joined_writes import JoinedWrites, Writer
-from runtime.net.connection.layers import Lower, Upper, copy_of, joined, view_of
+from runtime.net.connection.layers import Lower, Upper, copy_of, join_parts, view_of
 from runtime.net.connection.openssl import (
     RECORD,
-    discard,
+    discard_received,
     explain_handshake_error,
     extra_info,
     send_close_notify,
-    truncated,
+    truncated_error,
 )
 
 # The states, in the order of the table above: comparisons such as ``_state < _FLUSHING`` use it.
@@ -380,7 +380,7 @@ class TLSLayer(Upper, Lower, Writer):
         if isinstance(error, ssl.SSLEOFError):
             # The peer ended the connection without a close_notify: bytes may be missing.
             self._truncated = True
-            self._error = truncated()
+            self._error = truncated_error()
             # Discard OpenSSL's alert: such a peer would report it as a failure.
             self._outgoing.read()
             self.close()
@@ -473,7 +473,7 @@ class TLSLayer(Upper, Lower, Writer):
         joined = self._joined
         if joined is not None:
             self.send_joined()
-            if not joined.goes_on():
+            if not joined.keeps_joining():
                 self._joined = None
 
     def send_joined(self) -> None:
@@ -493,7 +493,7 @@ class TLSLayer(Upper, Lower, Writer):
             self._send_plain()
 
     def write_many(self, parts: list[Any]) -> None:
-        self.write(parts[0] if len(parts) == 1 else joined(parts))
+        self.write(parts[0] if len(parts) == 1 else join_parts(parts))
 
     def _encrypt(self, data: Any) -> bool:
         """Encrypt and send ``data``; return False if a part had to be kept, or on a failure."""
@@ -666,7 +666,7 @@ class TLSLayer(Upper, Lower, Writer):
     def _discard(self) -> bool:
         """Drop the received data; return whether no more can come."""
         if not self._peer_closed:
-            self._peer_closed = discard(self._ssl)
+            self._peer_closed = discard_received(self._ssl)
         return self._peer_closed
 
     def _shutdown_is_late(self) -> None:

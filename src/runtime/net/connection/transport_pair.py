@@ -13,7 +13,7 @@ from runtime.kernel.arguments.sizes import Size
 from runtime.net.connection.layers import Lower, Upper
 
 
-class TransportLower(Lower):
+class TransportPair(Lower):
     """Layer that sends through the transport ``writer`` and pauses the transport ``reader``.
 
     Either may be None. The code that creates the layer sets ``is_over`` once nothing can be sent

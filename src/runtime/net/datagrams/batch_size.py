@@ -45,7 +45,7 @@ class BatchSize:
         if self._events <= 0:
             self.size = 2
 
-    def ran_dry(self, received: int) -> None:
+    def note_short_batch(self, received: int) -> None:
         """Note that only ``received`` datagrams were there, fewer than the size."""
         if received > 1:
             self._interval = 1

@@ -228,7 +228,7 @@ class DatagramSocket(Watcher):
                     self._notify("error_received", (error,), self._context)
                 return
             if datagram is None:
-                batch.ran_dry(received)
+                batch.note_short_batch(received)
                 return
             data, address = datagram
             received += 1
@@ -461,7 +461,7 @@ class DatagramSocket(Watcher):
             self._watch()
 
     def _has_unsent(self) -> bool:
-        return bool(self._write_buffer) or (self._named is not None and self._named.any_waits())
+        return bool(self._write_buffer) or (self._named is not None and self._named.has_pending())
 
     def _drop_first(self) -> None:
         if self._write_buffer:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.public_types import Task
-from runtime.net.resolver import resolve, with_given
+from runtime.net.resolver import resolve, with_flow_and_scope
 
 
 class _Endpoint(Protocol):
@@ -43,7 +43,7 @@ class NameLookups:
         self._waiting: dict[tuple[Any, ...], list[bytes]] = {}
         self._lookups: set[Task[None]] = set()
 
-    def any_waits(self) -> bool:
+    def has_pending(self) -> bool:
         """Return whether datagrams wait for a lookup."""
         return bool(self._waiting)
 
@@ -93,7 +93,7 @@ class NameLookups:
             return
         waiting = self._waiting.pop(address, None)
         if waiting is not None:
-            self._endpoint.send_resolved(waiting, with_given(found[0][4], address[2:]))
+            self._endpoint.send_resolved(waiting, with_flow_and_scope(found[0][4], address[2:]))
 
     def _fail(self, address: tuple[Any, ...], error: Exception) -> None:
         waiting = self._waiting.pop(address, None)

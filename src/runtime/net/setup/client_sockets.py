@@ -13,8 +13,8 @@ from typing import Any
 
 from runtime.kernel.arguments.seconds import Seconds, seconds
 from runtime.kernel.core import LoopCore
-from runtime.net.resolver import AddressInfo, binding_failed, resolve
-from runtime.net.setup.happy_eyeballs import Attempt, interleaved, race
+from runtime.net.resolver import AddressInfo, bind_error_message, resolve
+from runtime.net.setup.happy_eyeballs import Attempt, interleave_families, race
 from runtime.net.setup.unix_sockets import connect_unix
 from runtime.net.sockets.checks import check_stream_socket, check_unix_socket
 from runtime.net.sockets.operations import sock_connect
@@ -110,7 +110,7 @@ async def connect_tcp(
     if interleave is None:
         interleave = 0 if happy_eyeballs_delay is None else 1
     if interleave:
-        found = interleaved(found, interleave)
+        found = interleave_families(found, interleave)
     failures: list[list[OSError]] = [[] for _ in found]
     attempts = [
         functools.partial(_attempt, loop, info, local, errors)
@@ -141,10 +141,10 @@ async def _first_of(attempts: Sequence[Attempt]) -> socket.socket | None:
 def _failed(errors: list[OSError], all_errors: bool) -> Exception:
     if all_errors:
         return ExceptionGroup("create_connection failed", errors)
-    return combined(errors)
+    return combine_errors(errors)
 
 
-def combined(errors: list[OSError]) -> OSError:
+def combine_errors(errors: list[OSError]) -> OSError:
     """Return one exception for several failed attempts."""
     if all(str(error) == str(errors[0]) for error in errors):
         return errors[0]
@@ -183,7 +183,7 @@ def _bind_local(
         try:
             sock.bind(address)
         except OSError as error:
-            errors.append(OSError(error.errno, binding_failed(address, error)))
+            errors.append(OSError(error.errno, bind_error_message(address, error)))
         else:
             return True
     if not matching:

@@ -30,7 +30,7 @@ Attempt = Callable[[], Coroutine[Any, Any, socket.socket | None]]
 """Function that starts an attempt; its coroutine returns a connected socket, or None on failure."""
 
 
-def interleaved(found: Iterable[AddressInfo], first_family_count: int) -> list[AddressInfo]:
+def interleave_families(found: Iterable[AddressInfo], first_family_count: int) -> list[AddressInfo]:
     """Return the addresses with alternating families, as in section 4 of RFC 8305.
 
     The order within each family is kept. The first family has ``first_family_count`` addresses

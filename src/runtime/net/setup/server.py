@@ -110,7 +110,7 @@ class _Listener(Watcher):
             except OSError as error:
                 if error.errno in _OUT_OF_RESOURCES:
                     self._rest(error)
-                elif error.errno == errno.EBADF or not self._loop._poller.still_holds(self):
+                elif error.errno == errno.EBADF or not self._loop._poller.is_same_file(self):
                     self._stop()
                 elif error.errno == errno.EINVAL:
                     self._shut_down()

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from runtime.kernel.core import LoopCore
-from runtime.net.resolver import AddressInfo, binding_failed, check_host, resolve
+from runtime.net.resolver import AddressInfo, bind_error_message, check_host, resolve
 from runtime.net.setup.server import Server
 from runtime.net.setup.unix_sockets import bind_unix, socket_file
-from runtime.net.sockets.checks import check_stream_socket, check_unix_socket, note_use
+from runtime.net.sockets.checks import check_stream_socket, check_unix_socket, mark_in_use
 
 BACKLOG: Final = 100
 """Default length of the listen queue: connections that wait to be accepted.
@@ -48,7 +48,7 @@ async def tcp_server(
             raise ValueError("host/port and sock can not be specified at the same time")
         check_stream_socket(sock)
         sock.setblocking(False)
-        note_use(loop, sock)
+        mark_in_use(loop, sock)
         return Server(loop, [sock], backlog)
     if host is None and port is None:
         raise ValueError("Neither host/port nor sock were specified")
@@ -86,7 +86,7 @@ def unix_server(
     else:
         check_unix_socket(sock)
         sock.setblocking(False)
-    note_use(loop, sock)
+    mark_in_use(loop, sock)
     return Server(loop, [sock], backlog, file)
 
 
@@ -166,7 +166,7 @@ def _bind(
                 return None  # The kernel has IPv6, but it is disabled on this host.
             raise OSError(
                 error.errno,
-                binding_failed(address, error),
+                bind_error_message(address, error),
             ) from None
     except BaseException:
         sock.close()

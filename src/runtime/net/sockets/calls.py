@@ -32,7 +32,7 @@ def check_socket(sock: Any, operation: str) -> None:
         raise TypeError(f"{operation}() takes a plain socket, not the TLS socket {sock!r}.")
 
 
-def waits_itself(loop: LoopCore, sock: Any, operation: str) -> bool:
+def is_blocking(loop: LoopCore, sock: Any, operation: str) -> bool:
     """Return whether calls of ``sock`` would block the loop: it is blocking, or has a timeout.
 
     In debug mode it raises ValueError for such a socket, as asyncio does, and TypeError for a TLS
@@ -51,9 +51,9 @@ def _is_ready(sock: Any, event: int) -> bool:
 
 
 @contextlib.contextmanager
-def never_waiting(loop: LoopCore, sock: socket.socket, operation: str) -> Iterator[None]:
-    """Make a socket non-blocking inside a ``with`` block. Raises like ``waits_itself``."""
-    if not waits_itself(loop, sock, operation):
+def temporarily_non_blocking(loop: LoopCore, sock: socket.socket, operation: str) -> Iterator[None]:
+    """Make a socket non-blocking inside a ``with`` block. Raises like ``is_blocking``."""
+    if not is_blocking(loop, sock, operation):
         yield
         return
     timeout = sock.gettimeout()
@@ -68,7 +68,7 @@ def never_waiting(loop: LoopCore, sock: socket.socket, operation: str) -> Iterat
 def receive(loop: LoopCore, sock: Any, size: Any) -> bytes | Readiness:
     """Return up to ``size`` received bytes, ``b""`` at the end; or an awaitable for readiness.
 
-    After awaiting it, call again. Raises OSError, and the exceptions of ``waits_itself``.
+    After awaiting it, call again. Raises OSError, and the exceptions of ``is_blocking``.
     """
     if type(sock) is not _Socket or type(size) is not int or not 0 < size <= _MOST:
         return _receive_by_method(loop, sock, size)
@@ -92,7 +92,7 @@ def receive(loop: LoopCore, sock: Any, size: Any) -> bytes | Readiness:
 
 
 def _receive_by_method(loop: LoopCore, sock: Any, size: Any) -> bytes | Readiness:
-    if waits_itself(loop, sock, "sock_recv") and not _is_ready(sock, select.POLLIN):
+    if is_blocking(loop, sock, "sock_recv") and not _is_ready(sock, select.POLLIN):
         return readable(loop, sock.fileno())
     try:
         data: bytes = sock.recv(size)
@@ -104,7 +104,7 @@ def _receive_by_method(loop: LoopCore, sock: Any, size: Any) -> bytes | Readines
 def send(loop: LoopCore, sock: Any, data: Any) -> memoryview | None:
     """Send as much of ``data`` as the socket accepts; return the rest, or None if all was sent.
 
-    Raises OSError, and the exceptions of ``waits_itself``.
+    Raises OSError, and the exceptions of ``is_blocking``.
     """
     size = len(data) if type(data) is bytes else memoryview(data).nbytes
     fd: int = sock.fileno()
@@ -118,7 +118,7 @@ def send(loop: LoopCore, sock: Any, data: Any) -> memoryview | None:
 
 
 def _send_by_method(loop: LoopCore, sock: Any, data: Any) -> int:
-    waits = waits_itself(loop, sock, "sock_sendall")
+    waits = is_blocking(loop, sock, "sock_sendall")
     try:
         if waits:
             sent: int = (

@@ -34,7 +34,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_use.clear)
 
 
-def note_use(loop: LoopCore, sock: socket.socket) -> None:
+def mark_in_use(loop: LoopCore, sock: socket.socket) -> None:
     """Note that a connection or a server of ``loop`` uses ``sock``, which user code has too."""
     _in_use[sock] = weakref.ref(loop)
 
@@ -103,7 +103,7 @@ def undelivered_size(sock: socket.socket) -> int:
     return size
 
 
-def failure_behind(sock: socket.socket, error: OSError) -> OSError:
+def pending_socket_error(sock: socket.socket, error: OSError) -> OSError:
     """Return the error that the connection failed with, or ``error`` if the system has none.
 
     It is for ``shutdown()`` on a connection that the peer has reset: that call fails with ENOTCONN,

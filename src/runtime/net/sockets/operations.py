@@ -18,8 +18,8 @@ from typing import Any, Final
 from runtime.kernel.arguments.buffers import Buffer
 from runtime.kernel.core import LoopCore
 from runtime.kernel.descriptors import Readiness, readable, writable
-from runtime.net.resolver import may_name_host, needs_lookup, resolve, with_given
-from runtime.net.sockets.calls import never_waiting, receive, send, waits_itself
+from runtime.net.resolver import may_name_host, needs_lookup, resolve, with_flow_and_scope
+from runtime.net.sockets.calls import is_blocking, receive, send, temporarily_non_blocking
 
 # Seconds between attempts to connect to a Unix socket whose listen queue is full.
 _FIRST_DELAY: Final = 0.001
@@ -37,7 +37,7 @@ async def sock_recv(loop: LoopCore, sock: socket.socket, nbytes: int) -> bytes:
 
 async def sock_recv_into(loop: LoopCore, sock: socket.socket, buf: Any) -> int:
     """Receive into a writable buffer; return the number of bytes. Cancellation safe."""
-    if waits_itself(loop, sock, "sock_recv_into"):
+    if is_blocking(loop, sock, "sock_recv_into"):
         await readable(loop, sock.fileno())
     while True:
         try:
@@ -48,7 +48,7 @@ async def sock_recv_into(loop: LoopCore, sock: socket.socket, buf: Any) -> int:
 
 async def sock_recvfrom(loop: LoopCore, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
     """Return one datagram of up to ``bufsize`` bytes, and its sender. Cancellation safe."""
-    if waits_itself(loop, sock, "sock_recvfrom"):
+    if is_blocking(loop, sock, "sock_recvfrom"):
         await readable(loop, sock.fileno())
     while True:
         try:
@@ -61,7 +61,7 @@ async def sock_recvfrom_into(
     loop: LoopCore, sock: socket.socket, buf: Any, nbytes: int = 0
 ) -> tuple[int, Any]:
     """Receive one datagram into a buffer; return its size and its sender. Cancellation safe."""
-    if waits_itself(loop, sock, "sock_recvfrom_into"):
+    if is_blocking(loop, sock, "sock_recvfrom_into"):
         await readable(loop, sock.fileno())
     if not nbytes:
         nbytes = memoryview(buf).nbytes
@@ -88,13 +88,13 @@ async def sock_sendto(loop: LoopCore, sock: socket.socket, data: Buffer, address
 
     A host name in the address is resolved in a thread.
     """
-    if waits_itself(loop, sock, "sock_sendto"):
+    if is_blocking(loop, sock, "sock_sendto"):
         await writable(loop, sock.fileno())
     if may_name_host(address) and needs_lookup(sock.family, address):
         found = await resolve(
             loop, address[0], address[1], family=sock.family, kind=sock.type, proto=sock.proto
         )
-        address = with_given(found[0][4], address[2:])
+        address = with_flow_and_scope(found[0][4], address[2:])
     while True:
         try:
             return sock.sendto(data, address)
@@ -107,13 +107,13 @@ async def sock_connect(loop: LoopCore, sock: socket.socket, address: Any) -> Non
 
     Not cancellation safe: after a cancellation the system still tries to connect; close the socket.
     """
-    with never_waiting(loop, sock, "sock_connect"):
+    with temporarily_non_blocking(loop, sock, "sock_connect"):
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             host, port = address[:2]
             found = await resolve(
                 loop, host, port, family=sock.family, kind=sock.type, proto=sock.proto
             )
-            address = with_given(found[0][4], address[2:])
+            address = with_flow_and_scope(found[0][4], address[2:])
         if sock.family == getattr(socket, "AF_UNIX", None):
             await _connect_unix(loop, sock, address)
         else:
@@ -161,7 +161,7 @@ async def sock_accept(loop: LoopCore, sock: socket.socket) -> tuple[socket.socke
 
     Cancellation safe.
     """
-    if waits_itself(loop, sock, "sock_accept"):
+    if is_blocking(loop, sock, "sock_accept"):
         await readable(loop, sock.fileno())
     while True:
         try:

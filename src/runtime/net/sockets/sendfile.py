@@ -20,7 +20,7 @@ from typing import Any, Final
 from runtime.kernel.core import LoopCore
 from runtime.kernel.descriptors import writable
 from runtime.kernel.errors import SendfileNotAvailableError
-from runtime.net.sockets.calls import never_waiting
+from runtime.net.sockets.calls import temporarily_non_blocking
 from runtime.net.sockets.operations import sock_sendall
 
 READ_SIZE: Final = 256 * 1024
@@ -48,7 +48,7 @@ async def sock_sendfile(
     a cancellation too. If ``os.sendfile`` cannot send the file, it is read in threads; without
     ``fallback``, SendfileNotAvailableError is raised instead.
     """
-    with never_waiting(loop, sock, "sock_sendfile"):
+    with temporarily_non_blocking(loop, sock, "sock_sendfile"):
         check_request(file, offset, count)
         if sock.type != socket.SOCK_STREAM:
             raise ValueError(f"only SOCK_STREAM type sockets are supported, not {sock!r}")
