@@ -17,6 +17,7 @@ from runtime.kernel.arguments.seconds import Seconds
 from runtime.kernel.core import LoopCore
 from runtime.net import lazy_types, resolver
 from runtime.net.sockets import operations
+from runtime.net.sockets.checks import BACKLOG
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
@@ -84,7 +85,7 @@ class NetworkLoop(LoopCore):
         family: int = socket.AF_UNSPEC,
         flags: int = socket.AI_PASSIVE,
         sock: socket.socket | None = None,
-        backlog: int = 100,
+        backlog: int = BACKLOG,
         ssl: ssl.SSLContext | None = None,
         reuse_address: bool | None = None,
         reuse_port: bool | None = None,
@@ -154,7 +155,7 @@ class NetworkLoop(LoopCore):
         path: Any = None,
         *,
         sock: socket.socket | None = None,
-        backlog: int = 100,
+        backlog: int = BACKLOG,
         ssl: ssl.SSLContext | None = None,
         ssl_handshake_timeout: Seconds | None = None,
         ssl_shutdown_timeout: Seconds | None = None,

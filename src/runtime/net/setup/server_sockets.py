@@ -10,20 +10,13 @@ import os
 import socket
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any
 
 from runtime.kernel.core import LoopCore
 from runtime.net.resolver import AddressInfo, bind_error_message, check_host, resolve
 from runtime.net.setup.server import Server
 from runtime.net.setup.unix_sockets import bind_unix, socket_file
 from runtime.net.sockets.checks import check_stream_socket, check_unix_socket, mark_in_use
-
-BACKLOG: Final = 100
-"""Default length of the listen queue: connections that wait to be accepted.
-
-The methods of ``NetworkLoop`` repeat the number, because they import this module at their first
-call. ``_Listener.start`` in ``server.py`` passes the length to the system.
-"""
 
 
 async def tcp_server(
