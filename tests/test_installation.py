@@ -74,7 +74,7 @@ def test_an_asyncio_with_other_internals() -> None:
     done = run_code(f"import asyncio.tasks\ndel asyncio.tasks.{name}\nimport runtime")
     assert done.returncode == 1
     assert f"runtime does not know the asyncio of Python {sys.version.split()[0]}" in done.stderr
-    assert f"it has no asyncio.tasks.{name}. Install a version of runtime that" in done.stderr
+    assert f"it has no asyncio.tasks.{name}; install a version of runtime that" in done.stderr
 
 
 @pytest.mark.skipif(importlib.util.find_spec("setuptools") is None, reason="needs setuptools")

@@ -241,7 +241,7 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
                 raise
             warnings.warn(
                 "The executor did not finishing joining its threads within "
-                f"{timeout} seconds; they are left to themselves.",
+                f"{timeout} seconds; they are left to themselves",
                 RuntimeWarning,
                 stacklevel=2,
             )

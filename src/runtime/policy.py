@@ -53,15 +53,15 @@ def install() -> None:
     set_policy: Any = getattr(asyncio, "set_event_loop_policy", None)
     if set_policy is None:
         raise RuntimeError(
-            "This version of asyncio has no event loop policies: use runtime.run(), or "
-            "asyncio.run(main(), loop_factory=runtime.Loop)."
+            "this version of asyncio has no event loop policies: use runtime.run(), or "
+            "asyncio.run(main(), loop_factory=runtime.Loop)"
         )
     with warnings.catch_warnings():
         if sys.version_info >= (3, 14):
             warnings.warn(
                 "runtime.install() sets an event loop policy, which Python 3.14 deprecates and "
                 "3.16 removes: use runtime.run(), or asyncio.run(main(), "
-                "loop_factory=runtime.Loop).",
+                "loop_factory=runtime.Loop)",
                 DeprecationWarning,
                 stacklevel=2,
             )

@@ -74,7 +74,7 @@ class Runner:
         It can be called more than once. Raises RuntimeError when the loop is running.
         """
         if self._loop is not None and self._loop.is_running():
-            raise RuntimeError("Runner.close() cannot be called while its event loop is running.")
+            raise RuntimeError("Runner.close() cannot be called while its event loop is running")
         run_with_sigint_handled(self._close)
 
     def get_loop(self) -> Loop:
@@ -175,7 +175,7 @@ class Runner:
                     loop.close()
                 raise TypeError(
                     f"loop_factory must return a loop of runtime, such as Loop(), got {loop!r}: "
-                    "asyncio.Runner runs other loops."
+                    "asyncio.Runner runs other loops"
                 )
             self._loop = loop
             self._state = _State.INITIALIZED
@@ -224,11 +224,11 @@ def _checked_main(coro: Awaitable[T], until: object) -> Coroutine[Any, Any, T]:
     """
     if until not in ("done", "idle"):
         _close_coroutine(coro)
-        raise ValueError(f'until is "done" or "idle", not {until!r}.')
+        raise ValueError(f'until must be "done" or "idle", got {until!r}')
     _refuse_within_a_run("run()", coro)
     if not asyncio.iscoroutine(coro) and not hasattr(coro, "__await__"):
         raise TypeError(
-            f"run() needs a coroutine or another awaitable, not {coro!r}"
+            f"run() expected a coroutine or another awaitable, got {coro!r}"
             + advice_on_awaitable(coro)
         )
     return coro if asyncio.iscoroutine(coro) else await_it(coro)
@@ -284,7 +284,7 @@ def _run_until_idle(loop: Loop, task: Task[T]) -> T:
             del task, on_end
     if idle:
         raise deadlock_error(ordinary_tasks(loop))
-    raise RuntimeError(f"Event loop stopped before {task!r} completed.")
+    raise RuntimeError(f"event loop stopped before {task!r} completed")
 
 
 def _stop_after_failure(loop: Loop, task: Task[Any]) -> None:
@@ -298,11 +298,11 @@ def _refuse_within_a_run(function: str, main: object) -> None:
     if running is None:
         return
     _close_coroutine(main)
-    advice = "await the coroutine instead."
+    advice = "await the coroutine instead"
     if not isinstance(running, Loop):
         advice = (
-            f"{running!r} runs here, as in a notebook. Run it in a thread: "
-            "await asyncio.to_thread(runtime.run, main())."
+            f"{running!r} runs here, as in a notebook; run it in a thread: "
+            "await asyncio.to_thread(runtime.run, main())"
         )
     raise RuntimeError(f"{function} cannot be called from a running event loop: {advice}")
 

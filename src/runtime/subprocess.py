@@ -175,7 +175,7 @@ class Process:
         stdin, stdout, stderr = self.stdin, self.stdout, self.stderr
         if input is not None and stdin is None:
             raise ValueError(
-                "input was given, but stdin is not a pipe: start the process with stdin=PIPE."
+                "input was given, but stdin is not a pipe: start the process with stdin=PIPE"
             )
         if stdin is not None and input is not None:
             stdin.write(input)

@@ -195,5 +195,5 @@ def test_a_constructor_of_one_s_own() -> None:
         assert type(runtime.create_task(runtime.sleep(0))) is Named
 
     runtime.run(main())
-    with pytest.raises(TypeError, match="task constructor"):
+    with pytest.raises(TypeError, match="custom_task_constructor must be callable"):
         runtime.create_eager_task_factory(None)  # type: ignore[arg-type]

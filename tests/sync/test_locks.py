@@ -450,7 +450,7 @@ async def test_a_bounded_semaphore_refuses_one_release_too_many() -> None:
 
 @pytest.mark.parametrize("kind", [Semaphore, BoundedSemaphore])
 def test_a_semaphore_has_no_negative_number_of_permits(kind: type[Semaphore]) -> None:
-    with pytest.raises(ValueError, match=">= 0, not -1"):
+    with pytest.raises(ValueError, match=">= 0, got -1"):
         kind(-1)
 
 

@@ -300,7 +300,7 @@ async def test_two():
 """
     found, output = run_pytest(tmp_path, tests, *ALONE, settings="markers = trio\n")
     assert found == {"failed": 5}
-    assert "takes clock, real_io, patience, debug, leaks by name, not speed" in output
+    assert "expected clock, real_io, patience, debug, leaks by name, got speed" in output
     assert "not 'virtual'" in output
     assert "not 'maybe'" in output
     assert "not 'fast'" in output

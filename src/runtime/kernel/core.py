@@ -78,8 +78,8 @@ _set_asyncgen_hooks: Final[Callable[[Any, Any], object]] = sys.set_asyncgen_hook
 
 _CLOSED = "Event loop is closed"
 _FORKED = (
-    "This event loop was running when its process forked, and belongs to the parent: "
-    "in the child, end with os._exit(), or make a new loop."
+    "this event loop was running when its process forked, and belongs to the parent: "
+    "in the child, end with os._exit(), or make a new loop"
 )
 
 
@@ -198,7 +198,7 @@ class LoopCore(Scheduler):
         default. Raises TypeError if ``factory`` is neither callable nor None.
         """
         if factory is not None and not callable(factory):
-            raise TypeError(f"A task factory must be a callable or None, not {factory!r}.")
+            raise TypeError(f"a task factory must be a callable or None, got {factory!r}")
         self._task_factory = factory
 
     def get_task_factory(self) -> TaskFactory | None:
@@ -285,7 +285,7 @@ class LoopCore(Scheduler):
         if asyncio._get_running_loop() is not None:
             raise RuntimeError(
                 "Cannot run the event loop while another loop is running in this thread: "
-                "await the coroutine, or run it in a thread of its own."
+                "await the coroutine, or run it in a thread of its own"
             )
 
     def run_until_complete(self, future: Any) -> Any:
@@ -299,7 +299,7 @@ class LoopCore(Scheduler):
         if is_new_task:
             future = self._task_of(future)
         elif future.get_loop() is not self:
-            raise ValueError(f"{future!r} belongs to a different event loop than {self!r}.")
+            raise ValueError(f"{future!r} belongs to a different event loop than {self!r}")
         try:
             future.add_done_callback(_stop_when_done)
             self.run_forever()

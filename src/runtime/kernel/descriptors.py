@@ -171,7 +171,7 @@ class DescriptorWatcher(Watcher):
                     waiting,
                     OSError(
                         errno.EBADF,
-                        f"File descriptor {self.fd} was closed while a task waited for it: end "
+                        f"file descriptor {self.fd} was closed while a task waited for it: end "
                         "the task first",
                     ),
                 )
@@ -245,7 +245,7 @@ def _check_unused(loop: Scheduler, fd: int, watcher: Watcher) -> None:
     if loop._poller.is_same_file(watcher):
         raise RuntimeError(
             f"File descriptor {fd} is used by transport {watcher!r}: close the transport before "
-            "you watch the descriptor."
+            "you watch the descriptor"
         )
 
 
@@ -305,7 +305,7 @@ def _is_pending(waiting: Readiness | None) -> bool:
 
 def _taken(fd: int) -> RuntimeError:
     return RuntimeError(
-        f"File descriptor {fd} is waited for already: one task, or one callback, at a time."
+        f"file descriptor {fd} is waited for already: one task, or one callback, at a time"
     )
 
 

@@ -118,7 +118,7 @@ class FutureCore(Runnable):
     def _result_exception(self) -> BaseException:
         """Return the exception that ``result()`` raises, and count it as retrieved."""
         if self._pending:
-            return InvalidStateError(f"The result of {self!r} is not set yet; await it first.")
+            return InvalidStateError(f"the result of {self!r} is not set yet; await it first")
         if self._cancelled:
             return self._make_cancelled_error()
         failure: Failure = self._result
@@ -145,7 +145,7 @@ class FutureCore(Runnable):
         Raises CancelledError if the future was cancelled, and InvalidStateError if it is not done.
         """
         if self._pending:
-            raise InvalidStateError(f"The exception of {self!r} is not set yet; await it first.")
+            raise InvalidStateError(f"the exception of {self!r} is not set yet; await it first")
         if self._cancelled:
             raise self._make_cancelled_error()
         failure = _failure_in(self)
@@ -154,7 +154,7 @@ class FutureCore(Runnable):
     def set_result(self, result: Any) -> None:
         """Finish with a value. Raises InvalidStateError if the future is already done."""
         if not self._pending:
-            raise InvalidStateError(f"{self!r} is already done; its result cannot be set.")
+            raise InvalidStateError(f"{self!r} is already done; its result cannot be set")
         self._result = result
         self._pending = False
         if self._waiter is not None or self._subscribers is not None:
@@ -167,7 +167,7 @@ class FutureCore(Runnable):
         not an exception. StopIteration, which no coroutine can raise, becomes a RuntimeError.
         """
         if not self._pending:
-            raise InvalidStateError(f"{self!r} is already done; its exception cannot be set.")
+            raise InvalidStateError(f"{self!r} is already done; its exception cannot be set")
         fail_future(self, _exception_instance(exception))
 
     def cancel(self, msg: Any = None) -> bool:
@@ -340,7 +340,7 @@ def _await(future: FutureCore | None) -> Generator[Any, None, Any]:
     if future._pending:
         raise RuntimeError(
             f"{future!r} is not done: await wasn't used with future, or other code than the task "
-            "that runs the coroutine has resumed it."
+            "that runs the coroutine has resumed it"
         )
     future._resumed = True
     if future._failed:
@@ -364,11 +364,11 @@ def _exception_instance(exception: type | BaseException) -> BaseException:
     instance: object = exception() if isinstance(exception, type) else exception
     if not isinstance(instance, BaseException):
         raise TypeError(
-            f"set_exception() takes an exception, an instance or a class, not {exception!r}."
+            f"set_exception() expected an exception, an instance or a class, got {exception!r}"
         )
     if isinstance(instance, StopIteration):
         replacement = RuntimeError(
-            "StopIteration marks the end of a coroutine, and cannot be raised into a Future."
+            "StopIteration marks the end of a coroutine, and cannot be raised into a Future"
         )
         replacement.__cause__ = instance
         replacement.__context__ = instance

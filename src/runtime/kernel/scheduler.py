@@ -320,7 +320,7 @@ class Scheduler:
         if ``handler`` is neither callable nor None.
         """
         if handler is not None and not callable(handler):
-            raise TypeError(f"A callable object or None is expected as handler, not {handler!r}.")
+            raise TypeError(f"A callable object or None is expected, got {handler!r}")
         self._exception_handler = handler
 
     def get_exception_handler(self) -> ExceptionHandler | None:
@@ -359,7 +359,7 @@ class Scheduler:
         if self._thread_id and self._thread_id != threading.get_ident():
             raise RuntimeError(
                 "Non-thread-safe operation invoked on an event loop other than the current one: it "
-                "runs in another thread; use call_soon_threadsafe() or run_coroutine_threadsafe()."
+                "runs in another thread; use call_soon_threadsafe() or run_coroutine_threadsafe()"
             )
 
     def _refuse_work(self, reason: str) -> None:
@@ -427,8 +427,8 @@ def running_scheduler(needed_by: str) -> Scheduler:
         return loop
     if loop is None:
         raise RuntimeError(
-            f"no running event loop: {needed_by} is for coroutines that runtime.run() runs."
+            f"no running event loop: {needed_by} is for coroutines that runtime.run() runs"
         )
     raise RuntimeError(
-        f"The running event loop is {loop!r}, not one of runtime's, which {needed_by} needs."
+        f"the running event loop is {loop!r}, not one of runtime's, which {needed_by} needs"
     )

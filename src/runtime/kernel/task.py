@@ -184,13 +184,13 @@ class TaskCore(FutureCore):
     def set_result(self, result: Any) -> None:
         """Raise RuntimeError: the coroutine's result is the task's."""
         raise RuntimeError(
-            f"{self!r} does not support set_result(): its coroutine gives the result."
+            f"{self!r} does not support set_result(): its coroutine gives the result"
         )
 
     def set_exception(self, exception: type | BaseException) -> None:
         """Raise RuntimeError: the coroutine's exception is the task's."""
         raise RuntimeError(
-            f"{self!r} does not support set_exception(): its coroutine gives the exception."
+            f"{self!r} does not support set_exception(): its coroutine gives the exception"
         )
 
     def _waits_for(self) -> Any:
@@ -538,11 +538,11 @@ def _await_other(task: TaskCore, outcome: object) -> None:
         if isinstance(outcome, list) and len(outcome) == 1 and isinstance(outcome[0], tuple):
             outcome = outcome[0]
         if isinstance(outcome, GeneratorType):
-            text = f"{task!r} yielded {safe_repr(outcome)}: use 'yield from' to run the generator."
+            text = f"{task!r} yielded {safe_repr(outcome)}: use 'yield from' to run the generator"
         else:
             text = (
                 f"{task!r} yielded {safe_repr(outcome)}: a coroutine that a task runs can only "
-                "yield a future that it awaits, or None."
+                "yield a future that it awaits, or None"
             )
         _refuse(task, text)
         return
@@ -553,12 +553,12 @@ def _await_other(task: TaskCore, outcome: object) -> None:
         _refuse(
             task,
             f"Task {task!r} got Future {safe_repr(future)} attached to a different loop: "
-            "run_coroutine_threadsafe() and wrap_future() reach across loops.",
+            "run_coroutine_threadsafe() and wrap_future() reach across loops",
         )
     elif not blocking:
         _refuse(
             task,
-            f"{task!r} yielded {safe_repr(future)} itself: use 'await' or 'yield from' instead.",
+            f"{task!r} yielded {safe_repr(future)} itself: use 'await' or 'yield from' instead",
         )
     elif future is task:
         _refuse(task, f"Task cannot await on itself, which would never end: {task!r}")

@@ -122,8 +122,8 @@ def literal_address(
 def check_host(host: object) -> None:
     """Raise TypeError unless ``host`` is of a type that can name a host."""
     if not isinstance(host, (str, bytes, NoneType)):
-        advice = ": the host comes before the port." if isinstance(host, int) else "."
-        raise TypeError(f"host must be a str, bytes or None, not {host!r}{advice}")
+        advice = ": the host comes before the port" if isinstance(host, int) else ""
+        raise TypeError(f"host must be a str, bytes or None, got {host!r}{advice}")
 
 
 def _check_port(port: object) -> None:
@@ -138,7 +138,7 @@ def _check_port(port: object) -> None:
 def _check_number(number: int, port: object) -> None:
     """Raise OverflowError unless ``number`` is a port: the system would use it modulo 65536."""
     if not 0 <= number <= 65535:
-        raise OverflowError(f"port must be 0-65535, not {port!r}")
+        raise OverflowError(f"port must be 0-65535, got {port!r}")
 
 
 def _target(host: object, port: object) -> str:

@@ -173,5 +173,5 @@ def as_completed(fs: Iterable[Awaitable[T]], *, timeout: Seconds | None = None) 
     [True, False]
     """
     if isinstance(fs, Awaitable):
-        raise TypeError(f"as_completed() takes an iterable of futures, not {fs!r}.")
+        raise TypeError(f"as_completed() expected an iterable of futures, got {fs!r}")
     return AsCompleted(fs, timeout)

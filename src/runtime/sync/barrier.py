@@ -48,7 +48,7 @@ class Barrier(OnlyAsynchronous):
 
     def __init__(self, parties: int) -> None:
         if parties < 1:
-            raise ValueError(f"parties must be >= 1, not {parties!r}.")
+            raise ValueError(f"parties must be >= 1, got {parties!r}")
         self._parties = parties
         self._state = _State.FILLING
         self._loop: LoopCore | None = None
@@ -83,7 +83,7 @@ class Barrier(OnlyAsynchronous):
         while state in (_State.DRAINING, _State.RESETTING):
             state = await self._next_state()
         if state is _State.BROKEN:
-            raise BrokenBarrierError(f"{self!r} was aborted: reset() makes it usable again.")
+            raise BrokenBarrierError(f"{self!r} was aborted: reset() makes it usable again")
         index = self._take_index()
         try:
             if len(self._indices) == self._parties:
@@ -92,7 +92,7 @@ class Barrier(OnlyAsynchronous):
             while state is _State.FILLING:
                 state = await self._next_state()
             if state is not _State.DRAINING:
-                raise BrokenBarrierError(f"{self!r} was aborted or reset while a task waited.")
+                raise BrokenBarrierError(f"{self!r} was aborted or reset while a task waited")
             return index
         finally:
             self._indices.remove(index)

@@ -24,7 +24,7 @@ def bind(owner: object, bound: LoopCore | None) -> LoopCore:
     loop = get_running_loop()
     if bound is not None and bound is not loop:
         raise RuntimeError(
-            f"{owner!r} is bound to a different event loop: tasks of {bound!r} have waited for it. "
-            "Make one for each loop."
+            f"{owner!r} is bound to a different event loop: tasks of {bound!r} have waited for it; "
+            "make one for each loop"
         )
     return loop

@@ -241,7 +241,7 @@ def loop_for(first: Any) -> LoopCore:
     loop: object = first.get_loop()
     if isinstance(loop, LoopCore):
         return loop
-    raise ValueError(f"{first!r} belongs to {loop!r}, which is not one of runtime's event loops.")
+    raise ValueError(f"{first!r} belongs to {loop!r}, which is not one of runtime's event loops")
 
 
 def start_gathering(

@@ -72,7 +72,7 @@ class Lock(OnlyAsynchronous):
         Any task may release it. Raises RuntimeError when the lock is not held.
         """
         if not self._locked:
-            raise RuntimeError(f"{self!r} is not acquired: it cannot be released.")
+            raise RuntimeError(f"{self!r} is not acquired: it cannot be released")
         self._locked = False
         if self._waiters:
             self._wake_first()
@@ -215,7 +215,7 @@ class Condition(OnlyAsynchronous):
         """
         lock = self._lock
         if not lock.locked():
-            raise RuntimeError(f"cannot wait on {self!r}: acquire it first.")
+            raise RuntimeError(f"cannot wait on {self!r}: acquire it first")
         loop = self._loop
         if loop is None or loop._thread_id != get_ident():
             loop = self._loop = bind(self, loop)
@@ -253,7 +253,7 @@ class Condition(OnlyAsynchronous):
         Raises RuntimeError when the lock is not held.
         """
         if not self._lock.locked():
-            raise RuntimeError(f"cannot notify on {self!r}: acquire it first.")
+            raise RuntimeError(f"cannot notify on {self!r}: acquire it first")
         self._wake(n)
 
     def notify_all(self) -> None:
@@ -314,7 +314,7 @@ class Semaphore(OnlyAsynchronous):
 
     def __init__(self, value: int = 1) -> None:
         if value < 0:
-            raise ValueError(f"Semaphore initial value must be >= 0, not {value!r}.")
+            raise ValueError(f"Semaphore initial value must be >= 0, got {value!r}")
         self._value = value
         self._loop: LoopCore | None = None
         self._waiters: _Waiters | None = None
@@ -409,7 +409,7 @@ class BoundedSemaphore(Semaphore):
     def release(self) -> None:
         """Return a permit. Raises ValueError when no permit is taken."""
         if self._value >= self._bound:
-            raise ValueError(f"{self!r} is released too many times: it has {self._bound} permits.")
+            raise ValueError(f"{self!r} is released too many times: it has {self._bound} permits")
         super().release()
 
 

@@ -30,9 +30,9 @@ T = TypeVar("T")
 
 _Waiters = deque[Future[None]]
 
-_FULL = "The queue is full: 'await put()' waits until there is room."
-_EMPTY = "The queue is empty: 'await get()' waits until there is an item."
-_SHUT_DOWN = "The queue was shut down."
+_FULL = "the queue is full: 'await put()' waits until there is room"
+_EMPTY = "the queue is empty: 'await get()' waits until there is an item"
+_SHUT_DOWN = "the queue was shut down"
 
 
 class Queue(Generic[T]):
@@ -203,7 +203,7 @@ class Queue(Generic[T]):
         called more often than items were put.
         """
         if self._unfinished <= 0:
-            raise ValueError("task_done() called too many times: each item is done once.")
+            raise ValueError("task_done() called too many times: each item is done once")
         self._unfinished -= 1
         if self._unfinished == 0 and self._joiners:
             _wake_all(self._joiners)

@@ -56,4 +56,4 @@ async def sleep_forever() -> NoReturn:
     TimeoutError
     """
     await get_running_loop()._sleep_future(NEVER)
-    raise AssertionError("An infinite sleep has ended.")
+    raise AssertionError("an infinite sleep has ended")

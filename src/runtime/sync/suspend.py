@@ -87,7 +87,7 @@ class Resume(Generic[T]):
         """Resume the coroutine with a value, or with an exception."""
         if error is not None:
             if value is not _MISSING:
-                raise TypeError("resume() takes a value or an error, not both.")
+                raise TypeError("resume() expected a value or an error, got both")
             _check_error(error)
         outcome = _Outcome(None if value is _MISSING else value, error)
         first = self._settled.setdefault(None, outcome)
@@ -95,7 +95,7 @@ class Resume(Generic[T]):
             if first is _GIVEN_UP:
                 return
             raise InvalidStateError(
-                f"{self!r} was called before: a suspended coroutine is resumed once."
+                f"{self!r} was called before: a suspended coroutine is resumed once"
             )
         loop = self._loop
         # While the loop waits, a call in its own thread comes from a signal handler.
@@ -144,7 +144,7 @@ def _check_error(error: object) -> None:
     if not isinstance(error, BaseException) and not (
         isinstance(error, type) and issubclass(error, BaseException)
     ):
-        raise TypeError(f"resume() takes an exception, an instance or a class, not {error!r}.")
+        raise TypeError(f"resume() expected an exception, an instance or a class, got {error!r}")
 
 
 async def suspend(arm: Callable[[Resume[T]], Callable[[], object] | None]) -> T:
@@ -178,8 +178,8 @@ async def suspend(arm: Callable[[Resume[T]], Callable[[], object] | None]) -> T:
         undo = arm(resume)
         if undo is not None and not callable(undo):
             raise TypeError(
-                "The function given to suspend() must return None, or a function that undoes its "
-                f"arrangement, not {undo!r}."
+                "the function given to suspend() must return None, or a function that undoes its "
+                f"arrangement, got {undo!r}"
             )
     except BaseException:
         resume.give_up()

@@ -83,14 +83,16 @@ async def wait(
     Cancellation safe: the tasks go on.
     """
     if asyncio.isfuture(fs) or isinstance(fs, Coroutine):
-        raise TypeError(f"wait() takes a collection of futures, not one {type(fs).__name__}.")
+        raise TypeError(f"wait() expected a collection of futures, got one {type(fs).__name__}")
     futures: set[Any] = set(fs)
     if not futures:
-        raise ValueError("wait() needs at least one future: the collection is empty.")
+        raise ValueError("wait() needs at least one future: the collection is empty")
     if return_when not in (FIRST_COMPLETED, FIRST_EXCEPTION, ALL_COMPLETED):
-        raise ValueError(f"Invalid return_when value: {return_when!r}.")
+        raise ValueError(f"Invalid return_when value: {return_when!r}")
     if any(asyncio.iscoroutine(future) for future in futures):
-        raise TypeError("wait() takes futures: make coroutines tasks with create_task().")
+        raise TypeError(
+            "wait() expected futures, got a coroutine: make it a task with create_task()"
+        )
     loop = get_running_loop()
     futures = {ensure_future(future, loop=loop) for future in futures}
     pending = [future for future in futures if not future.done()]
@@ -152,7 +154,7 @@ async def wait_for(aw: Awaitable[T], timeout: Seconds | None) -> T:
 
 def _check_awaitable(aw: object) -> None:
     if not hasattr(aw, "__await__") and not asyncio.iscoroutine(aw):
-        raise TypeError(f"wait_for() takes an awaitable, not {aw!r}{advice_on_awaitable(aw)}")
+        raise TypeError(f"wait_for() expected an awaitable, got {aw!r}{advice_on_awaitable(aw)}")
 
 
 async def _cancel_and_wait(future: Future[Any], countdown: _Countdown) -> None:

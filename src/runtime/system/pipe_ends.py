@@ -158,8 +158,8 @@ class PipeEnd(Watcher):
     def _closed_by_others(self) -> OSError:
         return OSError(
             errno.EBADF,
-            f"The pipe with file descriptor {self.number} was closed while its transport was open: "
-            "close the transport instead.",
+            f"the pipe with file descriptor {self.number} was closed while its transport was open: "
+            "close the transport instead",
         )
 
     # -- Ending ------------------------------------------------------------------------------------

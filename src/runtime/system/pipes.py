@@ -181,15 +181,15 @@ def _check_pipe(pipe: Pipe) -> int:
     Raises ValueError for a regular file, a directory and the like, and for a pipe that is closed.
     """
     if os.name != "posix":
-        raise NotImplementedError("Pipes in the event loop need a POSIX system.")
+        raise NotImplementedError("pipes in the event loop need a POSIX system")
     fd = pipe.fileno()
     if fd < 0:
-        raise ValueError(f"{pipe!r} is closed: a transport needs an open pipe.")
+        raise ValueError(f"{pipe!r} is closed: a transport needs an open pipe")
     mode = os.fstat(fd).st_mode
     if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
         raise ValueError(
-            f"Pipe transport is only for pipes, sockets and character devices, not for {pipe!r}: "
-            "read and write other files in a thread."
+            f"Pipe transport is only for pipes, sockets and character devices, got {pipe!r}: "
+            "read and write other files in a thread"
         )
     return mode
 

@@ -113,7 +113,7 @@ def remove_all(loop: LoopCore) -> None:
     if sys.is_finalizing():
         warnings.warn(
             f"{loop!r} is closed while the interpreter shuts down: "
-            "its signal handlers are not removed any more. Close it before.",
+            "its signal handlers are not removed any more; close it before",
             ResourceWarning,
             stacklevel=3,
             source=loop,
@@ -129,9 +129,9 @@ def remove_all(loop: LoopCore) -> None:
 
 def _check_number(sig: object) -> None:
     if not isinstance(sig, int):
-        raise TypeError(f"A signal is given by its number, an int such as SIGTERM, not {sig!r}.")
+        raise TypeError(f"sig must be an int, such as SIGTERM, got {sig!r}")
     if sig not in signal.valid_signals():
-        raise ValueError(f"There is no signal {sig!r} that a program may handle.")
+        raise ValueError(f"there is no signal {sig!r} that a program may handle")
 
 
 def _name(sig: int) -> str:
@@ -157,10 +157,10 @@ def _install(sig: int, handler: Any) -> None:
         set_handler(sig, handler)
     except ValueError as error:
         raise RuntimeError(
-            f"{_name(sig)} cannot be handled from here: {error}. Add and remove "
-            "handlers in the main thread."
+            f"{_name(sig)} cannot be handled from here: {error}; add and remove "
+            "handlers in the main thread"
         ) from None
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        raise RuntimeError(f"{_name(sig)} cannot be caught.") from None
+        raise RuntimeError(f"{_name(sig)} cannot be caught") from None

@@ -172,8 +172,8 @@ class SubprocessTransport(Uncopyable, asyncio.SubprocessTransport):
         """Send a signal. Raises ProcessLookupError when the end of the process was noticed."""
         if self._returncode is not None:
             raise ProcessLookupError(
-                f"Process {self._pid} has ended with return code {self._returncode}: "
-                "it gets no more signals."
+                f"process {self._pid} has ended with return code {self._returncode}: "
+                "it gets no more signals"
             )
         for pipe in self._pipes.values():
             if isinstance(pipe.end, WriteEnd):

@@ -35,13 +35,13 @@ async def subprocess_exec(
 ) -> tuple[SubprocessTransport, P]:
     """Run a program: see ``Loop.subprocess_exec``."""
     if options.pop("shell", False):
-        raise ValueError("shell must be False: use subprocess_shell() to run a shell command.")
+        raise ValueError("shell must be False: use subprocess_shell() to run a shell command")
     _check_options(options)
     for word in (program, *args):
         if not isinstance(word, str | bytes | os.PathLike):
             raise TypeError(
-                f"A program and its arguments are str, bytes or path-like objects, not {word!r}: "
-                "convert it."
+                "a program and its arguments must be str, bytes or path-like objects, "
+                f"got {word!r}: convert it"
             )
     return await _start(loop, protocol_factory, (program, *args), False, options)
 
@@ -54,9 +54,9 @@ async def subprocess_shell(
 ) -> tuple[SubprocessTransport, P]:
     """Run a command line in the shell: see ``Loop.subprocess_shell``."""
     if not isinstance(cmd, str | bytes):
-        raise ValueError(f"cmd must be a string, not {cmd!r}: it is one line for the shell.")
+        raise ValueError(f"cmd must be a string, got {cmd!r}: it is one line for the shell")
     if not options.pop("shell", True):
-        raise ValueError("shell must be True: subprocess_exec() runs a program without a shell.")
+        raise ValueError("shell must be True: subprocess_exec() runs a program without a shell")
     _check_options(options)
     return await _start(loop, protocol_factory, cmd, True, options)
 
@@ -65,12 +65,12 @@ def _check_options(options: dict[str, Any]) -> None:
     """Remove the options of ``Popen`` about text and buffers; raise ValueError if one is set."""
     for name in ("universal_newlines", "text"):
         if options.pop(name, False):
-            raise ValueError(f"{name} must be False: pipes carry bytes, which you decode.")
+            raise ValueError(f"{name} must be False: pipes carry bytes, which you decode")
     for name in ("encoding", "errors"):
         if (given := options.pop(name, None)) is not None:
-            raise ValueError(f"{name} must be None, not {given!r}: pipes carry bytes.")
+            raise ValueError(f"{name} must be None, got {given!r}: pipes carry bytes")
     if (size := options.pop("bufsize", 0)) != 0:
-        raise ValueError(f"bufsize must be 0, not {size!r}: the loop has buffers of its own.")
+        raise ValueError(f"bufsize must be 0, got {size!r}: the loop has buffers of its own")
 
 
 async def _start(
@@ -81,7 +81,7 @@ async def _start(
     options: dict[str, Any],
 ) -> tuple[SubprocessTransport, P]:
     if os.name != "posix":
-        raise NotImplementedError("Subprocesses in the event loop need a POSIX system.")
+        raise NotImplementedError("subprocesses in the event loop need a POSIX system")
     protocol = make_protocol(protocol_factory)
     popen = subprocess.Popen(command, shell=shell, bufsize=0, **options)
     if loop._debug:

@@ -323,7 +323,7 @@ def _size_of(data: Any) -> int:
     """
     view = memoryview(data)
     if not view.c_contiguous:
-        raise BufferError(f"Only contiguous memory can be written, not {data!r}: make it bytes.")
+        raise BufferError(f"data must be contiguous memory, got {data!r}: make it bytes")
     return view.nbytes
 
 

@@ -68,7 +68,7 @@ class AsyncFixture(Generic[T]):
         try:
             value.set_result(await anext(generator))
         except StopAsyncIteration:
-            raise ValueError(f"The fixture {self._name!r} did not yield a value.") from None
+            raise ValueError(f"the fixture {self._name!r} did not yield a value") from None
         try:
             try:
                 await self._over.wait()
@@ -79,7 +79,7 @@ class AsyncFixture(Generic[T]):
                 await anext(generator)
         except StopAsyncIteration:
             return
-        raise ValueError(f"The fixture {self._name!r} yielded more than one value.")
+        raise ValueError(f"the fixture {self._name!r} yielded more than one value")
 
     async def _tear_down(self) -> None:
         self._over.set()

@@ -70,8 +70,8 @@ async def wait_all_tasks_blocked(cushion: Seconds = 0.0) -> None:
     number = seconds(cushion, "wait_all_tasks_blocked()")
     if not 0 <= number < math.inf:
         raise ValueError(
-            "The cushion of wait_all_tasks_blocked() must be a finite number of seconds, zero or "
-            f"more, not {cushion!r}."
+            "the cushion of wait_all_tasks_blocked() must be a finite number of seconds, zero or "
+            f"more, got {cushion!r}"
         )
     loop = get_running_loop()
     check = _check_of(loop)

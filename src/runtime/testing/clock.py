@@ -75,11 +75,11 @@ class VirtualClock:
         patience: float | None = PATIENCE,
     ) -> None:
         if real_io not in ("refuse", "wait"):
-            raise ValueError(f'real_io is "refuse" or "wait", not {real_io!r}.')
+            raise ValueError(f'real_io must be "refuse" or "wait", got {real_io!r}')
         if patience is not None and not patience >= 0:
-            raise ValueError(f"patience is a number of seconds, or None, not {patience!r}.")
+            raise ValueError(f"patience must be a number of seconds or None, got {patience!r}")
         if not math.isfinite(start):
-            raise ValueError(f"start is a finite number of seconds, not {start!r}.")
+            raise ValueError(f"start must be a finite number of seconds, got {start!r}")
         self._now = float(start)
         self._real_io = real_io
         self._patience = patience
@@ -125,8 +125,8 @@ class _JumpingSelector(selectors.BaseSelector):
             fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
             raise RealIOError(
                 f"{describe_descriptor(fd)} cannot be watched: the virtual clock refuses real I/O, "
-                "which takes real time. Keep it out of the test, or let the clock wait for it with "
-                'real_io="wait".'
+                "which takes real time; keep it out of the test, or let the clock wait for it with "
+                'real_io="wait"'
             )
         return self._selector.register(fileobj, events, data)
 

@@ -65,7 +65,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if _mode_of(config, plugin) == "auto":
             raise pytest.UsageError(
                 f"--runtime and {plugin}_mode=auto both claim every asynchronous test: "
-                "leave one of them out, or mark the tests."
+                "leave one of them out, or mark the tests"
             )
 
 
@@ -102,13 +102,13 @@ def _options_of(node: Node) -> dict[str, Any]:
         wrong = [name for name in marker.kwargs if name not in _ARGUMENTS]
         if marker.args or wrong:
             raise pytest.UsageError(
-                f"{node.nodeid}: the marker runtime takes {', '.join(_ARGUMENTS)} by name, not "
-                f"{', '.join([*map(repr, marker.args), *wrong])}."
+                f"{node.nodeid}: the marker runtime expected {', '.join(_ARGUMENTS)} by name, got "
+                f"{', '.join([*map(repr, marker.args), *wrong])}"
             )
         options |= marker.kwargs
     if options.get("leaks", "fail") not in _LEAKS:
         raise pytest.UsageError(
-            f'{node.nodeid}: leaks is "fail", "defer" or "ignore", not {options["leaks"]!r}.'
+            f'{node.nodeid}: leaks must be "fail", "defer" or "ignore", got {options["leaks"]!r}'
         )
     return options
 

@@ -25,13 +25,13 @@ def new_event_loop(
     if clock == "virtual":
         clock = VirtualClock(real_io=real_io, patience=patience)
     elif (real_io, patience) != ("refuse", PATIENCE):
-        raise ValueError("real_io and patience are for a virtual clock that is made here.")
+        raise ValueError("real_io and patience are for a virtual clock that is made here")
     if isinstance(clock, VirtualClock):
         loop = clock.new_event_loop()
     elif clock == "real":
         loop = Loop()
     else:
-        raise ValueError(f'clock is a VirtualClock, "virtual" or "real", not {clock!r}.')
+        raise ValueError(f'clock must be a VirtualClock, "virtual" or "real", got {clock!r}')
     loop.set_deadlock_reports(True)
     return loop
 

@@ -217,7 +217,7 @@ def test_recv_some_of_a_size_that_the_buffer_has_not(
     pair: tuple[socket.socket, socket.socket], size: int
 ) -> None:
     with pytest.raises(
-        ValueError, match=f"1 to {accelerator.LARGE_RECEIVE_SIZE} bytes, not {size}"
+        ValueError, match=f"1 to {accelerator.LARGE_RECEIVE_SIZE} bytes, got {size}"
     ):
         built.recv_some(pair[0].fileno(), size)
 

@@ -87,13 +87,13 @@ def ensure_future(coro_or_future: Any, *, loop: LoopCore | None = None) -> Any:
     """
     if asyncio.isfuture(coro_or_future):
         if loop is not None and coro_or_future.get_loop() is not loop:  # type: ignore[comparison-overlap]
-            raise ValueError(f"{coro_or_future!r} belongs to a different event loop than {loop!r}.")
+            raise ValueError(f"{coro_or_future!r} belongs to a different event loop than {loop!r}")
         return coro_or_future
     coro = coro_or_future
     if not asyncio.iscoroutine(coro_or_future):
         if not hasattr(coro_or_future, "__await__"):
             raise TypeError(
-                f"A future, a coroutine or an awaitable is required, not {coro!r}"
+                f"a future, a coroutine or an awaitable was expected, got {coro!r}"
                 + advice_on_awaitable(coro)
             )
         coro = await_it(coro_or_future)
@@ -113,7 +113,7 @@ def wrap_future(
     if isfuture(future):
         return future
     if not isinstance(future, concurrent.futures.Future):
-        raise TypeError(f"wrap_future() takes a concurrent.futures.Future, not {future!r}.")
+        raise TypeError(f"wrap_future() expected a concurrent.futures.Future, got {future!r}")
     if loop is None:
         loop = get_running_loop()
     return follow_concurrent(future, loop)
@@ -129,7 +129,8 @@ def run_coroutine_threadsafe(
     """
     if not asyncio.iscoroutine(coro):
         raise TypeError(
-            f"run_coroutine_threadsafe() takes a coroutine, not {coro!r}{advice_on_awaitable(coro)}"
+            f"run_coroutine_threadsafe() expected a coroutine, got {coro!r}"
+            + advice_on_awaitable(coro)
         )
     concurrent_future = TaskFuture()
 

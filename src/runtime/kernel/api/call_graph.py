@@ -76,13 +76,13 @@ def capture_call_graph(
     if future is None:
         if loop is None:
             raise RuntimeError(
-                "capture_call_graph() was called without a future outside of a running event loop."
+                "capture_call_graph() was called without a future outside of a running event loop"
             )
         if running is None:
             return None
         future = running
     if not asyncio.isfuture(future):
-        raise TypeError(f"capture_call_graph() takes a future or a task, not {future!r}.")
+        raise TypeError(f"capture_call_graph() expected a future or a task, got {future!r}")
     if future is not running:
         return _graph_of(future, _suspended_stack(future, limit), limit)
     return _graph_of(future, _running_stack(depth + 1) if limit != 0 else [], limit)

@@ -34,7 +34,9 @@ def create_eager_task_factory(custom_task_constructor: Callable[..., Any]) -> Ta
     TypeError if it is not callable.
     """
     if not callable(custom_task_constructor):
-        raise TypeError(f"A task constructor is a callable, not {custom_task_constructor!r}.")
+        raise TypeError(
+            f"custom_task_constructor must be callable, got {custom_task_constructor!r}"
+        )
 
     def factory(
         loop: Scheduler,

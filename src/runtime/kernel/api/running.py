@@ -22,7 +22,7 @@ def get_running_loop() -> LoopCore:
         loop: LoopCore = running
         return loop
     raise RuntimeError(
-        f"The running event loop is {asyncio.get_running_loop()!r}, not one of runtime's."
+        f"the running event loop must be one of runtime's, got {asyncio.get_running_loop()!r}"
     )
 
 

@@ -15,15 +15,15 @@ def check_callback(callback: object, method: str) -> None:
         callback.close()
         raise TypeError(
             f"coroutines cannot be used with {method}(), got {callback!r}: "
-            "make it a task with create_task()."
+            "make it a task with create_task()"
         )
     if not callable(callback):
-        raise TypeError(f"{method}() takes a callable object, not {callback!r}.")
+        raise TypeError(f"{method}() expected a callable object, got {callback!r}")
     if inspect.iscoroutinefunction(callback):
         raise TypeError(
             f"coroutines cannot be used with {method}(): {callback!r} is a coroutine function, "
             "and its coroutine would never run; call it, and make the coroutine a task with "
-            "create_task()."
+            "create_task()"
         )
 
 
@@ -32,7 +32,7 @@ def check_factory(factory: object) -> None:
     if not callable(factory):
         raise TypeError(
             f"protocol_factory must be callable, got {factory!r}: give the class of the protocol, "
-            "or a function that returns one for each connection."
+            "or a function that returns one for each connection"
         )
 
 

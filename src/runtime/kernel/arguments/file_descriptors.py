@@ -25,8 +25,8 @@ def descriptor(fd: int | HasFileno) -> int:
         except (AttributeError, TypeError, ValueError):
             raise ValueError(
                 f"Invalid file object: {fd!r} is neither a file descriptor nor an open object with "
-                "fileno()."
+                "fileno()"
             ) from None
     if number < 0:
-        raise ValueError(f"{fd!r} is closed, or its file descriptor is not valid: {number}.")
+        raise ValueError(f"{fd!r} is closed, or its file descriptor is not valid: {number}")
     return number

@@ -29,8 +29,8 @@ class OnlyAsynchronous:
         def __enter__(self) -> None:
             raise TypeError(
                 f"'{type(self).__name__}' object does not support the context manager protocol: "
-                "write 'async with'."
+                "write 'async with'"
             )
 
         def __exit__(self, *_: object) -> None:
-            raise AssertionError("It cannot have been entered.")
+            raise AssertionError("it cannot have been entered")

@@ -34,7 +34,7 @@ def seconds(value: Any, caller: str) -> float:
         number = _float(value)
     else:
         advice = advice_on_seconds(value)
-        raise TypeError(f"{caller} takes a number of seconds, not {value!r}{advice}")
+        raise TypeError(f"{caller} expected a number of seconds, got {value!r}{advice}")
     if number != number:
-        raise ValueError(f"{caller} takes a number of seconds, not NaN.")
+        raise ValueError(f"{caller} expected a number of seconds, got NaN")
     return number

@@ -26,10 +26,10 @@ def limit_of(value: Any, name: str) -> int:
     if hasattr(value, "__index__"):
         return operator.index(value)
     if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
-        raise TypeError(f"{name} must be a number, not {value!r}.")
+        raise TypeError(f"{name} must be a number, got {value!r}")
     number = float(value)
     if number != number:
-        raise ValueError(f"{name} must be a number, not NaN.")
+        raise ValueError(f"{name} must be a number, got NaN")
     if math.isinf(number):
         return sys.maxsize if number > 0 else -sys.maxsize
     return math.floor(number)
@@ -43,4 +43,4 @@ def count_of(value: Any, caller: str) -> int:
     try:
         return int(operator.index(value))
     except TypeError:
-        raise TypeError(f"{caller} takes a whole number of bytes, not {value!r}.") from None
+        raise TypeError(f"{caller} expected a whole number of bytes, got {value!r}") from None

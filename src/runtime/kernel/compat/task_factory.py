@@ -25,7 +25,7 @@ def take_options(options: dict[str, Any]) -> tuple[object, Context | None, bool]
     if options:
         raise TypeError(
             f"create_task() got an unexpected keyword argument {next(iter(options))!r}, "
-            "which only a task factory could take."
+            "which only a task factory could take"
         )
     return name, context, bool(eager_start)
 

@@ -29,7 +29,9 @@ class SlowCallbackWatch:
 
     def __init__(self, loop: Watched, threshold: float) -> None:
         if not threshold > 0:
-            raise ValueError(f"The threshold must be a positive number of seconds: {threshold!r}.")
+            raise ValueError(
+                f"the threshold must be a positive number of seconds, got {threshold!r}"
+            )
         self._loop = loop
         self._threshold = threshold
         self._ended = threading.Event()

@@ -20,7 +20,7 @@ def explain_watch_error(fd: int, error: OSError) -> OSError:
     if error.errno == errno.EBADF:
         return OSError(
             error.errno,
-            f"{reason}: file descriptor {fd} is not open. It was closed, or never opened",
+            f"{reason}: file descriptor {fd} is not open: it was closed, or never opened",
         )
     if error.errno != errno.EPERM:
         return error
@@ -30,6 +30,6 @@ def explain_watch_error(fd: int, error: OSError) -> OSError:
         return error
     return OSError(
         error.errno,
-        f"{reason}: file descriptor {fd} is {kind}, and cannot be watched. Read and write it "
+        f"{reason}: file descriptor {fd} is {kind}, and cannot be watched: read and write it "
         "without waiting, or in a thread: see to_thread()",
     )

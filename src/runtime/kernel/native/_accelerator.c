@@ -137,7 +137,7 @@ accelerator_recv_some(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssi
     if (size == -1 && PyErr_Occurred())
         return NULL;
     if (size < 1 || size > LARGE_RECEIVE_SIZE) {
-        PyErr_Format(PyExc_ValueError, "recv_some() takes 1 to %d bytes, not %ld",
+        PyErr_Format(PyExc_ValueError, "recv_some() expected 1 to %d bytes, got %ld",
                      LARGE_RECEIVE_SIZE, size);
         return NULL;
     }

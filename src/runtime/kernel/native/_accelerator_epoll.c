@@ -94,7 +94,7 @@ wait_on_epoll(PyObject *self, PyObject *timeout)
     if (seconds == -1.0 && PyErr_Occurred())
         return NULL;
     if (isnan(seconds)) {
-        PyErr_SetString(PyExc_ValueError, "a timeout must be a number of seconds, not NaN");
+        PyErr_SetString(PyExc_ValueError, "a timeout must be a number of seconds, got NaN");
         return NULL;
     }
     if (seconds > MAX_WAIT)

@@ -26,7 +26,7 @@ receive_target_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTuple(args, "n:ReceiveTarget", &size))
         return NULL;
     if (size < 1) {
-        PyErr_Format(PyExc_ValueError, "ReceiveTarget() takes a size of at least 1 byte, not %zd", size);
+        PyErr_Format(PyExc_ValueError, "ReceiveTarget() expected a size of at least 1 byte, got %zd", size);
         return NULL;
     }
     target = (ReceiveTarget *)type->tp_alloc(type, 0);
@@ -104,7 +104,7 @@ receive_target_take(ReceiveTarget *self, PyObject *argument)
     if ((size == -1 && PyErr_Occurred()) || receive_target_is_taken(self))
         return NULL;
     if (size < 0 || size > PyBytes_GET_SIZE(self->bytes)) {
-        PyErr_Format(PyExc_ValueError, "take() takes 0 to %zd bytes, not %zd",
+        PyErr_Format(PyExc_ValueError, "take() expected 0 to %zd bytes, got %zd",
                      PyBytes_GET_SIZE(self->bytes), size);
         return NULL;
     }

@@ -50,5 +50,5 @@ def unsupported_asyncio_error(missing: str) -> ImportError:
     """Return the error for a version of asyncio that lacks an internal name which is needed."""
     return ImportError(
         f"runtime does not know the asyncio of Python {'.'.join(map(str, sys.version_info[:3]))}: "
-        f"it has no {missing}. Install a version of runtime that supports this Python."
+        f"it has no {missing}; install a version of runtime that supports this Python"
     )

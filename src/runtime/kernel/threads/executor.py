@@ -34,7 +34,7 @@ class LoopExecutor:
     def get(self) -> concurrent.futures.ThreadPoolExecutor:
         """Return the pool. Raises RuntimeError if it was shut down."""
         if self._shut_down:
-            raise RuntimeError(f"{self._described} was shut down; it accepts no more calls.")
+            raise RuntimeError(f"{self._described} was shut down; it accepts no more calls")
         if self._executor is None:
             self._executor = concurrent.futures.ThreadPoolExecutor(
                 self._max_workers, thread_name_prefix=self._prefix
@@ -71,8 +71,8 @@ class DefaultExecutor(LoopExecutor):
         """Use ``executor`` from now on. Raises TypeError unless it is a ThreadPoolExecutor."""
         if not isinstance(executor, concurrent.futures.ThreadPoolExecutor):
             raise TypeError(
-                f"The default executor must be a ThreadPoolExecutor, not {executor!r}: "
-                "pass another kind to run_in_executor() itself."
+                f"the default executor must be a ThreadPoolExecutor, got {executor!r}: "
+                "pass another kind to run_in_executor() itself"
             )
         self._executor = self._given = executor
 

@@ -41,7 +41,7 @@ async def wait_connected(
     def on_lost(top: Top) -> None:
         error = top.error
         if error is None:
-            finish(ConnectionAbortedError("The connection was aborted."))
+            finish(ConnectionAbortedError("the connection was aborted"))
         else:
             # Raising the connection's own exception would form a reference cycle: exception,
             # traceback, frame, connection, exception. Raise a copy.

@@ -56,7 +56,7 @@ def truncated_error() -> TruncatedError:
     """Return an exception for the end of a connection without a close_notify."""
     return TruncatedError(
         ssl.SSL_ERROR_EOF,
-        "The peer ended the connection without a close_notify: data may be missing.",
+        "the peer ended the connection without a close_notify: data may be missing",
     )
 
 

@@ -196,7 +196,7 @@ class ProtocolAdapter(Top):
     def lost(self, error: BaseException | None) -> None:
         self.error = error
         if self._drain_waiters is not None:
-            self.wake_drainers(error or ConnectionAbortedError("The connection was aborted."))
+            self.wake_drainers(error or ConnectionAbortedError("the connection was aborted"))
         if self._loop.is_closed():
             # The connection is ended by a finalizer, or by the program, after the loop was closed:
             # no turn will come that could call ``connection_lost``.

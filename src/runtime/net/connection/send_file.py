@@ -65,4 +65,4 @@ async def _send_natively(lower: StreamSocket, file: Any, offset: int, count: int
 
 
 def _closed_meanwhile() -> ConnectionError:
-    return ConnectionError("The connection was closed while a file was being sent.")
+    return ConnectionError("the connection was closed while a file was being sent")

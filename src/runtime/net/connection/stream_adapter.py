@@ -206,7 +206,7 @@ class StreamAdapter(Top):
         try:
             self._wake_reader()
             if self._drain_waiters is not None:
-                self.wake_drainers(error or ConnectionAbortedError("The connection was aborted."))
+                self.wake_drainers(error or ConnectionAbortedError("the connection was aborted"))
         finally:
             waiter = self.closed_waiter
             if waiter is not None and not waiter.done():
@@ -241,7 +241,7 @@ class StreamAdapter(Top):
         elif not reader.done():
             raise RuntimeError(
                 f"{reader_name}() called while another task waits for data from the same stream: "
-                "let one task read it."
+                "let one task read it"
             )
         else:
             if not rearm_future(reader):
@@ -453,7 +453,7 @@ class StreamAdapter(Top):
 
 def _overrun_error(words: str, limit: int, consumed: int) -> LimitOverrunError:
     return LimitOverrunError(
-        f"{words}: limit={limit}, in bytes. To increase it, use the argument limit= of "
+        f"{words}: limit={limit}, in bytes; to increase it, use the argument limit= of "
         "open_connection(), start_server() or create_subprocess_exec()",
         consumed,
     )

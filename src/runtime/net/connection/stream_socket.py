@@ -53,7 +53,7 @@ from runtime.net.sockets.checks import mark_in_use, pending_socket_error, undeli
 _IOV_MAX: Final = 64
 """Parts for one ``sendmsg``: fewer than any system's limit."""
 
-_AFTER_EOF: Final = "Cannot write after write_eof(): the end was announced already."
+_AFTER_EOF: Final = "cannot write after write_eof(): the end was announced already"
 _recv: Final[Callable[[int], bytes | None]] = accelerator.recv
 _recv_large: Final[Callable[[int], bytes | None]] = accelerator.recv_large
 _send: Final[Callable[[int, Any], int]] = accelerator.send
@@ -674,6 +674,6 @@ class StreamSocket(Watcher, Lower, Writer):
 
 def _closed_by_others(fd: int) -> OSError:
     return ConnectionAbortedError(
-        f"The socket with file descriptor {fd} was closed while its connection was open: "
-        "close the connection instead."
+        f"the socket with file descriptor {fd} was closed while its connection was open: "
+        "close the connection instead"
     )

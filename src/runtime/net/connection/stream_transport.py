@@ -124,7 +124,7 @@ class StreamTransport(Uncopyable, asyncio.Transport):
 
 def _no_protocol(method: str) -> NotImplementedError:
     return NotImplementedError(
-        f"{method}(): the streams of runtime have no protocol. Read from the reader; or make the "
+        f"{method}(): the streams of runtime have no protocol: read from the reader, or make the "
         "connection with loop.create_connection() or loop.create_server(), for a protocol of your "
-        "own, or with asyncio.open_connection() or asyncio.start_server(), whose streams have one."
+        "own, or with asyncio.open_connection() or asyncio.start_server(), whose streams have one"
     )

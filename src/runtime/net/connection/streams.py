@@ -52,7 +52,7 @@ def stream_limit(limit: Size) -> int:
     """Return the limit of a stream, in bytes. Raises ValueError unless it is positive."""
     most = limit_of(limit, "limit")
     if most <= 0:
-        raise ValueError(f"limit must be a positive number of bytes, not {limit!r}.")
+        raise ValueError(f"limit must be a positive number of bytes, got {limit!r}")
     return most
 
 
@@ -273,7 +273,7 @@ def _copied_separator(separator: Any) -> bytes:
     except TypeError:
         raise TypeError(
             f"separator must be a bytes-like object or a tuple of them, got {separator!r}"
-            + (f": write {separator.encode()!r}." if isinstance(separator, str) else ".")
+            + (f": write {separator.encode()!r}" if isinstance(separator, str) else "")
         ) from None
 
 
@@ -433,7 +433,7 @@ class StreamWriter(_ClosedAtTheEnd):
         ).require_name()
         adapter.lower.send_joined()  # This may fail, and close the connection.
         if adapter.closing:
-            raise ConnectionResetError("The connection is closed; it cannot go on with TLS.")
+            raise ConnectionResetError("the connection is closed; it cannot go on with TLS")
         if adapter.writing_paused:
             await adapter.drained(self._loop)
         lower = adapter.lower

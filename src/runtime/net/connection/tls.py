@@ -398,7 +398,7 @@ class TLSLayer(Upper, Lower, Writer):
         self._incoming.write_eof()
         state = self._state
         if state == _HANDSHAKE:
-            self.fail(ConnectionResetError("The peer ended the connection in the TLS handshake."))
+            self.fail(ConnectionResetError("the peer ended the connection in the TLS handshake"))
         elif state == _OPEN:
             if not self._peer_closed:
                 self._read()
@@ -585,7 +585,7 @@ class TLSLayer(Upper, Lower, Writer):
         return False
 
     def write_eof(self) -> None:
-        raise NotImplementedError("TLS cannot end one direction alone: use close().")
+        raise NotImplementedError("TLS cannot end one direction alone: use close()")
 
     # -- Ending ------------------------------------------------------------------------------------
 
@@ -636,7 +636,7 @@ class TLSLayer(Upper, Lower, Writer):
                 self._send_plain()
                 return
             lost = f"{self._plain_size} bytes could not be sent"
-            self.fail(ConnectionResetError(f"The peer ended a TLS renegotiation: {lost}."))
+            self.fail(ConnectionResetError(f"the peer ended a TLS renegotiation: {lost}"))
         elif is_over:
             self._lower.close()
 

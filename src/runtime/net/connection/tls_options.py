@@ -33,7 +33,7 @@ class TLSOptions(NamedTuple):
         if self.context.check_hostname and not self.server_side and self.server_hostname is None:
             raise ValueError(
                 "check_hostname requires server_hostname: name the server, or set "
-                "check_hostname = False in the SSLContext."
+                "check_hostname = False in the SSLContext"
             )
         return self
 
@@ -155,13 +155,13 @@ def _check_side(context: ssl.SSLContext, server_side: bool) -> None:
     """Raise ValueError for a context of the other side, with which every handshake would fail."""
     if server_side and context.protocol == ssl.PROTOCOL_TLS_CLIENT:
         raise ValueError(
-            f"{context!r} is for clients (PROTOCOL_TLS_CLIENT). A server needs one made with "
-            "ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), and its load_cert_chain()."
+            f"{context!r} is for clients (PROTOCOL_TLS_CLIENT); a server needs one made with "
+            "ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), and its load_cert_chain()"
         )
     if not server_side and context.protocol == ssl.PROTOCOL_TLS_SERVER:
         raise ValueError(
-            f"{context!r} is for servers (PROTOCOL_TLS_SERVER). A client needs one made with "
-            "ssl.create_default_context()."
+            f"{context!r} is for servers (PROTOCOL_TLS_SERVER); a client needs one made with "
+            "ssl.create_default_context()"
         )
 
 

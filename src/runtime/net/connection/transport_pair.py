@@ -30,7 +30,7 @@ class TransportPair(Lower):
 
     def set_upper(self, upper: Upper) -> NoReturn:
         """Raise RuntimeError: this layer does not pass events on to the layer above."""
-        raise RuntimeError(f"{self!r} cannot go on with TLS: only a connection can.")
+        raise RuntimeError(f"{self!r} cannot go on with TLS: only a connection can")
 
     def start(self) -> None:
         """Do nothing: the transports were started when they were made."""
@@ -47,7 +47,7 @@ class TransportPair(Lower):
 
     def _check_writing(self) -> None:
         if self._eof_written:
-            raise RuntimeError("Cannot write after write_eof(): it announced the end.")
+            raise RuntimeError("cannot write after write_eof(): it announced the end")
 
     def send_joined(self) -> None:
         """Have the writing transport send what it has collected, which its size depends on."""

@@ -302,9 +302,7 @@ class DatagramSocket(Watcher):
                 self._check_address(address)
             address = self._target
         elif address is None:
-            raise ValueError(
-                "sendto() needs an address: the endpoint was made without remote_addr."
-            )
+            raise ValueError("sendto() needs an address: the endpoint was made without remote_addr")
         if self.ended:
             self._sends_lost += 1
             warn_of_lost_write(self._sends_lost, "sendto() on a transport that is closed", self)
@@ -356,7 +354,7 @@ class DatagramSocket(Watcher):
             ):
                 return
         bound_to = self.peername if self._remote is None else self._remote
-        raise ValueError(f"Invalid address: must be None or {bound_to!r}, not {address!r}")
+        raise ValueError(f"Invalid address: must be None or {bound_to!r}, got {address!r}")
 
     # -- Sending to host names ---------------------------------------------------------------------
 
@@ -515,8 +513,8 @@ class DatagramSocket(Watcher):
             return True
         self._end(
             ConnectionAbortedError(
-                f"The socket with file descriptor {self.fd} was closed while its transport was "
-                "open: close the transport instead."
+                f"the socket with file descriptor {self.fd} was closed while its transport was "
+                "open: close the transport instead"
             )
         )
         return False

@@ -234,7 +234,7 @@ async def open_datagram(
     """
     most = limit_of(queue_size, "queue_size")
     if most < 1:
-        raise ValueError(f"queue_size must be a positive number of datagrams, not {queue_size!r}.")
+        raise ValueError(f"queue_size must be a positive number of datagrams, got {queue_size!r}")
     loop = get_running_loop()
     bound, target = await datagram_socket(
         loop,

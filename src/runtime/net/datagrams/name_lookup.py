@@ -84,7 +84,7 @@ class NameLookups:
             self._fail(
                 address,
                 ConnectionAbortedError(
-                    f"Datagrams to {address!r} were not sent: the lookup of the name was cancelled"
+                    f"datagrams to {address!r} were not sent: the lookup of the name was cancelled"
                 ),
             )
             raise

@@ -25,7 +25,7 @@ from runtime.kernel.core import LoopCore
 from runtime.kernel.future import FutureCore, finish_future
 from runtime.net.datagrams.datagram_socket import DatagramSocket
 
-_CLOSED: Final = "The datagram endpoint was closed."
+_CLOSED: Final = "the datagram endpoint was closed"
 
 
 class DatagramQueue:

@@ -76,7 +76,7 @@ def _check_given(loop: LoopCore, sock: socket.socket, options: dict[str, Any]) -
         )
     owner = loop._poller.watcher(sock.fileno())
     if isinstance(owner, DatagramSocket) and owner.sock is sock:
-        raise RuntimeError(f"{sock!r} is used by another endpoint: {owner!r}.")
+        raise RuntimeError(f"{sock!r} is used by another endpoint: {owner!r}")
 
 
 def _prepare_unix_paths(local_addr: Any, remote_addr: Any) -> None:

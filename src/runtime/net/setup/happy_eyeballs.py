@@ -167,7 +167,7 @@ class _Contest:
         over = self._ending or self._decided()
         if task.cancelled():
             if not over:
-                self._failure = CancelledError("An attempt to connect was cancelled.")
+                self._failure = CancelledError("an attempt to connect was cancelled")
             return
         error = task.exception()
         if error is not None:

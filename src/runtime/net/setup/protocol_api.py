@@ -163,7 +163,7 @@ async def start_tls(
     """Switch the connection of ``transport`` to TLS. See ``Loop.start_tls``."""
     check_context(sslcontext)
     if isinstance(transport, StreamTransport):
-        raise TypeError(f"{transport!r} has a reader and a writer: use the writer's start_tls().")
+        raise TypeError(f"{transport!r} has a reader and a writer: use the writer's start_tls()")
     if not isinstance(transport, Transport):
         raise TypeError(f"transport {transport!r} is not supported by start_tls()")
     tls = upgrade_tls(
@@ -173,7 +173,7 @@ async def start_tls(
     adapter, lower = transport.adapter, transport.lower
     lower.send_joined()  # This may fail, and close the connection.
     if lower.is_closing():
-        raise ConnectionResetError(f"{transport!r} is closed; it cannot go on with TLS.")
+        raise ConnectionResetError(f"{transport!r} is closed; it cannot go on with TLS")
     adapter.set_protocol(protocol)
     layer = tls.layer(loop, lower, adapter)
     upgraded = SSLTransport(adapter, layer)

@@ -317,7 +317,7 @@ class Server(asyncio.AbstractServer):
         if self._serving:
             return
         if not self._sockets or self._accept is None:
-            raise RuntimeError(f"{self!r} is closed; it cannot serve again.")
+            raise RuntimeError(f"{self!r} is closed; it cannot serve again")
         self._listeners = []
         for sock in self._sockets:
             listener = _Listener(self._loop, sock, self._accept)

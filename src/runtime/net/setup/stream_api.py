@@ -250,7 +250,7 @@ def _check_server(
 ) -> tuple[int, TLSOptions | None]:
     """Check the arguments of a server; return the limit of its streams, and the TLS options."""
     if not callable(callback):
-        raise TypeError(f"client_connected_cb must be callable, not {callback!r}.")
+        raise TypeError(f"client_connected_cb must be callable, got {callback!r}")
     return stream_limit(limit), server_tls(context, handshake_timeout, shutdown_timeout)
 
 

@@ -30,7 +30,7 @@ def bind_unix(path: Path, *, mode: int | None = None) -> socket.socket:
     address = unix_path(path)
     abstract = is_abstract(address)
     if abstract and mode is not None:
-        raise ValueError(f"mode must be None for the abstract name {address!r}: it is not a file.")
+        raise ValueError(f"mode must be None for the abstract name {address!r}: it is not a file")
     remove_stale_socket(address)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

@@ -26,10 +26,10 @@ def check_socket(sock: Any, operation: str) -> None:
     """Raise ValueError unless ``sock`` is non-blocking, TypeError for a TLS socket."""
     if sock.gettimeout() != 0:
         raise ValueError(
-            f"{operation}() needs a non-blocking socket: call setblocking(False) first."
+            f"{operation}() needs a non-blocking socket: call setblocking(False) first"
         )
     if type(sock) is not _Socket and hasattr(sock, "do_handshake"):
-        raise TypeError(f"{operation}() takes a plain socket, not the TLS socket {sock!r}.")
+        raise TypeError(f"{operation}() expected a plain socket, got the TLS socket {sock!r}")
 
 
 def is_blocking(loop: LoopCore, sock: Any, operation: str) -> bool:

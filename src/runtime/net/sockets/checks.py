@@ -51,15 +51,15 @@ def check_unused(sock: socket.socket) -> None:
     loop = None if found is None else found()
     if loop is not None and not loop.is_closed() and sock.fileno() >= 0:
         raise RuntimeError(
-            f"{sock!r} is in use by a connection or a server. Only one of these can use a socket "
-            "object, and closes it in the end."
+            f"{sock!r} is in use by a connection or a server: only one of these can use a socket "
+            "object, and closes it in the end"
         )
 
 
 def check_stream_socket(sock: socket.socket) -> None:
     """Raise an exception unless ``sock`` is a plain stream socket that is not in use."""
     if isinstance(sock, ssl.SSLSocket):
-        raise TypeError("Socket cannot be of type SSLSocket: give the plain socket, and ssl=.")
+        raise TypeError("Socket cannot be of type SSLSocket: give the plain socket, and ssl=")
     if sock.type != socket.SOCK_STREAM:
         raise ValueError(f"A Stream Socket was expected, got {sock!r}")
     check_unused(sock)

@@ -25,7 +25,7 @@ def _check_passing(sock: socket.socket, operation: str) -> None:
     check_socket(sock, operation)
     if sock.family != getattr(socket, "AF_UNIX", None):
         raise ValueError(
-            f"{operation}() needs a Unix socket, not {sock!r}: only these can pass descriptors."
+            f"{operation}() expected a Unix socket, got {sock!r}: only these can pass descriptors"
         )
 
 
@@ -51,7 +51,7 @@ async def send_fds(
         and not any(memoryview(part).nbytes for part in parts)
     ):
         raise ValueError(
-            "send_fds() needs at least one byte to send descriptors with through a stream socket."
+            "send_fds() needs at least one byte to send descriptors with through a stream socket"
         )
     while True:
         # Determined for each attempt: if an object was closed during the wait, its descriptor
@@ -94,7 +94,7 @@ async def recv_fds(
     """
     _check_passing(sock, "recv_fds")
     if maxfds < 0:
-        raise ValueError(f"maxfds must not be negative: {maxfds}.")
+        raise ValueError(f"maxfds must not be negative, got {maxfds}")
     # CMSG_LEN and not CMSG_SPACE, whose size is aligned and may have space for one descriptor more.
     space = socket.CMSG_LEN(maxfds * array.array("i").itemsize)
     while True:

@@ -51,7 +51,7 @@ async def sock_sendfile(
     with temporarily_non_blocking(loop, sock, "sock_sendfile"):
         check_request(file, offset, count)
         if sock.type != socket.SOCK_STREAM:
-            raise ValueError(f"only SOCK_STREAM type sockets are supported, not {sock!r}")
+            raise ValueError(f"only SOCK_STREAM type sockets are supported, got {sock!r}")
         try:
             fd = sock.fileno()
             wait_writable = functools.partial(writable, loop, fd)

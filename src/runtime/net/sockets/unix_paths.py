@@ -24,7 +24,7 @@ def unix_path(path: Path) -> str | bytes:
     """Return the path of a Unix socket as text or bytes. Raises ValueError if it is empty."""
     found: str | bytes = os.fspath(path)
     if not found:
-        raise ValueError("The path of a Unix socket must not be empty.")
+        raise ValueError("the path of a Unix socket must not be empty")
     return found
 
 
