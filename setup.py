@@ -231,7 +231,9 @@ def _repair(source: Path, repairs: tuple[Callable[[str], str], ...]) -> None:
         try:
             text = repair(text)
         except ValueError as error:
-            raise RuntimeError(f"{source} is not what mypyc {MYPY} writes: {error}") from None
+            raise RuntimeError(
+                f"{source} has another form than mypyc {MYPY} gives it: {error}"
+            ) from None
     source.write_text(text)
 
 

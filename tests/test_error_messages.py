@@ -79,8 +79,8 @@ def messages_of(path: Path) -> Iterator[tuple[int, str]]:
     """Give the messages of a file, each with its line: a literal, or a constant of the module."""
     tree = ast.parse(path.read_text())
     constants = {}
-    for node in tree.body:
-        match node:
+    for statement in tree.body:
+        match statement:
             case ast.Assign([ast.Name(name)], value) | ast.AnnAssign(
                 ast.Name(name), _, ast.expr() as value
             ):

@@ -53,8 +53,8 @@ class EndOfRun:
 
     ``interrupted()`` returns whether an exception that leaves the loop comes from Ctrl-C, which
     ends the wait for the remaining tasks. ``because`` is the exception that ended the run, or None.
-    ``refusing`` is a main task that went on although Ctrl-C cancelled it: after a second Ctrl-C it
-    is cancelled again, and not waited for.
+    ``refusing`` is a main task that continued although Ctrl-C cancelled it: after a second Ctrl-C
+    it is cancelled again, and not waited for.
     """
 
     def __init__(
@@ -205,8 +205,9 @@ class EndOfRun:
     def _ends_wait(self, error: BaseException, tasks: Collection[Any]) -> bool:
         """Return whether an exception that left the loop ends the wait; note it if it does not.
 
-        The exception of a task has ended that task only, and the wait for the other tasks goes on.
-        So it does after the first exception from any other source, such as a signal handler.
+        The exception of a task has ended that task only, and the wait for the other tasks
+        continues. So it does after the first exception from any other source, such as a signal
+        handler.
         """
         outside = not any(
             task.done() and not task.cancelled() and task.exception() is error
@@ -300,7 +301,7 @@ class EndWatch:
 def _described(task: Any) -> list[str]:
     try:
         return describe_wait(task)
-    except Exception as error:  # The loop's thread goes on with the task meanwhile.
+    except Exception as error:  # The loop's thread continues with the task meanwhile.
         return [f"{task.get_name()}: {type(error).__name__} while it was looked at"]
 
 

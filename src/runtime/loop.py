@@ -225,7 +225,7 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
 
         The executor takes no more work. Neither does the thread pool for name resolution, whose
         threads are waited for as well. After the timeout a RuntimeWarning is issued, and the
-        threads go on by themselves. With None there is no timeout.
+        threads continue by themselves. With None there is no timeout.
         """
         shutdown = self._begin_executor_shutdown()
         if shutdown is None:

@@ -49,7 +49,7 @@ class Runner:
         self._loop_factory = loop_factory
         self._loop: Loop | None = None
         self._context: contextvars.Context | None = None
-        # The main task, if it went on after the second Ctrl-C.
+        # The main task, if it continued after the second Ctrl-C.
         self._refusing: Task[Any] | None = None
 
     def __enter__(self) -> Runner:
@@ -92,9 +92,9 @@ class Runner:
 
         It runs in ``context``, by default the runner's own. In the main thread the first Ctrl-C
         cancels its task, and KeyboardInterrupt is raised when the task has ended; a second Ctrl-C
-        raises KeyboardInterrupt at once. With ``until="idle"`` the loop goes on when the coroutine
-        has returned, as in ``runtime.run``; tasks that still wait then are left to the next run, or
-        to ``close()``.
+        raises KeyboardInterrupt at once. With ``until="idle"`` the loop continues when the
+        coroutine has returned, as in ``runtime.run``; tasks that still wait then are left to the
+        next run, or to ``close()``.
 
         Raises the exception that the coroutine raises, RuntimeError when a loop is running in this
         thread or the runner is closed, and TypeError for an object that is not awaitable.
@@ -198,13 +198,13 @@ def run(
     cancels ``main``; a second Ctrl-C raises KeyboardInterrupt at once. Raises the exception that
     ``main`` raises, and RuntimeError when a loop is running in this thread.
 
-    With ``until="idle"`` the loop goes on when ``main`` has returned, until it is idle: nothing is
-    ready, no timer is set, no descriptor and no signal is watched, no call runs in an executor, and
-    no thread that was started during the run is alive, except for daemon threads. Work that only
-    daemon tasks wait for does not count: see ``create_task``. Daemon tasks, and tasks that wait for
-    an event that can never happen, are then cancelled and awaited, as at the end of every run. If
-    ``main`` is among the waiting tasks, DeadlockError is raised. If ``main`` fails, the run ends at
-    once.
+    With ``until="idle"`` the loop continues when ``main`` has returned, until it is idle: nothing
+    is ready, no timer is set, no descriptor and no signal is watched, no call runs in an executor,
+    and no thread that was started during the run is alive, except for daemon threads. Work that
+    only daemon tasks wait for does not count: see ``create_task``. Daemon tasks, and tasks that
+    wait for an event that can never happen, are then cancelled and awaited, as at the end of every
+    run. If ``main`` is among the waiting tasks, DeadlockError is raised. If ``main`` fails, the run
+    ends at once.
 
     >>> async def main():
     ...     return 42

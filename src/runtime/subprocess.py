@@ -129,8 +129,8 @@ class Process:
     of them is None unless it was made a ``PIPE``. ``pid`` is the process identifier. Objects of
     this class are made by ``create_subprocess_exec`` and ``create_subprocess_shell``.
 
-    A process goes on when the last reference to this object is dropped, and the loop reaps it when
-    it ends. A process that is still running when its loop is closed is killed, with a
+    A process continues when the last reference to this object is dropped, and the loop reaps it
+    when it ends. A process that is still running when its loop is closed is killed, with a
     ResourceWarning, as soon as there is no reference to this object any more.
     """
 
@@ -169,8 +169,8 @@ class Process:
         input to the end. The output ends when every process that has inherited the pipe has closed
         it or has ended. Raises ValueError if ``input`` is given but stdin is not a pipe.
 
-        Cancellation safe: the process goes on, and neither output nor input is lost. To go on after
-        a cancellation, call it again without ``input``.
+        Cancellation safe: the process continues, and neither output nor input is lost. To continue
+        after a cancellation, call it again without ``input``.
         """
         stdin, stdout, stderr = self.stdin, self.stdout, self.stderr
         if input is not None and stdin is None:

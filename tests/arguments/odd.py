@@ -60,7 +60,7 @@ class Index:
 
 
 class Int64(Index):
-    """A number that supports arithmetic and is no ``int``, like the numbers of numpy."""
+    """A number that supports arithmetic and is not an ``int``, like the numbers of numpy."""
 
     __hash__ = None  # type: ignore[assignment]
 

@@ -85,7 +85,7 @@ def test_a_group_that_fails_in_a_group_of_the_other_style(styles: Styles, run: R
     outer, inner = styles
 
     async def fail() -> None:
-        raise LookupError("of the leaf")
+        raise LookupError("of the branch")
 
     async def branch() -> None:
         async with inner.TaskGroup() as group:

@@ -12,7 +12,7 @@ _TURNS = 10
 
 
 async def all_tasks_blocked() -> None:
-    """Wait until no other task of the running loop can go on by itself.
+    """Wait until no other task of the running loop can continue by itself.
 
     Only runtime's loop can tell. Other loops, with which it is compared, get some turns.
     """

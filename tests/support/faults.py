@@ -192,7 +192,7 @@ class Stall(_Marked):
 
 @dataclass(frozen=True)
 class HalfClose(_Marked):
-    """End this direction, while the other goes on; further bytes of the sender are dropped."""
+    """End this direction, while the other continues; further bytes of the sender are dropped."""
 
     def stage(self, chance: random.Random) -> Stage:
         return _Inserting(self.after, (Mark.FIN,))

@@ -1,4 +1,4 @@
-"""Comments, docstrings and pages as text, and the words that make a sentence hard to follow.
+"""Comments, docstrings, error messages, pages and build files as text, and words to avoid there.
 
 A sentence that uses a relative clause in the place of a noun ("what was written and not taken yet"
 for "the number of unsent bytes") leaves the reader to guess which object it speaks of. Such
@@ -33,8 +33,20 @@ BANNED = {
     r"\bleaf\b": "accelerator",
     r"\btwins?\b": "fallback",
     r"\byardsticks?\b": "reference",
+    r"(?<!there\s)(?<!there,\s)\b(?:is|are|was|were)\s+no\s+(?!longer|more\b|less\b)": "is not a",
+    r"\bof\s+ours\b": "of this package",
+    r"\b(?:go|goes|going|went|gone)\s+on\b(?!\s+(?:the|a|this|to|PATH)\b)": "continue",
 }
-"""Private terms, and the words of the field that replace them."""
+"""Private terms and strained forms, and the words that replace them."""
+
+RIDDLES = re.compile(
+    r"(?:^|_)(?:what|whatever|who|whom|whoever|nobody|somebody|everybody|anybody|itself|ours"
+    r"|theirs|from_now_on|goes_on|instead_of|is_the)(?:_|$)"
+)
+"""Parts of a name that refer to an object without naming it."""
+
+BUILD_FILES = ("Makefile", "MANIFEST.in", "pyproject.toml", "setup.py", ".ci", ".github")
+"""The files that build and test the package, and their folders."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +59,18 @@ class Text:
 
 
 def texts_of(path: Path) -> Iterator[Text]:
-    """Give the prose of a file: its comments and docstrings, or its paragraphs if it is a page."""
+    """Give the prose of a file: its comments, docstrings and error messages, or its paragraphs."""
     if path.suffix == ".py":
-        yield from _texts_of_python(path)
+        found = _texts_of_python(path)
     elif path.suffix in {".c", ".h"}:
-        yield from _texts_of_c(path)
+        found = _texts_of_c(path)
+    elif path.suffix == ".md":
+        found = _texts_of_page(path)
     else:
-        yield from _texts_of_page(path)
+        found = _texts_of_comments(path)
+    for text in found:
+        # The patterns must find terms that are broken over two lines.
+        yield Text(path, text.line, re.sub(r"\n[ \t*]*", "\n", text.text))
 
 
 def _texts_of_python(path: Path) -> Iterator[Text]:
@@ -63,6 +80,8 @@ def _texts_of_python(path: Path) -> Iterator[Text]:
         match node:
             case ast.Expr(ast.Constant(str(text))):
                 yield Text(path, node.lineno, text)
+            case ast.Raise(ast.Call() as call):
+                yield from _texts_of_call(path, call)
     lines = iter(source.splitlines(keepends=True))
     block: list[str] = []
     first = last = 0
@@ -81,6 +100,19 @@ def _texts_of_python(path: Path) -> Iterator[Text]:
         yield Text(path, first, "\n".join(block))
 
 
+def _texts_of_call(path: Path, call: ast.Call) -> Iterator[Text]:
+    """Give the literal arguments of a call, with ``{}`` for each value in them."""
+    for argument in call.args:
+        match argument:
+            case ast.Constant(str(text)):
+                yield Text(path, argument.lineno, text)
+            case ast.JoinedStr(values):
+                parts = [
+                    value.value if isinstance(value, ast.Constant) else "{}" for value in values
+                ]
+                yield Text(path, argument.lineno, "".join(map(str, parts)))
+
+
 def _texts_of_c(path: Path) -> Iterator[Text]:
     source = path.read_text()
     for found in re.finditer(r"/\*(.*?)\*/|//([^\n]*)", source, re.DOTALL):
@@ -90,21 +122,53 @@ def _texts_of_c(path: Path) -> Iterator[Text]:
 
 def _texts_of_page(path: Path) -> Iterator[Text]:
     in_code = False
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        if line.lstrip().startswith(("```", ":::")):
+    first, paragraph = 0, list[str]()
+    for number, line in enumerate([*path.read_text().splitlines(), ""], 1):
+        fence = line.lstrip().startswith(("```", ":::"))
+        if paragraph and (fence or not line.strip()):
+            yield Text(path, first, "\n".join(paragraph))
+            paragraph = []
+        if fence:
             in_code = not in_code
-        elif not in_code:
-            yield Text(path, number, line)
+        elif line.strip() and not in_code:
+            first = first if paragraph else number
+            paragraph.append(line)
+
+
+def _texts_of_comments(path: Path) -> Iterator[Text]:
+    """Give each comment of a makefile, a script or a settings file: the text after ``#``."""
+    first, block = 0, list[str]()
+    for number, line in enumerate([*path.read_text().splitlines(), ""], 1):
+        comment = re.search(r"(?:^|\s)#+ (.*)", line)
+        if comment is None and block:
+            yield Text(path, first, "\n".join(block))
+            block = []
+        elif comment is not None:
+            first = first if block else number
+            block.append(comment[1])
+
+
+def names_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Give the functions and classes that a Python file defines, each with its line."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.lineno, node.name
 
 
 def prose_files(paths: Iterable[Path] = ()) -> list[Path]:
     """Return the files of the project that hold prose; of ``paths`` only, if there are any."""
-    chosen = list(paths) or [ROOT / name for name in ("src", "bench", "tests", "docs", "README.md")]
+    chosen = list(paths) or [
+        *(ROOT / name for name in ("src", "bench", "tests", "docs")),
+        *sorted(ROOT.glob("*.md")),
+        *(ROOT / name for name in BUILD_FILES),
+    ]
     found: list[Path] = []
     for path in chosen:
         if path.is_dir():
-            for suffix in ("py", "c", "h", "md"):
+            for suffix in ("py", "c", "h", "md", "sh", "yml"):
                 found += sorted(path.rglob(f"*.{suffix}"))
+            if path.name == ".ci":
+                found += sorted(path.iterdir())
         else:
             found.append(path)
     return found
@@ -136,9 +200,14 @@ def main() -> int:
     for path in prose_files(map(Path, sys.argv[1:])):
         for text in texts_of(path):
             count.add(text.text)
-            for offset, line in enumerate(text.text.splitlines()):
-                if pattern.search(line):
-                    print(f"{path}:{text.line + offset}: {line.strip()}")
+            for match in pattern.finditer(text.text):
+                before = text.text.count("\n", 0, match.start())
+                line = text.text.splitlines()[before]
+                print(f"{path}:{text.line + before}: {line.strip()}")
+        if path.suffix == ".py":
+            for number, name in names_of(path):
+                if RIDDLES.search(name) and not name.startswith("test_"):
+                    print(f"{path}:{number}: name {name}")
     relative, indefinite = count.per_thousand()
     print(f"{count.words} words; per 1,000: {relative:.1f} relative, {indefinite:.1f} indefinite")
     return 0

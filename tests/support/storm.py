@@ -1,4 +1,4 @@
-"""Storm of interrupts over runs that begin, go on, and end.
+"""Storm of interrupts over runs that begin, continue, and end.
 
 ``python -m tests.support.storm 10000`` interrupts that many runs, each at a random moment, by a
 timer of the system: half of them with a handler that raises, half with a real SIGINT. It exits with

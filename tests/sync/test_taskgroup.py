@@ -412,7 +412,7 @@ async def test_tasks_that_end_when_they_start() -> None:
 
 
 async def test_a_failure_at_the_start_aborts_the_group_at_the_next_suspension() -> None:
-    """Until then the body goes on, and adds tasks, as it does when tasks start later."""
+    """Until then the body continues, and adds tasks, as it does when tasks start later."""
     with pytest.raises(ExceptionGroup) as caught:
         async with TaskGroup() as group:
             group.create_task(fail(LookupError("quick"), 0), eager_start=True)

@@ -133,7 +133,7 @@ def test_the_process_has_ended_before_the_loop_looks() -> None:
     async def main() -> None:
         transport, protocol = await start("true", **QUIET)
         if not protocol.calls[1:] and hasattr(os, "waitid"):
-            # The loop is blocked meanwhile, and the process is a zombie when the loop goes on,
+            # The loop is blocked meanwhile, and the process is a zombie when the loop continues,
             # unless a thread has reaped it before.
             with contextlib.suppress(ChildProcessError):
                 os.waitid(os.P_PID, transport.get_pid(), os.WEXITED | os.WNOWAIT)

@@ -363,7 +363,7 @@ class LoopCore(Scheduler):
     def set_deadlock_reports(self, enabled: object) -> None:
         """Choose whether a run in which no task can ever run again ends with DeadlockError.
 
-        Otherwise the loop goes on waiting. None, the default, means in debug mode only. Turn the
+        Otherwise the loop continues waiting. None, the default, means in debug mode only. Turn the
         reports off if one appears although a thread of a C library would wake the loop.
         """
         self._reports_deadlocks = None if enabled is None else bool(enabled)
@@ -434,7 +434,7 @@ class LoopCore(Scheduler):
         """Call ``func(*args)`` in ``executor``; return a future for the result.
 
         None stands for the loop's default executor, a pool of threads. Cancelling the future keeps
-        the call from starting; a call that has started goes on, and its result is dropped.
+        the call from starting; a call that has started continues, and its result is dropped.
         """
         self._check_open()
         if self._debug:

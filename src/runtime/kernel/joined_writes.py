@@ -121,7 +121,7 @@ class JoinedWrites:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def keeps_joining(self) -> bool:
-        """Return whether the writer is to go on joining, at the end of a step."""
+        """Return whether the writer is to continue joining, at the end of a step."""
         keeps_joining = self._writes > 1
         self._writes = 0
         return keeps_joining

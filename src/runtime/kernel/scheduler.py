@@ -267,7 +267,7 @@ class Scheduler:
         try:
             # A full buffer is not an error: it holds enough bytes to wake the loop. The accelerator
             # keeps the GIL during the call: otherwise the loop would wake up, take it, and this
-            # thread would have to wait before it could go on.
+            # thread would have to wait before it could continue.
             _send(self._wake_sender, b"\0", None)
         except OSError:
             if self._refusal is None:

@@ -256,7 +256,7 @@ class NetworkLoop(LoopCore):
         """Return the addresses of a host, and raise exceptions, as ``socket.getaddrinfo`` does.
 
         Names are resolved in a thread of a pool of their own. An IP address is converted at once,
-        without a thread. Cancellation safe, but the thread goes on.
+        without a thread. Cancellation safe, but the thread continues.
         """
         return await resolver.getaddrinfo(self, host, port, family, type, proto, flags)
 
@@ -264,7 +264,7 @@ class NetworkLoop(LoopCore):
         """Return the host and the service of an address, as ``socket.getnameinfo`` does.
 
         The names are looked up in a thread, unless ``flags`` ask for numbers only. Cancellation
-        safe, but the thread goes on.
+        safe, but the thread continues.
         """
         return await resolver.getnameinfo(self, sockaddr, flags)
 

@@ -161,7 +161,7 @@ def as_completed(fs: Iterable[Awaitable[T]], *, timeout: Seconds | None = None) 
     not ended; none is cancelled. Raises TypeError for a single future.
 
     Cancellation safe: the next step yields the future that the cancelled step would have yielded.
-    When an iteration is abandoned, the futures go on, and hold no reference to it.
+    When an iteration is abandoned, the futures continue, and hold no reference to it.
 
     Source: the standard library's documentation of ``asyncio.as_completed``.
 

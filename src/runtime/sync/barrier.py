@@ -1,4 +1,4 @@
-"""``Barrier``: lets tasks go on together, when enough of them have arrived.
+"""``Barrier``: lets tasks continue together, when enough of them have arrived.
 
 ::
 
@@ -38,7 +38,7 @@ class _State(enum.Enum):
 
 
 class Barrier(OnlyAsynchronous):
-    """A point that ``parties`` tasks must reach before any of them goes on; it can be used again.
+    """A point that ``parties`` tasks must reach before any of them continues; it can be used again.
 
     ``async with barrier as index:`` calls ``wait`` on entering the block. Raises ValueError unless
     ``parties`` is at least 1.

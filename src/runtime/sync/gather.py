@@ -159,8 +159,8 @@ def gather(*aws: Any, return_exceptions: bool = False) -> Any:
 
     Coroutines become tasks at once. An awaitable that is given twice is run once, and its result
     is in the list twice. With ``return_exceptions`` an exception is put into the list in the place
-    of a result. Without it the first exception of an awaitable ends the future, and **the others go
-    on running**: they are not awaited any more, and their exceptions are not reported. Most
+    of a result. Without it the first exception of an awaitable ends the future, and **the others
+    continue**: they are not awaited any more, and their exceptions are not reported. Most
     programs should use ``TaskGroup`` instead, which cancels the other tasks and waits for them.
     (The annotation is a tuple, for type checkers to know the type of each result; the value is a
     list.)

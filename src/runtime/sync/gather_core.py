@@ -281,8 +281,8 @@ def start_gathering(
                     child.add_done_callback(gathering.child_ended)
             children.append(child)
     except BaseException:
-        # The tasks that were started go on. The caller gets no gathering: a cancelled one marks the
-        # exceptions of its children as retrieved, so that they are not reported.
+        # The tasks that were started continue. The caller gets no gathering: a cancelled one marks
+        # the exceptions of its children as retrieved, so that they are not reported.
         gathering._children = []
         cancel_future(gathering, None)
         raise

@@ -155,7 +155,7 @@ class Event:
     async def wait(self) -> Literal[True]:
         """Wait until the flag is true. Returns True, at once when it is true already.
 
-        A task that was woken goes on even if the flag was cleared meanwhile. Cancellation safe.
+        A task that was woken continues even if the flag was cleared meanwhile. Cancellation safe.
         """
         if self._set:
             return True
@@ -248,7 +248,7 @@ class Condition(OnlyAsynchronous):
         return result
 
     def notify(self, n: int = 1) -> None:
-        """Wake the first ``n`` waiting tasks. Each goes on when it has acquired the lock.
+        """Wake the first ``n`` waiting tasks. Each continues when it has acquired the lock.
 
         Raises RuntimeError when the lock is not held.
         """

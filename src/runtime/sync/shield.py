@@ -77,7 +77,7 @@ def shield(aw: Awaitable[T]) -> Future[T]:
     exception handler, unless other code retrieves it. When ``aw`` itself is cancelled, the future
     is cancelled too. Raises TypeError for an object that cannot be awaited.
 
-    Cancellation safe: ``aw`` goes on, and can be awaited again if it is a future or a task.
+    Cancellation safe: ``aw`` continues, and can be awaited again if it is a future or a task.
 
     Source: the standard library's documentation of ``asyncio.shield``.
     """

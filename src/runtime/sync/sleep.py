@@ -25,9 +25,9 @@ async def sleep(delay: Seconds, result: T) -> T: ...
 async def sleep(delay: Any, result: Any = None) -> Any:
     """Suspend for ``delay`` seconds and return ``result``.
 
-    With a delay of zero or less, everything else that is ready runs once, and the task goes on. An
-    infinite sleep ends only when it is cancelled. Raises TypeError for a delay that is not a real
-    number, and ValueError for NaN. Cancellation safe.
+    With a delay of zero or less, everything else that is ready runs once, and the task continues.
+    An infinite sleep ends only when it is cancelled. Raises TypeError for a delay that is not a
+    real number, and ValueError for NaN. Cancellation safe.
     """
     try:
         at_once = delay <= 0

@@ -152,8 +152,8 @@ async def suspend(arm: Callable[[Resume[T]], Callable[[], object] | None]) -> T:
 
     ``arm(resume)`` is called at once, and arranges for ``resume(value)`` or ``resume(error=...)``
     to be called later, in any thread: see ``Resume``. ``suspend`` then returns the value, or raises
-    the error. If ``arm`` itself calls ``resume``, the coroutine goes on without suspending, and no
-    turn of the loop passes.
+    the error. If ``arm`` itself calls ``resume``, the coroutine continues without suspending, and
+    no turn of the loop passes.
 
     ``arm`` returns None, or a function that undoes the arrangement. That function is called when
     the wait ends in another way: when the task is cancelled, or the coroutine is closed. Its

@@ -80,7 +80,7 @@ async def wait(
     Raises TypeError for coroutines, since the caller could not find their tasks in the result, and
     for a single future; ValueError for an empty ``fs`` and for another ``return_when``.
 
-    Cancellation safe: the tasks go on.
+    Cancellation safe: the tasks continue.
     """
     if asyncio.isfuture(fs) or isinstance(fs, Coroutine):
         raise TypeError(f"wait() expected a collection of futures, got one {type(fs).__name__}")

@@ -207,10 +207,10 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             if self.pidfd >= 0:
                 signal.pidfd_send_signal(self.pidfd, number)
-            elif self._is_ours():
+            elif self._is_unreaped():
                 os.kill(self.popen.pid, number)
 
-    def _is_ours(self) -> bool:
+    def _is_unreaped(self) -> bool:
         """Return whether the pid is still that of the child, and the child runs.
 
         Other code may have reaped the child, so that another process can have the pid by now.

@@ -53,7 +53,7 @@ class NonBlocking:
 
         It can be called more than once. It does nothing if other code has closed the descriptor,
         whose number may mean another file by now. A forked process leaves the mode alone: its
-        parent goes on with the transport.
+        parent continues with the transport.
         """
         if os.getpid() != self._pid:
             return

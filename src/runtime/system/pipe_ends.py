@@ -14,7 +14,7 @@ Invariants: ``connection_lost`` is scheduled once, when ENDED is reached, and no
 from then on; ``pipe``, ``protocol`` and ``transport`` are None from RELEASED on, and not before.
 
 The protocol is called in the context in which the end was made, except for ``pause_writing``, which
-is called within ``write``. Exceptions of the protocol are reported, and the transport goes on.
+is called within ``write``. Exceptions of the protocol are reported, and the transport continues.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ class SubprocessTransport(Uncopyable, asyncio.SubprocessTransport):
     def _introduce(self, waiter: Future[None]) -> None:
         try:
             self._protocol.connection_made(self)
-        finally:  # The loop reports an exception of the protocol, and the process goes on.
+        finally:  # The loop reports an exception of the protocol, and the process continues.
             if not waiter.done():
                 waiter.set_result(None)
 

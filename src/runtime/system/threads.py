@@ -18,8 +18,8 @@ async def to_thread(func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) 
 
     The function runs in a copy of the caller's context.
 
-    Not cancellation safe: a call that has not started is not made; a call that has started goes on,
-    and its result is lost.
+    Not cancellation safe: a call that has not started is not made; a call that has started
+    continues, and its result is lost.
 
     Source: the standard library's documentation of ``asyncio.to_thread``.
 

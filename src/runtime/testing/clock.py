@@ -4,7 +4,7 @@
 
                                       +--------------------------------------------+
                                       v                                            |
-    the loop is about to wait --> has anything happened? --yes--> the loop goes on |
+    the loop is about to wait --> has anything happened? --yes--> the loop continues |
                                       | no                                         |
                                   does a thread work for the loop? --yes--> wait for it, in real
                                       | no                                  time; the clock stands

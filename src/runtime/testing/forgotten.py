@@ -1,6 +1,6 @@
 """Forgotten awaits: finds coroutines that a test made and never awaited.
 
-Python issues a warning when such a coroutine is dropped, and the program goes on. In a test it
+Python issues a warning when such a coroutine is dropped, and the program continues. In a test it
 means that a part of the test did not run. Warnings that the test expects, for instance with
 ``pytest.warns``, and warnings that are filtered out, do not count.
 """

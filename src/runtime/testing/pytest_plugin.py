@@ -80,7 +80,7 @@ def _mode_of(config: pytest.Config, plugin: str) -> str:
     return str(getattr(mode, "value", mode))
 
 
-def _is_ours(item: pytest.Item) -> bool:
+def _runs_on_plugin(item: pytest.Item) -> bool:
     if item.get_closest_marker("runtime") is not None:
         return True
     if not item.config.getoption("runtime"):
@@ -92,7 +92,7 @@ def _is_ours(item: pytest.Item) -> bool:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Find out which tests share a loop, now that the tests to run are known."""
-    share_loops(filter(_is_ours, session.items))
+    share_loops(filter(_runs_on_plugin, session.items))
 
 
 def _options_of(node: Node) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
     # hypothesis wraps a test in an ordinary function, and keeps the test in an attribute of that.
     handle = getattr(test, "hypothesis", None)
     inner = test if handle is None else handle.inner_test
-    if not inspect.iscoroutinefunction(inner) or not _is_ours(pyfuncitem):
+    if not inspect.iscoroutinefunction(inner) or not _runs_on_plugin(pyfuncitem):
         return None
     if others := [name for name in _OTHERS if pyfuncitem.get_closest_marker(name)]:
         pytest.fail(f"marked both runtime and {', '.join(others)}: choose one", pytrace=False)
@@ -230,7 +230,7 @@ def pytest_fixture_setup(
 ) -> Generator[None, Any, Any]:
     """Give pytest an ordinary function in place of an asynchronous fixture of this plugin."""
     item = getattr(request, "_pyfuncitem", request.node)
-    if not is_asynchronous(fixturedef) or not _is_ours(item):
+    if not is_asynchronous(fixturedef) or not _runs_on_plugin(item):
         return (yield)
     __tracebackhide__ = True
     function = fixturedef.func

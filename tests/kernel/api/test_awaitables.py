@@ -256,7 +256,7 @@ def test_cancelling_the_outer_future_cancels_the_inner_one_in_a_callback() -> No
     class Remote(concurrent.futures.Future[int]):
         def cancel(self) -> bool:
             calls.append("theirs")
-            raise OSError("no connection to whoever computes it")
+            raise OSError("no connection to the computer")
 
     calls: list[str] = []
     reports: list[dict[str, Any]] = []

@@ -167,7 +167,7 @@ class Talk:
             return Result(client_report, server_report, proxy.connections[0])
 
     def _watch(self, proxy: FaultProxy) -> None:
-        """Let a stalled connection go on, and wait for its end."""
+        """Let a stalled connection continue, and wait for its end."""
         if any(isinstance(each, Stall) for each in (*self.plan.to_server, *self.plan.to_client)):
             proxy.wait_until(lambda: proxy.stalled)
             proxy.resume()

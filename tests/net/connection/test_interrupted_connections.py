@@ -1,4 +1,4 @@
-"""KeyboardInterrupt from a protocol's method: the connection goes on where it was interrupted.
+"""KeyboardInterrupt from a protocol's method: the connection continues where it was interrupted.
 
 Some events are not repeated by the system, so that an interrupt must not lose them: TLS records
 that were received together, the end of the input, the end of the output.

@@ -928,7 +928,7 @@ async def test_a_process_can_read_what_was_written_before_a_signal() -> None:
         process.stdin.write(HEAD)
         process.stdin.write(BODY)
         process.send_signal(signal.SIGUSR1)
-        time.sleep(0.1)  # The step goes on while the process answers.
+        time.sleep(0.1)  # The step continues while the process answers.
         assert await process.stdout.readexactly(12) == b"[" + HEAD + BODY + b"]"
     finally:
         process.kill()

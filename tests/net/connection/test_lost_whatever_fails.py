@@ -262,7 +262,7 @@ class Exhausted(ReceiveBuffer):
 @pytest.mark.skipif(is_compiled(), reason="compiled, it takes no other buffer than its own")
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
 async def test_memory_runs_out_in_a_read(certificates: Certificates, tls: bool) -> None:
-    """The reader raises: it does not go on as if no bytes were missing."""
+    """The reader raises: it does not continue as if no bytes were missing."""
     reports = Reports()
     server_context, client_context = contexts(certificates) if tls else (None, None)
     async with serving(ssl=server_context) as address:

@@ -1,7 +1,7 @@
 """Transports: asyncio's promises to protocols, tested on its own loop and on ours.
 
-This file tests the order of events, reading and ending. ``test_protocol_transport_writing`` tests writing,
-and ``test_protocol_transport_failures`` the exceptions and the contexts of protocols.
+This file tests the order of events, reading and ending. ``test_protocol_transport_writing`` tests
+writing, and ``test_protocol_transport_failures`` the exceptions and the contexts of protocols.
 """
 
 from __future__ import annotations

@@ -175,7 +175,7 @@ async def test_a_close_notify_while_much_data_is_unsent(certificates: Certificat
 
 
 def test_data_after_a_close_notify_is_ignored(certificates: Certificates) -> None:
-    """It does not fill the memory either while our side goes on writing."""
+    """It does not fill the memory either while our side continues writing."""
 
     def behave(peer: TlsPeer) -> bytes:
         peer.handshake()
@@ -266,7 +266,7 @@ async def test_closing_with_records_that_are_not_decrypted(certificates: Certifi
 def test_a_peer_that_never_answers(certificates: Certificates) -> None:
     def behave(peer: TlsPeer) -> None:
         peer.handshake()
-        # It goes on sending instead.
+        # It continues sending instead.
         with contextlib.suppress(OSError):
             while True:
                 peer.send(b"x" * 16384)

@@ -119,7 +119,7 @@ async def test_another_protocol_takes_over(certificates: Certificates) -> None:
 
 
 async def test_streams_with_unsent_plain_bytes(certificates: Certificates) -> None:
-    """Plain bytes in the write buffer are sent before TLS, and the streams go on after it."""
+    """Plain bytes in the write buffer are sent before TLS, and the streams continue after it."""
 
     async def handler(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
         writer.write(await reader.readline())

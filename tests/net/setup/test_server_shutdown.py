@@ -22,7 +22,7 @@ def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Log:
-    """Handler that goes on after its connection has ended, and record of its own end."""
+    """Handler that continues after its connection has ended, and record of its own end."""
 
     def __init__(self) -> None:
         self.go_on = runtime.Event()

@@ -200,7 +200,7 @@ def test_two_connections_are_not_lost(make_loop: MakeLoop, moment: str) -> None:
     "make_loop", [asyncio.SelectorEventLoop, runtime.new_event_loop], ids=["asyncio", "runtime"]
 )
 def test_a_socket_whose_connecting_was_cancelled_can_be_used(make_loop: MakeLoop) -> None:
-    """The system goes on connecting; the loop no longer watches the socket."""
+    """The system continues connecting; the loop no longer watches the socket."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()

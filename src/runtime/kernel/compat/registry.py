@@ -58,7 +58,7 @@ A lookup here is cheaper than in asyncio, which up to 3.11 calls ``os.getpid()``
 """
 
 loop_of_thread: Callable[[int], Any] = running_loops.get
-"""Returns the running loop of ours in a thread, or None. It saves looking up ``get`` each time."""
+"""Returns the loop of this package that runs in a thread, or None. Saves looking up ``get``."""
 
 _loops: set[weakref.ref[Any]] = set()
 

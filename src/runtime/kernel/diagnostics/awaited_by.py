@@ -1,9 +1,10 @@
 """The tasks and futures that wait for a future, computed from its subscribers for call graphs.
 
-From Python 3.14, each of asyncio's futures keeps a set of its waiters. Ours keep no such set: each
-subscriber of a future has a method that returns the task or future on whose behalf it subscribed.
-For the callbacks of asyncio's own ``wait()``, ``gather()``, ``shield()``, ``as_completed()`` and
-``TaskGroup``, the task is read from the variable or attribute in which these keep it.
+From Python 3.14, each of asyncio's futures keeps a set of its waiters. The futures of this package
+do not: each subscriber of a future has a method that returns the task or future on whose behalf it
+subscribed. For the callbacks of asyncio's own ``wait()``, ``gather()``, ``shield()``,
+``as_completed()`` and ``TaskGroup``, the task is read from the variable or attribute in which these
+keep it.
 """
 
 from __future__ import annotations

@@ -134,25 +134,25 @@ def _holds_for_others(loop: Any, holder: Any, passed: set[int], depth: int) -> b
     if kind in _METHODS:
         return bool(holder.__name__ == "call_soon_threadsafe")
     if kind is FunctionType:
-        return not _is_ours(holder.__module__)
+        return not _is_in_package(holder.__module__)
     if kind is ModuleType:
-        return not _is_ours(holder.__name__)
+        return not _is_in_package(holder.__name__)
     if kind in _CONTAINERS:
         if kind is dict and "_set_called" in holder:
             return False  # The dictionary in which an event loop policy keeps a thread's loop.
         return depth == 0 or _is_held_for_others(loop, holder, passed, depth - 1)
-    if not any(_is_ours(base.__module__) for base in kind.__mro__):
+    if not any(_is_in_package(base.__module__) for base in kind.__mro__):
         return True
     # A class of this package, or of asyncio, may refer to the loop for its own use.
     finishing_object = getattr(holder, "finishing_object", None)
     if finishing_object is not None:
         handle: object = finishing_object()
         return handle is not None and _is_held_for_others(loop, handle, passed, _DEPTH)
-    return not _is_ours(kind.__module__) and any(
+    return not _is_in_package(kind.__module__) and any(
         value is loop and name != "_loop"
         for name, value in list(getattr(holder, "__dict__", {}).items())
     )
 
 
-def _is_ours(module: object) -> bool:
+def _is_in_package(module: object) -> bool:
     return f"{module}.".startswith(_OURS)

@@ -313,7 +313,7 @@ class Lower:
         raise NotImplementedError
 
     def write_eof(self) -> None:
-        """Send the end of the data once the write buffer is empty; receiving goes on."""
+        """Send the end of the data once the write buffer is empty; receiving continues."""
         raise NotImplementedError
 
     def is_closing(self) -> bool:

@@ -56,7 +56,7 @@ class ProtocolAdapter(Top):
         self.protocol: Any = None
         self._loop = loop
         self._is_made = False
-        # Whether writing may go on after the peer has ended its direction.
+        # Whether writing may continue after the peer has ended its direction.
         self.allow_half_open = True
         self.lower: Lower | None = None
         self.transport: Any = None

@@ -582,8 +582,8 @@ class StreamSocket(Watcher, Lower, Writer):
         self._close(error)
 
     def on_failed(self, error: BaseException) -> None:
-        # A watcher whose handler raised does not go on: the data that it was handling may be lost,
-        # and a reader must not receive the data after it as if nothing were missing.
+        # A watcher whose handler raised does not continue: the data that it was handling may be
+        # lost, and a reader must not receive the data after it as if nothing were missing.
         self.fail(error)
 
     def on_lost(self) -> None:

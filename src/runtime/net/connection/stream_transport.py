@@ -46,7 +46,7 @@ class StreamTransport(Uncopyable, asyncio.Transport):
             self.adapter.lower.write_many(parts)
 
     def write_eof(self) -> None:
-        """Send the end of the stream once all written data was sent; receiving goes on.
+        """Send the end of the stream once all written data was sent; receiving continues.
 
         Raises NotImplementedError where ``can_write_eof()`` is False.
         """

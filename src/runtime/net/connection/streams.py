@@ -363,7 +363,7 @@ class StreamWriter(_ClosedAtTheEnd):
         )
 
     def write_eof(self) -> None:
-        """Send the end of the stream once all written data was sent; reading goes on.
+        """Send the end of the stream once all written data was sent; reading continues.
 
         Raises NotImplementedError where ``can_write_eof()`` is False.
         """
@@ -378,7 +378,7 @@ class StreamWriter(_ClosedAtTheEnd):
 
         With TLS the connection also waits for the peer's close_notify, until the peer has neither
         read nor answered for ``ssl_shutdown_timeout`` seconds. It does not wait for a peer that has
-        received all data and goes on sending.
+        received all data and continues sending.
 
         A peer that never reads the written data keeps the connection open. ``abort()`` ends it, for
         instance after a ``timeout()`` around ``wait_closed()`` has expired.
@@ -433,7 +433,7 @@ class StreamWriter(_ClosedAtTheEnd):
         ).require_name()
         adapter.lower.send_joined()  # This may fail, and close the connection.
         if adapter.closing:
-            raise ConnectionResetError("the connection is closed; it cannot go on with TLS")
+            raise ConnectionResetError("the connection is closed; it cannot continue with TLS")
         if adapter.writing_paused:
             await adapter.drained(self._loop)
         lower = adapter.lower

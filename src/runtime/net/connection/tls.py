@@ -628,7 +628,7 @@ class TLSLayer(Upper, Lower, Writer):
             self._lower.close()
 
     def _drop_input(self) -> None:
-        """Drop the received data; go on with closing once the peer has sent everything."""
+        """Drop the received data; continue with closing once the peer has sent everything."""
         is_over = self._discard()
         self._flush()
         if self._state == _FLUSHING:
@@ -641,7 +641,7 @@ class TLSLayer(Upper, Lower, Writer):
             self._lower.close()
 
     def _pause_dropping(self) -> None:
-        """Read nothing for ``_DROP_PAUSE`` seconds: the peer goes on sending after ``close()``."""
+        """Read nothing for ``_DROP_PAUSE`` seconds: the peer still sends after ``close()``."""
         if self._state == _CLOSED or self._drop_pause is not None or not self._drops_too_much():
             return
         self._lower.pause_reading()

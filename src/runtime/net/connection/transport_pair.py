@@ -30,7 +30,7 @@ class TransportPair(Lower):
 
     def set_upper(self, upper: Upper) -> NoReturn:
         """Raise RuntimeError: this layer does not pass events on to the layer above."""
-        raise RuntimeError(f"{self!r} cannot go on with TLS: only a connection can")
+        raise RuntimeError(f"{self!r} cannot continue with TLS: only a connection can")
 
     def start(self) -> None:
         """Do nothing: the transports were started when they were made."""

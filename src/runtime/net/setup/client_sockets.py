@@ -90,7 +90,7 @@ async def connect_tcp(
     """Return a non-blocking socket connected to ``host``.
 
     The host's addresses are tried one by one. With ``happy_eyeballs_delay``, in seconds, the next
-    attempt starts after that time, while the attempt before still goes on. ``interleave`` is the
+    attempt starts after that time, while the attempt before still continues. ``interleave`` is the
     number of addresses of the first family before the first address of another family; 0 keeps the
     resolver's order. The default is 1 with a delay, and 0 without. ``local_addr`` is the address to
     bind to; if it resolves to several, the first that can be bound is used.

@@ -123,7 +123,7 @@ async def _connection_on(
 async def _wait_connected(
     loop: LoopCore, adapter: ProtocolAdapter, start: Callable[[], object]
 ) -> None:
-    """Wait until the connection is ready; receive nothing before the caller goes on.
+    """Wait until the connection is ready; receive nothing before the caller continues.
 
     Many clients finish setting up their protocol after the ``await`` of ``create_connection``. The
     peer's first data must not reach the protocol before that, even if the data comes in one packet
@@ -173,7 +173,7 @@ async def start_tls(
     adapter, lower = transport.adapter, transport.lower
     lower.send_joined()  # This may fail, and close the connection.
     if lower.is_closing():
-        raise ConnectionResetError(f"{transport!r} is closed; it cannot go on with TLS")
+        raise ConnectionResetError(f"{transport!r} is closed; it cannot continue with TLS")
     adapter.set_protocol(protocol)
     layer = tls.layer(loop, lower, adapter)
     upgraded = SSLTransport(adapter, layer)

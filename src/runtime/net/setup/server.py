@@ -355,7 +355,7 @@ class Server(asyncio.AbstractServer):
             self._serving_forever = None
 
     def close(self) -> None:
-        """Stop accepting and close the listening sockets; connections go on."""
+        """Stop accepting and close the listening sockets; connections continue."""
         if not self._sockets:
             return
         if self._file is not None:
@@ -450,7 +450,7 @@ class Server(asyncio.AbstractServer):
         """Wait until the server is closed and its last connection has ended. Cancellation safe.
 
         On every version of Python it waits for ``close()`` if the server is still open, and then
-        for the connections that go on. Use ``shutdown(timeout)`` for a wait that always ends.
+        for the connections that continue. Use ``shutdown(timeout)`` for a wait that always ends.
         """
         if not self._sockets and not self._clients:
             return

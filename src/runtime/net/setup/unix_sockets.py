@@ -78,7 +78,7 @@ class SocketFile:
     def remove(self) -> None:
         """Remove the file, unless it was replaced by another.
 
-        An error is logged and not raised, so that the server can go on closing.
+        An error is logged and not raised, so that the server can continue closing.
         """
         try:
             if _identity_of(self.path) == self._identity:

@@ -192,7 +192,7 @@ async def send_by_reading(
     """Read ``file`` in threads, and ``send`` the bytes; return their number.
 
     Leaves the file's position behind the bytes that were sent. The exception is a cancellation
-    during a read: the thread may go on reading, and move the position.
+    during a read: the thread may continue reading, and move the position.
     """
     seekable = is_seekable(file)
     if offset or seekable:
