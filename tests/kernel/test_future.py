@@ -223,7 +223,7 @@ def test_needs_a_loop() -> None:
         runtime.Future()
 
     async def main() -> None:
-        with pytest.raises(RuntimeError, match="not one of runtime's"):
+        with pytest.raises(RuntimeError, match="must be one of runtime's"):
             runtime.Future()
 
     asyncio.run(main())

@@ -384,8 +384,8 @@ def test_a_fork_while_running() -> None:
     result = run_code(FORK)
     assert result.stdout.splitlines() == [
         "child: no running loop",
-        "child: This event loop was running when its process forked",
-        "child ends: This event loop was running when its pro",
+        "child: this event loop was running when its process forked",
+        "child ends: this event loop was running when its pro",
         "ran 1",
         "parent: 3",
     ], result.stderr

@@ -534,7 +534,7 @@ def test_they_do_not_wait_under_a_loop_that_is_not_ours(
     make: Callable[[], Any], wait: Callable[[Any], Any]
 ) -> None:
     async def main() -> None:
-        with pytest.raises(RuntimeError, match="not one of runtime's"):
+        with pytest.raises(RuntimeError, match="must be one of runtime's"):
             await wait(make())
 
     asyncio.run(main())

@@ -291,7 +291,7 @@ def test_after_the_loop_was_closed_a_call_does_nothing() -> None:
 
 def test_it_needs_a_loop_of_ours() -> None:
     async def main() -> None:
-        with pytest.raises(RuntimeError, match="not one of runtime's"):
+        with pytest.raises(RuntimeError, match="must be one of runtime's"):
             await runtime.suspend(lambda resume: None)
 
     asyncio.run(main())

@@ -416,5 +416,5 @@ def test_a_cushion_is_a_number() -> None:
 
 
 def test_it_is_refused_on_another_loop() -> None:
-    with pytest.raises(RuntimeError, match="not one of runtime's"):
+    with pytest.raises(RuntimeError, match="must be one of runtime's"):
         asyncio.run(wait_all_tasks_blocked())

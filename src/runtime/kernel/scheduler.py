@@ -430,5 +430,5 @@ def running_scheduler(needed_by: str) -> Scheduler:
             f"no running event loop: {needed_by} is for coroutines that runtime.run() runs"
         )
     raise RuntimeError(
-        f"the running event loop is {loop!r}, not one of runtime's, which {needed_by} needs"
+        f"the running event loop must be one of runtime's for {needed_by}, got {loop!r}"
     )

@@ -230,7 +230,7 @@ def test_get_running_loop() -> None:
         runtime.get_running_loop()
 
     async def main() -> None:
-        with pytest.raises(RuntimeError, match="not one of runtime's"):
+        with pytest.raises(RuntimeError, match="must be one of runtime's"):
             runtime.get_running_loop()
 
     asyncio.run(main())

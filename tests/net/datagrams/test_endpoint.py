@@ -316,5 +316,5 @@ async def test_an_unclosed_endpoint_is_warned_about_and_closed() -> None:
 
 
 def test_another_loop_is_refused() -> None:
-    with pytest.raises(RuntimeError, match="not one of runtime's"):
+    with pytest.raises(RuntimeError, match="must be one of runtime's"):
         asyncio.run(runtime.open_datagram(LOCAL))
