@@ -37,7 +37,7 @@ async def fail() -> None:
 
 def test_gather_documents_the_running_siblings_and_the_alternative() -> None:
     words = " ".join((runtime.gather.__doc__ or "").split())
-    assert "the others go on running" in words
+    assert "the others continue" in words
     assert "TaskGroup" in words
 
 

@@ -34,7 +34,7 @@ async def test_one_party_never_waits() -> None:
 
 @pytest.mark.parametrize("parties", [0, -1])
 def test_there_must_be_a_party(parties: int) -> None:
-    with pytest.raises(ValueError, match=f"not {parties}"):
+    with pytest.raises(ValueError, match=f"got {parties}"):
         Barrier(parties)
 
 

@@ -58,7 +58,7 @@ def test_an_error_of_any_kind_reaches_the_coroutine() -> None:
 async def test_bad_arguments_of_resume_are_refused_at_the_call() -> None:
     def arm(resume: Resume[int]) -> None:
         call: Any = resume
-        with pytest.raises(TypeError, match="not both"):
+        with pytest.raises(TypeError, match="got both"):
             call(1, error=ValueError)
         with pytest.raises(TypeError, match="exception"):
             call(error="oops")

@@ -17,7 +17,7 @@ from runtime.kernel.arguments.seconds import Seconds
 from runtime.kernel.core import LoopCore
 from runtime.net import lazy_types, resolver
 from runtime.net.sockets import operations
-from runtime.net.sockets.checks import BACKLOG
+from runtime.net.sockets.backlog import BACKLOG
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 

@@ -31,7 +31,8 @@ from runtime.net.connection.tls_options import (
 from runtime.net.setup.client_sockets import connected_socket, connected_unix_socket
 from runtime.net.setup.server import Server
 from runtime.net.setup.server_sockets import tcp_server, unix_server
-from runtime.net.sockets.checks import BACKLOG, check_stream_socket, peername, set_no_delay
+from runtime.net.sockets.backlog import BACKLOG
+from runtime.net.sockets.checks import check_stream_socket, peername, set_no_delay
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 ProtocolFactory = Callable[[], P]

@@ -33,7 +33,8 @@ from runtime.net.connection.tls_options import TLSOptions, client_tls, server_tl
 from runtime.net.setup.client_sockets import connected_socket, connected_unix_socket
 from runtime.net.setup.server import Server
 from runtime.net.setup.server_sockets import tcp_server, unix_server
-from runtime.net.sockets.checks import BACKLOG, peername
+from runtime.net.sockets.backlog import BACKLOG
+from runtime.net.sockets.checks import peername
 
 ClientConnected = Callable[[StreamReader, StreamWriter], Awaitable[None] | None]
 

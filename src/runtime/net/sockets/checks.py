@@ -17,12 +17,6 @@ if sys.platform != "win32":
     import fcntl
     import termios
 
-BACKLOG: Final = 100
-"""Default length of the listen queue: connections that wait to be accepted.
-
-``_Listener.start`` in ``setup/server.py`` passes the length to the system.
-"""
-
 _SO_NWRITE: Final = 0x1024
 """The socket option of macOS for the size of the unacknowledged data; Python has no name for it."""
 
