@@ -11,7 +11,7 @@ from bench import grid, machine, native, postgresql
 from bench.cases.memory import MEMORY_CASES, MemoryCase
 from bench.cases.scheduler import SCHEDULER_CASES, SchedulerCase
 from bench.contenders import LIMIT, Contender, Entry
-from bench.loads import HTTP_SERVERS, EchoProbe, IdleProbe, Load, WatchProbe
+from bench.loads import HTTP_SERVERS, MIXED, EchoProbe, IdleProbe, Load, WatchProbe
 from bench.probes import MemoryProbe, Probe, QueryProbe, SchedulerProbe, StartProbe
 
 SECONDS, BYTES = "s", "B"
@@ -74,7 +74,7 @@ def _echo(name: str, load: Load, what: str = "") -> Case:
     one_line = load.line == load.size
     usual = f"a line of {load.size:,} bytes is" if one_line else f"{load.size:,} bytes are"
     words = [what or f"{usual} echoed", f"{load.connections:,} connection{plural}"]
-    words.append(load.server)
+    words.append("streams" if load.server in MIXED else load.server)
     return Case(
         name,
         ", ".join(words) + (", 4 MiB freed before" if load.freed else ""),
@@ -96,11 +96,38 @@ def _obstacle_of(load: Load) -> Callable[[], str]:
     return why_not
 
 
-def _rated(rate: int, load: Load) -> Case:
-    """Return the case of the latency at ``rate`` requests per second."""
-    loaded = replace(load, rate=rate)
-    what = f"p99 of {loaded.size:,} bytes that are echoed, {rate:,} times a second"
-    return _echo(f"latency_{rate // 1000}k", loaded, what)
+def _latency(name: str, load: Load, other_work: str = "") -> Case:
+    """Return a case of the latency at a fixed rate, beside other work of the server."""
+    what = f"p99 of {load.size:,} bytes that are echoed, {load.rate:,} times a second"
+    beside = f", beside {other_work}" if other_work else ""
+    return _echo(f"latency_{name}", load, what + beside)
+
+
+LOADED = Load("streams", KIB, 100, rate=5000)
+"""Load of the cases that measure the latency beside other work: a small part of a core."""
+
+LATENCY_CASES = (
+    _latency("10k", Load("streams", KIB, 100, rate=10_000)),
+    _latency(
+        "computing",
+        replace(LOADED, server="computing"),
+        "a task that computes for 2 ms every 20 ms",
+    ),
+    _latency("slow_readers", replace(LOADED, slow_readers=10), "10 slow readers"),
+    _latency(
+        "accepts",
+        replace(LOADED, burst=100),
+        "100 connections that open at once, 10 times a second",
+    ),
+    _latency("timers", replace(LOADED, server="sleepers"), "10,000 tasks that each sleep for 1 s"),
+    _latency("flood", replace(LOADED, floods=1), "a connection that sends as fast as it can"),
+    _latency(
+        "mixed",
+        replace(LOADED, server="mixed", slow_readers=10, burst=100),
+        "the computing task, the slow readers, the opening connections, and the sleeping tasks",
+    ),
+)
+"""Cases of the latency that clients feel; the cost is the 99th percentile."""
 
 
 def _idle(name: str, load: Load) -> Case:
@@ -187,7 +214,7 @@ NETWORK_CASES = (
         for server in HTTP_SERVERS
     ),
     QUERIES,
-    _rated(10_000, Load("streams", KIB, 100)),
+    *LATENCY_CASES,
     _idle("idle_10k", Load("streams", 1, 10_000)),
     _watched(Load("streams", KIB, 10)),
 )

@@ -17,6 +17,9 @@ QUANTILES = ("p50", "p75", "p90", "p99", "p99.9", "p99.99", "max")
 """Quantiles of the latency that the load generators report, in ascending order."""
 
 HTTP_SERVERS = ("aiohttp", "uvicorn_h11", "uvicorn_httptools")
+MIXED = ("computing", "sleepers", "mixed")
+"""Servers of streams whose loop has other work."""
+
 LIMIT_SERVES = ("streams", "lines", "protocol", "buffered", "sockets", "datagrams", "unix")
 """Servers that the server in C is a lower bound for."""
 
@@ -51,6 +54,15 @@ class Load:
     With a fixed rate, the cost is the latency. Without one, each client asks as fast as it can.
     """
 
+    slow_readers: int = 0
+    """Further connections whose clients send much and read little; only with a fixed rate."""
+
+    floods: int = 0
+    """Further connections that send and read as fast as they can; only with a fixed rate."""
+
+    burst: int = 0
+    """Further connections that open and close at once, ten times a second; with a fixed rate."""
+
     @property
     def is_tls(self) -> bool:
         """Whether the connections are encrypted."""
@@ -82,6 +94,8 @@ class Load:
         options += ["-u"] if self.server == "datagrams" else []
         options += ["-l", str(self.line)] if self.line else []
         options += ["-r", str(self.rate)] if self.rate else []
+        others = {"-w": self.slow_readers, "-f": self.floods, "-b": self.burst}
+        options += [word for option, n in others.items() if n for word in (option, str(n))]
         sizes = [] if self.is_http else [str(self.size)]
         command = [native.built(name), *options, address, self.connections, *sizes, seconds]
         words = [*map(str, command)]
@@ -147,6 +161,9 @@ class EchoProbe(ServerProbe):
     With very many connections, a shorter run would measure the first use of each connection.
     """
 
+    LEAST_REQUESTS = 5000
+    """Least number of requests of a run at a fixed rate: five of them are above p99.9."""
+
     def __init__(self, entry: Entry, load: Load) -> None:
         super().__init__()
         self._load = load
@@ -154,14 +171,18 @@ class EchoProbe(ServerProbe):
 
     def warm_up(self, seconds: float) -> None:
         """Load the server for a third of ``seconds``."""
-        self.measure(seconds / 3)
+        self._serving.load(max(seconds / 3, self.LEAST * self._load.connections))
 
     def measure(self, seconds: float) -> Sample:
-        """Load the server for ``seconds``, or longer if there are very many connections."""
-        counted, used = self._serving.load(max(seconds, self.LEAST * self._load.connections))
+        """Load the server for ``seconds``, or longer if that makes too few requests."""
+        least = self.LEAST * self._load.connections
+        if self._load.rate:
+            seconds = max(seconds, self.LEAST_REQUESTS / self._load.rate)
+        counted, used = self._serving.load(max(seconds, least))
         more = {"p50": counted["p50"], "p99": counted["p99"]}
         if self._load.rate:
-            return Sample(counted["p99"], used, {name: counted[name] for name in QUANTILES})
+            names = (*QUANTILES, "late")
+            return Sample(counted["p99"], used, {name: counted[name] for name in names})
         elapsed = counted["seconds"] / counted["requests"]
         if self._load.short_lived:
             return Sample(used.user + used.kernel, used, {"elapsed": elapsed, **more})

@@ -83,7 +83,9 @@ OTHERS = (
     *("protocol_100_x10", "protocol_1k_x1", "protocol_1k_x100", "protocol_1k_x10000"),
     *("http_aiohttp_x10", "http_uvicorn_h11_x10", "http_uvicorn_httptools_x10"),
     "asyncpg_select_x10",
-    *("latency_10k", "idle_10k", "start_import", "start_run"),
+    *("latency_10k", "latency_computing", "latency_slow_readers", "latency_accepts"),
+    *("latency_timers", "latency_flood", "latency_mixed"),
+    *("idle_10k", "start_import", "start_run"),
 )
 """Cases in which the compiled build only has to equal its peers."""
 

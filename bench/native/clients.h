@@ -48,11 +48,19 @@ by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static double
-quantile(double part)
+static void
+sort(float *values, long n)
 {
-    long index = (long)((double)taken * part);
-    return samples[index < taken ? index : taken - 1];
+    qsort(values, (size_t)n, sizeof *values, by_value);
+}
+
+/* Returns the one of N sorted values below which PART of them lie; 0 if there are none. */
+static double
+quantile(const float *values, long n, double part)
+{
+    long index = (long)((double)n * part);
+
+    return n == 0 ? 0 : values[index < n ? index : n - 1];
 }
 
 static void
@@ -66,13 +74,16 @@ wait_for_begin(int count)
 
 /* The head of load.c explains the figures. */
 static void
-sum_up(long requests, double seconds, long all)
+sum_up(long requests, double seconds, long all, double late)
 {
-    qsort(samples, (size_t)taken, sizeof *samples, by_value);
-    printf("{\"requests\": %ld, \"seconds\": %.6f, \"all\": %ld, \"p50\": %.9f, \"p75\": %.9f, "
-           "\"p90\": %.9f, \"p99\": %.9f, \"p99.9\": %.9f, \"p99.99\": %.9f, \"max\": %.9f}\n",
-           requests, seconds, all, quantile(.5), quantile(.75), quantile(.9), quantile(.99),
-           quantile(.999), quantile(.9999), quantile(1));
+    static const char *names[] = {"p50", "p75", "p90", "p99", "p99.9", "p99.99", "max"};
+    static const double parts[] = {.5, .75, .9, .99, .999, .9999, 1};
+
+    sort(samples, taken);
+    printf("{\"requests\": %ld, \"seconds\": %.6f, \"all\": %ld", requests, seconds, all);
+    for (int i = 0; i < 7; i++)
+        printf(", \"%s\": %.9f", names[i], quantile(samples, taken, parts[i]));
+    printf(", \"late\": %.9f}\n", late);
 }
 
 #endif

@@ -170,6 +170,6 @@ main(int argc, char **argv)
         counted = answered;
         elapsed = now() - begun;
     }
-    sum_up(counted, elapsed, answered);
+    sum_up(counted, elapsed, answered, 0);
     return 0;
 }

@@ -1,4 +1,4 @@
-/* A load generator: load [-s] [-u] [-l LENGTH] [-r RATE] PORT CONNECTIONS SIZE SECONDS [REQUESTS]
+/* A load generator: load [OPTION]... PORT CONNECTIONS SIZE SECONDS [REQUESTS]
  *
  * Every connection sends a message of SIZE bytes, waits for all of it to come back, checks every
  * byte, and begins again, each time with other bytes. A PORT that begins with a slash is the path
@@ -14,6 +14,14 @@
  *               time at which it should have begun, so that a server that stalls is charged with
  *               every request due meanwhile, and not with one only (coordinated omission)
  *
+ * With a rate, and only then, the server can be given other work on further connections, which are
+ * not measured, during the measurement (see background.h):
+ *
+ *   -w COUNT    slow readers: they send as much as the server takes, and read 4 KiB ten times a
+ *               second
+ *   -f COUNT    floods: connections that send and read as fast as they can
+ *   -b COUNT    bursts: ten times a second, COUNT connections are opened and closed
+ *
  * Compiled with -DTLS, every connection is encrypted.
  *
  * Once each connection has received one answer, it prints {"ready": CONNECTIONS} and waits for a line
@@ -25,6 +33,8 @@
  *   all        number of requests answered since the line of input, including those answered late
  *   p50, p75, p90, p99, p99.9, p99.99, max
  *              quantiles of the round-trip time of a request, in seconds
+ *   late       with a rate, the 99.9th percentile of the delay with which this program itself began
+ *              requests, in seconds; it is part of their round-trip times. Without a rate, 0
  *
  * Exits with 1 if an answer was wrong or missing, with 2 if the measurement could not begin.
  */
@@ -50,53 +60,79 @@
 #include "clients.h"
 #include "bytes.h"
 
+static const char *port;
+static uint32_t random_state = 2463534242u;
+
+/* Pseudo-random numbers, by xorshift. */
+static uint32_t
+next_random(void)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 17;
+    random_state ^= random_state << 5;
+    return random_state;
+}
+
+/* Connects a socket to the port. A SOURCE that is not negative chooses the own address: each connection
+ * that this program closes first leaves its port in TIME_WAIT, so that one address would run out of
+ * ports. */
+#define SOURCES 250
+static void
+connect_from(int fd, int source)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET}, own = {.sin_family = AF_INET};
+    int on = 1;
+
+    if (source >= 0) {
+        own.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 256 + (unsigned)source % SOURCES);
+        setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+        if (bind(fd, (struct sockaddr *)&own, sizeof own) < 0)
+            fail("bind");
+    }
+    address.sin_port = htons((uint16_t)atoi(port));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0 && errno != EINPROGRESS)
+        fail("connect");
+}
+
+#include "background.h"
+
 /* A message is a part of the pattern, and starts at another offset than the message before. There are
  * OFFSETS of them, or fewer if long lines would make the pattern longer than LONG_PATTERN. */
 #define OFFSETS 4096
 #define LONG_PATTERN (4 << 20)
-#define SOURCES 250
 
 static struct connection *connections;
 static char *pattern, *incoming;
-static const char *port;
 static size_t size, line, step = 1, offsets = OFFSETS;
 static long answered;
-static int count, epoll, short_lived, datagrams;
+static int count, epoll, short_lived, datagrams, has_others;
 /* With a rate: number of requests that should have begun by now, and the time of the first. */
 static double rate, begun;
 static long released;
+/* With a rate: the delays of the requests that this program itself began late. */
+static float *delays;
+static long delays_taken;
 
 static void
 open_one(struct connection *c)
 {
-    static unsigned opened;
-    struct sockaddr_in address = {.sin_family = AF_INET}, source = {.sin_family = AF_INET};
+    static int opened;
     struct sockaddr_un path = {.sun_family = AF_UNIX};
-    struct sockaddr *target = (struct sockaddr *)&address;
-    socklen_t length = sizeof address;
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
     int on = 1, is_path = port[0] == '/';
 
     c->blocked = 0;
-    address.sin_port = htons((uint16_t)atoi(port));
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (is_path) {
-        strncpy(path.sun_path, port, sizeof path.sun_path - 1);
-        target = (struct sockaddr *)&path;
-        length = sizeof path;
-    }
     c->fd = socket(is_path ? AF_UNIX : AF_INET, datagrams ? SOCK_DGRAM : SOCK_STREAM, 0);
     if (c->fd < 0)
         fail("socket");
-    if (short_lived) {
-        /* Each connection leaves its port in TIME_WAIT, so that one address would run out of ports. */
-        source.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 256 + opened++ % SOURCES);
-        setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
-        if (bind(c->fd, (struct sockaddr *)&source, sizeof source) < 0)
-            fail("bind");
+    if (is_path) {
+        strncpy(path.sun_path, port, sizeof path.sun_path - 1);
+        if (connect(c->fd, (struct sockaddr *)&path, sizeof path) < 0)
+            fail("connect");
     }
-    if (connect(c->fd, target, length) < 0)
-        fail("connect");
+    else
+        connect_from(c->fd, short_lived ? opened++ : -1);
     if (!datagrams && !is_path)
         setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     encrypt(c);
@@ -209,8 +245,7 @@ receive(struct connection *c, int go_on)
 }
 
 /* Begins the requests that are due; returns the milliseconds that epoll may wait for. The last
- * millisecond is spent polling: a wait ends late, and the delay would be charged to the server.
- */
+ * millisecond is spent polling: a wait ends late, and the delay would be charged to the server. */
 static int
 release(double until)
 {
@@ -218,9 +253,14 @@ release(double until)
 
     while ((left = time_of(released) - now()) <= 0 && time_of(released) < until) {
         struct connection *c = &connections[released++ % count];
-        if (c->idle)
+        if (c->idle) {
+            if (delays_taken < MAX_SAMPLES)
+                delays[delays_taken++] = (float)-left;
             begin(c);
+        }
     }
+    if (has_others)
+        return 0;
     return left > 0.002 ? (int)(left * 1e3) - 1 : 0;
 }
 
@@ -244,6 +284,8 @@ serve(long enough, double until, int go_on)
             }
             send_more(c);
         }
+        if (has_others && go_on)
+            serve_others(now());
     }
 }
 
@@ -251,7 +293,6 @@ serve(long enough, double until, int go_on)
 static void
 fill_pattern(void)
 {
-    uint32_t random = 2463534242u;
     size_t length;
 
     if (line) {
@@ -263,11 +304,8 @@ fill_pattern(void)
     pattern = malloc(length);
     if (!pattern)
         fail("starting");
-    for (size_t i = 0; i < length; i++) { /* xorshift */
-        random ^= random << 13;
-        random ^= random >> 17;
-        random ^= random << 5;
-        pattern[i] = (char)random;
+    for (size_t i = 0; i < length; i++) {
+        pattern[i] = (char)next_random();
         if (line && (i + 1) % line == 0)
             pattern[i] = '\n';
         else if (line && pattern[i] == '\n')
@@ -280,7 +318,7 @@ take_options(int argc, char **argv)
 {
     int option;
 
-    while ((option = getopt(argc, argv, "l:r:su")) != -1) {
+    while ((option = getopt(argc, argv, "b:f:l:r:suw:")) != -1) {
         if (option == 'l')
             line = (size_t)atol(optarg);
         else if (option == 'r' && (rate = atof(optarg)) > 0)
@@ -289,11 +327,21 @@ take_options(int argc, char **argv)
             short_lived = 1;
         else if (option == 'u')
             datagrams = 1;
+        else if (option == 'b' && (burst = atoi(optarg)) > 0)
+            continue;
+        else if (option == 'f' && (flood_count = atoi(optarg)) > 0)
+            continue;
+        else if (option == 'w' && (slow_count = atoi(optarg)) > 0)
+            continue;
         else
             return 0;
     }
+    has_others = burst || flood_count || slow_count;
+    if (has_others && (rate <= 0 || datagrams)) /* only a rate leaves time for them */
+        return 0;
 #ifdef TLS
-    if (short_lived || datagrams) /* shutdown() of the socket does not end a TLS connection */
+    /* shutdown() of the socket does not end a TLS connection. */
+    if (short_lived || datagrams || has_others)
         return 0;
 #endif
     return (argc - optind == 4 || argc - optind == 5) && !(short_lived && datagrams);
@@ -308,8 +356,8 @@ main(int argc, char **argv)
 
     if (!take_options(argc, argv)) {
         fprintf(stderr,
-                "usage: %s [-s] [-u] [-l LENGTH] [-r RATE] PORT CONNECTIONS SIZE SECONDS "
-                "[REQUESTS]\n",
+                "usage: %s [-s] [-u] [-l LENGTH] [-r RATE] [-w COUNT] [-f COUNT] [-b COUNT] PORT "
+                "CONNECTIONS SIZE SECONDS [REQUESTS]\n",
                 argv[0]);
         return 2;
     }
@@ -321,10 +369,11 @@ main(int argc, char **argv)
     enough = argc == 5 ? atol(argv[4]) : LONG_MAX;
     incoming = malloc(size + 1);
     samples = malloc(MAX_SAMPLES * sizeof *samples);
+    delays = malloc(MAX_SAMPLES * sizeof *delays);
     connections = calloc((size_t)count, sizeof *connections);
     epoll = epoll_create1(0);
     if (count < 1 || size < 1 || size > INT_MAX / 2 || (line && size % line)
-        || !incoming || !samples || !connections || epoll < 0)
+        || !incoming || !samples || !delays || !connections || epoll < 0)
         fail("starting");
     fill_pattern();
     for (int i = 0; i < count; i++) {
@@ -338,10 +387,12 @@ main(int argc, char **argv)
     serve(count, now() + PATIENCE, 0);
     if (answered < count)
         wrong("none within 10 seconds");
+    if (has_others)
+        begin_others();
     wait_for_begin(count);
 
     answered = taken = 0;
-    begun = now();
+    begun = others_begun = now();
     for (int i = 0; i < count && rate <= 0; i++)
         begin(&connections[i]);
     serve(enough, begun + atof(argv[3]), 1);
@@ -354,12 +405,15 @@ main(int argc, char **argv)
     serve(counted + waiting, now() + PATIENCE, 0);
     if (answered < counted + waiting)
         wrong("not all within 10 seconds");
+    finish_others(slow_ones, slow_count);
+    finish_others(floods, flood_count);
     if (counted == 0) { /* the time was too short for one request: use the time that it took */
         counted = answered;
         elapsed = now() - begun;
     }
 
-    sum_up(counted, elapsed, answered);
+    sort(delays, delays_taken);
+    sum_up(counted, elapsed, answered, quantile(delays, delays_taken, .999));
     for (int i = 0; i < count; i++)
         say_goodbye(&connections[i]);
     return 0;

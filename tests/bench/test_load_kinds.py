@@ -1,4 +1,4 @@
-"""Further kinds of load of the load generator: lines, short connections, datagrams, TLS."""
+"""Further kinds of load of the load generator: lines, rates, other work, datagrams, TLS."""
 
 from __future__ import annotations
 
@@ -79,6 +79,90 @@ def test_a_stall_is_charged_to_every_request_that_came_meanwhile() -> None:
     # 300 requests would show the stall.
     assert counted["max"] >= 0.2
     assert counted["p75"] >= 0.02
+
+
+# -- Other work beside the measured connections ----------------------------------------------------
+
+RATED = ("-r", "1000")
+
+
+def echo_bytes(conn: socket.socket, answer: Answer) -> None:
+    """Answer bytes as they arrive, until the client has sent everything."""
+    number = 0
+    with conn, contextlib.suppress(OSError):
+        while data := conn.recv(65536):
+            conn.sendall(answer(number, data))
+            number += 1
+
+
+@pytest.mark.parametrize("option", ["-w", "-f"])
+def test_every_byte_of_other_connections_comes_back(option: str) -> None:
+    sizes: list[int] = []
+
+    def note(number: int, data: bytes) -> bytes:
+        sizes.append(len(data))
+        return data
+
+    with server(note, echo_bytes) as port:
+        done = load(port, *RATED, option, "2", connections=3, seconds=0.25, requests=10**9)
+    # Three more messages were exchanged before the measurement.
+    assert sum(sizes) > (requests(done) + 3) * SIZE
+    counted = json.loads(done.stdout.splitlines()[-1])
+    assert 0 <= counted["late"] <= counted["max"]
+
+
+def other_bytes(number: int, data: bytes) -> bytes:
+    """Change the bytes of other connections, which alone send more than SIZE at once."""
+    return data if len(data) <= SIZE else bytes(len(data))
+
+
+def more_bytes(number: int, data: bytes) -> bytes:
+    return data if len(data) <= SIZE else data * 100
+
+
+@pytest.mark.parametrize("option", ["-w", "-f"])
+@pytest.mark.parametrize("answer", [other_bytes, more_bytes])
+def test_wrong_answers_to_other_connections_are_noticed(option: str, answer: Answer) -> None:
+    with server(answer, echo_bytes) as port:
+        done = load(port, *RATED, option, "1", requests=10**9)
+    assert done.returncode == 1
+    assert "beside the measured connections" in done.stderr
+
+
+@pytest.mark.parametrize(("option", "complaint"), [("-w", "slow reader"), ("-f", "flood")])
+def test_other_connections_that_are_closed_early_are_noticed(option: str, complaint: str) -> None:
+    def close_others(conn: socket.socket, answer: Answer) -> None:
+        with conn, contextlib.suppress(OSError):
+            while len(data := conn.recv(65536)) == SIZE:
+                conn.sendall(data)
+            conn.shutdown(socket.SHUT_WR)
+            while conn.recv(65536):
+                pass
+
+    with server(echo, close_others) as port:
+        done = load(port, *RATED, option, "1", requests=10**9)
+    assert done.returncode == 1
+    assert complaint in done.stderr
+
+
+def test_a_burst_opens_its_connections_and_closes_them() -> None:
+    received: list[int] = []
+
+    def count(conn: socket.socket, answer: Answer) -> None:
+        with conn, contextlib.suppress(OSError):
+            amount = 0
+            while data := conn.recv(65536):
+                conn.sendall(data)
+                amount += len(data)
+            received.append(amount)
+
+    with server(echo, count) as port:
+        done = load(port, *RATED, "-b", "5", connections=3, seconds=0.15, requests=10**9)
+    silent = received.count(0)
+    assert sum(received) == (requests(done) + 3) * SIZE
+    # The first burst begins with the measurement, the second one a tenth of a second later.
+    assert 5 <= silent <= 10
+    assert len(received) == silent + 3
 
 
 # -- Short connections -----------------------------------------------------------------------------
@@ -234,6 +318,12 @@ def test_a_server_without_tls_is_an_error_of_its_own() -> None:
 # -- The command line ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [("-x",), ("-s", "-u"), ("-l", "300"), ("-l", "-1")])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(("-x",), ("-s", "-u"), ("-l", "300"), ("-l", "-1")),
+        *(("-w", "1"), ("-f", "1"), ("-b", "1"), (*RATED, "-b", "0"), (*RATED, "-u", "-f", "1")),
+    ],
+)
 def test_options_that_make_no_sense_are_refused(options: tuple[str, ...]) -> None:
     assert load(1, *options).returncode == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import socket
+import subprocess
 import threading
 from pathlib import Path
 
@@ -121,6 +122,50 @@ def test_the_server_in_c_echoes(size: int) -> None:
         assert used.user >= 0
         assert used.kernel >= 0
         assert used.faults > 0
+
+
+QUANTILES = """
+#include "clients.h"
+
+int
+main(void)
+{
+    float value;
+
+    samples = malloc(MAX_SAMPLES * sizeof *samples);
+    if (!samples)
+        fail("malloc");
+    while (scanf("%f", &value) == 1)
+        sample(value);
+    sum_up(taken, 1, taken, now() * 0);
+    if (taken < 0)
+        wrong("wait_for_begin() is not called"), wait_for_begin(0);
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 1000, 20_000])
+def test_quantiles_are_values_below_which_that_part_of_them_lies(
+    number: int, tmp_path: Path
+) -> None:
+    (tmp_path / "quantiles.c").write_text(QUANTILES)
+    program = [str(native.compiler()), "-I", str(native.SOURCES), "-o", str(tmp_path / "quantiles")]
+    subprocess.run([*program, str(tmp_path / "quantiles.c")], check=True)
+    # The values are 0, 1, 2 and so on, in another order.
+    values = [str(value * 7919 % number) for value in range(number)]
+    run = subprocess.run(
+        [tmp_path / "quantiles"],
+        input=" ".join(values),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    counted = json.loads(run.stdout)
+    parts = {"p50": 0.5, "p75": 0.75, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "p99.99": 0.9999}
+    for word, part in parts.items():
+        assert counted[word] == min(int(number * part), max(number - 1, 0)), word
+    assert counted["max"] == max(number - 1, 0)
 
 
 def test_systems_with_different_c_libraries_do_not_share_programs(
