@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import html, instructions, machine, markdown, peers, pictures, pythons
+from bench import instructions, machine, peers, pythons
 from bench.catalogue import CASES, GRID, Case, select
 from bench.compare import changes, comparison, lost
 from bench.contenders import (
@@ -23,10 +23,11 @@ from bench.contenders import (
 )
 from bench.growth import growth_table
 from bench.measure import MeasurementPlan, Result, measure
+from bench.outputs import outputs, write_outputs
 from bench.peers import PEERS
 from bench.process import ProcessError
 from bench.progress import Bar
-from bench.record import Record, read, record_of
+from bench.record import read, record_of
 from bench.report import as_json, fit_growth, heading, table, verdict_lines
 from bench.summary import summary
 from bench.targets import judge, lacking
@@ -158,45 +159,6 @@ def measure_all(
         bar.clear()
         print(f"\n{table(results[-1], baseline)}", flush=True)
     return results
-
-
-def outputs() -> argparse.ArgumentParser:
-    """Return the parser of the options that choose the output formats of a report."""
-    made = argparse.ArgumentParser(add_help=False)
-    made.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
-    made.add_argument(
-        "--markdown", type=Path, metavar="FILE", help="put the tables into a page of documentation"
-    )
-    made.add_argument(
-        "--pictures",
-        type=Path,
-        metavar="FOLDER",
-        help="write the plots as SVG files",
-    )
-    return made
-
-
-def write_outputs(options: argparse.Namespace, records: Sequence[Record]) -> int:
-    """Write the files that the options ask for, and print their paths; return the exit status.
-
-    The pictures show the first of the records.
-    """
-    if options.html is not None:
-        options.html.parent.mkdir(parents=True, exist_ok=True)
-        options.html.write_text(html.page(records))
-        print(f"page: {options.html}")
-    if options.pictures is not None:
-        pictures.write(options.pictures, records[0])
-        print(f"pictures: {options.pictures}")
-    if options.markdown is not None:
-        try:
-            for record in records:
-                markdown.write(options.markdown, record)
-        except ValueError as error:
-            print(f"{options.markdown}: {error}", file=sys.stderr)
-            return 2
-        print(f"page: {options.markdown}")
-    return 0
 
 
 def show(arguments: Sequence[str]) -> int:

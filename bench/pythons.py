@@ -4,7 +4,7 @@ For each Python, the package and the peers are installed into a virtual environm
 ``build/bench-pythons``, the suite runs there with the given arguments, and writes its report. A
 Python that is not on this machine is looked for in the Debian system of
 ``tests/in_debian_sid.sh``. At the end, a page shows the reports together: a table for each Python,
-with the first contender of each case.
+with the first contender of each case; other pages and pictures are written if they are asked for.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.outputs import outputs
 from bench.process import ROOT
 from tests.pythons import find
 
@@ -50,10 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure on every Python, and show the reports together; return the exit status."""
     usage = argparse.ArgumentParser(
         prog="python -m bench pythons",
+        parents=[outputs()],
         description="Run the suite on CPython 3.11, 3.14 and 3.15, and show the reports together.",
         epilog="All other arguments are those of python -m bench.",
     )
-    _, arguments = usage.parse_known_args(arguments)
+    options, arguments = usage.parse_known_args(arguments)
     (ROOT / FOLDER).mkdir(parents=True, exist_ok=True)
     failed = []
     for version in VERSIONS:
@@ -69,7 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not written:
         print("No report was written.", file=sys.stderr)
         return 1
-    page = str(FOLDER / "index.html")
-    show = [sys.executable, "-m", "bench", "show", *map(str, written), "--html", page]
+    show = [sys.executable, "-m", "bench", "show", *map(str, written)]
+    show += ["--html", str(options.html or FOLDER / "index.html")]
+    show += [word for path in options.markdown for word in ("--markdown", str(path))]
+    show += ["--pictures", str(options.pictures)] if options.pictures else []
     shown = subprocess.run(show, cwd=ROOT, check=False).returncode
     return 1 if failed else shown

@@ -73,6 +73,11 @@ class Record:
         """Name and version of the Python of the run."""
         return str(self.machine["python"])
 
+    @property
+    def version(self) -> str:
+        """Version of the Python of the run without its last part, such as 3.14."""
+        return ".".join(self.python.rpartition(" ")[2].split(".")[:2])
+
 
 def _spread(data: Mapping[str, float] | None) -> Spread | None:
     return None if data is None else Spread(data["low"], data["median"], data["high"])

@@ -98,10 +98,13 @@ def test_the_reports_that_were_written_are_shown_together(
     monkeypatch.setattr(pythons, "ROOT", tmp_path)
     monkeypatch.setattr(pythons, "find", lambda version: None)
     monkeypatch.setattr(subprocess, "run", run)
-    assert pythons.main(["--quick"]) == 1
+    outputs = ["--markdown", "one.md", "--markdown", "other.md", "--pictures", "drawn"]
+    assert pythons.main(["--quick", *outputs]) == 1
     last = commands.run_so_far[-1]
     shown = [word for word in last if word.endswith(".json")]
     assert shown == ["build/bench-pythons/3.11.json", "build/bench-pythons/3.15.json"]
+    assert last[last.index("--html") :] == ["--html", "build/bench-pythons/index.html", *outputs]
+    assert not any("one.md" in command for command in commands.run_so_far[:-1])
     assert "failed on CPython 3.14" in capsys.readouterr().err
     assert sum("--quick" in command for command in commands.run_so_far) == 3
 
