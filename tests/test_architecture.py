@@ -252,11 +252,13 @@ SHARED = (
     "runtime.kernel.timers",
     "runtime.kernel.future",
     "runtime.kernel.task",
+    "runtime.kernel.scope_state",
+    "runtime.kernel.scopes",
     "runtime.kernel.core",
     "runtime.loop",
     "runtime.net.setup.server",
 )
-"""Modules that define ``Loop``, ``Task``, ``Future``, handles, ``Server`` and their base classes.
+"""Modules of ``Loop``, ``Task``, ``Future``, handles, scopes, ``Server``, and their base classes.
 
 Attributes of these classes that are not API begin with an underscore. They are private to the
 package, not to the module.

@@ -41,6 +41,7 @@ from runtime.kernel.native.installation import (
     warn_of_foreign_libraries as _warn_of_foreign_libraries,
 )
 from runtime.kernel.public_types import Future, Task
+from runtime.kernel.reasons import CancelReason, cancel_reason
 from runtime.kernel.timers import TimerHandle
 from runtime.loop import Loop, get_running_loop, new_event_loop
 from runtime.runner import Runner, run
@@ -69,9 +70,22 @@ if TYPE_CHECKING:
     from runtime.subprocess import Process, create_subprocess_exec, create_subprocess_shell
     from runtime.sync.as_completed import as_completed
     from runtime.sync.barrier import Barrier
+    from runtime.sync.checkpoints import (
+        cancel_shielded_checkpoint,
+        checkpoint,
+        checkpoint_if_cancelled,
+    )
     from runtime.sync.gather import gather
     from runtime.sync.locks import BoundedSemaphore, Condition, Event, Lock, Semaphore
     from runtime.sync.queues import LifoQueue, PriorityQueue, Queue
+    from runtime.sync.scopes import (
+        CancelScope,
+        current_effective_deadline,
+        fail_after,
+        fail_at,
+        move_on_after,
+        move_on_at,
+    )
     from runtime.sync.shield import shield
     from runtime.sync.sleep import sleep, sleep_forever
     from runtime.sync.suspend import Resume, suspend
@@ -108,6 +122,11 @@ else:
         "runtime.subprocess": ("Process", "create_subprocess_exec", "create_subprocess_shell"),
         "runtime.sync.as_completed": ("as_completed",),
         "runtime.sync.barrier": ("Barrier",),
+        "runtime.sync.checkpoints": (
+            "cancel_shielded_checkpoint",
+            "checkpoint",
+            "checkpoint_if_cancelled",
+        ),
         "runtime.sync.gather": ("gather",),
         "runtime.sync.locks": (
             "BoundedSemaphore",
@@ -120,6 +139,14 @@ else:
             "LifoQueue",
             "PriorityQueue",
             "Queue",
+        ),
+        "runtime.sync.scopes": (
+            "CancelScope",
+            "current_effective_deadline",
+            "fail_after",
+            "fail_at",
+            "move_on_after",
+            "move_on_at",
         ),
         "runtime.sync.shield": ("shield",),
         "runtime.sync.sleep": (
@@ -183,6 +210,8 @@ __all__ = [
     "Barrier",
     "BoundedSemaphore",
     "BrokenBarrierError",
+    "CancelReason",
+    "CancelScope",
     "CancelledError",
     "Condition",
     "DatagramEndpoint",
@@ -220,20 +249,29 @@ __all__ = [
     "__version__",
     "all_tasks",
     "as_completed",
+    "cancel_reason",
+    "cancel_shielded_checkpoint",
     "capture_call_graph",
+    "checkpoint",
+    "checkpoint_if_cancelled",
     "compiled",
     "create_eager_task_factory",
     "create_subprocess_exec",
     "create_subprocess_shell",
     "create_task",
+    "current_effective_deadline",
     "current_task",
     "eager_task_factory",
     "ensure_future",
+    "fail_after",
+    "fail_at",
     "format_call_graph",
     "gather",
     "get_running_loop",
     "install",
     "isfuture",
+    "move_on_after",
+    "move_on_at",
     "new_event_loop",
     "open_connection",
     "open_datagram",

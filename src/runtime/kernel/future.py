@@ -41,6 +41,7 @@ from runtime.kernel.errors import CancelledError, InvalidStateError
 from runtime.kernel.failure import Failure
 from runtime.kernel.handles import Handle, Runnable
 from runtime.kernel.native.mypyc import mypyc_attr
+from runtime.kernel.reasons import make_cancelled_error
 from runtime.kernel.scheduler import Scheduler, running_scheduler
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class FutureCore(Runnable):
             return error
         if self._cancel_message is None:
             return CancelledError()
-        return CancelledError(self._cancel_message)
+        return make_cancelled_error(self._cancel_message, self._loop._debug)
 
     def exception(self) -> BaseException | None:
         """Return the exception that was set, or None if there is a result.

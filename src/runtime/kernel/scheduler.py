@@ -31,6 +31,7 @@ from runtime.kernel.handles import Handle, Runnable, ThreadsafeHandle
 from runtime.kernel.native import accelerator
 from runtime.kernel.native.mypyc import mypyc_attr
 from runtime.kernel.poller import READ, Poller, Watcher
+from runtime.kernel.scope_state import ScopeState
 from runtime.kernel.signals import run_signal_handlers
 from runtime.kernel.timers import TimerHandle, TimerHeap
 
@@ -87,6 +88,7 @@ class Scheduler:
         "_ready",
         "_ready_append",
         "_refusal",
+        "_scope_of_next_task",
         "_signal_handlers",
         "_tasks",
         "_thread_id",
@@ -123,6 +125,8 @@ class Scheduler:
         self._current: Any = None
         # While ``Task.cancel`` is at work: the tasks that its request has reached so far.
         self._cancelling: list[Any] | None = None
+        # The scope that the next task is created in, or None: see ``runtime.kernel.scopes``.
+        self._scope_of_next_task: ScopeState | None = None
         self._timers = TimerHeap()
         self._poller = Poller(selector, self._report_watcher)
         # The identifier of the thread that runs the loop; 0 while the loop is not running.

@@ -16,7 +16,16 @@
 Invariants: a task that is not done is in exactly one of these places: in the ready queue, running,
 or subscribed to one future (``_awaited`` if that is a ``FutureCore``, else ``_foreign``). So it is
 never stepped twice for one wake-up. ``cancel()`` while WAITING cancels the future, which queues the
-task; otherwise it sets ``_must_cancel``, and the next step begins by raising CancelledError.
+task; otherwise it sets a flag, and the next step begins by raising CancelledError.
+
+**Flags.** ``_cancel_state`` is 0 for a task that runs as usual, so that a step tests one attribute:
+
+- ``MUST_CANCEL``: the next step begins by raising CancelledError.
+- ``IN_CANCELLED_SCOPE``: a cancelled scope is in force in the task, and no shield stands between.
+  Every suspension is interrupted as by ``cancel()``, as often as ``kernel/suspensions.py`` admits.
+  ``_cancel_requests`` includes one request for this flag. Functions of ``kernel/scopes.py`` set it.
+- ``HOLDS_GENERATOR``: an asynchronous generator has entered a scope, and must not hold it at a
+  ``yield``: this is checked at each suspension.
 
 **Cancelling chains of tasks.** The awaited future may be another task, or the future of a
 ``gather`` of tasks, which wait for futures in turn. A request to cancel then passes on from each
@@ -62,7 +71,10 @@ from runtime.kernel.future import (
 )
 from runtime.kernel.native import accelerator
 from runtime.kernel.native.mypyc import mypyc_attr
+from runtime.kernel.reasons import adopt_foreign_error
 from runtime.kernel.scheduler import Scheduler, running_scheduler
+from runtime.kernel.scope_state import ScopeState
+from runtime.kernel.suspensions import is_suspended
 
 _run_to_suspension: Final[Callable[[Any, Context], object]] = accelerator.step
 _numbers: Final = itertools.count(1)
@@ -79,6 +91,10 @@ _PLAIN_GENERATORS: Final = sys.version_info < (3, 12)
 _KERNEL: Final = (__name__, accelerator.__name__)
 _SPENT: Final[BaseException] = CancelledError()
 
+MUST_CANCEL: Final = 1
+IN_CANCELLED_SCOPE: Final = 2
+HOLDS_GENERATOR: Final = 4
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class TaskCore(FutureCore):
@@ -87,12 +103,13 @@ class TaskCore(FutureCore):
     __slots__ = (
         "_awaited",
         "_cancel_requests",
+        "_cancel_state",
         "_context",
         "_coro",
         "_foreign",
         "_log_destroy_pending",
-        "_must_cancel",
         "_name",
+        "_scope",
         "_throw",
     )
 
@@ -102,8 +119,9 @@ class TaskCore(FutureCore):
     _awaited: FutureCore | None
     _foreign: Any
     _throw: BaseException | None
-    _must_cancel: bool
+    _cancel_state: int
     _cancel_requests: int
+    _scope: ScopeState | None
     _log_destroy_pending: bool
 
     def __init__(
@@ -177,9 +195,14 @@ class TaskCore(FutureCore):
         """
         if self._cancel_requests > 0:
             self._cancel_requests -= 1
-            if self._cancel_requests == 0:
-                self._must_cancel = False
+            if self._cancel_requests == 0 and self._cancel_state & MUST_CANCEL:
+                self._cancel_state -= MUST_CANCEL
         return self._cancel_requests
+
+    @property
+    def _must_cancel(self) -> bool:
+        """Whether the next step raises CancelledError, under asyncio's name: anyio reads it."""
+        return bool(self._cancel_state & MUST_CANCEL)
 
     def set_result(self, result: Any) -> None:
         """Raise RuntimeError: the coroutine's result is the task's."""
@@ -223,6 +246,7 @@ class TaskCore(FutureCore):
         try:
             future.result()
         except BaseException as error:
+            adopt_foreign_error(error, self._loop._debug)
             self._throw = _without_kernel(error)
         step(self)
 
@@ -250,7 +274,7 @@ class TaskCore(FutureCore):
     def _describe_briefly(self) -> list[str]:
         """Return the words of the ``repr`` inside that of another object, without references."""
         words = FutureCore._describe_briefly(self)
-        if self._pending and (self._must_cancel or self._cancel_requests):
+        if self._pending and (self._cancel_state & MUST_CANCEL or self._cancel_requests):
             words[0] = "cancelling"
         words.append(f"name={safe_repr(self.get_name())}")
         if self._coro is not None:
@@ -314,7 +338,11 @@ def _pass_on(task: TaskCore, msg: Any) -> None:
             return
     elif task._foreign is not None and task._foreign.cancel(msg=msg):
         return
-    task._must_cancel = True
+    _set_must_cancel(task, msg)
+
+
+def _set_must_cancel(task: TaskCore, msg: Any) -> None:
+    task._cancel_state |= MUST_CANCEL
     task._cancel_message = msg
 
 
@@ -360,10 +388,110 @@ def _pass_on_along(
 def _leave_cycle(task: TaskCore, msg: Any) -> None:
     """Cancel a task that waits for itself, through other tasks: end its wait."""
     task._cancel_requests -= 1  # The request was counted when it arrived for the first time.
+    _set_must_cancel(task, msg)
+    _stop_waiting(task)
+
+
+def interrupt_all(loop: Scheduler, tasks: Iterable[TaskCore]) -> None:
+    """Interrupt tasks of ``loop``, which a scope that was cancelled has just reached.
+
+    A task that waits is interrupted as by ``cancel()``; one whose wait has ended keeps the result.
+    If the ``cancel()`` of a class of the program raises, the other tasks are still interrupted; the
+    exception is raised at the end.
+    """
+    error: BaseException | None = None
+    outer: list[Any] | None = loop._cancelling
+    reached: list[Any] = [] if outer is None else outer
+    seen: set[TaskCore] = set()
+    loop._cancelling = reached
+    try:
+        for task in tasks:
+            if task in seen:
+                continue  # Another task waits for it, and has passed the cancellation on.
+            try:
+                _interrupt(task)
+                if outer is None and reached:
+                    seen.add(task)
+                    _pass_on_along(reached, [(task, None, True)], {task}, seen)
+            except BaseException as raised:
+                error = raised
+    finally:
+        loop._cancelling = outer
+    if outer is None:
+        for each, message in reached:
+            _begin_cancelling(each, message)
+    try:
+        if error is not None:
+            raise error
+    finally:
+        del error
+
+
+def _interrupt(task: TaskCore) -> None:
+    """Interrupt the wait of a task in a cancelled scope, if it waits."""
+    waits_for: Any = task._waits_for()
+    if waits_for is not None:
+        if not waits_for.done() and _admit_interruption(task):
+            waits_for.cancel(msg=_reason_of_scope(task))
+    elif task._throw is None and is_suspended(task._coro) and _admit_interruption(task):
+        _set_must_cancel(task, _reason_of_scope(task))
+
+
+def _cancelled_scope(task: TaskCore) -> ScopeState:
+    """Return the innermost cancelled scope of a task in one."""
+    scope = task._scope
+    while scope is not None and not scope._called:
+        scope = scope._parent
+    assert scope is not None
+    return scope
+
+
+def _admit_interruption(task: TaskCore) -> bool:
+    """Return whether a task is to be interrupted where it is suspended, by a cancelled scope."""
+    if not task._cancel_state & IN_CANCELLED_SCOPE:
+        return False
+    return _cancelled_scope(task)._admit(task)
+
+
+def _reason_of_scope(task: TaskCore) -> Any:
+    return _cancelled_scope(task)._reason
+
+
+def _yielded_while_cancelled(task: TaskCore) -> None:
+    """Handle the flags of a task that has yielded None, and is in the ready queue."""
+    if task._cancel_state & HOLDS_GENERATOR and (text := _misheld_scope(task)):
+        task._throw = RuntimeError(text)
+    elif not task._cancel_state & MUST_CANCEL and _admit_interruption(task):
+        _set_must_cancel(task, _reason_of_scope(task))
+
+
+def _waits_while_cancelled(task: TaskCore, future: Any) -> None:
+    """Handle the flags of a task that has just subscribed to ``future``."""
+    if task._cancel_state & HOLDS_GENERATOR and (text := _misheld_scope(task)):
+        _stop_waiting(task)
+        task._throw = RuntimeError(text)
+    elif task._cancel_state & MUST_CANCEL:
+        if future.cancel(msg=task._cancel_message):
+            # It may have been cleared already: the cancel() of a class of the program is called.
+            task._cancel_state &= ~MUST_CANCEL
+    elif not future.done() and _admit_interruption(task):
+        future.cancel(msg=_reason_of_scope(task))
+
+
+def _misheld_scope(task: TaskCore) -> str:
+    """Return the error about a scope that a generator holds at a ``yield``, or an empty string."""
+    scope = task._scope
+    while scope is not None:
+        if scope._generator is not None and (text := scope._held_at_yield(task)):
+            return text
+        scope = scope._parent
+    return ""
+
+
+def _stop_waiting(task: TaskCore) -> None:
+    """Unsubscribe a task from the future that it waits for, and queue it."""
     awaited = task._awaited
     foreign = task._foreign
-    task._must_cancel = True
-    task._cancel_message = msg
     if awaited is not None and not awaited.done():
         task._awaited = None
         unsubscribe(awaited, task)
@@ -403,8 +531,16 @@ def init_task(
     self._foreign = None
     # The exception that the next step throws into the coroutine, except a CancelledError.
     self._throw = None
-    self._must_cancel = False
+    self._cancel_state = 0
     self._cancel_requests = 0
+    # The innermost scope in force. A task group sets it for the tasks that it creates.
+    scope = loop._scope_of_next_task
+    self._scope = scope
+    if scope is not None:
+        loop._scope_of_next_task = None
+        if scope._effective:
+            self._cancel_state = IN_CANCELLED_SCOPE
+            self._cancel_requests = 1
     # asyncio.gather() clears it: its children are not reported when their loop is closed.
     self._log_destroy_pending = True
     if eager_start and loop._thread_id:
@@ -436,8 +572,8 @@ def step(task: TaskCore) -> None:
     task._awaited = None
     if error is not None:
         task._throw = None
-    if task._must_cancel:
-        task._must_cancel = False
+    if task._cancel_state and task._cancel_state & MUST_CANCEL:
+        task._cancel_state -= MUST_CANCEL
         if not isinstance(error, CancelledError):
             error = task._make_cancelled_error()
     loop._current = task
@@ -471,11 +607,13 @@ def step(task: TaskCore) -> None:
         error = None
     if outcome is None:
         loop._ready_append(task)
+        if task._cancel_state:
+            _yielded_while_cancelled(task)
     elif type(outcome) is tuple:
         _end(loop, task)
-        if task._must_cancel:
+        if task._cancel_state and task._cancel_state & MUST_CANCEL:
             # The task was cancelled in its last step, which had no await left to raise at.
-            task._must_cancel = False
+            task._cancel_state -= MUST_CANCEL
             cancel_future(task, task._cancel_message)
         else:
             finish_future(task, outcome[0])
@@ -486,8 +624,8 @@ def step(task: TaskCore) -> None:
             future._asyncio_future_blocking = False
             task._awaited = future
             subscribe(future, task)
-            if task._must_cancel and future.cancel(msg=task._cancel_message):
-                task._must_cancel = False
+            if task._cancel_state:
+                _waits_while_cancelled(task, future)
         else:
             _await_other(task, future)
     else:
@@ -568,8 +706,8 @@ def _await_other(task: TaskCore, outcome: object) -> None:
         # An empty context for the callback: the step that it runs enters the task's own context,
         # which must not be entered already.
         future.add_done_callback(task._on_foreign_done, context=Context())
-        if task._must_cancel and future.cancel(msg=task._cancel_message):
-            task._must_cancel = False
+        if task._cancel_state:
+            _waits_while_cancelled(task, future)
 
 
 def _refuse(task: TaskCore, text: str) -> None:

@@ -23,6 +23,16 @@ from runtime.kernel.arguments.refusals import OnlyAsynchronous
 from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.public_types import Future, Task
+from runtime.kernel.reasons import (
+    CancelReason,
+    cancel_reason,
+    failure_reason,
+    given_reason,
+    place_of_caller,
+)
+from runtime.kernel.scopes import cancel_in_group, enter_scope, join_group, leave_group_scope
+from runtime.kernel.task import TaskCore
+from runtime.sync.scopes import CancelScope
 
 T = TypeVar("T")
 
@@ -59,6 +69,10 @@ class TaskGroup(OnlyAsynchronous):
         # Whether the group itself has cancelled the parent.
         self._parent_cancelled = False
         self._tasks: set[Future[Any]] = set()
+        self._scope = CancelScope()
+        # The tasks of the group inherit the scope: a change of it is passed on to all in this set.
+        self._scope._members = self._tasks
+        self._reason: CancelReason | None = None
         self._errors: list[BaseException] = []
         self._base_error: BaseException | None = None
         self._all_done: Future[None] | None = None
@@ -76,8 +90,10 @@ class TaskGroup(OnlyAsynchronous):
         self._loop = get_running_loop()
         self._parent = parent
         self._entered = True
+        if isinstance(parent, TaskCore):
+            enter_scope(self._scope, parent)
         if self._cancel_on_entry:
-            self.cancel()
+            self.cancel(self._reason)
         return self
 
     async def __aexit__(
@@ -86,14 +102,30 @@ class TaskGroup(OnlyAsynchronous):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
+        outcome: object
         try:
-            return await self._end(exc)
+            handled = await self._end(exc)
+        except BaseException as error:
+            outcome = leave_group_scope(self._scope, error)
+            if outcome is False:
+                raise
+        else:
+            outcome = leave_group_scope(self._scope, None if handled else exc)
+            if outcome is False:
+                return handled
         finally:
             # The traceback of the raised exception refers to this frame: break the reference cycle.
             del exc, traceback
             self._parent = None
+            self._reason = None
             self._errors = []
             self._base_error = None
+        if isinstance(outcome, BaseException):
+            try:
+                raise outcome
+            finally:
+                del outcome
+        return True
 
     async def _end(self, exc: BaseException | None) -> bool:
         """Wait for the tasks; raise the group's exception, or return whether to suppress ``exc``.
@@ -108,7 +140,7 @@ class TaskGroup(OnlyAsynchronous):
             self._base_error = exc
         cancellation: BaseException | None = exc if isinstance(exc, CancelledError) else None
         if exc is not None and not self._aborting:
-            self._abort()
+            self._abort(_reason_of(exc))
         latest: BaseException | None = None
         while self._tasks:
             self._all_done = self._loop.create_future()
@@ -119,7 +151,7 @@ class TaskGroup(OnlyAsynchronous):
                 if not self._aborting:
                     # The parent was cancelled from outside while it waited for us.
                     cancellation = error
-                    self._abort()
+                    self._abort(_reason_of(error))
             self._all_done = None
         try:
             if self._base_error is not None:
@@ -187,15 +219,24 @@ class TaskGroup(OnlyAsynchronous):
             if asyncio.iscoroutine(coro):
                 coro.close()
             raise RuntimeError(f"TaskGroup {self!r} {problem}")
-        task = self._loop.create_task(coro, **options)
+        scope = self._scope
+        if scope._task is not None:
+            self._loop._scope_of_next_task = scope
+        try:
+            task = self._loop.create_task(coro, **options)
+        finally:
+            self._loop._scope_of_next_task = None
         self._tasks.add(task)
         # A task that was started eagerly may have ended already. Its end is noticed in the next
         # turn all the same: a failure would cancel the parent here and now, although the caller may
         # be the first step of another task.
         task.add_done_callback(self._on_task_done)
-        if self._aborting and not task.done():
-            # The task was started eagerly, and aborted the group before it was added to it.
-            task.cancel()
+        if not task.done():
+            # The task may have been started eagerly, and may have aborted the group, or cancelled
+            # its scope, before it was added to the group.
+            join_group(scope, task)
+            if self._aborting:
+                self._cancel_once(task, self._reason)
         try:
             return task
         finally:
@@ -203,32 +244,59 @@ class TaskGroup(OnlyAsynchronous):
             # cycle.
             del task
 
-    def cancel(self) -> None:
+    @property
+    def cancel_scope(self) -> CancelScope:
+        """The scope that the body and the tasks of the group are in.
+
+        ``group.cancel_scope.cancel()`` cancels them until the group is left, while
+        ``group.cancel()`` makes one request to each of them, as asyncio does. Its ``deadline`` and
+        ``shield`` can be set before the group is entered, and later.
+        """
+        return self._scope
+
+    def cancel(self, reason: str | CancelReason | None = None) -> None:
         """Cancel the tasks of the group and its body, and leave the group without an exception.
 
+        CancelledError is raised once in each of them, so that they can clean up; ``reason`` is a
+        text for it, and for reports. A task that is in a shield is cancelled when it leaves it.
         Before the group is entered, it takes effect on entry. When the group has ended, or is being
         aborted already, it does nothing. Exceptions that the tasks raise when they are cancelled
         are raised as usual, and a cancellation from outside the group is still raised as
-        CancelledError.
+        CancelledError. Raises TypeError for a reason that is no text.
 
         Source: ``asyncio.TaskGroup.cancel``, new in Python 3.15.
         """
+        task = current_task() if self._loop is not None else None
+        given = given_reason("call", reason, "TaskGroup.cancel()", task, place_of_caller())
         if not self._entered:
             self._cancel_on_entry = True
+            self._reason = given
         elif self._parent is not None and not self._aborting and (self._tasks or not self._exiting):
-            self._abort()
-            self._parent_cancelled = True
-            self._parent.cancel()
+            self._abort(given)
+            self._cancel_parent(self._parent, given)
 
     @staticmethod
     def _is_fatal(exc: BaseException | None) -> bool:
         return isinstance(exc, (SystemExit, KeyboardInterrupt))
 
-    def _abort(self) -> None:
+    def _abort(self, reason: CancelReason | None) -> None:
+        """Cancel the tasks of the group, except those that the end of the run has cancelled."""
         self._aborting = True
+        self._reason = reason
         for task in list(self._tasks):
             if not task.done() and not self._is_ending(task):
-                task.cancel()
+                self._cancel_once(task, reason)
+
+    def _cancel_once(self, task: Any, reason: CancelReason | None) -> None:
+        """Request once that a task of the group, or its parent, be cancelled.
+
+        There is no request while the scope of the group is cancelled: it interrupts the task
+        already, and the request would interrupt its clean-up in a shield.
+        """
+        if not isinstance(task, TaskCore) or self._scope._task is None:
+            task.cancel()
+        elif not self._scope._effective:
+            cancel_in_group(self._scope, task, reason)
 
     def _is_ending(self, task: Future[Any]) -> bool:
         """Return whether the task has been cancelled already, by the end of the run.
@@ -236,6 +304,12 @@ class TaskGroup(OnlyAsynchronous):
         A second request would interrupt the clean-up of the task at its next await.
         """
         return self._loop is not None and task in self._loop._ending
+
+    def _cancel_parent(self, parent: Task[Any], reason: CancelReason | None) -> None:
+        """Cancel the body; its request is taken back when the group is left."""
+        if not self._scope._effective:
+            self._parent_cancelled = True
+        self._cancel_once(parent, reason)
 
     def _report_suppressed(self, fatal: BaseException) -> None:
         """Report the exceptions of tasks that are not raised because ``fatal`` is raised."""
@@ -276,10 +350,10 @@ class TaskGroup(OnlyAsynchronous):
             )
             return
         if not self._aborting and not self._parent_cancelled:
-            self._abort()
+            reason = failure_reason(error)
+            self._abort(reason)
             if not self._is_ending(parent):
-                self._parent_cancelled = True
-                parent.cancel()
+                self._cancel_parent(parent, reason)
 
     def __repr__(self) -> str:
         words = []
@@ -292,3 +366,10 @@ class TaskGroup(OnlyAsynchronous):
         elif self._entered:
             words.append("entered")
         return f"<TaskGroup{''.join(' ' + word for word in words)}>"
+
+
+def _reason_of(error: BaseException) -> CancelReason | None:
+    """Return the reason for cancelling the tasks of a group whose body ended with ``error``."""
+    if isinstance(error, CancelledError):
+        return cancel_reason(error)
+    return failure_reason(error)

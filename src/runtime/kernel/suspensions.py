@@ -1,0 +1,185 @@
+"""Suspensions of coroutines in cancelled scopes: where a task waits, and who holds a scope.
+
+**Tasks that refuse to end.** In a cancelled scope each ``await`` that suspends raises
+CancelledError. Code may catch it and await again; a loop of that would take all of the processor.
+So a task is interrupted at one place only so often. A place is a coroutine object, together with
+the instruction at which it is suspended::
+
+    task --> main() --> serve() --> read() --> future
+             known      known       new
+
+A coroutine is known if the task was inside it at its last interruption. The innermost known one is
+where the CancelledError of that interruption was caught. If it awaits the future itself, so that
+nothing new was called, it is interrupted there once. Otherwise it calls a new coroutine for each
+attempt, as a loop that closes many connections does, and is interrupted there up to ``MOST`` times.
+After that the task waits until what it awaits is done, and costs nothing meanwhile.
+
+**Generators.** A scope that an asynchronous generator holds while it is suspended at a ``yield`` is
+in force in the code that iterates over the generator (PEP 789). ``is_at_yield`` finds out.
+
+This module is interpreted: its code runs only in cancelled scopes, and in asynchronous generators.
+"""
+
+from __future__ import annotations
+
+import inspect
+from types import FrameType
+from typing import Any, Final
+
+from runtime.kernel.diagnostics.describe import (
+    await_frames,
+    coroutine_frame,
+    is_of_a_library,
+    unwrapped,
+)
+
+MOST: Final = 100
+"""How often one place is interrupted that calls a new coroutine for each attempt."""
+
+_DEEPEST: Final = 1000
+"""Maximum number of coroutines, one inside the other, that are looked at."""
+
+_Place = tuple[object, int]
+
+
+class Interruptions:
+    """The places at which the tasks in one cancelled scope were interrupted."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        # For each task, the coroutines that it was inside of at its last interruption, and for each
+        # of these the number of interruptions at each instruction.
+        self._known: dict[Any, dict[object, dict[int, int]]] = {}
+
+    def admit(self, task: Any) -> bool:
+        """Return whether the task, which is suspended, is to be interrupted; note it if so."""
+        places = _places_of(task.get_coro())
+        known = self._known.get(task, {})
+        depth = len(places) - 1
+        while depth >= 0 and places[depth][0] not in known:
+            depth -= 1
+        if depth >= 0:
+            coro, instruction = places[depth]
+            limit = 1 if depth == len(places) - 1 else MOST
+            if known[coro].get(instruction, 0) >= limit:
+                return False
+        now: dict[object, dict[int, int]] = {}
+        for index, (coro, instruction) in enumerate(places):
+            counts = now[coro] = known.get(coro, {})
+            if index >= depth:
+                counts[instruction] = counts.get(instruction, 0) + 1
+        self._known[task] = now
+        return True
+
+
+def _places_of(coro: object) -> list[_Place]:
+    """Return the coroutines that a suspended task is inside of, from the outermost one."""
+    places: list[_Place] = []
+    while coro is not None and len(places) < _DEEPEST:
+        coro = unwrapped(coro)
+        frame = coroutine_frame(coro)
+        if frame is None:
+            break
+        places.append((coro, frame.f_lasti))
+        coro = _awaited_by(coro)
+    return places
+
+
+def _awaited_by(coro: object) -> object:
+    for name in ("cr_await", "gi_yieldfrom", "ag_await"):
+        awaited: object = getattr(coro, name, None)
+        if awaited is not None:
+            return awaited
+    return None
+
+
+def is_suspended(coro: object) -> bool:
+    """Return whether a coroutine is suspended: it has begun, and is not running."""
+    for name in ("cr_suspended", "gi_suspended"):
+        suspended = getattr(coro, name, None)
+        if suspended is not None:
+            return bool(suspended)
+    return True
+
+
+# -- Asynchronous generators -----------------------------------------------------------------------
+
+
+def _next_instruction(frame: FrameType) -> tuple[int, int]:
+    """Return the instruction after the last one of a frame, and the part of it that tells awaits.
+
+    The instruction at which a suspended frame resumes says in the lowest two bits of its argument
+    whether the frame is suspended at a ``yield`` or at an ``await``.
+    """
+    code = frame.f_code.co_code
+    following = frame.f_lasti + 2
+    return (code[following], code[following + 1] & 3) if following + 1 < len(code) else (0, 0)
+
+
+async def _sample() -> Any:
+    yield
+
+
+def _instruction_after_yield() -> tuple[int, int]:
+    generator = _sample()
+    try:
+        generator.__anext__().send(None)
+    except StopIteration:
+        pass
+    found = _next_instruction(generator.ag_frame)
+    try:
+        generator.aclose().send(None)
+    except StopIteration:
+        pass
+    return found
+
+
+_AFTER_YIELD: Final = _instruction_after_yield()
+
+
+def is_at_yield(frame: FrameType) -> bool:
+    """Return whether the frame of an asynchronous generator is suspended at a ``yield``."""
+    return _next_instruction(frame) == _AFTER_YIELD
+
+
+_GENERATORS: Final = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+_DRIVERS: Final = ("contextlib", "runtime.testing.", "_pytest.", "pytest_asyncio.", "anyio.")
+"""Modules that make a context manager or a fixture of a generator, which it may be suspended in."""
+
+
+def holder_of(frame: FrameType) -> FrameType:
+    """Return the frame whose block a scope belongs to that was entered in ``frame``.
+
+    Methods of context managers, and generators of which a decorator has made context managers, are
+    left out: the block is that of their caller.
+    """
+    while (caller := frame.f_back) is not None:
+        if not (
+            frame.f_code.co_name in ("__enter__", "__aenter__")
+            or _module_of(frame) == "contextlib"
+            or (frame.f_code.co_flags & _GENERATORS and _module_of(caller).startswith(_DRIVERS))
+        ):
+            break
+        frame = caller
+    return frame
+
+
+def _module_of(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))
+
+
+def is_of_generator(frame: FrameType) -> bool:
+    """Return whether a frame is that of an asynchronous generator."""
+    return bool(frame.f_code.co_flags & inspect.CO_ASYNC_GENERATOR)
+
+
+def place_of_wait(coro: object) -> str:
+    """Return the line of the program at which a coroutine is suspended."""
+    frames = await_frames(coro)
+    while len(frames) > 1 and is_of_a_library(frames[-1]):
+        frames.pop()
+    if not frames:
+        return "an unknown line"
+    code = frames[-1].f_code
+    return f"{code.co_filename}:{frames[-1].f_lineno} in {code.co_qualname}()"
