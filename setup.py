@@ -53,6 +53,7 @@ COMPILED = (
     "src/runtime/kernel/scopes.py",
     "src/runtime/kernel/sleep_future.py",
     "src/runtime/kernel/descriptors.py",
+    "src/runtime/kernel/observed_turns.py",
     "src/runtime/kernel/core.py",
     "src/runtime/net/connection/layers.py",
     "src/runtime/net/connection/receive_buffer.py",

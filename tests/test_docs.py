@@ -12,6 +12,7 @@ import re
 import pytest
 
 import runtime
+import runtime.observe
 import runtime.testing
 from tests.support.programs import ROOT, run_program
 
@@ -48,11 +49,13 @@ def test_every_public_name_is_in_the_reference() -> None:
     reference = "\n".join(page.read_text() for page in (ROOT / "docs" / "api").glob("*.md"))
     documented = set(
         re.findall(
-            r"^(?:\.\. [\w:]+::| ) +(?:runtime\.)?(?:testing\.)?(\w+)$", reference, re.MULTILINE
+            r"^(?:\.\. [\w:]+::| ) +(?:runtime\.)?(?:observe\.|testing\.)?(\w+)$",
+            reference,
+            re.MULTILINE,
         )
     )
     documented |= set(re.findall(r"`(\w+)`", reference))
-    assert {*runtime.__all__, *runtime.testing.__all__} <= documented
+    assert {*runtime.__all__, *runtime.observe.__all__, *runtime.testing.__all__} <= documented
 
 
 def test_every_method_of_asyncio_s_loops_that_is_there_is_in_the_table() -> None:

@@ -172,7 +172,7 @@ else:
         ),
     }
 
-    _SUBMODULES = ("policy", "subprocess")
+    _SUBMODULES = ("observe", "policy", "subprocess")
     """Submodules that can be used as attributes without an import, as those of asyncio can."""
 
     def __getattr__(name):

@@ -16,8 +16,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple, cast
 
 from runtime.kernel.api import running
+from runtime.kernel.api.metrics import metrics_of
 from runtime.kernel.arguments.refusals import Uncopyable
 from runtime.kernel.arguments.seconds import Seconds
+from runtime.kernel.diagnostics.metrics import LoopMetrics
 from runtime.kernel.handles import Handle
 from runtime.kernel.lifetime.asyncgens import cancelling_tasks_in
 from runtime.kernel.public_types import Future, Task
@@ -147,6 +149,24 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
             self._until_idle = False
             self._threads_before = []
             self._unknown_before = set()
+
+    # -- Metrics -----------------------------------------------------------------------------------
+
+    def metrics(self) -> LoopMetrics:
+        """Return a snapshot of the loop's counters and histograms. May be called in any thread.
+
+        The loop keeps them always. The first call in the process also begins to measure the pauses
+        of the garbage collector.
+
+        >>> import runtime
+        >>> async def main() -> None:
+        ...     await runtime.sleep(0.01)
+        ...     found = runtime.get_running_loop().metrics()
+        ...     print(found.tasks_alive, found.timers, found.waiting > 0.005)
+        >>> runtime.run(main())
+        1 0 True
+        """
+        return metrics_of(self)
 
     # -- Ending ------------------------------------------------------------------------------------
 

@@ -100,9 +100,11 @@ def test_a_method_of_the_loop_takes_the_same_arguments_by_name(name: str) -> Non
 ADDED: dict[str, set[str]] = {
     "Loop": {
         "get_external_inspection",
+        "metrics",
         "run_until_idle",
         "set_deadlock_reports",
         "set_external_inspection",
+        "set_step_sampling",
         "slow_callback_duration",  # an attribute of the object in asyncio
         "watch_slow_callbacks",
     },

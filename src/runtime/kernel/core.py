@@ -25,7 +25,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Generator
 from selectors import BaseSelector
-from typing import Any, Final
+from typing import Any, Final, SupportsIndex
 
 from runtime.kernel import descriptors, signals
 from runtime.kernel.arguments.callables import check_callback
@@ -36,12 +36,14 @@ from runtime.kernel.compat.registry import running_loops, show_tasks_of
 from runtime.kernel.compat.task_factory import TaskFactory, call_factory, take_options
 from runtime.kernel.diagnostics import debug_mode
 from runtime.kernel.diagnostics.slow_callbacks import SlowCallbackWatch
+from runtime.kernel.diagnostics.step_sampler import SAMPLED_TURNS, sampling_of
 from runtime.kernel.future import init_future
 from runtime.kernel.handles import Handle, Runnable
 from runtime.kernel.lifetime.asyncgens import AsyncGenerators
 from runtime.kernel.lifetime.idle import checked_wait, is_idle
 from runtime.kernel.lifetime.recovery import recover_tasks
 from runtime.kernel.native.mypyc import mypyc_attr
+from runtime.kernel.observed_turns import run_sampled_turns
 from runtime.kernel.poller import FEW_ENTRIES
 from runtime.kernel.public_types import Future, Task, await_it
 from runtime.kernel.scheduler import Scheduler
@@ -76,6 +78,9 @@ _stop_when_done: Final[Callable[[Any], object]] = getattr(
 _is_finalizing: Final = sys.is_finalizing
 _set_asyncgen_hooks: Final[Callable[[Any, Any], object]] = sys.set_asyncgen_hooks
 
+_NO_SAMPLES: Final = 1 << 60
+"""Number of a turn that is never reached."""
+
 _CLOSED = "Event loop is closed"
 _FORKED = (
     "this event loop was running when its process forked, and belongs to the parent: "
@@ -88,7 +93,12 @@ class LoopCore(Scheduler):
     """The event loop without the network and the system, which ``runtime.loop.Loop`` adds."""
 
     __slots__ = (
+        "_accepted",
         "_asyncgens",
+        "_bytes_received",
+        "_bytes_sent",
+        "_connections_closed",
+        "_connections_opened",
         "_copies",
         "_ending",
         "_executor",
@@ -97,14 +107,11 @@ class LoopCore(Scheduler):
         "_released",
         "_reports_deadlocks",
         "_slow_watch",
-        "_stopping",
         "_task_factory",
         "_threads_before",
-        "_turns",
         "_unknown_before",
         "_until_idle",
         "_waiting",
-        "_watched",
         "_watching_threads",
     )
 
@@ -112,16 +119,21 @@ class LoopCore(Scheduler):
         self, selector: BaseSelector | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         Scheduler.__init__(self, selector, clock)
-        self._stopping = False
         self._released = False
         self._task_factory: TaskFactory | None = None
         self._asyncgens: AsyncGenerators | None = None
         self._executor = DefaultExecutor()
         self._lookup_threads = LookupThreads()
-        # For the slow-callback watch: the number of turns so far, and whether the loop waits.
-        self._turns = 0
+        # For the slow-callback watch: whether the loop waits.
         self._waiting = False
         self._slow_watch: SlowCallbackWatch | None = None
+        # For ``metrics``: connections that were opened, closed, and accepted by servers, and the
+        # bytes that passed through their sockets.
+        self._connections_opened = 0
+        self._connections_closed = 0
+        self._accepted = 0
+        self._bytes_received = 0
+        self._bytes_sent = 0
         # Whether the run ends when the loop is idle, and the threads that existed at its start.
         self._until_idle = False
         self._threads_before: list[threading.Thread] = []
@@ -139,8 +151,7 @@ class LoopCore(Scheduler):
         if external_tools.is_enabled_by_environment():
             self._copies = TaskCopies(self)
         self._debug = debug_mode.debug_by_default()
-        # Whether turns are run by the slower function that serves debug mode and the copies.
-        self._watched = self._debug or self._copies is not None
+        self._choose_turns()
         show_tasks_of(self)
 
     # -- Futures and tasks -------------------------------------------------------------------------
@@ -227,7 +238,7 @@ class LoopCore(Scheduler):
             _set_asyncgen_hooks(asyncgens.on_first_iteration, asyncgens.on_dropped)
             # An interrupted _wake() may have set the flag without having written the byte.
             self._forget_wakeup()
-            self._poller.poll_next()
+            self._poller.begin_run()
             try:
                 # A single call in C, so that the result is stored before a signal handler can run.
                 wakeup_fds.extend(map(signals.set_wakeup_fd, (self._wakeup_fd(),)))
@@ -238,8 +249,10 @@ class LoopCore(Scheduler):
             while True:
                 if self._debug:
                     debug_mode.run_with_origin_tracking(_run_watched_turns, self)
-                elif self._watched:
+                elif self._copies is not None:
                     _run_watched_turns(self)
+                elif self._sampled_turns:
+                    run_sampled_turns(self, _collect)
                 else:
                     _run_turns(self)
                 if self._stopping:
@@ -269,6 +282,7 @@ class LoopCore(Scheduler):
                     self._poller.writers.open = False
                     # An exception may have left the loop in the middle of a step.
                     self._poller.writers.end_step()
+                    self._poller.end_run()
                 finally:
                     try:
                         asyncio._set_running_loop(None)
@@ -358,7 +372,34 @@ class LoopCore(Scheduler):
     def set_debug(self, enabled: object) -> None:
         """Turn debug mode on or off: creation sites, thread checks, slow-callback reports."""
         self._debug = bool(enabled)
-        self._watched = self._debug or self._copies is not None
+        self._choose_turns()
+
+    def _choose_turns(self) -> None:
+        """Note whether turns are to be run by one of the slower functions."""
+        self._watched_always = self._debug or self._copies is not None
+        self._watched = self._watched_always or self._sampled_turns > 0
+
+    def _begin_sample(self) -> None:
+        """Have the durations of the next turns measured, unless these are watched anyway."""
+        every = self._sampler.every
+        self._sample_at = self._turns + every if every else _NO_SAMPLES
+        if every and not self._watched:
+            self._sampled_turns = SAMPLED_TURNS
+            self._watched = True
+
+    def set_step_sampling(self, every: SupportsIndex) -> None:
+        """Choose how often the steps of tasks and the callbacks are timed for ``metrics()``.
+
+        Of ``every`` turns two are timed, by default of 128; 0 times none. Raises TypeError unless
+        ``every`` is an integer, and ValueError if it is negative.
+
+        >>> import runtime
+        >>> loop = runtime.new_event_loop()
+        >>> loop.set_step_sampling(16)
+        >>> loop.close()
+        """
+        self._sampler.every = sampling_of(every)
+        self._sample_at = self._turns
 
     def set_deadlock_reports(self, enabled: object) -> None:
         """Choose whether a run in which no task can ever run again ends with DeadlockError.
@@ -386,7 +427,7 @@ class LoopCore(Scheduler):
         elif not enabled and self._copies is not None:
             self._copies.clear()
             self._copies = None
-        self._watched = self._debug or self._copies is not None
+        self._choose_turns()
 
     # -- Descriptors -------------------------------------------------------------------------------
 
@@ -696,5 +737,7 @@ def _collect(loop: LoopCore) -> None:
         finally:
             loop._waiting = False
     loop._turns += 1
+    if loop._turns >= loop._sample_at:
+        loop._begin_sample()
     if timers.heap or timers.ordered:
         timers.pop_due(loop.time(), loop._ready_append)

@@ -196,6 +196,10 @@ class Watcher:
         """Return the protocol that the events are for, or None."""
         return None
 
+    def unsent_now(self) -> int:
+        """Return the size of the write buffer, in bytes."""
+        return 0
+
     def on_closed(self) -> None:
         """Handle the loss of a watched descriptor that a check has found, like ``on_lost``."""
         self.on_lost()
@@ -224,7 +228,10 @@ class Poller:
         "_strikes",
         "_timer",
         "_unready_counts",
+        "_wait",
         "_watchers",
+        "meter",
+        "now",
         "skips",
         "writers",
     )
@@ -246,6 +253,12 @@ class Poller:
         self._quiet_polls = 0
         self.skips = 0
         self._polled = 0.0
+        # The time of the end of a recent poll: see ``tick``.
+        self.now = _monotonic()
+        # The function that waits for events, and its meter. ``_epoll_wait`` is the same function if
+        # it waits on epoll, else None.
+        self._wait: accelerator.Wait = _refuse_to_wait
+        self.meter: accelerator.WaitMeter | None = None
         self._epoll_wait: accelerator.Wait | None = None
         # The selector's epoll, if it has one, for ``arm``.
         self._epoll: Any = None
@@ -267,10 +280,17 @@ class Poller:
             except BaseException:
                 self.abandon()
                 raise
+        else:
+            self._wait = accelerator.PythonWaitMeter(self._select).wait
+            self._measure_waits()
 
     def _open_epoll(self) -> None:
         number: int = self._selector.fileno()
-        self._epoll_wait = accelerator.epoll_wait(number)
+        if self._epoll_wait is None:
+            self._wait = self._epoll_wait = accelerator.epoll_wait(number)
+            self._measure_waits()
+        else:
+            accelerator.reopen(self._epoll_wait, number)
         # A duplicate: the epoll object closes its descriptor, and must not close the selector's.
         self._epoll = accelerator.duplicate_epoll(number)
         self._epoll_modify = accelerator.epoll_modify(self._epoll)
@@ -279,9 +299,30 @@ class Poller:
         if self._epoll is not None:
             self._epoll.close()
             self._epoll = self._epoll_modify = None
-        if self._epoll_wait is not None:
-            accelerator.release(self._epoll_wait)
-            self._epoll_wait = None
+
+    def _measure_waits(self) -> None:
+        self.meter = accelerator.meter_of(self._wait)
+        self.meter.set_tick(self.tick)
+
+    def tick(self, now: float) -> None:
+        """Note the time. A poll calls this at its end, unless it was called a moment ago.
+
+        So ``now`` is a clock that costs nothing to read. It is behind by ``accelerator.TICK``
+        seconds, and by the time since the last poll.
+        """
+        self.now = now
+
+    def begin_run(self) -> None:
+        """Note that the loop begins to run; have its first turn poll, which may be the only one."""
+        self.skips = 0
+        self._quiet_polls = 0
+        if self.meter is not None:
+            self.meter.begin_run()
+
+    def end_run(self) -> None:
+        """Note that the loop has ended to run."""
+        if self.meter is not None:
+            self.meter.end_run()
 
     @property
     def selector(self) -> selectors.BaseSelector:
@@ -296,6 +337,10 @@ class Poller:
     def watchers(self) -> list[Watcher]:
         """Return the watchers for which at least one event is watched."""
         return [watcher for watcher in list(self._watchers.values()) if watcher.events]
+
+    def unsent(self) -> int:
+        """Return the number of bytes in the write buffers of the watchers."""
+        return sum([watcher.unsent_now() for watcher in list(self._watchers.values())])
 
     def idle(self) -> bool:
         """Return whether the loop's own wake-up socket is the only watched descriptor."""
@@ -476,18 +521,12 @@ class Poller:
                 self._polled = now
         self.poll(0.0)
 
-    def poll_next(self) -> None:
-        """Have the next turn poll: a run begins, which may consist of one turn only."""
-        self.skips = 0
-        self._quiet_polls = 0
-
     def poll(self, timeout: float) -> None:
         """Wait up to ``timeout`` seconds for events (negative: no limit), and deliver them."""
         writers = self.writers
         try:
-            wait = self._epoll_wait
             writers.open = False
-            events = wait(timeout) if wait is not None else self._select(timeout)
+            events = self._wait(timeout)
             writers.open = True
             if not events:
                 self._quiet_polls = self._quiet_polls + 1 if timeout == 0.0 else 0
@@ -711,6 +750,14 @@ class Poller:
             watcher.events = 0
             watcher.once = False
         self._close_epoll()
+        self._wait = _refuse_to_wait
+        self._epoll_wait = None
+        if self.meter is not None:
+            self.meter.close()
+
+
+def _refuse_to_wait(timeout: float) -> list[tuple[int, int]]:
+    raise ValueError("The poller of this event loop is closed.")
 
 
 def _ignore_report(message: str, error: BaseException, watcher: object) -> None:

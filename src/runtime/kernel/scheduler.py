@@ -27,6 +27,7 @@ from runtime.kernel.arguments.seconds import NEVER, Seconds, seconds
 from runtime.kernel.daemons import ExternalWork
 from runtime.kernel.diagnostics import reports
 from runtime.kernel.diagnostics.describe import creation_stack
+from runtime.kernel.diagnostics.step_sampler import StepSampler
 from runtime.kernel.handles import Handle, Runnable, ThreadsafeHandle
 from runtime.kernel.native import accelerator
 from runtime.kernel.native.mypyc import mypyc_attr
@@ -88,14 +89,25 @@ class Scheduler:
         "_ready",
         "_ready_append",
         "_refusal",
+        "_reports",
+        "_sample_at",
+        "_sampled_turns",
+        "_sampler",
         "_scope_of_next_task",
         "_signal_handlers",
+        "_stopping",
         "_tasks",
+        "_tasks_cancelled",
+        "_tasks_created",
+        "_tasks_failed",
         "_thread_id",
         "_timers",
+        "_turns",
         "_wake_pending",
         "_wake_receiver",
         "_wake_sender",
+        "_watched",
+        "_watched_always",
         "slow_callback_duration",
         "time",
     )
@@ -117,6 +129,12 @@ class Scheduler:
         self._has_inbound = False
         # The tasks that have not ended: the loop keeps them alive.
         self._tasks: set[Any] = set()
+        # For ``metrics``: the number of tasks so far, of those that a cancellation or an exception
+        # has ended, and of reports to the exception handler.
+        self._tasks_created = 0
+        self._tasks_cancelled = 0
+        self._tasks_failed = 0
+        self._reports = 0
         # Calls in executors, processes and the like that will wake the loop when they end.
         self._external_work: set[ExternalWork] = set()
         # Whether threads were found that may wake the loop: see ``threads.unknown_threads``.
@@ -132,6 +150,19 @@ class Scheduler:
         # The identifier of the thread that runs the loop; 0 while the loop is not running.
         self._thread_id = 0
         self._debug = False
+        # The number of turns so far, and whether the run is to end with the current one.
+        self._turns = 0
+        self._stopping = False
+        # Whether turns are run by one of the slower functions: for debug mode, copies of the tasks
+        # for tools outside the process, or a sample of durations; and whether for one of the first
+        # two, which last.
+        self._watched = False
+        self._watched_always = False
+        # The durations that were measured in sampled turns; the number of the turn in which the
+        # next sample is due, and the number of turns that are to be measured for it now.
+        self._sampler = StepSampler()
+        self._sample_at = self._sampler.every
+        self._sampled_turns = 0
         self.slow_callback_duration = 0.1
         # The handlers that ``runtime.system.signals`` has installed, by signal number.
         self._signal_handlers: dict[int, Any] = {}
@@ -342,6 +373,7 @@ class Scheduler:
         ``protocol``, ``transport``, ``socket``, ``asyncgen`` and ``source_traceback``. An exception
         of the handler itself is logged, except SystemExit and KeyboardInterrupt, which are raised.
         """
+        self._reports += 1
         reports.call_exception_handler(self, self._exception_handler, context)
 
     def _report_watcher(self, message: str, error: BaseException, watcher: object) -> None:

@@ -106,6 +106,7 @@ class TaskCore(FutureCore):
         "_cancel_state",
         "_context",
         "_coro",
+        "_created",
         "_foreign",
         "_log_destroy_pending",
         "_name",
@@ -118,6 +119,7 @@ class TaskCore(FutureCore):
     _context: Context
     _awaited: FutureCore | None
     _foreign: Any
+    _created: float
     _throw: BaseException | None
     _cancel_state: int
     _cancel_requests: int
@@ -541,6 +543,9 @@ def init_task(
         if scope._effective:
             self._cancel_state = IN_CANCELLED_SCOPE
             self._cancel_requests = 1
+    # The time of the creation on the clock of ``Poller.now``, which costs nothing to read.
+    self._created = loop._poller.now
+    loop._tasks_created += 1
     # asyncio.gather() clears it: its children are not reported when their loop is closed.
     self._log_destroy_pending = True
     if eager_start and loop._thread_id:
@@ -587,6 +592,7 @@ def step(task: TaskCore) -> None:
         else:
             outcome = _throw_into(task._coro, task._context, error)
     except CancelledError as cancelled:
+        loop._tasks_cancelled += 1
         _end(loop, task)
         cancel_future(task, None, _without_kernel(cancelled))
         # From Python 3.12 on the coroutine's frame, which is in the traceback, refers to this
@@ -594,11 +600,13 @@ def step(task: TaskCore) -> None:
         task = _NOBODY
         return
     except (KeyboardInterrupt, SystemExit) as fatal:
+        loop._tasks_failed += 1
         _end(loop, task)
         fail_future(task, _without_kernel(fatal))
         task = _NOBODY
         raise
     except BaseException as failure:
+        loop._tasks_failed += 1
         _end(loop, task)
         fail_future(task, _without_kernel(failure))
         task = _NOBODY
@@ -614,6 +622,7 @@ def step(task: TaskCore) -> None:
         if task._cancel_state and task._cancel_state & MUST_CANCEL:
             # The task was cancelled in its last step, which had no await left to raise at.
             task._cancel_state -= MUST_CANCEL
+            loop._tasks_cancelled += 1
             cancel_future(task, task._cancel_message)
         else:
             finish_future(task, outcome[0])

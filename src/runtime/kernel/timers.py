@@ -141,6 +141,10 @@ class TimerHeap:
         """Return the number of timers held, including cancelled ones."""
         return len(self.fresh) + len(self.heap) + len(self.ordered)
 
+    def count(self) -> int:
+        """Return the number of timers that are set, approximately if finalizers cancelled some."""
+        return max(0, self.size() - self._cancelled)
+
     def pending(self) -> list[Runnable]:
         """Return the timers that are not cancelled, in no particular order."""
         held = [*self.ordered, *(entry[2] for entry in list(self.heap)), *self.fresh]

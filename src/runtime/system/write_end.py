@@ -88,6 +88,10 @@ class WriteEnd(PipeEnd, Writer):
             events |= WRITE
         return events
 
+    def unsent_now(self) -> int:
+        """Return the size of the write buffer, in bytes."""
+        return self.unsent
+
     # -- Writing -----------------------------------------------------------------------------------
 
     def write(self, data: Any) -> None:

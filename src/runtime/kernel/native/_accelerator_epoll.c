@@ -1,5 +1,5 @@
 /* System calls of epoll, a part of the accelerator. The contracts are those of
- * accelerator.python_epoll_wait and accelerator.python_epoll_modify.
+ * accelerator.python_epoll_wait, accelerator.WaitMeter and accelerator.python_epoll_modify.
  */
 #include "_accelerator.h"
 
@@ -7,8 +7,10 @@
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
+#include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MAX_EVENTS 1024
@@ -17,6 +19,56 @@
 /* A poll that does not wait keeps the GIL. But one in POLLS_PER_RELEASE releases it, so that a loop
  * that is never idle does not starve other threads. */
 #define POLLS_PER_RELEASE 64
+
+/* As in buckets.py: eight buckets for each power of two, counted in nanoseconds. */
+#define BUCKETS 320
+#define SUB_BUCKET_BITS 3
+#define BILLION 1000000000
+/* accelerator.TICK */
+#define TICK (BILLION / 100)
+
+/* Times and durations in nanoseconds. A time is 0 if there is none. */
+typedef struct {
+    PyObject_HEAD
+    int fd;
+    PyObject *tick;
+    int64_t next_tick;
+    int64_t began;
+    int64_t waiting_since;
+    int64_t ran;
+    int64_t waited;
+    /* The end of the last poll, or the beginning of the run. */
+    int64_t stamp;
+    int64_t lag_count;
+    int64_t lag_sum;
+    int64_t lag_most;
+    uint64_t lags[BUCKETS];
+} WaitMeter;
+
+static int64_t
+monotonic_time(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * BILLION + now.tv_nsec;
+}
+
+static void
+note_lag(WaitMeter *self, int64_t now)
+{
+    int64_t lag = now - self->stamp;
+    int octave = 63 - SUB_BUCKET_BITS - __builtin_clzll((uint64_t)lag | 1 << SUB_BUCKET_BITS);
+    int64_t bucket = ((int64_t)octave << SUB_BUCKET_BITS) + (lag >> octave);
+
+    if (self->stamp == 0)
+        return;
+    self->lags[bucket < BUCKETS ? bucket : BUCKETS - 1]++;
+    self->lag_count++;
+    self->lag_sum += lag;
+    if (lag > self->lag_most)
+        self->lag_most = lag;
+}
 
 static int
 wait_milliseconds(int fd, struct epoll_event *events, double seconds)
@@ -77,19 +129,40 @@ event_pair(const struct epoll_event *event)
     return pair;
 }
 
-/* The function that epoll_wait() makes: `self` is the epoll descriptor. */
+/* Call the function of set_tick(), if enough time has passed. */
+static int
+call_tick(WaitMeter *self, int64_t now)
+{
+    PyObject *tick = self->tick, *time, *result;
+
+    self->next_tick = now + TICK;
+    if (tick == NULL)
+        return 0;
+    time = PyFloat_FromDouble((double)now / BILLION);
+    if (time == NULL)
+        return -1;
+    Py_INCREF(tick);
+    result = PyObject_CallOneArg(tick, time);
+    Py_DECREF(tick);
+    Py_DECREF(time);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* The function that epoll_wait() makes: `self` is a WaitMeter. */
 static PyObject *
 wait_on_epoll(PyObject *self, PyObject *timeout)
 {
+    WaitMeter *meter = (WaitMeter *)self;
     /* Not static: the loop of another thread may wait while this one has released the GIL, or while
      * a finalizer runs when the objects below are made. */
     struct epoll_event events[MAX_EVENTS];
     static unsigned int polls;
     PyObject *list;
     double seconds;
-    int fd, count, i;
+    int64_t now;
+    int count, reason, i;
 
-    fd = (int)PyLong_AsLong(self);
     seconds = PyFloat_AsDouble(timeout);
     if (seconds == -1.0 && PyErr_Occurred())
         return NULL;
@@ -103,16 +176,34 @@ wait_on_epoll(PyObject *self, PyObject *timeout)
         /* Before the call that returns events: these would be lost if a signal handler raised. */
         if (PyErr_CheckSignals() < 0)
             return NULL;
-        count = epoll_wait(fd, events, MAX_EVENTS, 0);
+        count = epoll_wait(meter->fd, events, MAX_EVENTS, 0);
+        reason = errno;
+        now = monotonic_time();
+        note_lag(meter, now);
     }
     else {
+        int fd = meter->fd;
+        int64_t started = monotonic_time();
+
+        note_lag(meter, started);
+        if (seconds != 0.0)
+            meter->waiting_since = started;
         Py_BEGIN_ALLOW_THREADS
         count = wait_for_events(fd, events, seconds);
+        reason = errno;
         Py_END_ALLOW_THREADS
+        now = monotonic_time();
+        if (seconds != 0.0)
+            meter->waited += now - started;
+        meter->waiting_since = 0;
     }
+    meter->stamp = now;
+    if (now >= meter->next_tick && call_tick(meter, now) < 0)
+        return NULL;
     if (count < 0) {
-        if (errno == EINTR)
+        if (reason == EINTR)
             return PyErr_CheckSignals() < 0 ? NULL : PyList_New(0);
+        errno = reason;
         return PyErr_SetFromErrno(PyExc_OSError);
     }
     /* If there is no memory for the list, these events are lost, but Poller.poll() arms all
@@ -128,31 +219,132 @@ wait_on_epoll(PyObject *self, PyObject *timeout)
     return list;
 }
 
+static PyObject *
+meter_end_run(PyObject *object, PyObject *Py_UNUSED(argument))
+{
+    WaitMeter *self = (WaitMeter *)object;
+
+    if (self->began != 0) {
+        int64_t now = monotonic_time();
+
+        note_lag(self, now);
+        self->ran += now - self->began;
+        self->began = self->stamp = 0;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+meter_begin_run(PyObject *object, PyObject *argument)
+{
+    WaitMeter *self = (WaitMeter *)object;
+
+    Py_DECREF(meter_end_run(object, argument)); /* None: never the last reference. */
+    self->began = self->stamp = monotonic_time();
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+meter_set_tick(PyObject *object, PyObject *tick)
+{
+    WaitMeter *self = (WaitMeter *)object;
+    PyObject *previous = self->tick;
+
+    self->tick = tick == Py_None ? NULL : Py_NewRef(tick);
+    Py_XDECREF(previous);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+meter_figures(PyObject *object, PyObject *Py_UNUSED(argument))
+{
+    WaitMeter *self = (WaitMeter *)object;
+    int64_t now = monotonic_time();
+    int64_t ran = self->ran + (self->began != 0 ? now - self->began : 0);
+    int64_t waited = self->waited + (self->waiting_since != 0 ? now - self->waiting_since : 0);
+
+    return Py_BuildValue("(ddLddy#)", (double)ran / BILLION, (double)waited / BILLION,
+                         (long long)self->lag_count, (double)self->lag_sum / BILLION,
+                         (double)self->lag_most / BILLION, (const char *)self->lags,
+                         (Py_ssize_t)sizeof self->lags);
+}
+
+static PyObject *
+meter_close(PyObject *object, PyObject *Py_UNUSED(argument))
+{
+    return meter_set_tick(object, Py_None);
+}
+
+static int
+meter_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(((WaitMeter *)object)->tick);
+    return 0;
+}
+
+static int
+meter_clear(PyObject *object)
+{
+    Py_CLEAR(((WaitMeter *)object)->tick);
+    return 0;
+}
+
+static void
+meter_dealloc(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+
+    PyObject_GC_UnTrack(object);
+    meter_clear(object);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+static PyMethodDef meter_methods[] = {
+    {"begin_run", meter_begin_run, METH_NOARGS, "See accelerator.WaitMeter.begin_run."},
+    {"end_run", meter_end_run, METH_NOARGS, "See accelerator.WaitMeter.end_run."},
+    {"set_tick", meter_set_tick, METH_O, "See accelerator.WaitMeter.set_tick."},
+    {"figures", meter_figures, METH_NOARGS, "See accelerator.WaitMeter.figures."},
+    {"close", meter_close, METH_NOARGS, "See accelerator.WaitMeter.close."},
+    {NULL, NULL, 0, NULL}};
+
+static PyType_Slot meter_slots[] = {{Py_tp_dealloc, meter_dealloc},
+                                    {Py_tp_traverse, meter_traverse},
+                                    {Py_tp_clear, meter_clear},
+                                    {Py_tp_methods, meter_methods},
+                                    {Py_tp_doc, "See accelerator.WaitMeter."},
+                                    {0, NULL}};
+
+static PyType_Spec meter_spec = {
+    "runtime.kernel.native._accelerator.WaitMeter", sizeof(WaitMeter), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, meter_slots};
+
+static PyTypeObject *meter_type;
+
 static PyMethodDef wait_on_epoll_def = {
     "wait", wait_on_epoll, METH_O, "Wait for events, up to so many seconds; negative: no limit."};
-
-/* Make a function whose `self` is a descriptor: an int, since reading it runs no Python code. */
-static PyObject *
-function_of(PyMethodDef *definition, int fd)
-{
-    PyObject *number = PyLong_FromLong(fd);
-    PyObject *function;
-
-    if (number == NULL)
-        return NULL;
-    function = PyCFunction_New(definition, number);
-    Py_DECREF(number);
-    return function;
-}
 
 PyObject *
 accelerator_epoll_wait(PyObject *Py_UNUSED(module), PyObject *argument)
 {
+    PyObject *meter, *function;
     int fd;
 
     if (accelerator_descriptor_of(argument, &fd) < 0)
         return NULL;
-    return function_of(&wait_on_epoll_def, fd);
+    if (meter_type == NULL) {
+        meter_type = (PyTypeObject *)PyType_FromSpec(&meter_spec);
+        if (meter_type == NULL)
+            return NULL;
+    }
+    meter = meter_type->tp_alloc(meter_type, 0);
+    if (meter == NULL)
+        return NULL;
+    ((WaitMeter *)meter)->fd = fd;
+    function = PyCFunction_New(&wait_on_epoll_def, meter);
+    Py_DECREF(meter);
+    return function;
 }
 
 /* The function that epoll_modify() makes: `self` is the epoll descriptor. The system call returns
@@ -183,8 +375,17 @@ PyObject *
 accelerator_epoll_modify(PyObject *Py_UNUSED(module), PyObject *argument)
 {
     int fd = PyObject_AsFileDescriptor(argument);
+    PyObject *number, *function;
 
-    return fd >= 0 ? function_of(&modify_in_epoll_def, fd) : NULL;
+    if (fd < 0)
+        return NULL;
+    /* An int as `self`: reading it runs no Python code. */
+    number = PyLong_FromLong(fd);
+    if (number == NULL)
+        return NULL;
+    function = PyCFunction_New(&modify_in_epoll_def, number);
+    Py_DECREF(number);
+    return function;
 }
 
 #endif /* __linux__ */

@@ -45,6 +45,16 @@ class LoopExecutor:
         """Return the threads of the pool."""
         return list(getattr(self._executor, "_threads", ()))
 
+    def load(self) -> tuple[int, int, int]:
+        """Return the number of threads, the maximum of it, and the number of waiting calls."""
+        executor: Any = self._executor
+        queue = getattr(executor, "_work_queue", None)
+        return (
+            len(getattr(executor, "_threads", ())),
+            getattr(executor, "_max_workers", 0),
+            0 if queue is None else queue.qsize(),
+        )
+
     def stop_accepting(self) -> concurrent.futures.ThreadPoolExecutor | None:
         """Take no more work; return the pool, or None if it was never made."""
         self._shut_down = True

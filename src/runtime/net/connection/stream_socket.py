@@ -126,6 +126,7 @@ class StreamSocket(Watcher, Lower, Writer):
         self._low_water = LOW_WATER
         self._writable_waiter: FutureCore | None = None
         self._loop = loop
+        loop._connections_opened += 1
         self._object = sock
         # Device and inode of the socket, once it is shared.
         self._file: tuple[int, int] | None = None
@@ -183,6 +184,7 @@ class StreamSocket(Watcher, Lower, Writer):
             self.fail(error.with_traceback(None))
             return
         if data:
+            self._loop._bytes_received += len(data)
             upper.received(data)
         elif data is not None:
             self._end_of_input(upper)
@@ -214,6 +216,7 @@ class StreamSocket(Watcher, Lower, Writer):
             self.fail(error.with_traceback(None))
             return
         if data:
+            self._loop._bytes_received += len(data)
             upper.received(data)
         else:
             self._end_of_input(upper)
@@ -239,6 +242,7 @@ class StreamSocket(Watcher, Lower, Writer):
         # copy, which fails while other code has a view of it.
         buffer = None
         if size:
+            self._loop._bytes_received += size
             upper.buffer_updated(size)
         else:
             self._end_of_input(upper)
@@ -323,6 +327,7 @@ class StreamSocket(Watcher, Lower, Writer):
         except OSError as error:
             self.fail(error.with_traceback(None))
             return True
+        self._loop._bytes_sent += sent
         if sent == size:
             return True
         if isinstance(data, bytes):
@@ -394,6 +399,7 @@ class StreamSocket(Watcher, Lower, Writer):
         except OSError as error:
             self.fail(error.with_traceback(None))
             return
+        self._loop._bytes_sent += sent
         if sent < total:
             self._keep_parts(parts, sizes, sent)
 
@@ -452,6 +458,7 @@ class StreamSocket(Watcher, Lower, Writer):
         except OSError as error:
             self.fail(error.with_traceback(None))
             return
+        self._loop._bytes_sent += sent
         self.unsent -= sent
         drop_sent(buffer, sent)
         upper = self._upper
@@ -508,6 +515,9 @@ class StreamSocket(Watcher, Lower, Writer):
         self._refusal = _AFTER_EOF if self._eof_wanted else None
         if self._eof_wanted and not self.unsent:
             self._send_eof()
+
+    def unsent_now(self) -> int:
+        return self.unsent
 
     def unsent_size(self) -> int:
         self.send_joined()
@@ -575,7 +585,7 @@ class StreamSocket(Watcher, Lower, Writer):
             data = joined.take()
             if not self._loop.is_closed():  # In the child of a fork, the parent sends it.
                 try:
-                    _send(self.fd, data)
+                    self._loop._bytes_sent += _send(self.fd, data)
                 except OSError as failure:
                     if error is None:
                         error = failure.with_traceback(None)
@@ -612,6 +622,7 @@ class StreamSocket(Watcher, Lower, Writer):
         if sock is None:
             return
         upper = self._upper
+        self._loop._connections_closed += 1
         self._sock = None
         self._upper = None
         self.closing = True

@@ -121,6 +121,7 @@ class _Listener(Watcher):
                 self._batch = 1
                 return
             client, address = accepted
+            self._loop._accepted += 1
             try:
                 self._accept(client, address)
             except (SystemExit, KeyboardInterrupt):

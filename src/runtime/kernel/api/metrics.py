@@ -1,0 +1,54 @@
+"""The metrics of a loop, collected from the parts that count them."""
+
+from __future__ import annotations
+
+import time
+
+from runtime.kernel.core import LoopCore
+from runtime.kernel.diagnostics.collector import watch_collector
+from runtime.kernel.diagnostics.histogram import histogram_from
+from runtime.kernel.diagnostics.metrics import LoopMetrics
+from runtime.kernel.native.accelerator import WaitFigures, figures_of
+from runtime.kernel.native.buckets import no_counts
+
+
+def metrics_of(loop: LoopCore) -> LoopMetrics:
+    """Return a snapshot of the metrics of ``loop``. For any thread."""
+    poller = loop._poller
+    meter = poller.meter
+    figures = (
+        WaitFigures(0.0, 0.0, 0, 0.0, 0.0, no_counts().tobytes())
+        if meter is None
+        else figures_of(meter)
+    )
+    sampler = loop._sampler
+    threads, limit, queued = loop._executor.load()
+    # The number of tasks alive first: a task that is created meanwhile must not count as ended.
+    alive = len(loop._tasks)
+    return LoopMetrics(
+        time=time.monotonic(),
+        running=figures.ran,
+        waiting=figures.waited,
+        turns=loop._turns,
+        lag=histogram_from(figures.lag_count, figures.lag_sum, figures.lag_most, figures.lags),
+        ready_wait=sampler.waits.histogram(),
+        steps=sampler.steps.histogram(),
+        callbacks=sampler.callbacks.histogram(),
+        tasks_created=loop._tasks_created,
+        tasks_cancelled=loop._tasks_cancelled,
+        tasks_failed=loop._tasks_failed,
+        tasks_alive=alive,
+        ready=len(loop._ready),
+        timers=loop._timers.count(),
+        connections=loop._connections_opened - loop._connections_closed,
+        connections_opened=loop._connections_opened,
+        connections_accepted=loop._accepted,
+        bytes_received=loop._bytes_received,
+        bytes_sent=loop._bytes_sent,
+        bytes_unsent=poller.unsent(),
+        executor_threads=threads,
+        executor_limit=limit,
+        executor_queued=queued,
+        errors_reported=loop._reports,
+        collector=watch_collector(),
+    )

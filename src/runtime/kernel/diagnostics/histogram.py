@@ -1,0 +1,129 @@
+"""Histograms of durations: ``Histogram``, an immutable snapshot, and ``DurationRecorder``."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Final
+
+from runtime.kernel.native.buckets import BOUNDS, BUCKETS, count_into, no_counts
+
+_KEPT: Final = 1024
+"""Number of durations that a recorder collects before it counts them into buckets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Durations in seconds: their number, their sum, the longest, and how they are distributed.
+
+    The memory is fixed: 320 buckets, each at most an eighth wider than its bounds. Objects are
+    immutable.
+
+    >>> from runtime.observe import Histogram
+    >>> lags = Histogram.of([0.001, 0.002, 0.4])
+    >>> lags.count, lags.longest, round(lags.quantile(0.5), 3)
+    (3, 0.4, 0.002)
+    """
+
+    count: int
+    total: float
+    longest: float
+    counts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, durations: list[float]) -> Histogram:
+        """Return the histogram of some durations, in seconds."""
+        recorder = DurationRecorder()
+        recorder.fresh.extend(durations)
+        return recorder.histogram()
+
+    @property
+    def mean(self) -> float:
+        """The average duration in seconds; 0 if there is none."""
+        return self.total / self.count if self.count else 0.0
+
+    def quantile(self, share: float) -> float:
+        """Return a duration, in seconds, that the share ``share`` of all durations do not exceed.
+
+        ``share`` is from 0 to 1; 0.99 gives the 99th percentile. The result is the upper bound of
+        the bucket, at most the longest duration; it is 0 if there is no duration. Raises ValueError
+        for another share.
+        """
+        if not 0 <= share <= 1:
+            raise ValueError(f"A quantile needs a share from 0 to 1, not {share!r}.")
+        wanted = max(1, math.ceil(share * self.count))
+        for bucket, below in enumerate(accumulate(self.counts)):
+            if below >= wanted:
+                return min(BOUNDS[bucket + 1], self.longest)
+        return 0.0
+
+    def merge(self, other: Histogram) -> Histogram:
+        """Return the histogram of the durations of both, such as those of two loops."""
+        return Histogram(
+            self.count + other.count,
+            self.total + other.total,
+            max(self.longest, other.longest),
+            tuple(map(int.__add__, self.counts, other.counts)),
+        )
+
+    def since(self, earlier: Histogram) -> Histogram:
+        """Return the histogram of the durations that came after an ``earlier`` snapshot.
+
+        Which of them was the longest is known only by its bucket, unless it is the longest of all.
+        """
+        counts = tuple(map(int.__sub__, self.counts, earlier.counts))
+        last = max((bucket for bucket, count in enumerate(counts) if count), default=-1)
+        longest = min(BOUNDS[last + 1], self.longest) if last >= 0 else 0.0
+        return Histogram(
+            self.count - earlier.count, max(0.0, self.total - earlier.total), longest, counts
+        )
+
+    def buckets(self) -> Iterator[tuple[float, int]]:
+        """Iterate over the upper bound, in seconds, and the count of each bucket that is not empty.
+
+        The upper bound of the last bucket is infinite.
+        """
+        for bucket, count in enumerate(self.counts):
+            if count:
+                yield BOUNDS[bucket + 1], count
+
+
+class DurationRecorder:
+    """Collects durations. One thread adds them to ``fresh``; any thread reads the histogram."""
+
+    __slots__ = ("_counts", "_longest", "_total", "fresh")
+
+    def __init__(self) -> None:
+        # Durations that are not counted into buckets yet.
+        self.fresh: list[float] = []
+        self._counts = no_counts()
+        self._total = 0.0
+        self._longest = 0.0
+
+    def fold(self) -> None:
+        """Count the collected durations into buckets, if there are many. For the adding thread."""
+        if len(self.fresh) >= _KEPT:
+            fresh = self.fresh
+            self._total += sum(fresh)
+            self._longest = max(self._longest, *fresh)
+            count_into(self._counts, fresh)
+            fresh.clear()
+
+    def histogram(self) -> Histogram:
+        """Return the histogram of all durations so far."""
+        fresh = self.fresh.copy()
+        counts = self._counts[:]
+        count_into(counts, fresh)
+        total = self._total + sum(fresh)
+        longest = max(self._longest, fresh[-1] if fresh else 0.0)
+        return Histogram(sum(counts), total, longest, tuple(counts))
+
+
+def histogram_from(count: int, total: float, longest: float, counts: bytes) -> Histogram:
+    """Return the histogram with the given counts, an ``array("Q")`` in the form of bytes."""
+    found = array("Q", counts)
+    assert len(found) == BUCKETS
+    return Histogram(count, total, longest, tuple(found))
