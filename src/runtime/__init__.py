@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     )
     from runtime.net.sockets.descriptor_passing import recv_fds, send_fds
     from runtime.net.sockets.readiness import wait_exceptional, wait_readable, wait_writable
+    from runtime.observe.printing import print_tasks
     from runtime.policy import EventLoopPolicy, install
     from runtime.subprocess import Process, create_subprocess_exec, create_subprocess_shell
     from runtime.sync.as_completed import as_completed
@@ -118,6 +119,7 @@ else:
         "runtime.net.setup.server": ("Server",),
         "runtime.net.connection.streams": ("StreamReader", "StreamWriter"),
         "runtime.net.sockets.descriptor_passing": ("recv_fds", "send_fds"),
+        "runtime.observe.printing": ("print_tasks",),
         "runtime.policy": ("EventLoopPolicy", "install"),
         "runtime.subprocess": ("Process", "create_subprocess_exec", "create_subprocess_shell"),
         "runtime.sync.as_completed": ("as_completed",),
@@ -277,6 +279,7 @@ __all__ = [
     "open_datagram",
     "open_unix_connection",
     "print_call_graph",
+    "print_tasks",
     "recv_fds",
     "run",
     "run_coroutine_threadsafe",

@@ -111,6 +111,7 @@ class TaskCore(FutureCore):
         "_log_destroy_pending",
         "_name",
         "_scope",
+        "_serial",
         "_throw",
     )
 
@@ -120,6 +121,7 @@ class TaskCore(FutureCore):
     _awaited: FutureCore | None
     _foreign: Any
     _created: float
+    _serial: int
     _throw: BaseException | None
     _cancel_state: int
     _cancel_requests: int
@@ -543,9 +545,11 @@ def init_task(
         if scope._effective:
             self._cancel_state = IN_CANCELLED_SCOPE
             self._cancel_requests = 1
-    # The time of the creation on the clock of ``Poller.now``, which costs nothing to read.
+    # The time of the creation on the clock of ``Poller.now``, which costs nothing to read, and the
+    # number of the task among those of the loop.
     self._created = loop._poller.now
     loop._tasks_created += 1
+    self._serial = loop._tasks_created
     # asyncio.gather() clears it: its children are not reported when their loop is closed.
     self._log_destroy_pending = True
     if eager_start and loop._thread_id:

@@ -154,7 +154,7 @@ else:
 # -- All tasks -------------------------------------------------------------------------------------
 
 
-def _every_loop() -> list[Any]:
+def every_loop() -> list[Any]:
     """Return the loops that exist, as a list: others may come and go meanwhile, in any thread."""
     return [loop for reference in _loops.copy() if (loop := reference()) is not None]
 
@@ -164,14 +164,14 @@ class _EveryTask(weakref.WeakSet[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         # Each list is made in one step: another thread may be adding tasks.
-        ours = [list(loop._tasks) for loop in _every_loop()]
+        ours = [list(loop._tasks) for loop in every_loop()]
         return itertools.chain(super().__iter__(), *ours)
 
     def __len__(self) -> int:
-        return super().__len__() + sum(len(loop._tasks) for loop in _every_loop())
+        return super().__len__() + sum(len(loop._tasks) for loop in every_loop())
 
     def __contains__(self, item: object) -> bool:
-        return super().__contains__(item) or any(item in loop._tasks for loop in _every_loop())
+        return super().__contains__(item) or any(item in loop._tasks for loop in every_loop())
 
 
 def _registered_tasks() -> list[weakref.WeakSet[Any]]:
@@ -215,7 +215,7 @@ def _prepare_fork() -> None:
 
 def _note_fork() -> None:
     running_loops.clear()
-    for loop in _every_loop():
+    for loop in every_loop():
         loop._forked()
 
 

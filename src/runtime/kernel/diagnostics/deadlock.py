@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
@@ -44,11 +45,33 @@ def deadlock_error(tasks: Iterable[Any]) -> DeadlockError:
     return DeadlockError("\n".join(lines), waiting)
 
 
-def describe_wait(task: Any) -> list[str]:
-    """Return lines that describe ``task``, the places where it is suspended, and its wait.
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The place at which a task is suspended, and the object that it waits for."""
 
-    The places are lines of the program, not of the library functions that it called.
+    running: str
+    """The coroutine, with the line at which it is suspended."""
+
+    frames: tuple[FrameType, ...]
+    """The frames of the program, outermost first, without the library functions that it called."""
+
+    subject: object
+    """The object that the task waits for, such as a lock; None if the task is not waiting."""
+
+    function: str
+    """The name of the library function that waits; empty if the program awaits the object itself.
     """
+
+    def describe_subject(self) -> str:
+        """Return the rest of a sentence that begins with "waits for"."""
+        if self.subject is None:
+            return "its turn"
+        shown = safe_repr(self.subject, _LONGEST)
+        return f"{shown}, in {self.function}()" if self.function else shown
+
+
+def wait_of(task: Any) -> Wait:
+    """Return the place and the object of the wait of ``task``, which may be asyncio's."""
     frames = await_frames(task.get_coro())
     called: list[FrameType] = []
     while frames and _is_library_frame(frames[-1]):
@@ -60,27 +83,31 @@ def describe_wait(task: Any) -> list[str]:
         while _is_library_frame(frames[0]):
             frames.pop(0)
         running = f"{frames[0].f_code.co_name}() running at {_place_of(frames[0])}"
-    lines = [f"{task.get_name()}: {running}"]
-    lines += [f"  in {frame.f_code.co_qualname}() at {_place_of(frame)}" for frame in frames]
     awaited = (
         task._waits_for() if hasattr(task, "_waits_for") else getattr(task, "_fut_waiter", None)
     )
-    if awaited is None:
-        lines.append("  waits for its turn")
-    elif not called:
-        lines.append(f"  waits for {safe_repr(awaited, _LONGEST)}")
-    else:
-        subjects = [_subject_of(frame) for frame in called]
-        subject = next((each for each in subjects if each is not None), None)
-        # The innermost library function that has the subject: wait_for() calls others in turn.
-        name = [
-            frame.f_code.co_qualname
-            for frame, each in zip(called, subjects, strict=True)
-            if each is subject
-        ][-1]
-        shown = safe_repr(awaited if subject is None else subject, _LONGEST)
-        lines.append(f"  waits for {shown}, in {name}()")
-    return lines
+    if awaited is None or not called:
+        return Wait(running, tuple(frames), awaited, "")
+    subjects = [_subject_of(frame) for frame in called]
+    subject = next((each for each in subjects if each is not None), None)
+    # The innermost library function that has the subject: wait_for() calls others in turn.
+    function = [
+        frame.f_code.co_qualname
+        for frame, each in zip(called, subjects, strict=True)
+        if each is subject
+    ][-1]
+    return Wait(running, tuple(frames), awaited if subject is None else subject, function)
+
+
+def describe_wait(task: Any) -> list[str]:
+    """Return lines that describe ``task``, the places where it is suspended, and its wait.
+
+    The places are lines of the program, not of the library functions that it called.
+    """
+    wait = wait_of(task)
+    lines = [f"{task.get_name()}: {wait.running}"]
+    lines += [f"  in {frame.f_code.co_qualname}() at {_place_of(frame)}" for frame in wait.frames]
+    return [*lines, f"  waits for {wait.describe_subject()}"]
 
 
 def _is_library_frame(frame: FrameType) -> bool:

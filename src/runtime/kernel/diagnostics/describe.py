@@ -217,16 +217,20 @@ def await_frames(coro: object) -> list[FrameType]:
 
     The outermost frame is the first. The frames of the kernel are left out.
     """
-    frames: list[FrameType] = []
-    for _ in range(_CHAIN_LIMIT):
+    frames = [coroutine_frame(each) for each in await_chain(coro)]
+    return [frame for frame in frames if frame is not None and not _is_kernel_frame(frame)]
+
+
+def await_chain(coro: object) -> list[object]:
+    """Return a suspended coroutine and the coroutines that it awaits in turn, outermost first."""
+    chain: list[object] = []
+    while len(chain) < _CHAIN_LIMIT:
         coro = unwrap_awaitable(coro)
-        frame = coroutine_frame(coro)
-        if frame is None:
+        if coroutine_frame(coro) is None:
             break
-        if not _is_kernel_frame(frame):
-            frames.append(frame)
+        chain.append(coro)
         coro = _attribute(coro, "cr_await", "gi_yieldfrom", "ag_await")
-    return frames
+    return chain
 
 
 def _attribute(coro: object, *names: str) -> object:

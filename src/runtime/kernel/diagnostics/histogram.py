@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Final
 
@@ -31,7 +31,7 @@ class Histogram:
     count: int
     total: float
     longest: float
-    counts: tuple[int, ...]
+    counts: tuple[int, ...] = field(repr=False)
 
     @classmethod
     def of(cls, durations: list[float]) -> Histogram:

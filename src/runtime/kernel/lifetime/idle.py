@@ -27,8 +27,14 @@ from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.signals import get_handler
 from runtime.kernel.threads.unknown_threads import can_be_woken_by_unknown_thread, unknown_threads
 
-_RUNNERS = ("asyncio.runners", "runtime.interrupts", "unittest.signals", "pytest_timeout")
-"""Modules whose signal handlers only end a task, a test or a test run, and start no work."""
+_RUNNERS = (
+    "asyncio.runners",
+    "runtime.interrupts",
+    "runtime.observe.printing",
+    "unittest.signals",
+    "pytest_timeout",
+)
+"""Modules whose signal handlers end a task, a test or a test run, or print, and start no work."""
 
 
 RECHECK_INTERVAL = 0.05

@@ -1,0 +1,202 @@
+"""The tasks of a loop at one moment: their state, age and stack, and who waits for whom.
+
+All of it is read from the tasks, which keep nothing for it: so a task that is not looked at costs
+nothing. The functions may be called in any thread. In another thread than the loop's, the tasks
+may go on meanwhile, and two facts about a task may be of different moments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from types import FrameType, MethodType
+from typing import Any
+
+from runtime.kernel.api.running import get_running_loop
+from runtime.kernel.core import LoopCore
+from runtime.kernel.diagnostics.awaited_by import waiters_of
+from runtime.kernel.diagnostics.deadlock import Wait, wait_of
+from runtime.kernel.diagnostics.describe import await_chain
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A line of the program at which a task is suspended, or which it runs."""
+
+    function: str
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.function}() at {self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInfo:
+    """A task at one moment. Other tasks are named by their ``id``.
+
+    ``state`` is ``"running"``, ``"ready"`` (it waits for its turn) or ``"waiting"``. ``age`` is in
+    seconds, with an error of some hundredths, and None for a task of asyncio. ``stack`` begins with
+    the outermost coroutine, and leaves the functions of this package and of asyncio out.
+    """
+
+    id: int
+    name: str
+    coroutine: str
+    state: str
+    cancelling: int
+    age: float | None
+    stack: tuple[Place, ...]
+    waits_for: str
+    """The object that the task waits for, in words; empty unless the state is waiting."""
+
+    awaits: tuple[int, ...]
+    """The tasks that this one waits for, directly or through futures and groups."""
+
+    held_by: tuple[int, ...]
+    """The tasks that hold the lock or the semaphore that this one waits for, as far as known.
+
+    They are known if they are inside an ``async with`` statement.
+    """
+
+
+def tasks(
+    loop: LoopCore | None = None, *, pause: Callable[[], object] | None = None
+) -> list[TaskInfo]:
+    """Return the tasks of ``loop`` that have not ended, in the order of their creation.
+
+    The loop is by default the running one. ``pause()`` is called between two tasks: in another
+    thread than the loop's, it can give the loop its turn. Raises RuntimeError if no loop is given
+    and none is running.
+
+    >>> import runtime
+    >>> async def main() -> None:
+    ...     runtime.create_task(runtime.sleep(60), name="sleeper")
+    ...     await runtime.sleep(0)
+    ...     for task in runtime.observe.tasks():
+    ...         print(task.name, task.state, task.coroutine)
+    >>> runtime.run(main())
+    Task-... running main
+    sleeper waiting sleep
+    """
+    if loop is None:
+        loop = get_running_loop()
+    found = in_order(asyncio.all_tasks(loop))  # type: ignore[arg-type]
+    waits: list[Wait] = []
+    for task in found:
+        waits.append(wait_of(task))
+        if pause is not None:
+            pause()
+    holders = _holders(found, waits, pause)
+    awaits: dict[int, list[int]] = {}
+    for task in found:
+        for waiter in _waiting_tasks(task):
+            awaits.setdefault(id(waiter), []).append(id(task))
+        if pause is not None:
+            pause()
+    now = loop._poller.now if loop.is_running() else None
+    return [
+        _info(loop, task, wait, now, tuple(awaits.get(id(task), ())), holders.get(id(task), ()))
+        for task, wait in zip(found, waits, strict=True)
+    ]
+
+
+def in_order(found: Iterable[Any]) -> list[Any]:
+    """Return tasks in the order of their creation; those of asyncio come last, by their names."""
+    return sorted(
+        found, key=lambda task: (getattr(task, "_serial", float("inf")), str(task.get_name()))
+    )
+
+
+def _info(
+    loop: LoopCore,
+    task: Any,
+    wait: Wait,
+    now: float | None,
+    awaits: tuple[int, ...],
+    held_by: tuple[int, ...],
+) -> TaskInfo:
+    created: float | None = getattr(task, "_created", None)
+    coro = task.get_coro()
+    state = "ready" if wait.subject is None else "waiting"
+    if loop._current is task:
+        state = "running"
+    return TaskInfo(
+        id=id(task),
+        name=str(task.get_name()),
+        coroutine=str(getattr(coro, "__qualname__", type(coro).__name__)),
+        state=state,
+        cancelling=task.cancelling(),
+        age=None if created is None or now is None else max(0.0, now - created),
+        stack=tuple(map(_place, wait.frames)),
+        waits_for=wait.describe_subject() if state == "waiting" else "",
+        awaits=awaits,
+        held_by=held_by,
+    )
+
+
+def _place(frame: FrameType) -> Place:
+    return Place(frame.f_code.co_qualname, frame.f_code.co_filename, frame.f_lineno)
+
+
+def _waiting_tasks(task: Any) -> list[Any]:
+    """Return the tasks that wait for a task, directly or through other futures."""
+    found: list[Any] = []
+    seen = {id(task)}
+    to_do = [task]
+    for future in to_do:
+        for waiter in waiters_of(future):
+            if id(waiter) in seen:
+                continue
+            seen.add(id(waiter))
+            if hasattr(waiter, "get_coro"):
+                found.append(waiter)
+            else:
+                to_do.append(waiter)
+    return found
+
+
+def _holders(
+    found: list[Any], waits: list[Wait], pause: Callable[[], object] | None
+) -> dict[int, tuple[int, ...]]:
+    """Return the tasks that hold the object that a task waits for, by the id of that task."""
+    wanted = {
+        id(wait.subject): wait.subject for wait in waits if hasattr(wait.subject, "__aexit__")
+    }
+    if not wanted:
+        return {}
+    held: dict[int, list[int]] = {}
+    for task, wait in zip(found, waits, strict=True):
+        entered = [each for coro in await_chain(task.get_coro()) for each in _entered(coro)]
+        for subject in {id(each) for each in entered} & wanted.keys():
+            count = sum(id(each) == subject for each in entered)
+            # The statement of a task that still waits has the object on its stack as well.
+            if count > (wait.subject is wanted[subject]):
+                held.setdefault(subject, []).append(id(task))
+        if pause is not None:
+            pause()
+    return {
+        id(task): tuple(held[id(wait.subject)])
+        for task, wait in zip(found, waits, strict=True)
+        if id(wait.subject) in held
+    }
+
+
+def _entered(coro: object) -> list[object]:
+    """Return the objects of the ``async with`` statements that a suspended coroutine is in.
+
+    The interpreter keeps what it needs to leave the statement on the stack of the coroutine: up to
+    Python 3.13 the bound method ``__aexit__``, from 3.14 on the function and then the object. The
+    garbage collector shows the values of the stack.
+    """
+    found: list[object] = []
+    before: object = None
+    for value in gc.get_referents(coro):
+        if isinstance(value, MethodType) and value.__name__ == "__aexit__":
+            found.append(value.__self__)
+        elif before is not None and getattr(type(value), "__aexit__", None) is before:
+            found.append(value)
+        before = value
+    return found
