@@ -84,7 +84,13 @@ LAYERS = {
     "runtime.interrupts": {"runtime.kernel"},
     "runtime.ending": {"runtime.kernel", "runtime.loop"},
     "runtime.observe": {"runtime.kernel", "runtime.loop", "runtime.runner"},
-    "runtime.testing": {"runtime.kernel", "runtime.sync", "runtime.loop", "runtime.runner"},
+    "runtime.testing": {
+        "runtime.kernel",
+        "runtime.observe",
+        "runtime.sync",
+        "runtime.loop",
+        "runtime.runner",
+    },
     "runtime.runner": {
         "runtime.kernel",
         "runtime.system",

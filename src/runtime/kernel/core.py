@@ -390,7 +390,7 @@ class LoopCore(Scheduler):
     def set_step_sampling(self, every: SupportsIndex) -> None:
         """Choose how often the steps of tasks and the callbacks are timed for ``metrics()``.
 
-        Of ``every`` turns two are timed, by default of 128; 0 times none. Raises TypeError unless
+        Of ``every`` turns two are timed, by default of 512; 0 times none. Raises TypeError unless
         ``every`` is an integer, and ValueError if it is negative.
 
         >>> import runtime

@@ -24,9 +24,14 @@ def run_sampled_turns(loop: Scheduler, collect: Callable[[Any], object]) -> None
     when each entry is queued for the second one, where the wait of each entry is known.
     """
     sampler = loop._sampler
+    steps = sampler.steps.fresh
+    callbacks = sampler.callbacks.fresh
+    waits = sampler.waits.fresh
     ready = loop._ready
     writers = loop._poller.writers
+    # When the first entries of the turn were queued; those after them were queued by the events.
     queued: list[float] = []
+    next_queued: list[float] = []
     runnable: Runnable | None
     try:
         while loop._sampled_turns:
@@ -35,31 +40,32 @@ def run_sampled_turns(loop: Scheduler, collect: Callable[[Any], object]) -> None
             collect(loop)
             if writers.any:
                 writers.end_step()
-            left = len(ready)
-            started = _monotonic()
-            before = iter([*queued, *[started] * (left - len(queued))]) if is_last else None
-            queued = []
-            while left:
-                left -= 1
+            count = len(ready)
+            known = len(queued)
+            started = polled = _monotonic()
+            for entry in range(count):
                 runnable = ready.popleft()
-                if before is not None:
-                    sampler.waits.fresh.append(started - next(before))
+                if is_last:
+                    waits.append(started - (queued[entry] if entry < known else polled))
                 if loop._current is not None:
                     leave_task(loop)
-                durations = sampler.callbacks.fresh
                 if isinstance(runnable, TaskCore):
-                    durations = sampler.steps.fresh
                     step(runnable)  # Not _run(), whose frame would hold the task: see step().
+                    durations = steps
                 else:
                     runnable._run()
+                    durations = callbacks
                 if writers.any:
                     writers.end_step()
                 ended = _monotonic()
                 durations.append(ended - started)
                 started = ended
                 if not is_last:
-                    queued.extend([ended] * (len(ready) - left - len(queued)))
+                    left = count - entry - 1
+                    while len(next_queued) < len(ready) - left:
+                        next_queued.append(ended)
             runnable = None
+            queued = next_queued
             if loop._current is not None:
                 leave_task(loop)
             if loop._stopping:

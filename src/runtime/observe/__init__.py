@@ -6,20 +6,30 @@ The counters themselves belong to the kernel, which keeps them always.
 
 from __future__ import annotations
 
+from runtime.kernel.diagnostics.blocking_calls import BlockingCall
 from runtime.kernel.diagnostics.collector import CollectorMetrics
 from runtime.kernel.diagnostics.histogram import Histogram
 from runtime.kernel.diagnostics.metrics import LoopMetrics
+from runtime.kernel.diagnostics.slow_callbacks import BlockedPlace
+from runtime.observe.blocked_places import blocked
+from runtime.observe.forbidding import BlockingCallError, allow_blocking, forbid_blocking
 from runtime.observe.log_context import LogContext
 from runtime.observe.printing import format_tasks, print_tasks, print_tasks_on
 from runtime.observe.task_info import Place, TaskInfo, tasks
 
 __all__ = [
+    "BlockedPlace",
+    "BlockingCall",
+    "BlockingCallError",
     "CollectorMetrics",
     "Histogram",
     "LogContext",
     "LoopMetrics",
     "Place",
     "TaskInfo",
+    "allow_blocking",
+    "blocked",
+    "forbid_blocking",
     "format_tasks",
     "print_tasks",
     "print_tasks_on",

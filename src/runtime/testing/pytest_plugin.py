@@ -50,6 +50,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="real",
         help="the clock of tests that do not choose one with the marker",
     )
+    group.addoption(
+        "--runtime-forbid-blocking",
+        action="store_true",
+        help="fail a test that blocks an event loop, at the call: see observe.forbid_blocking()",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -177,6 +182,18 @@ def _name_of(node: Node) -> str:
 
 def _shown(options: dict[str, Any]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in options.items())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Forbid blocking calls while a test runs, if that is asked for."""
+    if not item.config.getoption("runtime_forbid_blocking"):
+        return (yield)
+    # Imported here: most test runs do not need it.
+    from runtime.observe.forbidding import forbid_blocking
+
+    with forbid_blocking():
+        return (yield)
 
 
 # -- Tests -----------------------------------------------------------------------------------------

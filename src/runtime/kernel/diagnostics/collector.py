@@ -48,8 +48,11 @@ class _CollectorWatch:
     def __init__(self) -> None:
         self._pauses = [DurationRecorder() for _ in range(_GENERATIONS)]
         self._started = 0.0
+        # The generation that is being collected now, or None.
+        self.generation: int | None = None
 
     def __call__(self, phase: str, info: dict[str, Any]) -> None:
+        self.generation = info["generation"] if phase == "start" else None
         if phase == "start":
             self._started = time.monotonic()
         elif self._started:
@@ -63,6 +66,11 @@ class _CollectorWatch:
 
 
 _watch = _CollectorWatch()
+
+
+def collecting() -> int | None:
+    """Return the generation that the garbage collector collects now, if it is measured, or None."""
+    return _watch.generation
 
 
 def watch_collector() -> CollectorMetrics:

@@ -5,26 +5,74 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
 import traceback
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from runtime.kernel.diagnostics.blocking_calls import BlockingCall, blocking_call_of
+from runtime.kernel.diagnostics.collector import watch_collector
 
 _logger: Final = logging.getLogger("asyncio")
+
+_MOST_PLACES: Final = 1000
+"""Number of places after which further ones are counted as one."""
+
+_NEAR: Final = 8
+"""The fraction of the threshold at which the watch looks whether a stall is over."""
 
 
 class Watched(Protocol):
     """The attributes of a loop that the slow-callback watch uses."""
 
+    _current: Any
     _turns: int
     _waiting: bool
     _thread_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlockedPlace:
+    """A place of the program that has blocked the loop, and how often and how long it did so.
+
+    Durations are in seconds. They are measured by a thread, and too short by up to the threshold of
+    the watch.
+    """
+
+    call: BlockingCall
+    task: str
+    """The name of the task that ran at the first time; empty for a callback."""
+
+    coroutine: str
+    """The name of the coroutine of that task; empty for a callback."""
+
+    count: int
+    total: float
+    longest: float
+
+    def __str__(self) -> str:
+        what = f" calls {self.call.call}" if self.call.call else " is executed"
+        where = f"In task {self.task!r}, " if self.task else "In a callback, "
+        return f"{where}{self.call.place}{what}. Use {self.call.instead} instead."
+
+    def again(self, seconds: float) -> BlockedPlace:
+        """Return the place after it has blocked once more, for ``seconds``."""
+        return BlockedPlace(
+            self.call,
+            self.task,
+            self.coroutine,
+            self.count + 1,
+            self.total + seconds,
+            max(self.longest, seconds),
+        )
 
 
 class SlowCallbackWatch:
     """A thread that detects that a loop is stuck in one turn, and logs the running line.
 
     The loop only counts its turns for it, so that the watch can be left on. The thread reads the
-    stack while the callback is running, and logs one warning for each turn that takes longer than
-    ``threshold`` seconds.
+    stack while the callback is running. It logs a warning for each place that blocks the loop for
+    longer than ``threshold`` seconds, and again when it has done so 10, 100, 1000 times.
     """
 
     def __init__(self, loop: Watched, threshold: float) -> None:
@@ -34,31 +82,84 @@ class SlowCallbackWatch:
             )
         self._loop = loop
         self._threshold = threshold
+        self._places: dict[tuple[str, str], BlockedPlace] = {}
         self._ended = threading.Event()
+        watch_collector()  # So that a pause of the garbage collector is recognised.
         self.thread = threading.Thread(target=self._watch, name="slow callbacks", daemon=True)
         self.thread.start()
+
+    def places(self) -> list[BlockedPlace]:
+        """Return the places that have blocked the loop, the one that took most time first."""
+        return sorted(self._places.copy().values(), key=lambda each: -each.total)
 
     def _watch(self) -> None:
         loop = self._loop
         turns = -1
-        reported = False
-        while not self._ended.wait(min(self._threshold, threading.TIMEOUT_MAX)):
+        since = 0.0
+        stuck: BlockedPlace | None = None
+        while not self._ended.wait(self._interval(stuck is not None)):
             thread_id = loop._thread_id
+            now = time.monotonic()
             if loop._waiting or not thread_id or loop._turns != turns:
+                if stuck is not None:
+                    self._count(stuck, now - since)
+                    stuck = None
                 turns = loop._turns
-                reported = False
-            elif not reported:
-                reported = True
-                self._report(thread_id)
+                since = now
+            elif stuck is None:
+                stuck = self._report(thread_id)
+        if stuck is not None:
+            self._count(stuck, time.monotonic() - since)
 
-    def _report(self, thread_id: int) -> None:
+    def _interval(self, is_stuck: bool) -> float:
+        interval = self._threshold / _NEAR if is_stuck else self._threshold
+        return min(interval, threading.TIMEOUT_MAX)
+
+    def _report(self, thread_id: int) -> BlockedPlace | None:
+        """Return the place at which the thread is; log a warning if it is not known yet."""
         frame = sys._current_frames().get(thread_id)
-        stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
-        _logger.warning(
-            "The event loop has been stuck for more than %.3f seconds in one turn, at:\n%s",
-            self._threshold,
-            stack.rstrip(),
+        if frame is None:
+            return None
+        task = self._loop._current
+        coro = None if task is None else task.get_coro()
+        place = BlockedPlace(
+            blocking_call_of(frame),
+            "" if task is None else str(task.get_name()),
+            "" if coro is None else str(getattr(coro, "__qualname__", type(coro).__name__)),
+            0,
+            0.0,
+            0.0,
         )
+        if self._key_of(place) not in self._places:
+            self._count(place, 0.0, first=True)
+            _logger.warning(
+                "The event loop has been stuck for more than %.3f seconds in one turn, at:\n%s\n%s",
+                self._threshold,
+                "".join(traceback.format_stack(frame)).rstrip(),
+                place,
+            )
+        return place
+
+    def _key_of(self, place: BlockedPlace) -> tuple[str, str]:
+        key = place.call.place, place.call.call
+        if key not in self._places and len(self._places) >= _MOST_PLACES:
+            return "other places", ""
+        return key
+
+    def _count(self, place: BlockedPlace, seconds: float, *, first: bool = False) -> None:
+        key = self._key_of(place)
+        if first:
+            self._places[key] = place
+            return
+        place = self._places[key] = self._places.get(key, place).again(seconds)
+        if place.count >= 10 and str(place.count).strip("0") == "1":
+            _logger.warning(
+                "The event loop was stuck %d times, for %.3f seconds in all and %.3f at most. %s",
+                place.count,
+                place.total,
+                place.longest,
+                place,
+            )
 
     def stop(self) -> None:
         """End the watch, and wait for its thread."""

@@ -15,7 +15,7 @@ from runtime.kernel.diagnostics.histogram import DurationRecorder
 SAMPLED_TURNS: Final = 2
 """Number of turns in a row that are timed."""
 
-EVERY: Final = 128
+EVERY: Final = 512
 """Default number of turns from one sample to the next."""
 
 
