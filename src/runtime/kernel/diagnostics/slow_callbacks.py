@@ -55,14 +55,17 @@ class BlockedPlace:
         where = f"In task {self.task!r}, " if self.task else "In a callback, "
         return f"{where}{self.call.place}{what}. Use {self.call.instead} instead."
 
-    def again(self, seconds: float) -> BlockedPlace:
-        """Return the place after it has blocked once more, for ``seconds``."""
+    def after(self, seconds: float, so_far: float | None) -> BlockedPlace:
+        """Return the place after it has blocked once more, for ``seconds``.
+
+        ``so_far`` is the duration with which this stall is counted already, or None.
+        """
         return BlockedPlace(
             self.call,
             self.task,
             self.coroutine,
-            self.count + 1,
-            self.total + seconds,
+            self.count + (so_far is None),
+            self.total + seconds - (so_far or 0.0),
             max(self.longest, seconds),
         )
 
@@ -96,27 +99,29 @@ class SlowCallbackWatch:
         loop = self._loop
         turns = -1
         since = 0.0
+        so_far = 0.0
         stuck: BlockedPlace | None = None
         while not self._ended.wait(self._interval(stuck is not None)):
             thread_id = loop._thread_id
             now = time.monotonic()
             if loop._waiting or not thread_id or loop._turns != turns:
                 if stuck is not None:
-                    self._count(stuck, now - since)
+                    self._count(stuck, now - since, so_far)
                     stuck = None
                 turns = loop._turns
                 since = now
             elif stuck is None:
-                stuck = self._report(thread_id)
+                so_far = now - since
+                stuck = self._report(thread_id, so_far)
         if stuck is not None:
-            self._count(stuck, time.monotonic() - since)
+            self._count(stuck, time.monotonic() - since, so_far)
 
     def _interval(self, is_stuck: bool) -> float:
         interval = self._threshold / _NEAR if is_stuck else self._threshold
         return min(interval, threading.TIMEOUT_MAX)
 
-    def _report(self, thread_id: int) -> BlockedPlace | None:
-        """Return the place at which the thread is; log a warning if it is not known yet."""
+    def _report(self, thread_id: int, seconds: float) -> BlockedPlace | None:
+        """Count the place at which the thread is, and return it; log a warning if it is new."""
         frame = sys._current_frames().get(thread_id)
         if frame is None:
             return None
@@ -130,8 +135,9 @@ class SlowCallbackWatch:
             0.0,
             0.0,
         )
-        if self._key_of(place) not in self._places:
-            self._count(place, 0.0, first=True)
+        is_new = self._key_of(place) not in self._places
+        self._count(place, seconds, None)
+        if is_new:
             _logger.warning(
                 "The event loop has been stuck for more than %.3f seconds in one turn, at:\n%s\n%s",
                 self._threshold,
@@ -146,13 +152,11 @@ class SlowCallbackWatch:
             return "other places", ""
         return key
 
-    def _count(self, place: BlockedPlace, seconds: float, *, first: bool = False) -> None:
+    def _count(self, place: BlockedPlace, seconds: float, so_far: float | None) -> None:
+        """Count a stall of ``seconds`` at a place, or its end if ``so_far`` is counted already."""
         key = self._key_of(place)
-        if first:
-            self._places[key] = place
-            return
-        place = self._places[key] = self._places.get(key, place).again(seconds)
-        if place.count >= 10 and str(place.count).strip("0") == "1":
+        place = self._places[key] = self._places.get(key, place).after(seconds, so_far)
+        if so_far is not None and place.count >= 10 and str(place.count).strip("0") == "1":
             _logger.warning(
                 "The event loop was stuck %d times, for %.3f seconds in all and %.3f at most. %s",
                 place.count,
