@@ -77,7 +77,7 @@ ACCELERATOR = Extension(
     "runtime.kernel.native._accelerator",
     [
         f"src/runtime/kernel/native/_accelerator{part}.c"
-        for part in ("", "_epoll", "_internet", "_receive_target")
+        for part in ("", "_epoll", "_internet", "_receive_target", "_ring")
     ],
     depends=["src/runtime/kernel/native/_accelerator.h"],
     extra_compile_args=["-g0"],

@@ -321,6 +321,7 @@ PLAIN: Final[dict[str, Callable[[Scene], Any]]] = {
     "eager_start": lambda scene: True,
     "enabled": lambda scene: True,
     "error": lambda scene: runtime.CancelledError("words"),
+    "events": lambda scene: 64,
     "every": lambda scene: 16,
     "exception": lambda scene: ValueError("wrong"),
     "executor": lambda scene: concurrent.futures.ThreadPoolExecutor(1),

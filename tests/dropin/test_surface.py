@@ -101,6 +101,7 @@ ADDED: dict[str, set[str]] = {
     "Loop": {
         "get_external_inspection",
         "metrics",
+        "record",
         "run_until_idle",
         "set_deadlock_reports",
         "set_external_inspection",

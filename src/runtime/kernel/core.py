@@ -30,11 +30,13 @@ from typing import Any, Final, SupportsIndex
 from runtime.kernel import descriptors, signals
 from runtime.kernel.arguments.callables import check_callback
 from runtime.kernel.arguments.seconds import Seconds, seconds
+from runtime.kernel.arguments.seconds import seconds as seconds_of
 from runtime.kernel.compat import external_tools
 from runtime.kernel.compat.external_tools import TaskCopies
 from runtime.kernel.compat.registry import running_loops, show_tasks_of
 from runtime.kernel.compat.task_factory import TaskFactory, call_factory, take_options
 from runtime.kernel.diagnostics import debug_mode
+from runtime.kernel.diagnostics.recorder import Recording, events_of
 from runtime.kernel.diagnostics.slow_callbacks import SlowCallbackWatch
 from runtime.kernel.diagnostics.step_sampler import SAMPLED_TURNS, sampling_of
 from runtime.kernel.future import init_future
@@ -43,7 +45,7 @@ from runtime.kernel.lifetime.asyncgens import AsyncGenerators
 from runtime.kernel.lifetime.idle import checked_wait, is_idle
 from runtime.kernel.lifetime.recovery import recover_tasks
 from runtime.kernel.native.mypyc import mypyc_attr
-from runtime.kernel.observed_turns import run_sampled_turns
+from runtime.kernel.observed_turns import run_recorded_turns, run_sampled_turns
 from runtime.kernel.poller import FEW_ENTRIES
 from runtime.kernel.public_types import Future, Task, await_it
 from runtime.kernel.scheduler import Scheduler
@@ -97,8 +99,6 @@ class LoopCore(Scheduler):
         "_asyncgens",
         "_bytes_received",
         "_bytes_sent",
-        "_connections_closed",
-        "_connections_opened",
         "_copies",
         "_ending",
         "_executor",
@@ -127,10 +127,8 @@ class LoopCore(Scheduler):
         # For the slow-callback watch: whether the loop waits.
         self._waiting = False
         self._slow_watch: SlowCallbackWatch | None = None
-        # For ``metrics``: connections that were opened, closed, and accepted by servers, and the
-        # bytes that passed through their sockets.
-        self._connections_opened = 0
-        self._connections_closed = 0
+        # For ``metrics``: connections that servers have accepted, and the bytes that passed through
+        # the sockets of connections.
         self._accepted = 0
         self._bytes_received = 0
         self._bytes_sent = 0
@@ -249,6 +247,8 @@ class LoopCore(Scheduler):
             while True:
                 if self._debug:
                     debug_mode.run_with_origin_tracking(_run_watched_turns, self)
+                elif self._recorder is not None:
+                    run_recorded_turns(self, _collect)
                 elif self._copies is not None:
                     _run_watched_turns(self)
                 elif self._sampled_turns:
@@ -261,8 +261,10 @@ class LoopCore(Scheduler):
         except IndexError:
             self._check_not_forked()
             raise
-        except BaseException:
+        except BaseException as error:
             recover_tasks(self)
+            if self._recorder is not None:
+                self._recorder.dump(type(error).__name__)
             raise
         finally:
             # A signal handler may raise here as well, but only after a call of a C function, or
@@ -376,7 +378,7 @@ class LoopCore(Scheduler):
 
     def _choose_turns(self) -> None:
         """Note whether turns are to be run by one of the slower functions."""
-        self._watched_always = self._debug or self._copies is not None
+        self._watched_always = self._debug or self._copies is not None or self._recorder is not None
         self._watched = self._watched_always or self._sampled_turns > 0
 
     def _begin_sample(self) -> None:
@@ -386,6 +388,34 @@ class LoopCore(Scheduler):
         if every and not self._watched:
             self._sampled_turns = SAMPLED_TURNS
             self._watched = True
+
+    def record(self, seconds: Seconds = 30.0, events: SupportsIndex = 65536) -> Recording:
+        """Record what the loop does from now on: its last events, in a ring of fixed size.
+
+        The recording keeps up to ``events`` events, of 32 bytes each, and gives those of the last
+        ``seconds``. It costs a few percent of the work of the loop, and nothing once it is stopped.
+        In debug mode no steps are recorded. Raises RuntimeError if the loop is closed or is being
+        recorded, ValueError unless ``seconds`` is positive and ``events`` from 1 to 2**24, and
+        TypeError for other types. To be called in the loop's thread.
+
+        >>> import runtime
+        >>> async def main() -> None:
+        ...     recording = runtime.get_running_loop().record()
+        ...     await runtime.create_task(runtime.sleep(0), name="sleeper")
+        ...     recording.stop()
+        ...     print({event.name for event in recording.events() if event.kind == "ended"})
+        >>> runtime.run(main())
+        {'sleeper'}
+        """
+        self._check_open()
+        if self._recorder is not None:
+            raise RuntimeError(f"{self!r} is being recorded: stop() the other recording first.")
+        duration = seconds_of(seconds, "record()")
+        if not duration > 0:
+            raise ValueError(f"record() takes a positive number of seconds, not {duration!r}.")
+        self._recorder = Recording(self, duration, events_of(events))
+        self._choose_turns()
+        return self._recorder
 
     def set_step_sampling(self, every: SupportsIndex) -> None:
         """Choose how often the steps of tasks and the callbacks are timed for ``metrics()``.
@@ -540,6 +570,8 @@ class LoopCore(Scheduler):
             if self._refusal is None:
                 self.watch_slow_callbacks(None)
                 self.set_external_inspection(False)
+                if self._recorder is not None:
+                    self._recorder.stop()
                 self._executor.close()
                 self._lookup_threads.close()
         finally:
@@ -678,7 +710,7 @@ def _run_turns_timed(loop: LoopCore) -> None:
     runnable: Runnable | None
     debug = loop._debug
     writers = loop._poller.writers
-    while loop._watched and loop._debug is debug:
+    while loop._watched and loop._debug is debug and (debug or loop._recorder is None):
         copies = loop._copies
         if copies is not None:
             copies.refresh()

@@ -10,11 +10,17 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from runtime.kernel.diagnostics.recorder import CONNECTIONS, POLL, STEP, TURN
 from runtime.kernel.handles import Runnable
 from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.task import TaskCore, leave_task, step
 
 _monotonic: Final[Callable[[], float]] = time.monotonic
+
+_STEP: Final = STEP
+_POLL: Final = POLL
+_TURN: Final = TURN
+_CONNECTIONS: Final = CONNECTIONS
 
 
 def run_sampled_turns(loop: Scheduler, collect: Callable[[Any], object]) -> None:
@@ -74,3 +80,43 @@ def run_sampled_turns(loop: Scheduler, collect: Callable[[Any], object]) -> None
     finally:
         loop._sampled_turns = 0
         loop._watched = loop._watched_always
+
+
+def run_recorded_turns(loop: Scheduler, collect: Callable[[Any], object]) -> None:
+    """Run turns as ``core`` does, and note their events in the recording of the loop."""
+    recorder = loop._recorder
+    assert recorder is not None
+    note = recorder.note
+    ready = loop._ready
+    writers = loop._poller.writers
+    connections = -1
+    runnable: Runnable | None
+    while loop._recorder is recorder and not loop._debug:
+        note(_POLL, None, 0)
+        collect(loop)
+        if writers.any:
+            writers.end_step()
+        count = len(ready)
+        note(_TURN, None, count)
+        if loop._connections_opened - loop._connections_closed != connections:
+            connections = loop._connections_opened - loop._connections_closed
+            note(_CONNECTIONS, None, connections)
+        for _ in range(count):
+            runnable = ready.popleft()
+            if isinstance(runnable, TaskCore):
+                note(_STEP, runnable, runnable._serial)
+                step(runnable)  # Not _run(), whose frame would hold the task: see step().
+                if not runnable._pending:
+                    recorder.note_end(runnable)
+            else:
+                if loop._current is not None:
+                    leave_task(loop)
+                recorder.note_call(runnable)
+                runnable._run()
+            if writers.any:
+                writers.end_step()
+        runnable = None
+        if loop._current is not None:
+            leave_task(loop)
+        if loop._stopping:
+            return

@@ -27,6 +27,7 @@ from runtime.kernel.arguments.seconds import NEVER, Seconds, seconds
 from runtime.kernel.daemons import ExternalWork
 from runtime.kernel.diagnostics import reports
 from runtime.kernel.diagnostics.describe import creation_stack
+from runtime.kernel.diagnostics.recorder import Recording
 from runtime.kernel.diagnostics.step_sampler import StepSampler
 from runtime.kernel.handles import Handle, Runnable, ThreadsafeHandle
 from runtime.kernel.native import accelerator
@@ -78,6 +79,8 @@ class Scheduler:
 
     __slots__ = (
         "_cancelling",
+        "_connections_closed",
+        "_connections_opened",
         "_current",
         "_debug",
         "_exception_handler",
@@ -88,6 +91,7 @@ class Scheduler:
         "_poller",
         "_ready",
         "_ready_append",
+        "_recorder",
         "_refusal",
         "_reports",
         "_sample_at",
@@ -154,10 +158,15 @@ class Scheduler:
         self._turns = 0
         self._stopping = False
         # Whether turns are run by one of the slower functions: for debug mode, copies of the tasks
-        # for tools outside the process, or a sample of durations; and whether for one of the first
-        # two, which last.
+        # for tools outside the process, the recorder, or a sample of durations; and whether for one
+        # of those that last, which are all but the sample.
         self._watched = False
         self._watched_always = False
+        # The recording of the flight recorder, or None (the default).
+        self._recorder: Recording | None = None
+        # The number of stream connections that were opened and closed so far.
+        self._connections_opened = 0
+        self._connections_closed = 0
         # The durations that were measured in sampled turns; the number of the turn in which the
         # next sample is due, and the number of turns that are to be measured for it now.
         self._sampler = StepSampler()

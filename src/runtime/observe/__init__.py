@@ -10,12 +10,14 @@ from runtime.kernel.diagnostics.blocking_calls import BlockingCall
 from runtime.kernel.diagnostics.collector import CollectorMetrics
 from runtime.kernel.diagnostics.histogram import Histogram
 from runtime.kernel.diagnostics.metrics import LoopMetrics
+from runtime.kernel.diagnostics.recorder import RecordedEvent, Recording
 from runtime.kernel.diagnostics.slow_callbacks import BlockedPlace
 from runtime.observe.blocked_places import blocked
 from runtime.observe.forbidding import BlockingCallError, allow_blocking, forbid_blocking
 from runtime.observe.log_context import LogContext
 from runtime.observe.printing import format_tasks, print_tasks, print_tasks_on
 from runtime.observe.task_info import Place, TaskInfo, tasks
+from runtime.observe.traces import chrome_trace, save_recordings, trace_page, write_trace
 
 __all__ = [
     "BlockedPlace",
@@ -26,12 +28,18 @@ __all__ = [
     "LogContext",
     "LoopMetrics",
     "Place",
+    "RecordedEvent",
+    "Recording",
     "TaskInfo",
     "allow_blocking",
     "blocked",
+    "chrome_trace",
     "forbid_blocking",
     "format_tasks",
     "print_tasks",
     "print_tasks_on",
+    "save_recordings",
     "tasks",
+    "trace_page",
+    "write_trace",
 ]

@@ -26,6 +26,7 @@ class Watched(Protocol):
     """The attributes of a loop that the slow-callback watch uses."""
 
     _current: Any
+    _recorder: Any
     _turns: int
     _waiting: bool
     _thread_id: int
@@ -144,6 +145,9 @@ class SlowCallbackWatch:
                 "".join(traceback.format_stack(frame)).rstrip(),
                 place,
             )
+        recorder = self._loop._recorder
+        if recorder is not None:
+            recorder.dump("stall")
         return place
 
     def _key_of(self, place: BlockedPlace) -> tuple[str, str]:

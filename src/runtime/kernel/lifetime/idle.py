@@ -31,6 +31,7 @@ _RUNNERS = (
     "asyncio.runners",
     "runtime.interrupts",
     "runtime.observe.printing",
+    "runtime.observe.traces",
     "unittest.signals",
     "pytest_timeout",
 )

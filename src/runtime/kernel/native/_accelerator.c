@@ -213,7 +213,7 @@ static PyModuleDef accelerator_module = {
 PyMODINIT_FUNC
 PyInit__accelerator(void)
 {
-    PyObject *module, *receive_target_type;
+    PyObject *module, *receive_target_type, *ring_type;
 
     if (accelerator_prepare_internet() < 0)
         return NULL;
@@ -223,6 +223,12 @@ PyInit__accelerator(void)
     receive_target_type = accelerator_make_receive_target_type();
     if (receive_target_type == NULL || PyModule_AddObject(module, "ReceiveTarget", receive_target_type) < 0) {
         Py_XDECREF(receive_target_type);
+        Py_DECREF(module);
+        return NULL;
+    }
+    ring_type = accelerator_make_ring_type();
+    if (ring_type == NULL || PyModule_AddObject(module, "Ring", ring_type) < 0) {
+        Py_XDECREF(ring_type);
         Py_DECREF(module);
         return NULL;
     }

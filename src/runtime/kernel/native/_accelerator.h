@@ -49,6 +49,9 @@ accelerator_descriptor_of(PyObject *argument, int *fd)
 /* In _accelerator_receive_target.c. */
 PyObject *accelerator_make_receive_target_type(void);
 
+/* In _accelerator_ring.c. */
+PyObject *accelerator_make_ring_type(void);
+
 /* In _accelerator_internet.c. */
 int accelerator_prepare_internet(void);
 PyObject *accelerator_recvfrom(PyObject *module, PyObject *sock);

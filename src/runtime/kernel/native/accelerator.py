@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import select
+import struct
 import time
 import warnings
 from collections.abc import Callable, Coroutine, Generator
@@ -414,6 +415,54 @@ def release(wait: Wait) -> None:
     meter_of(wait).close()
 
 
+RECORD: Final = struct.Struct("=qqQq")
+"""A record of a ``Ring``: time in nanoseconds, kind, address of an object, and a number."""
+
+WAKE: Final = 1
+"""The kind of the records that ``wake`` makes."""
+
+_MOST_RECORDS: Final = 1 << 24
+
+
+class PythonRing:
+    """The last ``capacity`` records of events. ``append`` adds an entry to a ready queue.
+
+    Raises ValueError unless ``capacity`` is from 1 to 2**24.
+    """
+
+    __slots__ = ("_append", "_capacity", "_count", "_memory")
+
+    def __init__(self, capacity: int, append: Callable[[Any], object], /) -> None:
+        if not 1 <= capacity <= _MOST_RECORDS:
+            raise ValueError(f"Ring() takes 1 to {_MOST_RECORDS} records, not {capacity}")
+        self._capacity = capacity
+        self._append = append
+        self._count = 0
+        self._memory = bytearray(RECORD.size * capacity)
+
+    def note(self, kind: int, subject: object, number: int, /) -> None:
+        """Add a record with the current time of ``time.monotonic``."""
+        place = self._count % self._capacity * RECORD.size
+        RECORD.pack_into(self._memory, place, time.monotonic_ns(), kind, id(subject), number)
+        self._count += 1
+
+    def wake(self, runnable: Any, /) -> object:
+        """Add a record of the kind ``WAKE``, and the entry ``runnable`` to the ready queue."""
+        self.note(WAKE, runnable, 0)
+        return self._append(runnable)
+
+    def dump(self) -> bytes:
+        """Return the records, the oldest first."""
+        kept = min(self._count, self._capacity)
+        first = (self._count - kept) % self._capacity * RECORD.size
+        memory = bytes(self._memory)[: kept * RECORD.size]
+        return memory[first:] + memory[:first]
+
+    def count(self) -> int:
+        """Return the number of records so far, including those that were overwritten."""
+        return self._count
+
+
 accept: Callable[[int], tuple[int, Any] | None] | None = None
 """Accepts a connection from a listening Internet socket, given by its descriptor.
 
@@ -437,6 +486,7 @@ if TYPE_CHECKING or os.environ.get("RUNTIME_NO_ACCELERATOR"):
     epoll_wait: Callable[[int], Wait] = python_epoll_wait
     epoll_modify: Callable[[select.epoll], Modify] = python_epoll_modify
     ReceiveTarget = PythonReceiveTarget
+    Ring = PythonRing
 else:
     try:
         # With this form of the statement, only a missing module raises ModuleNotFoundError.
@@ -462,6 +512,7 @@ else:
         epoll_wait = python_epoll_wait
         epoll_modify = python_epoll_modify
         ReceiveTarget = PythonReceiveTarget
+        Ring = PythonRing
     else:
         has_accelerator = True
         step = _accelerator.step
@@ -475,6 +526,7 @@ else:
         recvfrom = _accelerator.recvfrom
         sendto = _accelerator.sendto
         ReceiveTarget = _accelerator.ReceiveTarget
+        Ring = _accelerator.Ring
         accept = getattr(_accelerator, "accept", None)
         # The C module has these two only if the system has epoll.
         epoll_wait = getattr(_accelerator, "epoll_wait", python_epoll_wait)

@@ -1,0 +1,302 @@
+"""Recordings as files: a trace for Perfetto and Chrome, and a page for any browser."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from runtime.kernel.diagnostics.recorder import RecordedEvent, Recording
+
+_LOOP: Final = "event loop"
+_CALLBACKS: Final = "callbacks"
+_COLLECTOR: Final = "garbage collector"
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    """A bar in a lane: a step, a call, a poll or a collection. Times are in seconds."""
+
+    lane: str
+    name: str
+    begin: float
+    end: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Wake:
+    """An arrow from the slice that queued an entry to the slice in which the entry ran."""
+
+    source: str
+    when: float
+    lane: str
+    then: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """The lanes in the order in which they are shown, their slices, and the wake-ups."""
+
+    lanes: list[str]
+    slices: list[_Slice]
+    wakes: list[_Wake]
+    ends: list[RecordedEvent]
+    counts: list[RecordedEvent]
+
+
+def _picture_of(events: list[RecordedEvent]) -> _Picture:
+    """Find the slices and the wake-ups of a recording.
+
+    A slice ends with the next one, because the loop does one thing at a time. Only the collections
+    of the garbage collector are inside others.
+    """
+    lanes = {_LOOP: None, _CALLBACKS: None, _COLLECTOR: None}
+    picture = _Picture([], [], [], [], [])
+    current: _Slice | None = None
+    collection: RecordedEvent | None = None
+    woken: dict[int, tuple[str, float]] = {}
+    for event in events:
+        if event.kind in ("step", "call", "poll", "turn"):
+            if current is not None:
+                picture.slices.append(_ended(current, event.time))
+            current = _slice_from(event)
+            if current is not None:
+                lanes[current.lane] = None
+                source, when = woken.pop(event.subject, ("", 0.0))
+                if source and event.kind in ("step", "call"):
+                    picture.wakes.append(_Wake(source, when, current.lane, event.time))
+        elif event.kind == "wake":
+            woken[event.subject] = (_LOOP if current is None else current.lane, event.time)
+        elif event.kind == "ended":
+            picture.ends.append(event)
+        elif event.kind == "collection":
+            collection = event
+        elif event.kind == "collected" and collection is not None:
+            name = f"generation {event.number}"
+            picture.slices.append(_Slice(_COLLECTOR, name, collection.time, event.time, ""))
+            collection = None
+        if event.kind in ("turn", "connections"):
+            picture.counts.append(event)
+    if current is not None and events:
+        picture.slices.append(_ended(current, events[-1].time))
+    picture.lanes.extend(lanes)
+    return picture
+
+
+def _ended(slice_: _Slice, end: float) -> _Slice:
+    return _Slice(slice_.lane, slice_.name, slice_.begin, end, slice_.text)
+
+
+def _slice_from(event: RecordedEvent) -> _Slice | None:
+    if event.kind == "step":
+        return _Slice(event.name, event.text, event.time, event.time, "")
+    if event.kind == "call":
+        return _Slice(_CALLBACKS, event.text, event.time, event.time, "")
+    if event.kind == "poll":
+        return _Slice(_LOOP, "poll", event.time, event.time, "")
+    return None
+
+
+def chrome_trace(recording: Recording) -> dict[str, Any]:
+    """Return a recording in the format of Chrome's trace viewer, for ``json.dump``.
+
+    Each task has a lane of its own, with its steps; arrows lead from the code that woke a task to
+    the step that followed. https://ui.perfetto.dev opens such a file, without sending it anywhere.
+    """
+    return {
+        "traceEvents": list(_trace_events(_picture_of(recording.events()))),
+        "displayTimeUnit": "ms",
+    }
+
+
+def _trace_events(picture: _Picture) -> Iterator[dict[str, Any]]:
+    pid = os.getpid()
+    tid = {lane: number for number, lane in enumerate(picture.lanes, 1)}
+    yield {"ph": "M", "pid": pid, "name": "process_name", "args": {"name": "runtime"}}
+    for lane, number in tid.items():
+        yield {
+            "ph": "M",
+            "pid": pid,
+            "tid": number,
+            "name": "thread_name",
+            "args": {"name": lane},
+        }
+        yield {
+            "ph": "M",
+            "pid": pid,
+            "tid": number,
+            "name": "thread_sort_index",
+            "args": {"sort_index": number},
+        }
+    for each in picture.slices:
+        yield {
+            "ph": "X",
+            "pid": pid,
+            "tid": tid[each.lane],
+            "name": each.name,
+            "cat": "loop" if each.lane == _LOOP else "program",
+            "ts": each.begin * 1e6,
+            "dur": (each.end - each.begin) * 1e6,
+        }
+    for number, wake in enumerate(picture.wakes, 1):
+        common = {"pid": pid, "cat": "wake", "name": "wake", "id": number}
+        yield {**common, "ph": "s", "tid": tid[wake.source], "ts": wake.when * 1e6}
+        yield {**common, "ph": "f", "bp": "e", "tid": tid[wake.lane], "ts": wake.then * 1e6}
+    for event in picture.ends:
+        if event.name in tid:
+            yield {
+                "ph": "i",
+                "s": "t",
+                "pid": pid,
+                "tid": tid[event.name],
+                "name": event.text or "ended",
+                "ts": event.time * 1e6,
+            }
+    for event in picture.counts:
+        name = "ready" if event.kind == "turn" else "connections"
+        yield {
+            "ph": "C",
+            "pid": pid,
+            "name": name,
+            "ts": event.time * 1e6,
+            "args": {name: event.number},
+        }
+
+
+# -- A page ----------------------------------------------------------------------------------------
+
+_MOST_SLICES: Final = 20_000
+_MOST_LANES: Final = 200
+_ROW: Final = 22
+_WIDTH: Final = 1600
+_LABELS: Final = 260
+
+_STYLE: Final = """
+body { font: 13px system-ui, sans-serif; margin: 16px; color: #222; background: #fff }
+svg { border: 1px solid #ddd } text { font-size: 12px } .lane { fill: #f6f6f6 }
+.step { fill: #3b7dd8 } .call { fill: #8a5cc2 } .poll { fill: #cfd8dc } .gc { fill: #d9534f }
+.wake { stroke: #e39b1f; stroke-width: 1; opacity: 0.6 } rect:hover { stroke: #000 }
+.key span { display: inline-block; width: 12px; height: 12px; margin: 0 4px 0 16px }
+"""
+
+
+def trace_page(recording: Recording) -> str:
+    """Return a recording as an HTML page with a picture, which needs no other file and no network.
+
+    It shows a lane for each of up to 200 tasks, those with the most running time. The name and the
+    duration of a bar appear when the mouse is over it.
+    """
+    picture = _picture_of(recording.events())
+    busiest: dict[str, float] = dict.fromkeys(picture.lanes, 0.0)
+    for each in picture.slices:
+        busiest[each.lane] += each.end - each.begin
+    chosen = {*picture.lanes[:3], *sorted(busiest, key=lambda lane: -busiest[lane])[:_MOST_LANES]}
+    lanes = [lane for lane in picture.lanes if lane in chosen]
+    slices = [each for each in picture.slices if each.lane in chosen][-_MOST_SLICES:]
+    begin = min((each.begin for each in slices), default=0.0)
+    end = max((each.end for each in slices), default=1.0)
+    rows = {lane: number for number, lane in enumerate(lanes)}
+    scale = (_WIDTH - _LABELS) / max(end - begin, 1e-9)
+    parts = [
+        f'<rect class="lane" x="0" y="{row * _ROW + 2}" width="{_WIDTH}" height="{_ROW - 4}"/>'
+        f'<text x="4" y="{row * _ROW + 16}">{html.escape(lane[:40])}</text>'
+        for lane, row in rows.items()
+    ]
+    for each in slices:
+        x = _LABELS + (each.begin - begin) * scale
+        width = max((each.end - each.begin) * scale, 0.5)
+        title = html.escape(f"{each.name}: {(each.end - each.begin) * 1e3:.3f} ms")
+        kind = {_LOOP: "poll", _CALLBACKS: "call", _COLLECTOR: "gc"}.get(each.lane, "step")
+        parts.append(
+            f'<rect class="{kind}" x="{x:.2f}" y="{rows[each.lane] * _ROW + 4}" '
+            f'width="{width:.2f}" height="{_ROW - 8}"><title>{title}</title></rect>'
+        )
+    for wake in picture.wakes[-_MOST_SLICES // 4 :]:
+        if wake.source in rows and wake.lane in rows and wake.when >= begin:
+            ends = ((wake.when, wake.source), (wake.then, wake.lane))
+            (x1, y1), (x2, y2) = (
+                (_LABELS + (when - begin) * scale, rows[lane] * _ROW + _ROW // 2)
+                for when, lane in ends
+            )
+            parts.append(
+                f'<line class="wake" x1="{x1:.2f}" y1="{y1}" x2="{x2:.2f}" y2="{y2}"></line>'
+            )
+    summary = (
+        f"{(end - begin) * 1e3:.1f} ms, {len(slices)} steps, calls and polls, "
+        f"{len(lanes) - 3} tasks of {len(picture.lanes) - 3}"
+    )
+    key = "".join(
+        f'<span class="{kind}" style="background: {color}"></span>{name}'
+        for kind, color, name in (
+            ("step", "#3b7dd8", "step of a task"),
+            ("call", "#8a5cc2", "callback"),
+            ("poll", "#cfd8dc", "waiting for events"),
+            ("gc", "#d9534f", "garbage collector"),
+            ("wake", "#e39b1f", "wake-up"),
+        )
+    )
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"<title>Recording of an event loop</title><style>{_STYLE}</style></head><body>\n"
+        f'<h1>Recording of an event loop</h1>\n<p>{summary}</p>\n<p class="key">{key}</p>\n'
+        f'<svg width="{_WIDTH}" height="{len(lanes) * _ROW}">\n' + "\n".join(parts) + "\n</svg>\n"
+        "</body></html>\n"
+    )
+
+
+def write_trace(recording: Recording, path: str | os.PathLike[str]) -> None:
+    """Write a recording to a file: a page if ``path`` ends with ``.html``, else a trace in JSON.
+
+    The file appears under its name when it is complete.
+    """
+    target = Path(path)
+    if target.suffix == ".html":
+        text = trace_page(recording)
+    else:
+        text = json.dumps(chrome_trace(recording))
+    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    partial.write_text(text)
+    partial.replace(target)
+
+
+def save_recordings(
+    recording: Recording, folder: str | os.PathLike[str], *, on_signal: int | None = None
+) -> None:
+    """Have a recording written to ``folder``, as a trace in JSON, when something goes wrong.
+
+    That is when an exception leaves the run of the loop, such as a ``DeadlockError``; when the
+    watch of ``Loop.watch_slow_callbacks`` finds the loop stuck, at most once in 10 seconds; and
+    when the process gets the signal ``on_signal``. The names of the files tell the reason and the
+    time. Raises ValueError if ``on_signal`` is given in another thread than the main thread.
+    """
+    where = Path(folder)
+    last = -_PAUSE
+
+    def save(reason: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if reason == "stall" and now - last < _PAUSE:
+            return
+        last = now
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        where.mkdir(parents=True, exist_ok=True)
+        write_trace(recording, where / f"{stamp}-{os.getpid()}-{reason}.json")
+
+    def on(number: int, frame: FrameType | None) -> None:
+        save(signal.Signals(number).name)
+
+    if on_signal is not None:
+        signal.signal(on_signal, on)
+    recording.on_dump(save)
+
+
+_PAUSE: Final = 10.0
+"""Seconds between two files about stalls."""

@@ -1,0 +1,319 @@
+"""The flight recorder: its events, and the files that are made of them."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import json
+import logging
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import runtime
+from runtime.kernel.native import accelerator
+from runtime.observe import (
+    RecordedEvent,
+    Recording,
+    chrome_trace,
+    save_recordings,
+    trace_page,
+    write_trace,
+)
+from tests.support.programs import run_code
+
+RINGS = {"fallback": accelerator.PythonRing, "used": accelerator.Ring}
+
+
+@pytest.fixture(autouse=True)
+def _no_recording_is_left() -> Iterator[None]:
+    yield
+    owners = {type(getattr(each, "__self__", each)) for each in gc.callbacks}
+    assert Recording not in owners
+
+
+@pytest.mark.parametrize("ring", RINGS.values(), ids=RINGS)
+def test_a_ring_keeps_the_last_records(ring: Any) -> None:
+    queue: list[object] = []
+    kept = ring(3, queue.append)
+    assert (kept.dump(), kept.count()) == (b"", 0)
+    before = time.monotonic_ns()
+    entry = object()
+    kept.note(5, entry, -7)
+    kept.wake(entry)
+    assert queue == [entry]
+    for number in range(4):
+        kept.note(2, None, number)
+    records = list(accelerator.RECORD.iter_unpack(kept.dump()))
+    assert [record[3] for record in records] == [1, 2, 3]
+    assert before <= records[0][0] <= records[-1][0] <= time.monotonic_ns()
+    assert kept.count() == 6
+    kept = ring(8, queue.append)
+    kept.note(5, entry, -7)
+    kept.wake(entry)
+    assert [record[1:] for record in accelerator.RECORD.iter_unpack(kept.dump())] == [
+        (5, id(entry), -7),
+        (accelerator.WAKE, id(entry), 0),
+    ]
+    for wrong in (0, -1, 2**24 + 1):
+        with pytest.raises(ValueError, match="1 to 16777216 records"):
+            ring(wrong, queue.append)
+
+
+async def child(event: runtime.Event) -> None:
+    await event.wait()
+
+
+async def scene(loop: runtime.Loop) -> None:
+    event = runtime.Event()
+    waiting = runtime.create_task(child(event), name="child")
+    loop.call_soon(int)
+    await runtime.sleep(0)
+    event.set()
+    await waiting
+    stubborn = runtime.create_task(runtime.sleep_forever(), name="stubborn")
+    await runtime.sleep(0)
+    stubborn.cancel("the test is over")
+    await runtime.wait([stubborn])
+
+
+async def record(
+    body: Callable[[runtime.Loop], Any] = scene, **options: Any
+) -> tuple[Recording, list[RecordedEvent]]:
+    loop = runtime.get_running_loop()
+    loop.set_debug(False)
+    recording = loop.record(**options)
+    await runtime.sleep(0)
+    await body(loop)
+    recording.stop()
+    return recording, recording.events()
+
+
+async def test_steps_calls_wake_ups_and_ends_are_recorded_in_order() -> None:
+    _, events = await record()
+    assert [event.time for event in events] == sorted(event.time for event in events)
+    steps = [event for event in events if event.kind == "step" and event.name == "child"]
+    assert [step.text for step in steps] == ["child", "child"]
+    wakes = [each for each in events if each.kind == "wake" and each.subject == steps[0].subject]
+    assert wakes[0].time <= steps[0].time <= wakes[1].time <= steps[1].time
+    assert {event.text for event in events if event.kind == "call"} >= {"int"}
+    ends = {event.name: event.text for event in events if event.kind == "ended"}
+    assert ends == {"child": "returned", "stubborn": "cancelled: the test is over"}
+    assert {"poll", "turn", "connections"} <= {event.kind for event in events}
+
+
+async def test_collections_are_recorded() -> None:
+    async def collect(loop: runtime.Loop) -> None:
+        gc.collect(1)
+
+    _, events = await record(collect)
+    found = [event for event in events if event.kind.startswith("collect") and event.number == 1]
+    assert [event.kind for event in found] == ["collection", "collected"]
+
+
+async def test_a_task_that_fails_is_recorded_with_its_exception() -> None:
+    async def fail(loop: runtime.Loop) -> None:
+        task = runtime.create_task(child(None), name="failing")  # type: ignore[arg-type]
+        await runtime.wait([task])
+        assert task.exception() is not None
+
+    _, events = await record(fail)
+    assert [each.text for each in events if each.kind == "ended"] == ["raised AttributeError"]
+
+
+async def test_the_size_and_the_duration_are_limits() -> None:
+    recording, events = await record(events=10)
+    assert len(events) == 10
+    loop = runtime.get_running_loop()
+    recording = loop.record(seconds=0.03)
+    await runtime.sleep(0)
+    await runtime.sleep(0.06)
+    found = recording.events()
+    assert found[0].time > time.monotonic() - 0.06
+    assert recording.is_recording()
+    recording.stop()
+    recording.stop()
+    assert not recording.is_recording()
+
+
+async def test_one_recording_at_a_time_and_valid_arguments() -> None:
+    loop = runtime.get_running_loop()
+    recording = loop.record()
+    with pytest.raises(RuntimeError, match="is being recorded"):
+        loop.record()
+    recording.stop()
+    with pytest.raises(ValueError, match="positive number of seconds, not 0"):
+        loop.record(0)
+    with pytest.raises(ValueError, match="1 to 16777216 records"):
+        loop.record(events=0)
+    with pytest.raises(TypeError, match="whole number of events, not 'x'"):
+        loop.record(events="x")  # type: ignore[arg-type]
+    loop.record().stop()
+
+
+def test_a_loop_that_is_closed_ends_its_recording() -> None:
+    loop = runtime.new_event_loop()
+    loop.set_debug(False)
+    recording = loop.record()
+    loop.run_until_complete(runtime.sleep(0))
+    loop.close()
+    assert not recording.is_recording()
+    assert recording.events()
+    with pytest.raises(RuntimeError, match="closed"):
+        loop.record()
+
+
+async def test_debug_mode_and_recording_may_be_turned_on_and_off_in_any_order() -> None:
+    loop = runtime.get_running_loop()
+    for first, second in ((True, False), (False, True)):
+        loop.set_debug(first)
+        recording = loop.record()
+        for debug in (second, first, second):
+            await runtime.sleep(0)
+            loop.set_debug(debug)
+            await runtime.sleep(0.001)
+        recording.stop()
+        await runtime.sleep(0.001)
+
+
+# -- Files -----------------------------------------------------------------------------------------
+
+
+async def test_a_trace_has_lanes_slices_and_arrows() -> None:
+    recording, _ = await record()
+    trace = json.loads(json.dumps(chrome_trace(recording)))["traceEvents"]
+    lanes = {each["tid"]: each["args"]["name"] for each in trace if each["name"] == "thread_name"}
+    assert {"event loop", "callbacks", "garbage collector", "child", "stubborn"} <= set(
+        lanes.values()
+    )
+    slices = [each for each in trace if each["ph"] == "X"]
+    assert all(each["dur"] >= 0 and each["tid"] in lanes for each in slices)
+    main = [each for each in slices if lanes[each["tid"]] != "garbage collector"]
+    main.sort(key=lambda each: each["ts"])
+    for before, after in itertools.pairwise(main):
+        assert before["ts"] + before["dur"] <= after["ts"] + 0.01  # The loop does one at a time.
+    starts = {each["id"]: each for each in trace if each["ph"] == "s"}
+    ends = {each["id"]: each for each in trace if each["ph"] == "f"}
+    assert starts.keys() == ends.keys()
+    assert all(starts[each]["ts"] <= ends[each]["ts"] for each in starts)
+    assert "child" in {lanes[each["tid"]] for each in ends.values()}
+    texts = [each["name"] for each in trace if each["ph"] == "i"]
+    assert "cancelled: the test is over" in texts
+    assert {each["name"] for each in trace if each["ph"] == "C"} == {"ready", "connections"}
+
+
+class Tags(HTMLParser):
+    """Counts the elements of a page, and checks that they are closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.found.append(tag)
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: Any) -> None:
+        self.found.append(tag)
+
+
+async def test_a_page_needs_nothing_else_and_escapes_names() -> None:
+    async def named(loop: runtime.Loop) -> None:
+        await runtime.create_task(runtime.sleep(0), name="<script>alert()</script>")
+
+    recording, _ = await record(named)
+    page = trace_page(recording)
+    tags = Tags()
+    tags.feed(page)
+    assert tags.open == []
+    assert tags.found.count("rect") > 5
+    assert "script" not in tags.found
+    assert "&lt;script&gt;alert()" in page
+    assert not re.search(r"https?://|src=|href=", page)
+
+
+async def test_files_are_written_as_a_whole(tmp_path: Path) -> None:
+    recording, _ = await record()
+    write_trace(recording, tmp_path / "trace.json")
+    write_trace(recording, str(tmp_path / "trace.html"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["trace.html", "trace.json"]
+    assert json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    assert (tmp_path / "trace.html").read_text().startswith("<!DOCTYPE html>")
+
+
+def test_an_empty_recording_can_be_exported() -> None:
+    loop = runtime.new_event_loop()
+    recording = loop.record()
+    assert chrome_trace(recording)["traceEvents"]
+    assert "</html>" in trace_page(recording)
+    loop.close()
+
+
+# -- When something goes wrong ---------------------------------------------------------------------
+
+
+def test_a_deadlock_and_a_fatal_error_save_the_recording(tmp_path: Path) -> None:
+    done = run_code(
+        "import runtime, sys\n"
+        "async def main(fatal):\n"
+        "    loop = runtime.get_running_loop()\n"
+        f"    runtime.observe.save_recordings(loop.record(), {str(tmp_path)!r})\n"
+        "    loop.set_deadlock_reports(True)\n"
+        "    await runtime.sleep(0)\n"
+        "    if fatal:\n"
+        "        loop.call_soon(sys.exit)\n"
+        "    await runtime.get_running_loop().create_future()\n"
+        "for fatal in (False, True):\n"
+        "    try:\n"
+        "        runtime.run(main(fatal), debug=False)\n"
+        "    except (runtime.DeadlockError, SystemExit):\n"
+        "        pass\n"
+    )
+    assert done.returncode == 0, done.stderr
+    names = sorted(path.name.rpartition("-")[2] for path in tmp_path.iterdir())
+    assert names == ["DeadlockError.json", "SystemExit.json"]
+
+
+async def test_a_stall_saves_the_recording_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = runtime.get_running_loop()
+    loop.set_debug(False)
+    recording = loop.record()
+    save_recordings(recording, tmp_path / "new")
+    loop.watch_slow_callbacks(0.005)
+    deadline = time.monotonic() + 30
+    with caplog.at_level(logging.CRITICAL, "asyncio"):
+        while not (tmp_path / "new").exists() or not list((tmp_path / "new").glob("*.json")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+            await runtime.sleep(0.001)
+        for _ in range(3):
+            time.sleep(0.03)
+            await runtime.sleep(0.001)
+        loop.watch_slow_callbacks(None)
+    recording.stop()
+    (path,) = (tmp_path / "new").iterdir()
+    assert path.name.endswith("-stall.json")
+
+
+async def test_a_signal_saves_the_recording(tmp_path: Path) -> None:
+    recording = runtime.get_running_loop().record()
+    before = signal.getsignal(signal.SIGUSR2)
+    save_recordings(recording, tmp_path, on_signal=signal.SIGUSR2)
+    signal.raise_signal(signal.SIGUSR2)
+    signal.signal(signal.SIGUSR2, before)
+    recording.stop()
+    (path,) = tmp_path.iterdir()
+    assert path.name.endswith("-SIGUSR2.json")
