@@ -15,7 +15,7 @@ import sys
 from types import CodeType, FrameType
 from typing import Any, Final, Literal, NoReturn
 
-from runtime.kernel.diagnostics.describe import is_of_a_library, safe_repr
+from runtime.kernel.diagnostics.describe import is_library_frame, safe_repr
 from runtime.kernel.errors import CancelledError
 
 Kind = Literal["call", "deadline", "sibling", "end", "interrupt"]
@@ -132,7 +132,7 @@ def failure_reason(source: BaseException) -> CancelReason:
     entry = source.__traceback__
     place = None
     while entry is not None:
-        if not is_of_a_library(entry.tb_frame):
+        if not is_library_frame(entry.tb_frame):
             place = _place(entry.tb_frame.f_code, entry.tb_lineno)
         entry = entry.tb_next
     return CancelReason("sibling", "", place, source)
@@ -176,7 +176,7 @@ def place_of_caller() -> str | None:
     Returns None if the loop made the call, as that of a callback.
     """
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and is_of_a_library(frame):
+    while frame is not None and is_library_frame(frame):
         if frame.f_globals.get("__name__") in _CALLERS:
             return None
         frame = frame.f_back

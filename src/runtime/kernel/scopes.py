@@ -47,7 +47,7 @@ from typing import Any, Final
 
 from runtime.kernel.arguments.seconds import NEVER, seconds
 from runtime.kernel.compat.registry import loop_of_thread
-from runtime.kernel.diagnostics.describe import described, safe_repr
+from runtime.kernel.diagnostics.describe import format_repr, safe_repr
 from runtime.kernel.errors import CancelledError, is_cancellation
 from runtime.kernel.handles import Runnable
 from runtime.kernel.native.mypyc import mypyc_attr
@@ -352,7 +352,7 @@ class ScopeCore(ScopeState):
                 task.cancel(reason)
 
     def __repr__(self) -> str:
-        return described(type(self).__name__, self._describe, self._describe)
+        return format_repr(type(self).__name__, self._describe, self._describe)
 
     def _describe(self) -> list[str]:
         state = "created" if not self._entered else "left" if self._task is None else "in force"

@@ -29,8 +29,8 @@ from typing import Any, Final
 from runtime.kernel.diagnostics.describe import (
     await_frames,
     coroutine_frame,
-    is_of_a_library,
-    unwrapped,
+    is_library_frame,
+    unwrap_awaitable,
 )
 
 MOST: Final = 100
@@ -77,7 +77,7 @@ def _places_of(coro: object) -> list[_Place]:
     """Return the coroutines that a suspended task is inside of, from the outermost one."""
     places: list[_Place] = []
     while coro is not None and len(places) < _DEEPEST:
-        coro = unwrapped(coro)
+        coro = unwrap_awaitable(coro)
         frame = coroutine_frame(coro)
         if frame is None:
             break
@@ -177,7 +177,7 @@ def is_of_generator(frame: FrameType) -> bool:
 def place_of_wait(coro: object) -> str:
     """Return the line of the program at which a coroutine is suspended."""
     frames = await_frames(coro)
-    while len(frames) > 1 and is_of_a_library(frames[-1]):
+    while len(frames) > 1 and is_library_frame(frames[-1]):
         frames.pop()
     if not frames:
         return "an unknown line"
