@@ -67,6 +67,8 @@ COMPILED = (
     "src/runtime/net/datagrams/receive_queue.py",
     "src/runtime/net/sockets/calls.py",
     "src/runtime/sync/gather_core.py",
+    "src/runtime/simulation/random_numbers.py",
+    "src/runtime/simulation/choices.py",
     "src/runtime/system/pipe_ends.py",
     "src/runtime/system/read_end.py",
     "src/runtime/system/write_end.py",
