@@ -69,6 +69,8 @@ COMPILED = (
     "src/runtime/sync/gather_core.py",
     "src/runtime/simulation/random_numbers.py",
     "src/runtime/simulation/choices.py",
+    "src/runtime/simulation/choosers.py",
+    "src/runtime/simulation/schedule.py",
     "src/runtime/system/pipe_ends.py",
     "src/runtime/system/read_end.py",
     "src/runtime/system/write_end.py",

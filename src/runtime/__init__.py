@@ -174,7 +174,7 @@ else:
         ),
     }
 
-    _SUBMODULES = ("observe", "policy", "subprocess")
+    _SUBMODULES = ("observe", "policy", "simulation", "subprocess")
     """Submodules that can be used as attributes without an import, as those of asyncio can."""
 
     def __getattr__(name):

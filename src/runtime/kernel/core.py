@@ -91,6 +91,17 @@ _FORKED = (
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
+class TurnRunner:
+    """Runs the turns of a loop in another way than the loop itself, as a simulation does."""
+
+    __slots__ = ()
+
+    def run_turns(self, loop: LoopCore) -> None:
+        """Run at least one turn; return when the loop is stopped."""
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
 class LoopCore(Scheduler):
     """The event loop without the network and the system, which ``runtime.loop.Loop`` adds."""
 
@@ -109,6 +120,7 @@ class LoopCore(Scheduler):
         "_slow_watch",
         "_task_factory",
         "_threads_before",
+        "_turn_runner",
         "_unknown_before",
         "_until_idle",
         "_waiting",
@@ -126,6 +138,8 @@ class LoopCore(Scheduler):
         self._lookup_threads = LookupThreads()
         # For the slow-callback watch: whether the loop waits.
         self._waiting = False
+        # Runs the turns in the place of _run_turns(), or None: see ``runtime.simulation``.
+        self._turn_runner: TurnRunner | None = None
         self._slow_watch: SlowCallbackWatch | None = None
         # For ``metrics``: connections that servers have accepted, and the bytes that passed through
         # the sockets of connections.
@@ -245,14 +259,16 @@ class LoopCore(Scheduler):
             # Each of these functions runs at least one turn, even if stop() was called before, and
             # returns when the loop is stopped, or debug mode is turned on or off.
             while True:
-                if self._debug:
+                if self._turn_runner is not None:
+                    self._turn_runner.run_turns(self)
+                elif self._debug:
                     debug_mode.run_with_origin_tracking(_run_watched_turns, self)
                 elif self._recorder is not None:
-                    run_recorded_turns(self, _collect)
+                    run_recorded_turns(self, collect)
                 elif self._copies is not None:
                     _run_watched_turns(self)
                 elif self._sampled_turns:
-                    run_sampled_turns(self, _collect)
+                    run_sampled_turns(self, collect)
                 else:
                     _run_turns(self)
                 if self._stopping:
@@ -656,11 +672,11 @@ def _run_turns(loop: LoopCore) -> None:
             and not (timers.fresh or timers.heap or timers.ordered)
             and not (loop._has_inbound or loop._until_idle)
         ):
-            # A shortcut for _collect(), which has neither a timer to look at nor a poll to make.
+            # A shortcut for collect(), which has neither a timer to look at nor a poll to make.
             poller.skips -= 1
             loop._turns += 1
         else:
-            _collect(loop)
+            collect(loop)
             count = len(ready)
             if writers.any:
                 writers.end_step()
@@ -676,7 +692,7 @@ def _run_turns(loop: LoopCore) -> None:
                     leave_task(loop)
                 Handle._run(runnable)
             else:
-                _run_unusual(loop, runnable)
+                run_unusual(loop, runnable)
             if writers.any:
                 writers.end_step()
         runnable = None  # Do not keep a finished object alive while the loop waits.
@@ -686,7 +702,7 @@ def _run_turns(loop: LoopCore) -> None:
             return
 
 
-def _run_unusual(loop: LoopCore, runnable: Runnable) -> None:
+def run_unusual(loop: LoopCore, runnable: Runnable) -> None:
     """Run an entry of the ready queue that is neither a plain handle nor exactly a ``Task``."""
     # Tasks first: if the answer is no, isinstance() also looks up __class__, which costs.
     if isinstance(runnable, TaskCore):
@@ -714,7 +730,7 @@ def _run_turns_timed(loop: LoopCore) -> None:
         copies = loop._copies
         if copies is not None:
             copies.refresh()
-        _collect(loop)
+        collect(loop)
         if writers.any:
             writers.end_step()
         for _ in range(len(loop._ready)):
@@ -740,7 +756,7 @@ def _run_turns_timed(loop: LoopCore) -> None:
             return
 
 
-def _collect(loop: LoopCore) -> None:
+def collect(loop: LoopCore) -> None:
     """Begin a turn: wait for events, deliver them, and queue the timers that are due."""
     timers = loop._timers
     if loop._has_inbound:

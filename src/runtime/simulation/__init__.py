@@ -6,3 +6,64 @@ tests that need no schedules belong in ``testing``.
 """
 
 from __future__ import annotations
+
+from runtime.simulation.errors import (
+    DivergenceError,
+    InvariantError,
+    LeftoverError,
+    OutsideError,
+    UnretrievedError,
+)
+from runtime.simulation.exploring import Exploration, Failure, explore, replay, run, simulated
+from runtime.simulation.properties import (
+    always,
+    cancel_anywhere,
+    chance,
+    choice,
+    integer,
+    invariant,
+    maybe_timeout,
+    sometimes,
+)
+from runtime.simulation.reports import Report
+from runtime.simulation.schedule import LivelockError
+from runtime.simulation.strategies import (
+    StrategyName,
+    delays,
+    exhaustive,
+    pct,
+    portfolio,
+    random_walk,
+    usual,
+)
+
+__all__ = [
+    "DivergenceError",
+    "Exploration",
+    "Failure",
+    "InvariantError",
+    "LeftoverError",
+    "LivelockError",
+    "OutsideError",
+    "Report",
+    "StrategyName",
+    "UnretrievedError",
+    "always",
+    "cancel_anywhere",
+    "chance",
+    "choice",
+    "delays",
+    "exhaustive",
+    "explore",
+    "integer",
+    "invariant",
+    "maybe_timeout",
+    "pct",
+    "portfolio",
+    "random_walk",
+    "replay",
+    "run",
+    "simulated",
+    "sometimes",
+    "usual",
+]

@@ -85,13 +85,9 @@ class Choices:
         self.record(REAL_STEPS + 1, value, label)
         return low + (high - low) * value / REAL_STEPS
 
-    def entry(self, ready: deque[Any], count: int) -> int:
-        """Choose the entry of the ready queue that runs next: see ``schedule.py``."""
-        value = self._strategy.pick(ready, count)
-        self.values.append(value)
-        self.counts.append(count)
-        self.labels.append("step")
-        return value
+    def pick(self, ready: deque[Any], count: int) -> int:
+        """Return the strategy's choice of the entry to run next, for ``schedule.py`` to record."""
+        return self._strategy.pick(ready, count)
 
     def record(self, count: int, value: int, label: str) -> None:
         """Add a choice to the record."""

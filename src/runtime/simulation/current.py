@@ -1,0 +1,104 @@
+"""The current run: its choices, its clock, and what the program has asked it to look for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from runtime.simulation.choices import Choices
+from runtime.simulation.clock import SimulatedClock
+from runtime.simulation.schedule import Schedule
+
+Order = Literal["tasks", "events"]
+Environment = Literal["control", "report", "leave"]
+Outside = Literal["refuse", "allow"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a run, which ``runtime.simulation.run`` describes."""
+
+    order: Order = "tasks"
+    lateness: float = 0.01
+    steps: int = 1_000_000
+    environment: Environment = "control"
+    outside: Outside = "refuse"
+    leftovers: bool = False
+
+    def __post_init__(self) -> None:
+        if self.order not in ("tasks", "events"):
+            raise ValueError(f'order is "tasks" or "events", not {self.order!r}.')
+        if not 0.0 <= self.lateness < float("inf"):
+            raise ValueError(f"lateness is a finite number of seconds, not {self.lateness!r}.")
+        if self.steps < 1:
+            raise ValueError(f"steps is a positive number, not {self.steps!r}.")
+        if self.environment not in ("control", "report", "leave"):
+            raise ValueError(
+                f'environment is "control", "report" or "leave", not {self.environment!r}.'
+            )
+        if self.outside not in ("refuse", "allow"):
+            raise ValueError(f'outside is "refuse" or "allow", not {self.outside!r}.')
+
+
+@dataclass
+class Victim:
+    """A task that may be cancelled at an await, ``left`` times, by calling ``cancel``."""
+
+    task: Any
+    cancel: Callable[[], object]
+    label: str
+    left: int = 1
+
+
+@dataclass
+class CurrentRun:
+    """One run while it goes on."""
+
+    settings: Settings
+    choices: Choices
+    clock: SimulatedClock
+    schedule: Schedule
+    seed: int
+    loop: Any = None
+    world: Any = None
+    # Checks to be called after every step, with the names under which they are reported.
+    invariants: list[tuple[Callable[[], object], str]] = field(default_factory=list)
+    victims: list[Victim] = field(default_factory=list)
+    # Labels of ``sometimes``, and whether the condition was ever true.
+    reached: dict[str, bool] = field(default_factory=dict)
+    # Uses of what a simulation does not control, with the line of each.
+    outside: list[str] = field(default_factory=list)
+    reports: list[dict[str, Any]] = field(default_factory=list)
+    # Seconds that the call in an executor, which is running, has slept; None outside of one.
+    slept: float | None = None
+    locks: Any = None
+
+
+_stack: list[CurrentRun] = []
+
+
+def enter(run: CurrentRun) -> None:
+    """Make ``run`` the current one."""
+    _stack.append(run)
+
+
+def leave() -> None:
+    """End the current run."""
+    _stack.pop()
+
+
+def current_run() -> CurrentRun | None:
+    """Return the current run; None outside of a simulation."""
+    return _stack[-1] if _stack else None
+
+
+def needed_run(function: str) -> CurrentRun:
+    """Return the current run, for a function of that name. Raises RuntimeError without one."""
+    run = current_run()
+    if run is None:
+        raise RuntimeError(
+            f"simulation.{function}() can only be called in a simulated run: see "
+            "runtime.simulation.run()."
+        )
+    return run

@@ -1,0 +1,376 @@
+"""Exploration: many runs, the first failure among them, shrunk, with its token and its report."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from runtime.simulation.choices import Choices, Strategy
+from runtime.simulation.choosers import Plan
+from runtime.simulation.current import Environment, Order, Outside, Settings
+from runtime.simulation.errors import DivergenceError
+from runtime.simulation.executing import Main, Outcome, execute, failure_key
+from runtime.simulation.failures import FailureFolder
+from runtime.simulation.reports import Report
+from runtime.simulation.shrinking import Shrinker, deviations
+from runtime.simulation.strategies import Search, StrategyName, strategy_named
+from runtime.simulation.tokens import checksum, current_hash_seed, read_token, token_of
+
+T = TypeVar("T")
+
+SHRINK_RUNS = 500
+"""Number of runs that shrinking may make by default."""
+
+Runner = Callable[[Strategy, int, bool], Outcome]
+"""Makes one run with a strategy and the seed of its environment; the flag asks for a trace."""
+
+
+@dataclass
+class Failure:
+    """A failed run: its exception, its token, and its report.
+
+    ``run`` is the number of the run in which it was found, 0 for a kept failure; ``shrink_runs`` is
+    the number of runs that shrinking took; ``deviations`` is the number of choices that are not the
+    usual ones.
+    """
+
+    error: BaseException
+    token: str
+    deviations: int
+    run: int
+    shrink_runs: int
+    report: Report
+
+
+@dataclass
+class Exploration:
+    """The result of ``explore``.
+
+    ``runs`` and ``steps`` count what was made; ``complete`` says whether an exhaustive strategy has
+    tried everything within its limit. ``never_reached`` are the labels of ``sometimes`` whose
+    condition was never true, ``outside`` are the uses of what a simulation does not control.
+    """
+
+    runs: int = 0
+    steps: int = 0
+    complete: bool = False
+    failure: Failure | None = None
+    never_reached: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [f"{self.runs} runs with {self.steps} steps"]
+        if self.complete:
+            lines[0] += ", which are all within the limit of the strategy"
+        lines[0] += ", a failure" if self.failure else ", no failure"
+        lines += [f"never reached: {label}" for label in self.never_reached]
+        lines += [f"outside of the simulation: {line}" for line in self.outside]
+        if self.failure is not None:
+            lines.append(str(self.failure.report))
+        return "\n".join(lines)
+
+
+def run(
+    main: Callable[[], Awaitable[T]],
+    *,
+    seed: int | None = None,
+    strategy: StrategyName | str = "random",
+    order: Order = "tasks",
+    lateness: float = 0.01,
+    steps: int = 1_000_000,
+    environment: Environment = "control",
+    outside: Outside = "refuse",
+    leftovers: bool = False,
+) -> T:
+    """Run ``main()`` once in a simulation; return its value.
+
+    Without a ``seed`` the order is that of the production loop, and nothing fails by chance. With
+    one, ``strategy`` makes the choices from that seed.
+
+    ``order`` limits the schedules: with ``"tasks"``, tasks that were woken by different sources run
+    in any order; with ``"events"`` only the moments of timers, events and executors vary. A timer
+    is up to ``lateness`` seconds late. After ``steps`` steps LivelockError is raised.
+    ``environment`` says whether time, chance and the like are controlled, or their use reported, or
+    left alone. ``outside`` says whether threads and processes are refused, with OutsideError, or
+    allowed, and listed in the report. With ``leftovers``, LeftoverError is raised if tasks have not
+    ended with ``main``, or locks are held.
+
+    Raises the exception of ``main``, with the token and the schedule in a note; DeadlockError if no
+    task can ever run again; UnretrievedError for exceptions that only the loop's exception handler
+    got; ValueError and TypeError for invalid arguments.
+
+    >>> import runtime
+    >>> from runtime import simulation
+    >>> async def main():
+    ...     await runtime.sleep(3600)
+    ...     return runtime.get_running_loop().time()
+    >>> simulation.run(main)
+    3600.0
+    """
+    _check_main(main, "run")
+    settings = Settings(order, lateness, steps, environment, outside, leftovers)
+    if seed is None:
+        strategy = "usual"
+    chosen = strategy_named(strategy).search(seed or 0).next()
+    assert chosen is not None
+    runner = functools.partial(_execute, main, settings)
+    outcome = runner(chosen, seed or 0, False)
+    if outcome.error is not None:
+        failure = failure_of(runner, outcome, settings, shrink=0)
+        _raise(failure)
+    value: T = outcome.value
+    return value
+
+
+def explore(
+    main: Callable[[], Awaitable[Any]],
+    *,
+    runs: int = 100,
+    seed: int = 0,
+    strategy: StrategyName | str = "portfolio",
+    shrink: int = SHRINK_RUNS,
+    keep: str | os.PathLike[str] | None = None,
+    check: bool = True,
+    order: Order = "tasks",
+    lateness: float = 0.01,
+    steps: int = 1_000_000,
+    environment: Environment = "control",
+    outside: Outside = "refuse",
+    leftovers: bool = False,
+) -> Exploration:
+    """Run ``main()`` up to ``runs`` times, each with other choices, until a run fails.
+
+    The choices are those of ``strategy``, and depend on ``seed``. The failure is shrunk, in at most
+    ``shrink`` further runs, and raised, with its token and its schedule in a note; without
+    ``check`` it is returned. ``keep`` is a folder in which the token is kept: a later exploration
+    of the same function tries it first. The other arguments are those of ``run``.
+
+    >>> import runtime
+    >>> from runtime import simulation
+    >>> async def main():
+    ...     balance = 0
+    ...     async def deposit():
+    ...         nonlocal balance
+    ...         before = balance
+    ...         await runtime.sleep(0)
+    ...         balance = before + 1
+    ...     await runtime.gather(deposit(), deposit())
+    ...     assert balance == 2
+    >>> simulation.explore(main, check=False).failure.deviations
+    0
+    """
+    _check_main(main, "explore")
+    settings = Settings(order, lateness, steps, environment, outside, leftovers)
+    if runs < 1:
+        raise ValueError(f"runs is a positive number, not {runs!r}.")
+    search = strategy_named(strategy).search(seed)
+    folder = None if keep is None else FailureFolder(Path(keep), name_of(main))
+    runner = functools.partial(_execute, main, settings)
+    found = explore_with(runner, settings, search, runs, shrink=shrink, folder=folder)
+    if check and found.failure is not None:
+        _raise(found.failure)
+    return found
+
+
+def replay(
+    main: Callable[[], Awaitable[T]],
+    token: str,
+    *,
+    steps: int = 1_000_000,
+    environment: Environment = "control",
+    outside: Outside = "refuse",
+    leftovers: bool = False,
+) -> T:
+    """Run ``main()`` with the choices of ``token``; return its value, or raise its exception.
+
+    The note of the exception has the schedule. Raises DivergenceError, which says where, if the run
+    does not have the same choices as that of the token, and ValueError if ``token`` is not a token.
+    The other arguments are those of ``run``, and have to be the same as when the token was made.
+    """
+    _check_main(main, "replay")
+    runner, outcome, settings = replayed(
+        main, token, Settings("tasks", 0.0, steps, environment, outside, leftovers)
+    )
+    if outcome.error is not None:
+        _raise(failure_of(runner, outcome, settings, shrink=0))
+    value: T = outcome.value
+    return value
+
+
+def replayed(
+    main: Main, text: str, settings: Settings, *, traced: bool = False
+) -> tuple[Runner, Outcome, Settings]:
+    """Repeat the run of a token; return a function for further runs, the outcome, the settings."""
+    token = read_token(text)
+    order: Order = "events" if token.order == "events" else "tasks"
+    settings = Settings(
+        order,
+        token.lateness,
+        settings.steps,
+        settings.environment,
+        settings.outside,
+        settings.leftovers,
+    )
+    runner = functools.partial(_execute, main, settings)
+    plan = Plan(token.values, token.counts, token.labels)
+    outcome = runner(plan, token.seed, traced)
+    if isinstance(outcome.error, DivergenceError):
+        raise outcome.error
+    total = len(outcome.choices.values)
+    if total != token.total or checksum(outcome.choices) != token.checksum:
+        last = max(token.values, default=-1)
+        text = (
+            f"The run diverges from its token: it had {total} choices in the end, and that of the "
+            f"token {token.total}. They agree up to choice {last}, the last one in the token."
+        )
+        if token.hash_seed != current_hash_seed():
+            text += (
+                f" The token was made with PYTHONHASHSEED={_hash_seed(token.hash_seed)}, and this "
+                f"is {_hash_seed(current_hash_seed())}: the order of sets may differ."
+            )
+        raise DivergenceError(text) from outcome.error
+    return runner, outcome, settings
+
+
+def _hash_seed(number: int) -> str:
+    return "random" if number < 0 else str(number)
+
+
+def explore_with(
+    runner: Runner,
+    settings: Settings,
+    search: Search,
+    runs: int,
+    *,
+    shrink: int = SHRINK_RUNS,
+    folder: FailureFolder | None = None,
+) -> Exploration:
+    """Make runs with ``runner`` until one fails: see ``explore``. ``folder`` keeps failures."""
+    found = Exploration()
+    reached: dict[str, bool] = {}
+    for text in folder.tokens() if folder is not None else ():
+        token = read_token(text)
+        outcome = runner(Plan(token.values), token.seed, False)
+        _add(found, reached, outcome)
+        if outcome.error is not None:
+            found.failure = failure_of(runner, outcome, settings, shrink=shrink, run=0)
+            break
+        assert folder is not None
+        folder.forget(text)
+    while found.failure is None and search.runs < runs:
+        strategy = search.next()
+        if strategy is None:
+            break
+        outcome = runner(strategy, search.seed * 1_000_003 + search.runs, False)
+        search.learn(outcome.choices)
+        _add(found, reached, outcome)
+        if outcome.error is not None:
+            number = search.runs
+            found.failure = failure_of(runner, outcome, settings, shrink=shrink, run=number)
+    found.complete = search.complete
+    found.never_reached = sorted(label for label, was in reached.items() if not was)
+    if folder is not None and found.failure is not None:
+        folder.keep(found.failure.token, found.failure.error)
+    return found
+
+
+def _add(found: Exploration, reached: dict[str, bool], outcome: Outcome) -> None:
+    found.runs += 1
+    found.steps += outcome.steps
+    for label, was in outcome.reached.items():
+        reached[label] = reached.get(label, False) or was
+    found.outside += [line for line in outcome.outside if line not in found.outside]
+
+
+def failure_of(
+    runner: Runner, outcome: Outcome, settings: Settings, *, shrink: int, run: int = 1
+) -> Failure:
+    """Return the failure of a run, shrunk in at most ``shrink`` runs, with a traced report."""
+    assert outcome.error is not None
+    key = failure_key(outcome.error)
+    seed = outcome.seed
+
+    def attempt(strategy: Strategy) -> tuple[bool, Choices]:
+        again = runner(strategy, seed, False)
+        return again.error is not None and failure_key(again.error) == key, again.choices
+
+    shrinker = Shrinker(attempt, shrink)
+    values = deviations(outcome.choices)
+    if shrink > 0:
+        values = shrinker.shrink(values)
+    traced = runner(Plan(values), seed, True)
+    error = traced.error
+    if error is None or failure_key(error) != key:
+        # The program does not repeat itself: report the run as it was.
+        traced.choices, error = outcome.choices, outcome.error
+    token = str(token_of(traced.choices, seed, settings.order, settings.lateness))
+    number = len(deviations(traced.choices))
+    report = Report(error, token, traced.trace, traced.outside)
+    return Failure(error, token, number, run, shrinker.runs, report)
+
+
+def _execute(
+    main: Main, settings: Settings, strategy: Strategy, seed: int, traced: bool = False
+) -> Outcome:
+    return execute(main, settings, strategy, seed, traced=traced)
+
+
+def _raise(failure: Failure) -> None:
+    error = failure.error
+    error.add_note(str(failure.report))
+    try:
+        raise error
+    finally:
+        del error, failure
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """Return the name under which the failures of a function are kept."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    module = getattr(function, "__module__", "")
+    return f"{module}.{getattr(function, '__qualname__', type(function).__name__)}"
+
+
+def _check_main(main: object, function: str) -> None:
+    if inspect.iscoroutine(main):
+        main.close()
+        raise TypeError(
+            f"simulation.{function}() calls the function for each run: pass the coroutine function "
+            "itself, without calling it."
+        )
+    if not callable(main):
+        raise TypeError(
+            f"simulation.{function}() needs a function that returns a coroutine, not {main!r}."
+        )
+
+
+def simulated(
+    *, runs: int = 100, **options: Any
+) -> Callable[[Callable[..., Awaitable[Any]]], Callable[..., Exploration]]:
+    """Make a coroutine function an ordinary one that explores it. The options are ``explore``'s.
+
+    >>> import runtime
+    >>> from runtime import simulation
+    >>> @simulation.simulated(runs=10)
+    ... async def check():
+    ...     await runtime.sleep(1)
+    >>> check().runs
+    10
+    """
+
+    def decorate(function: Callable[..., Awaitable[Any]]) -> Callable[..., Exploration]:
+        @functools.wraps(function)
+        def explored(*args: Any, **kwargs: Any) -> Exploration:
+            main = functools.wraps(function)(functools.partial(function, *args, **kwargs))
+            return explore(main, runs=runs, **options)
+
+        del explored.__wrapped__  # inspect would find the coroutine.
+        return explored
+
+    return decorate

@@ -1,0 +1,139 @@
+"""The loop of a simulated run: the production loop with a schedule, and without threads."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context
+from selectors import BaseSelector
+from typing import Any
+
+from runtime.kernel.compat.task_factory import call_factory, take_options
+from runtime.kernel.handles import Runnable
+from runtime.kernel.public_types import Future, Task
+from runtime.kernel.task import init_task
+from runtime.loop import Loop
+from runtime.simulation.current import CurrentRun
+
+
+class SimulatedTask(Task[Any]):
+    """A task that is numbered within its run.
+
+    The number is its hash, so that a set of tasks has the same order in every process.
+    """
+
+    __slots__ = ("_number",)
+
+    _number: int
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class SimulationLoop(Loop):
+    """A loop whose schedule belongs to ``run``.
+
+    Calls in executors run in the thread of the loop, when the schedule chooses their entry in the
+    ready queue. All executors are treated alike.
+    """
+
+    def __init__(self, run: CurrentRun, selector: BaseSelector) -> None:
+        super().__init__(selector, run.clock)
+        self._simulated_run = run
+        self._created = 0
+        self._turn_runner = run.schedule
+        self.set_deadlock_reports(False)  # The selector reports them.
+
+    def create_task(  # type: ignore[override]
+        self, coro: Coroutine[Any, Any, Any] | Generator[Any, Any, Any], **options: Any
+    ) -> Task[Any]:
+        """Run a coroutine concurrently; return its task: see ``Loop.create_task``."""
+        if self._refusal is not None or self._debug:
+            self._check_new_task(coro)
+        factory = self._task_factory
+        if factory is not None:
+            factory_task: Task[Any] = call_factory(factory, self, coro, options)
+            return factory_task
+        task: SimulatedTask = SimulatedTask.__new__(SimulatedTask)
+        self._created = task._number = self._created + 1
+        name, context, eager_start = take_options(options) if options else (None, None, False)
+        if name is None:
+            name = f"Task-{task._number}"
+        init_task(task, coro, self, name, context, eager_start)
+        return task
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: concurrent.futures.Executor | None, func: Callable[..., Any], *args: Any
+    ) -> Future[Any]:
+        """Call ``func(*args)`` at a moment that the schedule chooses; return a future."""
+        self._check_open()
+        call = ExecutorCall(self, func, args)
+        self._ready_append(call)
+        return call.future
+
+    def _look_up(self, func: Callable[..., Any], *args: Any) -> Future[Any]:
+        return self.run_in_executor(None, func, *args)
+
+    def _own_threads(self) -> list[threading.Thread]:
+        """Return all threads: none of them can wake the loop of a simulation."""
+        return threading.enumerate()
+
+
+class ExecutorCall(Runnable):
+    """A call that the program made in an executor, as an entry of the ready queue.
+
+    It runs without a running loop and in an empty context, as in a thread. The seconds that it
+    sleeps pass on the clock of the run before its future is done.
+    """
+
+    def __init__(
+        self, loop: SimulationLoop, function: Callable[..., Any], args: tuple[Any, ...]
+    ) -> None:
+        self.function = function
+        self.future: Future[Any] = loop.create_future()
+        self._loop = loop
+        self._args = args
+
+    def cancelled(self) -> bool:
+        """Return whether the call will not be made, because its future was cancelled."""
+        return self.future.cancelled()
+
+    def _on_behalf_of(self) -> Any:
+        return self.future
+
+    def _run(self) -> None:
+        """Make the call."""
+        if self.future.done():
+            return
+        loop = self._loop
+        run = loop._simulated_run
+        run.slept = 0.0
+        asyncio._set_running_loop(None)
+        error: BaseException | None = None
+        result: Any = None
+        try:
+            result = Context().run(self.function, *self._args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as raised:
+            error = raised
+        finally:
+            asyncio._set_running_loop(loop)
+            slept, run.slept = run.slept, None
+        if slept:
+            loop.call_later(slept, _finish, self.future, result, error)
+        else:
+            _finish(self.future, result, error)
+
+
+def _finish(future: Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    elif isinstance(error, concurrent.futures.CancelledError):
+        future.cancel()
+    else:
+        future.set_exception(error)

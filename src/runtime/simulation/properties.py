@@ -1,0 +1,152 @@
+"""Functions for programs that are simulated: choices, conditions, and cancellations.
+
+``sometimes`` and ``always`` may stay in production code: outside of a simulated run they do
+nothing. So do ``cancel_anywhere`` and the early expiry of ``maybe_timeout``. The functions that
+make choices need a run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+from runtime.kernel.arguments.seconds import Seconds
+from runtime.simulation.current import Victim, current_run, needed_run
+from runtime.simulation.errors import InvariantError
+from runtime.simulation.watching import watch
+from runtime.sync.timeouts import Timeout, timeout
+
+T = TypeVar("T")
+
+
+def integer(count: int, label: str = "integer") -> int:
+    """Return a number from 0 to ``count - 1``, as a choice of the run; 0 is the usual.
+
+    Raises ValueError if ``count`` is not positive, and RuntimeError outside of a run.
+    """
+    return needed_run("integer").choices.integer(count, label)
+
+
+def choice(options: Sequence[T], label: str = "choice") -> T:
+    """Return one of ``options``, as a choice of the run; the first one is the usual.
+
+    Raises ValueError if there are none, and RuntimeError outside of a run.
+
+    >>> from runtime import simulation
+    >>> async def main():
+    ...     return simulation.choice(["usual", "rare"])
+    >>> simulation.run(main)
+    'usual'
+    """
+    return options[needed_run("choice").choices.integer(len(options), label)]
+
+
+def chance(probability: float, label: str = "chance") -> bool:
+    """Return True with the given probability, as a choice of the run; False is the usual.
+
+    Raises RuntimeError outside of a run.
+    """
+    return needed_run("chance").choices.chance(probability, label)
+
+
+def invariant(check: Callable[[], object], name: str | None = None) -> None:
+    """Have ``check()`` called after every step of the rest of the run.
+
+    If it returns False, or raises an exception, the run fails at that step. ``name`` is shown in
+    the report, and is by default the name of the function. Raises RuntimeError outside of a run.
+
+    >>> from runtime import simulation
+    >>> async def main():
+    ...     account = {"balance": 10}
+    ...     simulation.invariant(lambda: account["balance"] >= 0, "the balance is not negative")
+    ...     account["balance"] -= 11
+    >>> simulation.run(main)
+    Traceback (most recent call last):
+    ...
+    runtime.simulation.errors.InvariantError: the balance is not negative
+    """
+    run = needed_run("invariant")
+    run.invariants.append((check, name or str(getattr(check, "__qualname__", repr(check)))))
+    watch(run)
+
+
+def sometimes(condition: object, label: str) -> None:
+    """Note whether ``condition`` is true here in at least one of the runs of an exploration.
+
+    The exploration lists the labels for which it never was, so that a test which does not reach
+    the case it is about is noticed. Outside of a run it does nothing.
+    """
+    run = current_run()
+    if run is not None:
+        run.reached[label] = run.reached.get(label, False) or bool(condition)
+
+
+def always(condition: object, label: str) -> None:
+    """Raise InvariantError if ``condition`` is false. Outside of a run it does nothing."""
+    run = current_run()
+    if run is not None:
+        run.reached.setdefault(label, True)
+        if not condition:
+            raise InvariantError(label)
+
+
+def cancel_anywhere(task: Any = None, *, times: int = 1) -> None:
+    """Let a task be cancelled at any of its awaits, up to ``times`` times.
+
+    ``task`` is by default the current one. Whether and where it is cancelled is a choice of the
+    run: when the task suspends, and when it is about to resume. In the latter case the result that
+    it waited for is there already, and is lost unless the program takes care. Outside of a run it
+    does nothing.
+    """
+    run = current_run()
+    if run is None:
+        return
+    target: Any = asyncio.current_task() if task is None else task
+    run.victims.append(Victim(target, target.cancel, "cancel", times))
+    watch(run)
+
+
+class maybe_timeout:  # it is used like a function, as asyncio.timeout is
+    """A ``runtime.timeout`` that, in a simulated run, may expire early at any await in its block.
+
+    Whether and where it does is a choice of the run. Outside of a run, it is the timeout itself.
+    The arguments and exceptions are those of ``runtime.timeout``.
+
+    >>> import runtime
+    >>> from runtime import simulation
+    >>> async def main():
+    ...     async with simulation.maybe_timeout(10):
+    ...         await runtime.sleep(5)
+    ...     return "in time"
+    >>> simulation.run(main)
+    'in time'
+    """
+
+    def __init__(self, delay: Seconds | None) -> None:
+        self._timeout = timeout(delay)
+        self._victim: Victim | None = None
+
+    async def __aenter__(self) -> Timeout:
+        entered = await self._timeout.__aenter__()
+        run = current_run()
+        if run is not None:
+            self._victim = Victim(asyncio.current_task(), self._expire, "timeout")
+            run.victims.append(self._victim)
+            watch(run)
+        return entered
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        run = current_run()
+        if run is not None and self._victim in run.victims:
+            run.victims.remove(self._victim)
+        return await self._timeout.__aexit__(exc_type, exc, traceback)
+
+    def _expire(self) -> None:
+        self._timeout.reschedule(0.0)

@@ -1,0 +1,342 @@
+"""Schedule: runs the turns of a simulated loop, and chooses the entry of the queue to run next.
+
+The production loop runs the entries of its ready queue in the order in which they were queued. A
+schedule may let an entry overtake others, or hold one back. Each step is a choice between ``n + 1``
+possibilities, where ``n`` is the number of entries::
+
+    0            run the first entry, as the production loop does
+    1 .. n - 1   let the entry at this index overtake the entries before it, and run it
+    n            hold the first entry back until no other entry is left, and choose again
+
+An entry can run in the production loop earlier or later than another one only if their *sources*
+differ. The source of an entry is the task or callback that queued it, or the event, the timer or
+the call in an executor that did. So these orders are kept:
+
+- the steps of a task: a task is in the queue at most once;
+- the entries with the same source: ``create_task`` twice in one task starts the tasks in order, and
+  ``Event.set`` wakes the waiters in order;
+- all callbacks among one another: asyncio promises that ``call_soon`` calls callbacks in the order
+  in which they were registered, and timers run in the order of their deadlines.
+
+If a choice names an entry that another of these has to precede, the preceding one runs instead, and
+the record contains that one. So the record of a run holds no choice without effect.
+
+With ``order="events"``, an entry that a task or a callback has queued may only be overtaken by
+entries of events, timers and executors: all others have one common source. These are the orders
+that differ from the usual one by the moments of events alone.
+
+The idioms for mypyc: see ``kernel/native/mypyc.py``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from runtime.kernel.core import LoopCore, TurnRunner, collect, run_unusual
+from runtime.kernel.handles import Handle, Runnable
+from runtime.kernel.native.mypyc import mypyc_attr
+from runtime.kernel.poller import FEW_ENTRIES
+from runtime.kernel.task import TaskCore, leave_task, step
+from runtime.simulation.choices import Choices
+
+_Handle: Final = Handle
+
+_LATE_TIMERS: Final = 3
+"""Number of further deadlines by which the timers of one turn may be late."""
+
+_ONE_MORE: Final = 100_000
+"""Steps that the end of a run may take after its budget of steps is exhausted."""
+
+
+class LivelockError(RuntimeError):
+    """The budget of steps of a run is exhausted: its tasks run on and on without an end."""
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Monitor:
+    """Sees each step of a run: to record a trace, to check invariants, to cancel a task."""
+
+    __slots__ = ()
+
+    def before(self, runnable: Runnable, index: int, skipped: list[Any]) -> None:
+        """Note that ``runnable`` is about to run, and overtakes the entries in ``skipped``."""
+
+    def held(self, runnable: Runnable) -> None:
+        """Note that ``runnable`` is held back."""
+
+    def after(self, runnable: Runnable) -> None:
+        """Note that ``runnable`` has run."""
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Moments:
+    """The clock of a run, as the schedule uses it."""
+
+    __slots__ = ("now",)
+
+    def __init__(self, start: float) -> None:
+        self.now = start
+
+    def advance(self, moment: float) -> None:
+        """Move the clock forward to ``moment``, in seconds."""
+        if moment > self.now:
+            self.now = moment
+
+
+class Schedule(TurnRunner):
+    """The turns of one loop, in the order that ``choices`` determine.
+
+    ``only_events`` restricts them to the moments of events. ``budget`` is the number of steps after
+    which LivelockError is raised. Timers may be up to ``lateness`` seconds late.
+    """
+
+    __slots__ = (
+        "_blocked",
+        "_choices",
+        "_first",
+        "_held",
+        "_lateness",
+        "_moments",
+        "_only_events",
+        "_sources",
+        "budget",
+        "first_end",
+        "monitor",
+        "steps",
+    )
+
+    def __init__(
+        self, choices: Choices, moments: Moments, only_events: bool, budget: int, lateness: float
+    ) -> None:
+        self._choices = choices
+        self._moments = moments
+        self._only_events = only_events
+        self._lateness = lateness
+        # The sources of the entries of the ready queue; the entries before ``_first`` are unused.
+        self._sources: list[Any] = []
+        self._first = 0
+        # The entries that are held back, with their sources, in order.
+        self._held: list[Any] = []
+        self._blocked: list[Any] = []
+        self.monitor: Monitor | None = None
+        self.budget = budget
+        self.steps = 0
+        # The number of steps when the loop was stopped or left for the first time; 0 before.
+        self.first_end = 0
+
+    def run_turns(self, loop: LoopCore) -> None:
+        """Run turns until the loop is stopped."""
+        self._sources.clear()
+        self._first = 0
+        try:
+            _run_turns(self, loop)
+        finally:
+            _release(self, loop._ready)
+            self._sources.clear()
+            if self.first_end == 0:
+                self.first_end = self.steps
+
+    def _fail(self) -> None:
+        """Raise LivelockError; the tasks then have some steps left to end."""
+        budget = self.budget
+        self.budget = self.steps + _ONE_MORE
+        raise LivelockError(
+            f"The run has taken {budget} steps, and its tasks go on. If it needs more steps, give "
+            "it a larger budget: steps=..."
+        )
+
+
+def _run_turns(schedule: Schedule, loop: LoopCore) -> None:
+    ready = loop._ready
+    popleft: Callable[[], Any] = ready.popleft
+    poller = loop._poller
+    writers = poller.writers
+    timers = loop._timers
+    sources = schedule._sources
+    only_events = schedule._only_events
+    runnable: Any
+    while True:
+        if schedule._held and not ready:
+            _release(schedule, ready)
+        _add_sources(schedule, ready, schedule if only_events else None)
+        count = len(ready)
+        if (
+            count
+            and poller.skips
+            and count <= FEW_ENTRIES
+            and not (timers.fresh or timers.heap or timers.ordered)
+            and not (loop._has_inbound or loop._until_idle)
+        ):
+            poller.skips -= 1
+            loop._turns += 1
+        else:
+            before = schedule._moments.now
+            collect(loop)
+            if writers.any:
+                writers.end_step()
+            if schedule._moments.now != before and schedule._lateness > 0.0:
+                _be_late(schedule, loop)
+            _add_sources(schedule, ready, None)
+            count = len(ready)
+        for _entry in range(count):
+            waiting = len(ready)
+            if waiting == 0:
+                break
+            index = 0
+            if waiting > 1 or schedule._held:
+                index = _choose(schedule, ready)
+                waiting = len(ready)
+                if waiting == 0:
+                    break
+            if index == 0:
+                runnable = popleft()
+                first = schedule._first
+                source = sources[first]
+                sources[first] = None
+                schedule._first = first + 1
+            else:
+                runnable = ready[index]
+                del ready[index]
+                source = sources.pop(schedule._first + index)
+            waiting -= 1
+            schedule.steps += 1
+            if schedule.steps > schedule.budget:
+                ready.appendleft(runnable)
+                schedule._fail()
+            if not only_events:
+                source = runnable
+            monitor = schedule.monitor
+            if monitor is not None:
+                monitor.before(runnable, index, _skipped(ready, index))
+            kind = type(runnable)
+            if kind is _Handle:
+                if loop._current is not None:
+                    leave_task(loop)
+                Handle._run(runnable)
+            elif isinstance(runnable, TaskCore):
+                step(runnable)
+            else:
+                if waiting == 0 and schedule._held:
+                    # It may look whether anything else is ready.
+                    _release(schedule, ready)
+                    _add_sources(schedule, ready, None)
+                    waiting = len(ready)
+                run_unusual(loop, runnable)
+            if writers.any:
+                writers.end_step()
+            if monitor is not None:
+                if loop._current is not None:
+                    leave_task(loop)
+                monitor.after(runnable)
+            if only_events:
+                source = schedule
+            for _new in range(len(ready) - waiting):
+                sources.append(source)
+        runnable = None
+        source = None
+        if loop._current is not None:
+            leave_task(loop)
+        if loop._stopping:
+            return
+
+
+def _add_sources(schedule: Schedule, ready: deque[Any], source: Any) -> None:
+    """Note the source of the entries that were queued since the last step: each is its own."""
+    sources = schedule._sources
+    first = schedule._first
+    if first > 512:
+        del sources[:first]
+        schedule._first = first = 0
+    known = len(sources) - first
+    for index in range(known, len(ready)):
+        sources.append(ready[index] if source is None else source)
+
+
+def _choose(schedule: Schedule, ready: deque[Any]) -> int:
+    """Return the index of the entry to run next; entries that are to be held back are removed."""
+    sources = schedule._sources
+    while True:
+        count = len(ready)
+        if count == 0:
+            return 0
+        value = 0
+        if count > 1:
+            value = schedule._choices.pick(ready, count + 1)
+            if 0 < value < count:
+                value = _first_of_source(ready, sources, schedule._first, value)
+            schedule._choices.record(count + 1, value, "step")
+        if value == count:
+            value = 0
+        elif not schedule._held or not _is_behind_held(
+            schedule, ready[value], sources[schedule._first + value]
+        ):
+            return value
+        runnable = ready[value]
+        del ready[value]
+        schedule._held.append(runnable)
+        schedule._blocked.append(sources.pop(schedule._first + value))
+        if schedule.monitor is not None:
+            schedule.monitor.held(runnable)
+
+
+def _first_of_source(ready: deque[Any], sources: list[Any], first: int, index: int) -> int:
+    """Return the index of the entry that has to run before the one at ``index``, or ``index``."""
+    while index > 0:
+        source = sources[first + index]
+        is_callback = isinstance(ready[index], Handle)
+        earlier = 0
+        while earlier < index:
+            if sources[first + earlier] is source:
+                break
+            if is_callback and isinstance(ready[earlier], Handle):
+                break
+            earlier += 1
+        if earlier == index:
+            return index
+        index = earlier
+    return 0
+
+
+def _is_behind_held(schedule: Schedule, runnable: object, source: object) -> bool:
+    """Return whether one of the entries that are held back has to run before this one."""
+    is_callback = isinstance(runnable, Handle)
+    for index in range(len(schedule._held)):
+        if schedule._blocked[index] is source:
+            return True
+        if is_callback and isinstance(schedule._held[index], Handle):
+            return True
+    return False
+
+
+def _release(schedule: Schedule, ready: deque[Any]) -> None:
+    """Put the entries that were held back at the end of the ready queue."""
+    held = schedule._held
+    if held:
+        for index in range(len(held)):
+            ready.append(held[index])
+            schedule._sources.append(schedule._blocked[index])
+        schedule._held = []
+        schedule._blocked = []
+
+
+def _skipped(ready: deque[Any], index: int) -> list[Any]:
+    return [ready[place] for place in range(index)]
+
+
+def _be_late(schedule: Schedule, loop: LoopCore) -> None:
+    """Let the timers that are due run late, so that the next ones are due in the same turn."""
+    timers = loop._timers
+    moments = schedule._moments
+    latest = moments.now + schedule._lateness
+    for _ in range(_LATE_TIMERS):
+        if not (timers.heap or timers.ordered):
+            return
+        if timers.wait_time(moments.now) < 0.0:
+            return
+        due = timers.next_due()
+        if due > latest or not schedule._choices.chance(0.1, "late timer"):
+            return
+        moments.advance(due)
+        timers.pop_due(due, loop._ready_append)

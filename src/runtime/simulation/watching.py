@@ -1,0 +1,218 @@
+"""Watching the steps of a run: invariants, injected cancellations, and the trace.
+
+A run that needs none of these has no monitor, and is several times as fast.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from runtime.kernel.diagnostics.describe import (
+    await_frames,
+    describe_callback_briefly,
+    is_of_a_library,
+)
+from runtime.kernel.handles import Handle, Runnable
+from runtime.kernel.sleep_future import SleepFuture
+from runtime.kernel.task import TaskCore
+from runtime.simulation.current import CurrentRun
+from runtime.simulation.errors import InvariantError
+from runtime.simulation.loop import ExecutorCall
+from runtime.simulation.schedule import Monitor
+
+CANCEL_RATE = 0.05
+"""Probability with which a random run cancels a task at one of its awaits."""
+
+
+@dataclass
+class Step:
+    """One step of a run, as the report shows it.
+
+    ``number`` counts the steps from 1; ``time`` is that of the clock, in seconds; ``lane`` is the
+    task, or another source of steps; ``host`` is the simulated host of the task. ``place`` is the
+    line at which the task continued, ``waits`` a description of what it then waits for. ``kind`` is
+    "task", "callback", "timer" or "executor". ``overtaken`` are the lanes that the step overtook.
+    """
+
+    number: int
+    time: float
+    lane: str
+    kind: str
+    host: str = ""
+    place: str = ""
+    function: str = ""
+    waits: str = ""
+    overtaken: list[str] = field(default_factory=list)
+    rule: str = ""
+    held: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def line(self) -> str:
+        """Return the step as a line of the trace, which is the same in every process."""
+        parts = (self.time, self.host, self.lane, self.kind, self.place, self.waits)
+        return "\t".join([str(self.number), *map(str, parts), *self.overtaken, *self.notes])
+
+
+RULES = {
+    "executor": "a call in an executor ends whenever its thread does",
+    "timer": "a timer fires at its deadline or later, so other entries may come first or last",
+    "event": "an event of the network may come earlier or later",
+    "task": "the tasks were queued by different sources: asyncio promises no order between them",
+}
+"""Why an order is possible that is not the usual one, by the kind of the entries."""
+
+
+class Watch(Monitor):
+    """The monitor of one run. With ``traced``, it records the steps."""
+
+    def __init__(self, run: CurrentRun, *, traced: bool = False) -> None:
+        self._run = run
+        self._traced = traced
+        self.steps: list[Step] = []
+        self._failed = False
+
+    def before(self, runnable: Runnable, index: int, skipped: list[Any]) -> None:
+        """Record the beginning of a step; cancel the task if the run chooses to."""
+        run = self._run
+        notes = self._cancel_victims(runnable) if run.victims else []
+        if self._traced:
+            step = Step(run.schedule.steps, run.clock.now, lane_of(runnable), kind_of(runnable))
+            if isinstance(runnable, TaskCore):
+                step.host = _host_of(runnable)
+                step.function, step.place = _place_of(runnable)
+            step.notes += notes
+            if skipped:
+                step.overtaken = [lane_of(each) for each in skipped]
+                step.rule = _rule([runnable, *skipped])
+            self.steps.append(step)
+
+    def held(self, runnable: Runnable) -> None:
+        """Record that an entry is held back."""
+        if self._traced:
+            run = self._run
+            step = Step(run.schedule.steps, run.clock.now, lane_of(runnable), "held")
+            step.rule = _rule([runnable])
+            if isinstance(runnable, TaskCore):
+                step.host = _host_of(runnable)
+                step.function, step.place = _place_of(runnable)
+            self.steps.append(step)
+
+    def after(self, runnable: Runnable) -> None:
+        """Record the end of a step; check the invariants; cancel the task if the run chooses to."""
+        run = self._run
+        if self._traced and isinstance(runnable, TaskCore) and self.steps:
+            self.steps[-1].waits = _wait_of(runnable)
+        if run.victims:
+            notes = self._cancel_victims(runnable)
+            if self._traced and self.steps:
+                self.steps[-1].notes += notes
+        if run.invariants and not self._failed:
+            for check, name in run.invariants:
+                try:
+                    holds = check()
+                except BaseException:
+                    self._failed = True
+                    raise
+                if holds is False:
+                    self._failed = True
+                    raise InvariantError(name)
+
+    def _cancel_victims(self, runnable: Runnable) -> list[str]:
+        run = self._run
+        notes: list[str] = []
+        for victim in list(run.victims):
+            if victim.task is not runnable:
+                continue
+            target: Any = victim.task
+            if target.done() or not victim.left:
+                run.victims.remove(victim)
+            elif run.choices.chance(CANCEL_RATE, victim.label):
+                victim.left -= 1
+                victim.cancel()
+                notes.append(victim.label)
+        return notes
+
+
+def watch(run: CurrentRun) -> None:
+    """Give a run a monitor, if it has none."""
+    if run.schedule.monitor is None:
+        run.schedule.monitor = Watch(run)
+
+
+def lane_of(runnable: Any) -> str:
+    """Return the name of the lane in which the steps of an entry are shown."""
+    if isinstance(runnable, TaskCore):
+        return runnable.get_name()
+    if isinstance(runnable, ExecutorCall):
+        function = runnable.function
+        return f"executor: {getattr(function, '__qualname__', type(function).__name__)}"
+    if isinstance(runnable, SleepFuture):
+        subscribers = runnable._list_subscribers()
+        names = [each.get_name() for each in subscribers if isinstance(each, TaskCore)]
+        return f"timer of {names[0]}" if names else "timer"
+    if isinstance(runnable, Handle):
+        callback = runnable._callback
+        if callback is None:
+            return "cancelled callback"
+        return describe_callback_briefly(callback).partition(" at ")[0]
+    return type(runnable).__name__
+
+
+def kind_of(runnable: object) -> str:
+    """Return the kind of an entry: "task", "timer", "executor" or "callback"."""
+    if isinstance(runnable, TaskCore):
+        return "task"
+    if isinstance(runnable, ExecutorCall):
+        return "executor"
+    if isinstance(runnable, SleepFuture) or type(runnable).__name__ == "TimerHandle":
+        return "timer"
+    return "callback"
+
+
+def _rule(entries: list[Any]) -> str:
+    kinds = [kind_of(each) for each in entries]
+    for kind in ("executor", "timer"):
+        if kind in kinds:
+            return RULES[kind]
+    return RULES["task"]
+
+
+def _host_of(task: Any) -> str:
+    for variable, value in task.get_context().items():
+        if variable.name == "simulated_host" and value is not None:
+            return str(getattr(value, "name", value))
+    return ""
+
+
+def _place_of(task: Any) -> tuple[str, str]:
+    """Return the function of the program in which a task is suspended, and the file and line."""
+    frames = await_frames(task.get_coro())
+    own = [frame for frame in frames if not is_of_a_library(frame)]
+    if not own:
+        return "", ""
+    frame = own[-1]
+    name = frame.f_code.co_filename.rpartition("/")[2]
+    return frame.f_code.co_qualname, f"{name}:{frame.f_lineno}"
+
+
+def _wait_of(task: Any) -> str:
+    """Return a short description of what a task waits for, without addresses of objects."""
+    if task.done():
+        if task.cancelled():
+            return "cancelled"
+        failure = task._failure()
+        if failure is not None:
+            return f"failed: {type(failure.exception).__name__}"
+        return "done"
+    awaited = task._waits_for()
+    if awaited is None:
+        return "its turn"
+    if isinstance(awaited, SleepFuture):
+        return f"time {awaited._due():g}"
+    if isinstance(awaited, TaskCore):
+        return awaited.get_name()
+    frames = [frame for frame in await_frames(task.get_coro()) if is_of_a_library(frame)]
+    if frames:
+        return f"{frames[-1].f_code.co_qualname}()"
+    return type(awaited).__name__
