@@ -19,8 +19,8 @@ __all__ = [
     "pytest_sessionfinish",
 ]
 
-pytest_plugins = ["runtime.testing.pytest_plugin"]
-"""The plugin that runs the asynchronous tests, and checks that they leave nothing behind."""
+pytest_plugins = ["runtime.testing.pytest_plugin", "runtime.simulation.pytest_plugin"]
+"""The plugins that run the asynchronous tests, and check that they leave nothing behind."""
 
 _REFERENCE = {"asyncio", "new_asyncio_loop"}
 """Parts of the ids of tests that run on asyncio itself."""

@@ -1,9 +1,13 @@
-"""``python -m runtime``: prints the build and its platform, for bug reports."""
+"""``python -m runtime``: prints the build and its platform, for bug reports.
+
+``python -m runtime simulate FILE::FUNCTION`` runs a coroutine function under many schedules.
+"""
 
 from __future__ import annotations
 
 import platform
 import selectors
+import sys
 
 import runtime
 from runtime.kernel.native import accelerator
@@ -23,5 +27,14 @@ def describe_build() -> str:
     )
 
 
+def _simulate(arguments: list[str]) -> int:
+    # Not needed to describe the build.
+    from runtime.simulation.command_line import main
+
+    return main(arguments)
+
+
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["simulate"]:
+        sys.exit(_simulate(sys.argv[2:]))
     print(describe_build())

@@ -51,40 +51,81 @@ def execute(
     ``seed`` is that of the environment. With ``traced`` the outcome has a trace. Raises
     KeyboardInterrupt and SystemExit; other exceptions are part of the outcome.
     """
-    choices = Choices(strategy)
-    clock = SimulatedClock(0.0)
-    only_events = settings.order == "events"
-    schedule = Schedule(choices, clock, only_events, settings.steps, settings.lateness)
-    run = CurrentRun(settings, choices, clock, schedule, seed)
-    outcome = Outcome(choices, seed, reached=run.reached, outside=run.outside)
-    watch = None
-    if traced:
-        schedule.monitor = watch = Watch(run, traced=True)
-        outcome.trace = watch.steps
-    collects = gc.isenabled()
-    # The collector would run finalizers at moments that depend on what was allocated before.
-    gc.disable()
-    enter(run)
-    try:
-        with ControlledEnvironment(run, getattr(main, "__module__", None)):
-            _run_main(main, run, outcome)
-    finally:
-        leave()
-        run.loop = None
-        schedule.monitor = None
-        if collects:
-            gc.enable()
-    outcome.steps = schedule.steps
-    if watch is not None and not isinstance(outcome.error, UnretrievedError):
+    module = getattr(main, "__module__", None)
+    with SimulatedRun(settings, strategy, seed, module=module, traced=traced) as simulated:
+        _run_main(main, simulated.run, simulated.outcome)
+    outcome = simulated.outcome
+    if traced and not isinstance(outcome.error, UnretrievedError):
         # Leave out the end of the run, which cancels the other tasks.
-        outcome.trace = [step for step in watch.steps if step.number <= schedule.first_end]
-    outcome.time = clock.now
+        last = simulated.run.schedule.first_end
+        outcome.trace = [step for step in outcome.trace if step.number <= last]
     return outcome
+
+
+class SimulatedRun:
+    """A context manager in which a run takes place: its environment is under control.
+
+    ``run`` and ``outcome`` are those of the run. The loop is made by ``new_loop``.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        strategy: Strategy,
+        seed: int,
+        *,
+        module: str | None = None,
+        traced: bool = False,
+    ) -> None:
+        choices = Choices(strategy)
+        clock = SimulatedClock(0.0)
+        only_events = settings.order == "events"
+        schedule = Schedule(choices, clock, only_events, settings.steps, settings.lateness)
+        self.run = run = CurrentRun(settings, choices, clock, schedule, seed)
+        self.outcome = Outcome(choices, seed, reached=run.reached, outside=run.outside)
+        if traced:
+            schedule.monitor = watch = Watch(run, traced=True)
+            self.outcome.trace = watch.steps
+        self._environment = ControlledEnvironment(run, module)
+        self._collects = False
+
+    def __enter__(self) -> SimulatedRun:
+        self._collects = gc.isenabled()
+        # The collector would run finalizers at moments that depend on earlier allocations.
+        gc.disable()
+        enter(self.run)
+        try:
+            self._environment.__enter__()
+        except BaseException:
+            self._leave()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        try:
+            self._environment.__exit__(None, None, None)
+        finally:
+            self._leave()
+            self.outcome.steps = self.run.schedule.steps
+            self.outcome.time = self.run.clock.now
+            self.run.schedule.monitor = None
+            self.run.loop = None
+
+    def _leave(self) -> None:
+        leave()
+        if self._collects:
+            gc.enable()
+
+
+def new_loop(run: CurrentRun) -> SimulationLoop:
+    """Return the loop of a run."""
+    loop = run.loop = SimulationLoop(run, ClockSelector(run.clock))
+    return loop
 
 
 def _run_main(main: Main, run: CurrentRun, outcome: Outcome) -> None:
     def factory() -> SimulationLoop:
-        loop = run.loop = SimulationLoop(run, ClockSelector(run.clock))
+        loop = new_loop(run)
         loop.set_exception_handler(lambda _, context: run.reports.append(context))
         return loop
 

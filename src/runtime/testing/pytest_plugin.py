@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from runtime.loop import Loop
 from runtime.testing.async_fixture import AsyncFixture
 from runtime.testing.pytest_scopes import (
     Node,
@@ -28,6 +29,9 @@ from runtime.testing.scoped_loop import Scope, ScopedLoop
 
 _LOOP = pytest.StashKey[tuple[ScopedLoop, dict[str, Any], str]]()
 """The loop that closes with a node, its options, and the id of the first test that needed it."""
+
+LOOP_FACTORY = pytest.StashKey[Callable[[], Loop]]()
+"""A function that makes the loop of a test, in the stash of the test, instead of its options."""
 
 _SCOPE = pytest.StashKey[Scope]()
 _LEAKS = ("fail", "defer", "ignore")
@@ -85,8 +89,9 @@ def _mode_of(config: pytest.Config, plugin: str) -> str:
     return str(getattr(mode, "value", mode))
 
 
-def _runs_on_plugin(item: pytest.Item) -> bool:
-    if item.get_closest_marker("runtime") is not None:
+def runs_on_plugin(item: pytest.Item) -> bool:
+    """Return whether an asynchronous test is run by this plugin, and not by another one."""
+    if any(item.get_closest_marker(name) is not None for name in ("runtime", "simulation")):
         return True
     if not item.config.getoption("runtime"):
         return False
@@ -97,7 +102,7 @@ def _runs_on_plugin(item: pytest.Item) -> bool:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Find out which tests share a loop, now that the tests to run are known."""
-    share_loops(filter(_runs_on_plugin, session.items))
+    share_loops(filter(runs_on_plugin, session.items))
 
 
 def _options_of(node: Node) -> dict[str, Any]:
@@ -127,7 +132,8 @@ def _loop_of(item: pytest.Item) -> ScopedLoop:
     options.pop("leaks", None)
     owner = owner_of(item)
     if _LOOP not in owner.stash:
-        owner.stash[_LOOP] = ScopedLoop(**options), options, item.nodeid
+        factory = item.stash.get(LOOP_FACTORY, None)
+        owner.stash[_LOOP] = ScopedLoop(factory=factory, **options), options, item.nodeid
     loop, loop_options, first = owner.stash[_LOOP]
     if options != loop_options:
         pytest.fail(
@@ -207,7 +213,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
     # hypothesis wraps a test in an ordinary function, and keeps the test in an attribute of that.
     handle = getattr(test, "hypothesis", None)
     inner = test if handle is None else handle.inner_test
-    if not inspect.iscoroutinefunction(inner) or not _runs_on_plugin(pyfuncitem):
+    if not inspect.iscoroutinefunction(inner) or not runs_on_plugin(pyfuncitem):
         return None
     if others := [name for name in _OTHERS if pyfuncitem.get_closest_marker(name)]:
         pytest.fail(f"marked both runtime and {', '.join(others)}: choose one", pytrace=False)
@@ -247,7 +253,7 @@ def pytest_fixture_setup(
 ) -> Generator[None, Any, Any]:
     """Give pytest an ordinary function in place of an asynchronous fixture of this plugin."""
     item = getattr(request, "_pyfuncitem", request.node)
-    if not is_asynchronous(fixturedef) or not _runs_on_plugin(item):
+    if not is_asynchronous(fixturedef) or not runs_on_plugin(item):
         return (yield)
     __tracebackhide__ = True
     function = fixturedef.func

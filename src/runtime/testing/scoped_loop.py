@@ -70,18 +70,24 @@ _loops: weakref.WeakSet[ScopedLoop] = weakref.WeakSet()
 
 
 class ScopedLoop:
-    """A loop and its scopes. ``options`` are those of ``new_event_loop``.
+    """A loop and its scopes. ``options`` are those of ``new_event_loop``, or ``factory`` makes it.
 
     The first scope that begins is the loop's own. It is the last to end, and the loop closes then.
     """
 
-    def __init__(self, *, debug: bool | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        debug: bool | None = None,
+        factory: Callable[[], Loop] | None = None,
+        **options: Any,
+    ) -> None:
         self._reports: list[dict[str, Any]] = []
         self._scopes: list[Scope] = []
         self._forgotten = ForgottenAwaits()
-        self._runner = Runner(
-            debug=debug, loop_factory=functools.partial(new_event_loop, **options)
-        )
+        if factory is None:
+            factory = functools.partial(new_event_loop, **options)
+        self._runner = Runner(debug=debug, loop_factory=factory)
         self._loop: Loop = self._runner.get_loop()
         self._context = contextvars.copy_context()
         _loops.add(self)

@@ -1,0 +1,124 @@
+"""``python -m runtime simulate``: explores or replays one coroutine function of a file."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from runtime.simulation.current import Settings
+from runtime.simulation.errors import DivergenceError
+from runtime.simulation.exploring import (
+    Exploration,
+    explore,
+    failure_of,
+    replayed,
+)
+from runtime.simulation.failures import FAILURES
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command with its arguments; return the exit status: 1 if a run failed."""
+    options = _parser().parse_args(arguments)
+    try:
+        function = load(options.program)
+    except (OSError, AttributeError, ImportError, ValueError) as error:
+        print(f"simulate: {error}", file=sys.stderr)
+        return 2
+    shared = {
+        "steps": options.steps,
+        "environment": options.environment,
+        "outside": options.outside,
+        "leftovers": options.leftovers,
+    }
+    if options.replay is not None:
+        try:
+            runner, outcome, settings = replayed(
+                function, options.replay, Settings("tasks", 0.0, **shared)
+            )
+        except (DivergenceError, ValueError) as error:
+            print(f"simulate: {error}", file=sys.stderr)
+            return 2
+        found = Exploration(1, outcome.steps, outside=outcome.outside)
+        if outcome.error is not None:
+            found.failure = failure_of(runner, outcome, settings, shrink=0)
+    else:
+        found = explore(
+            function,
+            runs=options.runs,
+            seed=options.seed,
+            strategy=options.strategy,
+            keep=options.keep,
+            check=False,
+            order=options.order,
+            lateness=options.lateness,
+            **shared,
+        )
+    print(found)
+    if found.failure is None:
+        return 0
+    if options.report is not None:
+        for path in found.failure.report.write(options.report):
+            print(f"wrote {path}")
+    print(f"repeat it: python -m runtime simulate {options.program} --replay", end=" ")
+    print(found.failure.token)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m runtime simulate",
+        description="Run a coroutine function without arguments under many schedules.",
+    )
+    parser.add_argument("program", metavar="FILE::FUNCTION")
+    parser.add_argument("--runs", type=int, default=1000, help="how many (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--strategy",
+        default="portfolio",
+        choices=["usual", "random", "delays", "pct", "exhaustive", "portfolio"],
+    )
+    parser.add_argument("--replay", metavar="TOKEN", help="make one run, with this token")
+    parser.add_argument("--order", default="tasks", choices=["tasks", "events"])
+    parser.add_argument("--lateness", type=float, default=0.01, metavar="SECONDS")
+    parser.add_argument("--steps", type=int, default=1_000_000, help="budget of one run")
+    parser.add_argument("--environment", default="control", choices=["control", "report", "leave"])
+    parser.add_argument("--outside", default="refuse", choices=["refuse", "allow"])
+    parser.add_argument("--leftovers", action="store_true", help="tasks and locks left are faults")
+    parser.add_argument("--keep", default=str(FAILURES), metavar="FOLDER", help="of failures")
+    parser.add_argument(
+        "--report", metavar="FOLDER", help="write a page and a Perfetto trace of the failure"
+    )
+    return parser
+
+
+def load(program: str) -> Callable[[], Awaitable[Any]]:
+    """Return the function that ``FILE::FUNCTION`` names.
+
+    Raises ValueError for another form, OSError if there is no such file, and AttributeError if it
+    has no such function.
+    """
+    file, separator, name = program.partition("::")
+    if not separator or not name:
+        raise ValueError(f"The program is named as FILE::FUNCTION, not {program!r}.")
+    path = Path(file)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {file!r}.")
+    module_name = path.stem
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file!r} is not a Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    sys.path.insert(0, str(path.parent.resolve()))
+    spec.loader.exec_module(module)
+    function: Any = module
+    for part in name.split("."):
+        function = getattr(function, part)
+    if not callable(function):
+        raise ValueError(f"{name!r} in {file!r} is not a function.")
+    found: Callable[[], Awaitable[Any]] = function
+    return found

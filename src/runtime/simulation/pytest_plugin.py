@@ -1,0 +1,266 @@
+"""The pytest plugin for simulated tests: each is run under many schedules, fixtures included.
+
+A test is explored if it has the marker ``simulation``, or with ``--runtime-explore``. It then runs
+on simulated loops, from the set-up of its fixtures to their tear-down, once for each schedule,
+until one fails. Fixtures that are wider than a test and not asynchronous are set up once.
+
+Tests whose asynchronous fixtures are wider than the test are not explored with
+``--runtime-explore``: they share a loop. Neither are tests that leave the simulation, for example
+with a process: these run once, as usual, and are listed at the end.
+
+As in ``testing.pytest_plugin``, pytest is imported by this module and no other one of the package.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+if TYPE_CHECKING:
+    from runtime.loop import Loop
+    from runtime.simulation.choices import Strategy
+    from runtime.simulation.current import Settings
+    from runtime.simulation.executing import Outcome
+    from runtime.simulation.exploring import Exploration
+
+_ERROR = pytest.StashKey[BaseException]()
+"""The first exception of the current run of a test."""
+
+_EXPLORED = pytest.StashKey["_Explored"]()
+"""In the stash of the configuration: what was explored."""
+
+_SETTINGS = ("order", "lateness", "steps", "environment", "outside")
+_ARGUMENTS = ("runs", "strategy", "seed", *_SETTINGS)
+
+
+@dataclass
+class _Explored:
+    tests: int = 0
+    runs: int = 0
+    steps: int = 0
+    outside: list[str] = field(default_factory=list)
+    never_reached: list[str] = field(default_factory=list)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the command line options."""
+    group = parser.getgroup("runtime")
+    group.addoption(
+        "--runtime-explore",
+        type=int,
+        metavar="RUNS",
+        help="run each asynchronous test under up to RUNS schedules, in a simulation",
+    )
+    group.addoption(
+        "--runtime-seed",
+        type=int,
+        default=0,
+        metavar="SEED",
+        help="the seed of the schedules of explored tests",
+    )
+    group.addoption(
+        "--runtime-replay",
+        metavar="TOKEN",
+        help="run the selected asynchronous test once, with the schedule of a token",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker."""
+    config.addinivalue_line(
+        "markers",
+        "simulation(runs=100, strategy='portfolio', seed=0, order='tasks', lateness=0.01, "
+        "steps=1000000, environment='control', outside='refuse'): run an async test under many "
+        "schedules, in a simulation",
+    )
+    config.stash[_EXPLORED] = _Explored()
+
+
+def _options_of(item: pytest.Item) -> dict[str, Any] | None:
+    """Return the options with which a test is explored; None if it is not."""
+    from runtime.testing.pytest_plugin import runs_on_plugin
+    from runtime.testing.pytest_scopes import owner_of
+
+    function = getattr(item, "obj", None)
+    if not inspect.iscoroutinefunction(function) or not runs_on_plugin(item):
+        return None
+    marker = item.get_closest_marker("simulation")
+    if marker is None:
+        runs = item.config.getoption("runtime_explore")
+        if item.config.getoption("runtime_replay") is None and (
+            not runs or owner_of(item) is not item
+        ):
+            return None
+        return {"runs": runs, "seed": item.config.getoption("runtime_seed")}
+    wrong = [name for name in marker.kwargs if name not in _ARGUMENTS]
+    if marker.args or wrong:
+        raise pytest.UsageError(
+            f"{item.nodeid}: the marker simulation takes {', '.join(_ARGUMENTS)} by name, not "
+            f"{', '.join([*map(repr, marker.args), *wrong])}."
+        )
+    if owner_of(item) is not item:
+        raise pytest.UsageError(
+            f"{item.nodeid}: a test with the marker simulation runs on many loops, and can only "
+            "have asynchronous fixtures with the scope 'function'."
+        )
+    options = {"runs": 100, "seed": item.config.getoption("runtime_seed"), **marker.kwargs}
+    runs = item.config.getoption("runtime_explore")
+    return {**options, "runs": runs} if runs and "runs" not in marker.kwargs else options
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> object:
+    """Explore a test, if it is to be explored."""
+    options = _options_of(item)
+    if options is None:
+        return None
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    explorer = _Explorer(item, options)
+    reports = explorer.reports()
+    if reports is None:
+        item.config.stash[_EXPLORED].outside.append(item.nodeid)
+        reports = runtestprotocol(item, log=False, nextitem=nextitem)
+    else:
+        call = pytest.CallInfo.from_call(
+            lambda: item.session._setupstate.teardown_exact(nextitem), "teardown"
+        )
+        if call.excinfo is not None:
+            reports.append(item.ihook.pytest_runtest_makereport(item=item, call=call))
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, Any, Any]:
+    """Keep the first exception of a run."""
+    report = yield
+    if call.excinfo is not None and _ERROR not in item.stash and report.failed:
+        item.stash[_ERROR] = call.excinfo.value
+    return report
+
+
+class _Explorer:
+    """The exploration of one test."""
+
+    def __init__(self, item: pytest.Item, options: dict[str, Any]) -> None:
+        self._item = item
+        self._options = options
+        self._last: list[pytest.TestReport] = []
+
+    def reports(self) -> list[pytest.TestReport] | None:
+        """Explore the test; return the reports of the last run. None if it has to run as usual."""
+        from runtime.simulation.current import Settings
+        from runtime.simulation.exploring import explore_with
+        from runtime.simulation.failures import FAILURES, FailureFolder
+        from runtime.simulation.strategies import strategy_named
+
+        item = self._item
+        config = item.config
+        options = self._options
+        settings = Settings(**{name: options[name] for name in _SETTINGS if name in options})
+        token = config.getoption("runtime_replay")
+        if token is not None:
+            return self._replay(token, settings)
+        search = strategy_named(options.get("strategy", "portfolio")).search(options["seed"])
+        folder = FailureFolder(config.rootpath / FAILURES, item.nodeid)
+        runner = functools.partial(self._run, settings)
+        marked = item.get_closest_marker("simulation") is not None
+        if not marked and self._leaves_simulation(runner):
+            return None
+        found = explore_with(runner, settings, search, options["runs"], folder=folder)
+        self._count(found)
+        return self._with_report(found)
+
+    def _leaves_simulation(self, runner: Callable[[Strategy, int, bool], Outcome]) -> bool:
+        """Return whether the usual run fails because it uses something outside."""
+        from runtime.simulation.choices import Strategy
+        from runtime.simulation.errors import OutsideError
+
+        error = runner(Strategy(), 0, False).error
+        seen: list[BaseException] = []
+        while error is not None and error not in seen:
+            if isinstance(error, OutsideError):
+                return True
+            if isinstance(error, BaseExceptionGroup) and error.subgroup(OutsideError):
+                return True
+            seen.append(error)
+            error = error.__cause__ or error.__context__
+        return False
+
+    def _replay(self, text: str, settings: Settings) -> list[pytest.TestReport]:
+        from runtime.simulation.choosers import Plan
+        from runtime.simulation.exploring import Exploration, failure_of
+        from runtime.simulation.tokens import read_token
+
+        token = read_token(text)
+        runner = functools.partial(self._run, settings)
+        found = Exploration()
+        outcome = runner(Plan(token.values, token.counts, token.labels), token.seed, False)
+        if outcome.error is not None:
+            found.failure = failure_of(runner, outcome, settings, shrink=0)
+        return self._with_report(found)
+
+    def _run(self, settings: Settings, strategy: Strategy, seed: int, traced: bool) -> Outcome:
+        """Run the test once, with its fixtures."""
+        from runtime.simulation.executing import SimulatedRun, new_loop
+        from runtime.testing.pytest_plugin import LOOP_FACTORY
+
+        item = self._item
+        module = getattr(getattr(item, "obj", None), "__module__", None)
+        simulated = SimulatedRun(settings, strategy, seed, module=module, traced=traced)
+        factory: Callable[[], Loop] = functools.partial(new_loop, simulated.run)
+        item.stash[LOOP_FACTORY] = factory
+        if _ERROR in item.stash:
+            del item.stash[_ERROR]
+        try:
+            with simulated:
+                # The parent in the place of the next test: only wider fixtures are kept.
+                parent: Any = item.parent
+                self._last = runtestprotocol(item, log=False, nextitem=parent)
+        finally:
+            del item.stash[LOOP_FACTORY]
+        outcome: Outcome = simulated.outcome
+        outcome.error = item.stash.get(_ERROR, None)
+        return outcome
+
+    def _count(self, found: Exploration) -> None:
+        explored = self._item.config.stash[_EXPLORED]
+        explored.tests += 1
+        explored.runs += found.runs
+        explored.steps += found.steps
+        explored.never_reached += [f"{self._item.nodeid}: {label}" for label in found.never_reached]
+
+    def _with_report(self, found: Exploration) -> list[pytest.TestReport]:
+        failure = found.failure
+        if failure is not None:
+            text = f"{failure.report}\nrepeat it with --runtime-replay={failure.token}"
+            for report in self._last:
+                if report.failed:
+                    report.sections.append(("simulated run", text))
+                    break
+        return self._last
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Say how much was explored, and which tests were not."""
+    explored = config.stash[_EXPLORED]
+    if not explored.tests and not explored.outside:
+        return
+    terminalreporter.section("simulation")
+    terminalreporter.line(
+        f"explored {explored.tests} tests in {explored.runs} runs with {explored.steps} steps"
+    )
+    for line in explored.never_reached:
+        terminalreporter.line(f"never reached: {line}")
+    for line in explored.outside:
+        terminalreporter.line(f"outside of the simulation, ran once as usual: {line}")
