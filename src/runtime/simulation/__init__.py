@@ -11,6 +11,7 @@ from runtime.simulation.errors import (
     DivergenceError,
     InvariantError,
     LeftoverError,
+    LivelockError,
     OutsideError,
     UnretrievedError,
 )
@@ -37,7 +38,6 @@ from runtime.simulation.properties import (
     sometimes,
 )
 from runtime.simulation.reports import Report
-from runtime.simulation.schedule import LivelockError
 from runtime.simulation.strategies import (
     StrategyName,
     delays,

@@ -15,6 +15,10 @@ class InvariantError(AssertionError):
     """A condition that was to hold after every step does not hold."""
 
 
+class LivelockError(RuntimeError):
+    """The budget of steps of a run is exhausted: its tasks run on and on without an end."""
+
+
 class LeftoverError(RuntimeError):
     """The program has ended and left tasks or locks behind."""
 

@@ -6,7 +6,8 @@ possibilities, where ``n`` is the number of entries::
 
     0            run the first entry, as the production loop does
     1 .. n - 1   let the entry at this index overtake the entries before it, and run it
-    n            hold the first entry back until no other entry is left, and choose again
+    n            hold the first entry back until no other entry is left, or for 100 steps at
+                 most, and choose again
 
 An entry can run in the production loop earlier or later than another one only if their *sources*
 differ. The source of an entry is the task or callback that queued it, or the event, the timer or
@@ -40,18 +41,21 @@ from runtime.kernel.native.mypyc import mypyc_attr
 from runtime.kernel.poller import FEW_ENTRIES
 from runtime.kernel.task import TaskCore, leave_task, step
 from runtime.simulation.choices import Choices
+from runtime.simulation.errors import LivelockError
 
 _Handle: Final = Handle
 
 _LATE_TIMERS: Final = 3
 """Number of further deadlines by which the timers of one turn may be late."""
 
+_LONGEST_HOLD: Final = 100
+"""Number of steps after which an entry that is held back can run: others may wait for it."""
+
+_STILL: Final = 50_000
+"""Number of steps after which the clock must have moved: else the tasks run in a circle."""
+
 _ONE_MORE: Final = 100_000
 """Steps that the end of a run may take after its budget of steps is exhausted."""
-
-
-class LivelockError(RuntimeError):
-    """The budget of steps of a run is exhausted: its tasks run on and on without an end."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -97,10 +101,12 @@ class Schedule(TurnRunner):
         "_choices",
         "_first",
         "_held",
+        "_held_until",
         "_lateness",
         "_moments",
         "_only_events",
         "_sources",
+        "_still_until",
         "budget",
         "first_end",
         "monitor",
@@ -119,6 +125,10 @@ class Schedule(TurnRunner):
         self._first = 0
         # The entries that are held back, with their sources, in order.
         self._held: list[Any] = []
+        # The number of steps at which they are released.
+        self._held_until = 0
+        # The number of steps at which the clock must have moved.
+        self._still_until = _STILL
         self._blocked: list[Any] = []
         self.monitor: Monitor | None = None
         self.budget = budget
@@ -140,12 +150,19 @@ class Schedule(TurnRunner):
 
     def _fail(self) -> None:
         """Raise LivelockError; the tasks then have some steps left to end."""
-        budget = self.budget
-        self.budget = self.steps + _ONE_MORE
-        raise LivelockError(
-            f"The run has taken {budget} steps, and its tasks go on. If it needs more steps, give "
-            "it a larger budget: steps=..."
-        )
+        if self.steps > self.budget:
+            text = (
+                f"The run has taken {self.budget} steps, and its tasks go on. If it needs more "
+                "steps, give it a larger budget: steps=..."
+            )
+        else:
+            text = (
+                f"The run has taken {_STILL} steps without a moment of time: tasks wait for one "
+                "another in a loop, as with sleep(0), and the others cannot run."
+            )
+        self.budget = max(self.budget, self.steps + _ONE_MORE)
+        self._still_until = self.budget
+        raise LivelockError(text)
 
 
 def _run_turns(schedule: Schedule, loop: LoopCore) -> None:
@@ -176,8 +193,10 @@ def _run_turns(schedule: Schedule, loop: LoopCore) -> None:
             collect(loop)
             if writers.any:
                 writers.end_step()
-            if schedule._moments.now != before and schedule._lateness > 0.0:
-                _be_late(schedule, loop)
+            if schedule._moments.now != before:
+                schedule._still_until = schedule.steps + _STILL
+                if schedule._lateness > 0.0:
+                    _be_late(schedule, loop)
             _add_sources(schedule, ready, None)
             count = len(ready)
         for _entry in range(count):
@@ -202,7 +221,7 @@ def _run_turns(schedule: Schedule, loop: LoopCore) -> None:
                 source = sources.pop(schedule._first + index)
             waiting -= 1
             schedule.steps += 1
-            if schedule.steps > schedule.budget:
+            if schedule.steps > schedule._still_until or schedule.steps > schedule.budget:
                 ready.appendleft(runnable)
                 schedule._fail()
             if not only_events:
@@ -257,6 +276,8 @@ def _add_sources(schedule: Schedule, ready: deque[Any], source: Any) -> None:
 def _choose(schedule: Schedule, ready: deque[Any]) -> int:
     """Return the index of the entry to run next; entries that are to be held back are removed."""
     sources = schedule._sources
+    if schedule._held and schedule.steps >= schedule._held_until:
+        _release(schedule, ready)
     while True:
         count = len(ready)
         if count == 0:
@@ -275,6 +296,8 @@ def _choose(schedule: Schedule, ready: deque[Any]) -> int:
             return value
         runnable = ready[value]
         del ready[value]
+        if not schedule._held:
+            schedule._held_until = schedule.steps + _LONGEST_HOLD
         schedule._held.append(runnable)
         schedule._blocked.append(sources.pop(schedule._first + value))
         if schedule.monitor is not None:

@@ -101,15 +101,19 @@ class _Exhaustive(Search):
             return
         if any(place >= len(values) or values[place] != plan[place] for place in plan):
             return
-        for place in range(max(plan, default=-1) + 1, len(values)):
-            for value in _values_to_try(choices.counts[place]):
+        later = range(max(plan, default=-1) + 1, len(values))
+        # First the last possibility of each choice: to hold back a step finds most.
+        for place in later:
+            self._to_do.append({**plan, place: choices.counts[place] - 1})
+        for place in later:
+            for value in _values_to_try(choices.counts[place])[:-1]:
                 self._to_do.append({**plan, place: value})
 
 
 def _values_to_try(count: int) -> list[int]:
     if count <= _MOST_VALUES:
         return list(range(1, count))
-    return [count - 1, count // 2, 1]
+    return [1, count // 2, count - 1]
 
 
 class _Portfolio(Search):
@@ -123,17 +127,17 @@ class _Portfolio(Search):
     def next(self) -> Strategy | None:
         self.runs += 1
         self._last_was_single = False
-        if self.runs % 4 == 1:
+        if self.runs % 2 == 1:
             strategy = self._single.next()
             if strategy is not None:
                 self._last_was_single = True
                 return strategy
         seed = self.seed * 1_000_003 + self.runs
-        kind = self.runs % 8
-        if kind in (2, 6):
+        kind = self.runs // 2 % 8
+        if kind in (1, 3, 5):
             return Delays(seed, 2, self.length)
-        if kind in (3, 5):
-            return Delays(seed, 3 + self.runs % 3, self.length)
+        if kind in (2, 6):
+            return Delays(seed, 3 + self.runs // 2 % 3, self.length)
         if kind == 4:
             return Priorities(seed, 3, self.length)
         if kind == 7:
