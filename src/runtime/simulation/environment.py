@@ -74,8 +74,8 @@ class _SimulatedDate(_real_date, metaclass=_ActsAsDatetime):
 class ControlledEnvironment:
     """A context manager that puts the environment under the control of ``run``.
 
-    ``module`` is the module of the program. If it has imported ``datetime`` or ``date`` from
-    ``datetime``, these names are replaced as well.
+    ``module`` is the name of the module of the program. If it has imported the class ``datetime``
+    or ``date``, its names for them are replaced as well.
     """
 
     def __init__(self, run: CurrentRun, module: str | None = None) -> None:
@@ -130,9 +130,11 @@ class ControlledEnvironment:
             replace(random, "_urandom", self._bytes.randbytes)
         replace(datetime, "datetime", _SimulatedDatetime)
         replace(datetime, "date", _SimulatedDate)
-        for name, real in (("datetime", _real_datetime), ("date", _real_date)):
-            if getattr(self._module, name, None) is real:
-                replace(self._module, name, getattr(datetime, name))
+        for name, value in [] if self._module is None else list(vars(self._module).items()):
+            if value is _real_datetime:
+                replace(self._module, name, _SimulatedDatetime)
+            elif value is _real_date:
+                replace(self._module, name, _SimulatedDate)
 
     def _sleep(self, seconds: float) -> None:
         """Let a blocking sleep take its time on the clock of the run, and no real time."""
@@ -172,9 +174,10 @@ class ControlledEnvironment:
         result = concurrent.futures.Future.result
 
         def guarded_start(thread: threading.Thread) -> None:
-            target = getattr(thread, "_target", None)
+            target: Any = getattr(thread, "_target", None)
             if not str(getattr(target, "__module__", "")).startswith("runtime."):
-                self._refuse(f"the thread {thread.name!r}")
+                name = getattr(target, "__qualname__", type(thread).__qualname__)
+                self._refuse(f"a thread that runs {name}()")
             start(thread)
 
         def guarded_popen(process: Any, *args: Any, **kwargs: Any) -> None:

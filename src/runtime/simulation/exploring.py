@@ -116,8 +116,7 @@ def run(
     settings = Settings(order, lateness, steps, environment, outside, leftovers)
     if seed is None:
         strategy = "usual"
-    chosen = strategy_named(strategy).search(seed or 0).next()
-    assert chosen is not None
+    chosen = strategy_named(strategy).search(seed or 0).strategy(seed or 0)
     runner = functools.partial(_execute, main, settings)
     outcome = runner(chosen, seed or 0, False)
     if outcome.error is not None:

@@ -10,6 +10,7 @@ from contextvars import Context
 from selectors import BaseSelector
 from typing import Any
 
+from runtime.kernel.compat.registry import running_loops
 from runtime.kernel.compat.task_factory import call_factory, take_options
 from runtime.kernel.handles import Runnable
 from runtime.kernel.public_types import Future, Task
@@ -111,6 +112,7 @@ class ExecutorCall(Runnable):
         run = loop._simulated_run
         run.slept = 0.0
         asyncio._set_running_loop(None)
+        running = running_loops.pop(loop._thread_id)
         error: BaseException | None = None
         result: Any = None
         try:
@@ -121,6 +123,7 @@ class ExecutorCall(Runnable):
             error = raised
         finally:
             asyncio._set_running_loop(loop)
+            running_loops[loop._thread_id] = running
             slept, run.slept = run.slept, None
         if slept:
             loop.call_later(slept, _finish, self.future, result, error)

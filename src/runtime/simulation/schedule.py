@@ -51,8 +51,11 @@ _LATE_TIMERS: Final = 3
 _LONGEST_HOLD: Final = 100
 """Number of steps after which an entry that is held back can run: others may wait for it."""
 
-_STILL: Final = 50_000
-"""Number of steps after which the clock must have moved: else the tasks run in a circle."""
+_STILL: Final = 20
+"""Share of the budget of steps, as its divisor, within which the clock must have moved.
+
+Otherwise the tasks run in a circle.
+"""
 
 _ONE_MORE: Final = 100_000
 """Steps that the end of a run may take after its budget of steps is exhausted."""
@@ -128,7 +131,7 @@ class Schedule(TurnRunner):
         # The number of steps at which they are released.
         self._held_until = 0
         # The number of steps at which the clock must have moved.
-        self._still_until = _STILL
+        self._still_until = max(1, budget // _STILL)
         self._blocked: list[Any] = []
         self.monitor: Monitor | None = None
         self.budget = budget
@@ -157,8 +160,8 @@ class Schedule(TurnRunner):
             )
         else:
             text = (
-                f"The run has taken {_STILL} steps without a moment of time: tasks wait for one "
-                "another in a loop, as with sleep(0), and the others cannot run."
+                f"The run has taken {self.budget // _STILL} steps, a share of its budget, without "
+                "a moment of time: tasks wait for one another in a loop, as with sleep(0)."
             )
         self.budget = max(self.budget, self.steps + _ONE_MORE)
         self._still_until = self.budget
@@ -194,7 +197,7 @@ def _run_turns(schedule: Schedule, loop: LoopCore) -> None:
             if writers.any:
                 writers.end_step()
             if schedule._moments.now != before:
-                schedule._still_until = schedule.steps + _STILL
+                schedule._still_until = schedule.steps + max(1, schedule.budget // _STILL)
                 if schedule._lateness > 0.0:
                     _be_late(schedule, loop)
             _add_sources(schedule, ready, None)
@@ -245,6 +248,8 @@ def _run_turns(schedule: Schedule, loop: LoopCore) -> None:
                 run_unusual(loop, runnable)
             if writers.any:
                 writers.end_step()
+            # The step may have asked for a monitor.
+            monitor = schedule.monitor
             if monitor is not None:
                 if loop._current is not None:
                     leave_task(loop)

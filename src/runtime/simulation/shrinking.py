@@ -18,6 +18,9 @@ from runtime.simulation.strategies import Search, exhaustive
 FEW = 3
 """Number of deviations up to which a schedule is readable, so that no further search is made."""
 
+_SECOND_LOOK = 100
+"""Number of runs in which a schedule with even fewer deviations is looked for."""
+
 Attempt = Callable[[Strategy], tuple[bool, Choices]]
 """Makes a run; returns whether it failed as the first one did, and its choices."""
 
@@ -42,7 +45,9 @@ class Shrinker:
             return best
         best = self._without_groups(values)
         if len(best) > FEW:
-            best = self._without_groups(self._search(best))
+            best = self._without_groups(self._search(best, 2, self.left))
+        if len(best) > 1:
+            best = self._search(best, len(best) - 1, _SECOND_LOOK)
         return self._with_smaller_values(best)
 
     def _try(self, strategy: Strategy) -> dict[int, int] | None:
@@ -73,9 +78,11 @@ class Shrinker:
             size = max(1, min(size, len(values) // 2))
         return values
 
-    def _search(self, best: dict[int, int]) -> dict[int, int]:
-        search: Search = exhaustive(2).search(0)
-        while self.left > 0 and (strategy := search.next()) is not None:
+    def _search(self, best: dict[int, int], most: int, runs: int) -> dict[int, int]:
+        """Try all runs with up to ``most`` deviations, in up to ``runs`` runs."""
+        search: Search = exhaustive(min(most, 2)).search(0)
+        last = max(0, self.left - runs)
+        while self.left > last and (strategy := search.next()) is not None:
             self.left -= 1
             self.runs += 1
             failed, choices = self._attempt(strategy)

@@ -35,7 +35,7 @@ class Search:
         self.runs += 1
         return self.strategy(self.seed * 1_000_003 + self.runs)
 
-    def strategy(self, seed: int) -> Strategy | None:
+    def strategy(self, seed: int) -> Strategy:
         """Return the strategy for a run whose random numbers begin with ``seed``."""
         return Strategy()
 
@@ -132,12 +132,17 @@ class _Portfolio(Search):
             if strategy is not None:
                 self._last_was_single = True
                 return strategy
-        seed = self.seed * 1_000_003 + self.runs
-        kind = self.runs // 2 % 8
+        return self._random(self.runs // 2, self.seed * 1_000_003 + self.runs)
+
+    def strategy(self, seed: int) -> Strategy:
+        return self._random(seed, seed)
+
+    def _random(self, number: int, seed: int) -> Strategy:
+        kind = number % 8
         if kind in (1, 3, 5):
             return Delays(seed, 2, self.length)
         if kind in (2, 6):
-            return Delays(seed, 3 + self.runs // 2 % 3, self.length)
+            return Delays(seed, 3 + number % 3, self.length)
         if kind == 4:
             return Priorities(seed, 3, self.length)
         if kind == 7:

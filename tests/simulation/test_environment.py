@@ -1,0 +1,184 @@
+"""The environment of a run: time, chance, and what is refused."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import datetime
+import os
+import random
+import subprocess
+import threading
+import time
+import uuid
+from datetime import datetime as moment
+
+import pytest
+
+import runtime
+from runtime import simulation
+from runtime.simulation.environment import EPOCH
+
+REPLACED = [
+    (time, "time"),
+    (time, "monotonic"),
+    (time, "perf_counter_ns"),
+    (time, "sleep"),
+    (os, "urandom"),
+    (datetime, "datetime"),
+    (datetime, "date"),
+    (threading.Thread, "start"),
+    (subprocess.Popen, "__init__"),
+    (concurrent.futures.Future, "result"),
+]
+
+
+async def environment() -> tuple[object, ...]:
+    await runtime.sleep(2.5)
+    return (
+        time.time(),
+        time.monotonic(),
+        time.perf_counter(),
+        time.time_ns(),
+        time.monotonic_ns(),
+        moment.now(datetime.UTC),
+        datetime.datetime.now(datetime.UTC),
+        datetime.date.today(),
+        random.random(),
+        random.SystemRandom().random(),
+        uuid.uuid4(),
+        os.urandom(8),
+    )
+
+
+def test_time_is_that_of_the_clock() -> None:
+    found = simulation.run(environment)
+    assert found[:5] == (EPOCH + 2.5, 2.5, 2.5, round((EPOCH + 2.5) * 1e9), 2_500_000_000)
+    expected = datetime.datetime.fromtimestamp(EPOCH + 2.5, datetime.UTC)
+    assert found[5:7] == (expected, expected)
+    assert type(found[6]) is datetime.datetime
+
+
+def test_chance_depends_on_the_seed_alone() -> None:
+    assert simulation.run(environment) == simulation.run(environment)
+    assert simulation.run(environment, seed=1) == simulation.run(environment, seed=1)
+    first, second = (simulation.run(environment, seed=seed)[8:] for seed in (1, 2))
+    assert all(one != other for one, other in zip(first, second, strict=True))
+
+
+def test_everything_is_restored() -> None:
+    async def fails() -> None:
+        raise LookupError
+
+    before = [getattr(owner, name) for owner, name in REPLACED]
+    random.seed(5)
+    state = random.getstate()
+    simulation.run(environment)
+    with pytest.raises(LookupError):
+        simulation.run(fails)
+    assert [getattr(owner, name) for owner, name in REPLACED] == before
+    assert random.getstate() == state
+
+
+def test_classes_of_datetime_work_as_usual() -> None:
+    async def main() -> None:
+        made = datetime.datetime(2020, 1, 2, 3)
+        assert isinstance(made, datetime.datetime)
+        assert isinstance(made, datetime.date)
+        assert isinstance(datetime.date(2020, 1, 1), datetime.date)
+        assert issubclass(datetime.datetime, datetime.date)
+        assert datetime.datetime.fromisoformat("2020-01-02T03:00:00") == made
+        assert made - datetime.timedelta(1) == datetime.datetime(2020, 1, 1, 3)
+
+    simulation.run(main)
+
+
+def test_a_blocking_sleep_takes_time_on_the_clock() -> None:
+    async def main() -> float:
+        time.sleep(3)
+        return runtime.get_running_loop().time()
+
+    assert simulation.run(main) == 3.0
+
+
+def test_a_sleep_in_an_executor_does_not_block_the_loop() -> None:
+    async def main() -> tuple[float, float]:
+        loop = runtime.get_running_loop()
+        call = runtime.create_task(runtime.to_thread(time.sleep, 3))
+        await runtime.sleep(1)
+        first = loop.time()
+        await call
+        return first, loop.time()
+
+    assert simulation.run(main) == (1.0, 3.0)
+
+
+def test_an_exception_of_a_call_in_an_executor_is_raised() -> None:
+    def fails() -> None:
+        raise LookupError("in the executor")
+
+    async def main() -> None:
+        with pytest.raises(LookupError, match="in the executor"):
+            await runtime.to_thread(fails)
+
+    simulation.run(main)
+
+
+def test_a_call_in_an_executor_sees_no_running_loop() -> None:
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            await runtime.to_thread(runtime.get_running_loop)
+
+    simulation.run(main)
+
+
+async def uses_a_thread() -> None:
+    thread = threading.Thread(target=int)
+    thread.start()
+    thread.join()
+
+
+async def uses_a_process() -> None:
+    subprocess.run(["true"], check=True)
+
+
+async def waits_for_a_concurrent_future() -> None:
+    with pytest.raises(TimeoutError):
+        concurrent.futures.Future[int]().result(0.01)
+
+
+@pytest.mark.parametrize("main", [uses_a_thread, uses_a_process, waits_for_a_concurrent_future])
+def test_what_is_outside_is_refused_or_listed(main: object) -> None:
+    with pytest.raises(simulation.OutsideError, match=r"at .*test_environment.py:\d+"):
+        simulation.run(main)  # type: ignore[arg-type]
+    found = simulation.explore(main, runs=2, outside="allow")  # type: ignore[arg-type]
+    assert len(found.outside) == 1
+    assert "outside of the simulation: " in str(found)
+
+
+def test_the_use_of_the_environment_can_be_reported() -> None:
+    async def main() -> None:
+        assert time.monotonic() != 0.0
+        random.random()
+
+    found = simulation.explore(main, runs=2, environment="report")
+    assert [line.partition(" at ")[0] for line in found.outside] == [
+        "time.monotonic()",
+        "random.random()",
+    ]
+    assert "test_environment.py:" in found.outside[0]
+
+
+def test_the_environment_can_be_left_alone() -> None:
+    async def main() -> None:
+        assert time.time() != EPOCH
+
+    simulation.run(main, environment="leave")
+
+
+def test_names_and_numbers_of_tasks_are_those_of_the_run() -> None:
+    async def main() -> str:
+        task = runtime.create_task(runtime.sleep(0))
+        await task
+        return task.get_name()
+
+    assert [simulation.run(main) for _ in range(3)] == ["Task-2"] * 3

@@ -1,0 +1,279 @@
+"""Explorations: what they find, how they shrink it, and how they repeat it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+from pathlib import Path
+
+import pytest
+
+import runtime
+from runtime import simulation
+
+
+async def three_tasks() -> None:
+    log: list[str] = []
+
+    async def work(name: str, steps: int) -> None:
+        for _ in range(steps):
+            await runtime.sleep(0)
+        log.append(name)
+
+    async with runtime.TaskGroup() as group:
+        group.create_task(work("a", 2))
+        group.create_task(work("b", 3))
+    assert log == ["a", "b"]
+
+
+async def fine() -> str:
+    await runtime.sleep(1)
+    return "fine"
+
+
+@pytest.mark.parametrize("strategy", ["random", "delays", "pct", "exhaustive", "portfolio"])
+def test_each_strategy_finds_a_simple_fault(strategy: str) -> None:
+    found = simulation.explore(three_tasks, runs=200, strategy=strategy, check=False)
+    assert found.failure is not None
+    assert found.failure.deviations == 1
+    assert isinstance(found.failure.error, AssertionError)
+
+
+def test_the_usual_strategy_makes_the_usual_run() -> None:
+    assert simulation.explore(three_tasks, runs=20, strategy="usual").failure is None
+
+
+def test_an_exhaustive_search_says_when_it_is_complete() -> None:
+    async def main() -> None:
+        await runtime.gather(runtime.sleep(0), runtime.sleep(0))
+
+    found = simulation.explore(main, runs=10_000, strategy=simulation.exhaustive(1))
+    assert found.complete
+    assert "all within the limit" in str(found)
+    found = simulation.explore(main, runs=3, strategy=simulation.exhaustive(1))
+    assert not found.complete
+
+
+def test_the_failure_is_raised_with_its_token_and_schedule() -> None:
+    with pytest.raises(AssertionError) as caught:
+        simulation.explore(three_tasks, runs=200)
+    note = "\n".join(caught.value.__notes__)
+    assert "token: sim1-" in note
+    assert "asyncio promises no order" in note
+    assert "test_exploring.py:" in note
+
+
+def test_a_token_repeats_the_failure() -> None:
+    found = simulation.explore(three_tasks, runs=200, check=False)
+    assert found.failure is not None
+    with pytest.raises(AssertionError) as caught:
+        simulation.replay(three_tasks, found.failure.token)
+    assert found.failure.token in "\n".join(caught.value.__notes__)
+
+
+def test_a_run_without_a_failure_returns_the_value() -> None:
+    assert simulation.run(fine) == "fine"
+    assert simulation.run(fine, seed=3) == "fine"
+
+
+def test_a_token_of_another_program_diverges() -> None:
+    found = simulation.explore(three_tasks, runs=200, check=False)
+    assert found.failure is not None
+    with pytest.raises(simulation.DivergenceError, match="The run diverges from its token"):
+        simulation.replay(fine, found.failure.token)
+
+
+@pytest.mark.parametrize("token", ["", "sim1-", "sim1-!!!", "sim2-abc", "sim1-cAAB"])
+def test_another_text_is_not_a_token(token: str) -> None:
+    with pytest.raises(ValueError, match="not a token"):
+        simulation.replay(fine, token)
+
+
+def test_a_deadlock_is_a_failure() -> None:
+    async def main() -> None:
+        first, second = runtime.Lock(), runtime.Lock()
+
+        async def forwards() -> None:
+            async with first:
+                await runtime.sleep(0)
+                async with second:
+                    pass
+
+        async def backwards() -> None:
+            for _ in range(4):
+                await runtime.sleep(0)
+            async with second, first:
+                pass
+
+        await runtime.gather(forwards(), backwards())
+
+    with pytest.raises(runtime.DeadlockError, match=r"waits for <\S+Lock object"):
+        simulation.explore(main)
+
+
+def test_an_exception_that_is_never_retrieved_is_a_failure() -> None:
+    async def fails() -> None:
+        raise LookupError("lost")
+
+    async def main() -> None:
+        runtime.create_task(fails())
+        await runtime.sleep(1)
+
+    with pytest.raises(simulation.UnretrievedError, match="lost") as caught:
+        simulation.run(main)
+    assert isinstance(caught.value.__cause__, LookupError)
+
+
+def test_tasks_and_locks_that_are_left_are_failures_if_asked_for() -> None:
+    locks = []
+
+    async def main() -> None:
+        lock = runtime.Lock()
+        locks.append(lock)
+        await lock.acquire()
+        runtime.create_task(runtime.sleep(10), name="straggler")
+        await runtime.sleep(0)
+
+    assert simulation.explore(main, runs=3).failure is None
+    with pytest.raises(simulation.LeftoverError, match=r"straggler(?s:.*)lock <\S+Lock"):
+        simulation.run(main, leftovers=True)
+    assert not hasattr(runtime.Lock.__init__, "__wrapped__")
+    assert runtime.Lock().locked() is False
+
+
+def test_a_failure_is_kept_and_tried_first(tmp_path: Path) -> None:
+    found = simulation.explore(three_tasks, runs=200, keep=tmp_path, check=False)
+    assert found.failure is not None
+    (path,) = tmp_path.iterdir()
+    assert found.failure.token in path.read_text()
+    again = simulation.explore(three_tasks, runs=200, keep=tmp_path, check=False)
+    assert again.failure is not None
+    assert (again.runs, again.failure.run) == (1, 0)
+
+
+def test_a_failure_that_does_not_happen_any_more_is_forgotten(tmp_path: Path) -> None:
+    is_mended = False
+
+    async def main() -> None:
+        assert is_mended
+
+    simulation.explore(main, keep=tmp_path, check=False)
+    assert list(tmp_path.iterdir())
+    is_mended = True
+    assert simulation.explore(main, runs=3, keep=tmp_path).runs == 4
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_decorated_function_is_explored() -> None:
+    @simulation.simulated(runs=200)
+    async def check(steps: int) -> None:
+        log: list[int] = []
+
+        async def work(number: int) -> None:
+            for _ in range(number + 1):
+                await runtime.sleep(0)
+            log.append(number)
+
+        await runtime.gather(*map(work, range(steps)))
+        assert log == sorted(log)
+
+    assert check(1).runs == 200
+    with pytest.raises(AssertionError):
+        check(2)
+
+
+def test_the_report_is_a_table_of_lanes() -> None:
+    found = simulation.explore(three_tasks, runs=200, check=False)
+    assert found.failure is not None
+    text = str(found.failure.report)
+    assert text.startswith("AssertionError")
+    assert "then waits for" in text
+    assert "three_tasks.<locals>.work test_exploring.py:" in text
+    assert str(found).endswith(text)
+
+
+def test_trace_events_have_a_lane_for_each_task() -> None:
+    found = simulation.explore(three_tasks, runs=200, check=False)
+    assert found.failure is not None
+    events = json.loads(found.failure.report.trace_events())["traceEvents"]
+    lanes = {each["args"]["name"] for each in events if each["name"] == "thread_name"}
+    assert {"Task-1", "Task-2", "Task-3"} <= lanes
+    assert all(each["dur"] == 1 for each in events if each["ph"] == "X")
+
+
+def test_the_report_is_written_as_a_page_and_as_trace_events(tmp_path: Path) -> None:
+    found = simulation.explore(three_tasks, runs=200, check=False)
+    assert found.failure is not None
+    paths = found.failure.report.write(tmp_path / "reports", "it")
+    assert [path.name for path in paths] == ["it.html", "it.trace.json"]
+    page = paths[0].read_text()
+    assert found.failure.token in page
+    assert "src=" not in page
+    assert "href=" not in page
+
+
+@pytest.mark.parametrize("function", [simulation.run, simulation.explore])
+def test_a_coroutine_is_refused(function: object) -> None:
+    coroutine = fine()
+    with pytest.raises(TypeError, match="pass the coroutine function itself"):
+        function(coroutine)  # type: ignore[operator]
+    with pytest.raises(TypeError, match="needs a function"):
+        function(3)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"order": "any"},
+        {"lateness": -1},
+        {"steps": 0},
+        {"environment": "mine"},
+        {"outside": "yes"},
+        {"strategy": "luck"},
+        {"runs": 0},
+    ],
+)
+def test_invalid_options_are_refused(options: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="not "):
+        simulation.explore(fine, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("function", "argument"),
+    [
+        (simulation.random_walk, 0),
+        (simulation.random_walk, 2),
+        (simulation.delays, 0),
+        (simulation.pct, 0),
+        (simulation.exhaustive, -1),
+    ],
+)
+def test_invalid_limits_of_strategies_are_refused(function: object, argument: int) -> None:
+    with pytest.raises(ValueError, match=str(argument)):
+        function(argument)  # type: ignore[operator]
+
+
+async def test_a_simulation_within_a_run_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="running event loop"):
+        simulation.run(fine)
+
+
+def test_the_collector_is_as_it_was() -> None:
+    was = gc.isenabled()
+    simulation.run(fine)
+    assert gc.isenabled() is was
+
+
+def test_asyncio_s_own_functions_are_simulated() -> None:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[int] = asyncio.Queue()
+        async with asyncio.timeout(3600), asyncio.TaskGroup() as group:
+            group.create_task(queue.put(1))
+            assert await queue.get() == 1
+            await asyncio.sleep(60)
+        return loop.time()
+
+    assert simulation.run(main) == 60.0
+    assert simulation.explore(main, runs=50).failure is None

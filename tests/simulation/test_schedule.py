@@ -1,0 +1,271 @@
+"""The order of steps: the usual one without choices, and only possible ones with them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+import runtime
+import runtime.testing
+from runtime import simulation
+
+Main = Callable[[], Awaitable[object]]
+
+
+async def tasks_that_pause() -> list[str]:
+    log: list[str] = []
+
+    async def work(name: str, steps: int) -> None:
+        for number in range(steps):
+            log.append(f"{name}{number}")
+            await runtime.sleep(0)
+
+    async with runtime.TaskGroup() as group:
+        for name in "abc":
+            group.create_task(work(name, 3))
+    return log
+
+
+async def timers_and_callbacks() -> list[str]:
+    log: list[str] = []
+    loop = asyncio.get_running_loop()
+    for number in range(3):
+        loop.call_soon(log.append, f"soon{number}")
+        loop.call_later(0.1, log.append, f"later{number}")
+
+    async def sleeper(name: str) -> None:
+        await asyncio.sleep(0.1)
+        log.append(name)
+
+    await asyncio.gather(sleeper("x"), sleeper("y"))
+    await asyncio.sleep(1)
+    return log
+
+
+async def locks_and_queues() -> list[str]:
+    log: list[str] = []
+    lock = runtime.Lock()
+    queue: runtime.Queue[int] = runtime.Queue(1)
+
+    async def produce(start: int) -> None:
+        for item in range(start, start + 3):
+            await queue.put(item)
+
+    async def consume(name: str) -> None:
+        for _ in range(3):
+            item = await queue.get()
+            await runtime.sleep(0)
+            async with lock:
+                log.append(f"{name}{item}")
+
+    await runtime.gather(produce(0), produce(10), consume("a"), consume("b"))
+    return log
+
+
+MAINS = [tasks_that_pause, timers_and_callbacks, locks_and_queues]
+
+
+@pytest.mark.parametrize("main", MAINS)
+def test_without_choices_the_order_is_that_of_the_production_loop(main: Main) -> None:
+    assert simulation.run(main) == runtime.testing.run(main())
+
+
+@pytest.mark.parametrize("main", MAINS)
+@pytest.mark.parametrize("strategy", ["random", "delays", "pct", "portfolio"])
+def test_a_seed_repeats_its_order_and_seeds_differ(main: Main, strategy: str) -> None:
+    if main is timers_and_callbacks:
+        pytest.skip("only callbacks, whose order is kept, and two sleeps")
+
+    def orders() -> list[object]:
+        return [simulation.run(main, seed=seed, strategy=strategy) for seed in range(30)]
+
+    found = orders()
+    assert found == orders()
+    assert len({str(order) for order in found}) > 3
+
+
+def test_entries_of_one_source_stay_in_order() -> None:
+    async def main() -> list[str]:
+        log: list[str] = []
+
+        async def start(name: str) -> None:
+            log.append(name)
+
+        async def create(prefix: str) -> None:
+            for number in range(3):
+                runtime.create_task(start(f"{prefix}{number}"))
+                await runtime.sleep(0)
+
+        await runtime.gather(create("a"), create("b"))
+        await runtime.sleep(1)
+        return log
+
+    for seed in range(50):
+        log = simulation.run(main, seed=seed)
+        for prefix in "ab":
+            assert [name for name in log if name[0] == prefix] == [
+                f"{prefix}{number}" for number in range(3)
+            ]
+
+
+def test_callbacks_run_in_the_order_in_which_they_were_registered() -> None:
+    async def main() -> None:
+        called: list[int] = []
+        registered = 0
+        loop = asyncio.get_running_loop()
+
+        async def register() -> None:
+            nonlocal registered
+            for _ in range(4):
+                loop.call_soon(called.append, registered)
+                registered += 1
+                await runtime.sleep(0)
+
+        await runtime.gather(register(), register(), register())
+        await runtime.sleep(1)
+        assert called == sorted(called)
+        assert len(called) == 12
+
+    simulation.explore(main, runs=100, strategy="random")
+
+
+def test_waiters_of_an_event_are_woken_in_order() -> None:
+    async def main() -> None:
+        event = runtime.Event()
+        woken: list[int] = []
+
+        async def wait(number: int) -> None:
+            await event.wait()
+            woken.append(number)
+
+        async def noise() -> None:
+            for _ in range(5):
+                await runtime.sleep(0)
+
+        async with runtime.TaskGroup() as group:
+            for number in range(3):
+                group.create_task(wait(number))
+                group.create_task(noise())
+            await runtime.sleep(1)
+            event.set()
+        assert woken == [0, 1, 2]
+
+    simulation.explore(main, runs=100, strategy="random")
+
+
+def test_with_order_events_tasks_alone_keep_the_usual_order() -> None:
+    usual = simulation.run(tasks_that_pause)
+    for seed in range(20):
+        assert simulation.run(tasks_that_pause, seed=seed, order="events") == usual
+
+
+def test_with_order_events_two_timers_can_wake_their_tasks_in_either_order() -> None:
+    async def main() -> list[str]:
+        log: list[str] = []
+
+        async def wake(name: str, *naps: float) -> None:
+            for seconds in naps:
+                await runtime.sleep(seconds)
+            log.append(name)
+
+        await runtime.gather(wake("a", 0.25, 0.25), wake("b", 0.5))
+        return log
+
+    found = {tuple(simulation.run(main, seed=seed, order="events")) for seed in range(40)}
+    assert found == {("a", "b"), ("b", "a")}
+
+
+def test_timers_are_late_within_the_limit_only() -> None:
+    async def main() -> tuple[float, float]:
+        loop = asyncio.get_running_loop()
+
+        async def wake(seconds: float) -> float:
+            await runtime.sleep(seconds)
+            return loop.time()
+
+        first, second = await runtime.gather(wake(1), wake(1.005))
+        return first, second
+
+    found = {simulation.run(main, seed=seed) for seed in range(100)}
+    assert found == {(1.0, 1.005), (1.005, 1.005)}
+    found = {simulation.run(main, seed=seed, lateness=0.001) for seed in range(100)}
+    assert found == {(1.0, 1.005)}
+
+
+def test_a_call_in_an_executor_ends_at_different_moments() -> None:
+    async def main() -> list[str]:
+        log: list[str] = []
+
+        async def call(name: str) -> None:
+            log.append(await runtime.to_thread(lambda: name))
+
+        await runtime.gather(call("a"), call("b"))
+        return log
+
+    assert simulation.run(main) == ["a", "b"]
+    found = {tuple(simulation.run(main, seed=seed)) for seed in range(40)}
+    assert found == {("a", "b"), ("b", "a")}
+
+
+def test_a_task_that_spins_does_not_keep_a_held_one_from_running() -> None:
+    async def main() -> None:
+        done = False
+
+        async def finish() -> None:
+            nonlocal done
+            await runtime.sleep(0)
+            await runtime.sleep(0)
+            done = True
+
+        task = runtime.create_task(finish())
+        while not done:
+            await runtime.sleep(0)
+        await task
+
+    simulation.explore(main, runs=200)
+
+
+def test_wait_all_tasks_blocked_waits_for_tasks_that_are_held() -> None:
+    async def main() -> None:
+        log: list[int] = []
+
+        async def work() -> None:
+            for number in range(3):
+                await runtime.sleep(0)
+                log.append(number)
+
+        task = runtime.create_task(work())
+        other = runtime.create_task(work())
+        await runtime.testing.wait_all_tasks_blocked()
+        assert len(log) == 6
+        await task
+        await other
+
+    simulation.explore(main, runs=200)
+
+
+def test_tasks_that_run_in_a_circle_are_a_livelock() -> None:
+    async def main() -> None:
+        while True:
+            await runtime.sleep(0)
+
+    with pytest.raises(simulation.LivelockError, match="without a moment of time"):
+        simulation.run(main)
+
+
+def test_a_run_without_an_end_exhausts_its_budget() -> None:
+    async def main() -> None:
+        while True:
+            await runtime.sleep(1)
+
+    with pytest.raises(simulation.LivelockError, match="has taken 500 steps"):
+        simulation.run(main, steps=500)
+
+
+def test_the_production_loop_pays_nothing() -> None:
+    async def main() -> object:
+        return runtime.get_running_loop()._turn_runner
+
+    assert runtime.run(main()) is None
