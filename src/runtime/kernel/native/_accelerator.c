@@ -24,6 +24,58 @@ accelerator_judge_errno(void)
     return FAILED;
 }
 
+/* The object that performs operations on simulated descriptors, or NULL: see
+ * accelerator.set_simulator. */
+static PyObject *simulator;
+
+static PyObject *
+accelerator_set_simulator(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+    PyObject *before = simulator;
+
+    simulator = argument == Py_None ? NULL : Py_NewRef(argument);
+    Py_XDECREF(before);
+    Py_RETURN_NONE;
+}
+
+PyObject *
+accelerator_simulate(const char *method, PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *type, *value, *traceback, *function, *result = NULL;
+
+    if (simulator == NULL)
+        return NULL;
+    PyErr_Fetch(&type, &value, &traceback);
+    function = PyObject_GetAttrString(simulator, method);
+    if (function != NULL) {
+        result = PyObject_Vectorcall(function, args, (size_t)nargs, NULL);
+        Py_DECREF(function);
+    }
+    if (result == Py_NotImplemented) {
+        Py_DECREF(result);
+        PyErr_Restore(type, value, traceback);
+        return NULL;
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+    return result;
+}
+
+/* Receive from a simulated descriptor after the system has refused to. */
+__attribute__((cold, noinline)) static PyObject *
+simulate_receive(int fd, size_t size)
+{
+    PyObject *args[2] = {PyLong_FromLong(fd), PyLong_FromSize_t(size)};
+    PyObject *received = NULL;
+
+    if (args[0] != NULL && args[1] != NULL)
+        received = accelerator_simulate("recv", args, 2);
+    Py_XDECREF(args[0]);
+    Py_XDECREF(args[1]);
+    return received;
+}
+
 static PyObject *
 accelerator_step(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
@@ -92,7 +144,7 @@ receive(int fd, size_t size, int is_socket)
         if (verdict == NOT_NOW)
             Py_RETURN_NONE;
         if (verdict == FAILED)
-            return NULL;
+            return simulate_receive(fd, size);
     }
 }
 
@@ -163,7 +215,7 @@ send_to(const char *name, PyObject *const *args, Py_ssize_t nargs, int is_socket
     } while (verdict == TRY_AGAIN);
     PyBuffer_Release(&view);
     if (verdict == FAILED)
-        return NULL;
+        return accelerator_simulate("send", args, 2);
     return PyLong_FromSsize_t(sent < 0 ? 0 : sent);
 }
 
@@ -196,6 +248,7 @@ static PyMethodDef accelerator_methods[] = {
     {"recvfrom", accelerator_recvfrom, METH_O, "See accelerator.python_recvfrom."},
     {"sendto", (PyCFunction)(void (*)(void))accelerator_sendto, METH_FASTCALL,
      "See accelerator.python_sendto."},
+    {"set_simulator", accelerator_set_simulator, METH_O, "See accelerator.set_simulator."},
 #ifdef SOCK_NONBLOCK
     {"accept", accelerator_accept, METH_O, "See accelerator.accept."},
 #endif

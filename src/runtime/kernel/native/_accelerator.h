@@ -21,6 +21,12 @@ enum verdict { NOT_NOW, TRY_AGAIN, FAILED };
 /* Return the verdict for errno. If it is FAILED, an exception is set. */
 enum verdict accelerator_judge_errno(void);
 
+/* An operation has failed, and an exception is set. If the descriptor is simulated, clear it and
+ * return the result of the simulator's method, or its exception; otherwise return NULL. Only failed
+ * operations come here. */
+__attribute__((cold, noinline)) PyObject *
+accelerator_simulate(const char *method, PyObject *const *args, Py_ssize_t nargs);
+
 /* Both return 0, or -1 with an exception set. They are in the header so that they are inlined. */
 static inline int
 accelerator_check_count(const char *name, Py_ssize_t got, Py_ssize_t wanted)

@@ -216,7 +216,7 @@ accelerator_recvfrom(PyObject *Py_UNUSED(module), PyObject *sock)
         if (verdict == NOT_NOW)
             Py_RETURN_NONE;
         if (verdict == FAILED)
-            return NULL;
+            return accelerator_simulate("recvfrom", &sock, 1);
     }
     data = PyBytes_FromStringAndSize(accelerator_receive_buffer, received);
     if (data == NULL)
@@ -273,7 +273,7 @@ accelerator_sendto(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_
     } while (verdict == TRY_AGAIN);
     PyBuffer_Release(&view);
     if (verdict == FAILED)
-        return NULL;
+        return accelerator_simulate("sendto", args, 3);
     return PyLong_FromLong(sent >= 0);
 }
 
@@ -324,7 +324,7 @@ accelerator_accept(PyObject *Py_UNUSED(module), PyObject *argument)
         verdict = accepted < 0 ? accelerator_judge_errno() : NOT_NOW;
     } while (verdict == TRY_AGAIN);
     if (verdict == FAILED)
-        return NULL;
+        return accelerator_simulate("accept", &argument, 1);
     if (accepted < 0)
         Py_RETURN_NONE;
     peer = make_address(&address, size);

@@ -88,6 +88,53 @@ Modify = Callable[[int, int], bool]
 """Changes the epoll mask of a descriptor; returns False if the descriptor is not registered."""
 
 
+class Simulator(Protocol):
+    """Object that performs the operations on simulated descriptors, in place of the system.
+
+    Each method has the contract of the function of the same name below, or returns NotImplemented
+    if the descriptor is not simulated.
+    """
+
+    def recv(self, fd: int, size: int) -> Any:
+        """Receive up to ``size`` bytes; None if none are available."""
+
+    def send(self, fd: int, data: Buffer) -> Any:
+        """Send as many bytes as possible at once; return their number."""
+
+    def recvfrom(self, sock: socket.socket) -> Any:
+        """Receive a datagram and its sender; None if there is none."""
+
+    def sendto(self, sock: socket.socket, data: Buffer, address: Any) -> Any:
+        """Send a datagram; return 1, or 0 if the socket cannot accept it now."""
+
+    def accept(self, fd: int) -> Any:
+        """Accept a connection: a descriptor and an address; None if no connection is waiting."""
+
+
+_simulators: list[Simulator] = []
+"""The simulator that ``set_simulator`` has set, if any."""
+
+
+def set_simulator(simulator: Simulator | None) -> None:
+    """Let ``simulator`` perform the operations that the system refuses; None ends this.
+
+    A simulated descriptor is a real one on which each of these operations fails. After such a
+    failure, and only then, the simulator is asked, so that other operations cost nothing more.
+    """
+    _simulators[:] = () if simulator is None else (simulator,)
+    if _set_native_simulator is not None:
+        _set_native_simulator(simulator)
+
+
+def _simulated(method: str, *args: Any) -> Any:
+    """Return the simulator's result, or raise the exception that is being handled again."""
+    for simulator in _simulators:
+        result = getattr(simulator, method)(*args)
+        if result is not NotImplemented:
+            return result
+    raise  # noqa: PLE0704 - the callers are handling the system's OSError
+
+
 def python_step(coro: Steppable, context: Context) -> object:
     """Run ``coro`` in ``context`` up to its next suspension or its end; return the outcome.
 
@@ -121,6 +168,9 @@ def python_recv(fd: int) -> bytes | None:
         return os.read(fd, RECEIVE_SIZE)
     except BlockingIOError:
         return None
+    except OSError:
+        received: bytes | None = _simulated("recv", fd, RECEIVE_SIZE)
+        return received
 
 
 def python_recv_large(fd: int) -> bytes | None:
@@ -132,6 +182,9 @@ def python_recv_large(fd: int) -> bytes | None:
         return os.read(fd, LARGE_RECEIVE_SIZE)
     except BlockingIOError:
         return None
+    except OSError:
+        received: bytes | None = _simulated("recv", fd, LARGE_RECEIVE_SIZE)
+        return received
 
 
 def python_recv_some(fd: int, size: int) -> bytes | None:
@@ -140,6 +193,9 @@ def python_recv_some(fd: int, size: int) -> bytes | None:
         return os.read(fd, size)
     except BlockingIOError:
         return None
+    except OSError:
+        received: bytes | None = _simulated("recv", fd, size)
+        return received
 
 
 def python_send(fd: int, data: Buffer) -> int:
@@ -151,6 +207,9 @@ def python_send(fd: int, data: Buffer) -> int:
         return os.write(fd, data)
     except BlockingIOError:
         return 0
+    except OSError:
+        sent: int = _simulated("send", fd, data)
+        return sent
 
 
 def python_read(fd: int) -> bytes | None:
@@ -471,6 +530,8 @@ if no connection is waiting. Raises OSError for any other error. If this name is
 ``socket.accept``.
 """
 
+_set_native_simulator: Callable[[Simulator | None], None] | None = None
+
 if TYPE_CHECKING or os.environ.get("RUNTIME_NO_ACCELERATOR"):
     has_accelerator: bool = False
     step: Callable[[Steppable, Context], object] = python_step
@@ -528,6 +589,7 @@ else:
         ReceiveTarget = _accelerator.ReceiveTarget
         Ring = _accelerator.Ring
         accept = getattr(_accelerator, "accept", None)
+        _set_native_simulator = _accelerator.set_simulator
         # The C module has these two only if the system has epoll.
         epoll_wait = getattr(_accelerator, "epoll_wait", python_epoll_wait)
         epoll_modify = getattr(_accelerator, "epoll_modify", python_epoll_modify)
