@@ -7,6 +7,7 @@ tests that need no schedules belong in ``testing``.
 
 from __future__ import annotations
 
+from runtime.simulation.disk import Disk, DiskFile
 from runtime.simulation.errors import (
     DivergenceError,
     InvariantError,
@@ -16,6 +17,7 @@ from runtime.simulation.errors import (
     UnretrievedError,
 )
 from runtime.simulation.exploring import Exploration, Failure, explore, replay, run, simulated
+from runtime.simulation.hosts import Host, HostCrashedError
 from runtime.simulation.linearizability import (
     FifoQueue,
     History,
@@ -27,6 +29,9 @@ from runtime.simulation.linearizability import (
     Verdict,
     linearizable,
 )
+from runtime.simulation.network.conditions import Conditions, Latency
+from runtime.simulation.network.faults import Network
+from runtime.simulation.network.names import Names
 from runtime.simulation.properties import (
     always,
     cancel_anywhere,
@@ -47,19 +52,28 @@ from runtime.simulation.strategies import (
     random_walk,
     usual,
 )
+from runtime.simulation.world import World, current_world
 
 __all__ = [
+    "Conditions",
+    "Disk",
+    "DiskFile",
     "DivergenceError",
     "Exploration",
     "Failure",
     "FifoQueue",
     "History",
+    "Host",
+    "HostCrashedError",
     "InvariantError",
     "KeyValue",
+    "Latency",
     "LeftoverError",
     "LivelockError",
     "Model",
     "Mutex",
+    "Names",
+    "Network",
     "Operation",
     "OutsideError",
     "Register",
@@ -67,10 +81,12 @@ __all__ = [
     "StrategyName",
     "UnretrievedError",
     "Verdict",
+    "World",
     "always",
     "cancel_anywhere",
     "chance",
     "choice",
+    "current_world",
     "delays",
     "exhaustive",
     "explore",

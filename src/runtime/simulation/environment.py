@@ -31,7 +31,7 @@ _real_date = datetime.date
 
 def _wall_clock() -> float:
     run = current_run()
-    return EPOCH + (0.0 if run is None else run.clock.now)
+    return EPOCH if run is None else EPOCH + run.clock.now + run.world.clock_offset()
 
 
 class _ActsAsDatetime(type):
@@ -122,8 +122,8 @@ class ControlledEnvironment:
         for name in ("monotonic", "perf_counter"):
             replace(time, name, lambda: clock.now)
             replace(time, f"{name}_ns", lambda: round(clock.now * 1e9))
-        replace(time, "time", lambda: EPOCH + clock.now)
-        replace(time, "time_ns", lambda: round((EPOCH + clock.now) * 1e9))
+        replace(time, "time", _wall_clock)
+        replace(time, "time_ns", lambda: round(_wall_clock() * 1e9))
         replace(time, "sleep", self._sleep)
         replace(os, "urandom", self._bytes.randbytes)
         if hasattr(random, "_urandom"):

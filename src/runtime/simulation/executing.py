@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import weakref
 from collections.abc import Awaitable, Callable
@@ -14,13 +15,14 @@ from runtime.kernel.diagnostics.deadlock import DeadlockError, describe_wait
 from runtime.kernel.diagnostics.describe import is_of_a_library, safe_repr
 from runtime.runner import run as run_for_real
 from runtime.simulation.choices import Choices, Strategy
-from runtime.simulation.clock import ClockSelector, SimulatedClock
+from runtime.simulation.clock import SimulatedClock
 from runtime.simulation.current import CurrentRun, Settings, enter, leave
 from runtime.simulation.environment import ControlledEnvironment
 from runtime.simulation.errors import InvariantError, LeftoverError, UnretrievedError
 from runtime.simulation.loop import SimulationLoop
 from runtime.simulation.schedule import Schedule
 from runtime.simulation.watching import Step, Watch
+from runtime.simulation.world import World
 from runtime.sync.locks import Lock
 
 Main = Callable[[], Awaitable[Any]]
@@ -81,7 +83,8 @@ class SimulatedRun:
         clock = SimulatedClock(0.0)
         only_events = settings.order == "events"
         schedule = Schedule(choices, clock, only_events, settings.steps, settings.lateness)
-        self.run = run = CurrentRun(settings, choices, clock, schedule, seed)
+        self._world = World(choices, clock, outside=settings.outside == "allow")
+        self.run = run = CurrentRun(settings, choices, clock, schedule, seed, world=self._world)
         self.outcome = Outcome(choices, seed, reached=run.reached, outside=run.outside)
         if traced:
             schedule.monitor = watch = Watch(run, traced=True)
@@ -95,6 +98,7 @@ class SimulatedRun:
         gc.disable()
         enter(self.run)
         try:
+            self._world.install()
             self._environment.__enter__()
         except BaseException:
             self._leave()
@@ -112,21 +116,24 @@ class SimulatedRun:
             self.run.loop = None
 
     def _leave(self) -> None:
-        leave()
-        if self._collects:
-            gc.enable()
+        try:
+            self._world.remove()
+        finally:
+            leave()
+            if self._collects:
+                gc.enable()
 
 
 def new_loop(run: CurrentRun) -> SimulationLoop:
     """Return the loop of a run."""
-    loop = run.loop = SimulationLoop(run, ClockSelector(run.clock))
+    loop = run.loop = SimulationLoop(run, run.world.selector())
     return loop
 
 
 def _run_main(main: Main, run: CurrentRun, outcome: Outcome) -> None:
     def factory() -> SimulationLoop:
         loop = new_loop(run)
-        loop.set_exception_handler(lambda _, context: run.reports.append(context))
+        loop.set_exception_handler(functools.partial(_note_report, run))
         return loop
 
     if run.settings.leftovers:
@@ -145,6 +152,12 @@ def _run_main(main: Main, run: CurrentRun, outcome: Outcome) -> None:
     gc.collect(0)
     if run.reports:
         outcome.error = _error_of_reports(run.reports)
+
+
+def _note_report(run: CurrentRun, _loop: object, context: dict[str, Any]) -> None:
+    # A cancellation is no failure. In Python 3.11 asyncio's server reports that of a handler.
+    if not isinstance(context.get("exception"), asyncio.CancelledError):
+        run.reports.append(context)
 
 
 async def _supervise(main: Main, run: CurrentRun) -> Any:

@@ -17,6 +17,7 @@ from runtime.kernel.public_types import Future, Task
 from runtime.kernel.task import init_task
 from runtime.loop import Loop
 from runtime.simulation.current import CurrentRun
+from runtime.simulation.network.lookups import look_up
 
 
 class SimulatedTask(Task[Any]):
@@ -75,7 +76,9 @@ class SimulationLoop(Loop):
         return call.future
 
     def _look_up(self, func: Callable[..., Any], *args: Any) -> Future[Any]:
-        return self.run_in_executor(None, func, *args)
+        """Resolve a host name as the world does, in its time."""
+        self._check_open()
+        return look_up(self, self._simulated_run.world.names, func, args)
 
     def _own_threads(self) -> list[threading.Thread]:
         """Return all threads: none of them can wake the loop of a simulation."""

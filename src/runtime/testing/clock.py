@@ -163,11 +163,12 @@ class _JumpingSelector(selectors.BaseSelector):
 def poll_without_jumping(loop: LoopCore, timeout: float, next_timer: float) -> None:
     """Poll the descriptors of ``loop`` for up to ``timeout`` seconds of real time.
 
-    A virtual clock stands still meanwhile. On another clock the wait ends when the next timer is
-    due, in ``next_timer`` seconds, which are negative if there is no timer.
+    A virtual clock, and that of a simulated run, stand still meanwhile. On another clock the wait
+    ends when the next timer is due, in ``next_timer`` seconds, which are negative if there is no
+    timer.
     """
-    selector = loop._poller.selector
-    if isinstance(selector, _JumpingSelector):
+    selector: Any = loop._poller.selector
+    if hasattr(selector, "clock_stands_still"):
         selector.clock_stands_still = True
         try:
             loop._poller.poll(timeout)

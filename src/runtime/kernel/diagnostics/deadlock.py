@@ -20,6 +20,14 @@ They are the object of a method, the ``Resume`` object of ``suspend()``, and the
 ``wait()``.
 """
 
+_SITUATION = (
+    "Nothing is ready, no timer, descriptor or signal is watched, no other thread is alive."
+)
+_ADVICE = (
+    "If the loop can be woken from outside Python, for example by a thread of a C library, "
+    "turn this report off: loop.set_deadlock_reports(False)."
+)
+
 
 class DeadlockError(RuntimeError):
     """No task can ever run again. ``tasks`` are the waiting tasks, which the message describes."""
@@ -29,19 +37,17 @@ class DeadlockError(RuntimeError):
         self.tasks = tuple(tasks)
 
 
-def deadlock_error(tasks: Iterable[Any]) -> DeadlockError:
-    """Return the exception that lists ``tasks``, with the place and the object of each wait."""
+def deadlock_error(tasks: Iterable[Any], situation: str | None = None) -> DeadlockError:
+    """Return the exception that lists ``tasks``, with the place and the object of each wait.
+
+    ``situation`` says why nothing can wake them; by default it is that of a loop with real I/O.
+    """
     waiting = sorted(tasks, key=lambda task: str(task.get_name()))
-    lines = [
-        "Deadlock: no task can ever run again.",
-        "Nothing is ready, no timer, descriptor or signal is watched, no other thread is alive.",
-    ]
+    lines = ["Deadlock: no task can ever run again.", situation or _SITUATION]
     for task in waiting:
         lines += [f"  {line}" for line in describe_wait(task)]
-    lines.append(
-        "If the loop can be woken from outside Python, for example by a thread of a C library, "
-        "turn this report off: loop.set_deadlock_reports(False)."
-    )
+    if situation is None:
+        lines.append(_ADVICE)
     return DeadlockError("\n".join(lines), waiting)
 
 

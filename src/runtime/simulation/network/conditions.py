@@ -1,0 +1,118 @@
+"""Conditions of a link: how long packets travel, and which faults happen by chance."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from runtime.simulation.choices import Choices
+
+
+def _check_probability(name: str, value: object) -> None:
+    if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise ValueError(f"{name} must be a probability from 0 to 1, not {value!r}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """The distribution of a delay, in seconds: uniform from ``low`` to ``high``, with a slow tail.
+
+    With the probability ``tail`` a delay is from ``high`` to ``longest`` instead. Raises ValueError
+    for a delay that is negative or not finite, and for a probability outside 0 to 1.
+
+    >>> from runtime.simulation import Latency
+    >>> Latency(0.001, 0.010, tail=0.01, longest=2.0)
+    Latency(low=0.001, high=0.01, tail=0.01, longest=2.0)
+    """
+
+    low: float = 0.0
+    high: float | None = None
+    tail: float = 0.0
+    longest: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("low", "high", "longest"):
+            number = getattr(self, name)
+            if number is not None and not 0 <= number < math.inf:
+                raise ValueError(f"{name} must be a finite number of seconds, not {number!r}.")
+        _check_probability("tail", self.tail)
+        if self.high is not None and self.high < self.low:
+            raise ValueError(f"high must be at least low, {self.low!r}, not {self.high!r}.")
+
+    def draw(self, choices: Choices, label: str) -> float:
+        """Return a delay in seconds, chosen by ``choices``; usually ``low``."""
+        high = self.low if self.high is None else self.high
+        if self.tail and choices.chance(self.tail, f"{label}: slow"):
+            return choices.real(high, max(high, self.longest), label)
+        return choices.real(self.low, high, label)
+
+
+Delay = float | tuple[float, float] | Latency
+"""Seconds; or the least and the most of them; or a ``Latency``."""
+
+
+def latency_of(delay: Any, name: str) -> Latency:
+    """Return ``delay`` as a ``Latency``. Raises TypeError for another type; ``name`` is for it."""
+    if isinstance(delay, Latency):
+        return delay
+    if isinstance(delay, (int, float)):
+        return Latency(delay)
+    if isinstance(delay, tuple) and len(delay) == 2:
+        return Latency(*delay)
+    raise TypeError(f"{name} must be seconds, a pair of them, or a Latency, not {delay!r}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """The properties of a link, for one direction.
+
+    ``latency`` is the delay of each packet, and ``bandwidth`` the number of bytes a second. All
+    other properties are probabilities from 0, the default, to 1:
+
+    - of datagrams: ``loss``, ``duplication``, and ``reordering``, which delays a datagram, so that
+      later ones overtake it;
+    - of streams: ``splitting`` of what arrives, so that a read returns only a part; ``merging``,
+      which delays bytes, so that they arrive together with later ones; ``short_writes``, which
+      accept only a part; ``full_buffers``, in which a write accepts nothing for a while; and
+      ``resets`` of the connection at a write;
+    - of connection attempts: ``refusals``, and ``timeouts``.
+
+    Raises ValueError or TypeError for a value out of these ranges.
+
+    >>> from runtime.simulation import Conditions
+    >>> Conditions(latency=(0.001, 0.020), splitting=0.1).splitting
+    0.1
+    """
+
+    latency: Delay = 0.0
+    bandwidth: float = math.inf
+    loss: float = 0.0
+    duplication: float = 0.0
+    reordering: float = 0.0
+    splitting: float = 0.0
+    merging: float = 0.0
+    short_writes: float = 0.0
+    full_buffers: float = 0.0
+    resets: float = 0.0
+    refusals: float = 0.0
+    timeouts: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "latency", latency_of(self.latency, "latency"))
+        if not self.bandwidth > 0:
+            raise ValueError(f"bandwidth must be positive bytes a second, not {self.bandwidth!r}.")
+        for field in dataclasses.fields(self):
+            if field.name not in ("latency", "bandwidth"):
+                _check_probability(field.name, getattr(self, field.name))
+
+    def delay(self, choices: Choices) -> float:
+        """Return the delay of one packet in seconds, without that of the bandwidth."""
+        latency = self.latency
+        assert isinstance(latency, Latency)
+        return latency.draw(choices, "latency")
+
+
+PERFECT = Conditions()
+"""No delay and no fault: the conditions of a new world, as between processes of one machine."""
