@@ -25,6 +25,7 @@ from runtime.kernel.sleep_future import SleepFuture
 from runtime.kernel.task import TaskCore
 from runtime.loop import Loop
 from runtime.simulation.choices import Choices
+from runtime.simulation.current import current_run
 from runtime.simulation.disk import Disk
 from runtime.simulation.network.machine import Machine, current_machine
 from runtime.simulation.network.wire import Wire
@@ -179,7 +180,10 @@ class Graveyard:
             if isinstance(task, TaskCore) and _is_of(task.get_context(), host)
         ]
         doomed.sort(key=_creation)
-        for queue in (loop._ready, loop._inbound):
+        run = current_run()
+        held: list[Any] = [] if run is None else run.schedule.held
+        queues: tuple[Any, ...] = (loop._ready, loop._inbound, held)
+        for queue in queues:
             for index, entry in enumerate(queue):
                 if _is_owned(entry, host):
                     self.objects.append(entry)

@@ -68,7 +68,7 @@ def _picture(steps: Sequence[Step], lanes: Sequence[tuple[str, str]]) -> str:
             last = time
         odd = bool(step.overtaken or step.notes) or step.kind == "held"
         color = "odd" if odd else "task" if step.kind == "task" else "other"
-        fill = "none" if step.kind == "held" else f"var(--{color})"
+        fill = "none" if step.kind in ("held", "follows") else f"var(--{color})"
         reasons = [step.rule] if step.rule else []
         reasons += step.notes
         tip = " - ".join([f"step {step.number}", step.place, *reasons])
@@ -76,7 +76,7 @@ def _picture(steps: Sequence[Step], lanes: Sequence[tuple[str, str]]) -> str:
             f"<circle cx='{x}' cy='{y}' r='6' fill='{fill}' stroke='var(--{color})' class='step'>"
             f"<title>{_text(tip)}</title></circle>"
         )
-        label = step.place if step.kind in ("task", "held") else step.kind
+        label = step.place or step.kind
         parts.append(f"<text x='{x + 12}' y='{y + 4}'>{_text(label[:24])}</text>")
     parts.append("</svg>")
     return "".join(parts)
@@ -92,6 +92,8 @@ def _table(steps: Sequence[Step]) -> str:
         order = f"overtakes {', '.join(step.overtaken)}: " if step.overtaken else ""
         if step.kind == "held":
             order = "held back until nothing else is ready: "
+        if step.kind == "follows":
+            order = "does not run yet: "
         order += "; ".join([*([step.rule] if step.rule else []), *step.notes])
         cells = (f"{step.function} {step.place}", step.waits, order)
         rows.append(

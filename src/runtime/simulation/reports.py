@@ -132,6 +132,8 @@ def explanations(step: Step) -> list[str]:
     lines = []
     if step.kind == "held":
         lines.append(f"is held back until nothing else is ready: {step.rule}")
+    elif step.kind == "follows":
+        lines.append(f"does not run yet: {step.rule}")
     elif step.overtaken:
         lines.append(f"overtakes {', '.join(step.overtaken)}: {step.rule}")
     for note in step.notes:
@@ -146,6 +148,6 @@ def explanations(step: Step) -> list[str]:
 
 def _row(step: Step) -> tuple[str, str, str, str, str]:
     lane = f"{step.host}: {step.lane}" if step.host else step.lane
-    number = "" if step.kind == "held" else str(step.number)
+    number = "" if step.kind in ("held", "follows") else str(step.number)
     place = f"{step.function} {step.place}".strip()
     return number, f"{step.time:g}", lane, place, step.waits

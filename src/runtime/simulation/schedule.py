@@ -70,8 +70,8 @@ class Monitor:
     def before(self, runnable: Runnable, index: int, skipped: list[Any]) -> None:
         """Note that ``runnable`` is about to run, and overtakes the entries in ``skipped``."""
 
-    def held(self, runnable: Runnable) -> None:
-        """Note that ``runnable`` is held back."""
+    def held(self, runnable: Runnable, chosen: bool) -> None:
+        """Note that ``runnable`` is held back: by choice, or because it follows such an entry."""
 
     def after(self, runnable: Runnable) -> None:
         """Note that ``runnable`` has run."""
@@ -103,7 +103,6 @@ class Schedule(TurnRunner):
         "_blocked",
         "_choices",
         "_first",
-        "_held",
         "_held_until",
         "_lateness",
         "_moments",
@@ -112,6 +111,7 @@ class Schedule(TurnRunner):
         "_still_until",
         "budget",
         "first_end",
+        "held",
         "monitor",
         "steps",
     )
@@ -126,8 +126,8 @@ class Schedule(TurnRunner):
         # The sources of the entries of the ready queue; the entries before ``_first`` are unused.
         self._sources: list[Any] = []
         self._first = 0
-        # The entries that are held back, with their sources, in order.
-        self._held: list[Any] = []
+        # The entries that are held back, in order, and their sources. They are as good as queued.
+        self.held: list[Any] = []
         # The number of steps at which they are released.
         self._held_until = 0
         # The number of steps at which the clock must have moved.
@@ -178,7 +178,7 @@ def _run_turns(schedule: Schedule, loop: LoopCore) -> None:
     only_events = schedule._only_events
     runnable: Any
     while True:
-        if schedule._held and not ready:
+        if schedule.held and not ready:
             _release(schedule, ready)
         _add_sources(schedule, ready, schedule if only_events else None)
         count = len(ready)
@@ -207,7 +207,7 @@ def _run_turns(schedule: Schedule, loop: LoopCore) -> None:
             if waiting == 0:
                 break
             index = 0
-            if waiting > 1 or schedule._held:
+            if waiting > 1 or schedule.held:
                 index = _choose(schedule, ready)
                 waiting = len(ready)
                 if waiting == 0:
@@ -240,7 +240,7 @@ def _run_turns(schedule: Schedule, loop: LoopCore) -> None:
             elif isinstance(runnable, TaskCore):
                 step(runnable)
             else:
-                if waiting == 0 and schedule._held:
+                if waiting == 0 and schedule.held:
                     # It may look whether anything else is ready.
                     _release(schedule, ready)
                     _add_sources(schedule, ready, None)
@@ -281,7 +281,7 @@ def _add_sources(schedule: Schedule, ready: deque[Any], source: Any) -> None:
 def _choose(schedule: Schedule, ready: deque[Any]) -> int:
     """Return the index of the entry to run next; entries that are to be held back are removed."""
     sources = schedule._sources
-    if schedule._held and schedule.steps >= schedule._held_until:
+    if schedule.held and schedule.steps >= schedule._held_until:
         _release(schedule, ready)
     while True:
         count = len(ready)
@@ -293,20 +293,21 @@ def _choose(schedule: Schedule, ready: deque[Any]) -> int:
             if 0 < value < count:
                 value = _first_of_source(ready, sources, schedule._first, value)
             schedule._choices.record(count + 1, value, "step")
-        if value == count:
+        is_chosen = value == count
+        if is_chosen:
             value = 0
-        elif not schedule._held or not _is_behind_held(
+        elif not schedule.held or not _is_behind_held(
             schedule, ready[value], sources[schedule._first + value]
         ):
             return value
         runnable = ready[value]
         del ready[value]
-        if not schedule._held:
+        if not schedule.held:
             schedule._held_until = schedule.steps + _LONGEST_HOLD
-        schedule._held.append(runnable)
+        schedule.held.append(runnable)
         schedule._blocked.append(sources.pop(schedule._first + value))
         if schedule.monitor is not None:
-            schedule.monitor.held(runnable)
+            schedule.monitor.held(runnable, is_chosen)
 
 
 def _first_of_source(ready: deque[Any], sources: list[Any], first: int, index: int) -> int:
@@ -330,22 +331,22 @@ def _first_of_source(ready: deque[Any], sources: list[Any], first: int, index: i
 def _is_behind_held(schedule: Schedule, runnable: object, source: object) -> bool:
     """Return whether one of the entries that are held back has to run before this one."""
     is_callback = isinstance(runnable, Handle)
-    for index in range(len(schedule._held)):
+    for index in range(len(schedule.held)):
         if schedule._blocked[index] is source:
             return True
-        if is_callback and isinstance(schedule._held[index], Handle):
+        if is_callback and isinstance(schedule.held[index], Handle):
             return True
     return False
 
 
 def _release(schedule: Schedule, ready: deque[Any]) -> None:
     """Put the entries that were held back at the end of the ready queue."""
-    held = schedule._held
+    held = schedule.held
     if held:
         for index in range(len(held)):
             ready.append(held[index])
             schedule._sources.append(schedule._blocked[index])
-        schedule._held = []
+        schedule.held = []
         schedule._blocked = []
 
 

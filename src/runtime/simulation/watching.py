@@ -19,6 +19,7 @@ from runtime.kernel.task import TaskCore
 from runtime.simulation.current import CurrentRun
 from runtime.simulation.errors import InvariantError
 from runtime.simulation.loop import ExecutorCall
+from runtime.simulation.network.machine import current_machine
 from runtime.simulation.schedule import Monitor
 
 CANCEL_RATE = 0.05
@@ -32,7 +33,8 @@ class Step:
     ``number`` counts the steps from 1; ``time`` is that of the clock, in seconds; ``lane`` is the
     task, or another source of steps; ``host`` is the simulated host of the task. ``place`` is the
     line at which the task continued, ``waits`` a description of what it then waits for. ``kind`` is
-    "task", "callback", "timer" or "executor". ``overtaken`` are the lanes that the step overtook.
+    "task", "callback", "timer" or "executor"; "held" is an entry that is held back, and "follows"
+    one that stays behind it. ``overtaken`` are the lanes that the step overtook.
     """
 
     number: int
@@ -53,6 +55,8 @@ class Step:
         parts = (self.time, self.host, self.lane, self.kind, self.place, self.waits)
         return "\t".join([str(self.number), *map(str, parts), *self.overtaken, *self.notes])
 
+
+FOLLOWS = "it keeps its place behind an entry that is held back"
 
 RULES = {
     "executor": "a call in an executor ends whenever its thread does",
@@ -87,12 +91,13 @@ class Watch(Monitor):
                 step.rule = _rule([runnable, *skipped])
             self.steps.append(step)
 
-    def held(self, runnable: Runnable) -> None:
+    def held(self, runnable: Runnable, chosen: bool) -> None:
         """Record that an entry is held back."""
         if self._traced:
             run = self._run
-            step = Step(run.schedule.steps, run.clock.now, lane_of(runnable), "held")
-            step.rule = _rule([runnable])
+            kind = "held" if chosen else "follows"
+            step = Step(run.schedule.steps, run.clock.now, lane_of(runnable), kind)
+            step.rule = _rule([runnable]) if chosen else FOLLOWS
             if isinstance(runnable, TaskCore):
                 step.host = _host_of(runnable)
                 step.function, step.place = _place_of(runnable)
@@ -179,10 +184,8 @@ def _rule(entries: list[Any]) -> str:
 
 
 def _host_of(task: Any) -> str:
-    for variable, value in task.get_context().items():
-        if variable.name == "simulated_host" and value is not None:
-            return str(getattr(value, "name", value))
-    return ""
+    machine = task.get_context().get(current_machine)
+    return "" if machine is None else machine.name
 
 
 def _place_of(task: Any) -> tuple[str, str]:

@@ -1,0 +1,96 @@
+"""``python -m runtime simulate``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from runtime.simulation.command_line import load, main
+from tests.support.programs import run_program
+
+PROGRAM = """
+import runtime
+from runtime import simulation
+
+
+async def race():
+    log = []
+
+    async def work(name, count):
+        for _ in range(count):
+            await runtime.sleep(0)
+        log.append(name)
+
+    await runtime.gather(work("a", 2), work("b", 3))
+    assert log == ["a", "b"]
+
+
+async def fine():
+    simulation.sometimes(False, "rare")
+    await runtime.sleep(1)
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    path = tmp_path / "a_program_to_simulate.py"
+    path.write_text(PROGRAM)
+    return path
+
+
+def test_it_explores_and_repeats(program: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    command = ("-m", "runtime", "simulate", f"{program}::race")
+    keep = ("--keep", tmp_path / "kept")
+    done = run_program(*command, *keep, "--report", tmp_path / "report", environment=environment)
+    assert done.returncode == 1, done.stderr
+    assert "AssertionError" in done.stdout
+    assert (tmp_path / "report" / "failure.html").exists()
+    assert list((tmp_path / "kept").iterdir())
+    token = done.stdout.split()[-1]
+    done = run_program(*command, "--replay", token, environment=environment)
+    assert done.returncode == 1, done.stderr
+    assert f"token: {token}" in done.stdout
+
+
+def test_it_says_that_nothing_was_found(
+    program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([f"{program}::fine", "--runs", "5", "--keep", str(tmp_path / "kept")]) == 0
+    assert "5 runs" in (output := capsys.readouterr().out)
+    assert "no failure" in output
+    assert "never reached: rare" in output
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("{}", "FILE::FUNCTION"),
+        ("{}::nothing", "nothing"),
+        ("missing.py::main", "There is no file"),
+        ("{}::__name__", "is not a function"),
+    ],
+)
+def test_a_wrong_program_is_an_error(
+    program: Path, name: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([name.format(program)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_token_of_another_program_is_an_error(
+    program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep = ["--keep", str(tmp_path / "kept")]
+    assert main([f"{program}::race", *keep]) == 1
+    token = capsys.readouterr().out.split()[-1]
+    assert main([f"{program}::fine", "--replay", token]) == 2
+    assert "diverges" in capsys.readouterr().err
+    assert main([f"{program}::fine", "--replay", "xyz"]) == 2
+    assert "not a token" in capsys.readouterr().err
+
+
+def test_a_function_is_loaded_by_its_name(program: Path) -> None:
+    assert load(f"{program}::race").__name__ == "race"

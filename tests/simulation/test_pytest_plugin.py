@@ -1,0 +1,209 @@
+"""The pytest plugin of the simulation."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.testing.inner_pytest import ALONE, run_pytest
+
+PLUGIN = ("-p", "no:runtime_simulation", "-p", "runtime.simulation.pytest_plugin")
+
+RACE = """
+async def order(steps):
+    log = []
+    async def work(name, count):
+        for _ in range(count):
+            await runtime.sleep(0)
+        log.append(name)
+    await runtime.gather(work("a", steps), work("b", 3))
+    return log
+"""
+
+
+def run(folder: Path, tests: str, *arguments: str) -> tuple[dict[str, int], str]:
+    """Run pytest on ``tests`` with both plugins."""
+    return run_pytest(folder, RACE + tests, "--runtime", *ALONE, *PLUGIN, *arguments)
+
+
+def test_tests_are_explored_with_their_fixtures(tmp_path: Path) -> None:
+    tests = """
+set_up = []
+
+@pytest.fixture
+async def number():
+    set_up.append(1)
+    await runtime.sleep(1)
+    yield len(set_up)
+    await runtime.sleep(1)
+
+async def test_explored(number):
+    assert (await order(2))[0] == "a" or number == 0
+
+async def test_fine(number):
+    await runtime.sleep(3600)
+
+def test_fixtures_were_set_up_for_each_run():
+    assert len(set_up) > 40
+"""
+    found, output = run(tmp_path, tests, "--runtime-explore=40")
+    assert found == {"passed": 2, "failed": 1}
+    assert "explored 2 tests in " in output
+    assert "token: sim1-" in output
+    assert "asyncio promises no order" in output
+
+
+def test_without_the_option_nothing_is_explored(tmp_path: Path) -> None:
+    tests = """
+async def test_once():
+    assert await order(2) == ["a", "b"]
+"""
+    found, output = run(tmp_path, tests)
+    assert found == {"passed": 1}
+    assert "explored" not in output
+
+
+def test_marked_tests_are_explored(tmp_path: Path) -> None:
+    tests = """
+@pytest.mark.simulation(runs=100, strategy="delays")
+async def test_marked():
+    assert await order(2) == ["a", "b"]
+
+@pytest.mark.simulation(runs=20, order="events")
+async def test_events_only():
+    assert await order(2) == ["a", "b"]
+
+async def test_not_marked():
+    assert await order(2) == ["a", "b"]
+"""
+    found, output = run(tmp_path, tests)
+    assert found == {"passed": 2, "failed": 1}
+    assert "_ test_marked _" in output
+
+
+def test_a_failure_is_repeated_from_its_token_and_tried_first(tmp_path: Path) -> None:
+    tests = """
+async def test_race():
+    assert await order(2) == ["a", "b"]
+"""
+    found, output = run(tmp_path, tests, "--runtime-explore=100")
+    assert found == {"failed": 1}
+    token = re.findall(r"--runtime-replay=(\S+)", output)[0]
+    found, output = run(tmp_path, tests, f"--runtime-replay={token}")
+    assert found == {"failed": 1}
+    assert token in output
+    (kept,) = (tmp_path / ".runtime" / "failures").iterdir()
+    assert token in kept.read_text()
+    found, output = run(tmp_path, tests, "--runtime-explore=100", "--runtime-seed=99")
+    assert found == {"failed": 1}
+    assert "in 1 runs" in output
+
+
+def test_leftovers_and_unretrieved_exceptions_fail(tmp_path: Path) -> None:
+    tests = """
+async def test_leaves_a_task():
+    runtime.create_task(runtime.sleep(100))
+    await runtime.sleep(0)
+
+async def test_loses_an_exception():
+    async def fails():
+        raise LookupError("lost")
+    runtime.create_task(fails())
+    await runtime.sleep(1)
+"""
+    found, output = run(tmp_path, tests, "--runtime-explore=5")
+    assert found == {"failed": 2}
+    assert "left behind" in output
+    assert "LookupError" in output
+
+
+def test_a_deadlock_fails(tmp_path: Path) -> None:
+    tests = """
+async def test_locks():
+    first, second = runtime.Lock(), runtime.Lock()
+    async def take(one, other, delay):
+        for _ in range(delay):
+            await runtime.sleep(0)
+        async with one:
+            await runtime.sleep(0)
+            async with other:
+                pass
+    await runtime.gather(take(first, second, 0), take(second, first, 4))
+"""
+    found, output = run(tmp_path, tests, "--runtime-explore=50")
+    assert found == {"failed": 1}
+    assert "Deadlock: no task can ever run again." in output
+
+
+def test_a_test_with_a_process_runs_once_as_usual(tmp_path: Path) -> None:
+    tests = """
+import sys
+
+async def test_process():
+    process = await runtime.create_subprocess_exec(sys.executable, "-c", "")
+    assert await process.wait() == 0
+"""
+    found, output = run(tmp_path, tests, "--runtime-explore=20")
+    assert found == {"passed": 1}
+    assert "outside of the simulation, ran once as usual: test_it.py::test_process" in output
+
+
+def test_wide_fixtures_are_set_up_once(tmp_path: Path) -> None:
+    tests = """
+calls = []
+
+@pytest.fixture(scope="module")
+def wide():
+    calls.append("set up")
+    yield len(calls)
+    calls.append("torn down")
+
+@pytest.fixture(scope="module")
+async def wide_and_async():
+    yield 1
+
+async def test_uses_a_wide_fixture(wide):
+    assert calls == ["set up"]
+
+async def test_uses_an_asynchronous_one(wide_and_async):
+    assert await order(2) == ["a", "b"]
+"""
+    found, output = run(tmp_path, tests, "--runtime-explore=10")
+    assert found == {"passed": 2}
+    assert "explored 1 tests in 10 runs" in output
+
+
+def test_wrong_arguments_of_the_marker_are_an_error(tmp_path: Path) -> None:
+    tests = """
+@pytest.mark.simulation(run=5)
+async def test_it():
+    pass
+"""
+    _, output = run(tmp_path, tests)
+    assert "the marker simulation takes runs, strategy, seed" in output
+
+
+def test_skipped_and_parametrized_tests(tmp_path: Path) -> None:
+    tests = """
+@pytest.mark.skip
+async def test_skipped():
+    pass
+
+@pytest.mark.parametrize("number", [1, 2])
+async def test_number(number):
+    await runtime.sleep(number)
+"""
+    found, _ = run(tmp_path, tests, "--runtime-explore=5")
+    assert found == {"passed": 2, "skipped": 1}
+
+
+def test_never_reached_labels_are_listed(tmp_path: Path) -> None:
+    tests = """
+from runtime import simulation
+
+async def test_labels():
+    simulation.sometimes(False, "rare case")
+"""
+    found, output = run(tmp_path, tests, "--runtime-explore=5")
+    assert found == {"passed": 1}
+    assert "never reached: test_it.py::test_labels: rare case" in output
