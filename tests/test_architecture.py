@@ -288,6 +288,7 @@ package, not to the module.
 FOREIGN = {
     "_DummyThread",
     "_asyncio_awaited_by",
+    "_child_created",
     "_asyncio_future_blocking",
     "_count",
     "_current_frames",
@@ -297,6 +298,7 @@ FOREIGN = {
     "_log_traceback",
     "_msg_callback",
     "_set_running_loop",
+    "_setupstate",
     "_showwarnmsg_impl",
 }
 """Private names of the standard library and of pytest for which nothing public stands."""

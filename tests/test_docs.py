@@ -13,6 +13,7 @@ import pytest
 
 import runtime
 import runtime.observe
+import runtime.simulation
 import runtime.testing
 from tests.support.programs import ROOT, run_program
 
@@ -49,13 +50,14 @@ def test_every_public_name_is_in_the_reference() -> None:
     reference = "\n".join(page.read_text() for page in (ROOT / "docs" / "api").glob("*.md"))
     documented = set(
         re.findall(
-            r"^(?:\.\. [\w:]+::| ) +(?:runtime\.)?(?:observe\.|testing\.)?(\w+)$",
+            r"^(?:\.\. [\w:]+::| ) +(?:runtime\.)?(?:observe\.|testing\.|simulation\.)?(\w+)$",
             reference,
             re.MULTILINE,
         )
     )
     documented |= set(re.findall(r"`(\w+)`", reference))
-    assert {*runtime.__all__, *runtime.observe.__all__, *runtime.testing.__all__} <= documented
+    modules = (runtime, runtime.observe, runtime.simulation, runtime.testing)
+    assert {name for module in modules for name in module.__all__} <= documented
 
 
 def test_every_method_of_asyncio_s_loops_that_is_there_is_in_the_table() -> None:

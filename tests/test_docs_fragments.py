@@ -165,6 +165,28 @@ unittest.main()
 """,
 }
 PYTEST_FILES = {
+    'import pytest\n\n\n@pytest.mark.simulation(runs=200, order="tasks")': """
+async def main():
+    pass
+
+<fragment>
+""",
+    'import pytest\n\n\n@pytest.mark.simulation(runs=500, strategy="pct")': """
+import pytest
+import runtime
+
+class Bank:
+    balances = {"alice": 60, "bob": 40}
+
+    async def transfer(self, sender, receiver, amount):
+        await runtime.sleep(1)
+
+@pytest.fixture
+async def bank():
+    return Bank()
+
+<fragment>
+""",
     "import pytest\nimport runtime\n\n\n@pytest.fixture\nasync def server():": """
 <fragment>
 
@@ -220,6 +242,7 @@ def test_a_test_passes(beginning: str, tmp_path: Path) -> None:
     test.write_text(filled(PYTEST_FILES[beginning], fragment(beginning)))
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     plugins = ("no:runtime", "runtime.testing.pytest_plugin", "no:asyncio", "no:anyio")
+    plugins += ("no:runtime_simulation", "runtime.simulation.pytest_plugin")
     options = [word for plugin in (*plugins, "no:cacheprovider") for word in ("-p", plugin)]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, "-c", str(tmp_path / "pytest.ini"), str(test)],

@@ -1,4 +1,4 @@
-"""The set of programs with known faults: each is found, and its twin is not blamed."""
+"""The set of programs with known faults: each is found, and its correction is not blamed."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def test_the_fault_is_found_and_shrunk(program: Program) -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=NAMES)
-def test_the_twin_is_not_blamed(program: Program) -> None:
+def test_the_correction_is_not_blamed(program: Program) -> None:
     found = simulation.explore(program.main(correct=True), runs=30)
     assert found.runs == 30
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("program", PROGRAMS, ids=NAMES)
-def test_the_twin_is_not_blamed_in_many_runs(program: Program) -> None:
+def test_the_correction_is_not_blamed_in_many_runs(program: Program) -> None:
     found = simulation.explore(program.main(correct=True), runs=10_000)
     assert found.runs == 10_000

@@ -246,7 +246,7 @@ def test_wait_all_tasks_blocked_waits_for_tasks_that_are_held() -> None:
     simulation.explore(main, runs=200)
 
 
-def test_tasks_that_run_in_a_circle_are_a_livelock() -> None:
+def test_tasks_that_run_for_ever_are_a_livelock() -> None:
     async def main() -> None:
         while True:
             await runtime.sleep(0)

@@ -141,8 +141,10 @@ def explanations(step: Step) -> list[str]:
             lines.append("is cancelled here, as cancel_anywhere() allows")
         elif note == "timeout":
             lines.append("its timeout expires here, as maybe_timeout() allows")
+        elif note == "late timer":
+            lines.append("before it, timers run later than their deadline")
         else:
-            lines.append(note)
+            lines.append(f"choice: {note}")
     return lines
 
 

@@ -54,7 +54,7 @@ _LONGEST_HOLD: Final = 100
 _STILL: Final = 20
 """Share of the budget of steps, as its divisor, within which the clock must have moved.
 
-Otherwise the tasks run in a circle.
+Otherwise the tasks run on and on, and none of them waits.
 """
 
 _ONE_MORE: Final = 100_000

@@ -75,17 +75,20 @@ class Watch(Monitor):
         self._traced = traced
         self.steps: list[Step] = []
         self._failed = False
+        # The number of choices that are in the trace.
+        self._seen = 0
 
     def before(self, runnable: Runnable, index: int, skipped: list[Any]) -> None:
         """Record the beginning of a step; cancel the task if the run chooses to."""
         run = self._run
-        notes = self._cancel_victims(runnable) if run.victims else []
+        if run.victims:
+            self._cancel_victims(runnable)
         if self._traced:
             step = Step(run.schedule.steps, run.clock.now, lane_of(runnable), kind_of(runnable))
             if isinstance(runnable, TaskCore):
                 step.host = _host_of(runnable)
                 step.function, step.place = _place_of(runnable)
-            step.notes += notes
+            step.notes = self._new_notes()
             if skipped:
                 step.overtaken = [lane_of(each) for each in skipped]
                 step.rule = _rule([runnable, *skipped])
@@ -109,9 +112,9 @@ class Watch(Monitor):
         if self._traced and isinstance(runnable, TaskCore) and self.steps:
             self.steps[-1].waits = _wait_of(runnable)
         if run.victims:
-            notes = self._cancel_victims(runnable)
-            if self._traced and self.steps:
-                self.steps[-1].notes += notes
+            self._cancel_victims(runnable)
+        if self._traced and self.steps:
+            self.steps[-1].notes += self._new_notes()
         if run.invariants and not self._failed:
             for check, name in run.invariants:
                 try:
@@ -123,9 +126,20 @@ class Watch(Monitor):
                     self._failed = True
                     raise InvariantError(name)
 
-    def _cancel_victims(self, runnable: Runnable) -> list[str]:
+    def _new_notes(self) -> list[str]:
+        """Return the unusual choices since the last call, except those of the order of steps."""
+        choices = self._run.choices
+        first, self._seen = self._seen, len(choices.values)
+        notes = []
+        for place in range(first, self._seen):
+            value, label = choices.values[place], choices.labels[place]
+            if value and label != "step":
+                count = choices.counts[place]
+                notes.append(label if count == 2 else f"{label}: {value} of 0 to {count - 1}")
+        return notes
+
+    def _cancel_victims(self, runnable: Runnable) -> None:
         run = self._run
-        notes: list[str] = []
         for victim in list(run.victims):
             if victim.task is not runnable:
                 continue
@@ -135,8 +149,6 @@ class Watch(Monitor):
             elif run.choices.chance(CANCEL_RATE, victim.label):
                 victim.left -= 1
                 victim.cancel()
-                notes.append(victim.label)
-        return notes
 
 
 def watch(run: CurrentRun) -> None:

@@ -1,5 +1,5 @@
-"""Small programs with known concurrency faults, each with its corrected twin.
+"""Small programs with known concurrency faults, each with its correction.
 
 They use asyncio's functions only, so that other simulators can run them as well. A program is a
-coroutine function ``program(correct)``: with ``correct`` it is the twin without the fault.
+coroutine function ``program(correct)``: with ``correct`` the fault is corrected.
 """
