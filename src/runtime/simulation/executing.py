@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import itertools
 import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -28,6 +29,11 @@ from runtime.sync.locks import Lock
 Main = Callable[[], Awaitable[Any]]
 
 _init_lock = Lock.__init__
+
+_COLLECT_EVERY = 50
+"""Number of runs after which the collector runs, which has no occasion to begin by itself."""
+
+_ended = itertools.count(1)
 
 
 @dataclass
@@ -110,6 +116,8 @@ class SimulatedRun:
             self._environment.__exit__(None, None, None)
         finally:
             self._leave()
+            if self._collects and next(_ended) % _COLLECT_EVERY == 0:
+                gc.collect(1)
             self.outcome.steps = self.run.schedule.steps
             self.outcome.time = self.run.clock.now
             self.run.schedule.monitor = None
