@@ -42,7 +42,7 @@ class World:
         self._descriptors = Descriptors(self._wire, choices, self._current)
         self.network = Network(self._wire, self._machines)
         self.names = Names(choices, self._machines)
-        self._replacements = Replacements(self._descriptors, self.names)
+        self._replacements = Replacements(self._descriptors, self.names, clock, self._wait)
 
     # -- For programs ------------------------------------------------------------------------------
 
@@ -119,6 +119,7 @@ class World:
         if self not in _worlds:
             return
         try:
+            self._descriptors.close_dead()
             for host in self.hosts():
                 for endpoint in list(host.endpoints):
                     endpoint.is_dead = True
@@ -130,6 +131,16 @@ class World:
     def open_sockets(self) -> list[str]:
         """Return descriptions of the simulated sockets that are open, for a report of leaks."""
         return [repr(endpoint) for endpoint in self._descriptors.endpoints()]
+
+    def _wait(self, deadline: float) -> bool:
+        """Let the next event of the network happen, for a blocking call until ``deadline``."""
+        moment = min(self._wire.next_event(), deadline)
+        if moment < math.inf:
+            self._clock.advance(moment)
+        if self._wire.next_event() > deadline or moment == math.inf:
+            return False
+        self._wire.run_due()
+        return True
 
     def _current(self) -> Machine:
         return current_machine.get() or self._main

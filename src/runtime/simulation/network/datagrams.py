@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import errno
 import functools
-import os
 from collections import deque
 from typing import Any, Final
 
-from runtime.simulation.network.endpoints import UNIX, Endpoint, Notify, blocked, fail
+from runtime.simulation.network.endpoints import UNIX, Endpoint, Notify, blocked, fail, unix_path
 from runtime.simulation.network.machine import LOOPBACK, WILDCARD, Machine, is_loopback
 from runtime.simulation.network.wire import Path, Wire
 
@@ -85,7 +84,7 @@ class DatagramEndpoint(Endpoint):
         self.remote = ""
 
     def _at_path(self, address: Any) -> DatagramEndpoint:
-        found = self.machine.at_path(os.fsencode(address))
+        found = self.machine.at_path(unix_path(address))
         if found is None:
             fail(errno.ENOENT)
         if not isinstance(found, DatagramEndpoint):

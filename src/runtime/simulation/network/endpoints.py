@@ -25,6 +25,9 @@ DATAGRAM: Final = int(socket.SOCK_DGRAM)
 BUFFER_SIZE: Final = 256 * 1024
 """Bytes that are on their way or unread before a socket accepts no more."""
 
+_LONGEST_PATH: Final = 107
+"""Most bytes of the path of a Unix socket."""
+
 MOST_BLOCKED: Final = 0.05
 """Most seconds for which a buffer that is full by chance accepts nothing."""
 
@@ -77,7 +80,7 @@ class Endpoint:
         if self.is_bound():
             fail(errno.EINVAL)
         if self.family == UNIX:
-            path = os.fsencode(address)
+            path = unix_path(address)
             self.machine.bind_path(self, path)
             self.local = bytes(path) if path[:1] == b"\0" else os.fsdecode(path)
             return
@@ -176,6 +179,14 @@ class Endpoint:
     def __repr__(self) -> str:
         name = type(self).__name__
         return f"<{name} of {self.machine.name!r} {self.local!r} -> {self.remote!r}>"
+
+
+def unix_path(address: Any) -> bytes:
+    """Return the path of a Unix socket as bytes. Raises OSError if it is too long."""
+    path: bytes = bytes(address) if isinstance(address, bytearray) else os.fsencode(address)
+    if len(path) > _LONGEST_PATH:
+        raise OSError("AF_UNIX path too long")
+    return path
 
 
 def fail(number: int, message: str | None = None) -> NoReturn:

@@ -4,6 +4,9 @@ The methods of ``socket.socket`` itself are replaced, and not the class, so that
 are of exactly that class, also for modules that have imported it before. Each replacement looks at
 the descriptor, and calls the original function for one that is not simulated. Sockets that another
 thread makes are not simulated.
+
+A blocking call lets the time of the network pass until it can return, without the tasks of the
+loop, which it blocks as it would in a real run.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import _socket
 import errno
 import functools
+import math
 import os
 import select
 import socket
@@ -58,8 +62,18 @@ _POLL_WRITE: Final = getattr(select, "POLLOUT", 4)
 class Replacements:
     """The replaced functions, from ``install`` to ``remove``."""
 
-    def __init__(self, descriptors: Descriptors, names: Names) -> None:
+    def __init__(
+        self,
+        descriptors: Descriptors,
+        names: Names,
+        now: Callable[[], float],
+        wait: Callable[[float], bool],
+    ) -> None:
         self._descriptors = descriptors
+        self._now = now
+        # Lets the next event of the network happen if it is due by a moment, else sets the clock
+        # to that moment if it is finite; returns whether there was an event.
+        self._wait = wait
         self._names = names
         self._thread = 0
         self._replaced: list[tuple[Any, str, Any]] = []
@@ -95,12 +109,54 @@ class Replacements:
         descriptors = self._descriptors
         kind = socket.socket
         for name, operation in _OPERATIONS.items():
-            self._replace(kind, name, _method(getattr(kind, name), operation, descriptors))
+            self._replace(kind, name, self._method(getattr(kind, name), operation))
         self._replace(kind, "__init__", self._initializer(kind.__init__))
         private: Any = kind
-        self._replace(kind, "_accept", _accepting(private._accept, descriptors))
+        accept = functools.partial(sockets.accept, descriptors)
+        self._replace(kind, "_accept", self._method(private._accept, accept))
         self._replace(kind, "_real_close", _closing(private._real_close, descriptors))
         self._replace(kind, "detach", _detaching(kind.detach, descriptors))
+
+    def _method(
+        self, original: Callable[..., Any], operation: Callable[..., Any]
+    ) -> Callable[..., Any]:
+        find = self._descriptors.find
+
+        @functools.wraps(original)
+        def method(sock: socket.socket, *args: Any, **kwargs: Any) -> Any:
+            endpoint = find(sock.fileno())
+            if endpoint is None:
+                return original(sock, *args, **kwargs)
+            try:
+                return operation(endpoint, *args, **kwargs)
+            except BlockingIOError:
+                if sock.gettimeout() == 0:
+                    raise
+            if operation is sockets.connect:
+                attempt = functools.partial(sockets.finish_connecting, endpoint)
+            else:
+                attempt = functools.partial(operation, endpoint, *args, **kwargs)
+            return self._block(sock, original.__name__, attempt)
+
+        return method
+
+    def _block(self, sock: socket.socket, name: str, attempt: Callable[[], Any]) -> Any:
+        """Let time pass until ``attempt()`` succeeds; raise TimeoutError after the timeout."""
+        timeout = sock.gettimeout()
+        deadline = math.inf if timeout is None else self._now() + timeout
+        while self._wait(deadline):
+            try:
+                return attempt()
+            except BlockingIOError:
+                pass
+        if timeout is not None:
+            raise TimeoutError("timed out")
+        raise BlockingIOError(
+            errno.EAGAIN,
+            f"{name}() would block for ever, and the simulated world with it: {sock!r} is a "
+            "blocking socket, and nothing is on its way in the network. Call setblocking(False), "
+            "and await the loop's sock_* methods, or use a stream",
+        )
 
     def _initializer(self, original: Callable[..., None]) -> Callable[..., None]:
         descriptors = self._descriptors
@@ -184,43 +240,6 @@ class Replacements:
                 self._descriptors.close(fd)
             raise
         return first, second
-
-
-def _method(
-    original: Callable[..., Any], operation: Callable[..., Any], descriptors: Descriptors
-) -> Callable[..., Any]:
-    find = descriptors.find
-
-    @functools.wraps(original)
-    def method(sock: socket.socket, *args: Any, **kwargs: Any) -> Any:
-        endpoint = find(sock.fileno())
-        if endpoint is None:
-            return original(sock, *args, **kwargs)
-        try:
-            return operation(endpoint, *args, **kwargs)
-        except BlockingIOError as error:
-            if sock.gettimeout() == 0:
-                raise
-            raise _blocking(sock, original.__name__, error) from None
-
-    return method
-
-
-def _blocking(sock: socket.socket, name: str, error: BlockingIOError) -> BlockingIOError:
-    return BlockingIOError(
-        error.errno,
-        f"{name}() of a blocking socket would stop the simulated world, {sock!r}: call "
-        "setblocking(False), and await the loop's sock_* methods, or use a stream",
-    )
-
-
-def _accepting(original: Callable[..., Any], descriptors: Descriptors) -> Callable[..., Any]:
-    accept = _method(original, functools.partial(sockets.accept, descriptors), descriptors)
-
-    def _accept(sock: socket.socket) -> Any:
-        return accept(sock)
-
-    return _accept
 
 
 def _closing(original: Callable[..., None], descriptors: Descriptors) -> Callable[..., None]:

@@ -87,7 +87,7 @@ class SimulatedSelector(selectors.BaseSelector):
         if fd in self._keys:
             raise KeyError(f"{fileobj!r} (FD {fd}) is already registered")
         key = self._keys[fd] = selectors.SelectorKey(fileobj, fd, events, data)
-        self._candidates[fd] = None
+        self._changed(fd)
         return key
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
@@ -96,7 +96,7 @@ class SimulatedSelector(selectors.BaseSelector):
         if fd not in self._keys:
             return self._real.modify(fileobj, events, data)
         key = self._keys[fd] = selectors.SelectorKey(fileobj, fd, events, data)
-        self._candidates[fd] = None
+        self._changed(fd)
         return key
 
     def unregister(self, fileobj: Any) -> selectors.SelectorKey:
@@ -119,7 +119,7 @@ class SimulatedSelector(selectors.BaseSelector):
         self._real.close()
 
     def _changed(self, fd: int) -> None:
-        if fd in self._keys:
+        if fd in self._keys and fd not in self._candidates and self._mask(self._keys[fd]):
             self._candidates[fd] = None
 
     # -- Waiting -----------------------------------------------------------------------------------
@@ -130,6 +130,8 @@ class SimulatedSelector(selectors.BaseSelector):
         while True:
             if wire.next_event() <= self._clock():
                 wire.run_due()
+                if timeout != 0 and self._has_work():
+                    timeout = 0  # An event, such as the restart of a host, has made a task.
             ready = self._ready()
             self._polls += 1
             if self._polls % _LOOK_OUTSIDE == 0 or not (ready or timeout == 0):
@@ -139,6 +141,10 @@ class SimulatedSelector(selectors.BaseSelector):
             outcome = self._advance()
             if outcome is not None:
                 return outcome
+
+    def _has_work(self) -> bool:
+        loop = cast(Loop, asyncio.get_running_loop())
+        return bool(loop._ready or loop._has_inbound or loop._timers.fresh or loop._stopping)
 
     def _advance(self) -> list[tuple[selectors.SelectorKey, int]] | None:
         """Let the next thing happen; return the events of real descriptors, or None to look again.
@@ -167,13 +173,7 @@ class SimulatedSelector(selectors.BaseSelector):
         ready = []
         for fd in list(self._candidates):
             key = self._keys[fd]
-            endpoint = self._descriptors.find(fd)
-            mask = 0
-            if endpoint is not None:
-                if key.events & _READ and endpoint.readable():
-                    mask = _READ
-                if key.events & _WRITE and endpoint.writable():
-                    mask |= _WRITE
+            mask = self._mask(key)
             if mask:
                 ready.append((key, mask))
             else:
@@ -181,6 +181,17 @@ class SimulatedSelector(selectors.BaseSelector):
         if len(ready) > 1:
             return self._in_chosen_order(ready)
         return ready
+
+    def _mask(self, key: selectors.SelectorKey) -> int:
+        """Return the events of a descriptor that are watched and there."""
+        endpoint = self._descriptors.find(key.fd)
+        mask = 0
+        if endpoint is not None:
+            if key.events & _READ and endpoint.readable():
+                mask = _READ
+            if key.events & _WRITE and endpoint.writable():
+                mask |= _WRITE
+        return mask
 
     def _in_chosen_order(
         self, ready: list[tuple[selectors.SelectorKey, int]]

@@ -29,6 +29,7 @@ from runtime.simulation.network.endpoints import (
     STREAM,
     UNIX,
     Endpoint,
+    blocked,
     fail,
 )
 from runtime.simulation.network.machine import Machine
@@ -151,6 +152,16 @@ class Descriptors:
         _close(fd)
         self.released(fd)
 
+    def close_dead(self) -> None:
+        """Close the descriptors of crashed hosts, whose socket objects nothing will close."""
+        for fd, endpoint in list(self._endpoints.items()):
+            if endpoint.is_dead:
+                owner = self._owners.get(fd)
+                sock = None if owner is None else owner()
+                if sock is not None:
+                    sock.detach()
+                self.close(fd)
+
     def _notify(self, endpoint: Endpoint) -> None:
         for watch in self.watchers:
             for fd in endpoint.descriptors:
@@ -229,6 +240,13 @@ def connect(endpoint: Endpoint, address: Any) -> None:
     """Connect to ``address``, as ``socket.connect`` does."""
     assert isinstance(endpoint, (StreamEndpoint, DatagramEndpoint))
     endpoint.connect(address)
+
+
+def finish_connecting(endpoint: Endpoint) -> None:
+    """Raise the error of a connection attempt; BlockingIOError while it is not answered."""
+    if not endpoint.writable():
+        raise blocked()
+    endpoint.raise_error()
 
 
 def connect_ex(endpoint: Endpoint, address: Any) -> int:

@@ -31,6 +31,7 @@ from runtime.simulation.network.endpoints import (
     Notify,
     blocked,
     fail,
+    unix_path,
 )
 from runtime.simulation.network.machine import LOOPBACK, WILDCARD, Machine, is_loopback
 from runtime.simulation.network.wire import Channel, Wire
@@ -105,7 +106,7 @@ class StreamEndpoint(Endpoint):
         if self.state is LISTENING:
             fail(errno.EISCONN)
         if self.family == UNIX:
-            self._connect_unix(os.fsencode(address), address)
+            self._connect_unix(unix_path(address), address)
             return
         self.raise_error()
         host, port = self.checked(address)

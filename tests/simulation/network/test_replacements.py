@@ -1,0 +1,180 @@
+"""The functions and methods that are replaced during a simulated run, and restored after it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import os
+import select
+import socket
+import threading
+from typing import Any
+
+import pytest
+
+from runtime import simulation
+
+REPLACED: list[tuple[Any, str]] = [
+    *((socket.socket, name) for name in ("__init__", "_accept", "_real_close", "detach", "recv")),
+    *((socket.socket, name) for name in ("connect", "send", "sendto", "getsockopt", "bind")),
+    *((socket, name) for name in ("getaddrinfo", "gethostname", "socketpair", "dup", "close")),
+    *((os, name) for name in ("close", "sendfile")),
+    *((select, name) for name in ("poll", "select")),
+]
+
+
+def test_everything_is_restored_whatever_happens() -> None:
+    before = [getattr(owner, name) for owner, name in REPLACED]
+    own = set(vars(socket.socket))
+
+    async def fail() -> None:
+        assert [getattr(owner, name) for owner, name in REPLACED] != before
+        raise ValueError("the program fails")
+
+    with pytest.raises(ValueError, match="the program fails"):
+        simulation.run(fail)
+    assert [getattr(owner, name) for owner, name in REPLACED] == before
+    assert set(vars(socket.socket)) == own
+
+
+def test_sockets_are_of_the_ordinary_class() -> None:
+    async def main() -> None:
+        one, other = socket.socketpair()
+        with one, other:
+            assert type(one) is socket.socket
+
+    simulation.run(main)
+
+
+def test_a_socket_that_is_dropped_is_closed() -> None:
+    async def main() -> bytes:
+        one, other = socket.socketpair()
+        one.setblocking(False)
+        with pytest.warns(ResourceWarning):
+            del other
+            gc.collect()
+        with one:
+            return await asyncio.get_running_loop().sock_recv(one, 1)
+
+    assert simulation.run(main) == b""
+
+
+def test_a_duplicate_keeps_the_connection_open() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        one, other = socket.socketpair()
+        for sock in (one, other):
+            sock.setblocking(False)
+        copy = other.dup()
+        copy.setblocking(False)
+        other.close()
+        await loop.sock_sendall(copy, b"still here")
+        assert await loop.sock_recv(one, 100) == b"still here"
+        again = socket.socket(fileno=copy.detach())
+        assert again.family == socket.AF_UNIX
+        await loop.sock_sendall(again, b"and here")
+        assert await loop.sock_recv(one, 100) == b"and here"
+        os.close(again.detach())
+        assert await loop.sock_recv(one, 100) == b""
+        one.close()
+
+    simulation.run(main)
+
+
+def test_messages_of_several_parts() -> None:
+    async def main() -> None:
+        one, other = socket.socketpair()
+        with one, other:
+            one.setblocking(False)
+            other.setblocking(False)
+            assert one.sendmsg([b"ab", b"cd", b"ef"]) == 6
+            assert other.recv(2, socket.MSG_PEEK) == b"ab"
+            buffers = [bytearray(3), bytearray(2)]
+            assert other.recvmsg_into(buffers)[0] == 5
+            assert buffers == [b"abc", b"de"]
+            assert other.recvmsg(10) == (b"f", [], 0, None)
+            with pytest.raises(OSError, match="cannot pass descriptors"):
+                socket.send_fds(one, [b"x"], [0])
+
+    simulation.run(main)
+
+
+def test_blocking_calls_let_the_time_of_the_network_pass() -> None:
+    async def main() -> float:
+        world = simulation.current_world()
+        slow = simulation.Conditions(latency=1.0)
+        world.network.set(slow, within=slow)
+        with socket.create_server(("127.0.0.1", 80)) as listener:
+            client = socket.create_connection(("127.0.0.1", 80))
+            served, _ = listener.accept()
+            with client, served:
+                client.sendall(b"data")
+                assert served.recv(10) == b"data"
+                client.settimeout(5)
+                with pytest.raises(TimeoutError):
+                    client.recv(10)
+                client.settimeout(None)
+                with pytest.raises(BlockingIOError, match="would block for ever"):
+                    client.recv(10)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", 80))
+        return asyncio.get_running_loop().time()
+
+    assert simulation.run(main) >= 8.0
+
+
+def test_select_and_poll() -> None:
+    async def main() -> None:
+        one, other = socket.socketpair()
+        with one, other:
+            assert select.select([one, other], [one], [], 0) == ([], [one], [])
+            poll = select.poll()
+            poll.register(one)
+            poll.register(other, select.POLLIN)
+            assert poll.poll(0) == [(one.fileno(), select.POLLOUT)]
+            one.send(b"x")
+            assert poll.poll(0) == [(one.fileno(), select.POLLOUT), (other.fileno(), select.POLLIN)]
+            poll.modify(one, select.POLLIN)
+            assert poll.poll() == [(other.fileno(), select.POLLIN)]
+            poll.unregister(other)
+            assert poll.poll(0) == []
+            assert select.select([other], [], [], 10) == ([other], [], [])
+
+    simulation.run(main)
+
+
+def test_sockets_of_other_threads_and_from_before_are_real() -> None:
+    one, other = socket.socketpair()
+    found: list[Any] = []
+
+    def in_thread() -> None:
+        with (
+            socket.create_server(("127.0.0.1", 0)) as listener,
+            socket.create_connection(listener.getsockname()) as client,
+        ):
+            found.append(client.getpeername() == listener.getsockname())
+        found.append(os.read(other.fileno(), 10))
+
+    async def main() -> None:
+        one.sendall(b"real")
+        thread = threading.Thread(target=in_thread)
+        thread.start()
+        thread.join()
+
+    with one, other:
+        simulation.run(main, outside="allow")
+        assert found == [True, b"real"]
+
+
+def test_unknown_families_are_refused() -> None:
+    async def main() -> None:
+        with pytest.raises(OSError, match="Unix sockets only") as raised:
+            socket.socket(socket.AF_PACKET)
+        assert raised.value.errno == errno.EAFNOSUPPORT
+        with pytest.raises(OSError, match="datagram sockets only"):
+            socket.socket(socket.AF_INET, socket.SOCK_RAW)
+        with socket.socket(socket.AF_UNIX) as sock, pytest.raises(OSError, match="too long"):
+            sock.bind("x" * 200)
+
+    simulation.run(main)
