@@ -49,7 +49,7 @@ def test_names_are_set_and_fail_and_are_slow() -> None:
         world = simulation.current_world()
         world.host("db-1")
 
-        async def found(name: str) -> list[str]:
+        async def found(name: str) -> list[Any]:
             infos = await loop.getaddrinfo(name, 1, type=socket.SOCK_STREAM)
             return [info[4][0] for info in infos]
 
@@ -73,7 +73,7 @@ def test_names_are_set_and_fail_and_are_slow() -> None:
 
 
 def test_faults_by_chance() -> None:
-    async def main() -> set[str]:
+    async def main() -> set[Any]:
         loop = asyncio.get_running_loop()
         world = simulation.current_world()
         world.host("right")
@@ -81,7 +81,7 @@ def test_faults_by_chance() -> None:
         world.names.failures = 0.3
         world.names.wrong = 0.3
         world.names.delay = (0.0, 1.0)
-        seen = set()
+        seen: set[Any] = set()
         for _ in range(30):
             try:
                 infos = await loop.getaddrinfo("right", 1)
