@@ -48,11 +48,11 @@ class Recorder:
     def send(self, fd: int, data: Any) -> Any:
         return self._called("send", fd, bytes(data))
 
-    def recvfrom(self, sock: socket.socket) -> Any:
-        return self._called("recvfrom", sock)
+    def recvfrom(self, fd: int) -> Any:
+        return self._called("recvfrom", fd)
 
-    def sendto(self, sock: socket.socket, data: Any, address: Any) -> Any:
-        return self._called("sendto", sock, bytes(data), address)
+    def sendto(self, fd: int, data: Any, has_address: bool) -> Any:
+        return self._called("sendto", fd, bytes(data), has_address)
 
     def accept(self, fd: int) -> Any:
         return self._called("accept", fd)
@@ -151,8 +151,8 @@ def test_datagrams_and_connections_are_simulated(
     assert built.sendto(refusing, b"data", None) is answer
     assert built.accept(refusing.fileno()) is answer
     assert simulator.calls == [
-        ("recvfrom", refusing),
-        ("sendto", refusing, b"data", None),
+        ("recvfrom", refusing.fileno()),
+        ("sendto", refusing.fileno(), b"data", False),
         ("accept", refusing.fileno()),
     ]
 

@@ -62,6 +62,16 @@ accelerator_simulate(const char *method, PyObject *const *args, Py_ssize_t nargs
     return result;
 }
 
+PyObject *
+accelerator_simulate_on(const char *method, int fd)
+{
+    PyObject *number = PyLong_FromLong(fd);
+    PyObject *result = number != NULL ? accelerator_simulate(method, &number, 1) : NULL;
+
+    Py_XDECREF(number);
+    return result;
+}
+
 /* Receive from a simulated descriptor after the system has refused to. */
 __attribute__((cold, noinline)) static PyObject *
 simulate_receive(int fd, size_t size)

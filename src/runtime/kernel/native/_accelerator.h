@@ -27,6 +27,10 @@ enum verdict accelerator_judge_errno(void);
 __attribute__((cold, noinline)) PyObject *
 accelerator_simulate(const char *method, PyObject *const *args, Py_ssize_t nargs);
 
+/* The same for a method whose only argument is the descriptor. */
+__attribute__((cold, noinline)) PyObject *
+accelerator_simulate_on(const char *method, int fd);
+
 /* Both return 0, or -1 with an exception set. They are in the header so that they are inlined. */
 static inline int
 accelerator_check_count(const char *name, Py_ssize_t got, Py_ssize_t wanted)

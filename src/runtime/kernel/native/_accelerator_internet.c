@@ -216,7 +216,7 @@ accelerator_recvfrom(PyObject *Py_UNUSED(module), PyObject *sock)
         if (verdict == NOT_NOW)
             Py_RETURN_NONE;
         if (verdict == FAILED)
-            return accelerator_simulate("recvfrom", &sock, 1);
+            return accelerator_simulate_on("recvfrom", fd);
     }
     data = PyBytes_FromStringAndSize(accelerator_receive_buffer, received);
     if (data == NULL)
@@ -235,6 +235,33 @@ accelerator_recvfrom(PyObject *Py_UNUSED(module), PyObject *sock)
     PyTuple_SET_ITEM(pair, 0, data);
     PyTuple_SET_ITEM(pair, 1, sender);
     return pair;
+}
+
+/* Send through a simulated descriptor after the system has refused to, and release the buffer. */
+__attribute__((cold, noinline)) static PyObject *
+simulate_sendto(int fd, Py_buffer *view, int has_address)
+{
+    PyObject *args[3];
+    PyObject *sent = NULL;
+    PyObject *type, *value, *traceback;
+
+    PyErr_Fetch(&type, &value, &traceback);
+    args[0] = PyLong_FromLong(fd);
+    args[1] = PyBytes_FromStringAndSize(view->buf, view->len);
+    args[2] = has_address ? Py_True : Py_False;
+    PyBuffer_Release(view);
+    if (args[0] != NULL && args[1] != NULL) {
+        PyErr_Restore(type, value, traceback);
+        sent = accelerator_simulate("sendto", args, 3);
+    }
+    else {
+        Py_XDECREF(type);
+        Py_XDECREF(value);
+        Py_XDECREF(traceback);
+    }
+    Py_XDECREF(args[0]);
+    Py_XDECREF(args[1]);
+    return sent;
 }
 
 PyObject *
@@ -271,9 +298,9 @@ accelerator_sendto(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_
         sent = sendto(fd, view.buf, (size_t)view.len, MSG_DONTWAIT, address, size);
         verdict = sent < 0 ? accelerator_judge_errno() : NOT_NOW;
     } while (verdict == TRY_AGAIN);
-    PyBuffer_Release(&view);
     if (verdict == FAILED)
-        return accelerator_simulate("sendto", args, 3);
+        return simulate_sendto(fd, &view, address != NULL);
+    PyBuffer_Release(&view);
     return PyLong_FromLong(sent >= 0);
 }
 
@@ -324,7 +351,7 @@ accelerator_accept(PyObject *Py_UNUSED(module), PyObject *argument)
         verdict = accepted < 0 ? accelerator_judge_errno() : NOT_NOW;
     } while (verdict == TRY_AGAIN);
     if (verdict == FAILED)
-        return accelerator_simulate("accept", &argument, 1);
+        return accelerator_simulate_on("accept", fd);
     if (accepted < 0)
         Py_RETURN_NONE;
     peer = make_address(&address, size);

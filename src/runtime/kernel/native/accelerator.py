@@ -91,8 +91,8 @@ Modify = Callable[[int, int], bool]
 class Simulator(Protocol):
     """Object that performs the operations on simulated descriptors, in place of the system.
 
-    Each method has the contract of the function of the same name below, or returns NotImplemented
-    if the descriptor is not simulated.
+    Each method returns what the function of the same name below does, or NotImplemented if the
+    descriptor is not simulated.
     """
 
     def recv(self, fd: int, size: int) -> Any:
@@ -101,11 +101,14 @@ class Simulator(Protocol):
     def send(self, fd: int, data: Buffer) -> Any:
         """Send as many bytes as possible at once; return their number."""
 
-    def recvfrom(self, sock: socket.socket) -> Any:
+    def recvfrom(self, fd: int) -> Any:
         """Receive a datagram and its sender; None if there is none."""
 
-    def sendto(self, sock: socket.socket, data: Buffer, address: Any) -> Any:
-        """Send a datagram; return 1, or 0 if the socket cannot accept it now."""
+    def sendto(self, fd: int, data: Buffer, has_address: bool) -> Any:
+        """Send a datagram to the connected address; return 1, or 0 if it cannot be accepted now.
+
+        For a datagram with an address it does nothing, and returns -1.
+        """
 
     def accept(self, fd: int) -> Any:
         """Accept a connection: a descriptor and an address; None if no connection is waiting."""

@@ -191,9 +191,9 @@ class Descriptors:
             return 0
         return NotImplemented
 
-    def recvfrom(self, sock: socket.socket) -> Any:
+    def recvfrom(self, fd: int) -> Any:
         """Receive a datagram and its sender; None if there is none."""
-        endpoint = self._endpoints.get(sock.fileno())
+        endpoint = self._endpoints.get(fd)
         if not isinstance(endpoint, DatagramEndpoint):
             return NotImplemented
         try:
@@ -201,13 +201,15 @@ class Descriptors:
         except BlockingIOError:
             return None
 
-    def sendto(self, sock: socket.socket, data: Any, address: Any) -> Any:
-        """Send a datagram; return 1, or 0 if the socket does not accept it now."""
-        endpoint = self._endpoints.get(sock.fileno())
+    def sendto(self, fd: int, data: Any, has_address: bool) -> Any:
+        """Send a datagram to the connected address: see ``accelerator.Simulator``."""
+        endpoint = self._endpoints.get(fd)
         if not isinstance(endpoint, DatagramEndpoint):
             return NotImplemented
+        if has_address:
+            return -1
         try:
-            endpoint.send(_flat(data), address)
+            endpoint.send(_flat(data))
         except BlockingIOError:
             return 0
         return 1
