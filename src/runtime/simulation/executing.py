@@ -13,7 +13,7 @@ from typing import Any
 
 from runtime.kernel.daemons import is_daemon
 from runtime.kernel.diagnostics.deadlock import DeadlockError, describe_wait
-from runtime.kernel.diagnostics.describe import is_of_a_library, safe_repr
+from runtime.kernel.diagnostics.describe import is_library_frame, safe_repr
 from runtime.runner import run as run_for_real
 from runtime.simulation.choices import Choices, Strategy
 from runtime.simulation.clock import SimulatedClock
@@ -224,7 +224,7 @@ def failure_key(error: BaseException) -> tuple[str, ...]:
     place = ""
     entry = error.__traceback__
     while entry is not None:
-        if not is_of_a_library(entry.tb_frame):
+        if not is_library_frame(entry.tb_frame):
             place = f"{entry.tb_frame.f_code.co_filename}:{entry.tb_lineno}"
         entry = entry.tb_next
     if isinstance(error, BaseExceptionGroup):

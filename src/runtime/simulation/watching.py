@@ -11,7 +11,7 @@ from typing import Any
 from runtime.kernel.diagnostics.describe import (
     await_frames,
     describe_callback_briefly,
-    is_of_a_library,
+    is_library_frame,
 )
 from runtime.kernel.handles import Handle, Runnable
 from runtime.kernel.sleep_future import SleepFuture
@@ -203,7 +203,7 @@ def _host_of(task: Any) -> str:
 def _place_of(task: Any) -> tuple[str, str]:
     """Return the function of the program in which a task is suspended, and the file and line."""
     frames = await_frames(task.get_coro())
-    own = [frame for frame in frames if not is_of_a_library(frame)]
+    own = [frame for frame in frames if not is_library_frame(frame)]
     if not own:
         return "", ""
     frame = own[-1]
@@ -227,7 +227,7 @@ def _wait_of(task: Any) -> str:
         return f"time {awaited._due():g}"
     if isinstance(awaited, TaskCore):
         return awaited.get_name()
-    frames = [frame for frame in await_frames(task.get_coro()) if is_of_a_library(frame)]
+    frames = [frame for frame in await_frames(task.get_coro()) if is_library_frame(frame)]
     if frames:
         return f"{frames[-1].f_code.co_qualname}()"
     return type(awaited).__name__

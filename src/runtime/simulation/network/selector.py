@@ -24,7 +24,7 @@ import selectors
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
-from runtime.kernel.diagnostics.deadlock import deadlock_of
+from runtime.kernel.diagnostics.deadlock import deadlock_error
 from runtime.loop import Loop
 from runtime.simulation.choices import Choices
 from runtime.simulation.clock import SimulatedClock
@@ -166,7 +166,7 @@ class SimulatedSelector(selectors.BaseSelector):
         if timer < math.inf:
             self._clock.advance(timer)
             return []
-        raise deadlock_of(asyncio.all_tasks(cast(Any, loop)), _SITUATION)
+        raise deadlock_error(asyncio.all_tasks(cast(Any, loop)), _SITUATION)
 
     def _ready(self) -> list[tuple[selectors.SelectorKey, int]]:
         """Return the ready descriptors in the chosen order."""
