@@ -49,6 +49,11 @@ def test_leaks_are_reported_by_kind() -> None:
         return [line.partition(":")[0] for line in found]
 
     expected = ["tasks", "threads", "descriptors", "objects", "blocks of memory", "memory"]
-    if sys.getallocatedblocks() == 0:  # an allocator other than Python's is in use
+    found = runtime.run(main())
+    if sys.getallocatedblocks() == 0:
+        # Another allocator than Python's is in use. That of AddressSanitizer gives back memory that
+        # was freed before when it allocates more, so that the resident memory may even shrink.
         expected.remove("blocks of memory")
-    assert runtime.run(main()) == expected
+        expected.remove("memory")
+        found = [name for name in found if name != "memory"]
+    assert found == expected
