@@ -44,8 +44,15 @@ html_show_sphinx = False
 pygments_style = "friendly"
 
 
-# Methods of ``runtime.Resume`` that only the kernel calls.
-INTERNAL = {"give_up", "finishing_object"}
+# Methods of ``runtime.Resume`` and ``runtime.Started`` that only the package calls.
+INTERNAL = {
+    "finishing_object",
+    "give_up",
+    "is_waited_for",
+    "joins",
+    "move_into",
+    "note_end",
+}
 
 # Classes that only functions of the package create: the parameters of the constructors are hidden.
 MADE_BY_FUNCTIONS = {
@@ -54,6 +61,7 @@ MADE_BY_FUNCTIONS = {
     "runtime.Process",
     "runtime.Resume",
     "runtime.Server",
+    "runtime.Started",
     "runtime.StreamReader",
     "runtime.StreamWriter",
     "runtime.TimerHandle",

@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     )
     from runtime.sync.shield import shield
     from runtime.sync.sleep import sleep, sleep_forever
+    from runtime.sync.started import Started
     from runtime.sync.suspend import Resume, suspend
     from runtime.sync.taskgroup import TaskGroup
     from runtime.sync.timeouts import Timeout, timeout, timeout_at
@@ -155,6 +156,7 @@ else:
             "sleep",
             "sleep_forever",
         ),
+        "runtime.sync.started": ("Started",),
         "runtime.sync.suspend": (
             "Resume",
             "suspend",
@@ -241,6 +243,7 @@ __all__ = [
     "Semaphore",
     "SendfileNotAvailableError",
     "Server",
+    "Started",
     "StreamReader",
     "StreamWriter",
     "Task",

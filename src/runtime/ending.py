@@ -30,6 +30,7 @@ from typing import Any, Final
 
 from runtime.kernel.diagnostics.deadlock import describe_wait
 from runtime.kernel.lifetime.recovery import recover_tasks
+from runtime.kernel.reasons import CancelReason
 from runtime.kernel.task import cancel_all
 from runtime.loop import Loop
 
@@ -102,7 +103,7 @@ class EndOfRun:
             if tasks or loop._async_generators().has_unfinished():
                 to_cancel = tasks - loop._async_generators().closing()
                 loop._ending = to_cancel
-                cancel_all(loop, to_cancel)
+                cancel_all(loop, to_cancel, CancelReason("end"))
                 self._wait_for(tasks)
                 self._report_errors(to_cancel)
                 # The tracebacks of the tasks' exceptions may refer to this frame: break the

@@ -26,7 +26,9 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from runtime.kernel.public_types import Task
+from runtime.kernel.reasons import CancelReason
 from runtime.kernel.signals import get_handler, set_handler
+from runtime.kernel.task import request_cancel
 
 T = TypeVar("T")
 
@@ -66,7 +68,7 @@ class InterruptHandler:
         self.held = False
         if self._noted and main is not None:
             self._noted = False
-            main.cancel()
+            _interrupt(main)
 
     def remove(self) -> None:
         """Put the default handler back; raise KeyboardInterrupt for a Ctrl-C that was only noted.
@@ -90,8 +92,12 @@ class InterruptHandler:
         main = self._main
         if main is None or main.done() or self.count > 1:
             raise KeyboardInterrupt()
-        main.cancel()
+        _interrupt(main)
         main.get_loop()._wake()
+
+
+def _interrupt(main: Task[Any]) -> None:
+    request_cancel(main, CancelReason("interrupt"))
 
 
 def run_with_sigint_handled(work: Callable[[InterruptHandler], T]) -> T:

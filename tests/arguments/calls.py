@@ -52,6 +52,7 @@ MADE_ELSEWHERE: Final = {
     "Process",
     "Resume",
     "Server",
+    "Started",
     "StreamReader",
     "StreamWriter",
     "TimerHandle",
@@ -151,6 +152,10 @@ class _Datagrams(asyncio.DatagramProtocol):
 
 async def _answer() -> int:
     return 7
+
+
+async def _start(started: runtime.Started[int]) -> None:
+    started(7)
 
 
 async def _serve(reader: object, writer: object) -> None:
@@ -394,6 +399,7 @@ PLAIN: Final[dict[str, Callable[[Scene], Any]]] = {
     "stdout": lambda scene: subprocess.DEVNULL,
     "stderr": lambda scene: subprocess.DEVNULL,
     "threshold": lambda scene: 1,
+    "TaskGroup.start.function": lambda scene: _start,
     "timeout": lambda scene: 5,
     "type": lambda scene: int(socket.SOCK_STREAM),
     "value": lambda scene: 1,

@@ -265,7 +265,7 @@ async def test_a_cancel_method_that_raises_keeps_no_other_task_from_being_cancel
     others = [runtime.create_task(plainly(task)) for task in tasks]
     await wait_all_tasks_blocked()
     with pytest.raises(ZeroDivisionError):
-        cancel_all(loop, [others[0], *tasks[:2], *others[1:]])
+        cancel_all(loop, [others[0], *tasks[:2], *others[1:]], runtime.CancelReason("end"))
     await wait_all_tasks_blocked()
     assert all(task.cancelled() for task in [*tasks, *others])
 
@@ -287,7 +287,7 @@ async def test_many_paths_to_a_task_are_walked_once() -> None:
 async def test_all_of_a_chain_may_be_cancelled_at_once() -> None:
     chain = Waiters(plainly, LONG, runtime.get_running_loop().create_future())
     await wait_all_tasks_blocked()
-    cancel_all(runtime.get_running_loop(), chain.tasks)
+    cancel_all(runtime.get_running_loop(), chain.tasks, runtime.CancelReason("end"))
     # One request comes from the test, and one from the task that waits for this task.
     assert max(task.cancelling() for task in chain.tasks) <= 2
     await runtime.wait(chain.tasks)

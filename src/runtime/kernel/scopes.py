@@ -645,6 +645,15 @@ def _reach(scope: ScopeState, task: Any, loop: Scheduler) -> None:
         each.cancel()
 
 
+def move_scope(scope: ScopeState, parent: ScopeState, task: TaskCore) -> None:
+    """Make ``parent``, which is in force in another task, the scope around the outermost of a task.
+
+    The scopes that were around it have no effect on the task any more.
+    """
+    scope._parent = parent
+    pass_on_change(scope, task._loop)
+
+
 _UNKNOWN: Final = CancelReason("call")
 
 

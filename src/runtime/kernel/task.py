@@ -71,7 +71,7 @@ from runtime.kernel.future import (
 )
 from runtime.kernel.native import accelerator
 from runtime.kernel.native.mypyc import mypyc_attr
-from runtime.kernel.reasons import adopt_foreign_error
+from runtime.kernel.reasons import CancelReason, adopt_foreign_error
 from runtime.kernel.scheduler import Scheduler, running_scheduler
 from runtime.kernel.scope_state import ScopeState
 from runtime.kernel.suspensions import is_suspended
@@ -179,6 +179,7 @@ class TaskCore(FutureCore):
         if not self._pending:
             return False
         self._cancel_requests += 1
+        self._cancel_message = msg
         cancelling = self._loop._cancelling
         if cancelling is not None:
             cancelling.append((self, msg))
@@ -199,8 +200,10 @@ class TaskCore(FutureCore):
         """
         if self._cancel_requests > 0:
             self._cancel_requests -= 1
-            if self._cancel_requests == 0 and self._cancel_state & MUST_CANCEL:
-                self._cancel_state -= MUST_CANCEL
+            if self._cancel_requests == 0:
+                self._cancel_message = None
+                if self._cancel_state & MUST_CANCEL:
+                    self._cancel_state -= MUST_CANCEL
         return self._cancel_requests
 
     @property
@@ -223,6 +226,15 @@ class TaskCore(FutureCore):
     def _waits_for(self) -> Any:
         """Return the future that the task waits for, or None."""
         return self._awaited if self._awaited is not None else self._foreign
+
+    def _why_cancelled(self) -> CancelReason | None:
+        """Return the reason of the last request to cancel the task, if it is still in force."""
+        if self._cancel_state & IN_CANCELLED_SCOPE:
+            return _cancelled_scope(self)._reason
+        message: object = self._cancel_message
+        if self._cancel_requests and isinstance(message, CancelReason):
+            return message
+        return None
 
     def get_stack(self, *, limit: Size | None = None) -> list[FrameType]:
         """Return the stack of the coroutine, or of the exception that it ended with.
@@ -304,7 +316,15 @@ def _begin_cancelling(task: TaskCore, msg: Any) -> None:
         _begin_cancelling(each, message)
 
 
-def cancel_all(loop: Scheduler, tasks: Iterable[Any]) -> None:
+def request_cancel(task: Any, reason: CancelReason) -> None:
+    """Cancel a task for ``reason``, which is not passed to the ``cancel()`` of other classes."""
+    if isinstance(task, TaskCore) and type(task).cancel is TaskCore.cancel:
+        task.cancel(reason)
+    else:
+        task.cancel()
+
+
+def cancel_all(loop: Scheduler, tasks: Iterable[Any], reason: CancelReason) -> None:
     """Cancel tasks of ``loop``. If they wait for one another, each is reached only once.
 
     If the ``cancel()`` of a class of the program raises, the other tasks are still cancelled; the
@@ -317,7 +337,7 @@ def cancel_all(loop: Scheduler, tasks: Iterable[Any]) -> None:
     try:
         for task in tasks:
             try:
-                task.cancel()
+                request_cancel(task, reason)
                 _pass_on_along(reached, [], set(), seen)
             except BaseException as raised:
                 error = raised

@@ -13,12 +13,13 @@ Source: "Task groups" in the standard library's documentation of asyncio; PEP 65
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from runtime.kernel.api.running import current_task, get_running_loop
+from runtime.kernel.arguments.advice import name_of
 from runtime.kernel.arguments.refusals import OnlyAsynchronous
 from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import CancelledError
@@ -33,8 +34,10 @@ from runtime.kernel.reasons import (
 from runtime.kernel.scopes import cancel_in_group, enter_scope, join_group, leave_group_scope
 from runtime.kernel.task import TaskCore
 from runtime.sync.scopes import CancelScope
+from runtime.sync.started import Started, wait_for_start
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class TaskGroup(OnlyAsynchronous):
@@ -69,6 +72,11 @@ class TaskGroup(OnlyAsynchronous):
         # Whether the group itself has cancelled the parent.
         self._parent_cancelled = False
         self._tasks: set[Future[Any]] = set()
+        # Those of the tasks that are cancelled when all others have ended.
+        self._daemons: set[Future[Any]] = set()
+        self._daemons_cancelled = False
+        # The tasks that have not called ``started()`` yet: they are not tasks of the group yet.
+        self._starting: set[Future[Any]] = set()
         self._scope = CancelScope()
         # The tasks of the group inherit the scope: a change of it is passed on to all in this set.
         self._scope._members = self._tasks
@@ -142,7 +150,9 @@ class TaskGroup(OnlyAsynchronous):
         if exc is not None and not self._aborting:
             self._abort(_reason_of(exc))
         latest: BaseException | None = None
-        while self._tasks:
+        while self._tasks or self._starting:
+            if self._only_daemons_are_left():
+                self._cancel_daemons()
             self._all_done = self._loop.create_future()
             try:
                 await self._all_done
@@ -202,31 +212,20 @@ class TaskGroup(OnlyAsynchronous):
         ) -> Task[T]:
             """Run a coroutine as a task of the group; return the task.
 
-            The options are those of ``runtime.create_task``. Raises RuntimeError, and closes the
-            coroutine, when the group was not entered, has ended, or is being aborted.
+            The options are those of ``runtime.create_task``. A task with ``daemon=True`` works for
+            the others: when these and the body have ended, it is cancelled. Raises RuntimeError,
+            and closes the coroutine, when the group was not entered, has ended, or is being
+            aborted.
             """
             return self._add(coro, options)
 
     def _add(self, coro: Any, options: dict[str, Any]) -> Task[Any]:
-        problem = None
-        if not self._entered:
-            problem = "has not been entered"
-        elif self._exiting and not self._tasks:
-            problem = "is finished"
-        elif self._aborting:
-            problem = "is shutting down"
-        if problem is not None or self._loop is None:
-            if asyncio.iscoroutine(coro):
-                coro.close()
-            raise RuntimeError(f"TaskGroup {self!r} {problem}")
-        scope = self._scope
-        if scope._task is not None:
-            self._loop._scope_of_next_task = scope
-        try:
-            task = self._loop.create_task(coro, **options)
-        finally:
-            self._loop._scope_of_next_task = None
+        loop = self._checked_loop(coro)
+        is_daemon = bool(options.get("daemon"))
+        task = self._create_task(loop, coro, self._scope, options)
         self._tasks.add(task)
+        if is_daemon:
+            self._daemons.add(task)
         # A task that was started eagerly may have ended already. Its end is noticed in the next
         # turn all the same: a failure would cancel the parent here and now, although the caller may
         # be the first step of another task.
@@ -234,7 +233,7 @@ class TaskGroup(OnlyAsynchronous):
         if not task.done():
             # The task may have been started eagerly, and may have aborted the group, or cancelled
             # its scope, before it was added to the group.
-            join_group(scope, task)
+            join_group(self._scope, task)
             if self._aborting:
                 self._cancel_once(task, self._reason)
         try:
@@ -243,6 +242,92 @@ class TaskGroup(OnlyAsynchronous):
             # The traceback of an exception of the task may refer to this frame: break the reference
             # cycle.
             del task
+
+    def _checked_loop(self, coro: Any) -> LoopCore:
+        """Return the loop of the group. Raises RuntimeError if the group takes no new tasks."""
+        problem = None
+        if not self._entered:
+            problem = "has not been entered"
+        elif self._exiting and not self._tasks and not self._starting:
+            problem = "is finished"
+        elif self._aborting:
+            problem = "is shutting down"
+        if problem is not None or self._loop is None:
+            if asyncio.iscoroutine(coro):
+                coro.close()
+            raise RuntimeError(f"TaskGroup {self!r} {problem}")
+        return self._loop
+
+    def _create_task(
+        self, loop: LoopCore, coro: Any, scope: CancelScope, options: dict[str, Any]
+    ) -> Task[Any]:
+        """Create a task that inherits ``scope``, if that is in force."""
+        if scope._task is not None:
+            loop._scope_of_next_task = scope
+        try:
+            return loop.create_task(coro, **options)
+        finally:
+            loop._scope_of_next_task = None
+
+    async def start(
+        self,
+        function: Callable[[Started[T], *Ts], Coroutine[Any, Any, object]],
+        *args: *Ts,
+        name: object = None,
+    ) -> T:
+        """Run ``function(started, *args)`` as a task of the group, and wait until it has started.
+
+        The task has started when it calls ``started(value)``; that value is returned. ``name`` is
+        the name of the task. Until then the task belongs to the caller: it is in the scopes that
+        the caller is in, and its exception is raised here, unchanged, and does not abort the group.
+        From then on it is a task of the group like the others. Raises RuntimeError if the function
+        returns without having called ``started()``, and if the group takes no new tasks.
+
+        Cancellation safe: when the caller is cancelled before, the task is cancelled and awaited.
+        An exception that it raises then is raised by the group.
+
+        >>> import runtime
+        >>> async def serve(started: runtime.Started[int]) -> None:
+        ...     async with await runtime.start_server(print, "127.0.0.1", 0) as server:
+        ...         started(server.sockets[0].getsockname()[1])
+        ...         await runtime.sleep_forever()
+        >>> async def main() -> bool:
+        ...     async with runtime.TaskGroup() as group:
+        ...         port = await group.start(serve)
+        ...         group.cancel()
+        ...     return port > 0
+        >>> runtime.run(main())
+        True
+        """
+        loop = self._checked_loop(None)
+        started: Started[T] = Started(loop, name_of(function))
+        coro = started.run(function, args)
+
+        def create(scope: CancelScope) -> Task[Any]:
+            task = self._create_task(loop, coro, scope, {"name": name})
+            self._starting.add(task)
+            started.joins(lambda: self._adopt(task, started))
+            task.add_done_callback(lambda done: self._on_starting_done(done, started))
+            return task
+
+        return await wait_for_start(started, create)
+
+    def _adopt(self, task: Task[Any], started: Started[Any]) -> None:
+        """Make a task that has just started a task of the group."""
+        self._starting.discard(task)
+        self._tasks.add(task)
+        started.move_into(self._scope, task)
+        if self._aborting:
+            self._cancel_once(task, self._reason)
+
+    def _on_starting_done(self, task: Future[Any], started: Started[Any]) -> None:
+        self._starting.discard(task)
+        if started.is_waited_for():
+            started.note_end()
+            self._note_fewer_tasks()
+        else:
+            # It is a task of the group, or the caller of start() was cancelled.
+            self._on_task_done(task)
 
     @property
     def cancel_scope(self) -> CancelScope:
@@ -278,6 +363,27 @@ class TaskGroup(OnlyAsynchronous):
     @staticmethod
     def _is_fatal(exc: BaseException | None) -> bool:
         return isinstance(exc, (SystemExit, KeyboardInterrupt))
+
+    def _only_daemons_are_left(self) -> bool:
+        return not (
+            self._daemons_cancelled or self._starting or self._tasks.difference(self._daemons)
+        )
+
+    def _cancel_daemons(self) -> None:
+        """Cancel the daemons, since the body and all other tasks have ended."""
+        self._daemons_cancelled = True
+        reason = CancelReason("call", "the other tasks of the group have ended")
+        for task in list(self._tasks):
+            if not task.done() and not self._is_ending(task):
+                self._cancel_once(task, reason)
+
+    def _note_fewer_tasks(self) -> None:
+        """Wake the end of the group if all tasks have ended, or only daemons are left."""
+        waiter = self._all_done
+        if waiter is not None and not waiter.done():
+            is_empty = not self._tasks and not self._starting
+            if is_empty or (self._daemons and self._only_daemons_are_left()):
+                waiter.set_result(None)
 
     def _abort(self, reason: CancelReason | None) -> None:
         """Cancel the tasks of the group, except those that the end of the run has cancelled."""
@@ -326,8 +432,8 @@ class TaskGroup(OnlyAsynchronous):
 
     def _on_task_done(self, task: Future[Any]) -> None:
         self._tasks.discard(task)
-        if not self._tasks and self._all_done is not None and not self._all_done.done():
-            self._all_done.set_result(None)
+        self._daemons.discard(task)
+        self._note_fewer_tasks()
         if task.cancelled():
             return
         error = task.exception()

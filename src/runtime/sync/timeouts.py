@@ -14,7 +14,8 @@ Source: "Timeouts" in the standard library's documentation of asyncio.
 from __future__ import annotations
 
 import enum
-from types import TracebackType
+import sys
+from types import CodeType, FrameType, TracebackType
 from typing import Any
 
 from runtime.kernel.api.running import current_task, get_running_loop
@@ -23,6 +24,8 @@ from runtime.kernel.arguments.seconds import Seconds, seconds
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.handles import Handle
 from runtime.kernel.public_types import Task
+from runtime.kernel.reasons import CancelReason, place_of_instruction
+from runtime.kernel.task import request_cancel
 
 
 class _State(enum.Enum):
@@ -43,7 +46,16 @@ class Timeout(OnlyAsynchronous):
     lost. If both happen, CancelledError is raised.
     """
 
-    __slots__ = ("__weakref__", "_cancelling", "_handle", "_state", "_task", "_when")
+    __slots__ = (
+        "__weakref__",
+        "_cancelling",
+        "_code",
+        "_handle",
+        "_instruction",
+        "_state",
+        "_task",
+        "_when",
+    )
 
     def __init__(self, when: Seconds | None) -> None:
         self._state = _State.CREATED
@@ -51,6 +63,9 @@ class Timeout(OnlyAsynchronous):
         self._task: Task[Any] | None = None
         self._handle: Handle | None = None
         self._cancelling = 0
+        # Where the deadline was set: a code object, and the instruction in it.
+        self._code: CodeType | None = None
+        self._instruction = 0
 
     def when(self) -> float | None:
         """Return the deadline, on the loop's clock; None if there is none."""
@@ -66,6 +81,7 @@ class Timeout(OnlyAsynchronous):
                 raise RuntimeError("Timeout has not been entered")
             raise RuntimeError(f"Cannot change state of {self._state.value} Timeout")
         self._set(None if when is None else seconds(when, "reschedule()"))
+        note_place(self, sys._getframe(1))
 
     def _set(self, when: float | None) -> None:
         self._when = when
@@ -86,7 +102,9 @@ class Timeout(OnlyAsynchronous):
 
     def _on_deadline(self) -> None:
         assert self._task is not None
-        self._task.cancel()
+        code = self._code
+        place = None if code is None else place_of_instruction(code, self._instruction)
+        request_cancel(self._task, CancelReason("deadline", "", place))
         self._state = _State.EXPIRING
         self._handle = None
 
@@ -178,9 +196,11 @@ def timeout(delay: Seconds | None) -> Timeout:
     >>> runtime.run(main())
     'too slow'
     """
-    if delay is None:
-        return Timeout(None)
-    return Timeout(get_running_loop().time() + seconds(delay, "timeout()"))
+    limit = Timeout(
+        None if delay is None else get_running_loop().time() + seconds(delay, "timeout()")
+    )
+    note_place(limit, sys._getframe(1))
+    return limit
 
 
 def timeout_at(when: Seconds | None) -> Timeout:
@@ -188,4 +208,12 @@ def timeout_at(when: Seconds | None) -> Timeout:
 
     The body is cancelled then, as by ``timeout``. With None it never expires.
     """
-    return Timeout(when)
+    limit = Timeout(when)
+    note_place(limit, sys._getframe(1))
+    return limit
+
+
+def note_place(limit: Timeout, frame: FrameType) -> None:
+    """Note the line of the program that has set a deadline, for the reason of the cancellation."""
+    limit._code = frame.f_code
+    limit._instruction = frame.f_lasti

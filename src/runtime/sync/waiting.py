@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import sys
 from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any, Final, TypeVar
 
@@ -19,6 +20,7 @@ from runtime.kernel.diagnostics.describe import describe_several, format_repr
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.future import has_failed
 from runtime.kernel.public_types import Future
+from runtime.sync.timeouts import note_place
 from runtime.sync.timeouts import timeout as timeout_after
 
 T = TypeVar("T")
@@ -148,7 +150,12 @@ async def wait_for(aw: Awaitable[T], timeout: Seconds | None) -> T:
             return future.result()
         except CancelledError as error:
             raise TimeoutError from error
-    async with timeout_after(timeout):
+    limit = timeout_after(timeout)
+    caller = sys._getframe().f_back
+    if caller is not None:
+        note_place(limit, caller)
+        del caller
+    async with limit:
         return await aw
 
 

@@ -42,6 +42,7 @@ from runtime.kernel.diagnostics.awaited_by import waiters_of
 from runtime.kernel.diagnostics.deadlock import DeadlockError
 from runtime.kernel.diagnostics.describe import safe_repr
 from runtime.kernel.errors import CancelledError
+from runtime.kernel.reasons import CancelReason
 from runtime.kernel.task import cancel_all
 from runtime.loop import Loop
 from runtime.runner import Runner
@@ -436,7 +437,7 @@ class Scope:
 
 async def _cancel(tasks: Iterable[Any]) -> None:
     """Cancel tasks, and wait until they have ended."""
-    cancel_all(get_running_loop(), tasks)
+    cancel_all(get_running_loop(), tasks, CancelReason("end"))
     await wait(tasks)
 
 

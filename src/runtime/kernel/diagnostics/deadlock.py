@@ -113,6 +113,9 @@ def describe_wait(task: Any) -> list[str]:
     wait = wait_of(task)
     lines = [f"{task.get_name()}: {wait.running}"]
     lines += [f"  in {frame.f_code.co_qualname}() at {_place_of(frame)}" for frame in wait.frames]
+    reason = task._why_cancelled() if hasattr(task, "_why_cancelled") else None
+    if reason is not None:
+        lines.append(f"  is being cancelled: {reason}")
     return [*lines, f"  waits for {wait.describe_subject()}"]
 
 

@@ -93,4 +93,19 @@ def log_exception_context(context: Mapping[str, Any]) -> None:
             lines.append(f"{key.replace('_', ' ')} (most recent call last):\n{stack}")
         else:
             lines.append(f"{key}: {safe_repr(value, None)}")
+    error: object = context.get("exception")
+    if (reason := _reason_behind(error)) is not None:
+        lines.append(f"cancel reason: {reason}")
     _logger.error("\n".join(lines), exc_info=context.get("exception"))
+
+
+def _reason_behind(error: object) -> object:
+    """Return the reason of the cancellation during which ``error`` was raised, or None."""
+    seen: set[int] = set()  # A program can make a cycle of contexts.
+    while isinstance(error, BaseException) and id(error) not in seen:
+        seen.add(id(error))
+        reason: object = getattr(error, "cancel_reason", None)
+        if reason is not None:
+            return reason
+        error = error.__cause__ or error.__context__
+    return None
