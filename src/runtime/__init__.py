@@ -71,12 +71,26 @@ if TYPE_CHECKING:
     from runtime.subprocess import Process, create_subprocess_exec, create_subprocess_shell
     from runtime.sync.as_completed import as_completed
     from runtime.sync.barrier import Barrier
+    from runtime.sync.channels import (
+        BrokenChannel,
+        ChannelStatistics,
+        ClosedChannel,
+        EndOfChannel,
+        ReceiveChannel,
+        SendChannel,
+        open_channel,
+    )
     from runtime.sync.checkpoints import (
         cancel_shielded_checkpoint,
         checkpoint,
         checkpoint_if_cancelled,
     )
     from runtime.sync.gather import gather
+    from runtime.sync.limiter import (
+        CapacityLimiter,
+        LimiterStatistics,
+        current_default_thread_limiter,
+    )
     from runtime.sync.locks import BoundedSemaphore, Condition, Event, Lock, Semaphore
     from runtime.sync.queues import LifoQueue, PriorityQueue, Queue
     from runtime.sync.scopes import (
@@ -125,12 +139,26 @@ else:
         "runtime.subprocess": ("Process", "create_subprocess_exec", "create_subprocess_shell"),
         "runtime.sync.as_completed": ("as_completed",),
         "runtime.sync.barrier": ("Barrier",),
+        "runtime.sync.channels": (
+            "BrokenChannel",
+            "ChannelStatistics",
+            "ClosedChannel",
+            "EndOfChannel",
+            "ReceiveChannel",
+            "SendChannel",
+            "open_channel",
+        ),
         "runtime.sync.checkpoints": (
             "cancel_shielded_checkpoint",
             "checkpoint",
             "checkpoint_if_cancelled",
         ),
         "runtime.sync.gather": ("gather",),
+        "runtime.sync.limiter": (
+            "CapacityLimiter",
+            "LimiterStatistics",
+            "current_default_thread_limiter",
+        ),
         "runtime.sync.locks": (
             "BoundedSemaphore",
             "Condition",
@@ -214,12 +242,17 @@ __all__ = [
     "Barrier",
     "BoundedSemaphore",
     "BrokenBarrierError",
+    "BrokenChannel",
     "CancelReason",
     "CancelScope",
     "CancelledError",
+    "CapacityLimiter",
+    "ChannelStatistics",
+    "ClosedChannel",
     "Condition",
     "DatagramEndpoint",
     "DeadlockError",
+    "EndOfChannel",
     "Event",
     "EventLoopPolicy",
     "FrameCallGraphEntry",
@@ -230,6 +263,7 @@ __all__ = [
     "InvalidStateError",
     "LifoQueue",
     "LimitOverrunError",
+    "LimiterStatistics",
     "Lock",
     "Loop",
     "PriorityQueue",
@@ -238,9 +272,11 @@ __all__ = [
     "QueueEmpty",
     "QueueFull",
     "QueueShutDown",
+    "ReceiveChannel",
     "Resume",
     "Runner",
     "Semaphore",
+    "SendChannel",
     "SendfileNotAvailableError",
     "Server",
     "Started",
@@ -264,6 +300,7 @@ __all__ = [
     "create_subprocess_exec",
     "create_subprocess_shell",
     "create_task",
+    "current_default_thread_limiter",
     "current_effective_deadline",
     "current_task",
     "eager_task_factory",
@@ -278,6 +315,7 @@ __all__ = [
     "move_on_after",
     "move_on_at",
     "new_event_loop",
+    "open_channel",
     "open_connection",
     "open_datagram",
     "open_unix_connection",

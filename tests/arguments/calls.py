@@ -48,9 +48,13 @@ MADE_ELSEWHERE: Final = {
     "DatagramEndpoint",
     "FrameCallGraphEntry",
     "FutureCallGraph",
+    "ChannelStatistics",
     "Handle",
+    "LimiterStatistics",
     "Process",
+    "ReceiveChannel",
     "Resume",
+    "SendChannel",
     "Server",
     "Started",
     "StreamReader",
@@ -263,6 +267,12 @@ async def _writer(scene: Scene) -> Any:
     return (await scene.connected())[1]
 
 
+async def _receive_channel(scene: Scene) -> Any:
+    send, receive = runtime.open_channel[int](1)
+    send.send_nowait(7)
+    return receive
+
+
 async def _condition(scene: Scene) -> Any:
     condition = runtime.Condition()
     await condition.acquire()
@@ -272,6 +282,9 @@ async def _condition(scene: Scene) -> Any:
 SUBJECTS: Final[dict[type, Callable[[Scene], Any]]] = {
     runtime.Barrier: _simply(lambda: runtime.Barrier(1)),
     runtime.CancelScope: _simply(runtime.CancelScope),
+    runtime.CapacityLimiter: _simply(lambda: runtime.CapacityLimiter(1)),
+    runtime.SendChannel: _simply(lambda: runtime.open_channel[int](1)[0]),
+    runtime.ReceiveChannel: _receive_channel,
     runtime.BoundedSemaphore: _simply(runtime.BoundedSemaphore),
     runtime.Condition: _condition,
     runtime.DatagramEndpoint: _datagram_endpoint,
@@ -310,7 +323,9 @@ PLAIN: Final[dict[str, Callable[[Scene], Any]]] = {
     "buf": lambda scene: bytearray(4),
     "buffers": lambda scene: [b"some"],
     "bufsize": lambda scene: 4,
+    "borrower": lambda scene: "a name",
     "callback": lambda scene: _nothing,
+    "capacity": lambda scene: 3,
     "client_connected_cb": lambda scene: _serve,
     "clock": lambda scene: scene.loop.time,
     "cmd": lambda scene: "true",
@@ -401,6 +416,7 @@ PLAIN: Final[dict[str, Callable[[Scene], Any]]] = {
     "threshold": lambda scene: 1,
     "TaskGroup.start.function": lambda scene: _start,
     "timeout": lambda scene: 5,
+    "total": lambda scene: 3,
     "type": lambda scene: int(socket.SOCK_STREAM),
     "value": lambda scene: 1,
     "when": lambda scene: 5,

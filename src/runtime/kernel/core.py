@@ -52,6 +52,7 @@ from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.sleep_future import SleepFuture
 from runtime.kernel.task import TaskCore, init_task, leave_task, step
 from runtime.kernel.threads.executor import DefaultExecutor, LookupThreads, begin_shutdown, submit
+from runtime.kernel.threads.limiters import Limiter
 
 FileDescriptor = descriptors.FileDescriptor
 
@@ -119,6 +120,7 @@ class LoopCore(Scheduler):
         "_reports_deadlocks",
         "_slow_watch",
         "_task_factory",
+        "_thread_limiter",
         "_threads_before",
         "_turn_runner",
         "_unknown_before",
@@ -136,6 +138,8 @@ class LoopCore(Scheduler):
         self._asyncgens: AsyncGenerators | None = None
         self._executor = DefaultExecutor()
         self._lookup_threads = LookupThreads()
+        # The limiter of to_thread(); None until the program asks for it.
+        self._thread_limiter: Limiter | None = None
         # For the slow-callback watch: whether the loop waits.
         self._waiting = False
         # Runs the turns in the place of _run_turns(), or None: see ``runtime.simulation``.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from runtime.kernel.api.running import current_task
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.task import IN_CANCELLED_SCOPE, MUST_CANCEL, TaskCore
+from runtime.sync.deferring import defer
 from runtime.sync.scopes import CancelScope
 from runtime.sync.sleep import yield_to_others
 
@@ -52,9 +53,5 @@ async def cancel_shielded_checkpoint() -> None:
         try:
             await yield_to_others()
         except CancelledError as error:
-            task = current_task()
-            if task is None:
+            if not defer(error):
                 raise
-            # The request stays counted, and is made again for the next await.
-            task.uncancel()
-            task.cancel(*error.args[:1])

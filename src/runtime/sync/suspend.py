@@ -21,15 +21,16 @@ import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, overload
 
-from runtime.kernel.api.running import current_task, get_running_loop
+from runtime.kernel.api.running import get_running_loop
 from runtime.kernel.core import LoopCore
 from runtime.kernel.diagnostics.describe import (
     describe_callback,
     describe_callback_briefly,
     format_repr,
 )
-from runtime.kernel.errors import CancelledError, InvalidStateError
+from runtime.kernel.errors import InvalidStateError
 from runtime.kernel.public_types import Future
+from runtime.sync.deferring import defer
 
 T = TypeVar("T")
 
@@ -190,7 +191,7 @@ async def suspend(arm: Callable[[Resume[T]], Callable[[], object] | None]) -> T:
         outcome = resume.give_up()
         if outcome is None and undo is not None:
             _undo(loop, undo)
-        if outcome is None or not _defer(interruption):
+        if outcome is None or not defer(interruption):
             raise
     if outcome.error is not None:
         try:
@@ -200,17 +201,6 @@ async def suspend(arm: Callable[[Resume[T]], Callable[[], object] | None]) -> T:
             del outcome, future, resume
     value: T = outcome.value
     return value
-
-
-def _defer(interruption: BaseException) -> bool:
-    """Move a cancellation to the next await of the running task; return False if it cannot be."""
-    # A GeneratorExit cannot. The coroutine may be closed anywhere, also where no loop is running.
-    task = current_task() if isinstance(interruption, CancelledError) else None
-    if task is None or not task.cancelling():
-        return False
-    task.uncancel()
-    task.cancel(*interruption.args[:1])
-    return True
 
 
 def _undo(loop: LoopCore, undo: Callable[[], object]) -> None:

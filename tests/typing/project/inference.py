@@ -139,6 +139,70 @@ async def groups() -> None:
         assert_type(group.create_task(text(), name="named"), runtime.Task[str])
 
 
+async def serve_number(started: runtime.Started[int], name: str) -> None:
+    started(len(name))
+
+
+async def serve_nothing(started: runtime.Started[None]) -> None:
+    started()
+
+
+async def started_tasks() -> None:
+    async with runtime.TaskGroup() as group:
+        assert_type(await group.start(serve_number, "name"), int)
+        assert_type(await runtime.gather(group.start(serve_nothing)), tuple[None])
+        assert_type(group.cancel_scope, runtime.CancelScope)
+        group.cancel("enough")
+
+
+async def scopes() -> None:
+    with runtime.CancelScope(deadline=5, shield=True) as scope:
+        assert_type(scope, runtime.CancelScope)
+        assert_type(scope.deadline, float)
+        assert_type(scope.shield, bool)
+        assert_type(scope.cancel_called, bool)
+        assert_type(scope.cancelled_caught, bool)
+        assert_type(scope.cancel_reason, runtime.CancelReason | None)
+        scope.deadline = 7
+        scope.cancel("enough")
+    with runtime.move_on_after(1) as scope:
+        assert_type(scope, runtime.CancelScope)
+    with runtime.fail_at(1.5) as scope:
+        assert_type(scope, runtime.CancelScope)
+    assert_type(runtime.current_effective_deadline(), float)
+    assert_type(runtime.cancel_reason(LookupError()), runtime.CancelReason | None)
+    assert_type(await runtime.checkpoint(), None)
+
+
+async def channels() -> None:
+    send, receive = runtime.open_channel[int](10)
+    assert_type(send, runtime.SendChannel[int])
+    assert_type(receive, runtime.ReceiveChannel[int])
+    assert_type(await receive.receive(), int)
+    assert_type(receive.receive_nowait(), int)
+    assert_type(receive.clone(), runtime.ReceiveChannel[int])
+    await send.send(1)
+    send.send_nowait(2)
+    async for item in receive:
+        assert_type(item, int)
+    with send as end:
+        assert_type(end, runtime.SendChannel[int])
+    assert_type(send.statistics().items, int)
+    narrower: runtime.SendChannel[bool] = send
+    wider: runtime.ReceiveChannel[object] = receive
+    del narrower, wider
+
+
+async def limits() -> None:
+    limiter = runtime.CapacityLimiter(3)
+    async with limiter as entered:
+        assert_type(entered, None)
+    assert_type(limiter.total, float)
+    assert_type(limiter.statistics(), runtime.LimiterStatistics)
+    assert_type(await runtime.to_thread(len, "name", limiter=limiter), int)
+    assert_type(runtime.current_default_thread_limiter(), runtime.CapacityLimiter)
+
+
 def work(count: int, *, label: str = "") -> list[str]:
     return [label] * count
 

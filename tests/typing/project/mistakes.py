@@ -62,12 +62,12 @@ async def no_coroutine() -> None:
     await runtime.wait([number()])  # -> type-var, reportArgumentType
     await runtime.gather(1, 2)  # -> call-overload, reportCallIssue, reportArgumentType
     await runtime.wait_for(1, 1)  # -> arg-type, reportArgumentType
-    await runtime.to_thread(work(1))  # -> arg-type, reportCallIssue, reportArgumentType
+    await runtime.to_thread(work(1))  # -> call-overload, reportCallIssue, reportArgumentType
 
 
 async def wrong_arguments(loop: runtime.Loop) -> None:
     await runtime.sleep("1")  # -> call-overload, reportArgumentType
-    await runtime.to_thread(work, "3")  # -> arg-type, reportArgumentType
+    await runtime.to_thread(work, "3")  # -> call-overload, reportArgumentType
     await runtime.to_thread(work, 3, label=1)  # -> arg-type, reportArgumentType
     await loop.run_in_executor(None, work, "3")  # -> arg-type, reportArgumentType
     loop.call_soon(work, "3")  # -> arg-type, reportArgumentType
