@@ -39,6 +39,9 @@ MOST: Final = 100
 _DEEPEST: Final = 1000
 """Maximum number of coroutines, one inside the other, that are looked at."""
 
+_FUTURES: Final = ("runtime.kernel.future", "asyncio.futures")
+"""Modules whose generators, those of ``__await__``, are part of the awaited future."""
+
 _Place = tuple[object, int]
 
 
@@ -79,7 +82,7 @@ def _places_of(coro: object) -> list[_Place]:
     while coro is not None and len(places) < _DEEPEST:
         coro = unwrap_awaitable(coro)
         frame = coroutine_frame(coro)
-        if frame is None:
+        if frame is None or _module_of(frame) in _FUTURES:
             break
         places.append((coro, frame.f_lasti))
         coro = _awaited_by(coro)

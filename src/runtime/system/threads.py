@@ -18,9 +18,9 @@ Ts = TypeVarTuple("Ts")
 
 
 @overload
-async def to_thread(func: Callable[[*Ts], R], /, *args: *Ts, limiter: Limiter) -> R: ...
-@overload
 async def to_thread(func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+@overload
+async def to_thread(func: Callable[[*Ts], R], /, *args: *Ts, limiter: Limiter) -> R: ...
 async def to_thread(  # type: ignore[misc]  # mypy overlooks that kwargs may have the limiter.
     func: Callable[..., Any], /, *args: Any, **kwargs: Any
 ) -> Any:
