@@ -341,3 +341,8 @@ __all__ = [
     "wait_writable",
     "wrap_future",
 ]
+
+if _os.environ.get("RUNTIME_OBSERVE", "0") not in ("", "0"):
+    from runtime.observe.listening import listen_if_possible as _listen_if_possible
+
+    _listen_if_possible()

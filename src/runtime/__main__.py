@@ -1,6 +1,7 @@
-"""``python -m runtime``: prints the build and its platform, for bug reports.
+"""``python -m runtime``: prints the build and its platform, simulates, or observes a process.
 
 ``python -m runtime simulate FILE::FUNCTION`` runs a coroutine function under many schedules.
+``python -m runtime ps PID`` and the other commands: see ``runtime/observe/client.py``.
 """
 
 from __future__ import annotations
@@ -27,14 +28,20 @@ def describe_build() -> str:
     )
 
 
-def _simulate(arguments: list[str]) -> int:
-    # Not needed to describe the build.
-    from runtime.simulation.command_line import main
+def main() -> int:
+    """Run the command of the command line; return the exit status."""
+    if len(sys.argv) == 1:
+        print(describe_build())
+        return 0
+    # Imported here: the description of the build needs none of it.
+    if sys.argv[1] == "simulate":
+        from runtime.simulation import command_line
 
-    return main(arguments)
+        return command_line.main(sys.argv[2:])
+    from runtime.observe import client
+
+    return client.main(sys.argv[1:])
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["simulate"]:
-        sys.exit(_simulate(sys.argv[2:]))
-    print(describe_build())
+    sys.exit(main())

@@ -53,6 +53,7 @@ from runtime.kernel.sleep_future import SleepFuture
 from runtime.kernel.task import TaskCore, init_task, leave_task, step
 from runtime.kernel.threads.executor import DefaultExecutor, LookupThreads, begin_shutdown, submit
 from runtime.kernel.threads.limiters import Limiter
+from runtime.kernel.threads.observers import observers
 
 FileDescriptor = descriptors.FileDescriptor
 
@@ -371,7 +372,7 @@ class LoopCore(Scheduler):
     def _own_threads(self) -> list[threading.Thread]:
         """Return the threads that the loop owns; they never wake it while it is idle."""
         pools = self._executor.threads() + self._lookup_threads.threads()
-        threads = [*pools, *self._idle_threads, *self._watching_threads]
+        threads = [*pools, *self._idle_threads, *self._watching_threads, *observers]
         return threads if self._slow_watch is None else [*threads, self._slow_watch.thread]
 
     def _task_of(self, awaitable: Any) -> Any:

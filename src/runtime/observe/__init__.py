@@ -13,7 +13,9 @@ from runtime.kernel.diagnostics.metrics import LoopMetrics
 from runtime.kernel.diagnostics.recorder import RecordedEvent, Recording
 from runtime.kernel.diagnostics.slow_callbacks import BlockedPlace
 from runtime.observe.blocked_places import blocked
+from runtime.observe.endpoint import ObserveError
 from runtime.observe.forbidding import BlockingCallError, allow_blocking, forbid_blocking
+from runtime.observe.listening import Listener, listen
 from runtime.observe.log_context import LogContext
 from runtime.observe.printing import format_tasks, print_tasks, print_tasks_on
 from runtime.observe.task_info import Place, TaskInfo, tasks
@@ -25,8 +27,10 @@ __all__ = [
     "BlockingCallError",
     "CollectorMetrics",
     "Histogram",
+    "Listener",
     "LogContext",
     "LoopMetrics",
+    "ObserveError",
     "Place",
     "RecordedEvent",
     "Recording",
@@ -36,6 +40,7 @@ __all__ = [
     "chrome_trace",
     "forbid_blocking",
     "format_tasks",
+    "listen",
     "print_tasks",
     "print_tasks_on",
     "save_recordings",
