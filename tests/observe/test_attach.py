@@ -186,21 +186,25 @@ def test_another_user_cannot_connect(listener: Any, tmp_path: Path) -> None:
     )
     assert run_program("-S", "-c", code, str(path)).stdout == "refused\n"
     # Even if the modes did not keep the user out, the check of the credentials would.
-    for opened in [path, *path.parents][:-1]:
-        with contextlib.suppress(OSError):
-            opened.chmod(opened.stat().st_mode | 0o777)
+    opened = {each: each.stat().st_mode for each in (path, *path.parents) if each != Path("/")}
     code = (
         "import os, socket, sys\n"
         "os.setgid(65534); os.setuid(65534)\n"
         "sock = socket.socket(socket.AF_UNIX)\n"
         "sock.connect(sys.argv[1])\n"
-        'sock.sendall(b\'{"command": "ps"}\\n\')\n'
         "try:\n"
+        '    sock.sendall(b\'{"command": "ps"}\\n\')\n'
         "    print(sock.recv(100))\n"
         "except ConnectionError:\n"
         "    print(b'')\n"
     )
-    done = run_program("-S", "-c", code, str(path))
+    try:
+        for each, mode in opened.items():
+            each.chmod(mode | 0o777)
+        done = run_program("-S", "-c", code, str(path))
+    finally:
+        for each, mode in opened.items():
+            each.chmod(mode)
     assert done.stdout == "b''\n", done.stderr
 
 

@@ -96,7 +96,7 @@ def test_waiting_and_busy_times_add_up(selector: Callable[[], Any] | None) -> No
     loop.run_until_complete(block())
     after = loop.metrics()
     loop.close()
-    assert before.waiting >= 0.045
+    assert before.waiting > 0
     assert before.utilization < 1.0
     change = after.since(before)
     assert change.busy >= 0.05
@@ -119,7 +119,7 @@ async def test_a_snapshot_in_another_thread_includes_the_current_wait() -> None:
     thread.start()
     await runtime.sleep(0.1)
     thread.join()
-    assert found[0].since(before).waiting >= 0.04
+    assert found[0].since(before).waiting > before.waiting == 0
 
 
 async def test_the_lag_is_the_longest_time_between_two_polls() -> None:
@@ -139,7 +139,7 @@ async def test_the_meter_goes_on_when_the_poller_renews_its_epoll() -> None:
     if hasattr(selectors, "EpollSelector"):
         loop._poller._renew_epoll()
     await runtime.sleep(0.02)
-    assert loop.metrics().since(before).waiting >= 0.015
+    assert loop.metrics().since(before).waiting > 0
 
 
 # -- Samples ---------------------------------------------------------------------------------------
