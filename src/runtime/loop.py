@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import functools
+import gc
 import threading
 import warnings
 import weakref
@@ -13,15 +14,19 @@ from contextvars import Context
 from operator import call
 from selectors import BaseSelector
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple, cast
+from typing import TYPE_CHECKING, Any, Final, SupportsIndex, TypeVar, TypeVarTuple, cast
 
 from runtime.kernel.api import running
 from runtime.kernel.api.metrics import metrics_of
 from runtime.kernel.arguments.refusals import Uncopyable
 from runtime.kernel.arguments.seconds import Seconds
+from runtime.kernel.arguments.seconds import seconds as number_of_seconds
 from runtime.kernel.diagnostics.metrics import LoopMetrics
+from runtime.kernel.diagnostics.recorder import Recording, events_of
+from runtime.kernel.diagnostics.step_sampler import sampling_of
 from runtime.kernel.handles import Handle
 from runtime.kernel.lifetime.asyncgens import cancelling_tasks_in
+from runtime.kernel.lifetime.idle_collector import IdleCollector, allocations_of
 from runtime.kernel.public_types import Future, Task
 from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.threads.unknown_threads import unknown_threads
@@ -150,7 +155,7 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
             self._threads_before = []
             self._unknown_before = set()
 
-    # -- Metrics -----------------------------------------------------------------------------------
+    # -- Observation -------------------------------------------------------------------------------
 
     def metrics(self) -> LoopMetrics:
         """Return a snapshot of the loop's counters and histograms. May be called in any thread.
@@ -167,6 +172,83 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
         1 0 True
         """
         return metrics_of(self)
+
+    def set_step_sampling(self, every: SupportsIndex) -> None:
+        """Choose how often the steps of tasks and the callbacks are timed for ``metrics()``.
+
+        Of ``every`` turns two are timed, by default of 512; 0 times none. Raises TypeError unless
+        ``every`` is an integer, and ValueError if it is negative.
+
+        >>> import runtime
+        >>> loop = runtime.new_event_loop()
+        >>> loop.set_step_sampling(16)
+        >>> loop.close()
+        """
+        self._sampler.every = sampling_of(every)
+        self._sample_at = self._turns
+
+    def record(self, seconds: Seconds = 30.0, events: SupportsIndex = 65536) -> Recording:
+        """Record what the loop does from now on: its last events, in a ring of fixed size.
+
+        The recording keeps up to ``events`` events, of 32 bytes each, and gives those of the last
+        ``seconds``. It costs a few percent of the work of the loop, and nothing once it is stopped.
+        In debug mode no steps are recorded. Raises RuntimeError if the loop is closed or is being
+        recorded, ValueError unless ``seconds`` is positive and ``events`` from 1 to 2**24, and
+        TypeError for other types. To be called in the loop's thread.
+
+        >>> import runtime
+        >>> async def main() -> None:
+        ...     recording = runtime.get_running_loop().record()
+        ...     await runtime.create_task(runtime.sleep(0), name="sleeper")
+        ...     recording.stop()
+        ...     print({event.name for event in recording.events() if event.kind == "ended"})
+        >>> runtime.run(main())
+        {'sleeper'}
+        """
+        self._check_open()
+        if self._recorder is not None:
+            raise RuntimeError(f"{self!r} is being recorded: stop() the other recording first.")
+        duration = number_of_seconds(seconds, "record()")
+        if not duration > 0:
+            raise ValueError(f"record() takes a positive number of seconds, not {duration!r}.")
+        self._recorder = Recording(self, duration, events_of(events))
+        self._choose_turns()
+        return self._recorder
+
+    def collect_when_idle(
+        self, enabled: object = True, *, most: SupportsIndex = 100_000, freeze: object = False
+    ) -> None:
+        """Collect garbage when the loop would wait, and not in the middle of a request.
+
+        While the loop runs, automatic collections are off in the whole process. A collection that
+        is due is made when the loop is about to wait, or between two turns if more than ``most``
+        containers were allocated since the last one, and not deallocated. With ``freeze``, a full
+        collection is made now, and all objects that exist are left out of further ones: call this
+        when the program has started. Raises ValueError unless ``most`` is positive, and TypeError
+        unless it is an integer. To be called in the loop's thread.
+
+        >>> import gc, runtime
+        >>> async def main() -> None:
+        ...     runtime.get_running_loop().collect_when_idle()
+        ...     print(gc.isenabled())
+        >>> runtime.run(main())
+        False
+        >>> gc.isenabled()
+        True
+        """
+        number = allocations_of(most)
+        self._check_open()
+        if self._idle_collector is not None:
+            self._idle_collector.end_run()
+        self._idle_collector = IdleCollector(number) if enabled else None
+        collector = self._idle_collector
+        self._poller.on_tick = None if collector is None else collector.collect_if_late
+        if collector is not None:
+            if freeze:
+                gc.collect()
+                gc.freeze()
+            if self._thread_id:
+                collector.begin_run()
 
     # -- Ending ------------------------------------------------------------------------------------
 

@@ -341,6 +341,8 @@ PLAIN: Final[dict[str, Callable[[Scene], Any]]] = {
     "eager_start": lambda scene: True,
     "enabled": lambda scene: True,
     "error": lambda scene: runtime.CancelledError("words"),
+    "freeze": lambda scene: False,
+    "most": lambda scene: 1000,
     "events": lambda scene: 64,
     "every": lambda scene: 16,
     "exception": lambda scene: ValueError("wrong"),

@@ -99,6 +99,7 @@ def test_a_method_of_the_loop_takes_the_same_arguments_by_name(name: str) -> Non
 
 ADDED: dict[str, set[str]] = {
     "Loop": {
+        "collect_when_idle",
         "get_external_inspection",
         "metrics",
         "record",

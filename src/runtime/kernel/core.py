@@ -25,24 +25,23 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Generator
 from selectors import BaseSelector
-from typing import Any, Final, SupportsIndex
+from typing import Any, Final
 
 from runtime.kernel import descriptors, signals
 from runtime.kernel.arguments.callables import check_callback
 from runtime.kernel.arguments.seconds import Seconds, seconds
-from runtime.kernel.arguments.seconds import seconds as seconds_of
 from runtime.kernel.compat import external_tools
 from runtime.kernel.compat.external_tools import TaskCopies
 from runtime.kernel.compat.registry import running_loops, show_tasks_of
 from runtime.kernel.compat.task_factory import TaskFactory, call_factory, take_options
 from runtime.kernel.diagnostics import debug_mode
-from runtime.kernel.diagnostics.recorder import Recording, events_of
 from runtime.kernel.diagnostics.slow_callbacks import SlowCallbackWatch
-from runtime.kernel.diagnostics.step_sampler import SAMPLED_TURNS, sampling_of
+from runtime.kernel.diagnostics.step_sampler import SAMPLED_TURNS
 from runtime.kernel.future import init_future
 from runtime.kernel.handles import Handle, Runnable
 from runtime.kernel.lifetime.asyncgens import AsyncGenerators
 from runtime.kernel.lifetime.idle import checked_wait, is_idle
+from runtime.kernel.lifetime.idle_collector import IdleCollector
 from runtime.kernel.lifetime.recovery import recover_tasks
 from runtime.kernel.native.mypyc import mypyc_attr
 from runtime.kernel.observed_turns import run_recorded_turns, run_sampled_turns
@@ -115,6 +114,7 @@ class LoopCore(Scheduler):
         "_copies",
         "_ending",
         "_executor",
+        "_idle_collector",
         "_idle_threads",
         "_lookup_threads",
         "_released",
@@ -154,6 +154,8 @@ class LoopCore(Scheduler):
         # Whether the run ends when the loop is idle, and the threads that existed at its start.
         self._until_idle = False
         self._threads_before: list[threading.Thread] = []
+        # Collects garbage when the loop would wait, or None (the default).
+        self._idle_collector: IdleCollector | None = None
         # Threads of other loops that are idle while this loop runs, and so never wake it.
         self._idle_threads: list[threading.Thread] = []
         # The native identifiers of the threads at the start that ``threading`` does not know.
@@ -256,6 +258,8 @@ class LoopCore(Scheduler):
             # An interrupted _wake() may have set the flag without having written the byte.
             self._forget_wakeup()
             self._poller.begin_run()
+            if self._idle_collector is not None:
+                self._idle_collector.begin_run()
             try:
                 # A single call in C, so that the result is stored before a signal handler can run.
                 wakeup_fds.extend(map(signals.set_wakeup_fd, (self._wakeup_fd(),)))
@@ -306,6 +310,8 @@ class LoopCore(Scheduler):
                     # An exception may have left the loop in the middle of a step.
                     self._poller.writers.end_step()
                     self._poller.end_run()
+                    if self._idle_collector is not None:
+                        self._idle_collector.end_run()
                 finally:
                     try:
                         asyncio._set_running_loop(None)
@@ -409,48 +415,6 @@ class LoopCore(Scheduler):
         if every and not self._watched:
             self._sampled_turns = SAMPLED_TURNS
             self._watched = True
-
-    def record(self, seconds: Seconds = 30.0, events: SupportsIndex = 65536) -> Recording:
-        """Record what the loop does from now on: its last events, in a ring of fixed size.
-
-        The recording keeps up to ``events`` events, of 32 bytes each, and gives those of the last
-        ``seconds``. It costs a few percent of the work of the loop, and nothing once it is stopped.
-        In debug mode no steps are recorded. Raises RuntimeError if the loop is closed or is being
-        recorded, ValueError unless ``seconds`` is positive and ``events`` from 1 to 2**24, and
-        TypeError for other types. To be called in the loop's thread.
-
-        >>> import runtime
-        >>> async def main() -> None:
-        ...     recording = runtime.get_running_loop().record()
-        ...     await runtime.create_task(runtime.sleep(0), name="sleeper")
-        ...     recording.stop()
-        ...     print({event.name for event in recording.events() if event.kind == "ended"})
-        >>> runtime.run(main())
-        {'sleeper'}
-        """
-        self._check_open()
-        if self._recorder is not None:
-            raise RuntimeError(f"{self!r} is being recorded: stop() the other recording first.")
-        duration = seconds_of(seconds, "record()")
-        if not duration > 0:
-            raise ValueError(f"record() takes a positive number of seconds, not {duration!r}.")
-        self._recorder = Recording(self, duration, events_of(events))
-        self._choose_turns()
-        return self._recorder
-
-    def set_step_sampling(self, every: SupportsIndex) -> None:
-        """Choose how often the steps of tasks and the callbacks are timed for ``metrics()``.
-
-        Of ``every`` turns two are timed, by default of 512; 0 times none. Raises TypeError unless
-        ``every`` is an integer, and ValueError if it is negative.
-
-        >>> import runtime
-        >>> loop = runtime.new_event_loop()
-        >>> loop.set_step_sampling(16)
-        >>> loop.close()
-        """
-        self._sampler.every = sampling_of(every)
-        self._sample_at = self._turns
 
     def set_deadlock_reports(self, enabled: object) -> None:
         """Choose whether a run in which no task can ever run again ends with DeadlockError.
@@ -782,6 +746,8 @@ def collect(loop: LoopCore) -> None:
             and (loop._debug if loop._reports_deadlocks is None else loop._reports_deadlocks)
         ):
             timeout = checked_wait(loop, loop._own_threads(), timeout, not loop._until_idle)
+        if loop._idle_collector is not None and timeout != 0.0:
+            loop._idle_collector.collect_if_due()
         loop._waiting = True
         try:
             # A signal handler may have queued a callback since the timeout was computed. From here

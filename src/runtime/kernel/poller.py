@@ -232,6 +232,7 @@ class Poller:
         "_watchers",
         "meter",
         "now",
+        "on_tick",
         "skips",
         "writers",
     )
@@ -255,6 +256,8 @@ class Poller:
         self._polled = 0.0
         # The time of the end of a recent poll: see ``tick``.
         self.now = _monotonic()
+        # Called by ``tick``, between two turns; or None.
+        self.on_tick: Callable[[], object] | None = None
         # The function that waits for events, and its meter. ``_epoll_wait`` is the same function if
         # it waits on epoll, else None.
         self._wait: accelerator.Wait = _refuse_to_wait
@@ -311,6 +314,8 @@ class Poller:
         seconds, and by the time since the last poll.
         """
         self.now = now
+        if self.on_tick is not None:
+            self.on_tick()
 
     def begin_run(self) -> None:
         """Note that the loop begins to run; have its first turn poll, which may be the only one."""
@@ -740,6 +745,7 @@ class Poller:
     def close(self) -> None:
         """Drop every watcher and close the selector."""
         self._release()
+        self.on_tick = None
         self._report = _ignore_report  # The old one refers to the loop: a reference cycle.
         self._selector.close()
 
