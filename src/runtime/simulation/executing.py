@@ -186,7 +186,7 @@ def _noting_locks(run: CurrentRun) -> Callable[[Lock], None]:
 
 
 def _leftovers(run: CurrentRun) -> list[str]:
-    """Return descriptions of the tasks that have not ended, and of the locks that are held."""
+    """Return descriptions of the tasks, the locks that are held, and the sockets that are left."""
     current = asyncio.current_task()
     every: set[Any] = asyncio.all_tasks()
     tasks = [task for task in every if task is not current and not is_daemon(task.get_context())]
@@ -195,6 +195,7 @@ def _leftovers(run: CurrentRun) -> list[str]:
         first, *rest = describe_wait(task)
         lines.append("\n".join([f"task {first}", *rest]))
     lines += [f"lock {lock!r}" for lock in run.locks if lock.locked()]
+    lines += [f"open socket {description}" for description in run.world.open_sockets()]
     return lines
 
 

@@ -38,6 +38,39 @@ def test_everything_is_restored_whatever_happens() -> None:
     assert set(vars(socket.socket)) == own
 
 
+def test_functions_that_a_module_keeps_from_a_run_are_the_original_ones_after_it() -> None:
+    kept: list[Any] = []
+
+    async def main() -> None:
+        kept[:] = [socket.gethostname, socket.socketpair, socket.getaddrinfo, select.select]
+        assert kept[0]() == "main"
+
+    name = socket.gethostname()
+    for _ in range(2):
+        simulation.run(main)
+        gethostname, socketpair, getaddrinfo, kept_select = kept
+        assert gethostname() == name
+        assert getaddrinfo("127.0.0.1", 1)[0][4] == ("127.0.0.1", 1)
+        one, other = socketpair()
+        with one, other:
+            one.send(b"x")
+            assert kept_select([other], [], [], 1) == ([other], [], [])
+            assert os.read(other.fileno(), 10) == b"x"
+
+
+def test_a_socket_that_is_left_open_is_a_leftover() -> None:
+    left: list[socket.socket] = []
+
+    async def main() -> None:
+        left.append(socket.create_server(("127.0.0.1", 80)))
+
+    with pytest.raises(simulation.LeftoverError, match="open socket"):
+        simulation.run(main, leftovers=True)
+    simulation.run(main)
+    for sock in left:
+        sock.close()
+
+
 def test_sockets_are_of_the_ordinary_class() -> None:
     async def main() -> None:
         one, other = socket.socketpair()

@@ -11,7 +11,6 @@ loop, which it blocks as it would in a real run.
 
 from __future__ import annotations
 
-import _socket
 import errno
 import functools
 import math
@@ -55,12 +54,27 @@ _OPERATIONS: Final[dict[str, Callable[..., Any]]] = {
     )
 }
 
+_NAMES: Final = (
+    "getaddrinfo",
+    "gethostbyaddr",
+    "gethostbyname",
+    "gethostbyname_ex",
+    "gethostname",
+    "getfqdn",
+    "getnameinfo",
+)
+
 _POLL_READ: Final = getattr(select, "POLLIN", 1)
 _POLL_WRITE: Final = getattr(select, "POLLOUT", 4)
 
 
 class Replacements:
-    """The replaced functions, from ``install`` to ``remove``."""
+    """The replaced functions of one world, from ``install`` to ``remove``.
+
+    ``now`` returns the time of the world. ``wait(moment)`` lets the next event of the network
+    happen if it is due by that moment, else sets the clock to the moment if it is finite; it
+    returns whether there was an event.
+    """
 
     def __init__(
         self,
@@ -69,22 +83,23 @@ class Replacements:
         now: Callable[[], float],
         wait: Callable[[float], bool],
     ) -> None:
-        self._descriptors = descriptors
-        self._now = now
-        # Lets the next event of the network happen if it is due by a moment, else sets the clock
-        # to that moment if it is finite; returns whether there was an event.
-        self._wait = wait
-        self._names = names
-        self._thread = 0
+        self.descriptors = descriptors
+        self.names = names
+        self.now = now
+        self.wait = wait
+        # The thread whose sockets are simulated.
+        self.thread = 0
         self._replaced: list[tuple[Any, str, Any]] = []
 
     def install(self) -> None:
         """Replace the functions, for sockets that the calling thread makes."""
-        self._thread = threading.get_ident()
-        accelerator.set_simulator(self._descriptors)
+        self.thread = threading.get_ident()
+        _active.append(self)
+        accelerator.set_simulator(self.descriptors)
         try:
-            self._replace_methods()
-            self._replace_functions()
+            for owner, name, original, function in _functions():
+                self._replaced.append((owner, name, original))
+                setattr(owner, name, function)
         except BaseException:
             self.remove()
             raise
@@ -98,179 +113,221 @@ class Replacements:
             else:
                 setattr(owner, name, original)
         accelerator.set_simulator(None)
+        _active.clear()
 
-    def _replace(self, owner: Any, name: str, function: Any) -> None:
-        self._replaced.append((owner, name, vars(owner).get(name, _MISSING)))
-        setattr(owner, name, function)
 
-    # -- The class -------------------------------------------------------------------------------
+_active: Final[list[Replacements]] = []
+"""The replacements that are installed, if any.
 
-    def _replace_methods(self) -> None:
-        descriptors = self._descriptors
-        kind = socket.socket
-        for name, operation in _OPERATIONS.items():
-            self._replace(kind, name, self._method(getattr(kind, name), operation))
-        self._replace(kind, "__init__", self._initializer(kind.__init__))
-        private: Any = kind
-        accept = functools.partial(sockets.accept, descriptors)
-        self._replace(kind, "_accept", self._method(private._accept, accept))
-        self._replace(kind, "_real_close", _closing(private._real_close, descriptors))
-        self._replace(kind, "detach", _detaching(kind.detach, descriptors))
+A module that is imported during a run may keep a function that was replaced then. So the functions
+outlive a run: without a world they call the original.
+"""
 
-    def _method(
-        self, original: Callable[..., Any], operation: Callable[..., Any]
-    ) -> Callable[..., Any]:
-        find = self._descriptors.find
+_Function = tuple[Any, str, Any, Any]
+"""Owner, name, original (or ``_MISSING`` if a base class has it), and replacement."""
 
-        @functools.wraps(original)
-        def method(sock: socket.socket, *args: Any, **kwargs: Any) -> Any:
-            endpoint = find(sock.fileno())
-            if endpoint is None:
-                return original(sock, *args, **kwargs)
-            try:
-                return operation(endpoint, *args, **kwargs)
-            except BlockingIOError:
-                if sock.gettimeout() == 0:
-                    raise
-            if operation is sockets.connect:
-                attempt = functools.partial(sockets.finish_connecting, endpoint)
-            else:
-                attempt = functools.partial(operation, endpoint, *args, **kwargs)
-            return self._block(sock, original.__name__, attempt)
+_made: Final[list[_Function]] = []
+"""The functions of the last run, which the next one uses again."""
 
-        return method
 
-    def _block(self, sock: socket.socket, name: str, attempt: Callable[[], Any]) -> Any:
-        """Let time pass until ``attempt()`` succeeds; raise TimeoutError after the timeout."""
-        timeout = sock.gettimeout()
-        deadline = math.inf if timeout is None else self._now() + timeout
-        while self._wait(deadline):
-            try:
-                return attempt()
-            except BlockingIOError:
-                pass
-        if timeout is not None:
-            raise TimeoutError("timed out")
-        raise BlockingIOError(
-            errno.EAGAIN,
-            f"{name}() would block for ever, and the simulated world with it: {sock!r} is a "
-            "blocking socket, and nothing is on its way in the network. Call setblocking(False), "
-            "and await the loop's sock_* methods, or use a stream",
-        )
+def _functions() -> list[_Function]:
+    """Return the functions to replace. They are made anew if other code has replaced the same."""
+    if not _made or any(
+        vars(owner).get(name, _MISSING) is not original for owner, name, original, _ in _made
+    ):
+        _made[:] = [
+            (owner, name, vars(owner).get(name, _MISSING), make(getattr(owner, name)))
+            for owner, name, make in _makers()
+            if hasattr(owner, name)
+        ]
+    return _made
 
-    def _initializer(self, original: Callable[..., None]) -> Callable[..., None]:
-        descriptors = self._descriptors
 
-        def initialize(
-            sock: Any, family: int = -1, type: int = -1, proto: int = -1, fileno: Any = None
-        ) -> None:
-            if fileno is None:
-                if threading.get_ident() != self._thread:
-                    original(sock, family, type, proto, fileno)
-                    return
-                family = socket.AF_INET if family == -1 else family
-                type = socket.SOCK_STREAM if type == -1 else type
-                proto = 0 if proto == -1 else proto
-                endpoint: Endpoint | None = descriptors.new_endpoint(family, type, proto)
-                assert endpoint is not None
-                try:
-                    fileno = descriptors.open(endpoint)
-                except BaseException:
-                    endpoint.close()
-                    raise
-            else:
-                endpoint = descriptors.find(fileno)
-            if endpoint is not None:
-                family = endpoint.family if family == -1 else family
-                type = endpoint.kind if type == -1 else type
-                proto = endpoint.proto if proto == -1 else proto
-            original(sock, family, type, proto, fileno)
-            if endpoint is not None:
-                descriptors.own(sock)
+def _makers() -> list[tuple[Any, str, Callable[[Any], Any]]]:
+    """Return what is replaced, each with a function that makes the replacement of an original."""
+    kind = socket.socket
+    methods = [
+        (kind, name, functools.partial(_method, operation=operation))
+        for name, operation in _OPERATIONS.items()
+    ]
+    names = [(socket, name, _lookup) for name in _NAMES]
+    return [
+        *methods,
+        (kind, "__init__", _initializer),
+        (kind, "_accept", functools.partial(_method, operation=_accept)),
+        (kind, "_real_close", _closing),
+        (kind, "detach", _detaching),
+        *names,
+        (socket, "socketpair", _pairing),
+        (socket, "dup", _duplicating),
+        (socket, "close", _closing_descriptor),
+        (os, "close", _closing_descriptor),
+        (os, "sendfile", _sending_file),
+        (select, "poll", _polling),
+        (select, "select", _selecting),
+    ]
 
-        return initialize
 
-    # -- Functions ---------------------------------------------------------------------------------
+def _find(fd: int) -> Endpoint | None:
+    return _active[0].descriptors.find(fd) if _active else None
 
-    def _replace_functions(self) -> None:
-        descriptors = self._descriptors
-        names = self._names
-        for name in (
-            "getaddrinfo",
-            "gethostbyaddr",
-            "gethostbyname",
-            "gethostbyname_ex",
-            "gethostname",
-            "getfqdn",
-            "getnameinfo",
-        ):
-            self._replace(
-                socket, name, self._in_thread(getattr(socket, name), getattr(names, name))
-            )
-        self._replace(socket, "socketpair", self._in_thread(socket.socketpair, self._socketpair))
-        self._replace(socket, "dup", _duplicating(_socket.dup, descriptors))
-        self._replace(socket, "close", descriptors.close)
-        self._replace(os, "close", descriptors.close)
-        if hasattr(os, "sendfile"):
-            self._replace(os, "sendfile", _sending_file(os.sendfile, descriptors))
-        if hasattr(select, "poll"):
-            self._replace(select, "poll", functools.partial(_Poll, descriptors, select.poll))
-        self._replace(select, "select", _selecting(select.select, descriptors))
 
-    def _in_thread(
-        self, original: Callable[..., Any], replacement: Callable[..., Any]
-    ) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if threading.get_ident() == self._thread:
-                return replacement(*args, **kwargs)
-            return original(*args, **kwargs)
+def _here() -> Replacements | None:
+    """Return what is installed for this thread."""
+    if _active and _active[0].thread == threading.get_ident():
+        return _active[0]
+    return None
 
-        return call
 
-    def _socketpair(
-        self, family: int | None = None, type: int = socket.SOCK_STREAM, proto: int = 0
-    ) -> tuple[socket.socket, socket.socket]:
-        family = socket.AF_UNIX if family is None else family
-        fds = self._descriptors.pair(family, type, proto)
+# -- The class -------------------------------------------------------------------------------------
+
+
+def _method(original: Callable[..., Any], operation: Callable[..., Any]) -> Callable[..., Any]:
+    name = original.__name__
+
+    @functools.wraps(original)
+    def method(sock: socket.socket, *args: Any, **kwargs: Any) -> Any:
+        endpoint = _find(sock.fileno())
+        if endpoint is None:
+            return original(sock, *args, **kwargs)
         try:
-            first, second = (socket.socket(family, type, proto, fd) for fd in fds)
-        except BaseException:
-            for fd in fds:
-                self._descriptors.close(fd)
-            raise
-        return first, second
+            return operation(endpoint, *args, **kwargs)
+        except BlockingIOError:
+            if sock.gettimeout() == 0:
+                raise
+        if operation is sockets.connect:
+            attempt = functools.partial(sockets.finish_connecting, endpoint)
+        else:
+            attempt = functools.partial(operation, endpoint, *args, **kwargs)
+        return _block(sock, name, attempt)
+
+    return method
 
 
-def _closing(original: Callable[..., None], descriptors: Descriptors) -> Callable[..., None]:
-    def _real_close(sock: socket.socket, *args: Any) -> None:
+def _accept(endpoint: Endpoint) -> tuple[int, Any]:
+    return sockets.accept(_active[0].descriptors, endpoint)
+
+
+def _block(sock: socket.socket, name: str, attempt: Callable[[], Any]) -> Any:
+    """Let time pass until ``attempt()`` succeeds; raise TimeoutError after the timeout."""
+    active = _active[0]
+    timeout = sock.gettimeout()
+    deadline = math.inf if timeout is None else active.now() + timeout
+    while active.wait(deadline):
+        try:
+            return attempt()
+        except BlockingIOError:
+            pass
+    if timeout is not None:
+        raise TimeoutError("timed out")
+    raise BlockingIOError(
+        errno.EAGAIN,
+        f"{name}() would block for ever, and the simulated world with it: {sock!r} is a blocking "
+        "socket, and nothing is on its way in the network. Call setblocking(False), and await the "
+        "loop's sock_* methods, or use a stream",
+    )
+
+
+def _initializer(original: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(original)
+    def initialize(
+        self: Any, family: int = -1, type: int = -1, proto: int = -1, fileno: Any = None
+    ) -> None:
+        active = _here()
+        if active is None:
+            original(self, family, type, proto, fileno)
+            return
+        descriptors = active.descriptors
+        if fileno is None:
+            family = socket.AF_INET if family == -1 else family
+            type = socket.SOCK_STREAM if type == -1 else type
+            proto = 0 if proto == -1 else proto
+            fileno = descriptors.open_new(family, type, proto)
+        endpoint = descriptors.find(fileno)
+        if endpoint is not None:
+            family = endpoint.family if family == -1 else family
+            type = endpoint.kind if type == -1 else type
+            proto = endpoint.proto if proto == -1 else proto
+        original(self, family, type, proto, fileno)
+        if endpoint is not None:
+            descriptors.own(self)
+
+    return initialize
+
+
+def _closing(original: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(original)
+    def real_close(sock: socket.socket, *args: Any) -> None:
         fd = sock.fileno()
         original(sock, *args)
-        descriptors.released(fd)
+        for active in _active:
+            active.descriptors.released(fd)
 
-    return _real_close
+    return real_close
 
 
-def _detaching(original: Callable[..., int], descriptors: Descriptors) -> Callable[..., int]:
+def _detaching(original: Callable[..., int]) -> Callable[..., int]:
+    @functools.wraps(original)
     def detach(sock: socket.socket) -> int:
         fd = original(sock)
-        descriptors.disown(fd)
+        for active in _active:
+            active.descriptors.disown(fd)
         return fd
 
     return detach
 
 
-def _duplicating(original: Callable[[int], int], descriptors: Descriptors) -> Callable[[int], int]:
+# -- Functions -------------------------------------------------------------------------------------
+
+
+def _lookup(original: Callable[..., Any]) -> Callable[..., Any]:
+    name = original.__name__
+
+    @functools.wraps(original)
+    def look_up(*args: Any, **kwargs: Any) -> Any:
+        active = _here()
+        if active is None:
+            return original(*args, **kwargs)
+        return getattr(active.names, name)(*args, **kwargs)
+
+    return look_up
+
+
+def _pairing(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def socketpair(family: Any = None, type: int = socket.SOCK_STREAM, proto: int = 0) -> Any:
+        active = _here()
+        if active is None:
+            return original(family, type, proto)
+        family = socket.AF_UNIX if family is None else family
+        fds = active.descriptors.pair(family, type, proto)
+        return tuple(socket.socket(family, type, proto, fd) for fd in fds)
+
+    return socketpair
+
+
+def _duplicating(original: Callable[[int], int]) -> Callable[[int], int]:
+    @functools.wraps(original)
     def dup(fd: int) -> int:
-        return original(fd) if descriptors.find(fd) is None else descriptors.duplicate(fd)
+        return original(fd) if _find(fd) is None else _active[0].descriptors.duplicate(fd)
 
     return dup
 
 
-def _sending_file(original: Callable[..., int], descriptors: Descriptors) -> Callable[..., int]:
+def _closing_descriptor(original: Callable[[int], None]) -> Callable[[int], None]:
+    @functools.wraps(original)
+    def close(fd: int) -> None:
+        original(fd)
+        for active in _active:
+            active.descriptors.released(fd)
+
+    return close
+
+
+def _sending_file(original: Callable[..., int]) -> Callable[..., int]:
     @functools.wraps(original)
     def sendfile(out_fd: int, in_fd: int, offset: int | None, count: int, **options: Any) -> int:
-        endpoint = descriptors.find(out_fd)
+        endpoint = _find(out_fd)
         if endpoint is None:
             return original(out_fd, in_fd, offset, count, **options)
         return sockets.send_from_file(endpoint, in_fd, offset, count)
@@ -278,17 +335,20 @@ def _sending_file(original: Callable[..., int], descriptors: Descriptors) -> Cal
     return sendfile
 
 
-def _number(file: Any) -> int:
-    number: int = file if isinstance(file, int) else file.fileno()
-    return number
+def _polling(original: Callable[[], Any]) -> Callable[[], Any]:
+    @functools.wraps(original)
+    def poll() -> Any:
+        return original() if _here() is None else _Poll(original)
+
+    return poll
 
 
-def _selecting(original: Callable[..., Any], descriptors: Descriptors) -> Callable[..., Any]:
+def _selecting(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def replacement(
         rlist: Any, wlist: Any, xlist: Any, timeout: float | None = None
     ) -> tuple[list[Any], list[Any], list[Any]]:
-        endpoints = {file: descriptors.find(_number(file)) for file in (*rlist, *wlist, *xlist)}
+        endpoints = {file: _find(_number(file)) for file in (*rlist, *wlist, *xlist)}
         if not any(endpoint is not None for endpoint in endpoints.values()):
             found: tuple[list[Any], list[Any], list[Any]] = original(rlist, wlist, xlist, timeout)
             return found
@@ -316,15 +376,14 @@ def _selecting(original: Callable[..., Any], descriptors: Descriptors) -> Callab
 class _Poll:
     """``select.poll()`` for simulated and other descriptors."""
 
-    def __init__(self, descriptors: Descriptors, original: Callable[[], Any]) -> None:
-        self._descriptors = descriptors
+    def __init__(self, original: Callable[[], Any]) -> None:
         self._real = original()
         self._masks: dict[int, int] = {}
 
     def register(self, fd: Any, eventmask: int = _POLL_READ | _POLL_WRITE) -> None:
         """Add a descriptor."""
         number = _number(fd)
-        if self._descriptors.find(number) is None:
+        if _find(number) is None:
             self._real.register(number, eventmask)
         else:
             self._masks[number] = eventmask
@@ -350,7 +409,7 @@ class _Poll:
             return events
         events = list(self._real.poll(0))
         for fd, mask in self._masks.items():
-            endpoint = self._descriptors.find(fd)
+            endpoint = _find(fd)
             if endpoint is None:
                 events.append((fd, getattr(select, "POLLNVAL", 32)))
                 continue
@@ -360,3 +419,8 @@ class _Poll:
             if ready & mask:
                 events.append((fd, ready & mask))
         return events
+
+
+def _number(file: Any) -> int:
+    number: int = file if isinstance(file, int) else file.fileno()
+    return number

@@ -97,6 +97,15 @@ class Descriptors:
         self._register(fd, endpoint)
         return fd
 
+    def open_new(self, family: int, kind: int, proto: int) -> int:
+        """Return the descriptor of a new endpoint: see ``new_endpoint`` and ``open``."""
+        endpoint = self.new_endpoint(family, kind, proto)
+        try:
+            return self.open(endpoint)
+        except BaseException:
+            endpoint.close()
+            raise
+
     def pair(self, family: int, kind: int, proto: int) -> tuple[int, int]:
         """Return the descriptors of a new socket pair."""
         if family != UNIX:
