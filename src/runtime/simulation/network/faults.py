@@ -25,7 +25,7 @@ class Network:
     ...     world = simulation.current_world()
     ...     world.network.set(simulation.Conditions(latency=0.010))
     ...     server = world.host("server")
-    ...     world.network.partition("client", server)
+    ...     world.network.partition("main", server)
     ...     world.network.heal()
     >>> simulation.run(main)
     """
