@@ -226,6 +226,21 @@ def test_a_host_that_is_down_does_not_answer() -> None:
     simulation.run(main)
 
 
+def test_a_host_that_runs_is_not_restarted() -> None:
+    async def main() -> None:
+        host = world().host("counter")
+        host.restart()
+        host.start(serve_and_count)
+        with pytest.raises(RuntimeError, match="runs: crash"):
+            host.restart()
+        host.crash()
+        host.crash()
+        host.restart()
+        assert host.is_up
+
+    simulation.run(main)
+
+
 def test_wall_clocks_are_wrong_and_jump() -> None:
     async def read() -> float:
         return time.time()

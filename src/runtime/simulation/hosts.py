@@ -75,6 +75,7 @@ class Host(Machine):
         self._wire = wire
         self._graveyard = graveyard
         self._main: tuple[Callable[..., Coroutine[Any, Any, Any]], tuple[Any, ...]] | None = None
+        self._task: Task[Any] | None = None
         self.disk = Disk(choices)
         self.clock_offset = 0.0
 
@@ -92,8 +93,10 @@ class Host(Machine):
 
     def start(self, main: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> Task[T]:
         """Run ``main(*args)`` on this host, now and after each ``restart()``; return the task."""
+        task = self.create_task(main(*args), name=f"{self.name}: {_name_of(main)}")
         self._main = (main, args)
-        return self.create_task(main(*args), name=f"{self.name}: {_name_of(main)}")
+        self._task = task
+        return task
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
@@ -130,8 +133,11 @@ class Host(Machine):
     def restart(self) -> None:
         """Give the host its power back, and run what ``start()`` had run.
 
-        What peers send to connections of before is answered with a reset.
+        What peers send to connections of before is answered with a reset. Raises RuntimeError if
+        that still runs.
         """
+        if self._task is not None and not self._task.done():
+            raise RuntimeError(f"{self!r} runs: crash() or kill() it first.")
         self.is_up = True
         self._wire.powered(self)
         if self._main is not None:

@@ -40,7 +40,9 @@ class Machine:
         self.descriptor_failures = 0.0
         self.endpoints: dict[Endpoint, None] = {}
         self._bound: dict[Bound, list[Endpoint]] = {}
+        self._keys: dict[Endpoint, Bound] = {}
         self._paths: dict[bytes, Endpoint] = {}
+        self._names: dict[Endpoint, bytes] = {}
         self._next_port = FIRST_PORT
 
     def owns(self, address: str, family: int) -> bool:
@@ -56,15 +58,16 @@ class Machine:
         if not self.owns(address, endpoint.family):
             raise _error(errno.EADDRNOTAVAIL)
         if port == 0:
-            port = self._free_port(endpoint, address)
+            port = self._free_port(endpoint)
         else:
             for other in self._bound.get((endpoint.family, endpoint.kind, port), ()):
                 if _conflict(endpoint, address, other):
                     raise _error(errno.EADDRINUSE)
-        self._bound.setdefault((endpoint.family, endpoint.kind, port), []).append(endpoint)
+        key = self._keys[endpoint] = (endpoint.family, endpoint.kind, port)
+        self._bound.setdefault(key, []).append(endpoint)
         return port
 
-    def _free_port(self, endpoint: Endpoint, address: str) -> int:
+    def _free_port(self, endpoint: Endpoint) -> int:
         for _ in range(FIRST_PORT, _LAST_PORT + 1):
             port = self._next_port
             self._next_port = FIRST_PORT if port == _LAST_PORT else port + 1
@@ -74,14 +77,15 @@ class Machine:
 
     def unbind(self, endpoint: Endpoint) -> None:
         """Release the port or the path of an endpoint, if it has one."""
-        for key, endpoints in list(self._bound.items()):
-            if endpoint in endpoints:
-                endpoints.remove(endpoint)
-                if not endpoints:
-                    del self._bound[key]
-        for path, bound in list(self._paths.items()):
-            if bound is endpoint:
-                del self._paths[path]
+        key = self._keys.pop(endpoint, None)
+        if key is not None:
+            endpoints = self._bound[key]
+            endpoints.remove(endpoint)
+            if not endpoints:
+                del self._bound[key]
+        path = self._names.pop(endpoint, None)
+        if path is not None:
+            del self._paths[path]
 
     def bound_to(self, family: int, kind: int, address: str, port: int) -> list[Endpoint]:
         """Return the endpoints that get what arrives for an address, the most specific first."""
@@ -102,6 +106,7 @@ class Machine:
         if path in self._paths:
             raise _error(errno.EADDRINUSE)
         self._paths[path] = endpoint
+        self._names[endpoint] = path
 
     def at_path(self, path: bytes) -> Endpoint | None:
         """Return the endpoint that is bound to a path."""
