@@ -241,8 +241,8 @@ def test_a_test_passes(beginning: str, tmp_path: Path) -> None:
     test = tmp_path / "test_of_the_page.py"
     test.write_text(filled(PYTEST_FILES[beginning], fragment(beginning)))
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
-    plugins = ["no:runtime", "runtime.testing.pytest_plugin", "no:asyncio", "no:anyio"]
-    plugins += ["no:runtime_simulation", "runtime.simulation.pytest_plugin"]
+    ours = ("runtime.testing.pytest_plugin", "runtime.simulation.pytest_plugin")
+    plugins = ("no:runtime", "no:runtime_simulation", *ours, "no:asyncio", "no:anyio")
     options = [word for plugin in (*plugins, "no:cacheprovider") for word in ("-p", plugin)]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, "-c", str(tmp_path / "pytest.ini"), str(test)],

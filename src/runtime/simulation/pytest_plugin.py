@@ -65,6 +65,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the seed of the schedules of explored tests",
     )
     group.addoption(
+        "--runtime-order",
+        choices=["tasks", "events"],
+        default="tasks",
+        help="what may vary in explored tests without the marker: see runtime.simulation.run()",
+    )
+    group.addoption(
         "--runtime-replay",
         metavar="TOKEN",
         help="run the selected asynchronous test once, with the schedule of a token",
@@ -97,7 +103,11 @@ def _options_of(item: pytest.Item) -> dict[str, Any] | None:
             not runs or owner_of(item) is not item
         ):
             return None
-        return {"runs": runs, "seed": item.config.getoption("runtime_seed")}
+        return {
+            "runs": runs,
+            "seed": item.config.getoption("runtime_seed"),
+            "order": item.config.getoption("runtime_order"),
+        }
     wrong = [name for name in marker.kwargs if name not in _ARGUMENTS]
     if marker.args or wrong:
         raise pytest.UsageError(
