@@ -7,6 +7,7 @@ import datetime
 import os
 import random
 import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -24,8 +25,6 @@ REPLACED = [
     (time, "perf_counter_ns"),
     (time, "sleep"),
     (os, "urandom"),
-    (datetime, "datetime"),
-    (datetime, "date"),
     (threading.Thread, "start"),
     (subprocess.Popen, "__init__"),
     (concurrent.futures.Future, "result"),
@@ -77,6 +76,14 @@ def test_everything_is_restored() -> None:
         simulation.run(fails)
     assert [getattr(owner, name) for owner, name in REPLACED] == before
     assert random.getstate() == state
+
+
+def test_the_module_datetime_itself_stays_for_extensions_in_c() -> None:
+    async def main() -> object:
+        return sys.modules["datetime"].datetime
+
+    assert simulation.run(main) is moment
+    assert moment.__name__ == "datetime"
 
 
 def test_classes_of_datetime_work_as_usual() -> None:

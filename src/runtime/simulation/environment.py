@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
@@ -71,16 +72,52 @@ class _SimulatedDate(_real_date, metaclass=_ActsAsDatetime):
         return _real_date.fromtimestamp(_wall_clock())
 
 
+_simulated_module = types.ModuleType("datetime", datetime.__doc__)
+vars(_simulated_module).update(
+    {**vars(datetime), "datetime": _SimulatedDatetime, "date": _SimulatedDate}
+)
+
+# Compared by identity, because the values of the names of a module may have any ``__eq__``.
+_SIMULATED: dict[int, Any] = {
+    id(datetime): _simulated_module,
+    id(_real_datetime): _SimulatedDatetime,
+    id(_real_date): _SimulatedDate,
+}
+
+_uses: dict[tuple[str, int], list[tuple[Any, str, Any]]] = {}
+
+
+def _uses_of_datetime(name: str | None) -> list[tuple[Any, str, Any]]:
+    """Return the modules and names to replace, and their new values, for the package of ``name``.
+
+    The result is remembered until further modules are imported.
+    """
+    if name is None:
+        return []
+    key = (name, len(sys.modules))
+    if key not in _uses:
+        package = name.partition(".")[0]
+        _uses[key] = [
+            (module, attribute, _SIMULATED[id(value)])
+            for module_name, module in list(sys.modules.items())
+            if module_name == package or module_name.startswith(f"{package}.")
+            for attribute, value in list(getattr(module, "__dict__", {}).items())
+            if id(value) in _SIMULATED
+        ]
+    return _uses[key]
+
+
 class ControlledEnvironment:
     """A context manager that puts the environment under the control of ``run``.
 
-    ``module`` is the name of the module of the program. If it has imported the class ``datetime``
-    or ``date``, its names for them are replaced as well.
+    ``module`` is the name of the module of the program. In it, and in the others of its package,
+    the names for ``datetime``, and for its classes, are replaced. They stay as they are elsewhere:
+    extensions in C check for the real classes.
     """
 
     def __init__(self, run: CurrentRun, module: str | None = None) -> None:
         self._run = run
-        self._module = sys.modules.get(module) if module is not None else None
+        self._module = module
         self._saved: list[tuple[Any, str, Any]] = []
         self._bytes = random.Random(run.seed)
         self._random_state: Any = None
@@ -128,13 +165,8 @@ class ControlledEnvironment:
         replace(os, "urandom", self._bytes.randbytes)
         if hasattr(random, "_urandom"):
             replace(random, "_urandom", self._bytes.randbytes)
-        replace(datetime, "datetime", _SimulatedDatetime)
-        replace(datetime, "date", _SimulatedDate)
-        for name, value in [] if self._module is None else list(vars(self._module).items()):
-            if value is _real_datetime:
-                replace(self._module, name, _SimulatedDatetime)
-            elif value is _real_date:
-                replace(self._module, name, _SimulatedDate)
+        for module, name, value in _uses_of_datetime(self._module):
+            replace(module, name, value)
 
     def _sleep(self, seconds: float) -> None:
         """Let a blocking sleep take its time on the clock of the run, and no real time."""
@@ -175,7 +207,8 @@ class ControlledEnvironment:
 
         def guarded_start(thread: threading.Thread) -> None:
             target: Any = getattr(thread, "_target", None)
-            if not str(getattr(target, "__module__", "")).startswith("runtime."):
+            # The end of a run has a thread that only reports.
+            if getattr(target, "__module__", "") != "runtime.ending":
                 name = getattr(target, "__qualname__", type(thread).__qualname__)
                 self._refuse(f"a thread that runs {name}()")
             start(thread)
