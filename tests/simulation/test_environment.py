@@ -6,6 +6,7 @@ import concurrent.futures
 import datetime
 import os
 import random
+import socket
 import subprocess
 import sys
 import threading
@@ -189,3 +190,18 @@ def test_names_and_numbers_of_tasks_are_those_of_the_run() -> None:
         return task.get_name()
 
     assert [simulation.run(main) for _ in range(3)] == ["Task-2"] * 3
+
+
+def test_a_call_in_an_executor_that_waits_for_a_task_is_refused() -> None:
+    async def main() -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        peer = socket.create_connection(listener.getsockname(), timeout=30)
+        connection, _ = listener.accept()
+        with listener, peer, connection:
+            receiving = runtime.create_task(runtime.to_thread(peer.recv, 10))
+            await runtime.sleep(1)
+            connection.send(b"answer")
+            await receiving
+
+    with pytest.raises(simulation.OutsideError, match="calls in executors run in the thread"):
+        simulation.run(main)

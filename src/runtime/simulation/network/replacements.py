@@ -22,6 +22,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from runtime.kernel.native import accelerator
+from runtime.simulation.current import current_run
+from runtime.simulation.errors import OutsideError
 from runtime.simulation.network import sockets
 from runtime.simulation.network.endpoints import Endpoint
 from runtime.simulation.network.names import Names
@@ -218,6 +220,12 @@ def _block(sock: socket.socket, name: str, attempt: Callable[[], Any]) -> Any:
             return attempt()
         except BlockingIOError:
             pass
+    run = current_run()
+    if run is not None and run.slept is not None:
+        raise OutsideError(
+            f"{name}() in an executor waits for {sock!r}: calls in executors run in the thread of "
+            "the loop, and the tasks that could answer cannot run meanwhile."
+        )
     if timeout is not None:
         raise TimeoutError("timed out")
     raise BlockingIOError(
