@@ -16,8 +16,8 @@ ECOSYSTEM ?= build/ecosystem
 # Options for a target's command: make run ARGS="--connections 500", make test ARGS="-- -k queue"
 ARGS ?=
 
-.PHONY: help run test test-all-pythons test-newest-pythons conformance ecosystem sanitize fuzz soak \
-	lint format bench bench-quick bench-peers bench-pythons coverage docs build clean
+.PHONY: help run test test-all-pythons test-newest-pythons conformance ecosystem sanitize explore fuzz \
+	soak lint format bench bench-quick bench-peers bench-pythons coverage docs build clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 18
@@ -45,6 +45,10 @@ ecosystem: $(ECOSYSTEM)/build.stamp ## run asyncio's libraries on the loop, agai
 
 sanitize: build ## run the tests of the C code under AddressSanitizer and UBSan
 	$(BIN)/python -m tests.sanitize $(ARGS)
+
+explore: build ## run the tests of tasks, TLS and the simulation itself under many schedules
+	$(BIN)/python -m pytest --runtime-explore=20 --runtime-order=events -m "not reference and not slow" \
+		tests/sync tests/net/connection/test_tls.py tests/simulation $(ARGS)
 
 fuzz: $(VENV)/tools.stamp ## fuzz the accelerator with libFuzzer: make fuzz ARGS="--seconds 3600"
 	$(BIN)/python -m tests.fuzz.run $(ARGS)
