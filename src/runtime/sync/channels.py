@@ -29,7 +29,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from runtime.kernel.arguments.sizes import Size, limit_of
 from runtime.kernel.core import LoopCore
-from runtime.kernel.diagnostics.describe import described
+from runtime.kernel.diagnostics.describe import format_repr
 from runtime.kernel.errors import QueueEmpty, QueueFull
 from runtime.kernel.public_types import Future
 from runtime.sync.binding import bind
@@ -212,7 +212,7 @@ class _End:
         self.close()
 
     def __repr__(self) -> str:
-        return described(type(self).__name__, self._describe, self._describe)
+        return format_repr(type(self).__name__, self._describe, self._describe)
 
     def _describe(self) -> list[str]:
         state = self._channel.statistics()

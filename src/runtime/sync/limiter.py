@@ -15,7 +15,7 @@ from runtime.kernel.api.running import current_task, get_running_loop
 from runtime.kernel.arguments.refusals import OnlyAsynchronous
 from runtime.kernel.arguments.sizes import Size
 from runtime.kernel.core import LoopCore
-from runtime.kernel.diagnostics.describe import described
+from runtime.kernel.diagnostics.describe import format_repr
 from runtime.kernel.public_types import Future
 from runtime.kernel.threads.limiters import Limiter
 from runtime.sync.binding import bind
@@ -153,7 +153,7 @@ class CapacityLimiter(Limiter, OnlyAsynchronous):
         self.release()
 
     def __repr__(self) -> str:
-        return described(type(self).__name__, self._describe, self._describe)
+        return format_repr(type(self).__name__, self._describe, self._describe)
 
     def _describe(self) -> list[str]:
         words = [f"borrowed={self.borrowed} total={self._total}"]
