@@ -1,4 +1,4 @@
-"""Senders and peers of families other than the Internet's, in the accelerator.
+"""Senders and peers in the accelerator: those of families other than the Internet's, and hosts.
 
 A socket object of AF_INET may hold a socket of any family: it may have been created from a
 descriptor, or another socket may have been put under its number with ``os.dup2``. The kernel then
@@ -113,3 +113,19 @@ def test_accepting_from_a_unix_socket(
             client.send(b"data")
             accepted.settimeout(30)
             assert accepted.recv(10) == b"data"
+
+
+@pytest.mark.skipif(not hasattr(built, "accept"), reason="this system has no accept4")
+def test_the_peers_of_connections_from_several_hosts() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        texts: dict[str, list[str]] = {}
+        for host in ("127.0.0.1", "127.0.0.2", "127.0.0.2", "127.0.0.1", "127.10.20.30"):
+            source = (host, 0)
+            with socket.create_connection(listener.getsockname(), source_address=source) as client:
+                number, address = built.accept(listener.fileno())
+                with socket.socket(fileno=number) as accepted:
+                    assert address == client.getsockname() == accepted.getpeername()
+            texts.setdefault(host, []).append(address[0])
+        # Connections from the same host, one after the other, share its text.
+        one, other = texts["127.0.0.2"]
+        assert one is other

@@ -113,6 +113,26 @@ make_foreign_address(const union any_address *address, socklen_t size)
                          (Py_ssize_t)sizeof known.any.sa_data);
 }
 
+/* Return an IPv4 address as text. Many connections come from the same host: they share its text. */
+static PyObject *
+text_of_host(struct in_addr address)
+{
+    static PyObject *last;
+    static struct in_addr last_address;
+    char host[INET_ADDRSTRLEN];
+
+    if (last == NULL || last_address.s_addr != address.s_addr) {
+        inet_ntop(AF_INET, &address, host, sizeof host);
+        PyObject *text = PyUnicode_FromString(host);
+        if (text == NULL)
+            return NULL;
+        Py_XSETREF(last, text);
+        last_address = address;
+    }
+    Py_INCREF(last);
+    return last;
+}
+
 /* Return the address in the form of the socket module: host, port, and for IPv6 flow and scope. */
 static PyObject *
 make_address(const union any_address *address, socklen_t size)
@@ -122,10 +142,9 @@ make_address(const union any_address *address, socklen_t size)
 
     if (!is_internet_address(address, size))
         return make_foreign_address(address, size);
-    if (known->any.sa_family == AF_INET) {
-        inet_ntop(AF_INET, &known->four.sin_addr, host, sizeof host);
-        return Py_BuildValue("(si)", host, ntohs(known->four.sin_port));
-    }
+    if (known->any.sa_family == AF_INET)
+        return Py_BuildValue("(Ni)", text_of_host(known->four.sin_addr),
+                             ntohs(known->four.sin_port));
     inet_ntop(AF_INET6, &known->six.sin6_addr, host, sizeof host);
     return Py_BuildValue("(siII)", host, ntohs(known->six.sin6_port),
                          ntohl(known->six.sin6_flowinfo), known->six.sin6_scope_id);
