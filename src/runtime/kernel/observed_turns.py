@@ -104,7 +104,7 @@ def run_recorded_turns(loop: Scheduler, collect: Callable[[Any], object]) -> Non
         for _ in range(count):
             runnable = ready.popleft()
             if isinstance(runnable, TaskCore):
-                note(_STEP, runnable, runnable._serial)
+                note(_STEP, runnable, runnable._number)
                 step(runnable)  # Not _run(), whose frame would hold the task: see step().
                 if not runnable._pending:
                     recorder.note_end(runnable)

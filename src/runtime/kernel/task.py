@@ -78,7 +78,7 @@ from runtime.kernel.suspensions import is_suspended
 
 _run_to_suspension: Final[Callable[[Any, Context], object]] = accelerator.step
 _numbers: Final = itertools.count(1)
-_next: Final[Callable[[Any], object]] = next
+_next: Final[Callable[[Any], int]] = next
 _Context: Final = Context
 _copy_context: Final = copy_context
 _current_tasks: Final = current_tasks
@@ -110,23 +110,23 @@ class TaskCore(FutureCore):
         "_foreign",
         "_log_destroy_pending",
         "_name",
+        "_number",
         "_scope",
-        "_serial",
         "_throw",
     )
 
     _coro: Any
-    _name: Any
+    _name: str | None
     _context: Context
     _awaited: FutureCore | None
     _foreign: Any
     _created: float
-    _serial: int
     _throw: BaseException | None
     _cancel_state: int
-    _cancel_requests: int
     _scope: ScopeState | None
     _log_destroy_pending: bool
+    _cancel_requests: int
+    _number: int
 
     def __init__(
         self,
@@ -160,9 +160,9 @@ class TaskCore(FutureCore):
 
     def get_name(self) -> str:
         """Return the name of the task."""
-        if isinstance(self._name, int):
-            self._name = f"Task-{self._name}"
-        name: str = self._name
+        name = self._name
+        if name is None:
+            self._name = name = f"Task-{self._number}"
         return name
 
     def set_name(self, value: object) -> None:
@@ -273,7 +273,7 @@ class TaskCore(FutureCore):
             self._loop,
             type(self).__name__,
             self._source_traceback,
-            self._name,
+            self._number if self._name is None else self._name,
             self._coro,
             self._context,
         )
@@ -548,7 +548,9 @@ def init_task(
         loop._check_thread()
     init_future(self, loop)
     self._coro = coro
-    self._name = _next(_numbers) if name is None else str(name)
+    # Compiled, the number is stored without an object for it. Most names are never asked for.
+    self._number = _next(_numbers)
+    self._name = None if name is None else str(name)
     self._context = context
     # The future that the task waits for: a ``FutureCore``; or any other future, such as asyncio's.
     self._awaited = None
@@ -565,11 +567,9 @@ def init_task(
         if scope._effective:
             self._cancel_state = IN_CANCELLED_SCOPE
             self._cancel_requests = 1
-    # The time of the creation on the clock of ``Poller.now``, which costs nothing to read, and the
-    # number of the task among those of the loop.
+    # The time of the creation on the clock of ``Poller.now``, which costs nothing to read.
     self._created = loop._poller.now
     loop._tasks_created += 1
-    self._serial = loop._tasks_created
     # asyncio.gather() clears it: its children are not reported when their loop is closed.
     self._log_destroy_pending = True
     if eager_start and loop._thread_id:

@@ -106,7 +106,7 @@ def tasks(
 def in_order(found: Iterable[Any]) -> list[Any]:
     """Return tasks in the order of their creation; those of asyncio come last, by their names."""
     return sorted(
-        found, key=lambda task: (getattr(task, "_serial", float("inf")), str(task.get_name()))
+        found, key=lambda task: (getattr(task, "_number", float("inf")), str(task.get_name()))
     )
 
 

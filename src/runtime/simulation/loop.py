@@ -26,12 +26,12 @@ class SimulatedTask(Task[Any]):
     The number is its hash, so that a set of tasks has the same order in every process.
     """
 
-    __slots__ = ("_number",)
+    __slots__ = ("_identifier",)
 
-    _number: int
+    _identifier: int
 
     def __hash__(self) -> int:
-        return self._number
+        return self._identifier
 
 
 class SimulationLoop(Loop):
@@ -59,10 +59,10 @@ class SimulationLoop(Loop):
             factory_task: Task[Any] = call_factory(factory, self, coro, options)
             return factory_task
         task: SimulatedTask = SimulatedTask.__new__(SimulatedTask)
-        self._created = task._number = self._created + 1
+        self._created = task._identifier = self._created + 1
         name, context, eager_start = take_options(options) if options else (None, None, False)
         if name is None:
-            name = f"Task-{task._number}"
+            name = f"Task-{task._identifier}"
         init_task(task, coro, self, name, context, eager_start)
         return task
 

@@ -136,7 +136,7 @@ class Recording:
 
     def note_end(self, task: Any) -> None:
         """Note that a task has ended."""
-        serial: int = task._serial
+        serial: int = task._number
         self._ended[serial] = (*_names_of(task), _outcome_of(task))
         self.note(ENDED, task, serial)
         if len(self._ended) > 2 * self._events:
@@ -169,7 +169,7 @@ class Recording:
 
     def _note_alive(self, loop: Recorded) -> None:
         for task in list(loop._tasks):
-            serial = getattr(task, "_serial", None)
+            serial = getattr(task, "_number", None)
             if serial is not None:
                 self._ended[serial] = (*_names_of(task), "")
 
