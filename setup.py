@@ -571,7 +571,7 @@ def with_known_owners(text: str) -> str:
 
 
 def with_cheap_ends(text: str) -> str:
-    """End the iteration of a generator without an exception if its result is None.
+    """End the iteration of a generator or a sleep without an exception if its result is None.
 
     ``await`` takes the end of an iteration without an exception for the result None. Most futures
     that the package itself awaits end with None.
@@ -589,6 +589,19 @@ def with_cheap_ends(text: str) -> str:
     )
     if count == 0:
         raise ValueError("it has no generators")
+    pattern = (
+        r"(static PyTypeObject CPyType_sleep_future___SleepFuture_template_ = \{\n)((?:.*\n)*?)"
+        r" *\.tp_iternext = \w+,\n"
+    )
+    text, count = re.subn(
+        pattern,
+        r"static PyObject *next_of_sleep_future(PyObject *self)\n{\n"
+        r"    return yielded_or_end(CPyDef_sleep_future___SleepFuture____resume(self));\n}\n\n"
+        r"\1\2    .tp_iternext = next_of_sleep_future,\n",
+        text,
+    )
+    if count != 1:
+        raise ValueError("its SleepFuture is no iterator")
     return text
 
 

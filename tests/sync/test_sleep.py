@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import pytest
 
@@ -55,6 +56,48 @@ async def test_zero_delay_lets_every_task_run_exactly_once(delay: float) -> None
 
     await runtime.gather(work("a"), work("b"))
     assert order == ["a0", "b0", "a1", "b1", "a2", "b2"]
+
+
+async def test_another_task_can_wait_for_the_same_sleep() -> None:
+    napping = runtime.create_task(sleep(0.001, "a"))
+    await sleep(0)
+    coro: Any = napping.get_coro()
+    future = coro.cr_await
+    assert await future is None
+    assert await future is None
+    assert await napping == "a"
+
+
+async def test_every_task_that_waits_for_a_cancelled_sleep_is_cancelled() -> None:
+    napping = runtime.create_task(sleep(100))
+    await sleep(0)
+    coro: Any = napping.get_coro()
+    future = coro.cr_await
+
+    async def wait() -> None:
+        await future
+
+    waiting = runtime.create_task(wait())
+    await sleep(0)
+    napping.cancel("enough")
+    for task in (napping, waiting):
+        with pytest.raises(runtime.CancelledError, match="enough"):
+            await task
+
+
+async def test_a_sleep_that_other_code_resumes_is_not_done() -> None:
+    napping = sleep(100)
+    napping.send(None)
+    with pytest.raises(RuntimeError, match="is not done: await wasn't used with future"):
+        napping.send(None)
+    task = runtime.create_task(sleep(100))
+    await sleep(0)
+    coro: Any = task.get_coro()
+    with pytest.raises(RuntimeError, match="is not done: await wasn't used with future"):
+        coro.send(None)
+    task.cancel()
+    with pytest.raises((runtime.CancelledError, RuntimeError)):
+        await task
 
 
 async def test_not_a_number_is_refused() -> None:

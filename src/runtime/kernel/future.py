@@ -339,10 +339,7 @@ def _await(future: FutureCore | None) -> Generator[Any, None, Any]:
             future = None
             raise
     if future._pending:
-        raise RuntimeError(
-            f"{future!r} is not done: await wasn't used with future, or other code than the task "
-            "that runs the coroutine has resumed it"
-        )
+        raise RuntimeError(not_done_message(future))
     future._resumed = True
     if future._failed:
         error = future._result_exception()
@@ -352,6 +349,14 @@ def _await(future: FutureCore | None) -> Generator[Any, None, Any]:
         finally:
             del error
     return future._result
+
+
+def not_done_message(future: FutureCore) -> str:
+    """Return the message for a coroutine that is resumed while it waits for ``future``."""
+    return (
+        f"{future!r} is not done: await wasn't used with future, or other code than the task that "
+        "runs the coroutine has resumed it"
+    )
 
 
 def _describe_subscriber(subscriber: Any) -> str:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from types import coroutine
-from typing import Any, NoReturn, TypeVar, overload
+from typing import Any, Final, NoReturn, TypeVar, overload
 
 from runtime.kernel.api.running import get_running_loop
-from runtime.kernel.arguments.seconds import NEVER, Seconds, seconds
+from runtime.kernel.arguments.seconds import NEVER, Seconds
+from runtime.kernel.sleep_future import begin_sleep
 
 T = TypeVar("T")
+
+_ZERO: Final = 0
+"""The usual delay of zero: CPython has one object for it."""
 
 
 @coroutine
@@ -29,14 +33,8 @@ async def sleep(delay: Any, result: Any = None) -> Any:
     An infinite sleep ends only when it is cancelled. Raises TypeError for a delay that is not a
     real number, and ValueError for NaN. Cancellation safe.
     """
-    try:
-        at_once = delay <= 0
-    except (TypeError, ArithmeticError):
-        at_once = seconds(delay, "sleep()") <= 0
-    if at_once:
-        await yield_to_others()
-    else:
-        await get_running_loop()._sleep_future(seconds(delay, "sleep()"))
+    # Every sleeping task holds this frame, so it has no more variables than it needs.
+    await (yield_to_others() if delay is _ZERO else begin_sleep(delay) or yield_to_others())
     return result
 
 

@@ -120,4 +120,15 @@ next_by_send(PyObject *generator, sendfunc send)
     }
 }
 
+/* Return an object that an iterator yields; None is its end, which needs no exception. */
+static inline PyObject *
+yielded_or_end(PyObject *yielded)
+{
+    if (yielded == Py_None) {
+        Py_DECREF(yielded);
+        return NULL;
+    }
+    return yielded;
+}
+
 #endif
