@@ -44,6 +44,7 @@ LEFT_OUT = {
     "SleepFuture._left_heap",
     "FutureCore.cancelled",
     "FutureCore.done",
+    "Poller.tick",
     "Scheduler._check_open",
     "_bare_future",
     "await_it",
@@ -149,7 +150,7 @@ class Recorder:
 
 
 # The functions that the loop calls in a turn, and the one that creates the task.
-BEGINNINGS = {"LoopCore.create_task", "_collect", "step", "SleepFuture._run"}
+BEGINNINGS = {"LoopCore.create_task", "collect", "step", "SleepFuture._run"}
 
 
 def _first_instruction(frame: FrameType) -> int:
