@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -197,6 +197,25 @@ async def test_a_generator_may_wait_in_a_scope_and_yield_outside_of_it() -> None
         await runtime.sleep(0)
         found.append(caught)
     assert found == [True, True]
+    assert no_scope_is_left()
+
+
+async def test_a_generator_that_uses_the_sent_value_or_delegates() -> None:
+    async def generate() -> AsyncGenerator[int, int]:
+        with runtime.CancelScope():
+            number = yield 1
+            while number:
+                await runtime.sleep(0)
+                number = (yield number) + (yield number)
+
+    for sends in ([], [2], [2, 3]):
+        generator = generate()
+        await anext(generator)
+        for number in sends:
+            assert await generator.asend(number) > 0
+        with pytest.raises(RuntimeError, match="held across the 'yield'"):
+            await runtime.sleep(0)
+        await generator.aclose()
     assert no_scope_is_left()
 
 

@@ -109,41 +109,25 @@ def is_suspended(coro: object) -> bool:
 # -- Asynchronous generators -----------------------------------------------------------------------
 
 
-def _next_instruction(frame: FrameType) -> tuple[int, int]:
-    """Return the instruction after the last one of a frame, and the part of it that tells awaits.
-
-    The instruction at which a suspended frame resumes says in the lowest two bits of its argument
-    whether the frame is suspended at a ``yield`` or at an ``await``.
-    """
-    code = frame.f_code.co_code
-    following = frame.f_lasti + 2
-    return (code[following], code[following + 1] & 3) if following + 1 < len(code) else (0, 0)
-
-
 async def _sample() -> Any:
     yield
 
 
-def _instruction_after_yield() -> tuple[int, int]:
-    generator = _sample()
-    try:
-        generator.__anext__().send(None)
-    except StopIteration:
-        pass
-    found = _next_instruction(generator.ag_frame)
-    try:
-        generator.aclose().send(None)
-    except StopIteration:
-        pass
-    return found
+_RESUME: Final = _sample.__code__.co_code[4]
+"""The instruction at which a frame goes on; at the begin of a coroutine it is the third one."""
 
-
-_AFTER_YIELD: Final = _instruction_after_yield()
+_AFTER_YIELD: Final = 1
+"""The lowest two bits of its argument after a ``yield``. After an ``await`` they are 3."""
 
 
 def is_at_yield(frame: FrameType) -> bool:
     """Return whether the frame of an asynchronous generator is suspended at a ``yield``."""
-    return _next_instruction(frame) == _AFTER_YIELD
+    code = frame.f_code.co_code
+    # Up to CPython 3.13 the last instruction is the one before.
+    for place in (frame.f_lasti, frame.f_lasti + 2):
+        if code[place : place + 1] == bytes((_RESUME,)):
+            return code[place + 1] & 3 == _AFTER_YIELD
+    return False
 
 
 _GENERATORS: Final = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
