@@ -18,6 +18,7 @@ import anyio.to_thread
 import pytest
 from anyio.streams.tls import TLSListener, TLSStream
 
+import runtime
 from tests.ecosystem.runners import LoopRunner
 from tests.support.certificates import Certificates, client_context, server_context
 
@@ -438,3 +439,64 @@ def test_a_tls_error_reaches_the_client(runner: LoopRunner, certificates: Certif
         return raised.value.verify_message
 
     assert run(runner, main) == "certificate has expired"
+
+
+def test_scopes_of_this_package_around_and_inside() -> None:
+    """Each scope ends its own cancellation, and the requests are counted as before."""
+
+    async def main() -> list[Any]:
+        events: list[Any] = []
+        task = runtime.current_task()
+        assert task is not None
+
+        async def child(name: str) -> None:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await anyio.sleep(0.01)
+                events.append(name)
+
+        with runtime.move_on_after(0.01) as outer:
+            with anyio.CancelScope() as inner:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(child, "in a group of anyio")
+        events.append((outer.cancelled_caught, inner.cancelled_caught, task.cancelling()))
+        with anyio.move_on_after(0.01) as around:
+            with runtime.CancelScope() as within:
+                async with runtime.TaskGroup() as own:
+                    own.create_task(child("in a group of runtime"))
+        events.append((around.cancelled_caught, within.cancelled_caught, task.cancelling()))
+        with anyio.CancelScope() as around:
+            with runtime.CancelScope() as within:
+                around.cancel()
+                within.cancel()
+                await anyio.sleep(1)
+            await anyio.sleep(1)
+        events.append((around.cancelled_caught, task.cancelling()))
+        with runtime.CancelScope() as outer:
+            with anyio.CancelScope() as inner:
+                inner.cancel()
+                outer.cancel()
+                await anyio.sleep(1)
+            await anyio.sleep(1)
+        events.append((outer.cancelled_caught, task.cancelling()))
+        with runtime.move_on_after(0.01) as outer:
+            with pytest.raises(TimeoutError):
+                with anyio.fail_after(0):
+                    await anyio.sleep(1)
+            await anyio.sleep(1)
+        events.append((outer.cancelled_caught, task.cancelling()))
+        await anyio.sleep(0)
+        return events
+
+    options = {"loop_factory": runtime.new_event_loop}
+    assert anyio.run(main, backend="asyncio", backend_options=options) == [
+        "in a group of anyio",
+        (True, False, 0),
+        "in a group of runtime",
+        (True, False, 0),
+        (True, 0),
+        (True, 0),
+        (True, 0),
+    ]
