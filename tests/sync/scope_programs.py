@@ -60,24 +60,25 @@ class Group:
 Node: TypeAlias = Sleep | Scope | CleanUp | Group
 
 
-def nodes(depth: int) -> st.SearchStrategy[list[Node]]:
-    """Return a strategy for blocks of a program."""
+def nodes(depth: int, groups: bool) -> st.SearchStrategy[list[Node]]:
+    """Return a strategy for blocks of a program, with or without groups."""
     choices: list[st.SearchStrategy[Any]] = [st.builds(Sleep, st.integers(0, 6))]
     if depth:
-        inner = nodes(depth - 1)
+        inner = nodes(depth - 1, groups)
         time = st.one_of(st.just(math.inf), st.integers(0, 12))
         choices += [
             st.builds(Scope, inner, time, time, st.booleans()),
             st.builds(CleanUp, inner, inner),
-            st.builds(Group, st.lists(inner, max_size=3), inner, time),
         ]
+        if groups:
+            choices.append(st.builds(Group, st.lists(inner, max_size=3), inner, time))
     return st.lists(st.one_of(choices), min_size=1, max_size=3)
 
 
 @st.composite
-def programs(draw: st.DrawFn) -> list[Node]:
+def programs(draw: st.DrawFn, groups: bool = True) -> list[Node]:
     """Return a strategy for programs: their nodes are numbered, and their times differ."""
-    program = draw(nodes(3))
+    program = draw(nodes(3, groups))
     fractions = (2.0**-exponent for exponent in itertools.count(2))
     numbers = itertools.count(1)
 
@@ -195,8 +196,12 @@ async def execute(program: list[Node], api: Api) -> list[Event]:
 
                 await api.group([task(block) for block in node.tasks], body)
 
-    await run(program)
-    assert api.requests() == 0
+    try:
+        await run(program)
+    except api.cancelled:
+        assert api.requests() == 1  # The request comes from outside, and is counted once.
+    else:
+        assert api.requests() == 0
     return sorted(events)
 
 
@@ -224,10 +229,15 @@ class Position:
 
 
 class Model:
-    """The expected events of a program."""
+    """The expected events of a program.
 
-    def __init__(self) -> None:
+    ``request`` is the time at which ``cancel()`` of the task is called. There must be no groups
+    then: a group would pass the request on to its tasks.
+    """
+
+    def __init__(self, request: float = math.inf) -> None:
         self.events: list[Event] = []
+        self.request = request
 
     def block(self, block: list[Node], time: float, position: Position) -> tuple[float, bool]:
         """Follow a block from ``time`` on; return when it ends, and whether it was cancelled."""
@@ -248,7 +258,8 @@ class Model:
                 inner = position.inside(when, node.shield)
                 end, cancelled = self.block(node.body, time, inner)
                 visible = not node.shield and position.cancelled_at() <= end
-                if cancelled and when <= end and not visible:
+                requested = time < self.request <= end
+                if cancelled and when <= end and not visible and not requested:
                     self.events.append((end, node.number, "caught"))
                     return end, False
                 return end, cancelled
@@ -272,13 +283,15 @@ class Model:
     def wait(self, time: float, until: float, position: Position) -> tuple[float, bool]:
         """Wait up to ``until``, unless the wait is interrupted."""
         cancelled = position.cancelled_at()
+        if time < self.request:
+            cancelled = min(cancelled, self.request)
         if cancelled < until:
             return max(time, cancelled), True
         return until, False
 
 
-def expected(program: list[Node]) -> list[Event]:
+def expected(program: list[Node], request: float = math.inf) -> list[Event]:
     """Return the events that the model expects of a program, in the order of time."""
-    model = Model()
+    model = Model(request)
     model.block(program, 0.0, Position())
     return sorted(model.events)

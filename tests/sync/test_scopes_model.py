@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
 import runtime
 from runtime.testing import VirtualClock
@@ -59,11 +60,14 @@ class RuntimeApi:
         return task.cancelling()
 
 
-def events_of(program: list[Node]) -> list[Event]:
+def events_of(program: list[Node], request: float = math.inf) -> list[Event]:
     clock = VirtualClock()
     events: list[Event] = []
 
     async def main() -> None:
+        task = runtime.current_task()
+        assert task is not None
+        runtime.get_running_loop().call_at(request, task.cancel)
         events.extend(await execute(program, RuntimeApi()))
 
     with runtime.Runner(loop_factory=clock.new_event_loop) as runner:
@@ -76,6 +80,16 @@ def events_of(program: list[Node]) -> list[Event]:
 def test_a_tree_of_scopes_behaves_as_the_model(program: list[Node]) -> None:
     assume(size_of(program) <= BITS)
     assert events_of(program) == expected(program)
+
+
+@settings(deadline=None, max_examples=MOST, suppress_health_check=[HealthCheck.too_slow])
+@given(programs(groups=False), st.integers(0, 12))
+def test_a_request_from_outside_is_neither_lost_nor_doubled(
+    program: list[Node], second: int
+) -> None:
+    assume(size_of(program) <= BITS)
+    request = second + 2.0 ** -(BITS + 2)
+    assert events_of(program, request) == expected(program, request)
 
 
 @pytest.mark.once
