@@ -39,6 +39,33 @@ def test_tasks_belong_to_the_host_that_created_them() -> None:
     simulation.run(main)
 
 
+def test_calls_in_executors_belong_to_the_host_of_the_caller() -> None:
+    calls: list[str] = []
+
+    def call() -> None:
+        calls.append(world().current_host().name)
+
+    async def caller() -> None:
+        await asyncio.get_running_loop().run_in_executor(None, call)
+        await asyncio.to_thread(call)
+
+    async def main() -> None:
+        host = world().host("a")
+        await host.create_task(caller())
+        await caller()
+
+        async def last() -> None:
+            await asyncio.get_running_loop().run_in_executor(None, calls.append, "never")
+
+        host.create_task(last())
+        await asyncio.sleep(0)
+        host.crash()
+        await asyncio.sleep(1)
+
+    simulation.run(main)
+    assert calls == ["a", "a", "main", "main"]
+
+
 def test_handlers_of_a_server_belong_to_its_host() -> None:
     async def main() -> bytes:
         async def answer(_: Any, writer: Any) -> None:

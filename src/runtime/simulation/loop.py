@@ -18,6 +18,7 @@ from runtime.kernel.task import init_task
 from runtime.loop import Loop
 from runtime.simulation.current import CurrentRun
 from runtime.simulation.network.lookups import look_up
+from runtime.simulation.network.machine import current_machine
 
 
 class SimulatedTask(Task[Any]):
@@ -88,8 +89,8 @@ class SimulationLoop(Loop):
 class ExecutorCall(Runnable):
     """A call that the program made in an executor, as an entry of the ready queue.
 
-    It runs without a running loop and in an empty context, as in a thread. The seconds that it
-    sleeps pass on the clock of the run before its future is done.
+    It runs without a running loop and in a context that knows only the host of the caller, as in a
+    thread. The seconds that it sleeps pass on the clock of the run before its future is done.
     """
 
     def __init__(
@@ -99,6 +100,12 @@ class ExecutorCall(Runnable):
         self.future: Future[Any] = loop.create_future()
         self._loop = loop
         self._args = args
+        self._context = Context()
+        self._context.run(current_machine.set, current_machine.get())
+
+    def get_context(self) -> Context:
+        """Return the context of the call, by which a host that crashes finds it."""
+        return self._context
 
     def cancelled(self) -> bool:
         """Return whether the call will not be made, because its future was cancelled."""
@@ -119,7 +126,7 @@ class ExecutorCall(Runnable):
         error: BaseException | None = None
         result: Any = None
         try:
-            result = Context().run(self.function, *self._args)
+            result = self._context.run(self.function, *self._args)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as raised:
