@@ -102,6 +102,19 @@ def test_a_split_read_is_found_by_a_program_that_trusts_one_read() -> None:
     assert any(in_pair(body, rough, seed) != b"one message" for seed in range(10))
 
 
+def test_one_direction_is_split() -> None:
+    async def body(pair: Pair) -> tuple[bool, bool]:
+        network = simulation.current_world().network
+        network.set_link("main", "server", Conditions(splitting=1.0), one_way=True)
+        pair.writer.write(bytes(100))
+        pair.server_writer.write(bytes(100))
+        there = len(await pair.server_reader.read(100)) < 100
+        back = len(await pair.reader.read(100)) < 100
+        return there, back
+
+    assert in_pair(body, seed=3) == (True, False)
+
+
 def test_merged_writes_arrive_together() -> None:
     async def body(pair: Pair) -> bytes:
         pair.writer.write(b"one")

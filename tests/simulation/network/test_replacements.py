@@ -157,6 +157,21 @@ def test_blocking_calls_let_the_time_of_the_network_pass() -> None:
     assert simulation.run(main) >= 8.0
 
 
+def test_a_blocking_call_that_can_never_return_is_an_error() -> None:
+    async def main() -> None:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind("/listener")
+            listener.listen(0)
+            clients = [socket.socket(socket.AF_UNIX) for _ in range(2)]
+            clients[0].connect("/listener")
+            with pytest.raises(BlockingIOError, match="would block for ever"):
+                clients[1].connect("/listener")
+            for client in clients:
+                client.close()
+
+    simulation.run(main)
+
+
 def test_select_and_poll() -> None:
     async def main() -> None:
         one, other = socket.socketpair()

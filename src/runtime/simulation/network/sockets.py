@@ -255,7 +255,8 @@ def connect(endpoint: Endpoint, address: Any) -> None:
 
 def finish_connecting(endpoint: Endpoint) -> None:
     """Raise the error of a connection attempt; BlockingIOError while it is not answered."""
-    if not endpoint.writable():
+    # A Unix socket whose server's queue is full has not begun to connect.
+    if not endpoint.writable() or (isinstance(endpoint, StreamEndpoint) and endpoint.is_new()):
         raise blocked()
     endpoint.raise_error()
 

@@ -34,7 +34,7 @@ from runtime.simulation.network.endpoints import (
     unix_path,
 )
 from runtime.simulation.network.machine import LOOPBACK, WILDCARD, Machine, is_loopback
-from runtime.simulation.network.wire import Channel, Wire
+from runtime.simulation.network.wire import Channel, Path, Wire
 
 NEW: Final = "new"
 CONNECTING: Final = "connecting"
@@ -63,8 +63,9 @@ class StreamEndpoint(Endpoint):
         super().__init__(wire, machine, family, kind, proto, notify)
         self.state = NEW
         self.peer: StreamEndpoint | None = None
-        # The direction to the peer, while there is a connection.
+        # The direction to the peer, while there is a connection, and the path from it.
         self._channel: Channel | None = None
+        self._incoming: Path | None = None
         # What has arrived, and whether the end has arrived after it.
         self._inbox: deque[bytes] = deque()
         self._inbox_size = 0
@@ -173,6 +174,10 @@ class StreamEndpoint(Endpoint):
         if self.state is CONNECTING and not self.is_closed:
             self.fail(number)
 
+    def is_new(self) -> bool:
+        """Return whether the endpoint neither is connected nor connects nor listens."""
+        return self.state is NEW
+
     def established(self) -> None:
         """Handle the answer to the attempt: the connection is there."""
         if self.state is CONNECTING and self.peer is not None:
@@ -195,6 +200,7 @@ class StreamEndpoint(Endpoint):
         """Connect to an endpoint that does the same: this is one half of a connection."""
         self.peer = peer
         self._channel = Channel(self.wire.path(self.machine, peer.machine), self)
+        self._incoming = self.wire.path(peer.machine, self.machine)
 
     def become_connected(self, peer: StreamEndpoint) -> None:
         """Enter a connection that exists: the end of a socket pair, or of the server."""
@@ -328,9 +334,9 @@ class StreamEndpoint(Endpoint):
         if size <= 0:
             return b""
         limit = min(size, self._inbox_size)
-        channel = self._channel
-        if limit > 1 and channel is not None and not peek:
-            splitting = channel.path.effective().splitting
+        incoming = self._incoming
+        if limit > 1 and incoming is not None and not peek:
+            splitting = incoming.effective().splitting
             choices = self.wire.choices
             if splitting and choices.chance(splitting, "split read"):
                 limit = 1 + choices.integer(limit - 1, "split read")
