@@ -127,8 +127,33 @@ def test_messages_of_several_parts() -> None:
             assert other.recvmsg_into(buffers)[0] == 5
             assert buffers == [b"abc", b"de"]
             assert other.recvmsg(10) == (b"f", [], 0, None)
-            with pytest.raises(OSError, match="cannot pass descriptors"):
-                socket.send_fds(one, [b"x"], [0])
+
+    simulation.run(main)
+
+
+def test_descriptors_are_passed() -> None:
+    async def main() -> None:
+        one, other = socket.socketpair()
+        with one, other:
+            one.setblocking(False)
+            other.setblocking(False)
+            first, second = socket.socketpair()
+            with first, second:
+                one.send(b"before")
+                socket.send_fds(one, [b"with"], [first.fileno()])
+                one.send(b"after")
+                second.send(b"through")
+            assert socket.recv_fds(other, 100, 1)[:2] == (b"before", [])
+            data, fds, flags, _ = socket.recv_fds(other, 2, 1)
+            assert (data, flags) == (b"wi", 0)
+            with socket.socket(fileno=fds[0]) as passed:
+                assert passed.recv(100) == b"through"
+            assert other.recv(100) == b"thafter"
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                socket.send_fds(one, [b"x"], [1 << 20])
+            socket.send_fds(one, [b"x"], [0, 1])
+            with pytest.raises(OSError, match="Unix stream sockets"), socket.socket() as tcp:
+                socket.send_fds(tcp, [b"x"], [0])
 
     simulation.run(main)
 

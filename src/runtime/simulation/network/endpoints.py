@@ -117,9 +117,13 @@ class Endpoint:
             raise TypeError(f"a port must be an int, not {port!r}")
         if not 0 <= port <= 65535:
             raise OverflowError("bind(): port must be 0-65535.")
+        if len(address) > 2 and not 0 <= address[2] <= 0xFFFFF:
+            raise OverflowError("flowinfo must be 0-1048575.")
         text = host.decode("idna") if isinstance(host, (bytes, bytearray)) else host
         if not isinstance(text, str):
             raise TypeError(f"a host must be a str or bytes, not {host!r}")
+        if "\0" in text:
+            raise TypeError("host name must not contain null character")
         return self.ip_address(text), port
 
     def ip_address(self, host: str) -> str:

@@ -11,6 +11,7 @@ the ``Descriptors``: see ``accelerator.set_simulator``.
 from __future__ import annotations
 
 import _socket
+import array
 import errno
 import os
 import socket
@@ -33,7 +34,12 @@ from runtime.simulation.network.endpoints import (
     fail,
 )
 from runtime.simulation.network.machine import Machine
-from runtime.simulation.network.streams import CONNECTED, LISTENING, StreamEndpoint
+from runtime.simulation.network.streams import (
+    CONNECTED,
+    LISTENING,
+    StreamEndpoint,
+    close_all,
+)
 from runtime.simulation.network.wire import Wire
 
 _RealSocket: Final = _socket.socket
@@ -42,7 +48,10 @@ _dup: Final = os.dup
 _pread: Final = os.pread
 
 _SOL_SOCKET: Final = int(socket.SOL_SOCKET)
-_ANCILLARY: Final = "a simulated Unix socket cannot pass descriptors or credentials"
+_ANCILLARY: Final = "simulated sockets pass descriptors through Unix stream sockets, and no more"
+
+# The type checker does not know that this function is there; a run replaces it.
+_module: Final[Any] = socket
 
 _KIND_MASK: Final = ~(getattr(socket, "SOCK_NONBLOCK", 0) | getattr(socket, "SOCK_CLOEXEC", 0))
 
@@ -183,7 +192,9 @@ class Descriptors:
         endpoint = self._endpoints.get(fd)
         try:
             if isinstance(endpoint, StreamEndpoint):
-                return endpoint.receive(size)
+                data = endpoint.receive(size)
+                close_all(endpoint.take_passed())
+                return data
             if isinstance(endpoint, DatagramEndpoint):
                 return endpoint.receive(size)[0]
         except BlockingIOError:
@@ -290,7 +301,9 @@ def recvfrom(endpoint: Endpoint, bufsize: int, flags: int = 0) -> tuple[bytes, A
         raise ValueError("negative buffersize in recv")
     peek = bool(flags & socket.MSG_PEEK)
     if isinstance(endpoint, StreamEndpoint):
-        return endpoint.receive(bufsize, peek), None
+        data = endpoint.receive(bufsize, peek)
+        close_all(endpoint.take_passed())
+        return data, None
     assert isinstance(endpoint, DatagramEndpoint)
     return endpoint.receive(bufsize, peek)
 
@@ -317,9 +330,17 @@ def recvfrom_into(
 def recvmsg(
     endpoint: Endpoint, bufsize: int, ancbufsize: int = 0, flags: int = 0
 ) -> tuple[bytes, list[Any], int, Any]:
-    """Receive, as ``socket.recvmsg`` does, without ancillary data."""
-    data, address = recvfrom(endpoint, bufsize, flags)
-    return data, [], 0, address
+    """Receive, as ``socket.recvmsg`` does; the only ancillary data are descriptors."""
+    if not ancbufsize or not isinstance(endpoint, StreamEndpoint):
+        data, address = recvfrom(endpoint, bufsize, flags)
+        return data, [], 0, address
+    data = endpoint.receive(bufsize, bool(flags & socket.MSG_PEEK))
+    passed = endpoint.take_passed()
+    capacity = max(0, (ancbufsize - socket.CMSG_LEN(0)) // 4)
+    close_all(passed[capacity:])
+    received = array.array("i", passed[:capacity]).tobytes()
+    ancillary = [(_SOL_SOCKET, int(socket.SCM_RIGHTS), received)] if received else []
+    return data, ancillary, socket.MSG_CTRUNC if len(passed) > capacity else 0, None
 
 
 def recvmsg_into(
@@ -370,13 +391,32 @@ def sendmsg(
     flags: int = 0,
     address: Any = None,
 ) -> int:
-    """Send, as ``socket.sendmsg`` does, without ancillary data."""
-    if list(ancdata):
-        fail(errno.EOPNOTSUPP, _ANCILLARY)
+    """Send, as ``socket.sendmsg`` does; the only ancillary data are descriptors."""
     joined = b"".join(bytes(memoryview(each)) for each in buffers)
+    numbers = array.array("i")
+    for level, kind, content in ancdata:
+        if (level, kind) != (_SOL_SOCKET, socket.SCM_RIGHTS) or endpoint.family != UNIX:
+            fail(errno.EOPNOTSUPP, _ANCILLARY)
+        numbers.frombytes(bytes(memoryview(content)))
+    if numbers:
+        return _send_passing(endpoint, joined, numbers)
     if address is not None:
         return sendto(endpoint, joined, address)
     return send(endpoint, joined)
+
+
+def _send_passing(endpoint: Endpoint, data: bytes, numbers: Iterable[int]) -> int:
+    """Send ``data`` with duplicates of descriptors."""
+    if not isinstance(endpoint, StreamEndpoint):
+        fail(errno.EOPNOTSUPP, _ANCILLARY)
+    passed: list[int] = []
+    try:
+        # If one of them is closed, those before it are in the list.
+        passed.extend(map(_module.dup, numbers))
+        return endpoint.send(data, tuple(passed))
+    except BaseException:
+        close_all(passed)
+        raise
 
 
 def send_from_file(endpoint: Endpoint, source: int, offset: int | None, count: int) -> int:

@@ -21,7 +21,7 @@ import os
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from runtime.simulation.network.endpoints import (
@@ -70,6 +70,10 @@ class StreamEndpoint(Endpoint):
         self._inbox: deque[bytes] = deque()
         self._inbox_size = 0
         self._has_ended = False
+        # The descriptors that came with a byte, by its number, and those of the last read.
+        self._passed: deque[tuple[int, tuple[int, ...]]] = deque()
+        self._last_passed: tuple[int, ...] = ()
+        self._arrived = 0
         self.unread = 0
         self._write_ended = False
         self._read_ended = False
@@ -260,10 +264,11 @@ class StreamEndpoint(Endpoint):
 
     # -- Sending -----------------------------------------------------------------------------------
 
-    def send(self, data: bytes | memoryview) -> int:
+    def send(self, data: bytes | memoryview, passed: tuple[int, ...] = ()) -> int:
         """Send a part of ``data``; return its size. Raises BlockingIOError if the buffer is full.
 
-        The other errors are those of ``send(2)``.
+        The other errors are those of ``send(2)``. ``passed`` are descriptors that go with the first
+        byte, and belong to the connection then.
         """
         self.check_alive()
         self.raise_error()
@@ -297,7 +302,7 @@ class StreamEndpoint(Endpoint):
             size = 1 + choices.integer(size - 1, "short write")
         part = bytes(data[:size])
         self.unread += size
-        channel.transmit(functools.partial(peer.receive_bytes, part), size)
+        channel.transmit(functools.partial(peer.receive_bytes, part, passed), size)
         return size
 
     def end_writing(self) -> None:
@@ -334,6 +339,8 @@ class StreamEndpoint(Endpoint):
         if size <= 0:
             return b""
         limit = min(size, self._inbox_size)
+        if self._passed and not peek:
+            limit = self._limit_by_passed(limit)
         incoming = self._incoming
         if limit > 1 and incoming is not None and not peek:
             splitting = incoming.effective().splitting
@@ -341,6 +348,19 @@ class StreamEndpoint(Endpoint):
             if splitting and choices.chance(splitting, "split read"):
                 limit = 1 + choices.integer(limit - 1, "split read")
         return self._peek(limit) if peek else self._take(limit)
+
+    def _limit_by_passed(self, limit: int) -> int:
+        """Take the descriptors of the next byte; return how many bytes come before others."""
+        passed = self._passed
+        first = self._arrived - self._inbox_size
+        if passed[0][0] == first:
+            self._last_passed += passed.popleft()[1]
+        return min(limit, passed[0][0] - first) if passed else limit
+
+    def take_passed(self) -> tuple[int, ...]:
+        """Return the descriptors that came with what was received last; the caller owns them."""
+        passed, self._last_passed = self._last_passed, ()
+        return passed
 
     def _receive_nothing(self) -> bytes:
         if self.state is CONNECTING:
@@ -381,11 +401,15 @@ class StreamEndpoint(Endpoint):
 
     # -- What arrives ------------------------------------------------------------------------------
 
-    def receive_bytes(self, data: bytes) -> None:
+    def receive_bytes(self, data: bytes, passed: tuple[int, ...]) -> None:
         """Handle the arrival of bytes; a closed endpoint answers with a reset."""
         if self.is_closed or self.state is DONE:
+            close_all(passed)
             self._answer_with_reset()
             return
+        if passed:
+            self._passed.append((self._arrived, passed))
+        self._arrived += len(data)
         self._inbox.append(data)
         self._inbox_size += len(data)
         self.changed()
@@ -458,6 +482,9 @@ class StreamEndpoint(Endpoint):
     def _release_unread(self) -> None:
         self._inbox.clear()
         self._inbox_size = 0
+        for _, passed in self._passed:
+            close_all(passed)
+        self._passed.clear()
 
     def vanish(self) -> None:
         """End without a word to the peer, and so do the connections that wait to be accepted."""
@@ -467,3 +494,9 @@ class StreamEndpoint(Endpoint):
         if self._channel is not None:
             self._channel.close()
         super().vanish()
+
+
+def close_all(descriptors: Iterable[int]) -> None:
+    """Close descriptors that nothing has received."""
+    for fd in descriptors:
+        os.close(fd)
