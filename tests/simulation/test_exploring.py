@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,18 @@ def test_an_exhaustive_search_says_when_it_is_complete() -> None:
     assert "all within the limit" in str(found)
     found = simulation.explore(main, runs=3, strategy=simulation.exhaustive(1))
     assert not found.complete
+
+
+def test_choices_after_the_end_of_the_program_are_not_explored() -> None:
+    def runs_of(*, leave_a_task: bool) -> int:
+        async def main() -> None:
+            await runtime.gather(runtime.sleep(0), runtime.sleep(0))
+            if leave_a_task:
+                runtime.create_task(runtime.sleep(1))
+
+        return simulation.explore(main, runs=10_000, strategy=simulation.exhaustive(1)).runs
+
+    assert runs_of(leave_a_task=False) < runs_of(leave_a_task=True)
 
 
 def test_the_failure_is_raised_with_its_token_and_schedule() -> None:
@@ -140,6 +154,28 @@ def test_tasks_and_locks_that_are_left_are_failures_if_asked_for() -> None:
         simulation.run(main, leftovers=True)
     assert not hasattr(runtime.Lock.__init__, "__wrapped__")
     assert runtime.Lock().locked() is False
+
+
+def test_sockets_that_are_left_are_failures_if_asked_for() -> None:
+    async def main(*, close: bool) -> None:
+        async def handle(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
+            await reader.read()
+            writer.close()
+
+        async with await runtime.start_server(handle, "127.0.0.1", 0) as server:
+            address = server.sockets[0].getsockname()
+            _, writer = await runtime.open_connection(*address)
+            writer.close()
+            await writer.wait_closed()
+        if not close:
+            opened.append(socket.create_server(("127.0.0.1", 0)))
+
+    opened: list[socket.socket] = []
+    simulation.run(functools.partial(main, close=True), leftovers=True)
+    with pytest.raises(simulation.LeftoverError, match="left behind:\nopen socket "):
+        simulation.run(functools.partial(main, close=False), leftovers=True)
+    for each in opened:
+        each.close()
 
 
 def test_a_failure_is_kept_and_tried_first(tmp_path: Path) -> None:

@@ -42,16 +42,18 @@ class Choices:
     """The source and the record of the choices of one run.
 
     ``values``, ``counts`` and ``labels`` are the record: for each choice the value, the number of
-    possibilities, and the kind of choice.
+    possibilities, and the kind of choice. ``relevant`` is the number of choices before nothing of
+    the program was left, or -1 if that is not known.
     """
 
-    __slots__ = ("_strategy", "counts", "labels", "values")
+    __slots__ = ("_strategy", "counts", "labels", "relevant", "values")
 
     def __init__(self, strategy: Strategy) -> None:
         self._strategy = strategy
         self.values: list[int] = []
         self.counts: list[int] = []
         self.labels: list[str] = []
+        self.relevant = -1
 
     def integer(self, count: int, label: str) -> int:
         """Return a number from 0 to ``count - 1``; 0 is what the production loop would do.

@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=1_000_000, help="budget of one run")
     parser.add_argument("--environment", default="control", choices=["control", "report", "leave"])
     parser.add_argument("--outside", default="refuse", choices=["refuse", "allow"])
-    parser.add_argument("--leftovers", action="store_true", help="tasks and locks left are faults")
+    parser.add_argument("--leftovers", action="store_true", help="what main leaves is a fault")
     parser.add_argument("--keep", default=str(FAILURES), metavar="FOLDER", help="of failures")
     parser.add_argument(
         "--report", metavar="FOLDER", help="write a page and a Perfetto trace of the failure"

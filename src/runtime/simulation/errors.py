@@ -20,7 +20,7 @@ class LivelockError(RuntimeError):
 
 
 class LeftoverError(RuntimeError):
-    """The program has ended and left tasks or locks behind."""
+    """The program has ended and left tasks, locks or sockets behind."""
 
 
 class UnretrievedError(RuntimeError):

@@ -25,6 +25,7 @@ from runtime.simulation.schedule import Schedule
 from runtime.simulation.watching import Step, Watch
 from runtime.simulation.world import World
 from runtime.sync.locks import Lock
+from runtime.sync.sleep import sleep
 
 Main = Callable[[], Awaitable[Any]]
 
@@ -32,6 +33,9 @@ _init_lock = Lock.__init__
 
 _COLLECT_EVERY = 50
 """Number of runs after which the collector runs, which has no occasion to begin by itself."""
+
+_TURNS = 10
+"""Turns for which leftovers are waited for: a connection is closed some turns after ``close()``."""
 
 _ended = itertools.count(1)
 
@@ -147,6 +151,7 @@ def _run_main(main: Main, run: CurrentRun, outcome: Outcome) -> None:
     if run.settings.leftovers:
         run.locks = weakref.WeakSet()
         Lock.__init__ = _noting_locks(run)  # type: ignore[assignment,method-assign]
+    run.schedule.is_main_run = True
     try:
         outcome.value = run_for_real(_supervise(main, run), loop_factory=factory)
     except (KeyboardInterrupt, SystemExit):
@@ -171,6 +176,10 @@ def _note_report(run: CurrentRun, _loop: object, context: dict[str, Any]) -> Non
 async def _supervise(main: Main, run: CurrentRun) -> Any:
     value = await main()
     if run.settings.leftovers:
+        for _ in range(_TURNS):
+            if not _leftovers(run):
+                break
+            await sleep(0)
         left = _leftovers(run)
         if left:
             raise LeftoverError("The program has ended, and left behind:\n" + "\n".join(left))

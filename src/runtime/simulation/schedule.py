@@ -112,6 +112,7 @@ class Schedule(TurnRunner):
         "budget",
         "first_end",
         "held",
+        "is_main_run",
         "monitor",
         "steps",
     )
@@ -138,6 +139,8 @@ class Schedule(TurnRunner):
         self.steps = 0
         # The number of steps when the loop was stopped or left for the first time; 0 before.
         self.first_end = 0
+        # Whether that is the end of the program, and not that of one of its parts.
+        self.is_main_run = False
 
     def run_turns(self, loop: LoopCore) -> None:
         """Run turns until the loop is stopped."""
@@ -150,6 +153,8 @@ class Schedule(TurnRunner):
             self._sources.clear()
             if self.first_end == 0:
                 self.first_end = self.steps
+                if self.is_main_run and not (loop._tasks or loop._ready or loop._timers.size()):
+                    self._choices.relevant = len(self._choices.values)
 
     def _fail(self) -> None:
         """Raise LivelockError; the tasks then have some steps left to end."""

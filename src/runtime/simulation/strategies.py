@@ -41,7 +41,7 @@ class Search:
 
     def learn(self, choices: Choices) -> None:
         """Note the choices of the run that has ended."""
-        self.length = max(1, len(choices.values))
+        self.length = max(1, _relevant(choices))
 
 
 class _RandomWalks(Search):
@@ -101,13 +101,22 @@ class _Exhaustive(Search):
             return
         if any(place >= len(values) or values[place] != plan[place] for place in plan):
             return
-        later = range(max(plan, default=-1) + 1, len(values))
+        later = range(max(plan, default=-1) + 1, _relevant(choices))
         # First the last possibility of each choice: to hold back a step finds most.
         for place in later:
             self._to_do.append({**plan, place: choices.counts[place] - 1})
         for place in later:
             for value in _values_to_try(choices.counts[place])[:-1]:
                 self._to_do.append({**plan, place: value})
+
+
+def _relevant(choices: Choices) -> int:
+    """Return the number of choices while anything of the program was left.
+
+    The steps after that are those of the library, which end the run. They touch nothing that the
+    program has, so that their order makes no difference to it.
+    """
+    return len(choices.values) if choices.relevant < 0 else choices.relevant
 
 
 def _values_to_try(count: int) -> list[int]:
