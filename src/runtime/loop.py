@@ -17,12 +17,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, SupportsIndex, TypeVar, TypeVarTuple, cast
 
 from runtime.kernel.api import running
-from runtime.kernel.api.metrics import metrics_of
 from runtime.kernel.arguments.refusals import Uncopyable
 from runtime.kernel.arguments.seconds import Seconds
 from runtime.kernel.arguments.seconds import seconds as number_of_seconds
-from runtime.kernel.diagnostics.metrics import LoopMetrics
-from runtime.kernel.diagnostics.recorder import Recording, events_of
 from runtime.kernel.diagnostics.step_sampler import sampling_of
 from runtime.kernel.handles import Handle
 from runtime.kernel.lifetime.asyncgens import cancelling_tasks_in
@@ -33,6 +30,10 @@ from runtime.kernel.threads.unknown_threads import unknown_threads
 from runtime.kernel.timers import TimerHandle
 from runtime.net.network_loop import NetworkLoop
 from runtime.system.system_loop import SystemLoop
+
+if TYPE_CHECKING:
+    from runtime.kernel.diagnostics.metrics import LoopMetrics
+    from runtime.kernel.diagnostics.recorder import Recording
 
 _CLOCK: Final[Any] = vars(Scheduler)["time"]
 """The attribute that holds the clock of every loop whose class does not override ``time``."""
@@ -171,6 +172,9 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
         >>> runtime.run(main())
         1 0 True
         """
+        # Imported here, as below: most programs do without it, and its classes take time to make.
+        from runtime.kernel.api.metrics import metrics_of
+
         return metrics_of(self)
 
     def set_step_sampling(self, every: SupportsIndex) -> None:
@@ -205,6 +209,8 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
         >>> runtime.run(main())
         {'sleeper'}
         """
+        from runtime.kernel.diagnostics.recorder import Recording, events_of
+
         self._check_open()
         if self._recorder is not None:
             raise RuntimeError(f"{self!r} is being recorded: stop() the other recording first.")

@@ -25,7 +25,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Generator
 from selectors import BaseSelector
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from runtime.kernel import descriptors, signals
 from runtime.kernel.arguments.callables import check_callback
@@ -35,7 +35,6 @@ from runtime.kernel.compat.external_tools import TaskCopies
 from runtime.kernel.compat.registry import running_loops, show_tasks_of
 from runtime.kernel.compat.task_factory import TaskFactory, call_factory, take_options
 from runtime.kernel.diagnostics import debug_mode
-from runtime.kernel.diagnostics.slow_callbacks import SlowCallbackWatch
 from runtime.kernel.diagnostics.step_sampler import SAMPLED_TURNS
 from runtime.kernel.future import init_future
 from runtime.kernel.handles import Handle, Runnable
@@ -53,6 +52,9 @@ from runtime.kernel.task import TaskCore, init_task, leave_task, step
 from runtime.kernel.threads.executor import DefaultExecutor, LookupThreads, begin_shutdown, submit
 from runtime.kernel.threads.limiters import Limiter
 from runtime.kernel.threads.observers import observers
+
+if TYPE_CHECKING:
+    from runtime.kernel.diagnostics.slow_callbacks import SlowCallbackWatch
 
 FileDescriptor = descriptors.FileDescriptor
 
@@ -527,6 +529,9 @@ class LoopCore(Scheduler):
         if threshold is not None:
             self._check_open()
             number = seconds(threshold, "watch_slow_callbacks()")
+            # Imported here: most programs do without it, and it needs much.
+            from runtime.kernel.diagnostics.slow_callbacks import SlowCallbackWatch
+
             self._slow_watch = SlowCallbackWatch(self, number)
 
     # -- Ending ------------------------------------------------------------------------------------

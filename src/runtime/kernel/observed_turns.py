@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from runtime.kernel.diagnostics.recorder import CONNECTIONS, POLL, STEP, TURN
+from runtime.kernel.diagnostics.record_kinds import CONNECTIONS, POLL, STEP, TURN
 from runtime.kernel.handles import Runnable
 from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.task import TaskCore, leave_task, step

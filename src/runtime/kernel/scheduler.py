@@ -20,14 +20,13 @@ from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
 from selectors import BaseSelector
 from types import FunctionType, MethodType
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from runtime.kernel.arguments.callables import check_callback
 from runtime.kernel.arguments.seconds import NEVER, Seconds, seconds
 from runtime.kernel.daemons import ExternalWork
 from runtime.kernel.diagnostics import reports
 from runtime.kernel.diagnostics.describe import creation_stack
-from runtime.kernel.diagnostics.recorder import Recording
 from runtime.kernel.diagnostics.step_sampler import StepSampler
 from runtime.kernel.handles import Handle, Runnable, ThreadsafeHandle
 from runtime.kernel.native import accelerator
@@ -36,6 +35,9 @@ from runtime.kernel.poller import READ, Poller, Watcher
 from runtime.kernel.scope_state import ScopeState
 from runtime.kernel.signals import run_signal_handlers
 from runtime.kernel.timers import TimerHandle, TimerHeap
+
+if TYPE_CHECKING:
+    from runtime.kernel.diagnostics.recorder import Recording
 
 ExceptionHandler = Callable[[Any, dict[str, Any]], object]
 

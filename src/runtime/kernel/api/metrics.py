@@ -6,7 +6,7 @@ import time
 
 from runtime.kernel.core import LoopCore
 from runtime.kernel.diagnostics.collector import watch_collector
-from runtime.kernel.diagnostics.histogram import histogram_from
+from runtime.kernel.diagnostics.histogram import histogram_from, histogram_of
 from runtime.kernel.diagnostics.metrics import LoopMetrics
 from runtime.kernel.native.accelerator import WaitFigures, figures_of
 from runtime.kernel.native.buckets import no_counts
@@ -31,9 +31,9 @@ def metrics_of(loop: LoopCore) -> LoopMetrics:
         waiting=figures.waited,
         turns=loop._turns,
         lag=histogram_from(figures.lag_count, figures.lag_sum, figures.lag_most, figures.lags),
-        ready_wait=sampler.waits.histogram(),
-        steps=sampler.steps.histogram(),
-        callbacks=sampler.callbacks.histogram(),
+        ready_wait=histogram_of(sampler.waits),
+        steps=histogram_of(sampler.steps),
+        callbacks=histogram_of(sampler.callbacks),
         tasks_created=loop._tasks_created,
         tasks_cancelled=loop._tasks_cancelled,
         tasks_failed=loop._tasks_failed,

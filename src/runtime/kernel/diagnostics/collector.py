@@ -12,7 +12,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from runtime.kernel.diagnostics.histogram import DurationRecorder, Histogram
+from runtime.kernel.diagnostics.durations import DurationRecorder
+from runtime.kernel.diagnostics.histogram import Histogram, histogram_of
 
 _GENERATIONS = 3
 
@@ -62,7 +63,7 @@ class _CollectorWatch:
             self._started = 0.0
 
     def metrics(self) -> CollectorMetrics:
-        return CollectorMetrics(tuple(each.histogram() for each in self._pauses))
+        return CollectorMetrics(tuple(map(histogram_of, self._pauses)))
 
 
 _watch = _CollectorWatch()

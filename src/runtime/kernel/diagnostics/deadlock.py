@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime.kernel.diagnostics.describe import await_frames, describe_coroutine, safe_repr
 
@@ -51,8 +50,7 @@ def deadlock_error(tasks: Iterable[Any], situation: str | None = None) -> Deadlo
     return DeadlockError("\n".join(lines), waiting)
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     """The place at which a task is suspended, and the object that it waits for."""
 
     running: str

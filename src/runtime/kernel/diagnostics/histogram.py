@@ -1,4 +1,4 @@
-"""Histograms of durations: ``Histogram``, an immutable snapshot, and ``DurationRecorder``."""
+"""``Histogram``: an immutable snapshot of durations."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Final
 
-from runtime.kernel.native.buckets import BOUNDS, BUCKETS, count_into, no_counts
-
-_KEPT: Final = 1024
-"""Number of durations that a recorder collects before it counts them into buckets."""
+from runtime.kernel.diagnostics.durations import DurationRecorder
+from runtime.kernel.native.buckets import BOUNDS, BUCKETS
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +35,7 @@ class Histogram:
         """Return the histogram of some durations, in seconds."""
         recorder = DurationRecorder()
         recorder.fresh.extend(durations)
-        return recorder.histogram()
+        return histogram_of(recorder)
 
     @property
     def mean(self) -> float:
@@ -91,35 +88,10 @@ class Histogram:
                 yield BOUNDS[bucket + 1], count
 
 
-class DurationRecorder:
-    """Collects durations. One thread adds them to ``fresh``; any thread reads the histogram."""
-
-    __slots__ = ("_counts", "_longest", "_total", "fresh")
-
-    def __init__(self) -> None:
-        # Durations that are not counted into buckets yet.
-        self.fresh: list[float] = []
-        self._counts = no_counts()
-        self._total = 0.0
-        self._longest = 0.0
-
-    def fold(self) -> None:
-        """Count the collected durations into buckets, if there are many. For the adding thread."""
-        if len(self.fresh) >= _KEPT:
-            fresh = self.fresh
-            self._total += sum(fresh)
-            self._longest = max(self._longest, *fresh)
-            count_into(self._counts, fresh)
-            fresh.clear()
-
-    def histogram(self) -> Histogram:
-        """Return the histogram of all durations so far."""
-        fresh = self.fresh.copy()
-        counts = self._counts[:]
-        count_into(counts, fresh)
-        total = self._total + sum(fresh)
-        longest = max(self._longest, fresh[-1] if fresh else 0.0)
-        return Histogram(sum(counts), total, longest, tuple(counts))
+def histogram_of(recorder: DurationRecorder) -> Histogram:
+    """Return the histogram of the durations that were collected so far."""
+    total, longest, counts = recorder.figures()
+    return Histogram(sum(counts), total, longest, tuple(counts))
 
 
 def histogram_from(count: int, total: float, longest: float, counts: bytes) -> Histogram:

@@ -13,34 +13,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import CodeType
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from runtime.kernel.diagnostics.describe import describe_callback_briefly
+from runtime.kernel.diagnostics.record_kinds import CALL, COLLECTED, COLLECTION, ENDED, KINDS, STEP
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.native import accelerator
-
-WAKE: Final = accelerator.WAKE
-STEP: Final = 2
-CALL: Final = 3
-ENDED: Final = 4
-POLL: Final = 5
-TURN: Final = 6
-COLLECTION: Final = 7
-COLLECTED: Final = 8
-CONNECTIONS: Final = 9
-
-KINDS: Final = {
-    WAKE: "wake",
-    STEP: "step",
-    CALL: "call",
-    ENDED: "ended",
-    POLL: "poll",
-    TURN: "turn",
-    COLLECTION: "collection",
-    COLLECTED: "collected",
-    CONNECTIONS: "connections",
-}
-"""The names of the kinds of records. A step or a call lasts until the next step, call or poll."""
 
 
 class Recorded(Protocol):

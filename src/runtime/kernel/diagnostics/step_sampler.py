@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 from typing import Any, Final
 
-from runtime.kernel.diagnostics.histogram import DurationRecorder
+from runtime.kernel.diagnostics.durations import DurationRecorder
 
 SAMPLED_TURNS: Final = 2
 """Number of turns in a row that are timed."""
