@@ -20,6 +20,8 @@ from runtime.kernel.api import running
 from runtime.kernel.arguments.refusals import Uncopyable
 from runtime.kernel.arguments.seconds import Seconds
 from runtime.kernel.arguments.seconds import seconds as number_of_seconds
+from runtime.kernel.diagnostics.metrics import LoopMetrics
+from runtime.kernel.diagnostics.recorder import Recording, events_of
 from runtime.kernel.diagnostics.step_sampler import sampling_of
 from runtime.kernel.handles import Handle
 from runtime.kernel.lifetime.asyncgens import cancelling_tasks_in
@@ -30,10 +32,6 @@ from runtime.kernel.threads.unknown_threads import unknown_threads
 from runtime.kernel.timers import TimerHandle
 from runtime.net.network_loop import NetworkLoop
 from runtime.system.system_loop import SystemLoop
-
-if TYPE_CHECKING:
-    from runtime.kernel.diagnostics.metrics import LoopMetrics
-    from runtime.kernel.diagnostics.recorder import Recording
 
 _CLOCK: Final[Any] = vars(Scheduler)["time"]
 """The attribute that holds the clock of every loop whose class does not override ``time``."""
@@ -172,7 +170,7 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
         >>> runtime.run(main())
         1 0 True
         """
-        # Imported here, as below: most programs do without it, and its classes take time to make.
+        # Imported here: most programs do without it.
         from runtime.kernel.api.metrics import metrics_of
 
         return metrics_of(self)
@@ -209,8 +207,6 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
         >>> runtime.run(main())
         {'sleeper'}
         """
-        from runtime.kernel.diagnostics.recorder import Recording, events_of
-
         self._check_open()
         if self._recorder is not None:
             raise RuntimeError(f"{self!r} is being recorded: stop() the other recording first.")

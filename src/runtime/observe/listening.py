@@ -200,9 +200,7 @@ def _answer_metrics(request: dict[str, Any], then: _Then) -> dict[str, Any]:
     def add(loop: LoopCore, entry: dict[str, Any]) -> None:
         metrics = metrics_of(loop)
         shown: dict[str, Any] = {
-            field.name: _shown(getattr(metrics, field.name))
-            for field in dataclasses.fields(metrics)
-            if field.name != "collector"
+            name: _shown(getattr(metrics, name)) for name in metrics.fields() if name != "collector"
         }
         shown |= {"busy": metrics.busy, "utilization": metrics.utilization}
         for generation, pauses in enumerate(metrics.collector.pauses):

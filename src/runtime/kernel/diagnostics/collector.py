@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import gc
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from runtime.kernel.diagnostics.durations import DurationRecorder
 from runtime.kernel.diagnostics.histogram import Histogram, histogram_of
+from runtime.kernel.diagnostics.snapshots import Snapshot
 
 _GENERATIONS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class CollectorMetrics:
+class CollectorMetrics(Snapshot):
     """The pauses of the garbage collector in the process, since they are measured.
 
     ``pauses`` are the histograms of the pauses, by generation: the youngest is 0.
     """
+
+    __slots__ = ("pauses",)
 
     pauses: tuple[Histogram, ...]
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import accumulate
 
 from runtime.kernel.diagnostics.durations import DurationRecorder
+from runtime.kernel.diagnostics.snapshots import Snapshot
 from runtime.kernel.native.buckets import BOUNDS, BUCKETS
 
 
-@dataclass(frozen=True, slots=True)
-class Histogram:
+class Histogram(Snapshot):
     """Durations in seconds: their number, their sum, the longest, and how they are distributed.
 
     The memory is fixed: 320 buckets, each at most an eighth wider than its bounds. Objects are
@@ -25,10 +24,15 @@ class Histogram:
     (3, 0.4, 0.002)
     """
 
+    __slots__ = ("count", "total", "longest", "counts")  # noqa: RUF023 - the order of arguments
+
     count: int
     total: float
     longest: float
-    counts: tuple[int, ...] = field(repr=False)
+    counts: tuple[int, ...]
+
+    def _shown(self) -> tuple[str, ...]:
+        return self.fields()[:-1]
 
     @classmethod
     def of(cls, durations: list[float]) -> Histogram:

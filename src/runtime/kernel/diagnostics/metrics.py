@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from runtime.kernel.diagnostics.collector import CollectorMetrics
 from runtime.kernel.diagnostics.histogram import Histogram
+from runtime.kernel.diagnostics.snapshots import Snapshot
 
 _CURRENT = frozenset(
     {
@@ -24,14 +24,41 @@ _CURRENT = frozenset(
 """The fields that hold a current value. All others are totals since the loop was made."""
 
 
-@dataclass(frozen=True, slots=True)
-class LoopMetrics:
+class LoopMetrics(Snapshot):
     """The metrics of one loop at one moment, as ``Loop.metrics`` returns them.
 
     Times and durations are in seconds, of ``time.monotonic``, also for a loop with another clock.
     Except for the fields that are named as current, the fields count from the creation of the loop
     on, so that ``now.since(earlier)`` gives the metrics of an interval.
     """
+
+    __slots__ = (
+        "bytes_received",
+        "bytes_sent",
+        "bytes_unsent",
+        "callbacks",
+        "collector",
+        "connections",
+        "connections_accepted",
+        "connections_opened",
+        "errors_reported",
+        "executor_limit",
+        "executor_queued",
+        "executor_threads",
+        "lag",
+        "ready",
+        "ready_wait",
+        "running",
+        "steps",
+        "tasks_alive",
+        "tasks_cancelled",
+        "tasks_created",
+        "tasks_failed",
+        "time",
+        "timers",
+        "turns",
+        "waiting",
+    )
 
     time: float
     """The time of the snapshot. Current."""
@@ -129,8 +156,8 @@ class LoopMetrics:
         Totals and histograms are those of the interval; current values are those of its end.
         """
         changes: dict[str, Any] = {}
-        for field in fields(self):
-            if field.name not in _CURRENT:
-                now, then = getattr(self, field.name), getattr(earlier, field.name)
-                changes[field.name] = now.since(then) if hasattr(now, "since") else now - then
-        return replace(self, **changes)
+        for name in self.fields():
+            if name not in _CURRENT:
+                now, then = getattr(self, name), getattr(earlier, name)
+                changes[name] = now.since(then) if hasattr(now, "since") else now - then
+        return self.replace(**changes)

@@ -11,12 +11,12 @@ import gc
 import operator
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import CodeType
 from typing import Any, Protocol
 
 from runtime.kernel.diagnostics.describe import describe_callback_briefly
 from runtime.kernel.diagnostics.record_kinds import CALL, COLLECTED, COLLECTION, ENDED, KINDS, STEP
+from runtime.kernel.diagnostics.snapshots import Snapshot
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.native import accelerator
 
@@ -33,8 +33,7 @@ class Recorded(Protocol):
         """Note whether turns are to be run by one of the slower functions."""
 
 
-@dataclass(frozen=True, slots=True)
-class RecordedEvent:
+class RecordedEvent(Snapshot):
     """An event of a recording.
 
     ``time`` is in seconds of ``time.monotonic``. ``kind`` is one of these:
@@ -55,6 +54,8 @@ class RecordedEvent:
     ``subject`` identifies the task or entry; it is the same in the ``wake`` and the step or call
     that follows it. ``name`` is the name of a task, and ``text`` its coroutine, or the callback.
     """
+
+    __slots__ = ("time", "kind", "subject", "number", "name", "text")  # noqa: RUF023 - the order
 
     time: float
     kind: str
