@@ -188,6 +188,17 @@ def test_a_failure_is_kept_and_tried_first(tmp_path: Path) -> None:
     assert (again.runs, again.failure.run) == (1, 0)
 
 
+def test_kept_files_that_are_broken_do_no_harm(tmp_path: Path) -> None:
+    simulation.explore(three_tasks, runs=200, keep=tmp_path, check=False)
+    (path,) = tmp_path.iterdir()
+    kept = json.loads(path.read_text())
+    kept["failures"].append({"token": "sim1-broken", "error": ""})
+    path.write_text(json.dumps(kept))
+    assert simulation.explore(three_tasks, runs=200, keep=tmp_path, check=False).failure
+    path.write_text("{")
+    assert simulation.explore(fine, runs=2, keep=tmp_path).runs == 2
+
+
 def test_a_failure_that_does_not_happen_any_more_is_forgotten(tmp_path: Path) -> None:
     is_mended = False
 

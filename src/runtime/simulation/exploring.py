@@ -253,13 +253,17 @@ def explore_with(
     found = Exploration()
     reached: dict[str, bool] = {}
     for text in folder.tokens() if folder is not None else ():
-        token = read_token(text)
+        assert folder is not None
+        try:
+            token = read_token(text)
+        except ValueError:
+            folder.forget(text)
+            continue
         outcome = runner(Plan(token.values), token.seed, False)
         _add(found, reached, outcome)
         if outcome.error is not None:
             found.failure = failure_of(runner, outcome, settings, shrink=shrink, run=0)
             break
-        assert folder is not None
         folder.forget(text)
     while found.failure is None and search.runs < runs:
         strategy = search.next()

@@ -20,6 +20,7 @@ svg text { font: 12px system-ui, sans-serif; fill: currentColor; }
 table { border-collapse: collapse; margin-top: 1rem; }
 th, td { text-align: left; padding: 2px 12px 2px 0; vertical-align: top; }
 td.number { text-align: right; }
+td:nth-child(4) { white-space: nowrap; }
 tr.odd { color: var(--odd); }
 """
 
