@@ -209,10 +209,10 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
         """
         self._check_open()
         if self._recorder is not None:
-            raise RuntimeError(f"{self!r} is being recorded: stop() the other recording first.")
+            raise RuntimeError(f"{self!r} is being recorded: stop() the other recording first")
         duration = number_of_seconds(seconds, "record()")
         if not duration > 0:
-            raise ValueError(f"record() takes a positive number of seconds, not {duration!r}.")
+            raise ValueError(f"record() expected a positive number of seconds, got {duration!r}")
         self._recorder = Recording(self, duration, events_of(events))
         self._choose_turns()
         return self._recorder

@@ -94,7 +94,7 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
 async def test_a_blocking_call_raises_in_a_task_and_says_what_to_use_instead(name: str) -> None:
     call, instead = CALLS[name]
     with forbid_blocking():
-        with pytest.raises(BlockingCallError, match=f"would block the event loop. Use {instead}"):
+        with pytest.raises(BlockingCallError, match=f"would block the event loop: use {instead}"):
             call()
         with allow_blocking():
             call()

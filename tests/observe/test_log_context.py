@@ -77,7 +77,7 @@ async def test_the_reason_of_a_cancellation_is_shown_while_it_is_handled(log: Lo
 
 
 def test_the_arguments_are_checked() -> None:
-    with pytest.raises(TypeError, match=r"request must be a contextvars\.ContextVar, not 'x'"):
+    with pytest.raises(TypeError, match=r"request must be a contextvars\.ContextVar, got 'x'"):
         LogContext(request="x")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="'lineno' is an attribute of every log record"):
         LogContext(lineno=request)

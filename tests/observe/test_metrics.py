@@ -60,7 +60,7 @@ def test_quantiles_are_bounds_of_buckets_and_at_most_the_longest() -> None:
         assert share <= found.quantile(share) <= share * 1.125
     assert found.quantile(1.0) == found.longest == 1.0
     assert Histogram.of([]).quantile(0.5) == Histogram.of([]).mean == 0.0
-    with pytest.raises(ValueError, match="share from 0 to 1, not 2"):
+    with pytest.raises(ValueError, match="share must be a number from 0 to 1, got 2"):
         found.quantile(2)
 
 
@@ -191,7 +191,7 @@ async def test_samples_tell_how_long_steps_and_callbacks_take_and_wait() -> None
 def test_the_number_of_turns_is_checked() -> None:
     loop = runtime.new_event_loop()
     loop.set_step_sampling(True)
-    with pytest.raises(TypeError, match=r"a whole number of turns, not 1\.5"):
+    with pytest.raises(TypeError, match=r"a whole number of turns, got 1\.5"):
         loop.set_step_sampling(1.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="or 0 for no samples, not -1"):
         loop.set_step_sampling(-1)

@@ -148,11 +148,11 @@ async def test_one_recording_at_a_time_and_valid_arguments() -> None:
     with pytest.raises(RuntimeError, match="is being recorded"):
         loop.record()
     recording.stop()
-    with pytest.raises(ValueError, match="positive number of seconds, not 0"):
+    with pytest.raises(ValueError, match="positive number of seconds, got 0"):
         loop.record(0)
     with pytest.raises(ValueError, match="1 to 16777216 records"):
         loop.record(events=0)
-    with pytest.raises(TypeError, match="whole number of events, not 'x'"):
+    with pytest.raises(TypeError, match="whole number of events, got 'x'"):
         loop.record(events="x")  # type: ignore[arg-type]
     loop.record().stop()
 

@@ -69,7 +69,7 @@ def test_it_says_that_nothing_was_found(
     [
         ("{}", "FILE::FUNCTION"),
         ("{}::nothing", "nothing"),
-        ("missing.py::main", "There is no file"),
+        ("missing.py::main", "there is no file"),
         ("{}::__name__", "is not a function"),
     ],
 )

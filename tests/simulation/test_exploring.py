@@ -94,7 +94,7 @@ def test_a_run_without_a_failure_returns_the_value() -> None:
 def test_a_token_of_another_program_diverges() -> None:
     found = simulation.explore(three_tasks, runs=200, check=False)
     assert found.failure is not None
-    with pytest.raises(simulation.DivergenceError, match="The run diverges from its token"):
+    with pytest.raises(simulation.DivergenceError, match="the run diverges from its token"):
         simulation.replay(fine, found.failure.token)
 
 
@@ -265,7 +265,7 @@ def test_a_coroutine_is_refused(function: object) -> None:
     coroutine = fine()
     with pytest.raises(TypeError, match="pass the coroutine function itself"):
         function(coroutine)  # type: ignore[operator]
-    with pytest.raises(TypeError, match="needs a function"):
+    with pytest.raises(TypeError, match="expected a function"):
         function(3)  # type: ignore[operator]
 
 
@@ -282,7 +282,7 @@ def test_a_coroutine_is_refused(function: object) -> None:
     ],
 )
 def test_invalid_options_are_refused(options: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="not "):
+    with pytest.raises(ValueError, match=rf"^{next(iter(options))} must be .*, got "):
         simulation.explore(fine, **options)  # type: ignore[arg-type]
 
 

@@ -40,7 +40,7 @@ class Scope:
 
 @dataclasses.dataclass
 class CleanUp:
-    """A block, and what is done after a CancelledError in it, before it goes on."""
+    """A block, and what is done after a CancelledError in it, before it continues."""
 
     body: list[Node]
     after: list[Node]

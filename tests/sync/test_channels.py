@@ -111,7 +111,7 @@ async def test_the_last_sender_closes() -> None:
     send.close()
     assert not waiting.done()
     other.close()
-    with pytest.raises(runtime.EndOfChannel, match="All sending ends of the channel are closed."):
+    with pytest.raises(runtime.EndOfChannel, match="all sending ends of the channel are closed"):
         await waiting
     with pytest.raises(runtime.EndOfChannel):
         receive.receive_nowait()
@@ -132,7 +132,7 @@ async def test_the_last_receiver_closes() -> None:
     waiting = runtime.create_task(send.send(1))
     await wait_all_tasks_blocked()
     receive.close()
-    with pytest.raises(runtime.BrokenChannel, match="All receiving ends of the channel are closed"):
+    with pytest.raises(runtime.BrokenChannel, match="all receiving ends of the channel are closed"):
         await waiting
     with pytest.raises(runtime.BrokenChannel):
         await send.send(2)

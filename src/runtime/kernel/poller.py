@@ -763,7 +763,7 @@ class Poller:
 
 
 def _refuse_to_wait(timeout: float) -> list[tuple[int, int]]:
-    raise ValueError("The poller of this event loop is closed.")
+    raise ValueError("the poller of this event loop is closed")
 
 
 def _ignore_report(message: str, error: BaseException, watcher: object) -> None:

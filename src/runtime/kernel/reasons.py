@@ -61,7 +61,7 @@ class CancelReason:
         task: str | None = None,
     ) -> None:
         if kind not in _BEGINNINGS:
-            raise ValueError(f"kind must be one of {', '.join(_BEGINNINGS)}, not {kind!r}.")
+            raise ValueError(f"kind must be one of {', '.join(_BEGINNINGS)}, got {kind!r}")
         for name, value in zip(
             ("kind", "text", "place", "source", "task"),
             (kind, text, place, source, task),
@@ -70,7 +70,7 @@ class CancelReason:
             object.__setattr__(self, name, value)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"a CancelReason cannot be changed: {name!r} is read-only.")
+        raise AttributeError(f"a CancelReason cannot be changed: {name!r} is read-only")
 
     def __repr__(self) -> str:
         return f"<CancelReason {self}>"
@@ -122,7 +122,7 @@ def given_reason(
     if isinstance(reason, CancelReason):
         return reason
     if reason is not None and not isinstance(reason, str):
-        raise TypeError(f"{caller} takes a text or a CancelReason as reason, not {reason!r}.")
+        raise TypeError(f"{caller} expected a text or a CancelReason as reason, got {reason!r}")
     name = None if task is None else str(task.get_name())
     return CancelReason(kind, reason or "", place, None, name)
 

@@ -272,11 +272,11 @@ class ScopeCore(ScopeState):
             other = "a callback" if left_elsewhere is None else left_elsewhere.get_name()
             raise RuntimeError(
                 f"{where} in {task.get_name()}, was left at {here} in {other}: "
-                "a scope is left in the task that has entered it."
+                "a scope is left in the task that has entered it"
             )
         inner = "" if innermost is None else f"{innermost!r}, entered at {innermost._place()}"
         raise RuntimeError(
-            f"{where}, was left at {here} before {inner}: scopes are left in the reverse order."
+            f"{where}, was left at {here} before {inner}: scopes are left in the reverse order"
         )
 
     # -- Cancelling --------------------------------------------------------------------------------
@@ -373,7 +373,7 @@ _DEPTH: Final = 1 if type(ScopeCore.__enter__) is FunctionType else 0
 def _checked_shield(value: Any) -> bool:
     if value is True or value is False:
         return bool(value)
-    raise TypeError(f"shield must be True or False, not {safe_repr(value)}.")
+    raise TypeError(f"shield must be True or False, got {safe_repr(value)}")
 
 
 def enter_scope(scope: ScopeCore, task: TaskCore) -> None:
@@ -411,8 +411,8 @@ def start_deadline(scope: ScopeCore, loop: Scheduler) -> None:
 def leave_scope(scope: ScopeCore, task: TaskCore, exc: BaseException | None) -> object:
     """Leave the innermost scope of the running task; return what becomes of ``exc``.
 
-    ``exc`` is the exception that ended the block, or None. The result is False if it goes on, True
-    if it ends at the scope, or the exception to be raised in its place. This is the rest of a
+    ``exc`` is the exception that ended the block, or None. The result is False if it leaves the
+    scope, True if it ends there, or the exception to be raised in its place. This is the rest of a
     group, or TimeoutError if the scope is one of ``fail_after()``, and its deadline was the cause.
     """
     parent = scope._parent
@@ -468,7 +468,7 @@ def _end_exception(scope: ScopeCore, task: TaskCore, pending: bool, exc: BaseExc
         if cancellations is None:
             return False
     if pending:
-        # Another request came from outside. The exception goes on as that of this request, too.
+        # Another request came from outside. The exception is that of this request, too.
         task._cancel_state &= ~MUST_CANCEL
         return False
     scope._caught = True

@@ -76,9 +76,9 @@ def _connected(pid: int, patience: float) -> socket.socket:
         except (FileNotFoundError, ConnectionRefusedError):
             if time.monotonic() > deadline:
                 raise ObserveError(
-                    f"process {pid} does not respond: its main thread runs no Python code. Perhaps "
-                    "it waits for an event, or is inside a C function. Try again when it is "
-                    "active, or start it with RUNTIME_OBSERVE=1."
+                    f"process {pid} does not respond: its main thread runs no Python code, because "
+                    "it waits for an event or is inside a C function: try again when it is "
+                    "active, or start it with RUNTIME_OBSERVE=1"
                 ) from None
             time.sleep(0.02)
 

@@ -109,8 +109,8 @@ _LIBRARY: Final = sys.stdlib_module_names - {"__main__", "asyncio"}
 def _refuse(name: str, shown: str) -> None:
     instead = advice_for(name) or "runtime.to_thread()"
     raise BlockingCallError(
-        f"{shown} would block the event loop. Use {instead} instead; if the wait is short enough, "
-        "allow it with runtime.observe.allow_blocking()."
+        f"{shown} would block the event loop: use {instead} instead; if the wait is short enough, "
+        "allow it with runtime.observe.allow_blocking()"
     )
 
 

@@ -311,7 +311,7 @@ def listen_if_possible() -> None:
         listen()
     except OSError as error:
         warnings.warn(
-            f"RUNTIME_OBSERVE is set, but this process cannot be observed: {error}",
+            f"this process cannot be observed, though RUNTIME_OBSERVE is set: {error}",
             RuntimeWarning,
             stacklevel=2,
         )

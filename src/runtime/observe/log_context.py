@@ -47,9 +47,9 @@ class LogContext(logging.Filter):
         taken = vars(logging.makeLogRecord({})).keys() | {"task_name", "cancel_reason", "message"}
         for name, variable in variables.items():
             if not isinstance(variable, ContextVar):
-                raise TypeError(f"{name} must be a contextvars.ContextVar, not {variable!r}.")
+                raise TypeError(f"{name} must be a contextvars.ContextVar, got {variable!r}")
             if name in taken:
-                raise ValueError(f"{name!r} is an attribute of every log record: use another name.")
+                raise ValueError(f"{name!r} is an attribute of every log record: use another name")
         self._variables = variables
 
     def filter(self, record: logging.LogRecord) -> bool:

@@ -2,7 +2,7 @@
 
 All of it is read from the tasks, which keep nothing for it: so a task that is not looked at costs
 nothing. The functions may be called in any thread. In another thread than the loop's, the tasks
-may go on meanwhile, and two facts about a task may be of different moments.
+may run meanwhile, and two facts about a task may be of different moments.
 """
 
 from __future__ import annotations

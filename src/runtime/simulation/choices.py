@@ -63,7 +63,7 @@ class Choices:
         """
         if count < 2:
             if count < 1:
-                raise ValueError(f"A choice needs at least one possibility, not {count}.")
+                raise ValueError(f"a choice must have at least one possibility, got {count}")
             return 0
         value = self._strategy.decide(count, label)
         self.record(count, value, label)

@@ -197,7 +197,7 @@ class Plan(Strategy):
         expected = self._labels[position]
         if (count, label) != (self._counts[position], expected):
             raise DivergenceError(
-                f"The run diverges from its token at choice {position}: the token was made where "
+                f"the run diverges from its token at choice {position}: the token was made where "
                 f"this was a choice {expected!r} between {self._counts[position]} possibilities; "
-                f"now it is a choice {label!r} between {count}."
+                f"now it is a choice {label!r} between {count}"
             )

@@ -103,14 +103,14 @@ def load(program: str) -> Callable[[], Awaitable[Any]]:
     """
     file, separator, name = program.partition("::")
     if not separator or not name:
-        raise ValueError(f"The program is named as FILE::FUNCTION, not {program!r}.")
+        raise ValueError(f"the program must be named as FILE::FUNCTION, got {program!r}")
     path = Path(file)
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file {file!r}.")
+        raise FileNotFoundError(f"there is no file {file!r}")
     module_name = path.stem
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{file!r} is not a Python file.")
+        raise ImportError(f"{file!r} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     sys.path.insert(0, str(path.parent.resolve()))
@@ -119,6 +119,6 @@ def load(program: str) -> Callable[[], Awaitable[Any]]:
     for part in name.split("."):
         function = getattr(function, part)
     if not callable(function):
-        raise ValueError(f"{name!r} in {file!r} is not a function.")
+        raise ValueError(f"{name!r} in {file!r} is not a function")
     found: Callable[[], Awaitable[Any]] = function
     return found

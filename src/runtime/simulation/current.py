@@ -28,17 +28,17 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.order not in ("tasks", "events"):
-            raise ValueError(f'order is "tasks" or "events", not {self.order!r}.')
+            raise ValueError(f'order must be "tasks" or "events", got {self.order!r}')
         if not 0.0 <= self.lateness < float("inf"):
-            raise ValueError(f"lateness is a finite number of seconds, not {self.lateness!r}.")
+            raise ValueError(f"lateness must be a finite number of seconds, got {self.lateness!r}")
         if self.steps < 1:
-            raise ValueError(f"steps is a positive number, not {self.steps!r}.")
+            raise ValueError(f"steps must be a positive number, got {self.steps!r}")
         if self.environment not in ("control", "report", "leave"):
             raise ValueError(
-                f'environment is "control", "report" or "leave", not {self.environment!r}.'
+                f'environment must be "control", "report" or "leave", got {self.environment!r}'
             )
         if self.outside not in ("refuse", "allow"):
-            raise ValueError(f'outside is "refuse" or "allow", not {self.outside!r}.')
+            raise ValueError(f'outside must be "refuse" or "allow", got {self.outside!r}')
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Victim:
 
 @dataclass
 class CurrentRun:
-    """One run while it goes on."""
+    """A run that has not ended."""
 
     settings: Settings
     choices: Choices
@@ -99,6 +99,6 @@ def needed_run(function: str) -> CurrentRun:
     if run is None:
         raise RuntimeError(
             f"simulation.{function}() can only be called in a simulated run: see "
-            "runtime.simulation.run()."
+            "runtime.simulation.run()"
         )
     return run

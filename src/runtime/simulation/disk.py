@@ -93,7 +93,7 @@ class Disk:
         """
         plain = mode.replace("+", "").replace("b", "")
         if plain not in ("r", "w", "a", "x") or "b" not in mode:
-            raise ValueError(f"mode must be a binary mode, such as 'rb' or 'ab+', not {mode!r}.")
+            raise ValueError(f"mode must be a binary mode, such as 'rb' or 'ab+', got {mode!r}")
         content = self._files.get(name)
         if content is None:
             if plain == "r":

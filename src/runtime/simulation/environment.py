@@ -1,6 +1,6 @@
 """The environment of a simulated run: time, chance, and what would leave the simulation.
 
-While a run goes on, functions of the standard library are replaced, and restored afterwards in any
+During a run, functions of the standard library are replaced, and restored afterwards in any
 case. The replacements are seen by code that looks a function up in its module when it calls it, as
 ``time.time()`` does, and not by code that has stored the function itself before.
 """
@@ -234,7 +234,7 @@ class ControlledEnvironment:
         if self._run.settings.outside == "refuse":
             raise OutsideError(
                 f"{line} is outside of the simulation, which controls neither threads nor "
-                'processes. Keep it out of the run, or pass outside="allow".'
+                'processes: keep it out of the run, or pass outside="allow"'
             )
         if line not in self._run.outside:
             self._run.outside.append(line)

@@ -168,7 +168,7 @@ def _run_main(main: Main, run: CurrentRun, outcome: Outcome) -> None:
 
 
 def _note_report(run: CurrentRun, _loop: object, context: dict[str, Any]) -> None:
-    # A cancellation is no failure. In Python 3.11 asyncio's server reports that of a handler.
+    # A cancellation is not a failure. In Python 3.11 asyncio's server reports that of a handler.
     if not isinstance(context.get("exception"), asyncio.CancelledError):
         run.reports.append(context)
 
@@ -182,7 +182,7 @@ async def _supervise(main: Main, run: CurrentRun) -> Any:
             await sleep(0)
         left = _leftovers(run)
         if left:
-            raise LeftoverError("The program has ended, and left behind:\n" + "\n".join(left))
+            raise LeftoverError("the program has ended, and left behind:\n" + "\n".join(left))
     return value
 
 

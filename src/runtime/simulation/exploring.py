@@ -166,7 +166,7 @@ def explore(
     _check_main(main, "explore")
     settings = Settings(order, lateness, steps, environment, outside, leftovers)
     if runs < 1:
-        raise ValueError(f"runs is a positive number, not {runs!r}.")
+        raise ValueError(f"runs must be a positive number, got {runs!r}")
     search = strategy_named(strategy).search(seed)
     folder = None if keep is None else FailureFolder(Path(keep), name_of(main))
     runner = functools.partial(_execute, main, settings)
@@ -224,13 +224,13 @@ def replayed(
     if total != token.total or checksum(outcome.choices) != token.checksum:
         last = max(token.values, default=-1)
         text = (
-            f"The run diverges from its token: it had {total} choices in the end, and that of the "
-            f"token {token.total}. They agree up to choice {last}, the last one in the token."
+            f"the run diverges from its token: it had {total} choices in the end, and that of the "
+            f"token {token.total}; they agree up to choice {last}, the last one in the token"
         )
         if token.hash_seed != current_hash_seed():
             text += (
-                f" The token was made with PYTHONHASHSEED={_hash_seed(token.hash_seed)}, and this "
-                f"is {_hash_seed(current_hash_seed())}: the order of sets may differ."
+                f"; the token was made with PYTHONHASHSEED={_hash_seed(token.hash_seed)}, and this "
+                f"is {_hash_seed(current_hash_seed())}: the order of sets may differ"
             )
         raise DivergenceError(text) from outcome.error
     return runner, outcome, settings
@@ -345,11 +345,11 @@ def _check_main(main: object, function: str) -> None:
         main.close()
         raise TypeError(
             f"simulation.{function}() calls the function for each run: pass the coroutine function "
-            "itself, without calling it."
+            "itself, without calling it"
         )
     if not callable(main):
         raise TypeError(
-            f"simulation.{function}() needs a function that returns a coroutine, not {main!r}."
+            f"simulation.{function}() expected a function that returns a coroutine, got {main!r}"
         )
 
 

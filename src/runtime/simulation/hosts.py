@@ -88,7 +88,7 @@ class Host(Machine):
         """
         if not self.is_up:
             coro.close()
-            raise RuntimeError(f"{self!r} is down: restart() it first.")
+            raise RuntimeError(f"{self!r} is down: restart() it first")
         return _loop().create_task(coro, name=name, context=self._context())
 
     def start(self, main: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> Task[T]:
@@ -137,7 +137,7 @@ class Host(Machine):
         that still runs.
         """
         if self._task is not None and not self._task.done():
-            raise RuntimeError(f"{self!r} runs: crash() or kill() it first.")
+            raise RuntimeError(f"{self!r} runs: crash() or kill() it first")
         self.is_up = True
         self._wire.powered(self)
         if self._main is not None:

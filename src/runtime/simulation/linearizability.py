@@ -125,7 +125,7 @@ class Register(Model):
         if operation.name == "compare_and_set":
             old, new = operation.args[-2:]
             return [(new, True)] if state == old else [(state, False)]
-        raise ValueError(f"{operation.name!r} is not an operation of a register.")
+        raise ValueError(f"{operation.name!r} is not an operation of a register")
 
 
 class KeyValue(Model):
@@ -145,7 +145,7 @@ class KeyValue(Model):
         if operation.name == "compare_and_set":
             old, new = operation.args[1:]
             return [(new, True)] if state == old else [(state, False)]
-        raise ValueError(f"{operation.name!r} is not an operation of a mapping.")
+        raise ValueError(f"{operation.name!r} is not an operation of a mapping")
 
     def partition(self, operation: Operation) -> Hashable:
         """Return the key."""
@@ -164,7 +164,7 @@ class FifoQueue(Model):
             return [((*state, operation.args[0]), operation.result)]
         if operation.name == "get":
             return [(state[1:], state[0])] if state else []
-        raise ValueError(f"{operation.name!r} is not an operation of a queue.")
+        raise ValueError(f"{operation.name!r} is not an operation of a queue")
 
 
 class Mutex(Model):
@@ -177,7 +177,7 @@ class Mutex(Model):
             return [(holder, operation.result)] if state is None else []
         if operation.name == "release":
             return [(None, operation.result)] if state == holder else []
-        raise ValueError(f"{operation.name!r} is not an operation of a lock.")
+        raise ValueError(f"{operation.name!r} is not an operation of a lock")
 
 
 @dataclass

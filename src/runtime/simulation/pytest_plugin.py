@@ -111,13 +111,13 @@ def _options_of(item: pytest.Item) -> dict[str, Any] | None:
     wrong = [name for name in marker.kwargs if name not in _ARGUMENTS]
     if marker.args or wrong:
         raise pytest.UsageError(
-            f"{item.nodeid}: the marker simulation takes {', '.join(_ARGUMENTS)} by name, not "
-            f"{', '.join([*map(repr, marker.args), *wrong])}."
+            f"{item.nodeid}: the marker simulation expected {', '.join(_ARGUMENTS)} by name, got "
+            f"{', '.join([*map(repr, marker.args), *wrong])}"
         )
     if owner_of(item) is not item:
         raise pytest.UsageError(
             f"{item.nodeid}: a test with the marker simulation runs on many loops, and can only "
-            "have asynchronous fixtures with the scope 'function'."
+            "have asynchronous fixtures with the scope 'function'"
         )
     options = {"runs": 100, "seed": item.config.getoption("runtime_seed"), **marker.kwargs}
     runs = item.config.getoption("runtime_explore")

@@ -203,7 +203,7 @@ def random_walk(rate: float = 1.0) -> StrategyName:
     Raises ValueError unless ``rate`` is greater than 0 and at most 1.
     """
     if not 0.0 < rate <= 1.0:
-        raise ValueError(f"The rate of random_walk() is a share from 0 to 1, not {rate!r}.")
+        raise ValueError(f"rate must be a number from 0 to 1, got {rate!r}")
     return StrategyName("random", rate=rate)
 
 
@@ -240,7 +240,7 @@ def portfolio() -> StrategyName:
 
 def _positive(depth: int, function: str) -> int:
     if depth < 1:
-        raise ValueError(f"{function}() needs a positive number, not {depth!r}.")
+        raise ValueError(f"{function}() expected a positive number, got {depth!r}")
     return depth
 
 
@@ -259,5 +259,5 @@ def strategy_named(strategy: StrategyName | str) -> StrategyName:
     if isinstance(strategy, StrategyName):
         return strategy
     if strategy not in _BY_NAME:
-        raise ValueError(f"strategy is one of {', '.join(_BY_NAME)}, not {strategy!r}.")
+        raise ValueError(f"strategy must be one of {', '.join(_BY_NAME)}, got {strategy!r}")
     return _BY_NAME[strategy]()

@@ -116,7 +116,7 @@ def read_token(text: str) -> Token:
             token.counts[place] = possibilities
             token.labels[place] = names[kind]
     except (ValueError, IndexError, binascii.Error, zlib.error) as error:
-        raise ValueError(f"{text!r} is not a token of a simulated run: {error}.") from None
+        raise ValueError(f"{text!r} is not a token of a simulated run: {error}") from None
     return token
 
 

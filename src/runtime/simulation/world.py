@@ -55,7 +55,7 @@ class World:
         host = self._machines.get(name)
         if host is None:
             if not name or not isinstance(name, str):
-                raise ValueError(f"The name of a host must be a text, and not empty: {name!r}.")
+                raise ValueError(f"the name of a host must be a non-empty text, got {name!r}")
             host = Host(name, len(self._machines) + 1, self._wire, self._choices, self._graveyard)
             self._machines[name] = host
             self._wire.add(host)
@@ -88,7 +88,7 @@ class World:
         delay is finite and not negative.
         """
         if not 0 <= delay < math.inf:
-            raise ValueError(f"delay must be a finite number of seconds, not {delay!r}.")
+            raise ValueError(f"delay must be a finite number of seconds, got {delay!r}")
         context = copy_context()
         self._wire.after(delay, lambda: context.run(function, *args))
 
@@ -110,7 +110,7 @@ class World:
         Raises RuntimeError if there is a current world already.
         """
         if _worlds:
-            raise RuntimeError("There is a simulated world already: one at a time.")
+            raise RuntimeError("there is a simulated world already: remove it first")
         _worlds.append(self)
         self._replacements.install()
 
@@ -153,8 +153,8 @@ def current_world() -> World:
     """Return the world of the current run. Raises RuntimeError outside of a simulated run."""
     if not _worlds:
         raise RuntimeError(
-            "There is no simulated world here: current_world() is for code that "
-            "runtime.simulation runs."
+            "there is no simulated world here: current_world() is for code that "
+            "runtime.simulation runs"
         )
     return _worlds[0]
 

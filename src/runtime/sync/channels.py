@@ -193,7 +193,7 @@ class _End:
 
     def _check(self) -> None:
         if self._closed:
-            raise ClosedChannel(f"{self!r} was closed.")
+            raise ClosedChannel(f"{self!r} was closed")
 
     def __exit__(
         self,
@@ -272,7 +272,7 @@ class SendChannel(_End, Generic[T_contra]):
         """Send ``item``. Raises QueueFull if the channel is full; otherwise like ``send``."""
         self._check_open()
         if not self._channel.offer(item):
-            raise QueueFull("The channel is full: 'await send()' waits until there is room.")
+            raise QueueFull("the channel is full: 'await send()' waits until there is room")
 
     def _check_open(self) -> None:
         self._check()
@@ -372,7 +372,7 @@ class ReceiveChannel(_End, Generic[T_co]):
             return item
         if not self._channel.senders:
             raise EndOfChannel(_END)
-        raise QueueEmpty("The channel is empty: 'await receive()' waits until there is an item.")
+        raise QueueEmpty("the channel is empty: 'await receive()' waits until there is an item")
 
     def clone(self) -> ReceiveChannel[T_co]:
         """Return another receiving end of the channel, which is closed separately.
@@ -399,8 +399,8 @@ class ReceiveChannel(_End, Generic[T_co]):
             _fail(channel.sending, BrokenChannel, _BROKEN)
 
 
-_END = "All sending ends of the channel are closed."
-_BROKEN = "All receiving ends of the channel are closed."
+_END = "all sending ends of the channel are closed"
+_BROKEN = "all receiving ends of the channel are closed"
 
 
 class open_channel(tuple[SendChannel[T], ReceiveChannel[T]]):
@@ -432,6 +432,6 @@ class open_channel(tuple[SendChannel[T], ReceiveChannel[T]]):
         """Make the channel."""
         limit = limit_of(capacity, "capacity")
         if limit < 0:
-            raise ValueError(f"capacity must not be negative, got {capacity!r}.")
+            raise ValueError(f"capacity must not be negative, got {capacity!r}")
         channel = _Channel(limit)
         return SendChannel(channel), ReceiveChannel(channel)

@@ -100,7 +100,7 @@ class CapacityLimiter(Limiter, OnlyAsynchronous):
         """
         who = current_task() if borrower is None else borrower
         if who in self._borrowers or any(who == each for _, each in self._waiting):
-            raise RuntimeError(f"{who!r} borrows a second token of {self!r}, or waits for it.")
+            raise RuntimeError(f"{who!r} borrows a second token of {self!r}, or waits for it")
         if not self._waiting and len(self._borrowers) < self._total:
             self._borrowers[who] = None
             return
@@ -126,7 +126,7 @@ class CapacityLimiter(Limiter, OnlyAsynchronous):
         """
         who = current_task() if borrower is None else borrower
         if who not in self._borrowers:
-            raise RuntimeError(f"{who!r} has not borrowed a token of {self!r}.")
+            raise RuntimeError(f"{who!r} has not borrowed a token of {self!r}")
         self._give_back(who)
 
     def _give_back(self, borrower: object) -> None:
@@ -186,13 +186,13 @@ def _checked_total(value: Size) -> float:
     if isinstance(value, int):
         number: float = int(value)
     elif isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
-        raise TypeError(f"total must be a number of tokens, not {value!r}.")
+        raise TypeError(f"total must be a number of tokens, got {value!r}")
     else:
         number = float(value)
         if not math.isinf(number):
             if number != number or number != int(number):
-                raise ValueError(f"total must be a whole number of tokens, not {value!r}.")
+                raise ValueError(f"total must be a whole number of tokens, got {value!r}")
             number = int(number)
     if number < 0:
-        raise ValueError(f"total must not be negative, got {value!r}.")
+        raise ValueError(f"total must not be negative, got {value!r}")
     return number

@@ -33,7 +33,7 @@ class CancelScope(ScopeCore):
     A scope is entered once, and left in the task that has entered it, in the reverse order;
     otherwise RuntimeError is raised, as it is for a scope that an asynchronous generator holds
     across a ``yield``. Raises TypeError for a deadline that is not a real number, for a ``shield``
-    that is not a bool, and for a reason that is no text.
+    that is not a bool, and for a reason that is not a text.
 
     A wait that has ended already when the scope is cancelled still gives its result, and the next
     ``await`` raises. Code that catches CancelledError and awaits again at the same place waits the
@@ -93,7 +93,7 @@ class CancelScope(ScopeCore):
         """Cancel the scope; ``reason`` is a text for the CancelledErrors and the reports.
 
         A scope that was not entered yet is cancelled on entry. If the scope was cancelled before,
-        or was left, nothing happens. Raises TypeError for a reason that is no text.
+        or was left, nothing happens. Raises TypeError for a reason that is not a text.
         """
         ScopeCore.cancel(self, reason)
 

@@ -69,7 +69,7 @@ class Started(Generic[T]):
     def __call__(self, value: Any = None) -> None:
         """End the wait in ``start()``, which returns ``value``."""
         if self._started:
-            raise RuntimeError(f"{self!r} was called before: a task starts once.")
+            raise RuntimeError(f"{self!r} was called before: a task starts once")
         self._started = True
         if self._given_up:
             return
@@ -146,7 +146,7 @@ async def wait_for_start(started: Started[T], create: Callable[[CancelScope], Ta
             return value
         assert task is not None
         task.result()  # It raises the exception of the task.
-        raise RuntimeError(f"{started._name}() has ended, and has not called started().")
+        raise RuntimeError(f"{started._name}() has ended, and has not called started()")
     finally:
         # The traceback of an exception of the task refers to this frame: break the reference cycle.
         del task

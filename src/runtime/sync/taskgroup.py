@@ -347,7 +347,7 @@ class TaskGroup(OnlyAsynchronous):
         Before the group is entered, it takes effect on entry. When the group has ended, or is being
         aborted already, it does nothing. Exceptions that the tasks raise when they are cancelled
         are raised as usual, and a cancellation from outside the group is still raised as
-        CancelledError. Raises TypeError for a reason that is no text.
+        CancelledError. Raises TypeError for a reason that is not a text.
 
         Source: ``asyncio.TaskGroup.cancel``, new in Python 3.15.
         """

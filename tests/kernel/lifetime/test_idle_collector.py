@@ -141,9 +141,9 @@ def test_freeze_leaves_existing_objects_out() -> None:
 
 def test_the_arguments_are_checked() -> None:
     loop = runtime.new_event_loop()
-    with pytest.raises(ValueError, match="positive number of allocations, not 0"):
+    with pytest.raises(ValueError, match="positive number of allocations, got 0"):
         loop.collect_when_idle(most=0)
-    with pytest.raises(TypeError, match="whole number of allocations, not 'x'"):
+    with pytest.raises(TypeError, match="whole number of allocations, got 'x'"):
         loop.collect_when_idle(most="x")  # type: ignore[arg-type]
     loop.close()
     with pytest.raises(RuntimeError, match="closed"):

@@ -93,7 +93,7 @@ async def pulsed_event(correct: bool) -> None:
 
 @fault()
 async def notification_for_one_of_two_kinds(correct: bool) -> None:
-    """``notify`` wakes a producer although only a consumer could go on."""
+    """``notify`` wakes a producer although only a consumer could continue."""
     condition = asyncio.Condition()
     items: list[int] = []
 

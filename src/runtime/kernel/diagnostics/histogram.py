@@ -54,7 +54,7 @@ class Histogram(Snapshot):
         for another share.
         """
         if not 0 <= share <= 1:
-            raise ValueError(f"A quantile needs a share from 0 to 1, not {share!r}.")
+            raise ValueError(f"share must be a number from 0 to 1, got {share!r}")
         wanted = max(1, math.ceil(share * self.count))
         for bucket, below in enumerate(accumulate(self.counts)):
             if below >= wanted:

@@ -124,7 +124,7 @@ class Recording:
                 del self._ended[old]
 
     def note_call(self, runnable: Any) -> None:
-        """Note that an entry of the ready queue that is no task is about to run."""
+        """Note that an entry of the ready queue that is not a task is about to run."""
         callback = getattr(runnable, "_callback", None)
         inner: Any = callback
         while isinstance(inner, functools.partial):
@@ -179,7 +179,7 @@ def events_of(events: Any) -> int:
     try:
         return int(operator.index(events))
     except TypeError:
-        raise TypeError(f"record() takes a whole number of events, not {events!r}.") from None
+        raise TypeError(f"record() expected a whole number of events, got {events!r}") from None
 
 
 def _names_of(task: Any) -> tuple[str, str]:

@@ -49,10 +49,10 @@ def sampling_of(every: Any) -> int:
         number = int(operator.index(every))
     except TypeError:
         raise TypeError(
-            f"set_step_sampling() takes a whole number of turns, not {every!r}."
+            f"set_step_sampling() expected a whole number of turns, got {every!r}"
         ) from None
     if number < 0:
         raise ValueError(
-            f"set_step_sampling() takes a number of turns, or 0 for no samples, not {number}."
+            f"set_step_sampling() expected a number of turns, or 0 for no samples, got {number}"
         )
     return number

@@ -83,8 +83,10 @@ def allocations_of(most: Any) -> int:
         number = int(operator.index(most))
     except TypeError:
         raise TypeError(
-            f"collect_when_idle() takes a whole number of allocations, not {most!r}."
+            f"collect_when_idle() expected a whole number of allocations, got {most!r}"
         ) from None
     if number < 1:
-        raise ValueError(f"collect_when_idle() takes a positive number of allocations, not {most}.")
+        raise ValueError(
+            f"collect_when_idle() expected a positive number of allocations, got {most}"
+        )
     return number

@@ -39,7 +39,8 @@ ring_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTuple(args, "nO:Ring", &capacity, &append))
         return NULL;
     if (capacity < 1 || capacity > MOST_RECORDS) {
-        PyErr_Format(PyExc_ValueError, "Ring() takes 1 to %d records, not %zd", MOST_RECORDS, capacity);
+        PyErr_Format(PyExc_ValueError, "capacity must be from 1 to %d records, got %zd", MOST_RECORDS,
+                     capacity);
         return NULL;
     }
     ring = (Ring *)type->tp_alloc(type, 0);

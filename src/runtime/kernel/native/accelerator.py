@@ -496,7 +496,7 @@ class PythonRing:
 
     def __init__(self, capacity: int, append: Callable[[Any], object], /) -> None:
         if not 1 <= capacity <= _MOST_RECORDS:
-            raise ValueError(f"Ring() takes 1 to {_MOST_RECORDS} records, not {capacity}")
+            raise ValueError(f"capacity must be from 1 to {_MOST_RECORDS} records, got {capacity}")
         self._capacity = capacity
         self._append = append
         self._count = 0

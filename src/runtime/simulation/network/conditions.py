@@ -12,7 +12,7 @@ from runtime.simulation.choices import Choices
 
 def _check_probability(name: str, value: object) -> None:
     if not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise ValueError(f"{name} must be a probability from 0 to 1, not {value!r}.")
+        raise ValueError(f"{name} must be a probability from 0 to 1, got {value!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,10 @@ class Latency:
         for name in ("low", "high", "longest"):
             number = getattr(self, name)
             if number is not None and not 0 <= number < math.inf:
-                raise ValueError(f"{name} must be a finite number of seconds, not {number!r}.")
+                raise ValueError(f"{name} must be a finite number of seconds, got {number!r}")
         _check_probability("tail", self.tail)
         if self.high is not None and self.high < self.low:
-            raise ValueError(f"high must be at least low, {self.low!r}, not {self.high!r}.")
+            raise ValueError(f"high must be at least low, {self.low!r}, got {self.high!r}")
 
     def draw(self, choices: Choices, label: str) -> float:
         """Return a delay in seconds, chosen by ``choices``; usually ``low``."""
@@ -61,7 +61,7 @@ def latency_of(delay: Any, name: str) -> Latency:
         return Latency(delay)
     if isinstance(delay, tuple) and len(delay) == 2:
         return Latency(*delay)
-    raise TypeError(f"{name} must be seconds, a pair of them, or a Latency, not {delay!r}.")
+    raise TypeError(f"{name} must be seconds, a pair of them, or a Latency, got {delay!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Conditions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "latency", latency_of(self.latency, "latency"))
         if not self.bandwidth > 0:
-            raise ValueError(f"bandwidth must be positive bytes a second, not {self.bandwidth!r}.")
+            raise ValueError(f"bandwidth must be positive bytes a second, got {self.bandwidth!r}")
         for field in dataclasses.fields(self):
             if field.name not in ("latency", "bandwidth"):
                 _check_probability(field.name, getattr(self, field.name))

@@ -114,14 +114,14 @@ class Endpoint:
             raise TypeError(f"an address of this family is a tuple of host and port: {address!r}")
         host, port = address[:2]
         if not isinstance(port, int):
-            raise TypeError(f"a port must be an int, not {port!r}")
+            raise TypeError(f"a port must be an int, got {port!r}")
         if not 0 <= port <= 65535:
             raise OverflowError("bind(): port must be 0-65535.")
         if len(address) > 2 and not 0 <= address[2] <= 0xFFFFF:
             raise OverflowError("flowinfo must be 0-1048575.")
         text = host.decode("idna") if isinstance(host, (bytes, bytearray)) else host
         if not isinstance(text, str):
-            raise TypeError(f"a host must be a str or bytes, not {host!r}")
+            raise TypeError(f"a host must be a str or bytes, got {host!r}")
         if "\0" in text:
             raise TypeError("host name must not contain null character")
         return self.ip_address(text), port

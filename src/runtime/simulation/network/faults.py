@@ -67,7 +67,7 @@ class Network:
         Raises TypeError if only one of the two is given.
         """
         if (source is None) != (target is None):
-            raise TypeError("heal() takes no hosts, or two: the partition is between them.")
+            raise TypeError("heal() expected no hosts, or two: the partition is between them")
         if source is None or target is None:
             self._wire.heal()
         else:
@@ -136,6 +136,6 @@ class Network:
         except KeyError:
             known = ", ".join(self._machines)
             raise ValueError(
-                f"There is no host {name!r} in the simulated world: it has {known}. "
-                "Make one with world.host()."
+                f"there is no host {name!r} in the simulated world, which has {known}: "
+                "make one with world.host()"
             ) from None

@@ -224,14 +224,14 @@ def _block(sock: socket.socket, name: str, attempt: Callable[[], Any]) -> Any:
     if run is not None and run.slept is not None:
         raise OutsideError(
             f"{name}() in an executor waits for {sock!r}: calls in executors run in the thread of "
-            "the loop, and the tasks that could answer cannot run meanwhile."
+            "the loop, and the tasks that could answer cannot run meanwhile"
         )
     if timeout is not None:
         raise TimeoutError("timed out")
     raise BlockingIOError(
         errno.EAGAIN,
         f"{name}() would block for ever, and the simulated world with it: {sock!r} is a blocking "
-        "socket, and nothing is on its way in the network. Call setblocking(False), and await the "
+        "socket, and nothing is on its way in the network: call setblocking(False), and await the "
         "loop's sock_* methods, or use a stream",
     )
 

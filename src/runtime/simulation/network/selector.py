@@ -79,8 +79,8 @@ class SimulatedSelector(selectors.BaseSelector):
             if self._has_wakeup and not self._allows_outside:
                 raise OutsideError(
                     f"{describe_descriptor(fd)} is not of the simulated world, which cannot "
-                    "control when it is ready. Make sockets inside the run, or pass "
-                    'outside="allow", and give up that a run can be repeated.'
+                    "control when it is ready: make sockets inside the run, or pass "
+                    'outside="allow", and give up that a run can be repeated'
                 )
             self._has_wakeup = True
             return self._real.register(fileobj, events, data)
@@ -125,7 +125,7 @@ class SimulatedSelector(selectors.BaseSelector):
     # -- Waiting -----------------------------------------------------------------------------------
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Return the events; let the world and its clock go on until there is one, or a timer."""
+        """Return the events; advance the world and its clock until there is one, or a timer."""
         wire = self._wire
         while True:
             if wire.next_event() <= self._clock():
