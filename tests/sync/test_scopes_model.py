@@ -16,7 +16,7 @@ from runtime.testing import VirtualClock
 from tests.support.examples import examples
 from tests.sync.scope_programs import AnyScope, Event, Node, execute, expected, programs, size_of
 
-MOST = int(os.environ.get("RUNTIME_TESTS_SCOPE_TREES", "0")) or examples(3000)
+MOST = int(os.environ.get("RUNTIME_TESTS_SCOPE_TREES", "0")) or examples(1000)
 """Number of trees. A long run: RUNTIME_TESTS_SCOPE_TREES=300000."""
 
 BITS = 46
