@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import random
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias
@@ -75,10 +76,38 @@ def nodes(depth: int, groups: bool) -> st.SearchStrategy[list[Node]]:
     return st.lists(st.one_of(choices), min_size=1, max_size=3)
 
 
-@st.composite
-def programs(draw: st.DrawFn, groups: bool = True) -> list[Node]:
-    """Return a strategy for programs: their nodes are numbered, and their times differ."""
-    program = draw(nodes(3, groups))
+def programs(groups: bool = True) -> st.SearchStrategy[list[Node]]:
+    """Return a strategy for programs."""
+    return nodes(3, groups).map(finished)
+
+
+def random_program(chance: random.Random, groups: bool = True) -> list[Node]:
+    """Return a program, much faster than a strategy, for thousands of them."""
+
+    def block(depth: int) -> list[Node]:
+        return [node(depth) for _ in range(chance.randint(1, 3))]
+
+    def time() -> float:
+        return chance.choice([math.inf, float(chance.randint(0, 12))])
+
+    def node(depth: int) -> Node:
+        kinds = ["sleep", "sleep", "scope", "clean up", "group"][: 5 if groups else 4]
+        match chance.choice(kinds) if depth else "sleep":
+            case "sleep":
+                return Sleep(float(chance.randint(0, 6)))
+            case "scope":
+                return Scope(block(depth - 1), time(), time(), chance.random() < 0.4)
+            case "clean up":
+                return CleanUp(block(depth - 1), block(depth - 1))
+            case _:
+                tasks = [block(depth - 1) for _ in range(chance.randint(0, 3))]
+                return Group(tasks, block(depth - 1), time())
+
+    return finished(block(chance.randint(1, 3)))
+
+
+def finished(program: list[Node]) -> list[Node]:
+    """Give each node a number, and make all times different; return the program."""
     fractions = (2.0**-exponent for exponent in itertools.count(2))
     numbers = itertools.count(1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,7 +15,16 @@ from hypothesis import strategies as st
 import runtime
 from runtime.testing import VirtualClock
 from tests.support.examples import examples
-from tests.sync.scope_programs import AnyScope, Event, Node, execute, expected, programs, size_of
+from tests.sync.scope_programs import (
+    AnyScope,
+    Event,
+    Node,
+    execute,
+    expected,
+    programs,
+    random_program,
+    size_of,
+)
 
 MOST = int(os.environ.get("RUNTIME_TESTS_SCOPE_TREES", "0")) or examples(1000)
 """Number of trees. A long run: RUNTIME_TESTS_SCOPE_TREES=300000."""
@@ -75,14 +85,19 @@ def events_of(program: list[Node], request: float = math.inf) -> list[Event]:
     return events
 
 
-@settings(deadline=None, max_examples=MOST, suppress_health_check=[HealthCheck.too_slow])
+SETTINGS = settings(
+    deadline=None, max_examples=examples(100), suppress_health_check=[HealthCheck.too_slow]
+)
+
+
+@SETTINGS
 @given(programs())
 def test_a_tree_of_scopes_behaves_as_the_model(program: list[Node]) -> None:
     assume(size_of(program) <= BITS)
     assert events_of(program) == expected(program)
 
 
-@settings(deadline=None, max_examples=MOST, suppress_health_check=[HealthCheck.too_slow])
+@SETTINGS
 @given(programs(groups=False), st.integers(0, 12))
 def test_a_request_from_outside_is_neither_lost_nor_doubled(
     program: list[Node], second: int
@@ -92,15 +107,28 @@ def test_a_request_from_outside_is_neither_lost_nor_doubled(
     assert events_of(program, request) == expected(program, request)
 
 
+def test_thousands_of_trees() -> None:
+    for seed in range(MOST):
+        program = random_program(random.Random(seed))
+        if size_of(program) <= BITS:
+            assert events_of(program) == expected(program), f"seed {seed}: {program}"
+
+
+def test_thousands_of_trees_with_requests_from_outside() -> None:
+    for seed in range(MOST):
+        chance = random.Random(seed)
+        program = random_program(chance, groups=False)
+        request = chance.randint(0, 12) + 2.0 ** -(BITS + 2)
+        if size_of(program) <= BITS:
+            found = events_of(program, request)
+            assert found == expected(program, request), f"seed {seed}, {request}: {program}"
+
+
 @pytest.mark.once
 def test_the_model_expects_more_than_one_kind_of_event() -> None:
-    """The strategy makes programs in which scopes are cancelled, left and shielded."""
+    """There are programs in which scopes are cancelled, left and shielded."""
     kinds: set[str] = set()
 
-    @settings(deadline=None, max_examples=200, database=None)
-    @given(programs())
-    def collect(program: list[Node]) -> None:
-        kinds.update(event[2] for event in expected(program))
-
-    collect()
+    for seed in range(20):
+        kinds.update(event[2] for event in expected(random_program(random.Random(seed))))
     assert kinds == {"done", "cancelled", "caught"}

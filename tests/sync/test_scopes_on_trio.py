@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
 
 from tests.support.examples import examples
-from tests.sync.scope_programs import AnyScope, Event, Node, execute, expected, programs, size_of
+from tests.sync.scope_programs import (
+    AnyScope,
+    Event,
+    Node,
+    execute,
+    expected,
+    random_program,
+    size_of,
+)
 from tests.sync.test_scopes_model import BITS, events_of
 
 trio = pytest.importorskip("trio")
@@ -89,10 +97,10 @@ def events_on_trio(program: list[Node]) -> list[Event]:
     return events
 
 
-@settings(deadline=None, max_examples=examples(300), suppress_health_check=[HealthCheck.too_slow])
-@given(programs())
-def test_trio_and_runtime_have_the_same_events(program: list[Node]) -> None:
-    assume(size_of(program) <= BITS)
-    events = events_of(program)
-    assert events == expected(program)
-    assert events_on_trio(program) == events
+def test_trio_and_runtime_have_the_same_events() -> None:
+    for seed in range(examples(500)):
+        program = random_program(random.Random(seed))
+        if size_of(program) <= BITS:
+            events = events_of(program)
+            assert events == expected(program), f"seed {seed}: {program}"
+            assert events_on_trio(program) == events, f"seed {seed}: {program}"

@@ -203,9 +203,9 @@ class ScopeCore(ScopeState):
         # frame: break the reference cycle.
         task = None
         try:
-            if isinstance(outcome, TimeoutError):
-                raise outcome from exc
             assert isinstance(outcome, BaseException)
+            if isinstance(outcome, TimeoutError):
+                outcome.__cause__ = exc  # Compiled code would ignore "raise ... from".
             raise outcome
         finally:
             outcome = exc = None
