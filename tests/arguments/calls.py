@@ -42,6 +42,8 @@ NOT_CALLED: Final = {
     # These functions end the whole run, or are never called by programs.
     "run",
     "Runner.run",
+    # This one cancels the task that calls it.
+    "TaskGroup.cancel",
 }
 
 MADE_ELSEWHERE: Final = {

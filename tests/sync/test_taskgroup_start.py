@@ -155,6 +155,25 @@ async def test_the_scope_of_the_caller_is_cancelled() -> None:
         assert log == ["cleaned up"]
 
 
+async def test_a_task_starts_when_its_caller_was_just_cancelled() -> None:
+    log = Log()
+
+    async def work(started: runtime.Started[int], scope: runtime.CancelScope) -> None:
+        try:
+            await runtime.sleep(0)
+            scope.cancel()
+            started(1)
+            await never()
+        finally:
+            log.add("ended")
+
+    async with runtime.TaskGroup() as group:
+        with runtime.CancelScope() as scope:
+            await group.start(work, scope)
+        assert scope.cancelled_caught
+        assert log == ["ended"]
+
+
 async def test_after_the_start_it_is_in_the_scope_of_the_group() -> None:
     log = Log()
     async with runtime.TaskGroup() as group:

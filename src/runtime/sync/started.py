@@ -37,7 +37,7 @@ class Started(Generic[T]):
 
     ``started(value)`` makes ``start()`` return ``value``, and ``started()`` makes it return None.
     It is called in the loop's thread. Raises RuntimeError when it is called a second time. When the
-    caller of ``start()`` was cancelled before, it does nothing.
+    caller of ``start()`` was cancelled before, it does nothing, and the task is cancelled as well.
     """
 
     __slots__ = (
@@ -70,9 +70,9 @@ class Started(Generic[T]):
         """End the wait in ``start()``, which returns ``value``."""
         if self._started:
             raise RuntimeError(f"{self!r} was called before: a task starts once")
+        if self._given_up or self._caller_scope._effective:
+            return  # The caller is being cancelled, and the task with it.
         self._started = True
-        if self._given_up:
-            return
         self._value = value
         if self._join is not None:
             self._join()
