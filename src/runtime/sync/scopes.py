@@ -52,15 +52,16 @@ class CancelScope(ScopeCore):
 
     __slots__ = ("__weakref__",)
 
-    if TYPE_CHECKING:
+    def __init__(
+        self,
+        *,
+        deadline: Seconds = NEVER,
+        shield: bool = False,
+        reason: str | CancelReason | None = None,
+    ) -> None:
+        ScopeCore.__init__(self, deadline=deadline, shield=shield, reason=reason)
 
-        def __init__(
-            self,
-            *,
-            deadline: Seconds = NEVER,
-            shield: bool = False,
-            reason: str | CancelReason | None = None,
-        ) -> None: ...
+    if TYPE_CHECKING:
 
         def __enter__(self) -> CancelScope: ...
 
