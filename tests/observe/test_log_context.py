@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 from collections.abc import Iterator
 from contextvars import ContextVar
 
@@ -52,7 +53,24 @@ def test_records_outside_of_a_loop(log: Log) -> None:
     assert out.getvalue() == "-|-||outside\n"
 
 
-async def test_the_reason_of_a_cancellation_is_shown_while_it_is_handled(log: Log) -> None:
+async def test_the_reason_of_a_group_is_shown_in_full(log: Log) -> None:
+    logger, out = log
+
+    async def clean_up() -> None:
+        try:
+            await runtime.sleep_forever()
+        finally:
+            logger.warning("cleaning up")
+
+    async with runtime.TaskGroup() as group:
+        group.create_task(clean_up(), name="cleaner")
+        await runtime.sleep(0)
+        group.cancel("enough")
+    line = out.getvalue()
+    assert re.fullmatch(r"cleaner\|-\|cancelled by .* at .*\.py:\d+ in .*: enough\|.*\n", line)
+
+
+async def test_the_message_of_a_cancellation_is_shown_while_it_is_handled(log: Log) -> None:
     logger, out = log
 
     async def clean_up() -> None:

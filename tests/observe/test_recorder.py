@@ -108,6 +108,18 @@ async def test_steps_calls_wake_ups_and_ends_are_recorded_in_order() -> None:
     assert {"poll", "turn", "connections"} <= {event.kind for event in events}
 
 
+async def test_the_end_of_a_task_that_its_group_has_cancelled_shows_the_reason() -> None:
+    async def body(loop: runtime.Loop) -> None:
+        async with runtime.TaskGroup() as group:
+            group.create_task(runtime.sleep_forever(), name="child")
+            await runtime.sleep(0)
+            group.cancel("enough")
+
+    _, events = await record(body)
+    (end,) = [each for each in events if each.kind == "ended" and each.name == "child"]
+    assert re.fullmatch(r"cancelled by \S+ at \S+test_recorder\.py:\d+ in .*: enough", end.text)
+
+
 async def test_collections_are_recorded() -> None:
     async def collect(loop: runtime.Loop) -> None:
         gc.collect(1)

@@ -9,6 +9,7 @@ from threading import get_ident
 from typing import Any
 
 from runtime.kernel.compat.registry import loop_of_thread
+from runtime.kernel.diagnostics.describe import describe_cancellation
 from runtime.kernel.errors import CancelledError
 
 
@@ -18,7 +19,8 @@ class LogContext(logging.Filter):
     ``task_name``
         The name of the task that logs, or ``-`` in a callback and outside of a loop.
     ``cancel_reason``
-        The message of the ``CancelledError`` that is handled or logged, or an empty text.
+        The message of the ``CancelledError`` that is handled or logged, or else its reason, or else
+        an empty text.
 
     ``variables`` are context variables, by the name of the attribute that shows the value of each.
     A variable without a value is shown as ``-``. Add the filter to a handler, and not to a logger:
@@ -67,9 +69,4 @@ def _cancel_reason(record: logging.LogRecord) -> str:
     error = record.exc_info[1] if record.exc_info else sys.exception()
     while error is not None and not isinstance(error, CancelledError):
         error = error.__cause__ or error.__context__
-    if error is None:
-        return ""
-    reason = getattr(error, "cancel_reason", None)
-    if reason is not None:
-        return str(reason)
-    return str(error.args[0]) if error.args else ""
+    return "" if error is None else describe_cancellation(error)

@@ -21,6 +21,7 @@ from types import CodeType, FrameType
 from typing import Any, Final
 
 from runtime.kernel.diagnostics.debug_mode import run_with_origin_tracking
+from runtime.kernel.errors import CancelledError
 
 _TRACEBACK_DEPTH: Final = 10
 """Number of frames that debug mode keeps of the stack at which an object was created."""
@@ -116,6 +117,12 @@ def short_error_repr(error: BaseException) -> str:
     return _shortened(
         f"{type(error).__name__}({', '.join(map(short_repr, error.args))})", _LONGEST_PART
     )
+
+
+def describe_cancellation(error: CancelledError) -> str:
+    """Return the message of a CancelledError, or else its reason, or else an empty text."""
+    message: object = error.args[0] if error.args else getattr(error, "cancel_reason", None)
+    return "" if message is None else str(message)
 
 
 def _unshown(value: object, error: Exception) -> str:

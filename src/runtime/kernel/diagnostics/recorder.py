@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any, Protocol
 
-from runtime.kernel.diagnostics.describe import describe_callback_briefly
+from runtime.kernel.diagnostics.describe import describe_callback_briefly, describe_cancellation
 from runtime.kernel.diagnostics.record_kinds import CALL, COLLECTED, COLLECTION, ENDED, KINDS, STEP
 from runtime.kernel.diagnostics.snapshots import Snapshot
 from runtime.kernel.errors import CancelledError
@@ -191,9 +191,14 @@ def _outcome_of(task: Any) -> str:
     if task.cancelled():
         # The exception of the coroutine, if it is not retrieved yet, has the message.
         error = task._result
-        arguments = error.args if isinstance(error, CancelledError) else (task._cancel_message,)
-        reason = next((each for each in arguments if each is not None), None)
-        return "cancelled" if reason is None else f"cancelled: {reason}"
+        if isinstance(error, CancelledError):
+            reason = describe_cancellation(error)
+        else:
+            reason = "" if task._cancel_message is None else str(task._cancel_message)
+        # The text of a CancelReason may begin with this word.
+        if reason.startswith("cancelled"):
+            return reason
+        return f"cancelled: {reason}" if reason else "cancelled"
     failure = task._failure()
     if failure is None:
         return "returned"
