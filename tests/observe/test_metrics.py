@@ -193,7 +193,7 @@ def test_the_number_of_turns_is_checked() -> None:
     loop.set_step_sampling(True)
     with pytest.raises(TypeError, match=r"a whole number of turns, got 1\.5"):
         loop.set_step_sampling(1.5)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="or 0 for no samples, not -1"):
+    with pytest.raises(ValueError, match="or 0 for no samples, got -1"):
         loop.set_step_sampling(-1)
     loop.close()
 

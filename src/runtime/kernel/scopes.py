@@ -213,10 +213,10 @@ class ScopeCore(ScopeState):
     def _why_not_entered(self) -> str:
         if self._entered:
             return (
-                f"{self!r} was entered before, at {self._place()}: a scope is entered once. "
-                "Make a new one."
+                f"{self!r} was entered before, at {self._place()}: a scope is entered once; "
+                "make a new one"
             )
-        return f"{self!r} can only be entered in a task that runtime's loop runs."
+        return f"{self!r} can only be entered in a task that runtime's loop runs"
 
     def _note_holder(self, frame: FrameType) -> None:
         """Note the frame whose block the scope is, if the scope was not entered there directly."""
@@ -242,8 +242,8 @@ class ScopeCore(ScopeState):
         return (
             f"{self!r}, entered at {self._place()}, is held across the 'yield' at line "
             f"{frame.f_lineno} of an asynchronous generator, and would cancel the code that "
-            f"iterates over it, at {place_of_wait(task._coro)}. Leave the scope before the "
-            "'yield', or make a context manager of the generator."
+            f"iterates over it, at {place_of_wait(task._coro)}: leave the scope before the "
+            "'yield', or make a context manager of the generator"
         )
 
     def _leave_wrongly(self, exc: BaseException | None) -> bool:
@@ -259,7 +259,7 @@ class ScopeCore(ScopeState):
                 return False
             raise RuntimeError(
                 f"{self!r} was left at {here}, but it "
-                + ("had been left before." if self._entered else "was never entered.")
+                + ("had been left before" if self._entered else "was never entered")
             )
         innermost = task._scope
         is_elsewhere = task._loop._current is not task

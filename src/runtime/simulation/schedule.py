@@ -160,13 +160,13 @@ class Schedule(TurnRunner):
         """Raise LivelockError; the tasks then have some steps left to end."""
         if self.steps > self.budget:
             text = (
-                f"The run has taken {self.budget} steps, and its tasks go on. If it needs more "
-                "steps, give it a larger budget: steps=..."
+                f"the run has taken {self.budget} steps, and its tasks have not ended: if it needs "
+                "more steps, give it a larger budget, steps=..."
             )
         else:
             text = (
-                f"The run has taken {self.budget // _STILL} steps, a share of its budget, without "
-                "a moment of time: tasks wait for one another in a loop, as with sleep(0)."
+                f"the run has taken {self.budget // _STILL} steps, a share of its budget, without "
+                "a moment of time: tasks wait for one another in a loop, as with sleep(0)"
             )
         self.budget = max(self.budget, self.steps + _ONE_MORE)
         self._still_until = self.budget
