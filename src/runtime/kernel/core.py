@@ -267,8 +267,12 @@ class LoopCore(Scheduler):
                 wakeup_fds.extend(map(signals.set_wakeup_fd, (self._wakeup_fd(),)))
             except ValueError:
                 pass  # Not the main thread, or an interpreter without signals.
-            # Each of these functions runs at least one turn, even if stop() was called before, and
-            # returns when the loop is stopped, or debug mode is turned on or off.
+            # Each of these functions runs at least one turn, even if stop() was called before. It
+            # returns when the loop is stopped, or when another one is to run the turns. The order
+            # decides between them. A simulation, which lasts as long as its loop, runs all turns
+            # itself. Debug mode times each step, so nothing is recorded or sampled meanwhile. While
+            # a recording lasts, copies of the tasks are not updated. A sample is begun only if none
+            # of the others is wanted. The usual turns test `_watched` for all of them.
             while True:
                 if self._turn_runner is not None:
                     self._turn_runner.run_turns(self)
