@@ -132,6 +132,23 @@ import faulthandler, os, signal
 <fragment>
 os.kill(os.getpid(), signal.SIGUSR1)
 """,
+    "recording = loop.record()": """
+import os, runtime, signal, tempfile
+folder = tempfile.mkdtemp()
+real_save_recordings = runtime.observe.save_recordings
+def save_recordings(recording, where, **options):
+    assert where == "/var/tmp/traces"
+    real_save_recordings(recording, folder, **options)
+runtime.observe.save_recordings = save_recordings
+async def main():
+    loop = runtime.get_running_loop()
+    <fragment>
+    os.kill(os.getpid(), signal.SIGUSR2)
+    while not os.listdir(folder):
+        await runtime.sleep(0.01)
+    recording.stop()
+runtime.run(main())
+""",
     "before = tracemalloc.take_snapshot()": """
 import runtime, tracemalloc
 async def serve_for_a_while():
