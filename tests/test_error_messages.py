@@ -58,6 +58,7 @@ SYSTEM = (
     "AF_UNIX path too long",
     "I/O operation on closed file",
     "bind(): port must be 0-65535.",
+    "flowinfo must be 0-1048575.",
     "sendto() takes 2 or 3 arguments ({} given)",
 )
 """The beginnings of the messages of Python's sockets and files, which the simulated ones repeat."""

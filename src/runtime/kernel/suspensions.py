@@ -114,7 +114,7 @@ async def _sample() -> Any:
 
 
 _RESUME: Final = _sample.__code__.co_code[4]
-"""The instruction at which a frame goes on; at the begin of a coroutine it is the third one."""
+"""The instruction at which a frame continues; at the begin of a coroutine it is the third one."""
 
 _AFTER_YIELD: Final = 1
 """The lowest two bits of its argument after a ``yield``. After an ``await`` they are 3."""

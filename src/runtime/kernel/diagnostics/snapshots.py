@@ -18,7 +18,7 @@ class Snapshot:
         names = self.fields()
         fields = {**dict(zip(names, values, strict=False)), **named}
         if len(values) + len(named) != len(names) or fields.keys() != set(names):
-            raise TypeError(f"{type(self).__name__} takes the fields {', '.join(names)}.")
+            raise TypeError(f"{type(self).__name__}() expected the fields {', '.join(names)}")
         for name, value in fields.items():
             object.__setattr__(self, name, value)
 
@@ -34,10 +34,10 @@ class Snapshot:
         return type(self)(**{**values, **changes})
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"{type(self).__name__} objects are immutable: {name} cannot be set.")
+        raise AttributeError(f"{type(self).__name__} objects are immutable: {name} cannot be set")
 
     def __delattr__(self, name: str) -> NoReturn:
-        raise AttributeError(f"{type(self).__name__} objects are immutable: {name} stays.")
+        raise AttributeError(f"{type(self).__name__} objects are immutable: {name} must stay")
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
