@@ -21,6 +21,7 @@ import pytest
 
 import runtime
 from runtime.kernel.native import accelerator
+from runtime.kernel.native.wait_meter import meter_of
 
 LOOPS: dict[str, Callable[[], Any]] = {
     "default": runtime.new_event_loop,
@@ -249,7 +250,7 @@ def test_events_that_a_wait_took_and_could_not_report(monkeypatch: pytest.Monkey
                 raise MemoryError
             return found
 
-        vars(failing)["__self__"] = accelerator.meter_of(wait)
+        vars(failing)["__self__"] = meter_of(wait)
         return failing
 
     monkeypatch.setattr(accelerator, "epoll_wait", epoll_wait)

@@ -18,6 +18,7 @@ import pytest
 
 import runtime
 from runtime.kernel.native import accelerator
+from runtime.kernel.native.ring import RECORD, WAKE, PythonRing
 from runtime.observe import (
     RecordedEvent,
     Recording,
@@ -28,7 +29,7 @@ from runtime.observe import (
 )
 from tests.support.programs import run_code
 
-RINGS = {"fallback": accelerator.PythonRing, "used": accelerator.Ring}
+RINGS = {"fallback": PythonRing, "used": accelerator.Ring}
 
 
 @pytest.fixture(autouse=True)
@@ -50,16 +51,16 @@ def test_a_ring_keeps_the_last_records(ring: Any) -> None:
     assert queue == [entry]
     for number in range(4):
         kept.note(2, None, number)
-    records = list(accelerator.RECORD.iter_unpack(kept.dump()))
+    records = list(RECORD.iter_unpack(kept.dump()))
     assert [record[3] for record in records] == [1, 2, 3]
     assert before <= records[0][0] <= records[-1][0] <= time.monotonic_ns()
     assert kept.count() == 6
     kept = ring(8, queue.append)
     kept.note(5, entry, -7)
     kept.wake(entry)
-    assert [record[1:] for record in accelerator.RECORD.iter_unpack(kept.dump())] == [
+    assert [record[1:] for record in RECORD.iter_unpack(kept.dump())] == [
         (5, id(entry), -7),
-        (accelerator.WAKE, id(entry), 0),
+        (WAKE, id(entry), 0),
     ]
     for wrong in (0, -1, 2**24 + 1):
         with pytest.raises(ValueError, match="1 to 16777216 records"):

@@ -102,6 +102,7 @@ from runtime.kernel.diagnostics.watch_errors import explain_watch_error
 from runtime.kernel.joined_writes import PendingWriters
 from runtime.kernel.native import accelerator
 from runtime.kernel.native.mypyc import mypyc_attr
+from runtime.kernel.native.wait_meter import PythonWaitMeter, Wait, WaitMeter, meter_of
 
 READ: Final = 1
 WRITE: Final = 2
@@ -260,9 +261,9 @@ class Poller:
         self.on_tick: Callable[[], object] | None = None
         # The function that waits for events, and its meter. ``_epoll_wait`` is the same function if
         # it waits on epoll, else None.
-        self._wait: accelerator.Wait = _refuse_to_wait
-        self.meter: accelerator.WaitMeter | None = None
-        self._epoll_wait: accelerator.Wait | None = None
+        self._wait: Wait = _refuse_to_wait
+        self.meter: WaitMeter | None = None
+        self._epoll_wait: Wait | None = None
         # The selector's epoll, if it has one, for ``arm``.
         self._epoll: Any = None
         self._epoll_modify: accelerator.Modify | None = None
@@ -284,7 +285,7 @@ class Poller:
                 self.abandon()
                 raise
         else:
-            self._wait = accelerator.PythonWaitMeter(self._select).wait
+            self._wait = PythonWaitMeter(self._select).wait
             self._measure_waits()
 
     def _open_epoll(self) -> None:
@@ -304,13 +305,13 @@ class Poller:
             self._epoll = self._epoll_modify = None
 
     def _measure_waits(self) -> None:
-        self.meter = accelerator.meter_of(self._wait)
+        self.meter = meter_of(self._wait)
         self.meter.set_tick(self.tick)
 
     def tick(self, now: float) -> None:
         """Note the time. A poll calls this at its end, unless it was called a moment ago.
 
-        So ``now`` is a clock that costs nothing to read. It is behind by ``accelerator.TICK``
+        So ``now`` is a clock that costs nothing to read. It is behind by ``wait_meter.TICK``
         seconds, and by the time since the last poll.
         """
         self.now = now

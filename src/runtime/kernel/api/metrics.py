@@ -8,8 +8,8 @@ from runtime.kernel.core import LoopCore
 from runtime.kernel.diagnostics.collector import watch_collector
 from runtime.kernel.diagnostics.histogram import histogram_from, histogram_of
 from runtime.kernel.diagnostics.metrics import LoopMetrics
-from runtime.kernel.native.accelerator import WaitFigures, figures_of
 from runtime.kernel.native.buckets import no_counts
+from runtime.kernel.native.wait_meter import WaitFigures, figures_of
 
 
 def metrics_of(loop: LoopCore) -> LoopMetrics:

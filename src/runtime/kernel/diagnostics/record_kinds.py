@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from runtime.kernel.native import accelerator
+from runtime.kernel.native import ring
 
-WAKE: Final = accelerator.WAKE
+WAKE: Final = ring.WAKE
 STEP: Final = 2
 CALL: Final = 3
 ENDED: Final = 4

@@ -19,6 +19,7 @@ from runtime.kernel.diagnostics.record_kinds import CALL, COLLECTED, COLLECTION,
 from runtime.kernel.diagnostics.snapshots import Snapshot
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.native import accelerator
+from runtime.kernel.native.ring import RECORD
 
 
 class Recorded(Protocol):
@@ -158,7 +159,7 @@ class Recording:
             self._note_alive(self._loop)
         found: list[RecordedEvent] = []
         earliest = time.monotonic_ns() - int(self._seconds * 1e9) if self._loop is not None else 0
-        for when, kind, address, number in accelerator.RECORD.iter_unpack(self._ring.dump()):
+        for when, kind, address, number in RECORD.iter_unpack(self._ring.dump()):
             if when < earliest:
                 continue
             name = text = ""

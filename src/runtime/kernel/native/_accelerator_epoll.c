@@ -1,5 +1,5 @@
 /* System calls of epoll, a part of the accelerator. The contracts are those of
- * accelerator.python_epoll_wait, accelerator.WaitMeter and accelerator.python_epoll_modify.
+ * accelerator.python_epoll_wait, wait_meter.WaitMeter and accelerator.python_epoll_modify.
  */
 #include "_accelerator.h"
 
@@ -24,7 +24,7 @@
 #define BUCKETS 320
 #define SUB_BUCKET_BITS 3
 #define BILLION 1000000000
-/* accelerator.TICK */
+/* wait_meter.TICK */
 #define TICK (BILLION / 100)
 
 /* Times and durations in nanoseconds. A time is 0 if there is none. */
@@ -302,18 +302,18 @@ meter_dealloc(PyObject *object)
 }
 
 static PyMethodDef meter_methods[] = {
-    {"begin_run", meter_begin_run, METH_NOARGS, "See accelerator.WaitMeter.begin_run."},
-    {"end_run", meter_end_run, METH_NOARGS, "See accelerator.WaitMeter.end_run."},
-    {"set_tick", meter_set_tick, METH_O, "See accelerator.WaitMeter.set_tick."},
-    {"figures", meter_figures, METH_NOARGS, "See accelerator.WaitMeter.figures."},
-    {"close", meter_close, METH_NOARGS, "See accelerator.WaitMeter.close."},
+    {"begin_run", meter_begin_run, METH_NOARGS, "See wait_meter.WaitMeter.begin_run."},
+    {"end_run", meter_end_run, METH_NOARGS, "See wait_meter.WaitMeter.end_run."},
+    {"set_tick", meter_set_tick, METH_O, "See wait_meter.WaitMeter.set_tick."},
+    {"figures", meter_figures, METH_NOARGS, "See wait_meter.WaitMeter.figures."},
+    {"close", meter_close, METH_NOARGS, "See wait_meter.WaitMeter.close."},
     {NULL, NULL, 0, NULL}};
 
 static PyType_Slot meter_slots[] = {{Py_tp_dealloc, meter_dealloc},
                                     {Py_tp_traverse, meter_traverse},
                                     {Py_tp_clear, meter_clear},
                                     {Py_tp_methods, meter_methods},
-                                    {Py_tp_doc, "See accelerator.WaitMeter."},
+                                    {Py_tp_doc, "See wait_meter.WaitMeter."},
                                     {0, NULL}};
 
 static PyType_Spec meter_spec = {

@@ -1,5 +1,5 @@
 /* Ring of records in native memory, a part of the accelerator. The contract is that of
- * accelerator.PythonRing.
+ * ring.PythonRing.
  */
 #include "_accelerator.h"
 
@@ -153,10 +153,10 @@ ring_count(PyObject *self, PyObject *Py_UNUSED(argument))
 }
 
 static PyMethodDef ring_methods[] = {
-    {"note", (PyCFunction)(void (*)(void))ring_note, METH_FASTCALL, "See accelerator.PythonRing.note."},
-    {"wake", ring_wake, METH_O, "See accelerator.PythonRing.wake."},
-    {"dump", ring_dump, METH_NOARGS, "See accelerator.PythonRing.dump."},
-    {"count", ring_count, METH_NOARGS, "See accelerator.PythonRing.count."},
+    {"note", (PyCFunction)(void (*)(void))ring_note, METH_FASTCALL, "See ring.PythonRing.note."},
+    {"wake", ring_wake, METH_O, "See ring.PythonRing.wake."},
+    {"dump", ring_dump, METH_NOARGS, "See ring.PythonRing.dump."},
+    {"count", ring_count, METH_NOARGS, "See ring.PythonRing.count."},
     {NULL, NULL, 0, NULL}};
 
 static PyType_Slot ring_slots[] = {{Py_tp_new, ring_new},
@@ -164,7 +164,7 @@ static PyType_Slot ring_slots[] = {{Py_tp_new, ring_new},
                                    {Py_tp_traverse, ring_traverse},
                                    {Py_tp_clear, ring_clear},
                                    {Py_tp_methods, ring_methods},
-                                   {Py_tp_doc, "See accelerator.PythonRing."},
+                                   {Py_tp_doc, "See ring.PythonRing."},
                                    {0, NULL}};
 
 static PyType_Spec ring_spec = {"runtime.kernel.native._accelerator.Ring", sizeof(Ring), 0,
