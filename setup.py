@@ -601,7 +601,7 @@ def with_cheap_ends(text: str) -> str:
         text,
     )
     if count != 1:
-        raise ValueError("its SleepFuture is no iterator")
+        raise ValueError("its SleepFuture is not an iterator")
     return text
 
 
