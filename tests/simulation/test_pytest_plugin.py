@@ -180,7 +180,7 @@ async def test_it():
     pass
 """
     _, output = run(tmp_path, tests)
-    assert "the marker simulation takes runs, strategy, seed" in output
+    assert "the marker simulation expected runs, strategy, seed" in output
 
 
 def test_skipped_and_parametrized_tests(tmp_path: Path) -> None:
