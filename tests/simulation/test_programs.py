@@ -1,12 +1,21 @@
-"""The set of programs with known faults: each is found, and its correction is not blamed."""
+"""The set of programs with known faults: each is found, and its correction is not blamed.
+
+RUNTIME_TESTS_SIMULATED_RUNS is the number of runs of each correction, by default 300::
+
+    RUNTIME_TESTS_SIMULATED_RUNS=10000 python -m pytest -m slow tests/simulation/test_programs.py
+"""
 
 from __future__ import annotations
+
+import os
 
 import pytest
 
 from runtime import simulation
 from tests.simulation.programs import distributed, flow, locking, updates
 from tests.simulation.programs.catalogue import PROGRAMS, Program
+
+RUNS = int(os.environ.get("RUNTIME_TESTS_SIMULATED_RUNS", "0")) or 300
 
 ALL = (distributed, flow, locking, updates)
 NAMES = [program.name for program in PROGRAMS]
@@ -35,5 +44,5 @@ def test_the_correction_is_not_blamed(program: Program) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("program", PROGRAMS, ids=NAMES)
 def test_the_correction_is_not_blamed_in_many_runs(program: Program) -> None:
-    found = simulation.explore(program.main(correct=True), runs=10_000)
-    assert found.runs == 10_000
+    found = simulation.explore(program.main(correct=True), runs=RUNS)
+    assert found.runs == RUNS
