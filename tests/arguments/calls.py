@@ -596,6 +596,7 @@ def _normalized(text: str) -> str:
     text = re.sub(f"{_FOLDER}/file\\d+", "PATH", text)
     text = text.replace(_PACKAGE, "PACKAGE")
     text = re.sub(r"0x[0-9a-f]+", "ADDRESS", text)
+    text = re.sub(r"deadline=\d+(\.\d+)?", "deadline=TIME", text)
     text = re.sub(r"<(Process|SubprocessTransport) pid=.*", r"<\1>", text)
     text = re.sub(r"(fd=|file descriptor |fd |Task-|pid=)\d+", r"\1NUMBER", text)
     text = re.sub(r"when=[0-9.]+", "when=MOMENT", text)

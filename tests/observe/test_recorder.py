@@ -63,7 +63,7 @@ def test_a_ring_keeps_the_last_records(ring: Any) -> None:
         (WAKE, id(entry), 0),
     ]
     for wrong in (0, -1, 2**24 + 1):
-        with pytest.raises(ValueError, match="1 to 16777216 records"):
+        with pytest.raises(ValueError, match="1 to 16777216 events"):
             ring(wrong, queue.append)
 
 
@@ -163,7 +163,7 @@ async def test_one_recording_at_a_time_and_valid_arguments() -> None:
     recording.stop()
     with pytest.raises(ValueError, match="positive number of seconds, got 0"):
         loop.record(0)
-    with pytest.raises(ValueError, match="1 to 16777216 records"):
+    with pytest.raises(ValueError, match="1 to 16777216 events"):
         loop.record(events=0)
     with pytest.raises(TypeError, match="whole number of events, got 'x'"):
         loop.record(events="x")  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from runtime.kernel.diagnostics.record_kinds import CALL, COLLECTED, COLLECTION,
 from runtime.kernel.diagnostics.snapshots import Snapshot
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.native import accelerator
-from runtime.kernel.native.ring import RECORD
+from runtime.kernel.native.ring import MOST_RECORDS, RECORD
 
 
 class Recorded(Protocol):
@@ -175,12 +175,15 @@ class Recording:
 def events_of(events: Any) -> int:
     """Return ``events``, the argument of ``Loop.record``, as an int.
 
-    Raises TypeError unless it is an integer.
+    Raises TypeError unless it is an integer, and ValueError if a ring cannot have as many records.
     """
     try:
-        return int(operator.index(events))
+        count = int(operator.index(events))
     except TypeError:
         raise TypeError(f"record() expected a whole number of events, got {events!r}") from None
+    if not 1 <= count <= MOST_RECORDS:
+        raise ValueError(f"record() expected 1 to {MOST_RECORDS} events, got {count}")
+    return count
 
 
 def _names_of(task: Any) -> tuple[str, str]:

@@ -16,7 +16,8 @@ RECORD: Final = struct.Struct("=qqQq")
 WAKE: Final = 1
 """The kind of the records that ``wake`` makes."""
 
-_MOST_RECORDS: Final = 1 << 24
+MOST_RECORDS: Final = 1 << 24
+"""The largest capacity of a ring."""
 
 
 class PythonRing:
@@ -28,8 +29,8 @@ class PythonRing:
     __slots__ = ("_append", "_capacity", "_count", "_memory")
 
     def __init__(self, capacity: int, append: Callable[[Any], object], /) -> None:
-        if not 1 <= capacity <= _MOST_RECORDS:
-            raise ValueError(f"capacity must be from 1 to {_MOST_RECORDS} records, got {capacity}")
+        if not 1 <= capacity <= MOST_RECORDS:
+            raise ValueError(f"capacity must be from 1 to {MOST_RECORDS} records, got {capacity}")
         self._capacity = capacity
         self._append = append
         self._count = 0
