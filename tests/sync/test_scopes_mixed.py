@@ -131,6 +131,60 @@ async def test_uncancel_in_a_cancelled_scope() -> None:
     assert requests() == 0
 
 
+async def test_a_request_after_the_one_of_the_scope_was_taken_back() -> None:
+    log = Log()
+
+    async def work() -> None:
+        task = runtime.current_task()
+        assert task is not None
+        with runtime.CancelScope() as scope:
+            scope.cancel()
+            while True:
+                try:
+                    # The second time the task waits: it was interrupted here before.
+                    await runtime.get_running_loop().create_future()
+                except runtime.CancelledError:
+                    if log:
+                        raise
+                    log.add("remaining", task.uncancel())
+        log.add("lost")
+
+    task = runtime.create_task(work())
+    await wait_all_tasks_blocked()
+    task.cancel()
+    await assert_cancelled(task)
+    assert log == ["remaining 0"]
+    assert task.cancelling() == 1
+
+
+async def test_a_shield_after_the_request_of_the_scope_was_taken_back() -> None:
+    task = runtime.current_task()
+    assert task is not None
+    with runtime.CancelScope() as outer:
+        outer.cancel()
+        with pytest.raises(runtime.CancelledError):
+            await never()
+        task.uncancel()
+        with runtime.move_on_after(1, shield=True) as shield:
+            await never()
+    assert shield.cancelled_caught
+    assert requests() == 0
+
+
+async def test_a_request_in_a_cancelled_scope_is_not_lost_in_a_shield() -> None:
+    async def work() -> str:
+        task = runtime.current_task()
+        assert task is not None
+        with runtime.CancelScope() as outer:
+            outer.cancel()
+            task.cancel()
+            with runtime.move_on_after(0, shield=True):
+                await never()
+        return "lost"
+
+    await assert_cancelled(runtime.create_task(work()))
+
+
 async def test_a_request_reaches_into_a_shield() -> None:
     async def work() -> None:
         with runtime.CancelScope(shield=True):

@@ -29,7 +29,8 @@ Invariants:
 - The flag ``IN_CANCELLED_SCOPE`` of a task is set if and only if its innermost scope is effective.
   ``Task._cancel_requests`` then includes one request for it. So ``cancelling()`` is not zero, as
   code expects that asks whether the CancelledError that it caught came from outside; and when the
-  flag is cleared, the request is taken back, as by ``uncancel()``.
+  flag is cleared, the request is taken back, as by ``uncancel()``. If the program has taken it back
+  already, the flag ``REQUEST_TAKEN_BACK`` is set as well.
 - ``_task`` is set while the scope is in force. A scope that is left wrongly, in another task or in
   the wrong order, is removed from the chain all the same, and the error is raised.
 
@@ -68,6 +69,7 @@ from runtime.kernel.task import (
     HOLDS_GENERATOR,
     IN_CANCELLED_SCOPE,
     MUST_CANCEL,
+    REQUEST_TAKEN_BACK,
     TaskCore,
     interrupt_all,
     leave_task,
@@ -385,9 +387,11 @@ def enter_scope(scope: ScopeCore, task: TaskCore) -> None:
     state = task._cancel_state
     requests = task._cancel_requests
     if state and state & (IN_CANCELLED_SCOPE | MUST_CANCEL):
-        # Without the request of the scopes around, and without one that was not raised yet: if that
-        # one is raised in this scope, it goes on to the code around it.
-        requests -= 1
+        requests = _requests_from_outside(task)
+        if state & MUST_CANCEL and requests > 0:
+            # Without the request that was not raised yet: if it is raised in this scope, it goes on
+            # to the code around it.
+            requests -= 1
     scope._requests = requests
     task._scope = scope
     if scope._called or state & IN_CANCELLED_SCOPE:
@@ -440,10 +444,7 @@ def _end_cancellation(
         _note_generators(task)
     _note_effect(task)
     outer = parent is not None and parent._effective
-    requests = task._cancel_requests
-    if outer:
-        requests -= 1
-    pending = requests > scope._requests
+    pending = _requests_from_outside(task) > scope._requests
     if was_effective and not pending and task._cancel_state & MUST_CANCEL:
         # asyncio.TaskGroup takes a request back and makes it again, for the next await. The request
         # was this scope's, which ends here.
@@ -606,9 +607,18 @@ def _note_effect(task: TaskCore) -> bool:
         task._cancel_state = state | IN_CANCELLED_SCOPE
         task._cancel_requests += 1
         return True
-    task._cancel_state = state & ~IN_CANCELLED_SCOPE
-    task.uncancel()
+    task._cancel_state = state & ~(IN_CANCELLED_SCOPE | REQUEST_TAKEN_BACK)
+    if not state & REQUEST_TAKEN_BACK:
+        task.uncancel()
     return False
+
+
+def _requests_from_outside(task: TaskCore) -> int:
+    """Return the number of requests to cancel a task, without the one of the scopes in force."""
+    requests = task._cancel_requests
+    if task._cancel_state & (IN_CANCELLED_SCOPE | REQUEST_TAKEN_BACK) == IN_CANCELLED_SCOPE:
+        requests -= 1
+    return requests
 
 
 def _note_generators(task: TaskCore) -> None:

@@ -24,6 +24,8 @@ task; otherwise it sets a flag, and the next step begins by raising CancelledErr
 - ``IN_CANCELLED_SCOPE``: a cancelled scope is in force in the task, and no shield stands between.
   Every suspension is interrupted as by ``cancel()``, as often as ``kernel/suspensions.py`` admits.
   ``_cancel_requests`` includes one request for this flag. Functions of ``kernel/scopes.py`` set it.
+- ``REQUEST_TAKEN_BACK``: the program has taken that request back, by ``uncancel()``. All that
+  ``_cancel_requests`` includes now came from outside of the scope.
 - ``HOLDS_GENERATOR``: an asynchronous generator has entered a scope, and must not hold it at a
   ``yield``: this is checked at each suspension.
 
@@ -94,6 +96,7 @@ _SPENT: Final[BaseException] = CancelledError()
 MUST_CANCEL: Final = 1
 IN_CANCELLED_SCOPE: Final = 2
 HOLDS_GENERATOR: Final = 4
+REQUEST_TAKEN_BACK: Final = 8
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -180,6 +183,10 @@ class TaskCore(FutureCore):
             return False
         self._cancel_requests += 1
         self._cancel_message = msg
+        if self._cancel_state & REQUEST_TAKEN_BACK and self._loop._current is self:
+            # A task group takes the request of a scope back, and makes it again, for the next await
+            # of its own task. It is still the request of the scope.
+            self._cancel_state -= REQUEST_TAKEN_BACK
         cancelling = self._loop._cancelling
         if cancelling is not None:
             cancelling.append((self, msg))
@@ -204,6 +211,8 @@ class TaskCore(FutureCore):
                 self._cancel_message = None
                 if self._cancel_state & MUST_CANCEL:
                     self._cancel_state -= MUST_CANCEL
+                if self._cancel_state & IN_CANCELLED_SCOPE:
+                    self._cancel_state |= REQUEST_TAKEN_BACK
         return self._cancel_requests
 
     @property
