@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+import sys
 import weakref
 from typing import Any
 
@@ -703,3 +704,22 @@ async def test_a_task_of_another_class_cannot_enter_a_scope_but_a_group() -> Non
 
     loop: Any = runtime.get_running_loop()
     assert "can only be entered in a task" in await asyncio.Task(enter(), loop=loop)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio's eager tasks are new in 3.12")
+async def test_an_eager_task_of_asyncio_cannot_enter_a_scope() -> None:
+    """It runs inside a task of this package, whose scopes are not its own."""
+
+    async def enter() -> str:
+        with pytest.raises(RuntimeError) as caught:
+            runtime.CancelScope().__enter__()
+        await runtime.sleep(1)
+        return str(caught.value)
+
+    new_task: Any = asyncio.Task
+    with runtime.CancelScope() as scope:
+        task = new_task(enter(), loop=runtime.get_running_loop(), eager_start=True)
+        scope.cancel()
+        await never()
+    assert scope.cancelled_caught
+    assert "can only be entered in a task" in await task

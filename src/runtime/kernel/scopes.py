@@ -47,7 +47,7 @@ from types import FrameType, FunctionType
 from typing import Any, Final
 
 from runtime.kernel.arguments.seconds import NEVER, seconds
-from runtime.kernel.compat.registry import loop_of_thread
+from runtime.kernel.compat.registry import loop_of_thread, runs_asyncio_task
 from runtime.kernel.diagnostics.describe import format_repr, safe_repr
 from runtime.kernel.errors import CancelledError, is_cancellation
 from runtime.kernel.handles import Runnable
@@ -79,6 +79,9 @@ from runtime.kernel.timers import TimerHeap
 _NEVER: Final[float] = NEVER
 _loop_of_thread: Final[Callable[[int], Any]] = loop_of_thread
 _get_ident: Final[Callable[[], int]] = get_ident
+_runs_asyncio_task: Final[Callable[[Any], bool]] = runs_asyncio_task
+# From Python 3.12 on, a task of asyncio may run inside one of ours, which has started it eagerly.
+_EAGER_TASKS: Final = sys.version_info >= (3, 12)
 _frame_at: Final[Callable[[int], FrameType]] = sys._getframe
 _CO_COROUTINE: Final = 0x80
 
@@ -181,7 +184,7 @@ class ScopeCore(ScopeState):
     def __enter__(self) -> Any:
         loop: Any = _loop_of_thread(_get_ident())
         task: TaskCore | None = None if loop is None else loop._current
-        if task is None or self._entered:
+        if task is None or self._entered or (_EAGER_TASKS and _runs_asyncio_task(loop)):
             raise RuntimeError(self._why_not_entered())
         frame = _frame_at(_DEPTH)
         code = frame.f_code

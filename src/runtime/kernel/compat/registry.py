@@ -85,6 +85,12 @@ def _internal(name: str) -> Any:
 _asyncio_current_task = asyncio.current_task
 
 
+def runs_asyncio_task(loop: Any) -> bool:
+    """Return whether the running task of ``loop`` is one of asyncio, which ours has started."""
+    task = _asyncio_current_task(loop)
+    return task is not None and task is not loop._current and type(task) is not TaskCopy
+
+
 class TaskCopy(asyncio.Task[Any]):
     """Copy of a task for external tools: see ``runtime.kernel.compat.external_tools``."""
 
