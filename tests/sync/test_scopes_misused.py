@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import runtime
-from tests.sync.tools import collect_reports, never, turns
+from tests.sync.tools import Log, collect_reports, never, turns
 
 HERE = __file__
 
@@ -126,6 +126,34 @@ async def test_a_cancelled_scope_that_is_left_in_the_wrong_order_ends() -> None:
     await runtime.sleep(0)
     assert not inner.__exit__(None, None, None)
     assert no_scope_is_left()
+
+
+@pytest.mark.runtime(clock="virtual")
+async def test_a_shield_left_in_the_wrong_order_makes_the_request_that_waits_for_it() -> None:
+    log = Log()
+
+    async def work() -> None:
+        shield = runtime.CancelScope(shield=True)
+        shield.__enter__()
+        with runtime.CancelScope():
+            await runtime.sleep(2)
+            with pytest.raises(RuntimeError, match="reverse order"):
+                shield.__exit__(None, None, None)
+            try:
+                await never()
+            finally:
+                log.add("interrupted")
+
+    async def fail() -> None:
+        await runtime.sleep(1)
+        raise LookupError
+
+    with pytest.raises(ExceptionGroup):
+        async with runtime.TaskGroup() as group:
+            group.create_task(work())
+            group.create_task(fail())
+    assert log == ["interrupted"]
+    assert runtime.get_running_loop().time() == 2
 
 
 async def test_left_in_another_task() -> None:

@@ -506,6 +506,10 @@ def remove_scope(scope: ScopeCore, task: TaskCore) -> None:
             pass_on_change(inner, task._loop)
     _note_effect(task)
     _note_generators(task)
+    deferred = scope._deferred
+    if deferred is not None:
+        scope._deferred = None
+        task.cancel(deferred)
 
 
 def cancel_scope(scope: ScopeCore, reason: CancelReason) -> None:
