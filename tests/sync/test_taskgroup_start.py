@@ -360,3 +360,45 @@ async def test_a_task_that_a_daemon_creates_is_waited_for() -> None:
         group.create_task(daemon(group), daemon=True)
         group.create_task(runtime.sleep(1.5))
     assert log == ["done"]
+
+
+async def test_a_daemon_that_a_daemon_creates_when_it_ends_is_cancelled_after_it() -> None:
+    log = Log()
+
+    async def helper() -> None:
+        try:
+            await never()
+        finally:
+            log.add("helper ended")
+
+    async def daemon(group: runtime.TaskGroup) -> None:
+        try:
+            await never()
+        finally:
+            group.create_task(helper(), daemon=True)
+            await runtime.sleep(1)
+            log.add("daemon ended")
+
+    async with runtime.TaskGroup() as group:
+        group.create_task(daemon(group), daemon=True)
+        await runtime.sleep(1)
+    assert log == ["daemon ended", "helper ended"]
+    assert runtime.get_running_loop().time() == 2
+
+
+async def test_a_daemon_of_a_group_that_is_aborted_is_cancelled_once() -> None:
+    log = Log()
+
+    async def daemon() -> None:
+        try:
+            await never()
+        finally:
+            await runtime.sleep(1)
+            log.add("cleaned up")
+
+    async with runtime.TaskGroup() as group:
+        group.create_task(daemon(), daemon=True)
+        group.create_task(never())
+        await runtime.sleep(1)
+        group.cancel()
+    assert log == ["cleaned up"]

@@ -72,9 +72,9 @@ class TaskGroup(OnlyAsynchronous):
         # Whether the group itself has cancelled the parent.
         self._parent_cancelled = False
         self._tasks: set[Future[Any]] = set()
-        # Those of the tasks that are cancelled when all others have ended.
+        # Those of the tasks that are cancelled when all others have ended. A daemon that was
+        # cancelled is waited for as any other task.
         self._daemons: set[Future[Any]] = set()
-        self._daemons_cancelled = False
         # The tasks that have not called ``started()`` yet: they are not tasks of the group yet.
         self._starting: set[Future[Any]] = set()
         self._scope = CancelScope()
@@ -151,7 +151,7 @@ class TaskGroup(OnlyAsynchronous):
             self._abort(_reason_of(exc))
         latest: BaseException | None = None
         while self._tasks or self._starting:
-            if self._only_daemons_are_left():
+            if self._daemons and self._only_daemons_are_left():
                 self._cancel_daemons()
             self._all_done = self._loop.create_future()
             try:
@@ -365,15 +365,14 @@ class TaskGroup(OnlyAsynchronous):
         return isinstance(exc, (SystemExit, KeyboardInterrupt))
 
     def _only_daemons_are_left(self) -> bool:
-        return not (
-            self._daemons_cancelled or self._starting or self._tasks.difference(self._daemons)
-        )
+        return not (self._starting or self._tasks.difference(self._daemons))
 
     def _cancel_daemons(self) -> None:
         """Cancel the daemons, since the body and all other tasks have ended."""
-        self._daemons_cancelled = True
         reason = CancelReason("call", "the other tasks of the group have ended")
-        for task in list(self._tasks):
+        daemons = list(self._daemons)
+        self._daemons.clear()
+        for task in daemons:
             if not task.done() and not self._is_ending(task):
                 self._cancel_once(task, reason)
 
@@ -389,6 +388,7 @@ class TaskGroup(OnlyAsynchronous):
         """Cancel the tasks of the group, except those that the end of the run has cancelled."""
         self._aborting = True
         self._reason = reason
+        self._daemons.clear()
         for task in list(self._tasks):
             if not task.done() and not self._is_ending(task):
                 self._cancel_once(task, reason)
