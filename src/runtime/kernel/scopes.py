@@ -80,7 +80,8 @@ _NEVER: Final[float] = NEVER
 _loop_of_thread: Final[Callable[[int], Any]] = loop_of_thread
 _get_ident: Final[Callable[[], int]] = get_ident
 _runs_asyncio_task: Final[Callable[[Any], bool]] = runs_asyncio_task
-# From Python 3.12 on, a task of asyncio may run inside one of ours, which has started it eagerly.
+# From Python 3.12 on, a task of this package may start a task of asyncio eagerly, and so inside
+# its own step.
 _EAGER_TASKS: Final = sys.version_info >= (3, 12)
 _frame_at: Final[Callable[[int], FrameType]] = sys._getframe
 _CO_COROUTINE: Final = 0x80

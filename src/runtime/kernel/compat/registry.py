@@ -86,7 +86,7 @@ _asyncio_current_task = asyncio.current_task
 
 
 def runs_asyncio_task(loop: Any) -> bool:
-    """Return whether the running task of ``loop`` is one of asyncio, which ours has started."""
+    """Return whether a task of asyncio runs, which the current task of ``loop`` has started."""
     task = _asyncio_current_task(loop)
     return task is not None and task is not loop._current and type(task) is not TaskCopy
 
