@@ -110,6 +110,39 @@ async def test_a_task_that_is_cancelled_has_no_token() -> None:
     assert limiter.borrowed == 0
 
 
+async def test_a_token_that_was_given_back_before_its_task_is_cancelled() -> None:
+    limiter = runtime.CapacityLimiter(1)
+    await limiter.acquire("first")
+    woken = runtime.create_task(limiter.acquire("second"))
+    await wait_all_tasks_blocked()
+    limiter.release("first")
+    limiter.release("second")
+    woken.cancel()
+    await assert_cancelled(woken)
+    assert limiter.statistics() == (0, 1, (), 0)
+
+
+async def test_a_borrower_that_waits_is_compared_with_few_others() -> None:
+    """The time that a call takes must not grow with the number of tasks that wait."""
+    compared = 0
+
+    class Borrower:
+        def __hash__(self) -> int:
+            return id(self) % (1 << 60)
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return self is other
+
+    limiter = runtime.CapacityLimiter(0)
+    tasks = [runtime.create_task(limiter.acquire(Borrower())) for _ in range(100)]
+    await wait_all_tasks_blocked()
+    limiter.total = 100
+    await runtime.gather(*tasks)
+    assert compared < 100
+
+
 def test_cancelled_anywhere() -> None:
     async def scenario(point: CancelPoint) -> None:
         limiter = runtime.CapacityLimiter(1)

@@ -6,7 +6,7 @@ Source: "CapacityLimiter" in trio's documentation.
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import OrderedDict
 from threading import get_ident
 from types import TracebackType
 from typing import NamedTuple
@@ -62,7 +62,9 @@ class CapacityLimiter(Limiter, OnlyAsynchronous):
         self._loop: LoopCore | None = None
         # A dictionary keeps the order, and finds an entry quickly.
         self._borrowers: dict[object, None] = {}
-        self._waiting: deque[tuple[Future[None], object]] = deque()
+        # The tasks that wait, by borrower. The first entry of a plain dictionary is found slowly if
+        # many before it were removed.
+        self._waiting: OrderedDict[object, Future[None]] = OrderedDict()
 
     @property
     def total(self) -> float:
@@ -99,7 +101,7 @@ class CapacityLimiter(Limiter, OnlyAsynchronous):
         it has a token already. Cancellation safe: a cancelled call has borrowed no token.
         """
         who = current_task() if borrower is None else borrower
-        if who in self._borrowers or any(who == each for _, each in self._waiting):
+        if who in self._borrowers or who in self._waiting:
             raise RuntimeError(f"{who!r} borrows a second token of {self!r}, or waits for it")
         if not self._waiting and len(self._borrowers) < self._total:
             self._borrowers[who] = None
@@ -108,14 +110,13 @@ class CapacityLimiter(Limiter, OnlyAsynchronous):
         if loop is None or loop._thread_id != get_ident():
             loop = self._loop = bind(self, loop)
         future: Future[None] = loop.create_future()
-        entry = (future, who)
-        self._waiting.append(entry)
+        self._waiting[who] = future
         try:
             await future
         except BaseException:
-            if entry in self._waiting:
-                self._waiting.remove(entry)
-            elif not future.cancelled():
+            if self._waiting.get(who) is future:
+                del self._waiting[who]
+            elif not future.cancelled() and who in self._borrowers:
                 self._give_back(who)  # The task got the token when it was cancelled.
             raise
 
@@ -136,7 +137,7 @@ class CapacityLimiter(Limiter, OnlyAsynchronous):
     def _pass_on(self) -> None:
         """Give tokens to the tasks that wait, as far as there are tokens."""
         while self._waiting and len(self._borrowers) < self._total:
-            future, borrower = self._waiting.popleft()
+            borrower, future = self._waiting.popitem(last=False)
             if not future.done():
                 self._borrowers[borrower] = None
                 future.set_result(None)
