@@ -11,7 +11,7 @@ import runtime
 from runtime.kernel.diagnostics.deadlock import describe_wait
 from runtime.testing import wait_all_tasks_blocked
 from tests.support.programs import run_code
-from tests.sync.tools import never, turns
+from tests.sync.tools import Log, never, turns
 
 HERE = __file__
 
@@ -186,6 +186,26 @@ async def test_the_reason_reaches_awaited_tasks_and_gather() -> None:
         runtime.get_running_loop().call_later(0.001, scope.cancel, "all of them")
         await asyncio.gather(wait(), wait())
     assert [reason.text for reason in reasons] == ["all of them"] * 4
+
+
+async def test_a_request_that_waits_for_the_next_await_keeps_its_reason() -> None:
+    send, receive = runtime.open_channel[int](0)
+    log = Log()
+
+    async def work() -> None:
+        log.add(await receive.receive())
+        try:
+            await never()
+        except runtime.CancelledError as error:
+            log.add(error.args, runtime.cancel_reason(error))
+            raise
+
+    async with runtime.TaskGroup() as group:
+        group.create_task(work())
+        await runtime.sleep(0)
+        send.send_nowait(1)
+        group.cancel(runtime.CancelReason("call", "enough"))
+    assert log == ["1", "() cancelled: enough"]
 
 
 def test_the_end_of_the_run() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from runtime.kernel.api.running import current_task
 from runtime.kernel.errors import CancelledError
+from runtime.kernel.reasons import cancel_reason
+from runtime.kernel.task import request_cancel
 
 
 def defer(interruption: BaseException) -> bool:
@@ -14,6 +16,10 @@ def defer(interruption: BaseException) -> bool:
     task = current_task() if isinstance(interruption, CancelledError) else None
     if task is None or not task.cancelling():
         return False
+    reason = None if interruption.args else cancel_reason(interruption)
     task.uncancel()
-    task.cancel(*interruption.args[:1])
+    if reason is not None:
+        request_cancel(task, reason)
+    else:
+        task.cancel(*interruption.args[:1])
     return True
