@@ -82,6 +82,14 @@ async def test_after_it_was_left_it_does_nothing(new_group: Any) -> None:
     await runtime.sleep(0)
 
 
+def test_after_the_run_it_does_nothing() -> None:
+    async def main() -> runtime.TaskGroup:
+        async with runtime.TaskGroup() as group:
+            return group
+
+    runtime.run(main()).cancel()
+
+
 @each_group
 async def test_by_one_of_its_tasks(new_group: Any) -> None:
     async def stop(group: Any) -> None:

@@ -174,6 +174,47 @@ async def test_a_task_starts_when_its_caller_was_just_cancelled() -> None:
         assert log == ["ended"]
 
 
+async def test_it_is_called_after_the_task_has_ended() -> None:
+    kept: list[runtime.Started[int]] = []
+
+    async def fail(started: runtime.Started[int]) -> None:
+        kept.append(started)
+        raise LookupError
+
+    async with runtime.TaskGroup() as group:
+        with pytest.raises(LookupError):
+            await group.start(fail)
+    assert repr(kept[0]).endswith(" ended>")
+    with pytest.raises(RuntimeError, match="cannot be called any more: the task has ended"):
+        kept[0](1)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_the_caller_is_cancelled_when_the_task_has_started_or_failed(fails: bool) -> None:
+    log = Log()
+
+    async def begin(started: runtime.Started[str]) -> None:
+        await runtime.sleep(1)
+        main.get_loop().call_soon(main.cancel)
+        if fails:
+            raise LookupError("failed")
+        started("started")
+
+    async def call() -> None:
+        async with runtime.TaskGroup() as group:
+            try:
+                value: str = await group.start(begin)
+                log.add(value)
+            except LookupError as error:
+                log.add(error)
+            await never()
+
+    main = runtime.create_task(call())
+    await runtime.wait([main])
+    assert main.cancelled()
+    assert log == ["failed" if fails else "started"]
+
+
 async def test_after_the_start_it_is_in_the_scope_of_the_group() -> None:
     log = Log()
     async with runtime.TaskGroup() as group:

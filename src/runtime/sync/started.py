@@ -27,6 +27,7 @@ from runtime.kernel.public_types import Future, Task
 from runtime.kernel.reasons import cancel_reason
 from runtime.kernel.scopes import cancel_in_group, join_group, move_scope
 from runtime.kernel.task import TaskCore
+from runtime.sync.deferring import defer
 from runtime.sync.scopes import CancelScope
 
 T = TypeVar("T")
@@ -36,14 +37,16 @@ class Started(Generic[T]):
     """The function that ``TaskGroup.start`` passes to a task: calling it ends the wait.
 
     ``started(value)`` makes ``start()`` return ``value``, and ``started()`` makes it return None.
-    It is called in the loop's thread. Raises RuntimeError when it is called a second time. When the
-    caller of ``start()`` was cancelled before, it does nothing, and the task is cancelled as well.
+    It is called in the loop's thread. Raises RuntimeError when it is called a second time, and when
+    the task has ended without a call. When the caller of ``start()`` was cancelled before, it does
+    nothing, and the task is cancelled as well.
     """
 
     __slots__ = (
         "_caller_scope",
         "_ended",
         "_given_up",
+        "_has_ended",
         "_join",
         "_name",
         "_started",
@@ -58,6 +61,8 @@ class Started(Generic[T]):
         self._join: Callable[[], None] | None = None
         self._started = False
         self._given_up = False
+        # Whether the task has ended without a call.
+        self._has_ended = False
         self._value: Any = None
         # Finished when the task has started or ended.
         self._ended: Future[None] = loop.create_future()
@@ -70,13 +75,15 @@ class Started(Generic[T]):
         """End the wait in ``start()``, which returns ``value``."""
         if self._started:
             raise RuntimeError(f"{self!r} was called before: a task starts once")
+        if self._has_ended:
+            raise RuntimeError(f"{self!r} cannot be called any more: the task has ended")
         if self._given_up or self._caller_scope._effective:
             return  # The caller is being cancelled, and the task with it.
         self._started = True
         self._value = value
         if self._join is not None:
             self._join()
-        self.note_end()
+        self._wake_caller()
 
     @overload
     def started(self: Started[None]) -> None: ...
@@ -87,7 +94,9 @@ class Started(Generic[T]):
         self(value)
 
     def __repr__(self) -> str:
-        state = "called" if self._started else "given up" if self._given_up else "waiting"
+        state = "waiting"
+        if self._started or self._given_up or self._has_ended:
+            state = "called" if self._started else "given up" if self._given_up else "ended"
         return f"<Started of {self._name}() {state}>"
 
     # -- For the group -----------------------------------------------------------------------------
@@ -119,7 +128,11 @@ class Started(Generic[T]):
         return not self._started and not self._given_up
 
     def note_end(self) -> None:
-        """Wake the caller: the task has started or ended."""
+        """Note that the task has ended without a call, and wake the caller."""
+        self._has_ended = True
+        self._wake_caller()
+
+    def _wake_caller(self) -> None:
         self._join = None
         if not self._ended.done():
             self._ended.set_result(None)
@@ -157,8 +170,11 @@ async def _wait(started: Started[Any], task: Any) -> None:
     try:
         await started._ended
     except CancelledError as error:
-        if not started.is_waited_for():
-            raise  # The task started or ended at the same time.
+        has_started = not started.is_waited_for()
+        if (has_started or task.done()) and defer(error):
+            return  # The task started or ended at the same time.
+        if has_started:
+            raise
         started._given_up = True
         if not isinstance(task, TaskCore):
             task.cancel()

@@ -284,7 +284,9 @@ class TaskGroup(OnlyAsynchronous):
         returns without having called ``started()``, and if the group takes no new tasks.
 
         Cancellation safe: when the caller is cancelled before, the task is cancelled and awaited.
-        An exception that it raises then is raised by the group.
+        An exception that it raises then is raised by the group. If the task has started or ended
+        at the same time, the call ends as usual, and CancelledError is raised at the next
+        ``await``.
 
         >>> import runtime
         >>> async def serve(started: runtime.Started[int]) -> None:
@@ -351,7 +353,7 @@ class TaskGroup(OnlyAsynchronous):
 
         Source: ``asyncio.TaskGroup.cancel``, new in Python 3.15.
         """
-        task = current_task() if self._loop is not None else None
+        task = current_task() if self._parent is not None else None
         given = given_reason("call", reason, "TaskGroup.cancel()", task, place_of_caller())
         if not self._entered:
             self._cancel_on_entry = True
