@@ -83,7 +83,7 @@ LAYERS = {
     "runtime.policy": {"runtime.loop"},
     "runtime.interrupts": {"runtime.kernel"},
     "runtime.ending": {"runtime.kernel", "runtime.loop"},
-    "runtime.observe": {"runtime.kernel", "runtime.loop", "runtime.runner"},
+    "runtime.observe": {"runtime.kernel", "runtime.net", "runtime.loop", "runtime.runner"},
     "runtime.simulation": {
         "runtime.kernel",
         "runtime.sync",

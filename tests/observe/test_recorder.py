@@ -63,7 +63,7 @@ def test_a_ring_keeps_the_last_records(ring: Any) -> None:
         (WAKE, id(entry), 0),
     ]
     for wrong in (0, -1, 2**24 + 1):
-        with pytest.raises(ValueError, match="1 to 16777216 events"):
+        with pytest.raises(ValueError, match="1 to 16777216 records"):
             ring(wrong, queue.append)
 
 

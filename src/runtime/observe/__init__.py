@@ -17,6 +17,7 @@ from runtime.observe.endpoint import ObserveError
 from runtime.observe.forbidding import BlockingCallError, allow_blocking, forbid_blocking
 from runtime.observe.listening import Listener, listen
 from runtime.observe.log_context import LogContext
+from runtime.observe.loop_info import ConnectionInfo, TimerInfo, connections, timers
 from runtime.observe.printing import format_tasks, print_tasks, print_tasks_on
 from runtime.observe.task_info import Place, TaskInfo, tasks
 from runtime.observe.traces import chrome_trace, save_recordings, trace_page, write_trace
@@ -26,6 +27,7 @@ __all__ = [
     "BlockingCall",
     "BlockingCallError",
     "CollectorMetrics",
+    "ConnectionInfo",
     "Histogram",
     "Listener",
     "LogContext",
@@ -35,9 +37,11 @@ __all__ = [
     "RecordedEvent",
     "Recording",
     "TaskInfo",
+    "TimerInfo",
     "allow_blocking",
     "blocked",
     "chrome_trace",
+    "connections",
     "forbid_blocking",
     "format_tasks",
     "listen",
@@ -45,6 +49,7 @@ __all__ = [
     "print_tasks_on",
     "save_recordings",
     "tasks",
+    "timers",
     "trace_page",
     "write_trace",
 ]

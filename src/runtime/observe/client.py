@@ -29,6 +29,8 @@ COMMANDS: Final = {
     "tree": "show which tasks wait for which, as runtime.print_tasks() does",
     "stack": "show the stack of a task, with its source lines",
     "metrics": "show the metrics of each loop",
+    "connections": "list the connections, the fullest write buffer first",
+    "timers": "list the timers, the next one first",
     "cancel": "cancel a task",
 }
 """The commands of ``python -m runtime COMMAND PID``, and their descriptions."""
@@ -147,12 +149,30 @@ def _heading(loop: dict[str, Any]) -> str:
 
 
 def _ps(loop: dict[str, Any]) -> list[str]:
-    rows = [("ID", "STATE", "AGE", "NAME", "COROUTINE", "WHERE")]
+    rows: list[tuple[str, ...]] = [("ID", "STATE", "AGE", "NAME", "COROUTINE", "WHERE")]
     for task in map(task_from, loop["tasks"]):
         age = "-" if task.age is None else f"{task.age:.1f}"
         place = task.stack[-1] if task.stack else None
         where = "" if place is None else f"{Path(place.file).name}:{place.line}"
         rows.append((f"{task.id:x}", task.state, age, task.name, task.coroutine, where))
+    return _columns(rows)
+
+
+def _connections(loop: dict[str, Any]) -> list[str]:
+    rows: list[tuple[str, ...]] = [("FD", "STATE", "UNSENT", "PEER", "LOCAL", "PROTOCOL")]
+    for each in loop["connections"]:
+        columns = ("fd", "state", "unsent", "peer", "local", "protocol")
+        rows.append(tuple(str(each[column]) for column in columns))
+    return _columns(rows)
+
+
+def _timers(loop: dict[str, Any]) -> list[str]:
+    rows: list[tuple[str, ...]] = [("DUE IN", "CALLBACK")]
+    rows += [(f"{each['due_in']:.3f}", each["callback"]) for each in loop["timers"]]
+    return _columns(rows)
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -192,7 +212,14 @@ def _metrics(loop: dict[str, Any]) -> list[str]:
     return lines
 
 
-_PRINTERS: Final = {"ps": _ps, "tree": _tree, "stack": _stack, "metrics": _metrics}
+_PRINTERS: Final = {
+    "connections": _connections,
+    "metrics": _metrics,
+    "ps": _ps,
+    "stack": _stack,
+    "timers": _timers,
+    "tree": _tree,
+}
 
 
 def main(arguments: Sequence[str]) -> int:

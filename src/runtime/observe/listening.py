@@ -33,6 +33,7 @@ from runtime.observe.endpoint import (
     is_allowed,
     socket_path,
 )
+from runtime.observe.loop_info import connections, timers
 from runtime.observe.task_info import TaskInfo, tasks
 
 _PATIENCE: Final = 5.0
@@ -43,6 +44,9 @@ _MOST_CLIENTS: Final = 8
 
 _TASKS_AT_ONCE: Final = 16
 _PAUSE: Final = 0.0002
+
+_MOST_SHOWN: Final = 1000
+"""Connections and timers that the console gets."""
 
 
 class Listener:
@@ -173,17 +177,22 @@ def _on_each_loop(
     found: list[dict[str, Any]] = []
     for loop in every_loop():
         if not loop.is_closed():
-            entry = {"name": type(loop).__name__, "thread": names.get(loop._thread_id)}
+            entry = {
+                "id": id(loop),
+                "name": type(loop).__name__,
+                "thread": names.get(loop._thread_id),
+            }
             add(loop, entry)
             found.append(entry)
     return {"pid": os.getpid(), "loops": found}
 
 
-def _answer_ps(request: dict[str, Any], then: _Then) -> dict[str, Any]:
-    def add(loop: LoopCore, entry: dict[str, Any]) -> None:
-        entry["tasks"] = [dataclasses.asdict(task) for task in _tasks_of(loop)]
+def _add_tasks(loop: LoopCore, entry: dict[str, Any]) -> None:
+    entry["tasks"] = [dataclasses.asdict(task) for task in _tasks_of(loop)]
 
-    return _on_each_loop(add)
+
+def _answer_ps(request: dict[str, Any], then: _Then) -> dict[str, Any]:
+    return _on_each_loop(_add_tasks)
 
 
 def _answer_stack(request: dict[str, Any], then: _Then) -> dict[str, Any]:
@@ -196,16 +205,45 @@ def _answer_stack(request: dict[str, Any], then: _Then) -> dict[str, Any]:
     return _on_each_loop(add)
 
 
+def _add_metrics(loop: LoopCore, entry: dict[str, Any]) -> None:
+    metrics = metrics_of(loop)
+    shown: dict[str, Any] = {
+        name: _shown(getattr(metrics, name)) for name in metrics.fields() if name != "collector"
+    }
+    shown |= {"busy": metrics.busy, "utilization": metrics.utilization}
+    for generation, pauses in enumerate(metrics.collector.pauses):
+        shown[f"collector_pauses_{generation}"] = _shown(pauses)
+    entry["metrics"] = shown
+
+
 def _answer_metrics(request: dict[str, Any], then: _Then) -> dict[str, Any]:
+    return _on_each_loop(_add_metrics)
+
+
+def _add_connections(loop: LoopCore, entry: dict[str, Any]) -> None:
+    entry["connections"] = [dataclasses.asdict(each) for each in connections(loop)]
+
+
+def _answer_connections(request: dict[str, Any], then: _Then) -> dict[str, Any]:
+    return _on_each_loop(_add_connections)
+
+
+def _add_timers(loop: LoopCore, entry: dict[str, Any]) -> None:
+    entry["timers"] = [dataclasses.asdict(each) for each in timers(loop)]
+
+
+def _answer_timers(request: dict[str, Any], then: _Then) -> dict[str, Any]:
+    return _on_each_loop(_add_timers)
+
+
+def _answer_top(request: dict[str, Any], then: _Then) -> dict[str, Any]:
+    """Answer everything that the console shows, with the first of very many connections."""
+
     def add(loop: LoopCore, entry: dict[str, Any]) -> None:
-        metrics = metrics_of(loop)
-        shown: dict[str, Any] = {
-            name: _shown(getattr(metrics, name)) for name in metrics.fields() if name != "collector"
-        }
-        shown |= {"busy": metrics.busy, "utilization": metrics.utilization}
-        for generation, pauses in enumerate(metrics.collector.pauses):
-            shown[f"collector_pauses_{generation}"] = _shown(pauses)
-        entry["metrics"] = shown
+        for part in (_add_metrics, _add_tasks, _add_connections, _add_timers):
+            part(loop, entry)
+        for name in ("connections", "timers"):
+            del entry[name][_MOST_SHOWN:]
 
     return _on_each_loop(add)
 
@@ -226,9 +264,12 @@ def _answer_cancel(request: dict[str, Any], then: _Then) -> dict[str, Any]:
 
 _COMMANDS: Final = {
     "cancel": _answer_cancel,
+    "connections": _answer_connections,
     "metrics": _answer_metrics,
     "ps": _answer_ps,
     "stack": _answer_stack,
+    "timers": _answer_timers,
+    "top": _answer_top,
 }
 
 

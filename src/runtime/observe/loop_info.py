@@ -1,0 +1,109 @@
+"""The connections and the timers of a loop at one moment.
+
+As for tasks, everything is read from the objects that are there, in any thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from runtime.kernel.api.running import get_running_loop
+from runtime.kernel.core import LoopCore
+from runtime.kernel.diagnostics.awaited_by import waiters_of
+from runtime.kernel.diagnostics.describe import describe_callback_briefly
+from runtime.net.connection.stream_socket import StreamSocket
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionInfo:
+    """A stream connection at one moment: its descriptor, its addresses and its write buffer."""
+
+    fd: int
+    peer: str
+    local: str
+    protocol: str
+    """The name of the class of the protocol, or of the streams."""
+
+    unsent: int
+    """The size of the write buffer, in bytes."""
+
+    state: str
+    """``"open"``, or ``"closing"``: the rest of the write buffer is sent, then it is closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimerInfo:
+    """A timer that is set: the seconds until it is due, and its callback or its sleeping task."""
+
+    due_in: float
+    callback: str
+
+
+def connections(loop: LoopCore | None = None) -> list[ConnectionInfo]:
+    """Return the stream connections of ``loop`` that it watches, the fullest write buffer first.
+
+    The loop is by default the running one. A connection whose reading is paused, and whose write
+    buffer is empty, is not watched. Raises RuntimeError if no loop is given and none is running.
+
+    >>> import runtime
+    >>> async def main() -> list[runtime.observe.ConnectionInfo]:
+    ...     return runtime.observe.connections()
+    >>> runtime.run(main())
+    []
+    """
+    if loop is None:
+        loop = get_running_loop()
+    found = [each for each in loop._poller.watchers() if isinstance(each, StreamSocket)]
+    infos = [_connection(each) for each in found if not each.is_closed()]
+    return sorted(infos, key=lambda info: (-info.unsent, info.fd))
+
+
+def timers(loop: LoopCore | None = None) -> list[TimerInfo]:
+    """Return the timers of ``loop`` that are set, the next one first.
+
+    The loop is by default the running one. Raises RuntimeError if no loop is given and none is
+    running.
+
+    >>> import runtime
+    >>> async def main() -> None:
+    ...     runtime.get_running_loop().call_later(60, print)
+    ...     for timer in runtime.observe.timers():
+    ...         print(round(timer.due_in), timer.callback)
+    >>> runtime.run(main())
+    60 print
+    """
+    if loop is None:
+        loop = get_running_loop()
+    now = loop.time()
+    infos = [TimerInfo(each._due() - now, _timed(each)) for each in loop._timers.pending()]
+    return sorted(infos, key=lambda info: info.due_in)
+
+
+def _connection(connection: StreamSocket) -> ConnectionInfo:
+    return ConnectionInfo(
+        fd=connection.fd,
+        peer=_address(connection.info("peername")),
+        local=_address(connection.info("sockname")),
+        protocol=type(connection.get_protocol()).__name__,
+        unsent=connection.unsent_now(),
+        state="closing" if connection.is_closing() else "open",
+    )
+
+
+def _address(address: Any) -> str:
+    match address:
+        case (str(host), int(port), *_):
+            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        case bytes() | str():
+            return repr(address) if address else "unnamed"
+        case _:
+            return "unknown"
+
+
+def _timed(timer: Any) -> str:
+    callback = getattr(timer, "_callback", None)
+    if callback is not None:
+        return describe_callback_briefly(callback)
+    sleepers = [str(task.get_name()) for task in waiters_of(timer) if hasattr(task, "get_name")]
+    return f"wakes {', '.join(sleepers)}" if sleepers else "ends a future"
