@@ -1,7 +1,7 @@
 """``python -m runtime``: prints the build and its platform, simulates, or observes a process.
 
 ``python -m runtime simulate FILE::FUNCTION`` runs a coroutine function under many schedules.
-``python -m runtime ps PID`` and the other commands: see ``runtime/observe/client.py``.
+``python -m runtime ps PID`` and the other commands: see ``runtime/observe/command_line.py``.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def main() -> int:
         return 0
     # Imported here: the description of the build needs none of it.
     if sys.argv[1] == "simulate":
-        from runtime.simulation import command_line
+        from runtime.simulation.command_line import main as simulate
 
-        return command_line.main(sys.argv[2:])
-    from runtime.observe import client
+        return simulate(sys.argv[2:])
+    from runtime.observe.command_line import main as observe
 
-    return client.main(sys.argv[1:])
+    return observe(sys.argv[1:])
 
 
 if __name__ == "__main__":

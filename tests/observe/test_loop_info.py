@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import runtime
-from runtime.observe import client, connections, listen, timers
+from runtime.observe import command_line, connections, listen, timers
 
 
 async def test_a_connection_is_shown_with_its_addresses_and_its_write_buffer() -> None:
@@ -110,7 +110,7 @@ async def test_the_commands_print_them(
             ("connections", "FD STATE UNSENT PEER LOCAL PROTOCOL", f"{mine.fileno()} open 0 "),
             ("timers", "DUE IN CALLBACK", "print"),
         ):
-            status = await runtime.to_thread(client.main, [command, str(os.getpid())])
+            status = await runtime.to_thread(command_line.main, [command, str(os.getpid())])
             lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
             assert status == 0
             assert heading in lines

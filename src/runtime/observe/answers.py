@@ -1,0 +1,30 @@
+"""Parts of the answers of an observed process, as objects and as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runtime.observe.task_info import Place, TaskInfo
+
+
+def task_from(fields: dict[str, Any]) -> TaskInfo:
+    """Return the task with the fields of an answer."""
+    fields = {name: value for name, value in fields.items() if name != "source"}
+    fields["stack"] = tuple(Place(**place) for place in fields["stack"])
+    fields["awaits"] = tuple(fields["awaits"])
+    fields["held_by"] = tuple(fields["held_by"])
+    return TaskInfo(**fields)
+
+
+def format_stack(loop: dict[str, Any]) -> list[str]:
+    """Return the lines of the stacks of the tasks in a part of an answer."""
+    lines: list[str] = []
+    for fields in loop["tasks"]:
+        task = task_from(fields)
+        lines.append(f"{task.name}: {task.coroutine}(), {task.state}")
+        for place, source in zip(task.stack, fields["source"], strict=True):
+            lines += [f'  File "{place.file}", line {place.line}, in {place.function}']
+            lines += [f"    {source}"] if source else []
+        if task.waits_for:
+            lines.append(f"  waits for {task.waits_for}")
+    return lines

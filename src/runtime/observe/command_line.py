@@ -1,0 +1,155 @@
+"""The commands ``python -m runtime ps PID`` and the like."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from runtime.observe.answers import format_stack, task_from
+from runtime.observe.client import ask
+from runtime.observe.endpoint import ObserveError
+from runtime.observe.printing import as_text
+
+_COMMANDS: Final = {
+    "top": "show a live view of a process",
+    "ps": "list the tasks of a process",
+    "tree": "show which tasks wait for which, as runtime.print_tasks() does",
+    "stack": "show the stack of a task, with its source lines",
+    "metrics": "show the metrics of each loop",
+    "connections": "list the connections, the fullest write buffer first",
+    "timers": "list the timers, the next one first",
+    "cancel": "cancel a task",
+}
+"""The commands of ``python -m runtime COMMAND PID``, and their descriptions."""
+
+
+def _heading(loop: dict[str, Any]) -> str:
+    where = "not running" if loop["thread"] is None else f"running in thread {loop['thread']!r}"
+    return f"{loop['name']} {where}"
+
+
+def _ps(loop: dict[str, Any]) -> list[str]:
+    rows: list[tuple[str, ...]] = [("ID", "STATE", "AGE", "NAME", "COROUTINE", "WHERE")]
+    for task in map(task_from, loop["tasks"]):
+        age = "-" if task.age is None else f"{task.age:.1f}"
+        place = task.stack[-1] if task.stack else None
+        where = "" if place is None else f"{Path(place.file).name}:{place.line}"
+        rows.append((f"{task.id:x}", task.state, age, task.name, task.coroutine, where))
+    return _columns(rows)
+
+
+def _connections(loop: dict[str, Any]) -> list[str]:
+    rows: list[tuple[str, ...]] = [("FD", "STATE", "UNSENT", "PEER", "LOCAL", "PROTOCOL")]
+    for each in loop["connections"]:
+        columns = ("fd", "state", "unsent", "peer", "local", "protocol")
+        rows.append(tuple(str(each[column]) for column in columns))
+    return _columns(rows)
+
+
+def _timers(loop: dict[str, Any]) -> list[str]:
+    rows: list[tuple[str, ...]] = [("DUE IN", "CALLBACK")]
+    rows += [(f"{each['due_in']:.3f}", each["callback"]) for each in loop["timers"]]
+    return _columns(rows)
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _tree(loop: dict[str, Any]) -> list[str]:
+    return as_text(map(task_from, loop["tasks"])).splitlines()
+
+
+def _metrics(loop: dict[str, Any]) -> list[str]:
+    lines: list[str] = []
+    for name, value in loop["metrics"].items():
+        if isinstance(value, dict):
+            shown = f"{value['count']} times"
+            if value["count"]:
+                shown += "".join(
+                    f", {key} {value[key] * 1e3:.3f} ms" for key in ("p50", "p99", "longest")
+                )
+        else:
+            shown = f"{value:.3f}" if isinstance(value, float) else str(value)
+        lines.append(f"{name}: {shown}")
+    return lines
+
+
+_PRINTERS: Final = {
+    "connections": _connections,
+    "metrics": _metrics,
+    "ps": _ps,
+    "stack": format_stack,
+    "timers": _timers,
+    "tree": _tree,
+}
+
+
+def _interval(text: str) -> float:
+    interval = float(text)
+    if not 0.1 <= interval <= 3600:
+        raise ValueError(f"the interval must be from 0.1 to 3600 seconds, got {text}")
+    return interval
+
+
+def _top(pid: int, interval: float) -> int:
+    """Show the console. Its library is an extra, and needed for nothing else."""
+    try:
+        from runtime.observe.console import run_console
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "textual":
+            raise
+        print(
+            "runtime: top needs the library textual: pip install 'runtime-loop[observe]'",
+            file=sys.stderr,
+        )
+        return 1
+    return run_console(pid, interval)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``python -m runtime COMMAND PID``; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m runtime")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, description in _COMMANDS.items():
+        command = commands.add_parser(name, help=description, description=description)
+        command.add_argument("pid", type=int, help="the process")
+        if name in ("stack", "cancel"):
+            command.add_argument("task", help="the name of a task, or its ID as ps shows it")
+        if name == "top":
+            command.add_argument(
+                "--interval", type=_interval, default=1.0, help="seconds from one view to the next"
+            )
+        elif name != "cancel":
+            command.add_argument("--json", action="store_true", help="print the answer as JSON")
+    options = parser.parse_args(arguments)
+    name = options.command
+    if name == "top":
+        return _top(options.pid, options.interval)
+    request = {"command": "ps" if name == "tree" else name}
+    if name in ("stack", "cancel"):
+        request["task"] = options.task
+    try:
+        answer = ask(options.pid, request)
+    except ObserveError as error:
+        print(f"runtime: {error}", file=sys.stderr)
+        return 1
+    if name == "cancel":
+        print(f"cancelled {answer['cancelled']}")
+        return 0 if answer["cancelled"] else 1
+    if options.json:
+        json.dump(answer, sys.stdout, indent=1)
+        print()
+        return 0
+    for loop in answer["loops"]:
+        print(_heading(loop))
+        print("\n".join(f"  {line}" for line in _PRINTERS[name](loop)))
+    return 0
