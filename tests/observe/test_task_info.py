@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import threading
 import time
 from collections.abc import Generator
@@ -13,6 +14,7 @@ import pytest
 
 import runtime
 from runtime.observe import TaskInfo, tasks
+from runtime.observe.task_info import each_task
 
 
 def by_name() -> dict[str, TaskInfo]:
@@ -186,3 +188,30 @@ def test_a_loop_that_does_not_run_has_tasks_without_an_age() -> None:
     loop.close()
     with pytest.raises(RuntimeError, match="no running event loop"):
         tasks()
+
+
+async def test_looking_at_many_tasks_keeps_few_objects() -> None:
+    """Else the garbage collector would examine the whole heap: the program stops meanwhile."""
+    lock = runtime.Lock()
+
+    async def hold() -> None:
+        async with lock:
+            await runtime.sleep_forever()
+
+    made = [runtime.create_task(hold()) for _ in range(1000)]
+    await runtime.sleep(0)
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(gc.get_objects())
+        descriptions = each_task(runtime.get_running_loop())
+        for _ in range(990):
+            next(descriptions)
+        # That is the frame of each task, which Python keeps once it was looked at, and a tuple.
+        assert len(gc.get_objects()) - before < 2500
+        assert len(list(descriptions)) == 11
+    finally:
+        gc.enable()
+    for task in made:
+        task.cancel()
+    await runtime.wait(made)

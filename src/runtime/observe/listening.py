@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import json
 import linecache
 import os
@@ -18,7 +19,7 @@ import stat
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,7 +35,7 @@ from runtime.observe.endpoint import (
     socket_path,
 )
 from runtime.observe.loop_info import connections, timers
-from runtime.observe.task_info import TaskInfo, tasks
+from runtime.observe.task_info import TaskInfo, each_task
 
 _PATIENCE: Final = 5.0
 """Seconds that a client has for its request, and to read each part of the answer."""
@@ -103,7 +104,7 @@ class Listener:
                 if is_allowed(connection):
                     then: _Then = []
                     answer = answer_to(_request_from(connection), then)
-                    connection.sendall(json.dumps(answer).encode())
+                    connection.sendall(answer.encode())
                     for action in then:
                         action()
         except OSError:
@@ -151,61 +152,74 @@ def _request_from(connection: socket.socket) -> object:
 # -- Answers ---------------------------------------------------------------------------------------
 
 _Then = list[Callable[[], object]]
+_Part = Callable[[LoopCore, dict[str, Any]], str]
 
 
-def answer_to(request: object, then: _Then) -> dict[str, Any]:
-    """Return the answer to a request: an object with ``loops``, or with ``error``.
+def answer_to(request: object, then: _Then) -> str:
+    """Return the answer to a request: a JSON object with ``loops``, or with ``error``.
 
     Functions to be called when the answer was sent are added to ``then``: the cancellation of a
     task may be the end of the process.
     """
     if not isinstance(request, dict) or not isinstance(request.get("command"), str):
-        return {"error": "a request is a JSON object with a command"}
-    command = _COMMANDS.get(request["command"])
-    if command is None:
-        return {"error": f"unknown command {request['command'][:40]!r}"}
+        return json.dumps({"error": "a request is a JSON object with a command"})
+    name = request["command"]
     try:
-        return command(request, then)
+        if name == "cancel":
+            return _answer_cancel(request, then)
+        if name not in _COMMANDS:
+            return json.dumps({"error": f"unknown command {name[:40]!r}"})
+        return _answer(request, _COMMANDS[name])
     except Exception as error:
-        return {"error": f"{type(error).__name__}: {error}"}
+        return json.dumps({"error": f"{type(error).__name__}: {error}"})
 
 
-def _on_each_loop(
-    add: Callable[[LoopCore, dict[str, Any]], object],
-) -> dict[str, Any]:
+def _answer(request: dict[str, Any], parts: dict[str, _Part], **more: object) -> str:
+    """Return an answer with some parts for each loop, each of them JSON.
+
+    The text is made entry by entry: to make one of 10,000 tasks in one call would hold the GIL for
+    too long, and as objects they would cause garbage collections.
+    """
     names = {thread.ident: thread.name for thread in threading.enumerate()}
-    found: list[dict[str, Any]] = []
+    loops: list[str] = []
     for loop in every_loop():
-        if not loop.is_closed():
-            entry = {
-                "id": id(loop),
-                "name": type(loop).__name__,
-                "thread": names.get(loop._thread_id),
-            }
-            add(loop, entry)
-            found.append(entry)
-    return {"pid": os.getpid(), "loops": found}
+        if loop.is_closed():
+            continue
+        heading = {
+            "id": id(loop),
+            "name": type(loop).__name__,
+            "thread": names.get(loop._thread_id),
+        }
+        texts = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in heading.items()]
+        for name, part in parts.items():
+            texts.append(f"{json.dumps(name)}: {part(loop, request)}")
+        loops.append(f"{{{', '.join(texts)}}}")
+    start = json.dumps({"pid": os.getpid(), **more})
+    return f'{start[:-1]}, "loops": [{", ".join(loops)}]}}'
 
 
-def _add_tasks(loop: LoopCore, entry: dict[str, Any]) -> None:
-    entry["tasks"] = [dataclasses.asdict(task) for task in _tasks_of(loop)]
+def _list_of(entries: Iterable[object]) -> str:
+    return f"[{', '.join([json.dumps(entry) for entry in entries])}]"
 
 
-def _answer_ps(request: dict[str, Any], then: _Then) -> dict[str, Any]:
-    return _on_each_loop(_add_tasks)
+def _tasks(loop: LoopCore, request: dict[str, Any]) -> str:
+    return _list_of(map(_fields, each_task(loop, _pauses())))
 
 
-def _answer_stack(request: dict[str, Any], then: _Then) -> dict[str, Any]:
+def _wanted_tasks(loop: LoopCore, request: dict[str, Any]) -> str:
     wanted = str(request.get("task"))
+    return _list_of(
+        {**_fields(task), "source": _source(task)}
+        for task in each_task(loop, _pauses())
+        if wanted in (task.name, f"{task.id:x}")
+    )
 
-    def add(loop: LoopCore, entry: dict[str, Any]) -> None:
-        chosen = [task for task in _tasks_of(loop) if wanted in (task.name, f"{task.id:x}")]
-        entry["tasks"] = [{**dataclasses.asdict(task), "source": _source(task)} for task in chosen]
 
-    return _on_each_loop(add)
+def _source(task: TaskInfo) -> list[str]:
+    return [linecache.getline(place.file, place.line).strip() for place in task.stack]
 
 
-def _add_metrics(loop: LoopCore, entry: dict[str, Any]) -> None:
+def _metrics(loop: LoopCore, request: dict[str, Any]) -> str:
     metrics = metrics_of(loop)
     shown: dict[str, Any] = {
         name: _shown(getattr(metrics, name)) for name in metrics.fields() if name != "collector"
@@ -213,80 +227,71 @@ def _add_metrics(loop: LoopCore, entry: dict[str, Any]) -> None:
     shown |= {"busy": metrics.busy, "utilization": metrics.utilization}
     for generation, pauses in enumerate(metrics.collector.pauses):
         shown[f"collector_pauses_{generation}"] = _shown(pauses)
-    entry["metrics"] = shown
+    return json.dumps(shown)
 
 
-def _answer_metrics(request: dict[str, Any], then: _Then) -> dict[str, Any]:
-    return _on_each_loop(_add_metrics)
+def _connections(loop: LoopCore, request: dict[str, Any]) -> str:
+    found = connections(loop, pause=_pauses())
+    return _list_of(map(dataclasses.asdict, found[: _most(request)]))
 
 
-def _add_connections(loop: LoopCore, entry: dict[str, Any]) -> None:
-    entry["connections"] = [dataclasses.asdict(each) for each in connections(loop)]
+def _timers(loop: LoopCore, request: dict[str, Any]) -> str:
+    found = timers(loop, pause=_pauses())
+    return _list_of(map(dataclasses.asdict, found[: _most(request)]))
 
 
-def _answer_connections(request: dict[str, Any], then: _Then) -> dict[str, Any]:
-    return _on_each_loop(_add_connections)
+def _most(request: dict[str, Any]) -> int | None:
+    """Return how many entries an answer may have: the console shows the first ones only."""
+    return _MOST_SHOWN if request["command"] == "top" else None
 
 
-def _add_timers(loop: LoopCore, entry: dict[str, Any]) -> None:
-    entry["timers"] = [dataclasses.asdict(each) for each in timers(loop)]
-
-
-def _answer_timers(request: dict[str, Any], then: _Then) -> dict[str, Any]:
-    return _on_each_loop(_add_timers)
-
-
-def _answer_top(request: dict[str, Any], then: _Then) -> dict[str, Any]:
-    """Answer everything that the console shows, with the first of very many connections."""
-
-    def add(loop: LoopCore, entry: dict[str, Any]) -> None:
-        for part in (_add_metrics, _add_tasks, _add_connections, _add_timers):
-            part(loop, entry)
-        for name in ("connections", "timers"):
-            del entry[name][_MOST_SHOWN:]
-
-    return _on_each_loop(add)
-
-
-def _answer_cancel(request: dict[str, Any], then: _Then) -> dict[str, Any]:
+def _answer_cancel(request: dict[str, Any], then: _Then) -> str:
     wanted, reason = request.get("task"), request.get("reason")
     count = 0
-
-    def add(loop: LoopCore, entry: dict[str, Any]) -> None:
-        nonlocal count
-        for task in list(loop._tasks):
+    for loop in every_loop():
+        for task in [] if loop.is_closed() else list(loop._tasks):
             if wanted in (str(task.get_name()), f"{id(task):x}"):
                 count += 1
                 then.append(functools.partial(loop.call_soon_threadsafe, task.cancel, reason))
+    return _answer(request, {}, cancelled=count)
 
-    return {**_on_each_loop(add), "cancelled": count}
 
-
-_COMMANDS: Final = {
-    "cancel": _answer_cancel,
-    "connections": _answer_connections,
-    "metrics": _answer_metrics,
-    "ps": _answer_ps,
-    "stack": _answer_stack,
-    "timers": _answer_timers,
-    "top": _answer_top,
+_COMMANDS: Final[dict[str, dict[str, _Part]]] = {
+    "connections": {"connections": _connections},
+    "metrics": {"metrics": _metrics},
+    "ps": {"tasks": _tasks},
+    "stack": {"tasks": _wanted_tasks},
+    "timers": {"timers": _timers},
+    "top": {
+        "metrics": _metrics,
+        "tasks": _tasks,
+        "connections": _connections,
+        "timers": _timers,
+    },
 }
 
 
-def _tasks_of(loop: LoopCore) -> list[TaskInfo]:
-    count = 0
+def _pauses() -> Callable[[], None]:
+    """Return a function that sleeps for a moment, without the GIL, at every few of its calls."""
+    calls = itertools.count(1)
 
     def pause() -> None:
-        nonlocal count
-        count += 1
-        if count % _TASKS_AT_ONCE == 0:
+        if next(calls) % _TASKS_AT_ONCE == 0:
             time.sleep(_PAUSE)
 
-    return tasks(loop, pause=pause)
+    return pause
 
 
-def _source(task: TaskInfo) -> list[str]:
-    return [linecache.getline(place.file, place.line).strip() for place in task.stack]
+def _fields(task: TaskInfo) -> dict[str, object]:
+    """Return the fields of a task; ``dataclasses.asdict`` would take several times as long."""
+    fields: dict[str, object] = {name: getattr(task, name) for name in _FIELDS}
+    fields["stack"] = [
+        {"function": place.function, "file": place.file, "line": place.line} for place in task.stack
+    ]
+    return fields
+
+
+_FIELDS: Final = tuple(field.name for field in dataclasses.fields(TaskInfo))
 
 
 def _shown(value: object) -> object:

@@ -5,6 +5,7 @@ As for tasks, everything is read from the objects that are there, in any thread.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,11 +41,14 @@ class TimerInfo:
     callback: str
 
 
-def connections(loop: LoopCore | None = None) -> list[ConnectionInfo]:
+def connections(
+    loop: LoopCore | None = None, *, pause: Callable[[], object] | None = None
+) -> list[ConnectionInfo]:
     """Return the stream connections of ``loop`` that it watches, the fullest write buffer first.
 
     The loop is by default the running one. A connection whose reading is paused, and whose write
-    buffer is empty, is not watched. Raises RuntimeError if no loop is given and none is running.
+    buffer is empty, is not watched. ``pause()`` is called between two connections, as for
+    ``tasks``. Raises RuntimeError if no loop is given and none is running.
 
     >>> import runtime
     >>> async def main() -> list[runtime.observe.ConnectionInfo]:
@@ -55,15 +59,22 @@ def connections(loop: LoopCore | None = None) -> list[ConnectionInfo]:
     if loop is None:
         loop = get_running_loop()
     found = [each for each in loop._poller.watchers() if isinstance(each, StreamSocket)]
-    infos = [_connection(each) for each in found if not each.is_closed()]
+    infos: list[ConnectionInfo] = []
+    for each in found:
+        if not each.is_closed():
+            infos.append(_connection(each))
+        if pause is not None:
+            pause()
     return sorted(infos, key=lambda info: (-info.unsent, info.fd))
 
 
-def timers(loop: LoopCore | None = None) -> list[TimerInfo]:
+def timers(
+    loop: LoopCore | None = None, *, pause: Callable[[], object] | None = None
+) -> list[TimerInfo]:
     """Return the timers of ``loop`` that are set, the next one first.
 
-    The loop is by default the running one. Raises RuntimeError if no loop is given and none is
-    running.
+    The loop is by default the running one. ``pause()`` is called between two timers, as for
+    ``tasks``. Raises RuntimeError if no loop is given and none is running.
 
     >>> import runtime
     >>> async def main() -> None:
@@ -76,7 +87,11 @@ def timers(loop: LoopCore | None = None) -> list[TimerInfo]:
     if loop is None:
         loop = get_running_loop()
     now = loop.time()
-    infos = [TimerInfo(each._due() - now, _timed(each)) for each in loop._timers.pending()]
+    infos: list[TimerInfo] = []
+    for each in loop._timers.pending():
+        infos.append(TimerInfo(each._due() - now, _timed(each)))
+        if pause is not None:
+            pause()
     return sorted(infos, key=lambda info: info.due_in)
 
 

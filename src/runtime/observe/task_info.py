@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import FrameType, MethodType
 from typing import Any
@@ -83,31 +83,50 @@ def tasks(
     """
     if loop is None:
         loop = get_running_loop()
+    return list(each_task(loop, pause))
+
+
+def each_task(loop: LoopCore, pause: Callable[[], object] | None = None) -> Iterator[TaskInfo]:
+    """Iterate over the descriptions that ``tasks`` returns.
+
+    Little is kept from one task to the next. If the caller keeps nothing either, very many tasks do
+    not cause a full garbage collection, which would stop the program.
+    """
+    if pause is None:
+        pause = _no_pause
     found = in_order(asyncio.all_tasks(loop))  # type: ignore[arg-type]
-    waits: list[Wait] = []
-    for task in found:
-        waits.append(wait_of(task))
-        if pause is not None:
-            pause()
-    holders = _holders(found, waits, pause)
     awaits: dict[int, list[int]] = {}
+    locks = _Locks()
     for task in found:
+        locks.look_at(task)
         for waiter in _waiting_tasks(task):
             awaits.setdefault(id(waiter), []).append(id(task))
-        if pause is not None:
-            pause()
+        pause()
+    held = locks.held_by()
     now = loop._poller.now if loop.is_running() else None
-    return [
-        _info(loop, task, wait, now, tuple(awaits.get(id(task), ())), holders.get(id(task), ()))
-        for task, wait in zip(found, waits, strict=True)
-    ]
+    for task in found:
+        wait = wait_of(task)
+        awaited = tuple(awaits.get(id(task), ()))
+        yield _info(loop, task, wait, now, awaited, held.get(id(wait.subject), ()))
+        pause()
+
+
+def _no_pause() -> None:
+    pass
 
 
 def in_order(found: Iterable[Any]) -> list[Any]:
     """Return tasks in the order of their creation; those of asyncio come last, by their names."""
-    return sorted(
-        found, key=lambda task: (getattr(task, "_number", float("inf")), str(task.get_name()))
-    )
+    by_number: dict[int, Any] = {}
+    others: list[Any] = []
+    for task in found:
+        number = getattr(task, "_number", None)
+        if number is None:
+            others.append(task)
+        else:
+            by_number[number] = task
+    others.sort(key=lambda task: str(task.get_name()))
+    return [by_number[number] for number in sorted(by_number)] + others
 
 
 def _info(
@@ -158,30 +177,35 @@ def _waiting_tasks(task: Any) -> list[Any]:
     return found
 
 
-def _holders(
-    found: list[Any], waits: list[Wait], pause: Callable[[], object] | None
-) -> dict[int, tuple[int, ...]]:
-    """Return the tasks that hold the object that a task waits for, by the id of that task."""
-    wanted = {
-        id(wait.subject): wait.subject for wait in waits if hasattr(wait.subject, "__aexit__")
-    }
-    if not wanted:
-        return {}
-    held: dict[int, list[int]] = {}
-    for task, wait in zip(found, waits, strict=True):
-        entered = [each for coro in await_chain(task.get_coro()) for each in _entered(coro)]
-        for subject in {id(each) for each in entered} & wanted.keys():
-            count = sum(id(each) == subject for each in entered)
-            # The statement of a task that still waits has the object on its stack as well.
-            if count > (wait.subject is wanted[subject]):
-                held.setdefault(subject, []).append(id(task))
-        if pause is not None:
-            pause()
-    return {
-        id(task): tuple(held[id(wait.subject)])
-        for task, wait in zip(found, waits, strict=True)
-        if id(wait.subject) in held
-    }
+class _Locks:
+    """The objects of ``async with`` statements, such as locks, and the tasks that are inside."""
+
+    def __init__(self) -> None:
+        # The objects that tasks wait for, by their ids, and the ids of those objects by task.
+        self._wanted: dict[int, object] = {}
+        self._wanted_by: dict[int, int] = {}
+        # The ids of the objects that each task has entered.
+        self._entered_by: dict[int, tuple[int, ...]] = {}
+
+    def look_at(self, task: Any) -> None:
+        """Note which object a task waits for, and which ones it has entered."""
+        subject = wait_of(task).subject
+        if hasattr(subject, "__aexit__"):
+            self._wanted[id(subject)] = subject
+            self._wanted_by[id(task)] = id(subject)
+        entered = [id(each) for coro in await_chain(task.get_coro()) for each in _entered(coro)]
+        if entered:
+            self._entered_by[id(task)] = tuple(entered)
+
+    def held_by(self) -> dict[int, tuple[int, ...]]:
+        """Return the tasks that hold an object which another task waits for, by its id."""
+        held: dict[int, tuple[int, ...]] = {}
+        for task, entered in self._entered_by.items():
+            for subject in set(entered) & self._wanted.keys():
+                # The statement of a task that still waits has the object on its stack as well.
+                if entered.count(subject) > (self._wanted_by.get(task) == subject):
+                    held[subject] = (*held.get(subject, ()), task)
+        return held
 
 
 def _entered(coro: object) -> list[object]:
