@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -326,6 +327,15 @@ async def test_reports_to_the_exception_handler_are_counted() -> None:
     before = now()
     loop.call_exception_handler({"message": "a test"})
     assert now().since(before).errors_reported == 1
+
+
+async def test_the_collector_is_measured_while_a_test_replaces_the_clock() -> None:
+    loop = runtime.get_running_loop()
+    before = loop.metrics().collector
+    with mock.patch("time.monotonic", side_effect=AssertionError("this clock is the program's")):
+        gc.collect()
+        after = loop.metrics().collector
+    assert after.since(before).collections[2] >= 1
 
 
 async def test_pauses_of_the_collector_are_measured_from_the_first_snapshot_on() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from time import monotonic
 
 from runtime.kernel.core import LoopCore
 from runtime.kernel.diagnostics.collector import watch_collector
@@ -26,7 +26,7 @@ def metrics_of(loop: LoopCore) -> LoopMetrics:
     # The number of tasks alive first: a task that is created meanwhile must not count as ended.
     alive = len(loop._tasks)
     return LoopMetrics(
-        time=time.monotonic(),
+        time=monotonic(),
         running=figures.ran,
         waiting=figures.waited,
         turns=loop._turns,

@@ -26,9 +26,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextvars import Context
+from time import monotonic
 from typing import Any, Final
 
 from runtime.kernel.compat.registry import TaskCopy, swap_current_task
@@ -93,7 +93,7 @@ class TaskCopies:
 
     def refresh(self) -> None:
         """Update the copies if the loop is about to wait, or has been busy for long."""
-        now = time.monotonic()
+        now = monotonic()
         if self._loop._ready and now < self._fresh_until:
             return
         self._fresh_until = now + _LONGEST_STALE

@@ -8,7 +8,7 @@ installed in ``gc.callbacks``.
 from __future__ import annotations
 
 import gc
-import time
+from time import monotonic
 from typing import Any
 
 from runtime.kernel.diagnostics.durations import DurationRecorder
@@ -56,10 +56,10 @@ class _CollectorWatch:
     def __call__(self, phase: str, info: dict[str, Any]) -> None:
         self.generation = info["generation"] if phase == "start" else None
         if phase == "start":
-            self._started = time.monotonic()
+            self._started = monotonic()
         elif self._started:
             recorder = self._pauses[min(info["generation"], _GENERATIONS - 1)]
-            recorder.fresh.append(time.monotonic() - self._started)
+            recorder.fresh.append(monotonic() - self._started)
             recorder.fold()
             self._started = 0.0
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import functools
 import gc
 import operator
-import time
 from collections.abc import Callable
+from time import monotonic_ns
 from types import CodeType
 from typing import Any, Protocol
 
@@ -158,7 +158,7 @@ class Recording:
         if self._loop is not None:
             self._note_alive(self._loop)
         found: list[RecordedEvent] = []
-        earliest = time.monotonic_ns() - int(self._seconds * 1e9) if self._loop is not None else 0
+        earliest = monotonic_ns() - int(self._seconds * 1e9) if self._loop is not None else 0
         for when, kind, address, number in RECORD.iter_unpack(self._ring.dump()):
             if when < earliest:
                 continue

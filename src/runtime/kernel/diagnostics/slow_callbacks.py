@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-import time
 import traceback
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, Final, Protocol
 
 from runtime.kernel.diagnostics.blocking_calls import BlockingCall, blocking_call_of
@@ -104,7 +104,7 @@ class SlowCallbackWatch:
         stuck: BlockedPlace | None = None
         while not self._ended.wait(self._interval(stuck is not None)):
             thread_id = loop._thread_id
-            now = time.monotonic()
+            now = monotonic()
             if loop._waiting or not thread_id or loop._turns != turns:
                 if stuck is not None:
                     self._count(stuck, now - since, so_far)
@@ -115,7 +115,7 @@ class SlowCallbackWatch:
                 so_far = now - since
                 stuck = self._report(thread_id, so_far)
         if stuck is not None:
-            self._count(stuck, time.monotonic() - since, so_far)
+            self._count(stuck, monotonic() - since, so_far)
 
     def _interval(self, is_stuck: bool) -> float:
         interval = self._threshold / _NEAR if is_stuck else self._threshold

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gc
 import operator
-import time
+from time import monotonic
 from typing import Any, Final
 
 _FULL_SHARE: Final = 20
@@ -57,7 +57,7 @@ class IdleCollector:
         generation = 0
         if counts[1] > thresholds[1]:
             generation = 1
-            if counts[2] > thresholds[2] and time.monotonic() >= self._next_full:
+            if counts[2] > thresholds[2] and monotonic() >= self._next_full:
                 generation = 2
         self._collect(generation)
 
@@ -67,10 +67,10 @@ class IdleCollector:
             self._collect(1)
 
     def _collect(self, generation: int) -> None:
-        started = time.monotonic()
+        started = monotonic()
         gc.collect(generation)
         if generation == 2:
-            ended = time.monotonic()
+            ended = monotonic()
             self._next_full = ended + _FULL_SHARE * (ended - started)
 
 

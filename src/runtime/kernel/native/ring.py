@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import struct
-import time
 from collections.abc import Callable
+from time import monotonic_ns
 from typing import Any, Final
 
 RECORD: Final = struct.Struct("=qqQq")
@@ -39,7 +39,7 @@ class PythonRing:
     def note(self, kind: int, subject: object, number: int, /) -> None:
         """Add a record with the current time of ``time.monotonic``."""
         place = self._count % self._capacity * RECORD.size
-        RECORD.pack_into(self._memory, place, time.monotonic_ns(), kind, id(subject), number)
+        RECORD.pack_into(self._memory, place, monotonic_ns(), kind, id(subject), number)
         self._count += 1
 
     def wake(self, runnable: Any, /) -> object:
