@@ -18,7 +18,9 @@ from runtime.observe.forbidding import BlockingCallError, allow_blocking, forbid
 from runtime.observe.listening import Listener, listen
 from runtime.observe.log_context import LogContext
 from runtime.observe.loop_info import ConnectionInfo, TimerInfo, connections, timers
+from runtime.observe.opentelemetry import export_to_opentelemetry
 from runtime.observe.printing import format_tasks, print_tasks, print_tasks_on
+from runtime.observe.prometheus import export_to_prometheus
 from runtime.observe.task_info import Place, TaskInfo, tasks
 from runtime.observe.traces import chrome_trace, save_recordings, trace_page, write_trace
 
@@ -42,6 +44,8 @@ __all__ = [
     "blocked",
     "chrome_trace",
     "connections",
+    "export_to_opentelemetry",
+    "export_to_prometheus",
     "forbid_blocking",
     "format_tasks",
     "listen",
