@@ -367,3 +367,16 @@ async def test_asyncio_sees_no_difference() -> None:
         assert current is runtime.current_task()
         assert current is not None
     assert seen == [None] * 6
+
+
+async def test_the_tasks_that_ended_in_an_interval_are_counted() -> None:
+    waiting = [runtime.create_task(runtime.sleep_forever()) for _ in range(3)]
+    await runtime.sleep(0)
+    before = now()
+    await runtime.wait([runtime.create_task(runtime.sleep(0)) for _ in range(5)])
+    change = now().since(before)
+    assert (change.tasks_created, change.tasks_ended) == (5, 5)
+    assert change.tasks_alive == before.tasks_alive
+    for task in waiting:
+        task.cancel()
+    await runtime.wait(waiting)

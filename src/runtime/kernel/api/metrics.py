@@ -23,7 +23,8 @@ def metrics_of(loop: LoopCore) -> LoopMetrics:
     )
     sampler = loop._sampler
     threads, limit, queued = loop._executor.load()
-    # The number of tasks alive first: a task that is created meanwhile must not count as ended.
+    # In this order: a task that is created meanwhile must not count as ended.
+    created = loop._tasks_created
     alive = len(loop._tasks)
     return LoopMetrics(
         time=monotonic(),
@@ -34,7 +35,8 @@ def metrics_of(loop: LoopCore) -> LoopMetrics:
         ready_wait=histogram_of(sampler.waits),
         steps=histogram_of(sampler.steps),
         callbacks=histogram_of(sampler.callbacks),
-        tasks_created=loop._tasks_created,
+        tasks_created=created,
+        tasks_ended=max(0, created - alive),
         tasks_cancelled=loop._tasks_cancelled,
         tasks_failed=loop._tasks_failed,
         tasks_alive=alive,

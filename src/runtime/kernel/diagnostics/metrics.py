@@ -53,6 +53,7 @@ class LoopMetrics(Snapshot):
         "tasks_alive",
         "tasks_cancelled",
         "tasks_created",
+        "tasks_ended",
         "tasks_failed",
         "time",
         "timers",
@@ -86,6 +87,9 @@ class LoopMetrics(Snapshot):
 
     tasks_created: int
     """Tasks that were created."""
+
+    tasks_ended: int
+    """Tasks that have ended, in whichever way."""
 
     tasks_cancelled: int
     """Tasks that ended by a cancellation."""
@@ -144,11 +148,6 @@ class LoopMetrics(Snapshot):
     def utilization(self) -> float:
         """The share of the running time that the loop was busy, from 0 to 1."""
         return self.busy / self.running if self.running else 0.0
-
-    @property
-    def tasks_ended(self) -> int:
-        """Tasks that have ended, in whichever way."""
-        return self.tasks_created - self.tasks_alive
 
     def since(self, earlier: LoopMetrics) -> LoopMetrics:
         """Return the metrics of the interval from an ``earlier`` snapshot of the loop to this one.
