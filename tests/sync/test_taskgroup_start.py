@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 from typing import Any
 
 import pytest
@@ -272,6 +274,29 @@ async def test_a_failure_while_it_is_cancelled_is_raised_by_the_group() -> None:
             with runtime.move_on_after(1):
                 await group.start(work)
     assert [type(error) for error in caught.value.exceptions] == [LookupError]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_task_that_does_not_start_leaves_no_cycle(fails: bool) -> None:
+    async def begin(started: runtime.Started[int]) -> None:
+        if fails:
+            raise LookupError
+        await never()
+
+    async def call() -> None:
+        async with runtime.TaskGroup() as group:
+            with runtime.move_on_after(1), contextlib.suppress(LookupError):
+                await group.start(begin)
+
+    await runtime.create_task(call())
+    gc.collect()
+    gc.disable()
+    try:
+        await runtime.create_task(call())
+        await turns()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 async def test_eager_tasks_start_at_once() -> None:

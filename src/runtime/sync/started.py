@@ -132,6 +132,11 @@ class Started(Generic[T]):
         self._has_ended = True
         self._wake_caller()
 
+    def forget_task(self) -> None:
+        """Remove the references to the task, which has one to this object."""
+        self._join = None
+        self._caller_scope._members = None
+
     def _wake_caller(self) -> None:
         self._join = None
         if not self._ended.done():
@@ -163,6 +168,7 @@ async def wait_for_start(started: Started[T], create: Callable[[CancelScope], Ta
     finally:
         # The traceback of an exception of the task refers to this frame: break the reference cycle.
         del task
+        started.forget_task()
 
 
 async def _wait(started: Started[Any], task: Any) -> None:
