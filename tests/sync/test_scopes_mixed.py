@@ -598,6 +598,16 @@ async def test_a_scope_is_cancelled_in_the_wrong_thread() -> None:
         await runtime.to_thread(scope.cancel)
 
 
+@pytest.mark.parametrize(("name", "value"), [("deadline", 0.0), ("shield", True)])
+@pytest.mark.runtime(debug=True)
+async def test_a_scope_is_changed_in_the_wrong_thread(name: str, value: object) -> None:
+    with runtime.CancelScope() as scope:
+        before = getattr(scope, name)
+        with pytest.raises(RuntimeError, match="Non-thread-safe"):
+            await runtime.to_thread(setattr, scope, name, value)
+        assert getattr(scope, name) == before
+
+
 async def test_the_cancel_of_a_class_of_the_program_raises() -> None:
     class Odd(runtime.Future[None]):
         def cancel(self, msg: Any = None) -> bool:

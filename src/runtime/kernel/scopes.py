@@ -47,7 +47,7 @@ from types import FrameType, FunctionType
 from typing import Any, Final
 
 from runtime.kernel.arguments.seconds import NEVER, seconds
-from runtime.kernel.compat.registry import loop_of_thread, runs_asyncio_task
+from runtime.kernel.compat.registry import current_task, loop_of_thread, runs_asyncio_task
 from runtime.kernel.diagnostics.describe import format_repr, safe_repr
 from runtime.kernel.errors import CancelledError, is_cancellation
 from runtime.kernel.handles import Runnable
@@ -222,6 +222,13 @@ class ScopeCore(ScopeState):
                 f"{self!r} was entered before, at {self._place()}: a scope is entered once; "
                 "make a new one"
             )
+        loop: Any = _loop_of_thread(_get_ident())
+        other: Any = None if loop is None else current_task(loop)
+        if other is not None and not isinstance(other, TaskCore):
+            return (
+                f"{self!r} can only be entered in a task of runtime, and {other.get_name()} is a "
+                f"{type(other).__module__}.{type(other).__qualname__}, from another task factory"
+            )
         return f"{self!r} can only be entered in a task that runtime's loop runs"
 
     def _note_holder(self, frame: FrameType) -> None:
@@ -333,13 +340,16 @@ class ScopeCore(ScopeState):
     @deadline.setter
     def deadline(self, value: Any) -> None:
         when = seconds(value, "CancelScope.deadline")
+        task: TaskCore | None = self._task
+        if task is not None and task._loop._debug:
+            task._loop._check_thread()
         self._deadline = when
         self._deadline_place = place_of_caller()
         if self._timer is not None:
             self._timer.drop()
             self._timer = None
-        if self._task is not None and not self._called:
-            start_deadline(self, self._task._loop)
+        if task is not None and not self._called:
+            start_deadline(self, task._loop)
 
     @property
     def shield(self) -> Any:
@@ -348,8 +358,11 @@ class ScopeCore(ScopeState):
 
     @shield.setter
     def shield(self, value: Any) -> None:
-        self._shield = _checked_shield(value)
-        task = self._task
+        shield = _checked_shield(value)
+        task: TaskCore | None = self._task
+        if task is not None and task._loop._debug:
+            task._loop._check_thread()
+        self._shield = shield
         if task is not None:
             pass_on_change(self, task._loop)
             if not self._shield and self._deferred is not None:
