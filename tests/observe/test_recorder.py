@@ -8,6 +8,7 @@ import json
 import logging
 import re
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
@@ -296,6 +297,23 @@ def test_a_deadlock_and_a_fatal_error_save_the_recording(tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     names = sorted(path.name.rpartition("-")[2] for path in tmp_path.iterdir())
     assert names == ["DeadlockError.json", "SystemExit.json"]
+
+
+def test_a_folder_that_cannot_be_written_does_not_replace_the_exception(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+
+    async def main() -> None:
+        loop = runtime.get_running_loop()
+        save_recordings(loop.record(), tmp_path / "file")
+        loop.call_soon(sys.exit, 3)
+        await runtime.sleep(60)
+
+    with pytest.raises(SystemExit) as raised:
+        runtime.run(main(), debug=False)
+    assert raised.value.code == 3
+    assert "The recording for SystemExit cannot be saved" in caplog.text
 
 
 async def test_a_stall_saves_the_recording_once(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import logging
 import os
 import signal
 import time
@@ -14,6 +15,8 @@ from types import FrameType
 from typing import Any, Final
 
 from runtime.kernel.diagnostics.recorder import RecordedEvent, Recording
+
+_logger: Final = logging.getLogger("asyncio")
 
 _LOOP: Final = "event loop"
 _CALLBACKS: Final = "callbacks"
@@ -275,7 +278,8 @@ def save_recordings(
     That is when an exception leaves the run of the loop, such as a ``DeadlockError``; when the
     watch of ``Loop.watch_slow_callbacks`` finds the loop stuck, at most once in 10 seconds; and
     when the process gets the signal ``on_signal``. The names of the files tell the reason and the
-    time. Raises ValueError if ``on_signal`` is given in another thread than the main thread.
+    time. If a file cannot be written, the logger ``asyncio`` says so. Raises ValueError if
+    ``on_signal`` is given in another thread than the main thread.
     """
     where = Path(folder)
     last = -_PAUSE
@@ -287,8 +291,12 @@ def save_recordings(
             return
         last = now
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        where.mkdir(parents=True, exist_ok=True)
-        write_trace(recording, where / f"{stamp}-{os.getpid()}-{reason}.json")
+        try:
+            where.mkdir(parents=True, exist_ok=True)
+            write_trace(recording, where / f"{stamp}-{os.getpid()}-{reason}.json")
+        except OSError as error:
+            # The exception of the program must not be replaced, and the watch must continue.
+            _logger.error("The recording for %s cannot be saved in %s: %s", reason, where, error)
 
     def on(number: int, frame: FrameType | None) -> None:
         save(signal.Signals(number).name)
