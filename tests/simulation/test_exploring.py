@@ -202,6 +202,13 @@ def test_kept_files_that_are_broken_do_no_harm(tmp_path: Path) -> None:
     assert simulation.explore(fine, runs=2, keep=tmp_path).runs == 2
 
 
+def test_a_folder_that_cannot_be_written_does_not_hide_the_failure(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(AssertionError) as raised:
+        simulation.explore(three_tasks, runs=200, keep=tmp_path / "file")
+    assert "the token cannot be kept: " in raised.value.__notes__[0]
+
+
 def test_a_failure_that_does_not_happen_any_more_is_forgotten(tmp_path: Path) -> None:
     is_mended = False
 
@@ -282,11 +289,30 @@ def test_a_coroutine_is_refused(function: object) -> None:
         {"outside": "yes"},
         {"strategy": "luck"},
         {"runs": 0},
+        {"seed": -1},
+        {"shrink": -1},
     ],
 )
 def test_invalid_options_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=rf"^{next(iter(options))} must be .*, got "):
         simulation.explore(fine, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("option", ["lateness", "steps", "runs", "seed", "shrink"])
+def test_options_of_another_type_are_refused(option: str) -> None:
+    with pytest.raises(TypeError, match=rf"^{option} must be .* number.*, got '5'"):
+        simulation.explore(fine, **{option: "5"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5])
+def test_a_seed_that_has_no_token_is_refused(seed: float) -> None:
+    with pytest.raises((TypeError, ValueError), match="^seed must be a whole number"):
+        simulation.run(fine, seed=seed)  # type: ignore[arg-type]
+
+
+def test_a_token_that_is_not_a_text_is_refused() -> None:
+    with pytest.raises(TypeError, match="a token must be a text, got None"):
+        simulation.replay(fine, None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

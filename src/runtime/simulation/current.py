@@ -15,6 +15,15 @@ Environment = Literal["control", "report", "leave"]
 Outside = Literal["refuse", "allow"]
 
 
+def check_number(name: str, number: object, least: int) -> None:
+    """Raise TypeError or ValueError unless the argument ``name`` is a whole number, big enough."""
+    expected = f"{name} must be a whole number, at least {least}, got {number!r}"
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise TypeError(expected)
+    if number < least:
+        raise ValueError(expected)
+
+
 @dataclass(frozen=True)
 class Settings:
     """The settings of a run, which ``runtime.simulation.run`` describes."""
@@ -29,10 +38,11 @@ class Settings:
     def __post_init__(self) -> None:
         if self.order not in ("tasks", "events"):
             raise ValueError(f'order must be "tasks" or "events", got {self.order!r}')
+        if not isinstance(self.lateness, int | float):
+            raise TypeError(f"lateness must be a number of seconds, got {self.lateness!r}")
         if not 0.0 <= self.lateness < float("inf"):
             raise ValueError(f"lateness must be a finite number of seconds, got {self.lateness!r}")
-        if self.steps < 1:
-            raise ValueError(f"steps must be a positive number, got {self.steps!r}")
+        check_number("steps", self.steps, 1)
         if self.environment not in ("control", "report", "leave"):
             raise ValueError(
                 f'environment must be "control", "report" or "leave", got {self.environment!r}'

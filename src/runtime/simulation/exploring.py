@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from runtime.simulation.choices import Choices, Strategy
 from runtime.simulation.choosers import Plan
-from runtime.simulation.current import Environment, Order, Outside, Settings
+from runtime.simulation.current import Environment, Order, Outside, Settings, check_number
 from runtime.simulation.errors import DivergenceError
 from runtime.simulation.executing import Main, Outcome, execute, failure_key
 from runtime.simulation.failures import FailureFolder
@@ -113,6 +113,8 @@ def run(
     3600.0
     """
     _check_main(main, "run")
+    if seed is not None:
+        check_number("seed", seed, 0)
     settings = Settings(order, lateness, steps, environment, outside, leftovers)
     if seed is None:
         strategy = "usual"
@@ -165,8 +167,9 @@ def explore(
     """
     _check_main(main, "explore")
     settings = Settings(order, lateness, steps, environment, outside, leftovers)
-    if runs < 1:
-        raise ValueError(f"runs must be a positive number, got {runs!r}")
+    check_number("runs", runs, 1)
+    check_number("seed", seed, 0)
+    check_number("shrink", shrink, 0)
     search = strategy_named(strategy).search(seed)
     folder = None if keep is None else FailureFolder(Path(keep), name_of(main))
     runner = functools.partial(_execute, main, settings)
@@ -278,7 +281,11 @@ def explore_with(
     found.complete = search.complete
     found.never_reached = sorted(label for label, was in reached.items() if not was)
     if folder is not None and found.failure is not None:
-        folder.keep(found.failure.token, found.failure.error)
+        try:
+            folder.keep(found.failure.token, found.failure.error)
+        except OSError as error:
+            # The failure that was found is worth more than its place in the folder.
+            found.failure.report.remarks.append(f"the token cannot be kept: {error}")
     return found
 
 

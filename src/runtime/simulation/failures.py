@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -45,11 +46,12 @@ class FailureFolder:
         return [str(each["token"]) for each in self._read()]
 
     def keep(self, token: str, error: BaseException) -> None:
-        """Keep a failure."""
+        """Keep a failure. Raises OSError if the folder cannot be written."""
         others = [each for each in self._read() if each["token"] != token]
         line = f"{type(error).__name__}: {error}".partition("\n")[0]
         self._write([{"token": token, "error": line}, *others][:_MOST])
 
     def forget(self, token: str) -> None:
-        """Drop a failure that does not happen any more."""
-        self._write([each for each in self._read() if each["token"] != token])
+        """Drop a failure that does not happen any more, if the folder can be written."""
+        with contextlib.suppress(OSError):
+            self._write([each for each in self._read() if each["token"] != token])

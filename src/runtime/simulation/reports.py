@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,20 @@ _MOST = 60
 class Report:
     """The report of a failed run: its exception, its token, and its steps.
 
-    ``str(report)`` is a table with a line for each step.
+    ``str(report)`` is a table with a line for each step, followed by ``remarks``.
     """
 
     error: BaseException
     token: str
     steps: list[Step]
     outside: list[str]
+    remarks: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         head = f"{self.headline()} in a simulated run"
         lines = [head, f"token: {self.token}", *self.table()]
         lines += [f"outside of the simulation: {line}" for line in self.outside]
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.remarks])
 
     def headline(self) -> str:
         """Return the type of the exception, and the first line of its message."""

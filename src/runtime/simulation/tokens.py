@@ -91,7 +91,9 @@ def current_hash_seed() -> int:
 
 
 def read_token(text: str) -> Token:
-    """Return the contents of a token. Raises ValueError if ``text`` is not one."""
+    """Return the contents of a token. Raises TypeError or ValueError if ``text`` is not one."""
+    if not isinstance(text, str):
+        raise TypeError(f"a token must be a text, got {text!r}")
     try:
         prefix, _, encoded = text.strip().partition("-")
         if prefix != _PREFIX:
