@@ -264,6 +264,16 @@ def test_a_run_without_an_end_exhausts_its_budget() -> None:
         simulation.run(main, steps=500)
 
 
+def test_a_small_budget_may_be_used_without_a_moment_of_time() -> None:
+    async def main(pauses: int) -> None:
+        for _ in range(pauses):
+            await runtime.sleep(0)
+
+    simulation.run(lambda: main(80), steps=100)
+    with pytest.raises(simulation.LivelockError, match="has taken 100 steps, and its tasks go on"):
+        simulation.run(lambda: main(200), steps=100)
+
+
 def test_the_production_loop_pays_nothing() -> None:
     async def main() -> object:
         return runtime.get_running_loop()._turn_runner

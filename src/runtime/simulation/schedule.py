@@ -57,6 +57,9 @@ _STILL: Final = 20
 Otherwise the tasks run on and on, and none of them waits.
 """
 
+_FEWEST_STILL: Final = 10_000
+"""Number of steps that a program may take without a moment of time, if its budget is that large."""
+
 _ONE_MORE: Final = 100_000
 """Steps that the end of a run may take after its budget of steps is exhausted."""
 
@@ -132,7 +135,7 @@ class Schedule(TurnRunner):
         # The number of steps at which they are released.
         self._held_until = 0
         # The number of steps at which the clock must have moved.
-        self._still_until = max(1, budget // _STILL)
+        self._still_until = _still_steps(budget)
         self._blocked: list[Any] = []
         self.monitor: Monitor | None = None
         self.budget = budget
@@ -165,12 +168,18 @@ class Schedule(TurnRunner):
             )
         else:
             text = (
-                f"the run has taken {self.budget // _STILL} steps, a share of its budget, without "
-                "a moment of time: tasks wait for one another in a loop, as with sleep(0)"
+                f"the run has taken {_still_steps(self.budget)} steps, a share of its budget, "
+                "without a moment of time: tasks wait for one another in a loop, as with sleep(0); "
+                "if they make progress, give the run a larger budget: steps=..."
             )
         self.budget = max(self.budget, self.steps + _ONE_MORE)
         self._still_until = self.budget
         raise LivelockError(text)
+
+
+def _still_steps(budget: int) -> int:
+    """Return the number of steps that a run may take without a moment of time."""
+    return max(budget // _STILL, min(budget, _FEWEST_STILL))
 
 
 def _run_turns(schedule: Schedule, loop: LoopCore) -> None:
@@ -202,7 +211,7 @@ def _run_turns(schedule: Schedule, loop: LoopCore) -> None:
             if writers.any:
                 writers.end_step()
             if schedule._moments.now != before:
-                schedule._still_until = schedule.steps + max(1, schedule.budget // _STILL)
+                schedule._still_until = schedule.steps + _still_steps(schedule.budget)
                 if schedule._lateness > 0.0:
                     _be_late(schedule, loop)
             _add_sources(schedule, ready, None)
