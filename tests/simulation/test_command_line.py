@@ -94,3 +94,13 @@ def test_a_token_of_another_program_is_an_error(
 
 def test_a_function_is_loaded_by_its_name(program: Path) -> None:
     assert load(f"{program}::race").__name__ == "race"
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("runs", "0"), ("seed", "-1"), ("lateness", "-1"), ("steps", "0")]
+)
+def test_a_number_that_is_out_of_range_is_an_error(
+    program: Path, capsys: pytest.CaptureFixture[str], option: str, value: str
+) -> None:
+    assert main([f"{program}::fine", f"--{option}", value]) == 2
+    assert capsys.readouterr().err.startswith(f"simulate: {option} must be ")

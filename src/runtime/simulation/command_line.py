@@ -46,17 +46,21 @@ def main(arguments: Sequence[str]) -> int:
         if outcome.error is not None:
             found.failure = failure_of(runner, outcome, settings, shrink=0)
     else:
-        found = explore(
-            function,
-            runs=options.runs,
-            seed=options.seed,
-            strategy=options.strategy,
-            keep=options.keep,
-            check=False,
-            order=options.order,
-            lateness=options.lateness,
-            **shared,
-        )
+        try:
+            found = explore(
+                function,
+                runs=options.runs,
+                seed=options.seed,
+                strategy=options.strategy,
+                keep=options.keep,
+                check=False,
+                order=options.order,
+                lateness=options.lateness,
+                **shared,
+            )
+        except ValueError as error:
+            print(f"simulate: {error}", file=sys.stderr)
+            return 2
     print(found)
     if found.failure is None:
         return 0
