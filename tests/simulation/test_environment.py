@@ -205,3 +205,25 @@ def test_a_call_in_an_executor_that_waits_for_a_task_is_refused() -> None:
 
     with pytest.raises(simulation.OutsideError, match="calls in executors run in the thread"):
         simulation.run(main)
+
+
+def test_a_run_within_a_run_and_beside_one_is_refused() -> None:
+    refused: list[str] = []
+
+    def second() -> None:
+        try:
+            simulation.run(environment)
+        except RuntimeError as error:
+            refused.append(str(error))
+
+    async def main() -> float:
+        second()
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+        return time.time()
+
+    assert simulation.run(main, outside="allow") == EPOCH
+    assert len(refused) == 2
+    assert all("another simulated run has not ended" in text for text in refused)
+    assert simulation.run(environment)[1] == 2.5

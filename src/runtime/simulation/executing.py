@@ -6,6 +6,7 @@ import asyncio
 import functools
 import gc
 import itertools
+import threading
 import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -38,6 +39,9 @@ _TURNS = 10
 """Turns for which leftovers are waited for: a connection is closed some turns after ``close()``."""
 
 _ended = itertools.count(1)
+
+_occupied = threading.Lock()
+"""Held by the run that takes place: there is one at a time."""
 
 
 @dataclass
@@ -103,6 +107,18 @@ class SimulatedRun:
         self._collects = False
 
     def __enter__(self) -> SimulatedRun:
+        if not _occupied.acquire(blocking=False):
+            raise RuntimeError(
+                "another simulated run has not ended: simulate one at a time in a process, because "
+                "the clock and the network of a run are those of the whole process"
+            )
+        try:
+            return self._enter()
+        except BaseException:
+            _occupied.release()
+            raise
+
+    def _enter(self) -> SimulatedRun:
         self._collects = gc.isenabled()
         # The collector would run finalizers at moments that depend on earlier allocations.
         gc.disable()
@@ -126,6 +142,7 @@ class SimulatedRun:
             self.outcome.time = self.run.clock.now
             self.run.schedule.monitor = None
             self.run.loop = None
+            _occupied.release()
 
     def _leave(self) -> None:
         try:
