@@ -82,10 +82,12 @@ async def test_tasks_are_shown_with_what_they_wait_for_and_who_holds_it() -> Non
         await until(pilot, lambda: "order 2" in cells(app, "tasks", 2))
         row = cells(app, "tasks", 2).index("order 2")
         assert cells(app, "tasks", 0)[row] == "waiting"
-        assert cells(app, "tasks", 5)[row].endswith("held by order 1")
+        waits = cells(app, "tasks", 5)[row]
+        assert waits.startswith("held by order 1: <runtime.sync.locks.Lock object")
+        assert "[locked, waiters:1]" in waits
         assert text(app, "title").startswith(f"process {os.getpid()}   Loop in thread 'MainThread'")
         assert "utilization" in text(app, "summary")
-        assert len(app.query_one("#utilization").data) > 1
+        await until(pilot, lambda: text(app, "utilization"))
 
 
 async def test_the_view_is_renewed_until_it_is_paused() -> None:
@@ -127,6 +129,14 @@ async def test_keys_sort_and_filter_and_show_the_tree() -> None:
         await until(pilot, lambda: app.focused is app.query_one("#tasks"))
         await pilot.press("l")
         assert "order 1" in cells(app, "tasks", 2)
+
+
+async def test_brackets_in_names_are_shown_as_they_are() -> None:
+    task = runtime.create_task(runtime.sleep_forever(), name="[/red] client [bold]")
+    async with console() as (app, pilot):
+        await until(pilot, lambda: "[/red] client [bold]" in cells(app, "tasks", 2))
+    task.cancel()
+    await runtime.wait([task])
 
 
 async def test_the_cursor_stays_on_its_task() -> None:

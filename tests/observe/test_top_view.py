@@ -10,7 +10,7 @@ import pytest
 
 import runtime
 from runtime.observe import listening
-from runtime.observe.top_view import MOST_ROWS, SORTS, LoopView, views
+from runtime.observe.top_view import MOST_ROWS, SORTS, LoopView, bars, views
 from tests.support.programs import run_program
 
 
@@ -60,7 +60,7 @@ async def test_tasks_are_sorted_and_filtered() -> None:
     blocked = view.task_rows(wanted="lock object")[0]
     assert blocked.key == f"{id(tasks[1]):x}"
     assert blocked.cells[4].startswith("test_top_view.py:")
-    assert blocked.cells[5].endswith("in Lock.__aenter__(), held by b")
+    assert blocked.cells[5].startswith("held by b: <runtime.sync.locks.Lock object")
     await stop(*tasks)
 
 
@@ -135,6 +135,11 @@ async def test_timers_and_connections_are_rows() -> None:
     assert view.timer_rows()[-1].cells[1] == "print"
     assert view.connection_rows() == []
     later.cancel()
+
+
+def test_the_bars_have_a_fixed_scale() -> None:
+    assert bars([]) == ""
+    assert bars([0.0, 0.12, 0.13, 0.5, 0.99, 1.0]) == "\u2581\u2581\u2582\u2585\u2588\u2588"
 
 
 def test_a_loop_that_does_not_run_comes_last() -> None:

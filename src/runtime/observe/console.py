@@ -10,24 +10,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
-from textual.widgets import DataTable, Footer, Input, Sparkline, Static, TabbedContent, TabPane
+from textual.widgets import DataTable, Footer, Input, Static, TabbedContent, TabPane
 
 from runtime.observe.answers import format_stack
 from runtime.observe.client import ask
 from runtime.observe.endpoint import ObserveError
-from runtime.observe.top_view import MOST_ROWS, SORTS, LoopView, Row, views
+from runtime.observe.top_view import MOST_ROWS, SORTS, LoopView, Row, bars, views
 
-_HISTORY = 120
-"""Moments of the curve of the utilization."""
+_HISTORY = 500
+"""Moments that the curve of the utilization keeps. It shows as many as the terminal is wide."""
 
 _COLUMNS = {
     "tasks": ("STATE", "AGE", "NAME", "COROUTINE", "WHERE", "WAITS FOR"),
     "connections": ("FD", "STATE", "UNSENT", "PEER", "LOCAL", "PROTOCOL"),
     "timers": ("DUE IN", "CALLBACK"),
 }
+
+
+class TaskTable(DataTable[Text]):
+    """The table of tasks, where Enter shows a stack."""
+
+    BINDINGS: ClassVar[list[Any]] = [("enter", "select_cursor", "Stack")]
 
 
 class Console(App[None]):
@@ -38,10 +45,12 @@ class Console(App[None]):
     CSS = """
     #title { background: $primary; color: $text; padding: 0 1; }
     #summary { height: auto; padding: 0 1; }
-    #utilization { height: 2; margin: 0 1; }
+    #utilization { color: $primary; padding: 0 1; }
     #filter { display: none; }
     #filter.shown { display: block; }
-    DataTable { height: 1fr; }
+    Screen { overflow: hidden; }
+    TabbedContent, DataTable { height: 1fr; }
+    TabPane { padding: 0; }
     StackScreen, ConfirmScreen { align: center middle; }
     #box {
         width: 80%; height: auto; max-height: 80%;
@@ -52,7 +61,6 @@ class Console(App[None]):
         ("s", "next_sort", "Sort"),
         ("t", "toggle_tree", "Tree"),
         ("slash", "filter", "Filter"),
-        ("enter", "stack", "Stack"),
         ("c", "cancel", "Cancel task"),
         ("p", "pause", "Pause"),
         ("l", "next_loop", "Next loop"),
@@ -78,12 +86,13 @@ class Console(App[None]):
         """Give the widgets of the main screen."""
         yield Static(id="title", markup=False)
         yield Static(id="summary", markup=False)
-        yield Sparkline([0.0], id="utilization", summary_function=max)
+        yield Static(id="utilization", markup=False)
         yield Input(placeholder="show the tasks that contain ...", id="filter")
         with TabbedContent(id="tabs"):
             for name in _COLUMNS:
                 with TabPane(name.capitalize(), id=f"{name}-tab"):
-                    yield DataTable(id=name, cursor_type="row", zebra_stripes=True)
+                    kind = TaskTable if name == "tasks" else DataTable
+                    yield kind(id=name, cursor_type="row", zebra_stripes=True)
         yield Footer()
 
     def on_mount(self) -> None:
@@ -118,9 +127,11 @@ class Console(App[None]):
         self._is_asking = False
         self._state = state
         if found is not None:
+            is_first = not self.views
             self.views = found
             view = self.view
-            if view is not None:
+            # The first utilization is the average since the loop was made.
+            if view is not None and not is_first:
                 self._utilization = [*self._utilization[1 - _HISTORY :], view.utilization]
         self._show()
 
@@ -147,10 +158,9 @@ class Console(App[None]):
         if view is None:
             screen.query_one("#title", Static).update("   ".join(words))
             return
-        # The scale is from 0 to 1, whichever values there are.
-        curve = [0.0] * (_HISTORY - len(self._utilization)) + self._utilization
-        sparkline = screen.query_one("#utilization", Sparkline)
-        sparkline.data = [*curve[:-1], max(curve[-1], 0.001)]
+        screen.query_one("#utilization", Static).update(
+            bars(self._utilization[-self.size.width + 2 :])
+        )
         screen.query_one("#summary", Static).update("\n".join(view.summary()))
         rows = view.task_rows(sort=self.sort_order, wanted=self._wanted, tree=self.is_tree)
         if len(rows) == MOST_ROWS:
@@ -160,8 +170,8 @@ class Console(App[None]):
         _fill(self._table("connections"), view.connection_rows())
         _fill(self._table("timers"), view.timer_rows())
 
-    def _table(self, name: str) -> DataTable[str]:
-        table: DataTable[str] = self.screen_stack[0].query_one(f"#{name}", DataTable)
+    def _table(self, name: str) -> DataTable[Text]:
+        table: DataTable[Text] = self.screen_stack[0].query_one(f"#{name}", DataTable)
         return table
 
     # -- Keys --------------------------------------------------------------------------------------
@@ -289,15 +299,18 @@ class ConfirmScreen(ModalScreen[bool]):
         yield Footer()
 
 
-def _fill(table: DataTable[str], rows: Sequence[Row]) -> None:
-    """Show rows in a table; the cursor stays on its row, and the table where it is scrolled to."""
+def _fill(table: DataTable[Text], rows: Sequence[Row]) -> None:
+    """Show rows in a table; the cursor stays on its row, and the table where it is scrolled to.
+
+    The cells are ``Text``: the table would read brackets in a ``str`` as mark-up.
+    """
     shown = [key.value for key in table.rows]
     if shown == [row.key for row in rows]:
         columns = list(table.columns)
         for index, row in enumerate(rows):
-            for column, old, new in zip(columns, table.get_row_at(index), row.cells, strict=True):
-                if old != new:
-                    table.update_cell(row.key, column, new, update_width=True)
+            for column, old, cell in zip(columns, table.get_row_at(index), row.cells, strict=True):
+                if old.plain != cell:
+                    table.update_cell(row.key, column, Text(cell), update_width=True)
         return
     chosen = None
     if table.row_count:
@@ -305,7 +318,7 @@ def _fill(table: DataTable[str], rows: Sequence[Row]) -> None:
     place, top = table.cursor_row, table.scroll_y
     table.clear()
     for row in rows:
-        table.add_row(*row.cells, key=row.key)
+        table.add_row(*map(Text, row.cells), key=row.key)
     keys = {row.key: index for index, row in enumerate(rows)}
     table.move_cursor(row=keys.get(str(chosen), min(place, max(0, len(rows) - 1))), scroll=False)
     table.scroll_to(y=top, animate=False)

@@ -24,6 +24,7 @@ SORTS: Final = ("age", "newest", "name", "state")
 _BUCKET_OF_BOUND: Final = {bound: bucket for bucket, bound in enumerate(BOUNDS[1:])}
 _STATES: Final = ("running", "ready", "waiting")
 _GENERATIONS: Final = 3
+_BARS: Final = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class LoopView:
         )
         tasks = (
             f"tasks {now['tasks_alive']:,}: {change['tasks_created'] / seconds:,.0f}/s created",
+            f"{change['tasks_ended'] / seconds:,.0f}/s ended",
             f"{change['tasks_cancelled']:,} cancelled",
             f"{change['tasks_failed']:,} failed",
             f"ready {now['ready']:,}",
@@ -138,10 +140,10 @@ class LoopView:
         )
 
     def waits_for(self, task: TaskInfo) -> str:
-        """Return the object that a task waits for, and the tasks that hold it, in words."""
+        """Return the tasks that hold the object that a task waits for, and the object, in words."""
         holders = [self.by_id[each].name for each in task.held_by if each in self.by_id]
         if holders:
-            return f"{task.waits_for}, held by {', '.join(holders)}"
+            return f"held by {', '.join(holders)}: {task.waits_for}"
         return task.waits_for
 
     def _contains(self, task: TaskInfo, wanted: str) -> bool:
@@ -220,6 +222,11 @@ def _sorted(tasks: Sequence[TaskInfo], sort: str) -> Sequence[TaskInfo]:
     if sort == "state":
         return sorted(tasks, key=lambda task: _STATES.index(task.state))
     return tasks
+
+
+def bars(shares: Sequence[float]) -> str:
+    """Return a line with a bar for each share, from 0 to 1."""
+    return "".join(_BARS[min(len(_BARS) - 1, int(share * len(_BARS)))] for share in shares)
 
 
 def _duration(seconds: float) -> str:
