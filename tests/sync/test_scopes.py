@@ -614,6 +614,21 @@ async def test_an_eager_task_cancels_the_scope_of_its_group() -> None:
     assert task.result()
 
 
+async def test_a_cancelled_group_that_is_left_before_a_group_inside_it() -> None:
+    outer = runtime.TaskGroup()
+    inner = runtime.TaskGroup()
+    await outer.__aenter__()
+    await inner.__aenter__()
+    outer.create_task(never())
+    inner.create_task(runtime.sleep(1))
+    outer.cancel_scope.cancel()
+    await outer.__aexit__(None, None, None)
+    assert outer.cancel_scope.cancelled_caught
+    assert requests() == 0
+    await runtime.sleep(1)
+    await inner.__aexit__(None, None, None)
+
+
 async def test_a_child_in_a_shield_is_not_interrupted() -> None:
     log = Log()
 

@@ -716,7 +716,14 @@ def leave_group_scope(scope: ScopeCore, exc: BaseException | None) -> object:
     if task._scope is scope and task._loop._current is task:
         return leave_scope(scope, task, exc)
     remove_scope(scope, task)
-    return False
+    if (
+        task._loop._current is not task
+        or not scope._called
+        or task._cancel_state & IN_CANCELLED_SCOPE
+        or not isinstance(exc, (CancelledError, BaseExceptionGroup))
+    ):
+        return False
+    return _end_exception(scope, task, _requests_from_outside(task) > scope._requests, exc)
 
 
 def effective_deadline(task: TaskCore) -> float:
