@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.testing.inner_pytest import ALONE, run_pytest
 
 PLUGIN = ("-p", "no:runtime_simulation", "-p", "runtime.simulation.pytest_plugin")
@@ -207,3 +209,58 @@ async def test_labels():
     found, output = run(tmp_path, tests, "--runtime-explore=5")
     assert found == {"passed": 1}
     assert "never reached: test_it.py::test_labels: rare case" in output
+
+
+def test_a_test_that_is_expected_to_fail_fails_in_one_of_its_runs(tmp_path: Path) -> None:
+    tests = """
+@pytest.mark.xfail(strict=True)
+async def test_expected_to_fail():
+    assert await order(2) == ["a", "b"]
+
+async def test_says_so_itself():
+    pytest.xfail("always")
+"""
+    found, output = run(tmp_path, tests, "--runtime-explore=100")
+    assert found == {}, output
+    assert "2 xfailed" in output
+
+
+@pytest.mark.parametrize("option", ["runs=0", "seed=-1", "order='any'", "strategy='luck'"])
+def test_wrong_values_of_the_marker_are_errors_of_usage(tmp_path: Path, option: str) -> None:
+    tests = f"""
+@pytest.mark.simulation({option})
+async def test_marked():
+    pass
+"""
+    _, output = run(tmp_path, tests)
+    assert f"test_it.py::test_marked: {option.partition('=')[0]} must be " in output
+    assert "INTERNALERROR" not in output
+
+
+def test_a_token_is_repeated_with_its_own_order(tmp_path: Path) -> None:
+    tests = """
+async def test_it():
+    log = []
+    async def wake(name, *naps):
+        for seconds in naps:
+            await runtime.sleep(seconds)
+        log.append(name)
+    await runtime.gather(wake("a", 0.25, 0.25), wake("b", 0.5))
+    assert log == ["b", "a"]
+
+async def test_other():
+    for _ in range(5):
+        await runtime.sleep(0)
+"""
+    _, output = run(tmp_path, tests, "--runtime-explore=100", "--runtime-order=events")
+    (token,) = set(re.findall(r"--runtime-replay=(\S+)", output))
+    replay = (f"--runtime-replay={token}", "-k")
+    found, output = run(tmp_path, tests, *replay, "test_it", "--runtime-order=tasks")
+    assert found == {"failed": 1}, output
+    assert f"token: {token}" in output
+    found, output = run(tmp_path, tests, *replay, "test_other")
+    assert found == {}
+    assert "test_other: the run diverges from its token" in output
+    _, output = run(tmp_path, tests, "--runtime-replay=sim1-")
+    assert "is not a token of a simulated run" in output
+    assert "INTERNALERROR" not in output

@@ -208,6 +208,17 @@ def replayed(
     main: Main, text: str, settings: Settings, *, traced: bool = False
 ) -> tuple[Runner, Outcome, Settings]:
     """Repeat the run of a token; return a function for further runs, the outcome, the settings."""
+    return repeated(functools.partial(_execute, main), text, settings, traced=traced)
+
+
+def repeated(
+    make_run: Callable[[Settings, Strategy, int, bool], Outcome],
+    text: str,
+    settings: Settings,
+    *,
+    traced: bool = False,
+) -> tuple[Runner, Outcome, Settings]:
+    """Repeat the run of a token with ``make_run``: see ``replayed``."""
     token = read_token(text)
     order: Order = "events" if token.order == "events" else "tasks"
     settings = Settings(
@@ -218,7 +229,7 @@ def replayed(
         settings.outside,
         settings.leftovers,
     )
-    runner = functools.partial(_execute, main, settings)
+    runner = functools.partial(make_run, settings)
     plan = Plan(token.values, token.counts, token.labels)
     outcome = runner(plan, token.seed, traced)
     if isinstance(outcome.error, DivergenceError):

@@ -154,9 +154,17 @@ def pytest_runtest_makereport(
 ) -> Generator[None, Any, Any]:
     """Keep the first exception of a run."""
     report = yield
-    if call.excinfo is not None and _ERROR not in item.stash and report.failed:
-        item.stash[_ERROR] = call.excinfo.value
+    error = None if call.excinfo is None else call.excinfo.value
+    # A test with the marker xfail has failed too, and needs no further runs.
+    is_failure = report.failed or (hasattr(report, "wasxfail") and not _is_outcome(error))
+    if error is not None and is_failure and _ERROR not in item.stash:
+        item.stash[_ERROR] = error
     return report
+
+
+def _is_outcome(error: BaseException | None) -> bool:
+    """Return whether an exception is that of ``pytest.xfail()`` or ``pytest.skip()``."""
+    return isinstance(error, pytest.xfail.Exception | pytest.skip.Exception)
 
 
 class _Explorer:
@@ -169,7 +177,7 @@ class _Explorer:
 
     def reports(self) -> list[pytest.TestReport] | None:
         """Explore the test; return the reports of the last run. None if it has to run as usual."""
-        from runtime.simulation.current import Settings
+        from runtime.simulation.current import Settings, check_number
         from runtime.simulation.exploring import explore_with
         from runtime.simulation.failures import FAILURES, FailureFolder
         from runtime.simulation.strategies import strategy_named
@@ -177,11 +185,16 @@ class _Explorer:
         item = self._item
         config = item.config
         options = self._options
-        settings = Settings(**{name: options[name] for name in _SETTINGS if name in options})
         token = config.getoption("runtime_replay")
-        if token is not None:
-            return self._replay(token, settings)
-        search = strategy_named(options.get("strategy", "portfolio")).search(options["seed"])
+        try:
+            settings = Settings(**{name: options[name] for name in _SETTINGS if name in options})
+            if token is not None:
+                return self._replay(token, settings)
+            check_number("runs", options["runs"], 1)
+            check_number("seed", options["seed"], 0)
+            search = strategy_named(options.get("strategy", "portfolio")).search(options["seed"])
+        except (TypeError, ValueError) as error:
+            raise pytest.UsageError(f"{item.nodeid}: {error}") from error
         folder = FailureFolder(config.rootpath / FAILURES, item.nodeid)
         runner = functools.partial(self._run, settings)
         marked = item.get_closest_marker("simulation") is not None
@@ -208,14 +221,14 @@ class _Explorer:
         return False
 
     def _replay(self, text: str, settings: Settings) -> list[pytest.TestReport]:
-        from runtime.simulation.choosers import Plan
-        from runtime.simulation.exploring import Exploration, failure_of
-        from runtime.simulation.tokens import read_token
+        from runtime.simulation.errors import DivergenceError
+        from runtime.simulation.exploring import Exploration, failure_of, repeated
 
-        token = read_token(text)
-        runner = functools.partial(self._run, settings)
+        try:
+            runner, outcome, settings = repeated(self._run, text, settings)
+        except DivergenceError as error:
+            raise pytest.UsageError(f"{self._item.nodeid}: {error}") from error
         found = Exploration()
-        outcome = runner(Plan(token.values, token.counts, token.labels), token.seed, False)
         if outcome.error is not None:
             found.failure = failure_of(runner, outcome, settings, shrink=0)
         return self._with_report(found)
