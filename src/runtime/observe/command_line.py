@@ -105,7 +105,8 @@ def _top(pid: int, interval: float) -> int:
     try:
         from runtime.observe.console import run_console
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != "textual":
+        # The library brings rich with it.
+        if (error.name or "").partition(".")[0] not in ("textual", "rich"):
             raise
         print(
             "runtime: top needs the library textual: pip install 'runtime-loop[observe]'",
