@@ -61,7 +61,7 @@ async def test_a_scrape_has_the_metrics_of_the_loop() -> None:
     collector = export_to_prometheus(registry)
     before = scraped(registry)
     await work()
-    await runtime.sleep(0.06)  # Readings at shorter intervals are the same.
+    await runtime.sleep(0.06)
     samples = await runtime.to_thread(scraped, registry)
     now = runtime.get_running_loop().metrics()
 
@@ -244,11 +244,13 @@ def test_without_its_library_an_export_says_what_to_install(call: str, library: 
 
 async def test_readings_at_once_are_one_snapshot() -> None:
     readings = instruments.Readings(None)
-    ((name, first, _),) = readings.current()
-    ((_, again, _),) = readings.current()
+    ((name, first, _),) = readings.current(shared=True)
+    ((_, again, _),) = readings.current(shared=True)
     assert name == "main"
     assert again is first
     await runtime.to_thread(threading.Event().wait, 0.06)
-    ((_, later, change),) = readings.current()
+    ((_, later, change),) = readings.current(shared=True)
     assert later is not first
     assert change.tasks_created == later.tasks_created - first.tasks_created
+    ((_, last, _),) = readings.current()
+    assert last is not later

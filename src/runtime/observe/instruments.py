@@ -273,14 +273,17 @@ class Readings:
         self._last: dict[str, LoopMetrics] = {}
         self._changes: dict[str, LoopMetrics] = {}
 
-    def current(self) -> Iterator[tuple[str, LoopMetrics, LoopMetrics]]:
-        """Give name, snapshot and change since the last reading of each loop that is not closed."""
+    def current(self, *, shared: bool = False) -> Iterator[tuple[str, LoopMetrics, LoopMetrics]]:
+        """Give name, snapshot and change since the last reading of each loop that is not closed.
+
+        With ``shared``, calls within a short time are one reading: they give the same snapshot.
+        """
         for name, loop in list(self._loops.items()):
             if loop.is_closed():
                 del self._loops[name]
                 continue
             last = self._last.get(name)
-            if last is None or time.monotonic() - last.time > _SAME_READING:
+            if last is None or not shared or time.monotonic() - last.time > _SAME_READING:
                 now = metrics_of(loop)
                 self._changes[name] = now if last is None else now.since(last)
                 self._last[name] = last = now

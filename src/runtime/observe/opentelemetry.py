@@ -53,7 +53,7 @@ def _of_loops(
 ) -> Callable[[], list[Value]]:
     return lambda: [
         ({LOOP: name, **attributes}, value)
-        for name, now, change in readings.current()
+        for name, now, change in readings.current(shared=True)
         for attributes, value in instrument.values(change if of_interval else now)
     ]
 
