@@ -20,6 +20,7 @@ import runtime
 from runtime.kernel.threads.observers import observers
 from runtime.observe import ObserveError, endpoint, listen
 from runtime.observe.client import ask
+from runtime.observe.client import main as client_main
 from tests.support.programs import run_program
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no such sockets")
@@ -327,3 +328,62 @@ def test_the_child_of_a_fork_has_a_socket_of_its_own(tmp_path: Path) -> None:
     )
     done = run_program("-W", "ignore", "-c", code)
     assert done.stdout == "True\nTrue\n", done.stderr
+
+
+def test_a_process_that_ends_removes_its_socket(tmp_path: Path) -> None:
+    done = run_program(
+        "-c",
+        "import runtime; print(runtime.observe.listen().path.exists())",
+        environment={**os.environ},
+    )
+    assert done.stdout == "True\n", done.stderr
+    assert list((tmp_path / "runtime").iterdir()) == []
+
+
+def test_a_process_that_ends_before_its_answer_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "runtime"
+    folder.mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / f"{os.getpid()}.sock"))
+        listening.listen()
+
+        def leave() -> None:
+            connection, _ = listening.accept()
+            connection.recv(1)  # The rest is unread, so that closing resets the connection.
+            connection.close()
+
+        thread = threading.Thread(target=leave)
+        thread.start()
+        with pytest.raises(ObserveError, match=f"process {os.getpid()} ended before"):
+            ask(os.getpid(), {"command": "ps"})
+        thread.join()
+
+
+@pytest.mark.parametrize("number", ["-1", "0", str(1 << 31), "x"])
+def test_a_number_that_is_of_no_process_is_refused(
+    capsys: pytest.CaptureFixture[str], number: str
+) -> None:
+    with pytest.raises(SystemExit) as raised:
+        client_main(["ps", number])
+    assert raised.value.code == 2
+    assert "pid: " in capsys.readouterr().err
+
+
+async def test_a_name_cannot_control_the_terminal(
+    listener: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = runtime.create_task(runtime.sleep(60), name="a\x1b[31m\nb")
+    for command in ("ps", "tree"):
+        assert await runtime.to_thread(client_main, [command, str(os.getpid())]) == 0
+        found = capsys.readouterr().out
+        assert "a\\x1b[31m\\nb" in found
+        assert "\x1b" not in found
+    task.cancel()
+
+
+async def test_the_stack_of_no_task_is_an_error(
+    listener: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["stack", str(os.getpid()), "nobody"]
+    assert await runtime.to_thread(client_main, command) == 1
+    assert "has no task 'nobody'" in capsys.readouterr().err

@@ -31,15 +31,17 @@ def ask(pid: int, request: dict[str, Any], *, patience: float = _PATIENCE) -> di
     """
     with _connected(pid, patience) as connection:
         connection.settimeout(patience)
-        connection.sendall(json.dumps(request).encode() + b"\n")
         answer = bytearray()
         try:
+            connection.sendall(json.dumps(request).encode() + b"\n")
             while part := connection.recv(1 << 16):
                 answer += part
                 if len(answer) > MOST_OF_AN_ANSWER:
                     raise ObserveError(f"the answer of process {pid} is too long")
         except TimeoutError:
             raise ObserveError(f"process {pid} does not answer within {patience:g} s") from None
+        except ConnectionError:
+            raise ObserveError(f"process {pid} ended before it had answered") from None
     try:
         found = json.loads(answer)
     except ValueError:

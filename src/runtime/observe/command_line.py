@@ -93,6 +93,14 @@ _PRINTERS: Final = {
 }
 
 
+def _pid(text: str) -> int:
+    """Return the number of a process, for the command line."""
+    number = int(text)
+    if not 0 < number < 1 << 31:
+        raise argparse.ArgumentTypeError(f"the number of a process is positive, got {text}")
+    return number
+
+
 def _interval(text: str) -> float:
     interval = float(text)
     if not 0.1 <= interval <= 3600:
@@ -122,7 +130,7 @@ def main(arguments: Sequence[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, description in _COMMANDS.items():
         command = commands.add_parser(name, help=description, description=description)
-        command.add_argument("pid", type=int, help="the process")
+        command.add_argument("pid", type=_pid, help="the process")
         if name in ("stack", "cancel"):
             command.add_argument("task", help="the name of a task, or its ID as ps shows it")
         if name == "top":
@@ -146,6 +154,9 @@ def main(arguments: Sequence[str]) -> int:
     if name == "cancel":
         print(f"cancelled {answer['cancelled']}")
         return 0 if answer["cancelled"] else 1
+    if name == "stack" and not any(loop["tasks"] for loop in answer["loops"]):
+        print(f"runtime: process {options.pid} has no task {options.task!r}", file=sys.stderr)
+        return 1
     if options.json:
         json.dump(answer, sys.stdout, indent=1)
         print()

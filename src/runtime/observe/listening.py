@@ -7,6 +7,7 @@ client has some seconds to send its request and to read the answer.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import functools
@@ -69,7 +70,13 @@ class Listener:
         self._socket.close()
         if self._pid == os.getpid():
             self._thread.join()
-            self.path.unlink(missing_ok=True)
+            self.remove_socket()
+
+    def remove_socket(self) -> None:
+        """Remove the file of the socket, unless it is that of the parent of this process."""
+        if self._pid == os.getpid():
+            with contextlib.suppress(OSError):
+                self.path.unlink()
 
     def is_closed(self) -> bool:
         """Return whether requests are not answered any more."""
@@ -372,5 +379,13 @@ def _after_fork() -> None:
             _listen(listener.path.parent)
 
 
+def _at_exit() -> None:
+    """Remove the socket: no process with this number may ever come to replace it."""
+    listener = _state.listener
+    if listener is not None and not listener.is_closed():
+        listener.remove_socket()
+
+
+atexit.register(_at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
