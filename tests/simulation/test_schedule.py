@@ -10,6 +10,7 @@ import pytest
 import runtime
 import runtime.testing
 from runtime import simulation
+from runtime.simulation.current import Order
 
 Main = Callable[[], Awaitable[object]]
 
@@ -129,6 +130,35 @@ def test_callbacks_run_in_the_order_in_which_they_were_registered() -> None:
         assert len(called) == 12
 
     simulation.explore(main, runs=100, strategy="random")
+
+
+@pytest.mark.parametrize("order", ["tasks", "events"])
+def test_timers_that_were_set_in_one_turn_run_in_order(order: Order) -> None:
+    async def main() -> None:
+        called: list[str] = []
+        loop = asyncio.get_running_loop()
+        loop.call_at(loop.time() + 1, called.append, "first")
+        await runtime.sleep(1)
+        await runtime.sleep(0)
+        assert called == ["first"]
+
+    strategy = simulation.exhaustive(2)
+    assert simulation.explore(main, runs=5000, strategy=strategy, order=order).complete
+
+
+def test_with_order_events_sleeps_that_begin_in_order_end_in_order() -> None:
+    async def main() -> None:
+        woken: list[int] = []
+
+        async def sleeper(number: int) -> None:
+            await runtime.sleep(1)
+            woken.append(number)
+
+        await runtime.gather(sleeper(0), sleeper(1), sleeper(2))
+        assert woken == [0, 1, 2]
+
+    strategy = simulation.exhaustive(2)
+    assert simulation.explore(main, runs=5000, strategy=strategy, order="events").complete
 
 
 def test_waiters_of_an_event_are_woken_in_order() -> None:

@@ -17,7 +17,10 @@ the call in an executor that did. So these orders are kept:
 - the entries with the same source: ``create_task`` twice in one task starts the tasks in order, and
   ``Event.set`` wakes the waiters in order;
 - all callbacks among one another: asyncio promises that ``call_soon`` calls callbacks in the order
-  in which they were registered, and timers run in the order of their deadlines.
+  in which they were registered, and timers run in the order of their deadlines;
+- two timers, also of ``sleep``, that were set at the same time of the clock: the first one that was
+  set runs first, unless its deadline is later. Timers that were set at different times may be due
+  in another order in production, because steps take time there.
 
 If a choice names an entry that another of these has to precede, the preceding one runs instead, and
 the record contains that one. So the record of a run holds no choice without effect.
@@ -39,7 +42,9 @@ from runtime.kernel.core import LoopCore, TurnRunner, collect, run_unusual
 from runtime.kernel.handles import Handle, Runnable
 from runtime.kernel.native.mypyc import mypyc_attr
 from runtime.kernel.poller import FEW_ENTRIES
+from runtime.kernel.sleep_future import SleepFuture
 from runtime.kernel.task import TaskCore, leave_task, step
+from runtime.kernel.timers import TimerHandle
 from runtime.simulation.choices import Choices
 from runtime.simulation.errors import LivelockError
 
@@ -110,8 +115,10 @@ class Schedule(TurnRunner):
         "_lateness",
         "_moments",
         "_only_events",
+        "_set_at",
         "_sources",
         "_still_until",
+        "_timers_set",
         "budget",
         "first_end",
         "held",
@@ -137,6 +144,10 @@ class Schedule(TurnRunner):
         # The number of steps at which the clock must have moved.
         self._still_until = _still_steps(budget)
         self._blocked: list[Any] = []
+        # The time at which each timer was set, and its number, by ``id``: an address that is used
+        # again gets a new entry.
+        self._set_at: dict[int, tuple[float, int]] = {}
+        self._timers_set = 0
         self.monitor: Monitor | None = None
         self.budget = budget
         self.steps = 0
@@ -207,6 +218,9 @@ def _run_turns(schedule: Schedule, loop: LoopCore) -> None:
             loop._turns += 1
         else:
             before = schedule._moments.now
+            for timer in timers.fresh:
+                schedule._timers_set += 1
+                schedule._set_at[id(timer)] = (before, schedule._timers_set)
             collect(loop)
             if writers.any:
                 writers.end_step()
@@ -305,7 +319,7 @@ def _choose(schedule: Schedule, ready: deque[Any]) -> int:
         if count > 1:
             value = schedule._choices.pick(ready, count + 1)
             if 0 < value < count:
-                value = _first_of_source(ready, sources, schedule._first, value)
+                value = _first_of_source(schedule, ready, value)
             schedule._choices.record(count + 1, value, "step")
         is_chosen = value == count
         if is_chosen:
@@ -324,16 +338,36 @@ def _choose(schedule: Schedule, ready: deque[Any]) -> int:
             schedule.monitor.held(runnable, is_chosen)
 
 
-def _first_of_source(ready: deque[Any], sources: list[Any], first: int, index: int) -> int:
+def _keeps_order(schedule: Schedule, earlier: object, later: object) -> bool:
+    """Return whether a queued entry always runs before a later one, whatever their sources are."""
+    if isinstance(later, Handle):
+        if isinstance(earlier, Handle):
+            return True
+        if not isinstance(later, TimerHandle):
+            return False
+    elif not isinstance(later, SleepFuture):
+        return False
+    if not (isinstance(earlier, SleepFuture) or isinstance(earlier, TimerHandle)):  # noqa: SIM101
+        return False
+    first = schedule._set_at.get(id(earlier))
+    second = schedule._set_at.get(id(later))
+    if first is None or second is None:
+        return False
+    return first[0] == second[0] and first[1] < second[1]
+
+
+def _first_of_source(schedule: Schedule, ready: deque[Any], index: int) -> int:
     """Return the index of the entry that has to run before the one at ``index``, or ``index``."""
+    sources = schedule._sources
+    first = schedule._first
     while index > 0:
         source = sources[first + index]
-        is_callback = isinstance(ready[index], Handle)
+        entry = ready[index]
         earlier = 0
         while earlier < index:
             if sources[first + earlier] is source:
                 break
-            if is_callback and isinstance(ready[earlier], Handle):
+            if _keeps_order(schedule, ready[earlier], entry):
                 break
             earlier += 1
         if earlier == index:
@@ -344,11 +378,10 @@ def _first_of_source(ready: deque[Any], sources: list[Any], first: int, index: i
 
 def _is_behind_held(schedule: Schedule, runnable: object, source: object) -> bool:
     """Return whether one of the entries that are held back has to run before this one."""
-    is_callback = isinstance(runnable, Handle)
     for index in range(len(schedule.held)):
         if schedule._blocked[index] is source:
             return True
-        if is_callback and isinstance(schedule.held[index], Handle):
+        if _keeps_order(schedule, schedule.held[index], runnable):
             return True
     return False
 
