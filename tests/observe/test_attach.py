@@ -20,7 +20,7 @@ import runtime
 from runtime.kernel.threads.observers import observers
 from runtime.observe import ObserveError, endpoint, listen
 from runtime.observe.client import ask
-from runtime.observe.client import main as client_main
+from runtime.observe.command_line import main as client_main
 from tests.support.programs import run_program
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no such sockets")
