@@ -321,7 +321,9 @@ def test_the_child_of_a_fork_has_a_socket_of_its_own(tmp_path: Path) -> None:
         "from runtime.observe.client import ask\n"
         "listener = runtime.observe.listen()\n"
         "child = os.fork()\n"
-        "print(ask(os.getpid(), {'command': 'ps'})['pid'] == os.getpid(), flush=True)\n"
+        "answered = ask(os.getpid(), {'command': 'ps'})['pid'] == os.getpid()\n"
+        # One call of the system, so that the lines of the two processes do not mix.
+        "os.write(1, f'{answered}\\n'.encode())\n"
         "if child:\n"
         "    os.waitpid(child, 0)\n"
         "    listener.close()\n"

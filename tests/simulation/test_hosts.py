@@ -295,7 +295,7 @@ def test_the_world_is_of_the_run() -> None:
         assert world().time() == 0.0
         with pytest.raises(ValueError, match="name of a host"):
             world().host("")
-        with pytest.raises(RuntimeError, match="already: remove it first"):
+        with pytest.raises(RuntimeError, match="simulate one at a time"):
             simulation.run(main)
         return world(), world().host("main")
 

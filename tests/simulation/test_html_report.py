@@ -65,6 +65,7 @@ def test_the_page_has_a_circle_and_a_row_for_each_step(failure: Failure) -> None
     assert "http" not in page
 
 
+@pytest.mark.once
 @pytest.mark.skipif(BROWSER is None, reason="no chromium")
 def test_a_browser_shows_the_page(failure: Failure, tmp_path: Path) -> None:
     assert BROWSER is not None

@@ -300,7 +300,9 @@ def test_a_small_budget_may_be_used_without_a_moment_of_time() -> None:
             await runtime.sleep(0)
 
     simulation.run(lambda: main(80), steps=100)
-    with pytest.raises(simulation.LivelockError, match="has taken 100 steps, and its tasks go on"):
+    with pytest.raises(
+        simulation.LivelockError, match="has taken 100 steps, and its tasks have not ended"
+    ):
         simulation.run(lambda: main(200), steps=100)
 
 
