@@ -160,12 +160,12 @@ async def test_tasks_of_asyncio_are_shown_too() -> None:
 async def test_tasks_can_be_read_in_another_thread_while_the_loop_runs() -> None:
     loop = runtime.get_running_loop()
     event = runtime.Event()
-    waiting = [runtime.create_task(wait_for_it(event)) for _ in range(200)]
+    waiting = [runtime.create_task(wait_for_it(event)) for _ in range(50)]
     found: list[list[TaskInfo]] = []
     done = threading.Event()
 
     def read() -> None:
-        found.extend(tasks(loop, pause=lambda: time.sleep(0)) for _ in range(20))
+        found.extend(tasks(loop, pause=lambda: time.sleep(0)) for _ in range(4))
         done.set()
 
     thread = threading.Thread(target=read)
@@ -173,7 +173,7 @@ async def test_tasks_can_be_read_in_another_thread_while_the_loop_runs() -> None
     while not done.is_set():
         await runtime.gather(*(runtime.sleep(0) for _ in range(10)))
     thread.join()
-    assert all(len(each) >= 200 for each in found)
+    assert all(len(each) >= 50 for each in found)
     event.set()
     await runtime.wait(waiting)
 

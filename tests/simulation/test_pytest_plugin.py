@@ -211,6 +211,7 @@ async def test_labels():
     assert "never reached: test_it.py::test_labels: rare case" in output
 
 
+@pytest.mark.variation
 def test_a_test_that_is_expected_to_fail_fails_in_one_of_its_runs(tmp_path: Path) -> None:
     tests = """
 @pytest.mark.xfail(strict=True)
@@ -225,6 +226,7 @@ async def test_says_so_itself():
     assert "2 xfailed" in output
 
 
+@pytest.mark.variation
 @pytest.mark.parametrize("option", ["runs=0", "seed=-1", "order='any'", "strategy='luck'"])
 def test_wrong_values_of_the_marker_are_errors_of_usage(tmp_path: Path, option: str) -> None:
     tests = f"""
@@ -237,6 +239,7 @@ async def test_marked():
     assert "INTERNALERROR" not in output
 
 
+@pytest.mark.variation
 def test_a_token_is_repeated_with_its_own_order(tmp_path: Path) -> None:
     tests = """
 async def test_it():
