@@ -204,7 +204,7 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
         ...     await runtime.create_task(runtime.sleep(0), name="sleeper")
         ...     recording.stop()
         ...     print({event.name for event in recording.events() if event.kind == "ended"})
-        >>> runtime.run(main())
+        >>> runtime.run(main(), debug=False)
         {'sleeper'}
         """
         self._check_open()

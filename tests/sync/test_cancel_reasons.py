@@ -254,6 +254,7 @@ async def test_notes_in_debug_mode() -> None:
 
 
 async def test_no_notes_otherwise() -> None:
+    runtime.get_running_loop().set_debug(False)
     with runtime.CancelScope() as scope:
         scope.cancel("enough")
         with pytest.raises(runtime.CancelledError) as caught:

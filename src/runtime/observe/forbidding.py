@@ -91,6 +91,7 @@ def _is_in_import(frame: FrameType | None) -> bool:
 _RUN_THE_PROGRAM: Final = (
     "asyncio.runners",
     "runtime.kernel.core",
+    "runtime.kernel.diagnostics.debug_mode",
     "runtime.kernel.handles",
     "runtime.kernel.native",
     "runtime.kernel.observed_turns",

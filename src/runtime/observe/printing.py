@@ -36,7 +36,7 @@ def print_tasks(loop: LoopCore | None = None, *, file: TextIO | None = None) -> 
     2 tasks
     Task-... main(), running, ... s old...
     sleeper: sleep(), waiting, ... s old
-      waits for <SleepFuture pending cb=[wake-up of <Task 'sleeper'>]>, in sleep()
+      waits for <SleepFuture pending cb=[wake-up of <Task 'sleeper'>]...
     """
     print(format_tasks(loop), file=file if file is not None else sys.stderr)
 

@@ -105,6 +105,7 @@ def test_a_duplicate_keeps_the_connection_open() -> None:
         await loop.sock_sendall(copy, b"still here")
         assert await loop.sock_recv(one, 100) == b"still here"
         again = socket.socket(fileno=copy.detach())
+        again.setblocking(False)
         assert again.family == socket.AF_UNIX
         await loop.sock_sendall(again, b"and here")
         assert await loop.sock_recv(one, 100) == b"and here"
