@@ -19,6 +19,9 @@ from runtime.observe import (
 )
 from tests.support.programs import ROOT, run_program
 
+# The libraries import it. Its first import may open a descriptor for good, not by fault of a test.
+_ctypes = pytest.importorskip("ctypes")
+
 EXAMPLE = ROOT / "docs" / "examples" / "metrics_server.py"
 
 
