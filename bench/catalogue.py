@@ -98,9 +98,9 @@ def _obstacle_of(load: Load) -> Callable[[], str]:
 
 def _latency(name: str, load: Load, other_work: str = "") -> Case:
     """Return a case of the latency at a fixed rate, beside other work of the server."""
-    what = f"p99 of {load.size:,} bytes that are echoed, {load.rate:,} times a second"
+    measured = f"p99 of {load.size:,} bytes that are echoed, {load.rate:,} times a second"
     beside = f", beside {other_work}" if other_work else ""
-    return _echo(f"latency_{name}", load, what + beside)
+    return _echo(f"latency_{name}", load, measured + beside)
 
 
 LOADED = Load("streams", KIB, 100, rate=5000)

@@ -1,4 +1,4 @@
-"""``observe.tasks``: the tasks of a live loop, and who waits for whom."""
+"""``observe.tasks``: the tasks of a live loop, and which task waits for which."""
 
 from __future__ import annotations
 

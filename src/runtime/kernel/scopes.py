@@ -34,7 +34,7 @@ Invariants:
 - ``_task`` is set while the scope is in force. A scope that is left wrongly, in another task or in
   the wrong order, is removed from the chain all the same, and the error is raised.
 
-What a task in an effective scope is interrupted by, and how often: see ``task.py`` and
+The rules by which a task in an effective scope is interrupted are in ``task.py`` and
 ``suspensions.py``.
 """
 

@@ -255,7 +255,7 @@ def _replacement(original: Callable[..., Any], name: str, waits: _Waits) -> Call
 
 
 _originals: Final[list[tuple[Any, str, Any]]] = []
-"""What was replaced: owner, attribute, and the attribute of the owner itself, or None."""
+"""The replaced functions: owner, attribute, and the attribute of the owner itself, or None."""
 
 
 def _begin() -> None:

@@ -20,7 +20,7 @@ def format_tasks(loop: LoopCore | None = None) -> str:
 
 
 def print_tasks(loop: LoopCore | None = None, *, file: TextIO | None = None) -> None:
-    """Print the tasks of ``loop``, by default of the running loop, and who waits for whom.
+    """Print the tasks of ``loop``, by default of the running loop, and which waits for which.
 
     A task that another one waits for is indented below it. Each is shown with its state and age,
     the lines of the program where it is suspended, the object that it waits for, and the tasks that

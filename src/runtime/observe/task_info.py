@@ -1,4 +1,4 @@
-"""The tasks of a loop at one moment: their state, age and stack, and who waits for whom.
+"""The tasks of a loop at one moment: their state, age and stack, and which task waits for which.
 
 All of it is read from the tasks, which keep nothing for it: so a task that is not looked at costs
 nothing. The functions may be called in any thread. In another thread than the loop's, the tasks

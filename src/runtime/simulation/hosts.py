@@ -133,7 +133,7 @@ class Host(Machine):
     def restart(self) -> None:
         """Give the host its power back, and run what ``start()`` had run.
 
-        What peers send to connections of before is answered with a reset. Raises RuntimeError if
+        Data for connections from before is answered with a reset. Raises RuntimeError if
         that still runs.
         """
         if self._task is not None and not self._task.done():
@@ -225,8 +225,8 @@ class Graveyard:
                         each.fail(None)
             self._tasks.clear()
             self.objects.clear()
-            # What is left of the crashed hosts, whose finalizers warn of unclosed transports. A run
-            # keeps the collector off, so that all of this is in the youngest generations.
+            # Collect the objects of crashed hosts, whose finalizers warn of open transports. The
+            # collector is off during a run, so they are all in the youngest generations.
             gc.collect(1)
 
 

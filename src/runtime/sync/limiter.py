@@ -100,24 +100,24 @@ class CapacityLimiter(Limiter, OnlyAsynchronous):
         ``borrower`` is any object with a hash, by default the running task. Raises RuntimeError if
         it has a token already. Cancellation safe: a cancelled call has borrowed no token.
         """
-        who = current_task() if borrower is None else borrower
-        if who in self._borrowers or who in self._waiting:
-            raise RuntimeError(f"{who!r} borrows a second token of {self!r}, or waits for it")
+        borrower = _borrower_or_task(borrower)
+        if borrower in self._borrowers or borrower in self._waiting:
+            raise RuntimeError(f"{borrower!r} borrows a second token of {self!r}, or waits for it")
         if not self._waiting and len(self._borrowers) < self._total:
-            self._borrowers[who] = None
+            self._borrowers[borrower] = None
             return
         loop = self._loop
         if loop is None or loop._thread_id != get_ident():
             loop = self._loop = bind(self, loop)
         future: Future[None] = loop.create_future()
-        self._waiting[who] = future
+        self._waiting[borrower] = future
         try:
             await future
         except BaseException:
-            if self._waiting.get(who) is future:
-                del self._waiting[who]
-            elif not future.cancelled() and who in self._borrowers:
-                self._give_back(who)  # The task got the token when it was cancelled.
+            if self._waiting.get(borrower) is future:
+                del self._waiting[borrower]
+            elif not future.cancelled() and borrower in self._borrowers:
+                self._give_back(borrower)  # The task got the token when it was cancelled.
             raise
 
     def release(self, borrower: object = None) -> None:
@@ -125,10 +125,10 @@ class CapacityLimiter(Limiter, OnlyAsynchronous):
 
         Raises RuntimeError if it has none.
         """
-        who = current_task() if borrower is None else borrower
-        if who not in self._borrowers:
-            raise RuntimeError(f"{who!r} has not borrowed a token of {self!r}")
-        self._give_back(who)
+        borrower = _borrower_or_task(borrower)
+        if borrower not in self._borrowers:
+            raise RuntimeError(f"{borrower!r} has not borrowed a token of {self!r}")
+        self._give_back(borrower)
 
     def _give_back(self, borrower: object) -> None:
         del self._borrowers[borrower]
@@ -197,3 +197,7 @@ def _checked_total(value: Size) -> float:
     if number < 0:
         raise ValueError(f"total must not be negative, got {value!r}")
     return number
+
+
+def _borrower_or_task(borrower: object) -> object:
+    return current_task() if borrower is None else borrower

@@ -52,9 +52,9 @@ class BlockedPlace:
     longest: float
 
     def __str__(self) -> str:
-        what = f" calls {self.call.call}" if self.call.call else " is executed"
+        action = f" calls {self.call.call}" if self.call.call else " is executed"
         where = f"In task {self.task!r}, " if self.task else "In a callback, "
-        return f"{where}{self.call.place}{what}. Use {self.call.instead} instead."
+        return f"{where}{self.call.place}{action}. Use {self.call.instead} instead."
 
     def after(self, seconds: float, so_far: float | None) -> BlockedPlace:
         """Return the place after it has blocked once more, for ``seconds``.

@@ -66,7 +66,7 @@ class StreamEndpoint(Endpoint):
         # The direction to the peer, while there is a connection, and the path from it.
         self._channel: Channel | None = None
         self._incoming: Path | None = None
-        # What has arrived, and whether the end has arrived after it.
+        # The data that has arrived, and whether the end has arrived after it.
         self._inbox: deque[bytes] = deque()
         self._inbox_size = 0
         self._has_ended = False
