@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import collections
 import contextvars
 import errno
 import functools
 import importlib
+import operator
 import os
 import select
 import socket
 import sys
+import threading
+import time
 import types
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
@@ -342,6 +346,26 @@ def test_epoll_wait(implementation: Any, pair: tuple[socket.socket, socket.socke
         assert number == one.fileno()
         assert mask & select.EPOLLHUP
         accelerator.release(wait)
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="this system has no epoll")
+def test_polls_that_do_not_wait_let_other_threads_run(implementation: Any) -> None:
+    """Also between compiled tasks, where the interpreter runs no instruction of Python code."""
+    timeouts: list[float | None] = [0.0]
+
+    def run_for_a_while() -> None:
+        for _ in range(20):
+            time.sleep(0)
+        timeouts[0] = None
+
+    thread = threading.Thread(target=run_for_a_while)
+    with select.epoll() as epoll:
+        wait = implementation.epoll_wait(epoll.fileno())
+        thread.start()
+        # All of this iterates in C, until the thread has ended.
+        polls = map(wait, iter(functools.partial(operator.getitem, timeouts, 0), None))
+        collections.deque(polls, maxlen=0)
+    thread.join()
 
 
 @pytest.fixture(params=[socket.AF_INET, socket.AF_INET6], ids=["IPv4", "IPv6"])

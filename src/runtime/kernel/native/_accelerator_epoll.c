@@ -16,9 +16,10 @@
 #define MAX_EVENTS 1024
 #define MAX_WAIT 86400.0
 
-/* A poll that does not wait keeps the GIL. But one in POLLS_PER_RELEASE releases it, so that a loop
- * that is never idle does not starve other threads. */
-#define POLLS_PER_RELEASE 64
+/* A poll that does not wait keeps the GIL. One in POLLS_PER_CHECK gives it to a thread that has
+ * waited for longer than the switch interval, as the interpreter does between instructions: the
+ * tasks of a loop that is never idle may all be compiled, and run none. */
+#define POLLS_PER_CHECK 16
 
 /* As in buckets.py: eight buckets for each power of two, counted in nanoseconds. */
 #define BUCKETS 320
@@ -149,6 +150,40 @@ call_tick(WaitMeter *self, int64_t now)
     return result == NULL ? -1 : 0;
 }
 
+/* A Python function without instructions of its own: only its call matters. */
+static PyObject *empty_function;
+
+static int
+make_empty_function(void)
+{
+    PyObject *names = PyDict_New(), *result;
+
+    if (names == NULL)
+        return -1;
+    result = PyRun_String("def check_switch_interval(): pass", Py_file_input, names, names);
+    if (result != NULL) {
+        Py_DECREF(result);
+        empty_function = Py_XNewRef(PyDict_GetItemString(names, "check_switch_interval"));
+    }
+    Py_DECREF(names);
+    return empty_function == NULL ? -1 : 0;
+}
+
+/* Let the interpreter give the GIL to a thread that asks for it, which it does when a function
+ * begins. It then waits until that thread has it.
+ *
+ * To release the GIL and to take it again would not do. It wakes a thread that waits up, but that
+ * takes longer than a poll: the thread finds the GIL taken, and waits for a whole switch interval
+ * before it asks for it. A loop that polls more often than that would starve the thread. */
+static int
+check_switch_interval(void)
+{
+    PyObject *result = PyObject_CallNoArgs(empty_function);
+
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
 /* The function that epoll_wait() makes: `self` is a WaitMeter. */
 static PyObject *
 wait_on_epoll(PyObject *self, PyObject *timeout)
@@ -172,9 +207,10 @@ wait_on_epoll(PyObject *self, PyObject *timeout)
     }
     if (seconds > MAX_WAIT)
         seconds = MAX_WAIT;
-    if (seconds == 0.0 && ++polls % POLLS_PER_RELEASE != 0) {
+    if (seconds == 0.0) {
         /* Before the call that returns events: these would be lost if a signal handler raised. */
-        if (PyErr_CheckSignals() < 0)
+        if (PyErr_CheckSignals() < 0 ||
+            (++polls % POLLS_PER_CHECK == 0 && check_switch_interval() < 0))
             return NULL;
         count = epoll_wait(meter->fd, events, MAX_EVENTS, 0);
         reason = errno;
@@ -186,15 +222,13 @@ wait_on_epoll(PyObject *self, PyObject *timeout)
         int64_t started = monotonic_time();
 
         note_lag(meter, started);
-        if (seconds != 0.0)
-            meter->waiting_since = started;
+        meter->waiting_since = started;
         Py_BEGIN_ALLOW_THREADS
         count = wait_for_events(fd, events, seconds);
         reason = errno;
         Py_END_ALLOW_THREADS
         now = monotonic_time();
-        if (seconds != 0.0)
-            meter->waited += now - started;
+        meter->waited += now - started;
         meter->waiting_since = 0;
     }
     meter->stamp = now;
@@ -332,6 +366,8 @@ accelerator_epoll_wait(PyObject *Py_UNUSED(module), PyObject *argument)
     int fd;
 
     if (accelerator_descriptor_of(argument, &fd) < 0)
+        return NULL;
+    if (empty_function == NULL && make_empty_function() < 0)
         return NULL;
     if (meter_type == NULL) {
         meter_type = (PyTypeObject *)PyType_FromSpec(&meter_spec);
