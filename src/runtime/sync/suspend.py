@@ -47,7 +47,7 @@ class _Outcome:
         self.error = error
 
 
-_GIVEN_UP = _Outcome(None, None)
+_ABANDONED = _Outcome(None, None)
 
 
 class Resume(Generic[T]):
@@ -93,7 +93,7 @@ class Resume(Generic[T]):
         outcome = _Outcome(None if value is _MISSING else value, error)
         first = self._settled.setdefault(None, outcome)
         if first is not outcome:
-            if first is _GIVEN_UP:
+            if first is _ABANDONED:
                 return
             raise InvalidStateError(
                 f"{self!r} was called before: a suspended coroutine is resumed once"
@@ -114,10 +114,10 @@ class Resume(Generic[T]):
         if not self._future.done():
             self._future.set_result(self._settled[None])
 
-    def give_up(self) -> _Outcome | None:
+    def abandon(self) -> _Outcome | None:
         """Make all later calls do nothing, and return None; or return the outcome of a call."""
-        first = self._settled.setdefault(None, _GIVEN_UP)
-        return None if first is _GIVEN_UP else first
+        first = self._settled.setdefault(None, _ABANDONED)
+        return None if first is _ABANDONED else first
 
     def finishing_object(self) -> object:
         """Return the object that a thread needs a reference to in order to end the wait, or None.
@@ -131,7 +131,7 @@ class Resume(Generic[T]):
 
     def _state(self) -> str:
         first = self._settled.get(None)
-        return "waiting" if first is None else "given up" if first is _GIVEN_UP else "used"
+        return "waiting" if first is None else "given up" if first is _ABANDONED else "used"
 
     def _describe(self) -> list[str]:
         return [f"arm={describe_callback(self._arm)}"]
@@ -183,12 +183,12 @@ async def suspend(arm: Callable[[Resume[T]], Callable[[], object] | None]) -> T:
                 f"arrangement, got {undo!r}"
             )
     except BaseException:
-        resume.give_up()
+        resume.abandon()
         raise
     try:
         outcome = await future
     except BaseException as interruption:
-        outcome = resume.give_up()
+        outcome = resume.abandon()
         if outcome is None and undo is not None:
             _undo(loop, undo)
         if outcome is None or not defer(interruption):

@@ -131,7 +131,7 @@ class Child:
         """Reap a child that is about to end, and that no loop watches any more, in a thread."""
         self.close_pidfd()
         # A thread that is started while the interpreter ends would never run.
-        if self.status_now() is None and not self._thread_waits and not sys.is_finalizing():
+        if self.poll_status() is None and not self._thread_waits and not sys.is_finalizing():
             with contextlib.suppress(RuntimeError):
                 self.wait_in_thread(None)
 
@@ -150,7 +150,7 @@ class Child:
 
     # -- The exit status ---------------------------------------------------------------------------
 
-    def status_now(self) -> int | None:
+    def poll_status(self) -> int | None:
         """Return the return code, negative for a signal; None while the child runs.
 
         It is also None when another thread is waiting for the child, and about to reap it.

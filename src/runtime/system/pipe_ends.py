@@ -85,7 +85,7 @@ class PipeEnd(Watcher):
         protocol_of_process = getattr(self.protocol, "protocol_of_process", None)
         return self.protocol if protocol_of_process is None else protocol_of_process()
 
-    def introduce(self, transport: Any, waiter: FutureCore) -> None:
+    def schedule_connection_made(self, transport: Any, waiter: FutureCore) -> None:
         """Schedule ``connection_made(transport)``, and ``waiter`` to be finished after that.
 
         The code that awaits ``waiter`` must call ``begin`` then: the protocol is not called again
@@ -107,7 +107,7 @@ class PipeEnd(Watcher):
 
     # -- Watching ----------------------------------------------------------------------------------
 
-    def wanted(self) -> int:
+    def events_to_watch(self) -> int:
         """Return the events to watch in the present state."""
         raise NotImplementedError
 
@@ -117,7 +117,7 @@ class PipeEnd(Watcher):
 
     def update_watch(self) -> None:
         """Watch exactly the events that the present state requires."""
-        events = 0 if self.ended else self.wanted()
+        events = 0 if self.ended else self.events_to_watch()
         try:
             if events and not self.events:
                 self._avoid_other_end()
@@ -131,14 +131,14 @@ class PipeEnd(Watcher):
         A terminal may be read and written through one descriptor, which can have one watcher only.
         """
         other = self.loop._poller.watcher(self.fd)
-        if isinstance(other, PipeEnd) and other is not self and other.still_open():
+        if isinstance(other, PipeEnd) and other is not self and other.is_open():
             self._duplicate = self.fd = os.dup(self.number)
 
     def on_lost(self) -> None:
         """Fail, because other code has closed the descriptor."""
         self.fail(self._closed_by_others())
 
-    def still_open(self) -> bool:
+    def is_open(self) -> bool:
         """Return whether ``number`` is still the descriptor of the pipe, and not closed."""
         pipe = self.pipe
         if pipe is None:
@@ -150,7 +150,7 @@ class PipeEnd(Watcher):
 
     def check_open(self) -> bool:
         """Return whether the pipe is still open; if not, the transport fails."""
-        if self.still_open():
+        if self.is_open():
             return True
         self.fail(self._closed_by_others())
         return False
@@ -164,7 +164,7 @@ class PipeEnd(Watcher):
 
     # -- Ending ------------------------------------------------------------------------------------
 
-    def catch_up(self) -> None:
+    def on_process_exit(self) -> None:
         """Handle at once the effects of a process at the other end, which has ended."""
         raise NotImplementedError
 

@@ -228,7 +228,7 @@ async def _started(
 ) -> None:
     waiter: Future[None] = loop.create_future()
     end.make_non_blocking()
-    end.introduce(transport, waiter)
+    end.schedule_connection_made(transport, waiter)
     try:
         await waiter
         end.begin(transport)

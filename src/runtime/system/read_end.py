@@ -15,7 +15,7 @@ from runtime.system.pipe_ends import Pipe, PipeEnd
 _run_in: Final = Context.run
 _receive: Final[Callable[[int], bytes | None]] = accelerator.read
 # The number of reads that empty the largest pipe that Linux gives to ordinary users, 1 MiB.
-_READS_TO_CATCH_UP: Final = 32
+_READS_AT_EXIT: Final = 32
 
 
 class ReadEnd(PipeEnd):
@@ -49,7 +49,7 @@ class ReadEnd(PipeEnd):
         """Stop reading."""
         self.end(None)
 
-    def wanted(self) -> int:
+    def events_to_watch(self) -> int:
         """Return READ unless reading is paused."""
         return READ if self.reading() else 0
 
@@ -57,12 +57,12 @@ class ReadEnd(PipeEnd):
         """Read once; pass the data, or the end of file, to the protocol."""
         self._read()
 
-    def catch_up(self) -> None:
+    def on_process_exit(self) -> None:
         """Read all that is left in the pipe, and the end of file, unless the protocol pauses.
 
         Another process may hold the pipe open too: data that it writes from now on comes later.
         """
-        for _ in range(_READS_TO_CATCH_UP):
+        for _ in range(_READS_AT_EXIT):
             if not self.reading() or not self._read():
                 return
 

@@ -116,17 +116,17 @@ class SubprocessTransport(Uncopyable, asyncio.SubprocessTransport):
             if pipe is not None:
                 self._pipes[fd] = _ProcessPipe(loop, self, fd, pipe)
 
-    def introduce(self) -> Future[None]:
+    def schedule_connection_made(self) -> Future[None]:
         """Schedule ``connection_made``; return a future that is done after that call.
 
         The code that awaits the future must call ``watch_pipes`` and ``watch_end`` then: the
         protocol is not called again before.
         """
         waiter: Future[None] = self._loop.create_future()
-        self._loop.call_soon(self._introduce, waiter, context=self._context)
+        self._loop.call_soon(self._connection_made, waiter, context=self._context)
         return waiter
 
-    def _introduce(self, waiter: Future[None]) -> None:
+    def _connection_made(self, waiter: Future[None]) -> None:
         try:
             self._protocol.connection_made(self)
         finally:  # The loop reports an exception of the protocol, and the process continues.
@@ -196,7 +196,7 @@ class SubprocessTransport(Uncopyable, asyncio.SubprocessTransport):
         if self._loop._debug:
             _logger.info("%r exited with return code %r", self, returncode)
         for pipe in list(self._pipes.values()):
-            pipe.end.catch_up()
+            pipe.end.on_process_exit()
         self._loop.call_soon(self._protocol.process_exited, context=self._context)
         if not all(pipe.end.ended for pipe in self._pipes.values()):
             # A pipe is still open: another process holds it, or it is not read to the end yet.
@@ -263,7 +263,7 @@ class SubprocessTransport(Uncopyable, asyncio.SubprocessTransport):
 
     def _kill_if_running(self, *, reporting: bool) -> None:
         child = self._child
-        if self._returncode is not None or child.status_now() is not None:
+        if self._returncode is not None or child.poll_status() is not None:
             return
         if reporting:
             _logger.warning("Close running child process: kill %r", self)

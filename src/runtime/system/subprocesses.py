@@ -90,7 +90,7 @@ async def _start(
     transport = SubprocessTransport(loop, protocol, popen)
     try:
         try:
-            await transport.introduce()
+            await transport.schedule_connection_made()
             transport.watch_pipes()
         finally:
             transport.watch_end()

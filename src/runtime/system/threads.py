@@ -56,7 +56,7 @@ async def to_thread(  # type: ignore[misc]  # mypy overlooks that kwargs may hav
     try:
         return await loop.run_in_executor(None, limited)
     finally:
-        limited.give_up()
+        limited.cancel()
 
 
 class _LimitedCall:
@@ -88,7 +88,7 @@ class _LimitedCall:
                 if not self._loop.is_closed():
                     raise
 
-    def give_up(self) -> None:
+    def cancel(self) -> None:
         """Give the token back if the call has not begun, and keep it from beginning."""
         if not self._begun.setdefault(None, False):
             self._limiter.release(self)

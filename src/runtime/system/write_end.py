@@ -79,7 +79,7 @@ class WriteEnd(PipeEnd, Writer):
         # Bytes up to which writes are joined, 0 for none; -1 until it is needed.
         self._join_most = -1
 
-    def wanted(self) -> int:
+    def events_to_watch(self) -> int:
         """Return WRITE if there is unsent data, and READ while the reader is watched."""
         events = 0
         if self._watch_reader:
@@ -290,7 +290,7 @@ class WriteEnd(PipeEnd, Writer):
         else:
             self.end(None)
 
-    def catch_up(self) -> None:
+    def on_process_exit(self) -> None:
         """End if the reader is watched, and is gone."""
         if self._watch_reader and not self.ended and has_no_reader(self.number):
             self.on_readable()

@@ -324,9 +324,9 @@ class Scope:
             self._loop.turn(_TURNS)
             opened = self._loop.open_resources() - before
             for scope in within:
-                scope.leave_to_others(opened)
+                scope.exclude(opened)
 
-    def leave_to_others(self, resources: Open) -> None:
+    def exclude(self, resources: Open) -> None:
         """Count open resources as those of other scopes from now on."""
         self._others |= resources
 
@@ -386,7 +386,7 @@ class Scope:
             # All of it was reported, or its failures were: other scopes must not report it again.
             rest = self._opened_by_scope(also_reported=True)
             for scope in loop.others(self):
-                scope.leave_to_others(rest)
+                scope.exclude(rest)
         return found + loop.take_failures()
 
     def _opened_by_test(self, before: Open) -> Open:

@@ -58,6 +58,7 @@ class StreamAdapter(Top):
     """
 
     __slots__ = (
+        "_bytes_needed",
         "_limit",
         "_loop",
         "_lower",
@@ -67,7 +68,6 @@ class StreamAdapter(Top):
         "_taken_in",
         "_target",
         "_target_filled",
-        "_wanted",
         "_written",
         "_written_in",
         "closed_waiter",
@@ -93,9 +93,9 @@ class StreamAdapter(Top):
         self._paused = False
         self.stopped = False
         # The number of bytes that the waiting reader needs; 0 if any will do, or no reader waits.
-        self._wanted = 0
+        self._bytes_needed = 0
         self._reader: FutureCore | None = None
-        # The target for ``_wanted`` bytes, and the number of bytes received into it.
+        # The target for ``_bytes_needed`` bytes, and the number of bytes received into it.
         self._target: Any = None
         self._target_filled = 0
         self.eof = False
@@ -132,12 +132,12 @@ class StreamAdapter(Top):
     def received(self, data: bytes) -> None:
         received = self.unread
         received.append(data)
-        if received.size < self._wanted and self._reader_waits():
-            if _MIN_TARGET <= self._wanted <= _MAX_TARGET:
+        if received.size < self._bytes_needed and self._reader_waits():
+            if _MIN_TARGET <= self._bytes_needed <= _MAX_TARGET:
                 self._make_target()
             return
         if received.size > 2 * self._limit and not self._paused and self._lower is not None:
-            asked_for = self._wanted if self._reader_waits() else 0
+            asked_for = self._bytes_needed if self._reader_waits() else 0
             if received.size - asked_for > 2 * self._limit:
                 self._paused = True
                 self._lower.pause_reading()
@@ -146,7 +146,7 @@ class StreamAdapter(Top):
     def _make_target(self) -> None:
         retain_large_blocks()
         try:
-            target = accelerator.ReceiveTarget(self._wanted)
+            target = accelerator.ReceiveTarget(self._bytes_needed)
         except MemoryError:
             return  # There may be enough memory in smaller chunks.
         filled = self.unread.size
@@ -157,11 +157,13 @@ class StreamAdapter(Top):
 
     def get_buffer(self) -> Any:
         filled = self._target_filled
-        return self._target.view(filled, min(self._wanted, filled + accelerator.LARGE_RECEIVE_SIZE))
+        return self._target.view(
+            filled, min(self._bytes_needed, filled + accelerator.LARGE_RECEIVE_SIZE)
+        )
 
     def buffer_updated(self, size: int) -> None:
         self._target_filled += size
-        if self._target_filled == self._wanted or not self._reader_waits():
+        if self._target_filled == self._bytes_needed or not self._reader_waits():
             self._wake_reader()
 
     def refused_buffer(self, error: Exception) -> None:
@@ -224,15 +226,15 @@ class StreamAdapter(Top):
             if self._target is not None:
                 self.give_up_target()
         finally:
-            self._wanted = 0
+            self._bytes_needed = 0
             reader = self._reader
             if reader is not None and not reader.done():
                 finish_future(reader, None)
 
-    def readable(self, reader_name: str, wanted: int = 0) -> FutureCore:
+    def readable(self, reader_name: str, needed: int = 0) -> FutureCore:
         """Return a future that finishes when there is more to read, at the end, or on a failure.
 
-        ``wanted`` is the number of bytes to wait for, unless the end comes before. Raises
+        ``needed`` is the number of bytes to wait for, unless the end comes before. Raises
         RuntimeError if another task is waiting already. ``reader_name`` is for its text.
         """
         reader = self._reader
@@ -250,7 +252,7 @@ class StreamAdapter(Top):
                 # The read before was cancelled and left a target: its bytes can be read now.
                 self._wake_reader()
                 return reader
-        self._wanted = wanted
+        self._bytes_needed = needed
         if self._paused:
             self._resume_receiving()
         return reader
@@ -351,12 +353,12 @@ class StreamAdapter(Top):
             return b""
         return self.take_rest() if self.eof else None
 
-    def take_exactly(self, wanted: Any) -> bytes | None:
-        """Remove and return ``wanted`` bytes.
+    def take_exactly(self, needed: Any) -> bytes | None:
+        """Remove and return ``needed`` bytes.
 
         Returns None if there are fewer, or if the reader has had its share of this turn.
         """
-        size: int = wanted if isinstance(wanted, int) else count_of(wanted, "readexactly()")
+        size: int = needed if isinstance(needed, int) else count_of(needed, "readexactly()")
         self._taken += 1
         if self._taken > _SHARE and not self._may_take():
             return None

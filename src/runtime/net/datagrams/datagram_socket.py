@@ -162,15 +162,15 @@ class DatagramSocket(Watcher):
         self._reading = True
         self._watch()
 
-    def introduce(self, transport: object, waiter: FutureCore) -> None:
+    def schedule_connection_made(self, transport: object, waiter: FutureCore) -> None:
         """Call ``connection_made(transport)`` in the next turn; then finish ``waiter``.
 
         The task that awaits ``waiter`` has to call ``start_receiving``: nothing is received before.
         """
         self._transport = transport
-        self._loop.call_soon(self._introduce, waiter, context=self._context)
+        self._loop.call_soon(self._connection_made, waiter, context=self._context)
 
-    def _introduce(self, waiter: FutureCore) -> None:
+    def _connection_made(self, waiter: FutureCore) -> None:
         self._notify("connection_made", (self._transport,), None)
         if not waiter.done():
             finish_future(waiter, None)

@@ -167,7 +167,7 @@ async def create_datagram_endpoint(
             bound.close()
         raise
     waiter: Future[None] = loop.create_future()
-    core.introduce(transport, waiter)
+    core.schedule_connection_made(transport, waiter)
     try:
         await waiter
         core.start_receiving()
