@@ -8,8 +8,8 @@
     compiled                installed  C             build, once, reference
     sanitized-accelerator   variant    C, sanitized  build, once, reference, slow, variation
     compiled-dev            installed  C             the same; and under python -X dev
-    interpreted-accelerator variant    C             the same
-    compiled-fallback       installed  fallback      the same
+    interpreted-accelerator variant    C             the same; only if nothing can be sanitized
+    compiled-fallback       installed  fallback      the same; of the layers that use it
 
 "Installed" is the package that pip installed beside the running interpreter; a "variant" is built
 by this program into ``build/variants``. "Sanitized" means AddressSanitizer and UBSan;
@@ -20,7 +20,9 @@ Tests whose result is the same on every build run in the first pass: tests of th
 (``build``), of the tests, the benchmarks and the sources (``once``), and tests that run a
 scenario on asyncio itself (``reference``). The slow tests run in the second pass, on the build
 that users have; without a compiler, they run in the first. The shorter passes leave out
-variations of the same test, and hypothesis tries fewer examples in them.
+variations of the same test, and hypothesis tries fewer examples in them. The layers above the
+kernel, the network and the processes do not see whether a function is written in C or is its
+fallback: ``ABOVE_FALLBACK`` are the folders of their tests.
 
 About a third of a pass is waiting, so on two cores or more three passes run side by side. The
 longest passes start first. The report at the end lists the slowest tests of all passes. Arguments
@@ -56,6 +58,7 @@ COMPILER = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or
 FIRST = ("-m", "not slow or once") if shutil.which(COMPILER) else ()
 FULL = ("-m", "not build and not once and not reference")
 SHORT = ("-m", "not build and not once and not reference and not slow and not variation")
+ABOVE_FALLBACK = ("arguments", "examples", "observe", "peers", "simulation", "testing")
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,12 @@ PASSES = (
         arguments=SHORT,
         build={"RUNTIME_ACCELERATOR_ONLY": "1"},
     ),
-    Pass("compiled-fallback", compiled=True, accelerator="0", arguments=SHORT),
+    Pass(
+        "compiled-fallback",
+        compiled=True,
+        accelerator="0",
+        arguments=(*SHORT, *(f"--ignore=tests/{folder}" for folder in ABOVE_FALLBACK)),
+    ),
 )
 
 
@@ -146,7 +154,7 @@ def environment_of(one: Pass) -> dict[str, str]:
     environment = dict(os.environ)
     for variable in ("PYTHONPATH", "RUNTIME_NO_ACCELERATOR", SHORT_PASS):
         environment.pop(variable, None)
-    if one.arguments == SHORT:
+    if one.arguments[:2] == SHORT:
         environment[SHORT_PASS] = "1"
     environment["RUNTIME_EXPECT_COMPILED"] = str(int(one.compiled))
     environment["RUNTIME_EXPECT_ACCELERATOR"] = one.accelerator
@@ -172,6 +180,17 @@ def reason_to_skip(one: Pass) -> str:
     if one.accelerator == "address" and sanitizer_library() is None:
         return "the C compiler has no AddressSanitizer"
     return ""
+
+
+def usual_passes() -> list[Pass]:
+    """Return the passes that ``make test`` runs on this machine, or reports as left out.
+
+    A build that is tested with sanitizers is not tested again without them.
+    """
+    by_name = {one.name: one for one in PASSES}
+    if not reason_to_skip(by_name["sanitized-accelerator"]):
+        del by_name["interpreted-accelerator"]
+    return list(by_name.values())
 
 
 @dataclass
@@ -275,7 +294,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, help="how many passes run side by side")
     parser.add_argument("pytest", nargs="*", help="arguments of pytest, after --")
     options = parser.parse_args()
-    chosen = [one for one in PASSES if not options.only or one.name in options.only]
+    chosen = [one for one in PASSES if one.name in (options.only or ())] or usual_passes()
     jobs = options.jobs or min(side_by_side(), len(chosen))
     for one in chosen:
         if one.build and not reason_to_skip(one):

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.matrix import PASSES, Pass, Result, environment_of, report, run
+from tests import matrix
+from tests.matrix import (
+    ABOVE_FALLBACK,
+    PASSES,
+    ROOT,
+    Pass,
+    Result,
+    environment_of,
+    report,
+    run,
+    usual_passes,
+)
 from tests.support.durations import Duration, durations_of, longest
 from tests.support.examples import SHORT_PASS, examples
 
@@ -113,3 +125,18 @@ def test_a_pass_returns_the_durations_that_pytest_lists(tmp_path: Path, at_once:
     assert "1 failed, 1 passed" in result.summary
     names = {duration.test.rpartition("::")[2] for duration in result.slowest}
     assert names == {"test_quick", "test_failing"}
+
+
+@pytest.mark.parametrize("library", [None, "/usr/lib/libasan.so"])
+def test_a_build_that_is_sanitized_is_not_tested_again_without_sanitizers(
+    monkeypatch: pytest.MonkeyPatch, library: str | None
+) -> None:
+    monkeypatch.setattr(matrix, "sanitizer_library", lambda: library)
+    monkeypatch.setattr(matrix, "COMPILER", sys.executable)
+    usual = [one.name for one in usual_passes()]
+    assert ("interpreted-accelerator" in usual) is (library is None)
+    assert len(usual) == len(PASSES) - (library is not None)
+
+
+def test_the_folders_that_the_fallback_leaves_out_are_there() -> None:
+    assert all((ROOT / "tests" / folder).is_dir() for folder in ABOVE_FALLBACK)
