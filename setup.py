@@ -469,7 +469,7 @@ def with_safe_free_lists(text: str) -> str:
     of the same class, it would get the object that is still being cleared.
     """
     pattern = (
-        r"( *)if \((\w+_free_instance) == NULL\) \{\n *\2 = self;\n((?:.*;\n)*?) *return;\n *\}\n"
+        r"(?m)^( *)if \((\w+_free_instance) == NULL\) \{\n *\2 = self;\n((?:.*;\n)*?) *return;\n *\}\n"
         r"((?:.*\n){2}) *(Py_TYPE\(self\)->tp_free\(\(PyObject \*\)self\);\n)"
     )
 
@@ -561,7 +561,7 @@ def with_known_owners(text: str) -> str:
     subclasses, such as ``Task``, make each check a search of the bases of their class.
     """
     pattern = (
-        r"( *)if \(likely\(PyObject_TypeCheck\(obj_self, CPyType_\w+\)\)\)\n"
+        r"(?m)^( *)if \(likely\(PyObject_TypeCheck\(obj_self, CPyType_\w+\)\)\)\n"
         r" *arg_self = obj_self;\n *else \{\n.*\n *goto fail;\n *\}\n"
     )
     text, count = re.subn(pattern, r"\1arg_self = obj_self;\n", text)
