@@ -207,12 +207,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return COMMANDS[arguments[0]](arguments[1:])
     usage = parser()
     options = usage.parse_args(arguments)
+    try:
+        cases, plan = select(options.cases), chosen_plan(options)
+        if options.contenders is not None:
+            parse_contenders(options.contenders)
+    except ValueError as error:
+        usage.error(str(error))
     if options.list:
         show_list()
         return 0
     machine.allow_descriptors()
     try:
-        cases, plan = select(options.cases), chosen_plan(options)
         entries = check_contenders(options.contenders, options.compiled)
         baseline = chosen_baseline(options.baseline, entries)
     except ValueError as error:

@@ -56,6 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="All other arguments are those of python -m bench.",
     )
     options, arguments = usage.parse_known_args(arguments)
+    listed = [sys.executable, "-m", "bench", *arguments, "--list"]
+    checked = subprocess.run(listed, cwd=ROOT, stdout=subprocess.DEVNULL, check=False)
+    if checked.returncode:
+        return checked.returncode
     (ROOT / FOLDER).mkdir(parents=True, exist_ok=True)
     failed = []
     for version in VERSIONS:

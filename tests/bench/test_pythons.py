@@ -106,7 +106,19 @@ def test_the_reports_that_were_written_are_shown_together(
     assert last[last.index("--html") :] == ["--html", "build/bench-pythons/index.html", *outputs]
     assert not any("one.md" in command for command in commands.run_so_far[:-1])
     assert "failed on CPython 3.14" in capsys.readouterr().err
-    assert sum("--quick" in command for command in commands.run_so_far) == 3
+    measured = [command for command in commands.run_so_far if "--json" in command]
+    assert len(measured) == 3
+    assert all("--quick" in command for command in measured)
+
+
+@pytest.mark.parametrize("wrong", [("no_such_case",), ("--contenders", "no_such_contender")])
+def test_wrong_arguments_are_refused_before_anything_is_installed(
+    wrong: Sequence[str],
+) -> None:
+    run = run_program("-m", "bench", "pythons", *wrong)
+    assert run.returncode == 2
+    assert "no_such" in run.stderr
+    assert "CPython" not in run.stdout
 
 
 def test_help_starts_nothing() -> None:
