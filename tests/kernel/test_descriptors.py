@@ -257,6 +257,23 @@ def test_a_wait_that_was_cancelled_is_over_at_once(run: Run, pair: Pair) -> None
     run(main())
 
 
+def test_a_wait_that_was_cancelled_hides_no_deadlock(pair: Pair) -> None:
+    one, _ = pair
+
+    async def main() -> None:
+        loop = runtime.get_running_loop()
+        for wait in (runtime.wait_readable(one), loop.sock_recv(one, 10)):
+            task = runtime.create_task(wait)
+            await runtime.sleep(0)
+            task.cancel()
+            await runtime.wait([task])
+            assert len(loop._poller.watchers()) == 1
+        await loop.create_future()
+
+    with pytest.raises(runtime.DeadlockError):
+        runtime.run(main(), debug=True)
+
+
 def test_a_wait_that_is_dropped_frees_the_descriptor(run: Run, pair: Pair) -> None:
     one, two = pair
 

@@ -73,6 +73,7 @@ def _await_readiness(readiness: Readiness | None) -> Generator[Any, None, Any]:
             raise
     error = failure_of(readiness)
     if error is not None:
+        readiness._watcher.give_up(readiness)
         readiness = None
         try:
             raise error
