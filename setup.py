@@ -45,6 +45,8 @@ COMPILED = (
     "src/runtime/kernel/timers.py",
     "src/runtime/kernel/joined_writes.py",
     "src/runtime/kernel/write_buffer.py",
+    "src/runtime/kernel/watcher.py",
+    "src/runtime/kernel/kept_registrations.py",
     "src/runtime/kernel/poller.py",
     "src/runtime/kernel/scope_state.py",
     "src/runtime/kernel/scheduler.py",

@@ -48,11 +48,11 @@ KERNEL_PACKAGES = {
         "runtime.kernel.diagnostics",
         "runtime.kernel.future",
         "runtime.kernel.handles",
-        "runtime.kernel.poller",
         "runtime.kernel.scheduler",
         "runtime.kernel.signals",
         "runtime.kernel.task",
         "runtime.kernel.threads",
+        "runtime.kernel.watcher",
     },
 }
 LAYERS = {

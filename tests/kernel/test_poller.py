@@ -13,7 +13,8 @@ import pytest
 
 import runtime
 from runtime.kernel.diagnostics.debug_mode import EventTimer
-from runtime.kernel.poller import READ, WRITE, Poller, Watcher
+from runtime.kernel.poller import Poller
+from runtime.kernel.watcher import READ, WRITE, Watcher
 
 KINDS = [
     getattr(selectors, name)

@@ -6,18 +6,21 @@ at each event until it is removed, or the ``Readiness`` that a task awaits, whic
 
 If there is a callback, the poller watches the descriptor continuously. If there are only tasks, it
 is armed for the next event, and the watcher stays registered with the poller between the waits, so
-that a task that waits again and again for the same socket needs one system call for each wait. If
-the socket is closed meanwhile, the watcher is stale. This is detected when the number of the
-descriptor is used again: see ``poller.py``. The idioms for mypyc: see ``native/mypyc.py``.
+that a task that waits again and again for the same descriptor needs one system call for each wait.
+If a socket object is known that has the descriptor, its registration is kept armed from the second
+wait on, and a wait needs no system call, as long as no bytes arrive between the waits. If the
+socket is closed meanwhile, the watcher is stale. This is detected when the number of the descriptor
+is used again: see ``poller.py``. The idioms for mypyc: see ``native/mypyc.py``.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import weakref
 from collections.abc import Callable, Generator
 from contextvars import copy_context
-from typing import Any
+from typing import Any, Final
 
 from runtime.kernel.arguments.callables import check_callback
 from runtime.kernel.arguments.file_descriptors import HasFileno, descriptor
@@ -31,10 +34,13 @@ from runtime.kernel.future import (
     plain_futures,
 )
 from runtime.kernel.handles import Handle
-from runtime.kernel.poller import READ, WRITE, Watcher
 from runtime.kernel.scheduler import Scheduler
+from runtime.kernel.watcher import READ, WRITE, Watcher
 
 FileDescriptor = int | HasFileno
+
+_UNKEPT_WAITS: Final = 32
+"""Waits whose registration is not kept after an event had come while no task waited."""
 
 
 class Readiness(FutureCore):
@@ -87,6 +93,8 @@ class DescriptorWatcher(Watcher):
 
     __slots__ = (
         "_loop",
+        "_sock",
+        "_unkept_waits",
         "emptied_in",
         "reader",
         "reader_object",
@@ -111,6 +119,35 @@ class DescriptorWatcher(Watcher):
         self.writing: Readiness | None = None
         # The turn of the loop in which a read last emptied the descriptor.
         self.emptied_in = -1
+        # The socket object for which a task last waited to read, if it is known; and the number of
+        # its waits to come whose registration is not kept.
+        self._sock: weakref.ref[Any] | None = None
+        self._unkept_waits = 0
+
+    def begin_reading(self, readiness: Readiness, sock: object) -> None:
+        """Begin a wait for reading, by the socket object ``sock`` if it is not None.
+
+        Raises OSError if the descriptor cannot be watched.
+        """
+        self.reading = readiness
+        if sock is None:
+            self._sock = None
+        elif self._sock is None or self._sock() is not sock:
+            self._sock = weakref.ref(sock)
+            self._unkept_waits = 1
+        elif self._unkept_waits:
+            self._unkept_waits -= 1
+        elif not self.events and self._loop._poller.kept.resume(self):
+            return
+        try:
+            self.update()
+        except BaseException:
+            self.reading = None
+            raise
+
+    def on_unwanted(self) -> None:
+        """Have the next waits armed for one event each: bytes arrive between them."""
+        self._unkept_waits = _UNKEPT_WAITS
 
     def on_fired(self, readable: bool, writable: bool) -> None:
         """Wake the tasks whose event it was; arm the descriptor again for the others."""
@@ -119,7 +156,18 @@ class DescriptorWatcher(Watcher):
         if writable:
             self._wake_writing()
         if self.reading is not None or self.writing is not None:
+            if not readable and not writable and self._is_sock_closed():
+                self._loop._poller.watch(self, 0)
+                self.on_lost()
+                return
             self.watch_remaining()
+
+    def _is_sock_closed(self) -> bool:
+        """Return whether the socket object of the wait is known and was closed or detached."""
+        if self._sock is None:
+            return False
+        sock = self._sock()
+        return sock is None or sock.fileno() != self.fd
 
     def on_readable(self) -> None:
         """Queue the callback, or wake the task."""
@@ -211,7 +259,8 @@ class DescriptorWatcher(Watcher):
             events |= WRITE
         poller = self._loop._poller
         if events and self.reader is None and self.writer is None:
-            poller.arm(self, events)
+            keep = events == READ and self._sock is not None and not self._unkept_waits
+            poller.arm(self, events, keep)
         else:
             poller.watch(self, events)
 
@@ -253,11 +302,12 @@ def _check_unused(loop: Scheduler, fd: int, watcher: Watcher) -> None:
 # -- Tasks -----------------------------------------------------------------------------------------
 
 
-def readable(loop: Scheduler, fd: int) -> Readiness:
+def readable(loop: Scheduler, fd: int, sock: object = None) -> Readiness:
     """Return a future that ends when ``fd`` is readable. It must be awaited at once, and once.
 
-    Raises RuntimeError if another task or a callback already waits until ``fd`` is readable, and
-    OSError if it cannot be watched.
+    ``sock`` is the open socket object that has the descriptor. If it is given, the future may also
+    end without reason, so that a read must not block. Raises RuntimeError if another task or a
+    callback already waits until ``fd`` is readable, and OSError if it cannot be watched.
     """
     watcher = _watcher_of(loop, fd)
     if (
@@ -267,12 +317,7 @@ def readable(loop: Scheduler, fd: int) -> Readiness:
     ):
         raise _taken(fd)
     readiness = Readiness(loop, watcher)
-    watcher.reading = readiness
-    try:
-        watcher.update()
-    except BaseException:
-        watcher.reading = None
-        raise
+    watcher.begin_reading(readiness, sock)
     return readiness
 
 

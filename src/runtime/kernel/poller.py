@@ -34,9 +34,12 @@ the two, MOD fails, and the poller registers again with ADD. So the poller need 
 that a program has closed a socket, duplicated it, or passed it to another process, and a
 registration that was left disarmed does no harm.
 
-**Stale registrations.** The registrations of ``watch`` can do harm, because they stay armed. A
-program may close a descriptor while it is watched, and a duplicate of the descriptor, perhaps in a
-child process, may keep the file open::
+A registration of ``arm`` may also be *kept*: it stays armed after its event. See
+``kept_registrations.py``.
+
+**Stale registrations.** The registrations of ``watch``, and those that are kept, can do harm,
+because they stay armed. A program may close a descriptor while it is watched, and a duplicate of
+the descriptor, perhaps in a child process, may keep the file open::
 
     descriptor 7 is file A     watch: epoll has the registration (7, A)
     dup(7) gives 9             file A now has two descriptors
@@ -51,11 +54,12 @@ number 7, it is worse: the events of A reach the watcher of B.
 
 **Checks.** To test every event for this would cost a system call for each. So the poller examines
 one batch of events in ``_CHECK_EVERY``; a stale registration reports in every batch, so that it is
-found within milliseconds. A check looks for three things:
+found within milliseconds. A check looks for four things:
 
 - An event of a number that neither a watcher nor the selector knows: a stale registration.
 - A watcher whose number no longer means the file that it was registered for. A MOD with the mask
   that is registered anyway tells, as above. The watcher's ``on_closed`` is called.
+- An event of a registration of ``arm`` that is disarmed: it comes from another file.
 - A descriptor that epoll reports, although ``poll(2)`` says that it is not ready. The event may
   come from the other file A, as above. Or another process that shares the socket has taken the
   bytes or the connection meanwhile, which is normal. So the poller checks each of the next
@@ -83,6 +87,7 @@ Invariants:
   leaves the loop (KeyboardInterrupt, SystemExit), when the loop runs again. The registrations of
   ``watch`` are then reported again. An event of ``arm`` is not, because the kernel has disarmed the
   registration, so the poller arms all of these again.
+- A kept registration is one of ``arm``, and is armed for reading, whether a task waits or not.
 """
 
 from __future__ import annotations
@@ -96,24 +101,19 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from runtime.kernel.daemons import in_daemon
 from runtime.kernel.diagnostics.debug_mode import EventTimer
 from runtime.kernel.diagnostics.watch_errors import explain_watch_error
 from runtime.kernel.joined_writes import PendingWriters
+from runtime.kernel.kept_registrations import KeptRegistrations
 from runtime.kernel.native import accelerator
-from runtime.kernel.native.mypyc import mypyc_attr
 from runtime.kernel.native.wait_meter import PythonWaitMeter, Wait, WaitMeter, meter_of
-
-READ: Final = 1
-WRITE: Final = 2
+from runtime.kernel.watcher import READ, WRITE, Watcher
 
 # Bits of an event mask as epoll reports it. Any other bit, for an error or a hang-up, wakes both
 # directions: the reader or writer then tries, and gets the error from the system call.
 _EPOLLIN: Final = 1
 _EPOLLOUT: Final = 4
 _EPOLLONESHOT: Final = 1 << 30
-
-_in_daemon: Final = in_daemon.get
 
 _CHECK_EVERY: Final = 256
 """Number of batches of events from one check for stale registrations to the next.
@@ -154,58 +154,6 @@ wait for several such turns would be late.
 """
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
-class Watcher:
-    """Base class of the objects that handle the events of one descriptor."""
-
-    __slots__ = ("daemon", "events", "fd", "once", "registered_in")
-
-    def __init__(self, fd: int) -> None:
-        # The flags come last, beside those of the subclasses: alone, each would take eight bytes.
-        self.fd = fd
-        # READ, WRITE, both, or 0 while nothing is watched.
-        self.events = 0
-        # The round of the poller in which the watcher was registered: it gets only later events.
-        self.registered_in = 0
-        # Whether a daemon task made the watcher, so that it does not keep the loop from being idle.
-        self.daemon: bool = _in_daemon()
-        # Whether ``arm`` made the registration, which then stays while ``events`` is 0.
-        self.once = False
-
-    def on_readable(self) -> None:
-        """Handle an event of ``watch``: the descriptor is readable. Called by the poller."""
-
-    def on_writable(self) -> None:
-        """Handle an event of ``watch``: the descriptor is writable. Called by the poller."""
-
-    def on_fired(self, readable: bool, writable: bool) -> None:
-        """Handle the event of ``arm``; an error or a hang-up is both readable and writable.
-
-        If it is neither, the event may have been lost: a watcher that still waits arms again.
-        """
-
-    def on_failed(self, error: BaseException) -> None:
-        """Handle an exception of one of the methods above, which the poller has reported."""
-
-    def on_lost(self) -> None:
-        """Handle the loss of the descriptor: it was closed while it was registered.
-
-        Its number may mean another file by now.
-        """
-
-    def get_protocol(self) -> object:
-        """Return the protocol that the events are for, or None."""
-        return None
-
-    def unsent_now(self) -> int:
-        """Return the size of the write buffer, in bytes."""
-        return 0
-
-    def on_closed(self) -> None:
-        """Handle the loss of a watched descriptor that a check has found, like ``on_lost``."""
-        self.on_lost()
-
-
 class Poller:
     """The watchers of one loop, and the selector that their descriptors are registered with.
 
@@ -231,6 +179,7 @@ class Poller:
         "_unready_counts",
         "_wait",
         "_watchers",
+        "kept",
         "meter",
         "now",
         "on_tick",
@@ -269,6 +218,8 @@ class Poller:
         self._epoll_modify: accelerator.Modify | None = None
         # Without epoll, the file of each armed descriptor at the time of its registration.
         self._files: dict[int, tuple[int, int] | None] = {}
+        # The registrations of ``arm`` that stay armed after their event.
+        self.kept = KeptRegistrations()
         # The round of the next check, and for each suspected descriptor the number of checks in a
         # row that have found it not ready.
         self._check_in = _CHECK_EVERY
@@ -394,12 +345,13 @@ class Poller:
         self._unregister(watcher)
         watcher.on_lost()
 
-    def arm(self, watcher: Watcher, events: int) -> None:
+    def arm(self, watcher: Watcher, events: int, keep: bool) -> None:
         """Watch ``events`` (READ, WRITE or both) for ``watcher`` until the first of them occurs.
 
         The watched file is the one that the descriptor's number means now. ``watch(watcher, 0)``
-        ends the watch. Raises OSError if the descriptor cannot be watched: a regular file, or
-        closed.
+        ends the watch. With ``keep``, which is for READ alone, the registration stays armed after
+        the event, so that ``kept.resume`` can begin the next wait. Raises OSError if the descriptor
+        cannot be watched: a regular file, or closed.
         """
         if not watcher.once:
             if watcher.events:
@@ -409,11 +361,15 @@ class Poller:
         if modify is None:
             self._arm_selector(watcher, events)
         else:
-            self._arm_epoll(watcher, events, modify)
+            mask = _EPOLLIN if keep else _EPOLLONESHOT | _epoll_mask(events)
+            self._arm_epoll(watcher, mask, modify)
+            if keep:
+                self.kept.numbers.add(watcher.fd)
+            else:
+                self.kept.numbers.discard(watcher.fd)
         watcher.events = events
 
-    def _arm_epoll(self, watcher: Watcher, events: int, modify: accelerator.Modify) -> None:
-        mask = _EPOLLONESHOT | _epoll_mask(events)
+    def _arm_epoll(self, watcher: Watcher, mask: int, modify: accelerator.Modify) -> None:
         if watcher.once:
             if modify(watcher.fd, mask):
                 return
@@ -427,6 +383,20 @@ class Poller:
         except OSError as error:
             raise explain_watch_error(watcher.fd, error) from None
         self._note_armed(watcher)
+
+    def _disarm(self, watcher: Watcher) -> None:
+        """Disarm a kept registration that has an event for which no task waits."""
+        fd = watcher.fd
+        if fd not in self.kept.numbers:
+            return  # A check will find where the event comes from.
+        self.kept.numbers.discard(fd)
+        modify = self._epoll_modify
+        if modify is None or not modify(fd, _EPOLLONESHOT):
+            # The number is closed or means another file, and a duplicate keeps the old one open.
+            # The next batch is checked, and the event is of an unknown number then.
+            self._unregister(watcher)
+            self._check_in = self._check_and_measure_from = self._round + 1
+        watcher.on_unwanted()
 
     def _note_armed(self, watcher: Watcher) -> None:
         watcher.once = True
@@ -458,6 +428,8 @@ class Poller:
         modify = self._epoll_modify
         if modify is None:
             return fd not in self._files or self._files[fd] == file_identity(fd)
+        if fd in self.kept.numbers:
+            return modify(fd, _EPOLLIN)
         mask = _epoll_mask(watcher.events)
         if watcher.once:
             mask |= _EPOLLONESHOT
@@ -489,6 +461,7 @@ class Poller:
         del self._watchers[watcher.fd]
         if watcher.once:
             watcher.once = False
+            self.kept.numbers.discard(watcher.fd)
             if self._epoll is not None:
                 with contextlib.suppress(OSError):
                     self._epoll.unregister(watcher.fd)
@@ -531,6 +504,8 @@ class Poller:
         """Wait up to ``timeout`` seconds for events (negative: no limit), and deliver them."""
         writers = self.writers
         try:
+            if self.kept.unproven:
+                timeout = self.kept.prove(self._watchers, self.now, timeout)
             writers.open = False
             events = self._wait(timeout)
             writers.open = True
@@ -550,6 +525,9 @@ class Poller:
                     continue
                 try:
                     if watcher.once:
+                        if not watcher.events:
+                            self._disarm(watcher)
+                            continue
                         if self._epoll is None:
                             self._forget_key(fd)
                         watcher.events = 0
@@ -600,6 +578,9 @@ class Poller:
     def _hand_over(self, watcher: Watcher, mask: int) -> None:
         try:
             if watcher.once:
+                if not watcher.events:
+                    self._disarm(watcher)
+                    return
                 if self._epoll is None:
                     self._forget_key(watcher.fd)
                 watcher.events = 0
@@ -641,8 +622,11 @@ class Poller:
                 # No watcher has this descriptor. The program may have registered it itself, with a
                 # selector of its own; otherwise the registration is stale.
                 is_stale = is_stale or self._is_unknown(fd)
-            elif not watcher.once and not self._is_current(watcher):
-                lost.append(watcher)
+            elif not watcher.once:
+                if not self._is_current(watcher):
+                    lost.append(watcher)
+            elif not watcher.events and fd not in self.kept.numbers:
+                is_stale = True
         if self._epoll is not None and (self._is_repeatedly_unready(events) or is_stale or lost):
             lost += self._renew_epoll()
         for watcher in lost:
@@ -672,7 +656,7 @@ class Poller:
         Its number then means another file than the one that epoll reports.
         """
         poll = select.poll()
-        watched = [fd for fd, _ in events if fd in self._watchers and not self._watchers[fd].once]
+        watched = [fd for fd, _ in events if fd in self._watchers and self._watchers[fd].events]
         for fd in watched:
             poll.register(fd, _epoll_mask(self._watchers[fd].events))
         ready = {fd for fd, _ in poll.poll(0)}
@@ -690,6 +674,7 @@ class Poller:
         """
         lost = []
         self._unready_counts = {}
+        self.kept.clear()
         new = select.epoll()
         try:
             for fd, key in self._selector.get_map().items():
@@ -753,6 +738,7 @@ class Poller:
     def _release(self) -> None:
         watchers = list(self._watchers.values())
         self._watchers.clear()
+        self.kept.clear()
         for watcher in watchers:
             watcher.events = 0
             watcher.once = False

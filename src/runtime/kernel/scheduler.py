@@ -31,10 +31,11 @@ from runtime.kernel.diagnostics.step_sampler import StepSampler
 from runtime.kernel.handles import Handle, Runnable, ThreadsafeHandle
 from runtime.kernel.native import accelerator
 from runtime.kernel.native.mypyc import mypyc_attr
-from runtime.kernel.poller import READ, Poller, Watcher
+from runtime.kernel.poller import Poller
 from runtime.kernel.scope_state import ScopeState
 from runtime.kernel.signals import run_signal_handlers
 from runtime.kernel.timers import TimerHandle, TimerHeap
+from runtime.kernel.watcher import READ, Watcher
 
 if TYPE_CHECKING:
     from runtime.kernel.diagnostics.recorder import Recording

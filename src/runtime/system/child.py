@@ -27,7 +27,7 @@ from typing import Final
 
 from runtime.kernel.core import LoopCore
 from runtime.kernel.daemons import ExternalWork
-from runtime.kernel.poller import READ, Watcher
+from runtime.kernel.watcher import READ, Watcher
 
 STATUS_TAKEN: Final = 255
 """The return code that is reported for a child that was reaped by other code of the program."""

@@ -28,7 +28,7 @@ from typing import Any, Final, Protocol
 
 from runtime.kernel.core import LoopCore
 from runtime.kernel.future import FutureCore, finish_future
-from runtime.kernel.poller import Watcher
+from runtime.kernel.watcher import Watcher
 from runtime.system.non_blocking import NonBlocking
 
 _logger: Final = logging.getLogger("asyncio")

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from runtime.kernel.core import LoopCore
 from runtime.kernel.native import accelerator
-from runtime.kernel.poller import READ
+from runtime.kernel.watcher import READ
 from runtime.system.pipe_ends import Pipe, PipeEnd
 
 _run_in: Final = Context.run

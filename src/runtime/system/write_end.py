@@ -18,7 +18,7 @@ from runtime.kernel.core import LoopCore
 from runtime.kernel.diagnostics.lost_writes import warn_of_lost_write
 from runtime.kernel.joined_writes import JOIN_MOST, JoinedWrites, Writer
 from runtime.kernel.native import accelerator
-from runtime.kernel.poller import READ, WRITE
+from runtime.kernel.watcher import READ, WRITE
 from runtime.kernel.write_buffer import (
     HIGH_WATER,
     LOW_WATER,

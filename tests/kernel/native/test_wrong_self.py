@@ -14,10 +14,11 @@ import pytest
 import runtime
 from runtime.kernel.core import LoopCore
 from runtime.kernel.future import FutureCore
-from runtime.kernel.poller import Poller, Watcher
+from runtime.kernel.poller import Poller
 from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.task import TaskCore
 from runtime.kernel.timers import TimerHeap
+from runtime.kernel.watcher import Watcher
 from runtime.net.connection.protocol_adapter import ProtocolAdapter
 from runtime.net.connection.stream_adapter import StreamAdapter
 from runtime.net.connection.stream_socket import StreamSocket

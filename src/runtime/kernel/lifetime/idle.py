@@ -22,10 +22,10 @@ from runtime.kernel.descriptors import DescriptorWatcher
 from runtime.kernel.diagnostics.deadlock import deadlock_error
 from runtime.kernel.future import FutureCore
 from runtime.kernel.handles import Runnable
-from runtime.kernel.poller import Watcher
 from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.signals import get_handler
 from runtime.kernel.threads.unknown_threads import can_be_woken_by_unknown_thread, unknown_threads
+from runtime.kernel.watcher import Watcher
 
 _RUNNERS = (
     "asyncio.runners",

@@ -38,7 +38,8 @@ from runtime.kernel.diagnostics.lost_writes import warn_of_lost_write
 from runtime.kernel.future import FutureCore, finish_future
 from runtime.kernel.joined_writes import JOIN_MOST, JoinedWrites, Writer
 from runtime.kernel.native import accelerator
-from runtime.kernel.poller import READ, WRITE, Watcher, file_identity
+from runtime.kernel.poller import file_identity
+from runtime.kernel.watcher import READ, WRITE, Watcher
 from runtime.kernel.write_buffer import (
     HIGH_WATER,
     LOW_WATER,

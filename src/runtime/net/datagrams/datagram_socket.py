@@ -31,7 +31,7 @@ from runtime.kernel.core import LoopCore
 from runtime.kernel.diagnostics.lost_writes import warn_of_lost_write
 from runtime.kernel.future import FutureCore, finish_future
 from runtime.kernel.native import accelerator
-from runtime.kernel.poller import READ, WRITE, Watcher
+from runtime.kernel.watcher import READ, WRITE, Watcher
 from runtime.kernel.write_buffer import HIGH_WATER, LOW_WATER, water_marks_of
 from runtime.net.datagrams.batch_size import MOST, BatchSize
 from runtime.net.datagrams.name_lookup import NameLookups

@@ -26,8 +26,8 @@ from runtime.kernel.core import LoopCore
 from runtime.kernel.diagnostics.describe import safe_repr
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.native import accelerator
-from runtime.kernel.poller import READ, Watcher
 from runtime.kernel.public_types import Future
+from runtime.kernel.watcher import READ, Watcher
 from runtime.net.setup.unix_sockets import SocketFile
 from runtime.net.sockets.checks import set_no_delay
 

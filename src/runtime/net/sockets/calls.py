@@ -78,17 +78,27 @@ def receive(loop: LoopCore, sock: Any, size: Any) -> bytes | Readiness:
     watcher = loop._poller.watcher(fd)
     if not isinstance(watcher, DescriptorWatcher):
         data = _recv_some(fd, size)
-        return data if data is not None else readable(loop, fd)
+        return data if data is not None else readable(loop, fd, sock)
     if watcher.emptied_in == loop._turns:
-        return readable(loop, fd)
+        return readable(loop, fd, sock)
     data = _recv_some(fd, size)
     if data is None:
-        return readable(loop, fd)
+        return readable(loop, fd, sock)
     if len(data) < size:
         # The socket is empty now, and another attempt in this turn can be left out: if more bytes
         # come in the meantime, the poll between this turn and the next reports them.
         watcher.emptied_in = loop._turns
     return data
+
+
+def readable_again(loop: LoopCore, sock: Any) -> Readiness:
+    """Return an awaitable for the readiness of a socket, after an attempt has found nothing.
+
+    After awaiting it, try again: the registration of a non-blocking socket is kept between its
+    waits, and an event may be of an earlier one.
+    """
+    keeps = type(sock) is _Socket and sock.gettimeout() == 0
+    return readable(loop, sock.fileno(), sock if keeps else None)
 
 
 def _receive_by_method(loop: LoopCore, sock: Any, size: Any) -> bytes | Readiness:

@@ -19,7 +19,13 @@ from runtime.kernel.arguments.buffers import Buffer
 from runtime.kernel.core import LoopCore
 from runtime.kernel.descriptors import Readiness, readable, writable
 from runtime.net.resolver import may_name_host, needs_lookup, resolve, with_flow_and_scope
-from runtime.net.sockets.calls import is_blocking, receive, send, temporarily_non_blocking
+from runtime.net.sockets.calls import (
+    is_blocking,
+    readable_again,
+    receive,
+    send,
+    temporarily_non_blocking,
+)
 
 # Seconds between attempts to connect to a Unix socket whose listen queue is full.
 _FIRST_DELAY: Final = 0.001
@@ -43,7 +49,7 @@ async def sock_recv_into(loop: LoopCore, sock: socket.socket, buf: Any) -> int:
         try:
             return sock.recv_into(buf)
         except (BlockingIOError, InterruptedError):
-            await readable(loop, sock.fileno())
+            await readable_again(loop, sock)
 
 
 async def sock_recvfrom(loop: LoopCore, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
@@ -54,7 +60,7 @@ async def sock_recvfrom(loop: LoopCore, sock: socket.socket, bufsize: int) -> tu
         try:
             return sock.recvfrom(bufsize)
         except (BlockingIOError, InterruptedError):
-            await readable(loop, sock.fileno())
+            await readable_again(loop, sock)
 
 
 async def sock_recvfrom_into(
@@ -69,7 +75,7 @@ async def sock_recvfrom_into(
         try:
             return sock.recvfrom_into(buf, nbytes)
         except (BlockingIOError, InterruptedError):
-            await readable(loop, sock.fileno())
+            await readable_again(loop, sock)
 
 
 async def sock_sendall(loop: LoopCore, sock: socket.socket, data: Buffer) -> None:
@@ -167,7 +173,7 @@ async def sock_accept(loop: LoopCore, sock: socket.socket) -> tuple[socket.socke
         try:
             connection, address = sock.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            await readable(loop, sock.fileno())
+            await readable_again(loop, sock)
             continue
         connection.setblocking(False)
         return connection, address
