@@ -38,7 +38,6 @@ costs next to nothing where it is not used.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final
 
 from runtime.kernel.native.mypyc import trait
@@ -64,7 +63,8 @@ class PendingWriters:
     __slots__ = ("_writers", "any", "open")
 
     def __init__(self) -> None:
-        self._writers: deque[Writer] = deque()
+        # A list: compiled code looks the methods of a deque up by name.
+        self._writers: list[Writer] = []
         # Whether there is a writer.
         self.any = False
         # Whether the loop runs a step, after which the data will be sent. False while the loop
@@ -79,12 +79,12 @@ class PendingWriters:
     def end_step(self) -> None:
         """Have every writer send its data, also those that are added meanwhile."""
         writers = self._writers
-        while writers:
-            # A writer is removed after its call: if that is interrupted, it is called again.
-            writer = writers[0]
-            writer.end_step()
-            if writers and writers[0] is writer:
-                writers.popleft()
+        sent = 0
+        while sent < len(writers):
+            # If this is interrupted, all are called again: those that have sent do nothing then.
+            writers[sent].end_step()
+            sent += 1
+        writers.clear()
         self.any = False
 
     def clear(self) -> None:

@@ -114,6 +114,11 @@ class TimerHandle(Handle):
         return [*Handle._describe_briefly(self), f"when={self._when}"]
 
 
+def _is_cancelled(timed: Runnable) -> bool:
+    """Return whether a timer is cancelled: for entries, in which the timer has no exact type."""
+    return timed.cancelled()
+
+
 def _before(timed: Runnable) -> float:
     """Return the negative deadline, which increases along ``ordered``, for ``bisect``."""
     return -timed._due()
@@ -201,7 +206,7 @@ class TimerHeap:
         ordered = self.ordered
         # Counted first: when the handle goes, so do the objects that its callback refers to, and
         # their finalizers may set and cancel timers.
-        while heap and heap[0][2].cancelled():
+        while heap and _is_cancelled(heap[0][2]):
             self._cancelled -= 1
             _heappop(heap)
         while ordered and ordered[-1].cancelled():
@@ -283,7 +288,7 @@ class TimerHeap:
             # Finalizers may cancel timers meanwhile: these count, whether removed here or not.
             self._cancelled = 0
             self.ordered[:] = [timed for timed in self.ordered if not timed.cancelled()]
-            self.heap[:] = [entry for entry in self.heap if not entry[2].cancelled()]
+            self.heap[:] = [entry for entry in self.heap if not _is_cancelled(entry[2])]
             heapq.heapify(self.heap)
             fresh = self.fresh
             self.fresh = []

@@ -155,7 +155,7 @@ class WriteEnd(PipeEnd, Writer):
         joined = self._joined
         if joined is not None and joined.size:
             data = joined.take()
-            if not self.loop.is_closed():  # In the child of a fork, the parent sends the data.
+            if self.loop._refusal is None:  # In the child of a fork, the parent sends the data.
                 self._transmit(data, len(data))
                 self.pause_if_high()
 

@@ -363,8 +363,8 @@ class StreamSocket(Watcher, Lower, Writer):
         joined = self._joined
         if joined is not None and joined.size:
             data = joined.take()
-            # In the child of a fork, the loop is closed: the parent sends the data.
-            if not self._loop.is_closed() and not self._transmit(data, len(data)):
+            # In the child of a fork, the loop takes no more work: the parent sends the data.
+            if self._loop._refusal is None and not self._transmit(data, len(data)):
                 self._pause_if_high()
 
     def _send_by_method(self, data: Any) -> int:

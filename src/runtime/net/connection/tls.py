@@ -485,7 +485,7 @@ class TLSLayer(Upper, Lower, Writer):
         joined = self._joined
         if joined is not None and joined.size:
             data = joined.take()
-            if not self._loop.is_closed():  # In the child of a fork, the parent sends it.
+            if self._loop._refusal is None:  # In the child of a fork, the parent sends it.
                 self._encrypt_at_once(data)
 
     def _encrypt_at_once(self, data: Any) -> None:
