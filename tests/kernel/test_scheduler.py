@@ -411,7 +411,7 @@ def test_the_heap_against_a_sorted_list(operations: list[tuple[str, int]]) -> No
             # So many timers that they are sorted, unless the heap is already very large.
             for step in range(100 if operation == "push many" else 1):
                 stamp = Stamp((number + step * 7) % 51, heap)
-                heap.push(stamp)
+                heap.push(stamp, stamp.when)
                 pushed.append(stamp)
                 model.append(stamp)
             model.sort(key=lambda stamp: stamp.when)

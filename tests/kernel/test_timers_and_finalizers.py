@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -143,8 +144,14 @@ def test_a_timer_set_while_many_are_due_waits_for_the_next_turn(loop: runtime.Lo
     for _ in range(100):
         loop.call_later(0, ran.append, "due")
         loop._timers.merge()
-    loop.call_later(-1, ran.append, "fresh")
-    loop._timers.pop_due(loop.time() + 1, loop._ready_append)
+
+    def queue(timed: Any) -> None:
+        if not loop._ready:
+            loop.call_later(-1, ran.append, "fresh")
+        loop._ready_append(timed)
+
+    loop._timers.pop_due(loop.time() + 1, queue)
+    assert len(loop._ready) == 100
     assert len(loop._timers.fresh) == 1
     turn(loop, 3)
     assert ran == ["due"] * 100 + ["fresh"]

@@ -739,8 +739,6 @@ def collect(loop: LoopCore) -> None:
     timers = loop._timers
     if loop._has_inbound:
         loop._take_inbound()
-    if timers.fresh:
-        timers.merge()
     if loop._until_idle and is_idle(
         loop, loop._own_threads(), loop._threads_before, loop._unknown_before
     ):
@@ -749,6 +747,8 @@ def collect(loop: LoopCore) -> None:
     if loop._ready or loop._stopping:
         loop._poller.poll_when_busy(len(loop._ready))
     else:
+        if timers.fresh:
+            timers.merge()
         timeout = timers.wait_time(loop.time()) if timers.heap or timers.ordered else -1.0
         if loop._until_idle or (
             timeout < 0
@@ -767,5 +767,5 @@ def collect(loop: LoopCore) -> None:
     loop._turns += 1
     if loop._turns >= loop._sample_at:
         loop._begin_sample()
-    if timers.heap or timers.ordered:
+    if timers.heap or timers.ordered or timers.fresh:
         timers.pop_due(loop.time(), loop._ready_append)

@@ -457,7 +457,7 @@ def _call_at(
     if not _callable(callback) or loop._debug:
         check_callback(callback, method)
     if timers is not None:
-        timers.push(handle)
+        timers.push(handle, when)
     return handle
 
 

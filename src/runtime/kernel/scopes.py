@@ -96,7 +96,7 @@ class Deadline(Runnable):
         self._scope: ScopeCore | None = scope
         self._when = when
         self._heap: TimerHeap | None = heap
-        heap.push(self)
+        heap.push(self, when)
 
     def _run(self) -> None:
         """Cancel the scope. The loop calls this in the turn in which the deadline has passed."""

@@ -44,7 +44,7 @@ class SleepFuture(FutureCore):
         self._when = when
         if when != _NEVER:
             self._heap = loop._timers
-            loop._timers.push(self)
+            loop._timers.push(self, when)
 
     def __await__(self) -> Generator[Any, None, Any]:
         """Return the future itself, as the iterator of the ``await`` of the sleeping task."""

@@ -2,14 +2,15 @@
 
 A timer waits in one of three places::
 
-    push --> fresh --- next turn, one by one --> heap
-               |                                   |
-               |                                   +-- many are due at once --+
-               |                                                              v
-               +--- next turn, many at once ------------------------------> ordered
+    push --> fresh ---- few, one by one ----> heap
+               |                                |
+               |                                +-- many are due at once --+
+               |                                                           v
+               +------- many at once ----------------------------------> ordered
 
-New timers go to ``fresh``, a list, and are moved on in the next turn. Most timeouts are cancelled
-soon, and a timer that is cancelled while it is fresh never reaches the heap. An entry of the heap
+New timers go to ``fresh``, a list. They are moved on when the loop is about to wait for events, or
+one of them is due. Most timeouts are cancelled soon, and a timer that is cancelled while it is
+fresh never reaches the heap. An entry of the heap
 is ``(when, sequence, handle)``. The sequence number is unique, so that a comparison of two entries
 never compares the handles, and timers with equal deadlines keep the order in which they were set.
 
@@ -33,6 +34,7 @@ from __future__ import annotations
 
 import bisect
 import heapq
+import math
 import operator
 from collections.abc import Callable
 from contextvars import Context
@@ -55,6 +57,8 @@ _SORT_MINIMUM: Final = 64
 
 _SORT_SHARE: Final = 4
 """These must also be at least one fourth of all timers."""
+
+_NONE_DUE: Final[float] = math.inf
 
 _due: Final = operator.methodcaller("_due")
 _heappush: Final = heapq.heappush
@@ -127,10 +131,12 @@ def _before(timed: Runnable) -> float:
 class TimerHeap:
     """The timers of one loop."""
 
-    __slots__ = ("_cancelled", "_moving", "_sequence", "fresh", "heap", "ordered")
+    __slots__ = ("_cancelled", "_fresh_due", "_moving", "_sequence", "fresh", "heap", "ordered")
 
     def __init__(self) -> None:
         self.fresh: list[Runnable] = []
+        # The soonest deadline of the fresh timers, or a sooner one of which the timer is cancelled.
+        self._fresh_due = _NONE_DUE
         self.heap: list[_Entry] = []
         self.ordered: list[Runnable] = []
         self._sequence = 0
@@ -138,9 +144,11 @@ class TimerHeap:
         self._cancelled = 0
         self._moving = False
 
-    def push(self, timed: Runnable) -> None:
-        """Add a timer: a handle or a sleep future."""
+    def push(self, timed: Runnable, when: float) -> None:
+        """Add a timer with the deadline ``when``: a handle or a sleep future."""
         self.fresh.append(timed)
+        if when < self._fresh_due:
+            self._fresh_due = when
 
     def size(self) -> int:
         """Return the number of timers held, including cancelled ones."""
@@ -156,11 +164,12 @@ class TimerHeap:
         return [timed for timed in held if not timed.cancelled()]
 
     def merge(self) -> None:
-        """Move the fresh timers to their place. Call this before ``wait_time`` and ``pop_due``."""
+        """Move the fresh timers to their place. Call this before ``wait_time``."""
         self._moving = True
         try:
             fresh = self.fresh
             self.fresh = []
+            self._fresh_due = _NONE_DUE
             if len(fresh) >= _SORT_MINIMUM and self._is_large_share(len(fresh)):
                 self._order(fresh)
                 return
@@ -227,6 +236,8 @@ class TimerHeap:
 
     def pop_due(self, now: float, ready: Callable[[Runnable], object]) -> None:
         """Call ``ready`` with each timer that is due at ``now``, in the order of the deadlines."""
+        if self._fresh_due <= now:
+            self.merge()
         self._moving = True
         try:
             for timed in self._take_due(now):
@@ -270,6 +281,8 @@ class TimerHeap:
             self._cancelled += 1
         elif fresh and fresh[-1] is timed:
             fresh.pop()
+            if not fresh:
+                self._fresh_due = _NONE_DUE
         elif heap and heap[-1][2] is timed:
             # The last entry of the heap has no children, so that it can simply be removed. The
             # newest deadline is often the latest, so that this is the usual end of a timeout.

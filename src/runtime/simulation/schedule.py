@@ -221,6 +221,8 @@ def _run_turns(schedule: Schedule, loop: LoopCore) -> None:
             for timer in timers.fresh:
                 schedule._timers_set += 1
                 schedule._set_at[id(timer)] = (before, schedule._timers_set)
+            if timers.fresh:
+                timers.merge()
             collect(loop)
             if writers.any:
                 writers.end_step()
