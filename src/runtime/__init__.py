@@ -23,7 +23,6 @@ from runtime.kernel.api.awaitables import (
 )
 from runtime.kernel.api.eager_tasks import create_eager_task_factory, eager_task_factory
 from runtime.kernel.api.running import all_tasks, current_task
-from runtime.kernel.diagnostics.deadlock import DeadlockError
 from runtime.kernel.errors import (
     BrokenBarrierError,
     CancelledError,
@@ -55,6 +54,7 @@ if TYPE_CHECKING:
         format_call_graph,
         print_call_graph,
     )
+    from runtime.kernel.diagnostics.deadlock import DeadlockError
     from runtime.net.connection.streams import StreamReader, StreamWriter
     from runtime.net.datagrams.endpoint import DatagramEndpoint, open_datagram
     from runtime.net.setup.server import Server
@@ -123,6 +123,7 @@ else:
             "format_call_graph",
             "print_call_graph",
         ),
+        "runtime.kernel.diagnostics.deadlock": ("DeadlockError",),
         "runtime.net.datagrams.endpoint": ("DatagramEndpoint", "open_datagram"),
         "runtime.net.setup.stream_api": (
             "open_connection",

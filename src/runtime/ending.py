@@ -28,7 +28,6 @@ import traceback
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
-from runtime.kernel.diagnostics.deadlock import describe_wait
 from runtime.kernel.lifetime.recovery import recover_tasks
 from runtime.kernel.reasons import CancelReason
 from runtime.kernel.task import cancel_all
@@ -300,6 +299,8 @@ class EndWatch:
 
 
 def _described(task: Any) -> list[str]:
+    from runtime.kernel.diagnostics.deadlock import describe_wait
+
     try:
         return describe_wait(task)
     except Exception as error:  # The loop's thread continues with the task meanwhile.

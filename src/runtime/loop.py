@@ -20,8 +20,6 @@ from runtime.kernel.api import running
 from runtime.kernel.arguments.refusals import Uncopyable
 from runtime.kernel.arguments.seconds import Seconds
 from runtime.kernel.arguments.seconds import seconds as number_of_seconds
-from runtime.kernel.diagnostics.metrics import LoopMetrics
-from runtime.kernel.diagnostics.recorder import Recording, events_of
 from runtime.kernel.diagnostics.step_sampler import sampling_of
 from runtime.kernel.handles import Handle
 from runtime.kernel.lifetime.asyncgens import cancelling_tasks_in
@@ -30,6 +28,7 @@ from runtime.kernel.public_types import Future, Task
 from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.threads.unknown_threads import unknown_threads
 from runtime.kernel.timers import TimerHandle
+from runtime.net import lazy_types
 from runtime.net.network_loop import NetworkLoop
 from runtime.system.system_loop import SystemLoop
 
@@ -156,7 +155,7 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
 
     # -- Observation -------------------------------------------------------------------------------
 
-    def metrics(self) -> LoopMetrics:
+    def metrics(self) -> lazy_types.LoopMetrics:
         """Return a snapshot of the loop's counters and histograms. May be called in any thread.
 
         The loop keeps them always. The first call in the process also begins to measure the pauses
@@ -189,7 +188,9 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
         self._sampler.every = sampling_of(every)
         self._sample_at = self._turns
 
-    def record(self, seconds: Seconds = 30.0, events: SupportsIndex = 65536) -> Recording:
+    def record(
+        self, seconds: Seconds = 30.0, events: SupportsIndex = 65536
+    ) -> lazy_types.Recording:
         """Record what the loop does from now on: its last events, in a ring of fixed size.
 
         The recording keeps up to ``events`` events, of 32 bytes each, and gives those of the last
@@ -207,6 +208,8 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
         >>> runtime.run(main(), debug=False)
         {'sleeper'}
         """
+        from runtime.kernel.diagnostics.recorder import Recording, events_of
+
         self._check_open()
         if self._recorder is not None:
             raise RuntimeError(f"{self!r} is being recorded: stop() the other recording first")

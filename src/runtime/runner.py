@@ -19,7 +19,6 @@ from typing import Any, Literal, TypeVar
 from runtime.ending import EndOfRun
 from runtime.interrupts import InterruptHandler, run_with_sigint_handled
 from runtime.kernel.arguments.advice import advice_on_awaitable
-from runtime.kernel.diagnostics.deadlock import deadlock_error
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.lifetime.idle import ordinary_tasks
 from runtime.kernel.public_types import Task, await_it
@@ -283,6 +282,8 @@ def _run_until_idle(loop: Loop, task: Task[T]) -> T:
             # reference cycle.
             del task, on_end
     if idle:
+        from runtime.kernel.diagnostics.deadlock import deadlock_error
+
         raise deadlock_error(ordinary_tasks(loop))
     raise RuntimeError(f"event loop stopped before {task!r} completed")
 

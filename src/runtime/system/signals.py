@@ -108,8 +108,6 @@ def remove(loop: LoopCore, sig: int) -> bool:
 
 def remove_all(loop: LoopCore) -> None:
     """Remove every handler of a loop that was closed."""
-    if not loop._signal_handlers:
-        return
     if sys.is_finalizing():
         warnings.warn(
             f"{loop!r} is closed while the interpreter shuts down: "

@@ -1,7 +1,7 @@
 """Methods of the loop for the operating system: pipes, processes, signals.
 
-Each method calls the function of the same name in the module for its subject. The modules for pipes
-and processes are imported at the first use, so that a program without them starts faster.
+Each method calls the function of the same name in the module for its subject, which is imported at
+the first use, so that a program without pipes, processes and signal handlers starts faster.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from runtime.kernel.core import LoopCore
-from runtime.system import signals
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
@@ -27,7 +26,10 @@ class SystemLoop(LoopCore):
         loop is running.
         """
         super().close()
-        signals.remove_all(self)
+        if self._signal_handlers:
+            from runtime.system import signals
+
+            signals.remove_all(self)
 
     # -- Pipes -------------------------------------------------------------------------------------
 
@@ -126,11 +128,16 @@ class SystemLoop(LoopCore):
         function; ValueError when there is no such signal; RuntimeError when the signal cannot be
         caught, when this is not the main thread, and when the loop is closed.
         """
+        from runtime.system import signals
+
         signals.add(self, sig, callback, args)
 
     def _signals_arrived(self, numbers: bytes) -> None:
         """Call the loop's handlers of signals for which the program has installed another one."""
-        signals.deliver_overridden(self, numbers)
+        if self._signal_handlers:
+            from runtime.system import signals
+
+            signals.deliver_overridden(self, numbers)
 
     def remove_signal_handler(self, sig: int) -> bool:
         """Restore the default handling of ``sig``; return whether the loop handled it.
@@ -138,4 +145,6 @@ class SystemLoop(LoopCore):
         A handler that was installed since with ``signal.signal`` stays. Raises TypeError,
         ValueError and RuntimeError for the same reasons as ``add_signal_handler``.
         """
+        from runtime.system import signals
+
         return signals.remove(self, sig)

@@ -9,17 +9,14 @@ from runtime.kernel.diagnostics.collector import watch_collector
 from runtime.kernel.diagnostics.histogram import histogram_from, histogram_of
 from runtime.kernel.diagnostics.metrics import LoopMetrics
 from runtime.kernel.native.buckets import no_counts
-from runtime.kernel.native.wait_meter import WaitFigures, figures_of
 
 
 def metrics_of(loop: LoopCore) -> LoopMetrics:
     """Return a snapshot of the metrics of ``loop``. For any thread."""
     poller = loop._poller
     meter = poller.meter
-    figures = (
-        WaitFigures(0.0, 0.0, 0, 0.0, 0.0, no_counts().tobytes())
-        if meter is None
-        else figures_of(meter)
+    ran, waited, lag_count, lag_sum, lag_most, lags = (
+        (0.0, 0.0, 0, 0.0, 0.0, no_counts().tobytes()) if meter is None else meter.figures()
     )
     sampler = loop._sampler
     threads, limit, queued = loop._executor.load()
@@ -28,10 +25,10 @@ def metrics_of(loop: LoopCore) -> LoopMetrics:
     alive = len(loop._tasks)
     return LoopMetrics(
         time=monotonic(),
-        running=figures.ran,
-        waiting=figures.waited,
+        running=ran,
+        waiting=waited,
         turns=loop._turns,
-        lag=histogram_from(figures.lag_count, figures.lag_sum, figures.lag_most, figures.lags),
+        lag=histogram_from(lag_count, lag_sum, lag_most, lags),
         ready_wait=histogram_of(sampler.waits),
         steps=histogram_of(sampler.steps),
         callbacks=histogram_of(sampler.callbacks),

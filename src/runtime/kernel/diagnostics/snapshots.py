@@ -1,7 +1,7 @@
 """``Snapshot``: the base of immutable classes with slots, which are made faster than dataclasses.
 
-Every program imports the classes of metrics, because methods of ``Loop`` return them. A dataclass
-compiles its methods when it is imported, which takes longer than the rest of its module.
+A dataclass compiles its methods when it is imported, which takes longer than the rest of its
+module.
 """
 
 from __future__ import annotations

@@ -19,7 +19,6 @@ from typing import Any
 
 from runtime.kernel.daemons import is_daemon
 from runtime.kernel.descriptors import DescriptorWatcher
-from runtime.kernel.diagnostics.deadlock import deadlock_error
 from runtime.kernel.future import FutureCore
 from runtime.kernel.handles import Runnable
 from runtime.kernel.scheduler import Scheduler
@@ -67,6 +66,8 @@ def checked_wait(
             elif loop._ready or loop._has_inbound:
                 return 0.0  # A thread has ended since the loop found its queue empty.
             else:
+                from runtime.kernel.diagnostics.deadlock import deadlock_error
+
                 raise deadlock_error(_tasks_of(loop))
     if not deadlocks and not others:
         # A thread that ``threading`` does not know may be the reason that the loop is not idle.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from runtime.kernel.native.buckets import count_into, no_counts
 
@@ -17,23 +17,6 @@ Wait = Callable[[float], list[tuple[int, int]]]
 
 TICK: Final = 0.01
 """Least number of seconds between two calls of the ``tick`` of a ``WaitMeter``."""
-
-
-class WaitFigures(NamedTuple):
-    """The figures of a ``WaitMeter``. All durations are in seconds."""
-
-    ran: float
-    """The duration of the runs of the loop, including the current one."""
-
-    waited: float
-    """The part of it that the loop waited."""
-
-    lag_count: int
-    lag_sum: float
-    lag_most: float
-
-    lags: bytes
-    """The number of lags in each bucket of ``buckets.BOUNDS``, as an ``array("Q")`` in bytes."""
 
 
 class WaitMeter(Protocol):
@@ -58,7 +41,12 @@ class WaitMeter(Protocol):
         """
 
     def figures(self) -> tuple[float, float, int, float, float, bytes]:
-        """Return the fields of ``WaitFigures``, which ``figures_of`` makes. For any thread."""
+        """Return the figures: durations in seconds, and numbers of lags. For any thread.
+
+        They are the duration of the runs of the loop, including the current one; the part of it
+        that the loop waited; the number of lags, their sum, and the longest; and the number of lags
+        in each bucket of ``buckets.BOUNDS``, as an ``array("Q")`` in bytes.
+        """
 
     def close(self) -> None:
         """Release the function and the descriptor that the meter holds."""
@@ -169,7 +157,7 @@ class PythonWaitMeter:
             self._lag_most = max(self._lag_most, lags[-1])
 
     def figures(self) -> tuple[float, float, int, float, float, bytes]:
-        """Return the fields of ``WaitFigures``."""
+        """Return the figures, as ``WaitMeter`` describes them."""
         now = _monotonic()
         self._count_lags()
         ran = self._ran + (now - self._began if self._began else 0.0)
@@ -204,8 +192,3 @@ def meter_of(wait: Wait) -> WaitMeter:
     """Return the meter of a function from ``epoll_wait``, or of a ``PythonWaitMeter``."""
     meter: WaitMeter = wait.__self__  # type: ignore[attr-defined]
     return meter
-
-
-def figures_of(meter: WaitMeter) -> WaitFigures:
-    """Return the figures of a meter. The C function returns a plain tuple."""
-    return WaitFigures(*meter.figures())
