@@ -500,3 +500,32 @@ def test_scopes_of_this_package_around_and_inside() -> None:
         (True, 0),
         (True, 0),
     ]
+
+
+def test_the_call_graph_of_a_task_in_a_group() -> None:
+    async def main() -> list[str]:
+        async def child() -> list[str]:
+            graph = runtime.capture_call_graph()
+            names: list[str] = []
+            while graph is not None:
+                task: Any = graph.future
+                names.append(task.get_name())
+                (graph,) = graph.awaited_by or (None,)
+            return names
+
+        async def parent() -> None:
+            async with anyio.create_task_group() as group:
+                group.start_soon(collect, name="child")
+
+        async def collect() -> None:
+            found.extend(await child())
+
+        found: list[str] = []
+        async with anyio.create_task_group() as group:
+            group.start_soon(parent, name="parent")
+        return found
+
+    options = {"loop_factory": runtime.new_event_loop}
+    names = anyio.run(main, backend="asyncio", backend_options=options)
+    assert names[:2] == ["child", "parent"]
+    assert len(names) == 3

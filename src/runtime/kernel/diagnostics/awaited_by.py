@@ -4,7 +4,7 @@ From Python 3.14, each of asyncio's futures keeps a set of its waiters. The futu
 do not: each subscriber of a future has a method that returns the task or future on whose behalf it
 subscribed. For the callbacks of asyncio's own ``wait()``, ``gather()``, ``shield()``,
 ``as_completed()`` and ``TaskGroup``, the task is read from the variable or attribute in which these
-keep it.
+keep it; so is the task that has entered a task group of anyio.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def _waiter_of_subscriber(callback: Any) -> Any:
     if on_behalf_of is not None:
         return on_behalf_of()
     if isinstance(callback, FunctionType):
-        return None if _has_gather_ended(callback) else _variable_of(callback, _VARIABLE)
+        if _is_defined_in_asyncio(callback):
+            return None if _has_gather_ended(callback) else _variable_of(callback, _VARIABLE)
+        return _host_of_group(callback)
     for attribute in _ATTRIBUTES:
         task = getattr(owner, attribute, None)
         if task is not None:
@@ -95,15 +97,26 @@ def _has_gather_ended(function: FunctionType) -> bool:
     return isfuture(outer) and bool(outer.done())
 
 
+def _host_of_group(function: FunctionType) -> Any:
+    """Return the task that has entered the group of one of anyio's callbacks, or None.
+
+    From Python 3.14, anyio tells asyncio itself, by a function that leaves out other futures than
+    asyncio's own.
+    """
+    if not str(function.__module__).startswith("anyio."):
+        return None
+    group = _variable_of(function, "self")
+    task = getattr(getattr(group, "cancel_scope", None), "_host_task", None)
+    return None if task is None or task.done() else task
+
+
 def _is_defined_in_asyncio(function: Any) -> bool:
     return str(getattr(function, "__module__", "")).startswith("asyncio.")
 
 
 def _variable_of(function: FunctionType, name: str) -> Any:
-    """Return the value of a cell or a default of a nested function in asyncio, or None."""
+    """Return the value of a cell or a default of a nested function, or None."""
     code = function.__code__
-    if not _is_defined_in_asyncio(function):
-        return None
     if name in code.co_freevars:
         assert function.__closure__ is not None
         try:
