@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 from typing import Any
 
 import pytest
@@ -169,6 +170,67 @@ async def test_a_shield_after_the_request_of_the_scope_was_taken_back() -> None:
             await never()
     assert shield.cancelled_caught
     assert requests() == 0
+
+
+async def check_requests(earlier: int, calls: tuple[str, ...]) -> None:
+    """Make calls while a task is in a scope; it was cancelled ``earlier`` times before it."""
+    scope = runtime.CancelScope()
+    end = runtime.Event()
+
+    async def work() -> None:
+        for _ in range(earlier):
+            with pytest.raises(runtime.CancelledError):
+                await never()
+        last: BaseException | None = None
+        with scope:
+            while not end.is_set():
+                try:
+                    await end.wait()
+                except runtime.CancelledError as error:
+                    last = error
+            if last is not None:
+                raise last
+
+    task = runtime.create_task(work())
+    await wait_all_tasks_blocked()
+    for _ in range(earlier):
+        task.cancel()
+        await wait_all_tasks_blocked()
+    old, new, of_scope = earlier, 0, 0
+    for call in calls:
+        match call:
+            case "request":
+                task.cancel()
+                new += 1
+            case "scope":
+                of_scope += not scope.cancel_called
+                scope.cancel()
+            case "take back":
+                task.uncancel()
+                if new:
+                    new -= 1
+                elif of_scope:
+                    of_scope = 0
+                else:
+                    old = max(0, old - 1)
+        await wait_all_tasks_blocked()
+        assert task.cancelling() == old + new + of_scope
+    end.set()
+    await runtime.wait([task])
+    assert task.cancelling() == old + new
+    assert scope.cancelled_caught == ("scope" in calls and not new)
+    was_cancelled = "scope" in calls or "request" in calls
+    assert task.cancelled() == (was_cancelled and not scope.cancelled_caught)
+
+
+@pytest.mark.parametrize("earlier", [0, 1, 2])
+async def test_requests_before_and_in_a_scope_are_taken_back_and_made_again(earlier: int) -> None:
+    for calls in itertools.product(["request", "take back", "scope"], repeat=4):
+        try:
+            await check_requests(earlier, calls)
+        except AssertionError as error:
+            error.add_note(f"after {earlier} earlier requests, and {calls}")
+            raise
 
 
 async def test_a_request_in_a_cancelled_scope_is_not_lost_in_a_shield() -> None:

@@ -30,6 +30,7 @@ class ScopeState:
         "_members",
         "_parent",
         "_reason",
+        "_requests",
         "_shield",
         "_task",
     )
@@ -40,6 +41,9 @@ class ScopeState:
         # The task that has entered the scope, and the scope around it, while it is in force.
         self._task: Any = None
         self._parent: ScopeState | None = None
+        # The value of Task.cancelling() on entry, without the request of scopes around this one. It
+        # is lower if the task has taken such a request back since.
+        self._requests = 0
         # The tasks of the group whose scope this is: the same set as the group's.
         self._members: set[Any] | None = None
         # Whether the scope was cancelled, and whether it or a scope around it was.
@@ -74,3 +78,22 @@ class ScopeState:
         if interruptions is None:
             interruptions = self._interruptions = Interruptions()
         return interruptions.admit(task)
+
+    def _take_back(self, task: Any, requests: int, has_own: bool) -> bool:
+        """Note that ``task``, whose innermost scope this is, has just taken a request back.
+
+        ``requests`` is the number of requests left, and ``has_own`` tells whether it included one
+        for the cancelled scope. ``uncancel()`` does not say which request is meant. It is one that
+        came from outside since the scope was entered, if there is one; else that of the cancelled
+        scope, and True is returned; else one that came before the scope was entered, so that the
+        scope takes the next one for a new one.
+        """
+        if has_own:
+            if requests <= (self._requests if self._task is task else 0):
+                return True
+            requests -= 1
+        each: ScopeState | None = self
+        while each is not None and each._task is task and each._requests > requests:
+            each._requests = requests
+            each = each._parent
+        return False

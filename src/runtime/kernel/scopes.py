@@ -31,6 +31,8 @@ Invariants:
   code expects that asks whether the CancelledError that it caught came from outside; and when the
   flag is cleared, the request is taken back, as by ``uncancel()``. If the program has taken it back
   already, the flag ``REQUEST_TAKEN_BACK`` is set as well.
+- ``_requests`` of a scope in force is not larger than the number of requests from outside. If more
+  came than that, the scope does not end the CancelledError.
 - ``_task`` is set while the scope is in force. A scope that is left wrongly, in another task or in
   the wrong order, is removed from the chain all the same, and the error is raised.
 
@@ -154,7 +156,6 @@ class ScopeCore(ScopeState):
         "_deadline_place",
         "_entered",
         "_raises_timeout",
-        "_requests",
         "_text",
         "_timer",
     )
@@ -176,8 +177,6 @@ class ScopeCore(ScopeState):
         self._caught = False
         # Whether CancelledError becomes TimeoutError if the deadline was the cause.
         self._raises_timeout = False
-        # The value of Task.cancelling() on entry, without the request of scopes around this one.
-        self._requests = 0
         self._deadline_place: str | None = None
 
     # -- Entering and leaving ----------------------------------------------------------------------

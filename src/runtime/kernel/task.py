@@ -209,10 +209,11 @@ class TaskCore(FutureCore):
             self._cancel_requests -= 1
             if self._cancel_requests == 0:
                 self._cancel_message = None
-                if self._cancel_state & MUST_CANCEL:
-                    self._cancel_state -= MUST_CANCEL
-                if self._cancel_state & IN_CANCELLED_SCOPE:
-                    self._cancel_state |= REQUEST_TAKEN_BACK
+                self._cancel_state &= ~MUST_CANCEL
+            flags = self._cancel_state & (IN_CANCELLED_SCOPE | REQUEST_TAKEN_BACK)
+            scope, has_own = self._scope, flags == IN_CANCELLED_SCOPE
+            if scope and scope._take_back(self, self._cancel_requests, has_own):
+                self._cancel_state |= REQUEST_TAKEN_BACK
         return self._cancel_requests
 
     @property
