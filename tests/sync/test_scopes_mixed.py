@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import types
+from collections.abc import Coroutine, Generator
 from typing import Any
 
 import pytest
@@ -502,6 +504,58 @@ async def test_every_other_place_is_interrupted() -> None:
             except runtime.CancelledError:
                 log.add(number, "second")
     assert len(log) == 6
+
+
+@types.coroutine
+def stepped_by_hand(coro: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
+    """Run a coroutine as a task does, which can only be seen while the coroutine runs."""
+    error: BaseException | None = None
+    while True:
+        try:
+            awaited = coro.send(None) if error is None else coro.throw(error)
+        except StopIteration:
+            return
+        error = None
+        try:
+            yield awaited
+        except BaseException as thrown:
+            error = thrown
+
+
+async def test_every_wait_of_a_coroutine_that_is_stepped_by_hand_is_interrupted() -> None:
+    log = Log()
+
+    async def work() -> None:
+        for number in range(3):
+            try:
+                await runtime.sleep(1)
+            except runtime.CancelledError:
+                log.add(number)
+        await never()
+
+    with runtime.CancelScope() as scope:
+        scope.cancel()
+        await stepped_by_hand(work())
+    assert scope.cancelled_caught
+    assert log == ["0", "1", "2"]
+
+
+async def test_a_coroutine_that_is_stepped_by_hand_and_refuses_to_end_waits() -> None:
+    interruptions = 0
+
+    async def work() -> None:
+        nonlocal interruptions
+        until = runtime.get_running_loop().time() + 1
+        while runtime.get_running_loop().time() < until:
+            try:
+                await runtime.sleep(1)
+            except runtime.CancelledError:
+                interruptions += 1
+
+    with runtime.CancelScope() as scope:
+        scope.cancel()
+        await stepped_by_hand(work())
+    assert interruptions == 100
 
 
 # -- The loop --------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ A coroutine is known if the task was inside it at its last interruption. The inn
 where the CancelledError of that interruption was caught. If it awaits the future itself, so that
 nothing new was called, it is interrupted there once. Otherwise it calls a new coroutine for each
 attempt, as a loop that closes many connections does, and is interrupted there up to ``MOST`` times.
-After that the task waits until what it awaits is done, and costs nothing meanwhile.
+So is a generator that yields the futures itself: it may step other coroutines by hand, which cannot
+be seen. After that the task waits until what it awaits is done, and costs nothing meanwhile.
 
 **Generators.** A scope that an asynchronous generator holds while it is suspended at a ``yield`` is
 in force in the code that iterates over the generator (PEP 789). ``is_at_yield`` finds out.
@@ -34,7 +35,7 @@ from runtime.kernel.diagnostics.describe import (
 )
 
 MOST: Final = 100
-"""How often one place is interrupted that calls a new coroutine for each attempt."""
+"""How often one place is interrupted that may call a new coroutine for each attempt."""
 
 _DEEPEST: Final = 1000
 """Maximum number of coroutines, one inside the other, that are looked at."""
@@ -64,7 +65,8 @@ class Interruptions:
             depth -= 1
         if depth >= 0:
             coro, instruction = places[depth]
-            limit = 1 if depth == len(places) - 1 else MOST
+            awaits_it_itself = depth == len(places) - 1 and not inspect.isgenerator(coro)
+            limit = 1 if awaits_it_itself else MOST
             if known[coro].get(instruction, 0) >= limit:
                 return False
         now: dict[object, dict[int, int]] = {}
