@@ -9,6 +9,8 @@ import pytest
 
 import runtime
 from runtime import simulation
+from runtime.simulation.current import Victim, current_run
+from tests.sync.scoped_waits import SURROUNDINGS, WAITS, Wait
 
 pytestmark = pytest.mark.once
 
@@ -141,6 +143,42 @@ async def timeouts_and_gather_in_scopes() -> None:
     await runtime.sleep(0)
 
 
+def waits_in_scopes(wait: Wait) -> Main:
+    """Return a program that waits in a scope; the scope and the task may be cancelled anywhere."""
+
+    async def main() -> None:
+        scope = runtime.CancelScope()
+        surrounding = simulation.choice(SURROUNDINGS)
+        requested = False
+
+        def request() -> None:
+            nonlocal requested
+            requested = task.cancel()
+
+        async with wait() as work:
+
+            async def whole() -> None:
+                with scope:
+                    await surrounding(work)
+                    await runtime.sleep(0)  # A cancellation that came with a result is raised here.
+
+            task = runtime.create_task(whole())
+            run = current_run()
+            assert run is not None
+            simulation.cancel_anywhere(task, times=0)  # The run watches the steps from now on.
+            run.victims += [Victim(task, request, "cancel"), Victim(task, scope.cancel, "scope")]
+            await runtime.wait([task])
+            if not task.cancelled():
+                task.result()
+            assert task.cancelled() == requested
+            assert task.cancelling() == requested
+            assert scope.cancelled_caught == (scope.cancel_called and not requested)
+            simulation.sometimes(scope.cancelled_caught, "the scope has caught its cancellation")
+            simulation.sometimes(scope.cancel_called and requested, "both came")
+
+    return main
+
+
 MAINS = [
     scopes_and_shields,
     requests_and_scopes,
@@ -160,3 +198,14 @@ def test_schedules(main: Main) -> None:
 @pytest.mark.parametrize("main", MAINS)
 def test_thousands_of_schedules(main: Main) -> None:
     simulation.explore(main, runs=2000)
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_schedules_of_cancelled_waits(wait: Wait) -> None:
+    assert simulation.explore(waits_in_scopes(wait), runs=150).never_reached == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wait", WAITS)
+def test_thousands_of_schedules_of_cancelled_waits(wait: Wait) -> None:
+    assert simulation.explore(waits_in_scopes(wait), runs=3000).never_reached == []

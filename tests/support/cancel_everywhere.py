@@ -19,6 +19,8 @@ The first run cancels at the task's first suspension, the next run at its second
 completes with fewer suspensions. Each suspension is cancelled at two moments: while the task waits,
 and when the awaited future is done but the task has not resumed. After each run no task may be left
 over, and nothing may have been reported to the exception handler.
+
+The task is cancelled by ``task.cancel()``, by a scope around its coroutine, or by both.
 """
 
 from __future__ import annotations
@@ -47,13 +49,26 @@ class Moment(enum.Enum):
     WOKEN = "when it was woken and has not run yet"
 
 
+class Way(enum.Enum):
+    """Way in which the task is cancelled."""
+
+    REQUEST = "by a request"
+    SCOPE = "by a scope"
+    BOTH = "by a scope and a request"
+
+
 class CancelPoint:
     """Cancels the task that the scenario starts, at its ``suspension``-th suspension."""
 
-    def __init__(self, suspension: int, moment: Moment) -> None:
+    def __init__(self, suspension: int, moment: Moment, way: Way = Way.REQUEST) -> None:
         self.suspension = suspension
         self.moment = moment
+        self.way = way
+        self.scope = runtime.CancelScope()
+        """The scope around the coroutine, unless the task is only cancelled by a request."""
         self.reached = False
+        self.cancelled = False
+        """Whether the task was cancelled before it ended."""
         self._suspensions = 0
         self._task: runtime.Task[Any] | None = None
 
@@ -65,6 +80,10 @@ class CancelPoint:
         return task
 
     async def _run(self, coro: Coroutine[Any, Any, T]) -> T:
+        if self.way is not Way.REQUEST:
+            with self.scope:
+                return await self._steps(coro)
+            raise CaughtByScopeError
         result: T = await self._steps(coro)
         return result
 
@@ -99,24 +118,33 @@ class CancelPoint:
 
     def _cancel(self, _future: object = None) -> None:
         assert self._task is not None
-        self._task.cancel()
+        self.cancelled = not self._task.done()
+        if self.way is not Way.REQUEST:
+            self.scope.cancel()
+        if self.way is not Way.SCOPE:
+            self._task.cancel()
 
     def __str__(self) -> str:
-        return f"cancelled at suspension {self.suspension}, {self.moment.value}"
+        words = "" if self.way is Way.REQUEST else f", {self.way.value}"
+        return f"cancelled at suspension {self.suspension}, {self.moment.value}{words}"
 
 
 Scenario = Callable[[CancelPoint], Coroutine[Any, Any, None]]
 
 
-def cancel_everywhere(scenario: Scenario) -> int:
-    """Run ``scenario`` once for every point at which its task can be cancelled.
+class CaughtByScopeError(Exception):
+    """Raised by the task in place of a result, if the scope around it has ended its coroutine."""
+
+
+def cancel_everywhere(scenario: Scenario, way: Way = Way.REQUEST) -> int:
+    """Run ``scenario`` once for every point at which its task can be cancelled, in one way.
 
     Returns the largest number of suspensions of the task. Raises the exceptions of the scenario,
     with a note that says where the task was cancelled.
     """
     for suspension in itertools.count(1):
         assert suspension <= MOST_SUSPENSIONS, "the scenario suspends again and again"
-        points = [CancelPoint(suspension, moment) for moment in Moment]
+        points = [CancelPoint(suspension, moment, way) for moment in Moment]
         for point in points:
             try:
                 runtime.run(_supervise(scenario, point))
@@ -145,5 +173,5 @@ async def settled(*tasks: runtime.Future[Any]) -> None:
     """Wait for the end of the tasks; raise their exceptions except cancellations."""
     await runtime.wait(tasks)
     for task in tasks:
-        if not task.cancelled():
+        if not task.cancelled() and not isinstance(task.exception(), CaughtByScopeError):
             task.result()
