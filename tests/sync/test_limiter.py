@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -175,6 +178,59 @@ async def test_calls_in_threads_are_limited() -> None:
     assert await runtime.gather(*calls) == [*range(20)]
     assert most == 1
     assert limiter.borrowed == 0
+
+
+MOST_THREADS = 32 + (os.cpu_count() or 1)
+"""A number of calls that is larger than the number of threads of any default executor."""
+
+
+async def meet(limiter: runtime.CapacityLimiter | None, number: int) -> None:
+    """Return when ``number`` calls in threads run at the same time."""
+    barrier = threading.Barrier(number)
+    arguments: Any = {} if limiter is None else {"limiter": limiter}
+    await runtime.gather(*[runtime.to_thread(barrier.wait, 60, **arguments) for _ in range(number)])
+
+
+async def test_the_limiter_alone_limits_the_calls_in_threads() -> None:
+    await meet(runtime.CapacityLimiter(MOST_THREADS), MOST_THREADS)
+    await meet(runtime.CapacityLimiter(math.inf), MOST_THREADS)
+
+
+async def test_a_total_of_the_default_limiter_replaces_the_limit_of_the_executor() -> None:
+    limiter = runtime.current_default_thread_limiter()
+    assert await runtime.to_thread(lambda: threading.current_thread().name) == "asyncio_0"
+    limiter.total = MOST_THREADS
+    await meet(None, MOST_THREADS)
+
+
+async def test_limited_calls_run_in_an_executor_that_the_program_has_set() -> None:
+    runtime.get_running_loop().set_default_executor(ThreadPoolExecutor(2, "of_the_program"))
+    limiter = runtime.CapacityLimiter(3)
+    await meet(limiter, 2)
+    running, most = 0, 0
+    lock = threading.Lock()
+
+    def work() -> str:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.001)
+        with lock:
+            running -= 1
+        return threading.current_thread().name
+
+    names = await runtime.gather(*[runtime.to_thread(work, limiter=limiter) for _ in range(9)])
+    assert most <= 2
+    assert set(names) <= {"of_the_program_0", "of_the_program_1"}
+
+
+def test_the_threads_of_limited_calls_end_with_the_run() -> None:
+    async def main() -> threading.Thread:
+        limiter = runtime.CapacityLimiter(1)
+        return await runtime.to_thread(threading.current_thread, limiter=limiter)
+
+    assert not runtime.run(main()).is_alive()
 
 
 async def test_a_call_that_goes_on_keeps_its_token() -> None:

@@ -49,7 +49,13 @@ from runtime.kernel.public_types import Future, Task, await_it
 from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.sleep_future import SleepFuture
 from runtime.kernel.task import TaskCore, init_task, leave_task, step
-from runtime.kernel.threads.executor import DefaultExecutor, LookupThreads, begin_shutdown, submit
+from runtime.kernel.threads.executor import (
+    DefaultExecutor,
+    LimitedThreads,
+    LookupThreads,
+    begin_shutdown,
+    submit,
+)
 from runtime.kernel.threads.limiters import Limiter
 from runtime.kernel.threads.observers import observers
 
@@ -118,6 +124,7 @@ class LoopCore(Scheduler):
         "_executor",
         "_idle_collector",
         "_idle_threads",
+        "_limited_threads",
         "_lookup_threads",
         "_released",
         "_reports_deadlocks",
@@ -140,6 +147,7 @@ class LoopCore(Scheduler):
         self._task_factory: TaskFactory | None = None
         self._asyncgens: AsyncGenerators | None = None
         self._executor = DefaultExecutor()
+        self._limited_threads = LimitedThreads()
         self._lookup_threads = LookupThreads()
         # The limiter of to_thread(); None until the program asks for it.
         self._thread_limiter: Limiter | None = None
@@ -383,8 +391,9 @@ class LoopCore(Scheduler):
 
     def _own_threads(self) -> list[threading.Thread]:
         """Return the threads that the loop owns; they never wake it while it is idle."""
-        pools = self._executor.threads() + self._lookup_threads.threads()
-        threads = [*pools, *self._idle_threads, *self._watching_threads, *observers]
+        pools = (self._executor, self._limited_threads, self._lookup_threads)
+        of_pools = [thread for pool in pools for thread in pool.threads()]
+        threads = [*of_pools, *self._idle_threads, *self._watching_threads, *observers]
         return threads if self._slow_watch is None else [*threads, self._slow_watch.thread]
 
     def _task_of(self, awaitable: Any) -> Any:
@@ -512,14 +521,24 @@ class LoopCore(Scheduler):
         """
         self._executor.replace(executor)
 
+    def _executor_of_limited_calls(self) -> concurrent.futures.Executor | None:
+        """Return the executor for calls that a limiter limits; None is the default executor.
+
+        A program that has set the default executor means these calls as well: its threads may have
+        been prepared for them. Their number is another limit then.
+        """
+        self._check_open()
+        return None if self._executor.is_replaced() else self._limited_threads.get()
+
     def _look_up(self, func: Callable[..., Any], *args: Any) -> Future[Any]:
         """Call ``func(*args)``, which resolves a host name, in the thread pool for lookups."""
         self._check_open()
         return submit(self, self._lookup_threads.get(), func, args)
 
     def _begin_executor_shutdown(self) -> tuple[threading.Thread, Future[Any]] | None:
-        """Begin to shut down both thread pools: see ``executor.begin_shutdown``."""
-        return begin_shutdown(self, (self._executor, self._lookup_threads))
+        """Begin to shut down the thread pools: see ``executor.begin_shutdown``."""
+        pools = (self._executor, self._limited_threads, self._lookup_threads)
+        return begin_shutdown(self, pools)
 
     def watch_slow_callbacks(self, threshold: Seconds | None = 0.1) -> None:
         """Log a warning with the running line when a turn takes over ``threshold`` seconds.
@@ -567,6 +586,7 @@ class LoopCore(Scheduler):
                 if self._recorder is not None:
                     self._recorder.stop()
                 self._executor.close()
+                self._limited_threads.close()
                 self._lookup_threads.close()
         finally:
             try:

@@ -166,7 +166,8 @@ class CapacityLimiter(Limiter, OnlyAsynchronous):
 def current_default_thread_limiter() -> CapacityLimiter:
     """Return the limiter that ``to_thread`` uses in the running loop if it is given none.
 
-    Its total is infinity until the program sets it. Raises RuntimeError if no loop is running.
+    Its total is infinity until the program sets it; so long, the number of threads of the default
+    executor is the limit. Raises RuntimeError if no loop is running.
 
     >>> import runtime
     >>> async def main():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, TypeVarTuple, overload
 
@@ -29,8 +30,12 @@ async def to_thread(  # type: ignore[misc]  # mypy overlooks that kwargs may hav
     The function runs in a copy of the caller's context. With ``limiter``, a ``CapacityLimiter``,
     the call waits for a token first, and gives it back when the function has returned, also if the
     task was cancelled meanwhile. Without it, ``current_default_thread_limiter()`` is the limiter.
-    A ``limiter`` of another type is passed to the function. The number of threads of the executor
-    is another limit.
+    A ``limiter`` of another type is passed to the function.
+
+    The limiter alone decides how many of its calls run at the same time. They have threads of their
+    own, apart from the default executor, unless ``set_default_executor()`` was called: then they
+    run in that executor, and its number of threads is another limit. The default limiter, too, has
+    threads of its own as soon as its total is finite.
 
     Not cancellation safe: a call that has not started is not made; a call that has started
     continues, and its result is lost.
@@ -43,10 +48,12 @@ async def to_thread(  # type: ignore[misc]  # mypy overlooks that kwargs may hav
     """
     loop = get_running_loop()
     limiter: object = kwargs.get("limiter")
+    has_own_threads = True
     if isinstance(limiter, Limiter):
         del kwargs["limiter"]
     else:
         limiter = loop._thread_limiter
+        has_own_threads = limiter is not None and limiter.total != math.inf
     context = contextvars.copy_context()
     call = functools.partial(context.run, func, *args, **kwargs)
     if limiter is None:
@@ -54,7 +61,8 @@ async def to_thread(  # type: ignore[misc]  # mypy overlooks that kwargs may hav
     limited = _LimitedCall(loop, call, limiter)
     await limiter.acquire(limited)
     try:
-        return await loop.run_in_executor(None, limited)
+        executor = loop._executor_of_limited_calls() if has_own_threads else None
+        return await loop.run_in_executor(executor, limited)
     finally:
         limited.cancel()
 

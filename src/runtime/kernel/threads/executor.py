@@ -1,4 +1,4 @@
-"""Thread pools of a loop: the default executor for blocking calls, and a pool for name lookups."""
+"""Thread pools of a loop: for blocking calls, for those that a limiter limits, for name lookups."""
 
 from __future__ import annotations
 
@@ -86,9 +86,23 @@ class DefaultExecutor(LoopExecutor):
             )
         self._executor = self._given = executor
 
+    def is_replaced(self) -> bool:
+        """Return whether the program has given the executor."""
+        return self._given is not None
+
     def threads(self) -> list[threading.Thread]:
         """Return the threads of the executor if it was made here, else an empty list."""
         return [] if self._executor is self._given else super().threads()
+
+
+class LimitedThreads(LoopExecutor):
+    """The thread pool for calls that have borrowed a token of a limiter.
+
+    It has no maximum of its own: it has as many threads as there were calls at the same time.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("The loop's pool for limited calls", "runtime-limited", sys.maxsize)
 
 
 class LookupThreads(LoopExecutor):

@@ -8,6 +8,11 @@ class Limiter:
 
     __slots__ = ()
 
+    @property
+    def total(self) -> float:
+        """The maximum number of calls, or infinity."""
+        raise NotImplementedError
+
     async def acquire(self, borrower: object = None) -> None:
         """Wait until ``borrower`` may begin its call."""
         raise NotImplementedError
