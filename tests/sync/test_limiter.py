@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -38,6 +39,15 @@ async def test_no_more_than_the_total_at_a_time() -> None:
 
     await runtime.gather(*[work() for _ in range(10)])
     assert most == 3
+
+
+async def test_totals_beyond_floats() -> None:
+    for total in (10**400, Fraction(10**400)):
+        limiter = runtime.CapacityLimiter(total)
+        async with limiter:
+            assert limiter.available > 10**300
+        with pytest.raises(ValueError, match="total must not be negative"):
+            limiter.total = -total
 
 
 async def test_tasks_get_their_tokens_in_order() -> None:

@@ -224,7 +224,7 @@ class Scheduler:
 
         The delay is any real number; if it is infinite, the callback is never called. Callbacks
         with the same deadline run in the order in which they were scheduled. Raises TypeError for
-        any other type, and ValueError for NaN.
+        any other type, ValueError for NaN, and OverflowError for a delay that no float can hold.
         """
         when = self.time() + seconds(delay, "call_later()")
         return _call_at(self, when, callback, args, context, "call_later")

@@ -111,7 +111,8 @@ def begin_sleep(delay: Any) -> SleepFuture | None:
     """Return a future of the running loop that ends after ``delay`` seconds.
 
     Returns None if the delay is zero or less. Raises RuntimeError if no loop of ``runtime`` runs in
-    this thread, TypeError for a delay that is not a real number, and ValueError for NaN.
+    this thread, TypeError for a delay that is not a real number, ValueError for NaN, and
+    OverflowError for a delay that no float can hold.
     """
     try:
         at_once: bool = delay <= 0

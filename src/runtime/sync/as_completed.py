@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from runtime.kernel.api.awaitables import ensure_future
 from runtime.kernel.api.running import get_running_loop
-from runtime.kernel.arguments.seconds import Seconds
+from runtime.kernel.arguments.seconds import Seconds, seconds
 from runtime.kernel.core import LoopCore
 from runtime.kernel.diagnostics.describe import describe_several, format_repr
 from runtime.kernel.handles import Handle
@@ -83,11 +83,12 @@ class AsCompleted(Generic[T]):
     """
 
     def __init__(self, aws: Iterable[Awaitable[T]], timeout: Seconds | None) -> None:
+        limit = None if timeout is None else seconds(timeout, "as_completed()")
         loop = get_running_loop()
         self._ends: _Ends[T] = _Ends(loop, aws)
         self._left = len(self._ends.pending)
-        if self._left and timeout is not None:
-            self._ends.expiry = loop.call_later(timeout, self._ends.on_timeout)
+        if self._left and limit is not None:
+            self._ends.expiry = loop.call_later(limit, self._ends.on_timeout)
 
     def __del__(self) -> None:
         ends: _Ends[T] | None = getattr(self, "_ends", None)

@@ -15,7 +15,7 @@ from runtime.kernel.api.running import current_task, get_running_loop
 from runtime.kernel.arguments.refusals import OnlyAsynchronous
 from runtime.kernel.arguments.sizes import Size
 from runtime.kernel.core import LoopCore
-from runtime.kernel.diagnostics.describe import format_repr
+from runtime.kernel.diagnostics.describe import format_repr, safe_repr
 from runtime.kernel.public_types import Future
 from runtime.kernel.threads.limiters import Limiter
 from runtime.sync.binding import bind
@@ -190,13 +190,16 @@ def _checked_total(value: Size) -> float:
     elif isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
         raise TypeError(f"total must be a number of tokens, got {value!r}")
     else:
-        number = float(value)
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf if value > 0 else -math.inf  # type: ignore[operator]
         if not math.isinf(number):
             if number != number or number != int(number):
                 raise ValueError(f"total must be a whole number of tokens, got {value!r}")
             number = int(number)
     if number < 0:
-        raise ValueError(f"total must not be negative, got {value!r}")
+        raise ValueError(f"total must not be negative, got {safe_repr(value)}")
     return number
 
 

@@ -103,7 +103,8 @@ def move_on_after(delay: Seconds, *, shield: bool = False) -> CancelScope:
     """Return a scope that is cancelled ``delay`` seconds from now, and is then left silently.
 
     ``cancelled_caught`` tells whether that was the case. Raises RuntimeError if no loop is running,
-    TypeError for a delay that is not a real number, and ValueError for NaN.
+    TypeError for a delay that is not a real number, ValueError for NaN, and OverflowError for a
+    delay that no float can hold.
 
     >>> import runtime
     >>> async def main():
@@ -130,7 +131,8 @@ def fail_after(delay: Seconds, *, shield: bool = False) -> CancelScope:
 
     TimeoutError is raised at the end of the block, if it ends with the CancelledError of the
     deadline. If it ends because of ``scope.cancel()``, it is left silently. Raises RuntimeError if
-    no loop is running, TypeError for a delay that is not a real number, and ValueError for NaN.
+    no loop is running, TypeError for a delay that is not a real number, ValueError for NaN, and
+    OverflowError for a delay that no float can hold.
 
     >>> import runtime
     >>> async def main():

@@ -31,7 +31,8 @@ async def sleep(delay: Any, result: Any = None) -> Any:
 
     With a delay of zero or less, everything else that is ready runs once, and the task continues.
     An infinite sleep ends only when it is cancelled. Raises TypeError for a delay that is not a
-    real number, and ValueError for NaN. Cancellation safe.
+    real number, ValueError for NaN, and OverflowError for a delay that no float can hold.
+    Cancellation safe.
     """
     # Every sleeping task holds this frame, so it has no more variables than it needs.
     await (yield_to_others() if delay is _ZERO else begin_sleep(delay) or yield_to_others())

@@ -184,7 +184,7 @@ def timeout(delay: Seconds | None) -> Timeout:
 
     The body is cancelled then, and TimeoutError is raised in place of its CancelledError. With None
     or an infinite delay it never expires. Raises TypeError for a delay that is not a real number,
-    and ValueError for NaN.
+    ValueError for NaN, and OverflowError for a delay that no float can hold.
 
     >>> import runtime
     >>> async def main():

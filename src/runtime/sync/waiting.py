@@ -95,12 +95,13 @@ async def wait(
         raise TypeError(
             "wait() expected futures, got a coroutine: make it a task with create_task()"
         )
+    limit = None if timeout is None else seconds(timeout, "wait()")
     loop = get_running_loop()
     futures = {ensure_future(future, loop=loop) for future in futures}
     pending = [future for future in futures if not future.done()]
     if not _is_enough(futures, len(pending), return_when):
         countdown = _Countdown(loop, pending, return_when)
-        await _wait_for_any(loop, countdown, timeout)
+        await _wait_for_any(loop, countdown, limit)
     done = {future for future in futures if future.done()}
     return done, futures - done
 
@@ -115,7 +116,7 @@ def _is_enough(futures: set[Any], pending: int, return_when: str) -> bool:
     return False
 
 
-async def _wait_for_any(loop: LoopCore, countdown: _Countdown, timeout: Seconds | None) -> None:
+async def _wait_for_any(loop: LoopCore, countdown: _Countdown, timeout: float | None) -> None:
     on_done = countdown.on_done
     expiry = loop.call_later(timeout, countdown.finish) if timeout is not None else None
     for future in countdown.futures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from fractions import Fraction
@@ -24,6 +25,7 @@ class Real(float):
 
 NUMBERS: list[Any] = [0, False, 0.001, Decimal("0.001"), Fraction(1, 1000), Real(0.001), Index()]
 NO_NUMBERS: list[Any] = ["0.1", b"1", [1], object(), 1j]
+BEYOND_FLOATS: list[Any] = [10**400, -(10**400), 10**5000, Fraction(10**400)]
 NANS: list[Any] = [float("nan"), Decimal("nan")]
 
 
@@ -61,6 +63,38 @@ async def reschedule(when: Any) -> None:
         async with runtime.timeout(None) as limit:
             limit.reschedule(when)
             await never()
+
+
+async def move_on_after(delay: Any) -> None:
+    with runtime.move_on_after(delay) as scope:
+        await never()
+    assert scope.cancelled_caught
+
+
+async def move_on_at(when: Any) -> None:
+    with runtime.move_on_at(when):
+        await never()
+
+
+async def fail_after(delay: Any) -> None:
+    with pytest.raises(TimeoutError), runtime.fail_after(delay):
+        await never()
+
+
+async def fail_at(when: Any) -> None:
+    with pytest.raises(TimeoutError), runtime.fail_at(when):
+        await never()
+
+
+async def scope(deadline: Any) -> None:
+    with runtime.CancelScope(deadline=deadline):
+        await never()
+
+
+async def scope_deadline(deadline: Any) -> None:
+    with runtime.CancelScope() as scope:
+        scope.deadline = deadline
+        await never()
 
 
 async def wait_for(delay: Any) -> None:
@@ -114,6 +148,12 @@ TAKERS: list[Callable[[Any], Awaitable[None]]] = [
     timeout,
     timeout_at,
     reschedule,
+    move_on_after,
+    move_on_at,
+    fail_after,
+    fail_at,
+    scope,
+    scope_deadline,
     wait_for,
     wait,
     as_completed,
@@ -149,6 +189,26 @@ def test_nothing_else(take: Callable[[Any], Any], bad: Any) -> None:
 def test_no_nan(take: Callable[[Any], Any], nan: Any) -> None:
     with pytest.raises(ValueError, match="expected a number of seconds, got NaN"):
         runtime.run(take(nan))
+
+
+@pytest.mark.parametrize("number", BEYOND_FLOATS, ids=["int", "negative", "long", "Fraction"])
+@pytest.mark.parametrize("take", [each for each in TAKERS if each is not sleep])
+def test_no_number_beyond_floats(take: Callable[[Any], Any], number: Any) -> None:
+    with pytest.raises(OverflowError, match="expected a number of seconds that a float can hold"):
+        runtime.run(take(number))
+
+
+def test_sleep_takes_no_number_beyond_floats() -> None:
+    for number in (10**400, 10**5000, Fraction(10**400)):
+        with pytest.raises(OverflowError, match=r"^sleep\(\) expected .* use math.inf"):
+            runtime.run(runtime.sleep(number))
+
+
+@pytest.mark.parametrize("take", [wait, as_completed, wait_for, timeout, move_on_after])
+def test_the_error_names_the_function(take: Callable[[Any], Any]) -> None:
+    for number, error in (("1", TypeError), (10**400, OverflowError), (math.nan, ValueError)):
+        with pytest.raises(error, match=rf"^{take.__name__}\(\) expected"):
+            runtime.run(take(number))
 
 
 def test_call_later_and_call_at_take_no_none() -> None:

@@ -18,8 +18,8 @@ Size: TypeAlias = SupportsFloat | SupportsIndex
 def limit_of(value: Any, name: str) -> int:
     """Return the limit ``value`` as an int, rounded down; ``name`` is named in the error message.
 
-    Infinity becomes ``sys.maxsize``. Raises TypeError for any object but a real number, and
-    ValueError for NaN.
+    Infinity becomes ``sys.maxsize``, and so does a fraction that no float can hold. Raises
+    TypeError for any object but a real number, and ValueError for NaN.
     """
     if isinstance(value, int):
         return int(value)
@@ -27,7 +27,10 @@ def limit_of(value: Any, name: str) -> int:
         return operator.index(value)
     if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf if value > 0 else -math.inf
     if number != number:
         raise ValueError(f"{name} must be a number, got NaN")
     if math.isinf(number):
