@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
+from collections.abc import Callable
+from fractions import Fraction
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -12,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import runtime
+from runtime.sync import channels
 from runtime.testing import wait_all_tasks_blocked
 from tests.support.cancel_everywhere import CancelPoint, cancel_everywhere
 from tests.support.examples import examples
-from tests.sync.tools import Log, assert_cancelled
+from tests.sync.tools import Log, assert_cancelled, turns
 
 
 async def test_items_arrive_in_order() -> None:
@@ -175,8 +179,10 @@ async def test_it_is_shown() -> None:
 
 async def test_capacities() -> None:
     assert runtime.open_channel[int](1.0)[0].statistics().capacity == 1
+    assert runtime.open_channel[int](10**400)[0].statistics().capacity == 10**400
+    assert runtime.open_channel[int](Fraction(10**400))[0].statistics().capacity == sys.maxsize
     wrong: Any
-    for wrong in (-1, -math.inf, math.nan):
+    for wrong in (-1, -math.inf, math.nan, -(10**5000), -Fraction(10**400)):
         with pytest.raises(ValueError, match="capacity"):
             runtime.open_channel[int](wrong)
     for wrong in ("1", None, []):
@@ -284,6 +290,82 @@ def test_cancelled_anywhere(cancelled: str, capacity: int) -> None:
         assert received == [*range(sent)]
 
     assert cancel_everywhere(scenario) >= 2
+
+
+# -- Many waiting tasks ----------------------------------------------------------------------------
+
+
+async def effort(number: int, end_it: Callable[[list[Any], list[runtime.Task[Any]]], None]) -> int:
+    """Let tasks wait to send and to receive, and end that; return how much was done for it.
+
+    The lines of the module that were executed are counted, and the comparisons of waiters.
+    """
+    count = 0
+
+    class Waiter(channels._Waiter):
+        def __eq__(self, other: object) -> bool:
+            nonlocal count
+            count += 1
+            return self is other
+
+        __hash__ = object.__hash__
+
+    def trace(frame: FrameType, event: str, _argument: object) -> Any:
+        nonlocal count
+        count += event == "line"
+        return trace if frame.f_code.co_filename == channels.__file__ else None
+
+    before = sys.gettrace()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(channels, "_Waiter", Waiter)
+        full, _kept = runtime.open_channel[int](0)
+        _also_kept, empty = runtime.open_channel[int](0)
+        ends: list[Any] = []
+        tasks = []
+        for _ in range(number):
+            send, receive = full.clone(), empty.clone()
+            ends += [send, receive]
+            tasks += [runtime.create_task(send.send(1)), runtime.create_task(receive.receive())]
+        await wait_all_tasks_blocked()
+        count = 0
+        sys.settrace(trace)
+        try:
+            end_it(ends, tasks)
+            await turns()
+        finally:
+            sys.settrace(before)
+        assert all(task.done() for task in tasks)
+        for task in tasks:
+            with pytest.raises((runtime.CancelledError, runtime.ClosedChannel)):
+                task.result()
+    return count
+
+
+def cancel_the_last_one_first(_ends: list[Any], tasks: list[runtime.Task[Any]]) -> None:
+    for task in reversed(tasks):
+        task.cancel()
+
+
+def close_the_ends(ends: list[Any], _tasks: list[runtime.Task[Any]]) -> None:
+    for end in reversed(ends):
+        end.close()
+
+
+@pytest.mark.parametrize("end_it", [cancel_the_last_one_first, close_the_ends])
+async def test_the_effort_for_a_waiting_task_does_not_depend_on_the_number_of_others(
+    end_it: Callable[[list[Any], list[runtime.Task[Any]]], None],
+) -> None:
+    assert await effort(200, end_it) < 2.5 * await effort(100, end_it)
+
+
+async def test_closing_an_end_in_which_no_task_waits_looks_at_no_waiting_task() -> None:
+    def close_others(ends: list[Any], tasks: list[runtime.Task[Any]]) -> None:
+        others = [end.clone() for end in ends]
+        for end in others:
+            end.close()
+        cancel_the_last_one_first(ends, tasks)
+
+    assert await effort(200, close_others) < 2.5 * await effort(100, close_others)
 
 
 # -- The model -------------------------------------------------------------------------------------

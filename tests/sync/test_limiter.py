@@ -154,6 +154,13 @@ async def test_a_borrower_that_waits_is_compared_with_few_others() -> None:
     limiter.total = 100
     await runtime.gather(*tasks)
     assert compared < 100
+    late = [runtime.create_task(limiter.acquire(Borrower())) for _ in range(100)]
+    await wait_all_tasks_blocked()
+    for task in reversed(late):
+        task.cancel()
+    await runtime.wait(late)
+    assert compared < 200
+    assert limiter.statistics().waiting == 0
 
 
 def test_cancelled_anywhere() -> None:

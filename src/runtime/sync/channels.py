@@ -22,14 +22,15 @@ documentation.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
+from collections.abc import Iterable
 from threading import get_ident
 from types import TracebackType
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from runtime.kernel.arguments.sizes import Size, limit_of
 from runtime.kernel.core import LoopCore
-from runtime.kernel.diagnostics.describe import format_repr
+from runtime.kernel.diagnostics.describe import format_repr, safe_repr
 from runtime.kernel.errors import QueueEmpty, QueueFull
 from runtime.kernel.public_types import Future
 from runtime.sync.binding import bind
@@ -77,12 +78,16 @@ class ChannelStatistics(NamedTuple):
 class _Waiter:
     """A task that waits in one of the ends; ``item`` is what it sends."""
 
-    __slots__ = ("end", "future", "item")
+    __slots__ = ("future", "item")
 
-    def __init__(self, end: object, future: Future[Any], item: Any = None) -> None:
-        self.end = end
+    def __init__(self, future: Future[Any], item: Any = None) -> None:
         self.future = future
         self.item = item
+
+
+# The order is that of the calls. A waiter that gives up is found without a search; the first entry
+# of a plain dictionary is found slowly if many before it were removed.
+_Waiters: TypeAlias = OrderedDict[_Waiter, None]
 
 
 class _Channel:
@@ -96,8 +101,8 @@ class _Channel:
         self.loop: LoopCore | None = None
         self.senders = 0
         self.receivers = 0
-        self.sending: deque[_Waiter] = deque()
-        self.receiving: deque[_Waiter] = deque()
+        self.sending: _Waiters = OrderedDict()
+        self.receiving: _Waiters = OrderedDict()
 
     def future_for(self, end: object) -> Future[Any]:
         """Return a new future for a task that waits in ``end``."""
@@ -150,38 +155,34 @@ class _Channel:
         )
 
 
-def _next(waiters: deque[_Waiter]) -> _Waiter | None:
+def _next(waiters: _Waiters) -> _Waiter | None:
     """Remove and return the first waiter that was not cancelled; None if there is none."""
     while waiters:
-        waiter = waiters.popleft()
+        waiter, _ = waiters.popitem(last=False)
         if not waiter.future.done():
             return waiter
     return None
 
 
-def _fail(waiters: deque[_Waiter], error: type[Exception], words: str, end: object = None) -> None:
-    """Raise an error in the tasks that wait: in all of them, or in those that wait in ``end``."""
-    for waiter in list(waiters):
-        if end is None or waiter.end is end:
-            waiters.remove(waiter)
+def _fail(waiters: _Waiters, chosen: Iterable[_Waiter], error: type[Exception], words: str) -> None:
+    """Raise an error in those of ``chosen`` that still wait."""
+    for waiter in list(chosen):
+        if waiter in waiters:
+            del waiters[waiter]
             if not waiter.future.done():
                 waiter.future.set_exception(error(words))
-
-
-def _leave(waiters: deque[_Waiter], waiter: _Waiter) -> None:
-    """Remove a waiter that gives up; if it was woken, it was removed already."""
-    if waiter in waiters:
-        waiters.remove(waiter)
 
 
 class _End:
     """The methods that both kinds of ends have."""
 
-    __slots__ = ("__weakref__", "_channel", "_closed")
+    __slots__ = ("__weakref__", "_channel", "_closed", "_waiting")
 
     def __init__(self, channel: _Channel) -> None:
         self._channel = channel
         self._closed = False
+        # The tasks that wait in this end, and those that were woken and have not run yet.
+        self._waiting: dict[_Waiter, None] = {}
 
     def statistics(self) -> ChannelStatistics:
         """Return the state of the channel: the numbers of items, ends and waiting tasks."""
@@ -255,18 +256,20 @@ class SendChannel(_End, Generic[T_contra]):
         channel = self._channel
         if channel.offer(item):
             return
-        waiter = _Waiter(self, channel.future_for(self), item)
-        channel.sending.append(waiter)
+        waiter = _Waiter(channel.future_for(self), item)
+        channel.sending[waiter] = self._waiting[waiter] = None
         try:
             await waiter.future
         except BaseException as interruption:
-            _leave(channel.sending, waiter)
+            channel.sending.pop(waiter, None)  # If it was woken, it was removed already.
             future = waiter.future
             if not future.done() or future.cancelled() or future.exception() is not None:
                 raise
             # The item was taken.
             if not defer(interruption):
                 raise
+        finally:
+            del self._waiting[waiter]
 
     def send_nowait(self, item: T_contra) -> None:
         """Send ``item``. Raises QueueFull if the channel is full; otherwise like ``send``."""
@@ -298,9 +301,11 @@ class SendChannel(_End, Generic[T_contra]):
         self._closed = True
         channel = self._channel
         channel.senders -= 1
-        _fail(channel.sending, ClosedChannel, f"{self!r} was closed meanwhile.", self)
+        if self._waiting:
+            text = f"{self!r} was closed meanwhile."
+            _fail(channel.sending, self._waiting, ClosedChannel, text)
         if not channel.senders:
-            _fail(channel.receiving, EndOfChannel, _END)
+            _fail(channel.receiving, channel.receiving, EndOfChannel, _END)
 
 
 class ReceiveChannel(_End, Generic[T_co]):
@@ -348,12 +353,12 @@ class ReceiveChannel(_End, Generic[T_co]):
             return item
         if not channel.senders:
             raise EndOfChannel(_END)
-        waiter = _Waiter(self, channel.future_for(self))
-        channel.receiving.append(waiter)
+        waiter = _Waiter(channel.future_for(self))
+        channel.receiving[waiter] = self._waiting[waiter] = None
         try:
             item = await waiter.future
         except BaseException as interruption:
-            _leave(channel.receiving, waiter)
+            channel.receiving.pop(waiter, None)  # If it was woken, it was removed already.
             future = waiter.future
             if not future.done() or future.cancelled() or future.exception() is not None:
                 raise
@@ -361,6 +366,8 @@ class ReceiveChannel(_End, Generic[T_co]):
             if not defer(interruption):
                 channel.put_back(item)
                 raise
+        finally:
+            del self._waiting[waiter]
         return item
 
     def receive_nowait(self) -> T_co:
@@ -393,10 +400,12 @@ class ReceiveChannel(_End, Generic[T_co]):
         self._closed = True
         channel = self._channel
         channel.receivers -= 1
-        _fail(channel.receiving, ClosedChannel, f"{self!r} was closed meanwhile.", self)
+        if self._waiting:
+            text = f"{self!r} was closed meanwhile."
+            _fail(channel.receiving, self._waiting, ClosedChannel, text)
         if not channel.receivers:
             channel.items.clear()
-            _fail(channel.sending, BrokenChannel, _BROKEN)
+            _fail(channel.sending, channel.sending, BrokenChannel, _BROKEN)
 
 
 _END = "all sending ends of the channel are closed"
@@ -432,6 +441,6 @@ class open_channel(tuple[SendChannel[T], ReceiveChannel[T]]):
         """Make the channel."""
         limit = limit_of(capacity, "capacity")
         if limit < 0:
-            raise ValueError(f"capacity must not be negative, got {capacity!r}")
+            raise ValueError(f"capacity must not be negative, got {safe_repr(capacity)}")
         channel = _Channel(limit)
         return SendChannel(channel), ReceiveChannel(channel)
