@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import instructions, machine, peers, pythons
+from bench import instructions, machine, peers, pythons, snapshots
 from bench.catalogue import CASES, GRID, Case, select
 from bench.compare import changes, comparison, lost
 from bench.contenders import (
@@ -197,6 +197,7 @@ COMMANDS = {
     "peers": peers.main,
     "pythons": pythons.main,
     "show": show,
+    "snapshots": snapshots.main,
 }
 
 

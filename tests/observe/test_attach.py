@@ -18,7 +18,7 @@ import pytest
 
 import runtime
 from runtime.kernel.threads.observers import observers
-from runtime.observe import ObserveError, endpoint, listen
+from runtime.observe import ObserveError, endpoint, listen, listening
 from runtime.observe.client import ask
 from runtime.observe.command_line import main as client_main
 from tests.support.programs import run_program
@@ -389,3 +389,36 @@ async def test_the_stack_of_no_task_is_an_error(
     command = ["stack", str(os.getpid()), "nobody"]
     assert await runtime.to_thread(client_main, command) == 1
     assert "has no task 'nobody'" in capsys.readouterr().err
+
+
+async def test_the_interpreter_is_released_after_every_few_entries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = runtime.get_running_loop()
+    sleeping = [runtime.create_task(runtime.sleep(3600)) for _ in range(320)]
+    connections: list[Any] = []
+    for _ in range(100):
+        ours, theirs = socket.socketpair()
+        _, writer = await runtime.open_connection(sock=ours)
+        connections += [writer, theirs]
+    await runtime.sleep(0)
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    # Tasks are looked at twice.
+    for command, entries in (("ps", 640), ("connections", 100), ("timers", 320)):
+        pauses.clear()
+        texts = listening.answer_to({"command": command}, [])
+        assert len(pauses) >= entries // 16
+        (part,) = [each for each in json.loads("".join(texts))["loops"] if each["id"] == id(loop)]
+        assert len(part[{"ps": "tasks"}.get(command, command)]) >= entries // 2
+        assert max(map(len, texts)) < 5000
+    sent: list[int] = []
+    many: Any = type("Connection", (), {"sendall": lambda self, data: sent.append(len(data))})()
+    listening.send(many, ["x" * 300] * 1000)
+    assert sum(sent) == 300_000
+    assert max(sent) < 50_000
+    for each in connections:
+        each.close()
+    for task in sleeping:
+        task.cancel()
+    await runtime.wait(sleeping)

@@ -16,7 +16,7 @@ from tests.support.programs import run_program
 
 def answer() -> dict[str, Any]:
     """Return an answer of this process as a client receives it."""
-    found: dict[str, Any] = json.loads(listening.answer_to({"command": "top"}, []))
+    found: dict[str, Any] = json.loads("".join(listening.answer_to({"command": "top"}, [])))
     return found
 
 

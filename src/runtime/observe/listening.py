@@ -35,8 +35,13 @@ from runtime.observe.endpoint import (
     is_allowed,
     socket_path,
 )
-from runtime.observe.loop_info import connections, timers
-from runtime.observe.task_info import TaskInfo, each_task
+from runtime.observe.loop_info import (
+    ConnectionInfo,
+    TimerInfo,
+    fullest_connections,
+    next_timers,
+)
+from runtime.observe.task_info import TaskInfo, each_task, no_pause
 
 _PATIENCE: Final = 5.0
 """Seconds that a client has for its request, and to read each part of the answer."""
@@ -46,6 +51,9 @@ _MOST_CLIENTS: Final = 8
 
 _TASKS_AT_ONCE: Final = 16
 _PAUSE: Final = 0.0002
+
+_SENT_AT_ONCE: Final = 64
+"""Parts of an answer, each about a task, a connection or a timer, to join into one text."""
 
 _MOST_SHOWN: Final = 1000
 """Connections and timers that the console gets."""
@@ -110,8 +118,7 @@ class Listener:
                 connection.settimeout(_PATIENCE)
                 if is_allowed(connection):
                     then: _Then = []
-                    answer = answer_to(_request_from(connection), then)
-                    connection.sendall(answer.encode())
+                    send(connection, answer_to(_request_from(connection), then))
                     for action in then:
                         action()
         except OSError:
@@ -120,6 +127,12 @@ class Listener:
             self._clients.release()
             with contextlib.suppress(ValueError):
                 observers.remove(threading.current_thread())
+
+
+def send(connection: socket.socket, texts: list[str]) -> None:
+    """Send the parts of an answer. Each call of the system is a turn for the loop."""
+    for first in range(0, len(texts), _SENT_AT_ONCE):
+        connection.sendall("".join(texts[first : first + _SENT_AT_ONCE]).encode())
 
 
 def _bound_to(path: Path) -> socket.socket:
@@ -159,36 +172,39 @@ def _request_from(connection: socket.socket) -> object:
 # -- Answers ---------------------------------------------------------------------------------------
 
 _Then = list[Callable[[], object]]
-_Part = Callable[[LoopCore, dict[str, Any]], str]
+_Part = Callable[[LoopCore, dict[str, Any]], list[str]]
+"""Returns a part of an answer as JSON, in several texts."""
 
 
-def answer_to(request: object, then: _Then) -> str:
+def answer_to(request: object, then: _Then) -> list[str]:
     """Return the answer to a request: a JSON object with ``loops``, or with ``error``.
 
-    Functions to be called when the answer was sent are added to ``then``: the cancellation of a
-    task may be the end of the process.
+    It is returned in many parts: to join those about 10,000 tasks would take milliseconds, in which
+    the loop could not run. Functions to be called when the answer was sent are added to ``then``:
+    the cancellation of a task may be the end of the process.
     """
     if not isinstance(request, dict) or not isinstance(request.get("command"), str):
-        return json.dumps({"error": "a request is a JSON object with a command"})
+        return [json.dumps({"error": "a request is a JSON object with a command"})]
     name = request["command"]
     try:
         if name == "cancel":
             return _answer_cancel(request, then)
         if name not in _COMMANDS:
-            return json.dumps({"error": f"unknown command {name[:40]!r}"})
+            return [json.dumps({"error": f"unknown command {name[:40]!r}"})]
         return _answer(request, _COMMANDS[name])
     except Exception as error:
-        return json.dumps({"error": f"{type(error).__name__}: {error}"})
+        return [json.dumps({"error": f"{type(error).__name__}: {error}"})]
 
 
-def _answer(request: dict[str, Any], parts: dict[str, _Part], **more: object) -> str:
+def _answer(request: dict[str, Any], parts: dict[str, _Part], **more: object) -> list[str]:
     """Return an answer with some parts for each loop, each of them JSON.
 
     The text is made entry by entry: to make one of 10,000 tasks in one call would hold the GIL for
     too long, and as objects they would cause garbage collections.
     """
     names = {thread.ident: thread.name for thread in threading.enumerate()}
-    loops: list[str] = []
+    texts = [json.dumps({"pid": os.getpid(), **more})[:-1], ', "loops": [']
+    before = ""
     for loop in every_loop():
         if loop.is_closed():
             continue
@@ -197,36 +213,48 @@ def _answer(request: dict[str, Any], parts: dict[str, _Part], **more: object) ->
             "name": type(loop).__name__,
             "thread": names.get(loop._thread_id),
         }
-        texts = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in heading.items()]
+        texts += [before, json.dumps(heading)[:-1]]
+        before = ", "
         for name, part in parts.items():
-            texts.append(f"{json.dumps(name)}: {part(loop, request)}")
-        loops.append(f"{{{', '.join(texts)}}}")
-    start = json.dumps({"pid": os.getpid(), **more})
-    return f'{start[:-1]}, "loops": [{", ".join(loops)}]}}'
+            texts.append(f", {json.dumps(name)}: ")
+            texts += part(loop, request)
+        texts.append("}")
+    texts.append("]}")
+    return texts
 
 
-def _list_of(entries: Iterable[object]) -> str:
-    return f"[{', '.join([json.dumps(entry) for entry in entries])}]"
+def _list_of(
+    entries: Iterable[TaskInfo | ConnectionInfo | TimerInfo], pause: Callable[[], object]
+) -> list[str]:
+    texts = ["["]
+    before = ""
+    for entry in entries:
+        texts.append(before + json.dumps(_fields(entry)))
+        before = ", "
+        pause()
+    texts.append("]")
+    return texts
 
 
-def _tasks(loop: LoopCore, request: dict[str, Any]) -> str:
-    return _list_of(map(_fields, each_task(loop, _pauses())))
+def _tasks(loop: LoopCore, request: dict[str, Any]) -> list[str]:
+    return _list_of(each_task(loop, _pauses()), no_pause)
 
 
-def _wanted_tasks(loop: LoopCore, request: dict[str, Any]) -> str:
+def _wanted_tasks(loop: LoopCore, request: dict[str, Any]) -> list[str]:
     wanted = str(request.get("task"))
-    return _list_of(
+    found = [
         {**_fields(task), "source": _source(task)}
         for task in each_task(loop, _pauses())
         if wanted in (task.name, f"{task.id:x}")
-    )
+    ]
+    return [json.dumps(found)]
 
 
 def _source(task: TaskInfo) -> list[str]:
     return [linecache.getline(place.file, place.line).strip() for place in task.stack]
 
 
-def _metrics(loop: LoopCore, request: dict[str, Any]) -> str:
+def _metrics(loop: LoopCore, request: dict[str, Any]) -> list[str]:
     metrics = metrics_of(loop)
     shown: dict[str, Any] = {
         name: _shown(getattr(metrics, name)) for name in metrics.fields() if name != "collector"
@@ -234,17 +262,17 @@ def _metrics(loop: LoopCore, request: dict[str, Any]) -> str:
     shown |= {"busy": metrics.busy, "utilization": metrics.utilization}
     for generation, pauses in enumerate(metrics.collector.pauses):
         shown[f"collector_pauses_{generation}"] = _shown(pauses)
-    return json.dumps(shown)
+    return [json.dumps(shown)]
 
 
-def _connections(loop: LoopCore, request: dict[str, Any]) -> str:
-    found = connections(loop, pause=_pauses())
-    return _list_of(map(dataclasses.asdict, found[: _most(request)]))
+def _connections(loop: LoopCore, request: dict[str, Any]) -> list[str]:
+    pause = _pauses()
+    return _list_of(fullest_connections(loop, _most(request), pause), pause)
 
 
-def _timers(loop: LoopCore, request: dict[str, Any]) -> str:
-    found = timers(loop, pause=_pauses())
-    return _list_of(map(dataclasses.asdict, found[: _most(request)]))
+def _timers(loop: LoopCore, request: dict[str, Any]) -> list[str]:
+    pause = _pauses()
+    return _list_of(next_timers(loop, _most(request), pause), pause)
 
 
 def _most(request: dict[str, Any]) -> int | None:
@@ -252,7 +280,7 @@ def _most(request: dict[str, Any]) -> int | None:
     return _MOST_SHOWN if request["command"] == "top" else None
 
 
-def _answer_cancel(request: dict[str, Any], then: _Then) -> str:
+def _answer_cancel(request: dict[str, Any], then: _Then) -> list[str]:
     wanted, reason = request.get("task"), request.get("reason")
     count = 0
     for loop in every_loop():
@@ -289,16 +317,21 @@ def _pauses() -> Callable[[], None]:
     return pause
 
 
-def _fields(task: TaskInfo) -> dict[str, object]:
-    """Return the fields of a task; ``dataclasses.asdict`` would take several times as long."""
-    fields: dict[str, object] = {name: getattr(task, name) for name in _FIELDS}
-    fields["stack"] = [
-        {"function": place.function, "file": place.file, "line": place.line} for place in task.stack
-    ]
+def _fields(entry: TaskInfo | ConnectionInfo | TimerInfo) -> dict[str, object]:
+    """Return the fields of an entry; ``dataclasses.asdict`` would take several times as long."""
+    fields: dict[str, object] = {name: getattr(entry, name) for name in _FIELDS[type(entry)]}
+    if isinstance(entry, TaskInfo):
+        fields["stack"] = [
+            {"function": place.function, "file": place.file, "line": place.line}
+            for place in entry.stack
+        ]
     return fields
 
 
-_FIELDS: Final = tuple(field.name for field in dataclasses.fields(TaskInfo))
+_FIELDS: Final = {
+    kind: tuple(field.name for field in dataclasses.fields(kind))
+    for kind in (TaskInfo, ConnectionInfo, TimerInfo)
+}
 
 
 def _shown(value: object) -> object:

@@ -5,15 +5,18 @@ As for tasks, everything is read from the objects that are there, in any thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from runtime.kernel.api.running import get_running_loop
 from runtime.kernel.core import LoopCore
 from runtime.kernel.diagnostics.awaited_by import waiters_of
 from runtime.kernel.diagnostics.describe import describe_callback_briefly
 from runtime.net.connection.stream_socket import StreamSocket
+from runtime.observe.task_info import no_pause
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +61,28 @@ def connections(
     """
     if loop is None:
         loop = get_running_loop()
+    return fullest_connections(loop, None, pause)
+
+
+def fullest_connections(
+    loop: LoopCore, most: int | None, pause: Callable[[], object] | None
+) -> list[ConnectionInfo]:
+    """Return the first ``most`` of the connections that ``connections`` returns; None for all.
+
+    Only these are described. So few objects are kept from one pause to the next that very many
+    connections do not cause a full garbage collection, which would stop the program.
+    """
+    if pause is None:
+        pause = no_pause
     found = [each for each in loop._poller.watchers() if isinstance(each, StreamSocket)]
     infos: list[ConnectionInfo] = []
-    for each in found:
-        if not each.is_closed():
-            infos.append(_connection(each))
-        if pause is not None:
-            pause()
+    for place in _in_order([-each.unsent_now() for each in _in_pieces(found, pause)], pause):
+        if not found[place].is_closed():
+            infos.append(_connection(found[place]))
+        if len(infos) == most:
+            break
+        pause()
+    # The loop may have sent bytes meanwhile.
     return sorted(infos, key=lambda info: (-info.unsent, info.fd))
 
 
@@ -86,13 +104,41 @@ def timers(
     """
     if loop is None:
         loop = get_running_loop()
+    return next_timers(loop, None, pause)
+
+
+def next_timers(
+    loop: LoopCore, most: int | None, pause: Callable[[], object] | None
+) -> list[TimerInfo]:
+    """Return the first ``most`` of the timers that ``timers`` returns; None for all."""
+    if pause is None:
+        pause = no_pause
     now = loop.time()
+    found = loop._timers.pending()
     infos: list[TimerInfo] = []
-    for each in loop._timers.pending():
-        infos.append(TimerInfo(each._due() - now, _timed(each)))
-        if pause is not None:
+    for place in _in_order([each._due() for each in _in_pieces(found, pause)], pause)[:most]:
+        timer = found[place]
+        infos.append(TimerInfo(timer._due() - now, _timed(timer)))
+        pause()
+    return infos
+
+
+def _in_pieces(found: list[T], pause: Callable[[], object]) -> Iterator[T]:
+    """Iterate over a list, for work that takes little time, with a pause after some entries."""
+    for place, each in enumerate(found, 1):
+        yield each
+        if place % _AT_ONCE == 0:
             pause()
-    return sorted(infos, key=lambda info: info.due_in)
+
+
+_AT_ONCE: Final = 64
+
+
+def _in_order(values: list[float], pause: Callable[[], object]) -> list[int]:
+    """Return the places of the values in the order of these: for many, it takes a millisecond."""
+    for _ in range(_AT_ONCE):
+        pause()
+    return sorted(range(len(values)), key=values.__getitem__)
 
 
 def _connection(connection: StreamSocket) -> ConnectionInfo:

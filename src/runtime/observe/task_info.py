@@ -7,14 +7,14 @@ may run meanwhile, and two facts about a task may be of different moments.
 
 from __future__ import annotations
 
-import asyncio
 import gc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType, MethodType
 from typing import Any, Final
 
 from runtime.kernel.api.running import get_running_loop
+from runtime.kernel.compat.registry import asyncio_tasks_of
 from runtime.kernel.core import LoopCore
 from runtime.kernel.diagnostics.awaited_by import waiters_of
 from runtime.kernel.diagnostics.deadlock import Wait, wait_of
@@ -93,8 +93,10 @@ def each_task(loop: LoopCore, pause: Callable[[], object] | None = None) -> Iter
     not cause a full garbage collection, which would stop the program.
     """
     if pause is None:
-        pause = _no_pause
-    found = _in_order(asyncio.all_tasks(loop), pause)  # type: ignore[arg-type]
+        pause = no_pause
+    # asyncio.all_tasks() takes milliseconds for very many tasks, in one piece. A set is copied in a
+    # small part of that time.
+    found = _in_order(list(loop._tasks), asyncio_tasks_of(loop), pause)
     awaits: dict[int, list[int]] = {}
     locks = _Locks()
     for task in found:
@@ -102,7 +104,7 @@ def each_task(loop: LoopCore, pause: Callable[[], object] | None = None) -> Iter
         for waiter in _waiting_tasks(task):
             awaits.setdefault(id(waiter), []).append(id(task))
         pause()
-    held = locks.held_by()
+    held = locks.held_by(pause)
     now = loop._poller.now if loop.is_running() else None
     for task in found:
         wait = wait_of(task)
@@ -115,24 +117,19 @@ _NUMBERED_AT_ONCE: Final = 64
 """Tasks to put in order between two calls of ``pause()``: this takes less time than the rest."""
 
 
-def _no_pause() -> None:
-    pass
+def no_pause() -> None:
+    """Do nothing: the loop's own thread need not pause."""
 
 
-def _in_order(found: Iterable[Any], pause: Callable[[], object]) -> list[Any]:
+def _in_order(ours: list[Any], others: set[Any], pause: Callable[[], object]) -> list[Any]:
     """Return tasks in the order of their creation; those of asyncio come last, by their names."""
     by_number: dict[int, Any] = {}
-    others: list[Any] = []
-    for task in found:
-        number = getattr(task, "_number", None)
-        if number is None:
-            others.append(task)
-        else:
-            by_number[number] = task
-            if len(by_number) % _NUMBERED_AT_ONCE == 0:
-                pause()
-    others.sort(key=lambda task: str(task.get_name()))
-    return [by_number[number] for number in sorted(by_number)] + others
+    for task in ours:
+        by_number[task._number] = task
+        if len(by_number) % _NUMBERED_AT_ONCE == 0:
+            pause()
+    last = sorted(others, key=lambda task: str(task.get_name()))
+    return [by_number[number] for number in sorted(by_number)] + last
 
 
 def _info(
@@ -203,10 +200,12 @@ class _Locks:
         if entered:
             self._entered_by[id(task)] = tuple(entered)
 
-    def held_by(self) -> dict[int, tuple[int, ...]]:
+    def held_by(self, pause: Callable[[], object]) -> dict[int, tuple[int, ...]]:
         """Return the tasks that hold an object which another task waits for, by its id."""
         held: dict[int, tuple[int, ...]] = {}
-        for task, entered in self._entered_by.items():
+        for count, (task, entered) in enumerate(self._entered_by.items(), 1):
+            if count % _NUMBERED_AT_ONCE == 0:
+                pause()
             for subject in set(entered) & self._wanted.keys():
                 # The statement of a task that still waits has the object on its stack as well.
                 if entered.count(subject) > (self._wanted_by.get(task) == subject):

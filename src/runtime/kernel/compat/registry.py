@@ -33,6 +33,7 @@ import gc
 import itertools
 import os
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from threading import get_ident
@@ -165,10 +166,21 @@ def every_loop() -> list[Any]:
     return [loop for reference in _loops.copy() if (loop := reference()) is not None]
 
 
+class _Iteration(threading.local):
+    """How this thread iterates over asyncio's set of tasks."""
+
+    leaves_ours_out = False
+
+
+_iteration = _Iteration()
+
+
 class _EveryTask(weakref.WeakSet[Any]):
     """asyncio's set of tasks, extended by the tasks that our loops hold."""
 
     def __iter__(self) -> Iterator[Any]:
+        if _iteration.leaves_ours_out:
+            return super().__iter__()
         # Each list is made in one step: another thread may be adding tasks.
         ours = [list(loop._tasks) for loop in every_loop()]
         return itertools.chain(super().__iter__(), *ours)
@@ -208,6 +220,15 @@ def _show_our_tasks() -> None:
 
 
 _show_our_tasks()
+
+
+def asyncio_tasks_of(loop: Any) -> set[Any]:
+    """Return the tasks of ``loop`` that are not of this package, and have not ended."""
+    _iteration.leaves_ours_out = True
+    try:
+        return asyncio.all_tasks(loop)
+    finally:
+        _iteration.leaves_ours_out = False
 
 
 # -- Forks -----------------------------------------------------------------------------------------
