@@ -57,6 +57,7 @@ COMPILED = (
     "src/runtime/kernel/descriptors.py",
     "src/runtime/kernel/observed_turns.py",
     "src/runtime/kernel/core.py",
+    "src/runtime/kernel/recorded_turns.py",
     "src/runtime/net/connection/layers.py",
     "src/runtime/net/connection/receive_buffer.py",
     "src/runtime/net/connection/stream_socket.py",

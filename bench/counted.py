@@ -8,9 +8,11 @@ mark. The names of the workloads are printed in the same order.
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from bench import apis
@@ -31,8 +33,14 @@ operation than in a program that is not counted.
 SIZE = 1024
 
 
-async def echo(api: Api, count: int) -> None:
+Observe = Callable[[Any], Callable[[], object]]
+"""Begins to observe a loop; returns the function that ends it."""
+
+
+async def echo(api: Api, count: int, observe: Observe | None = None) -> None:
     """Echo messages through streams over a socket pair, with both ends in this loop."""
+    end = None if observe is None else observe(api.get_running_loop())
+    await api.sleep(0)
     connect: Any = api.open_connection
     one, other = socket.socketpair()
     (reader, writer), (there, back) = await connect(sock=one), await connect(sock=other)
@@ -51,14 +59,20 @@ async def echo(api: Api, count: int) -> None:
         await reader.readexactly(SIZE)
     writer.close()
     await serving
+    if end is not None:
+        end()
 
 
-async def echo_watched(api: Api, count: int) -> None:
-    """Echo while the loop watches for slow callbacks, if it can."""
-    loop: Any = api.get_running_loop()
+def watch(loop: Any) -> Callable[[], object]:
+    """Let the loop watch for slow callbacks."""
     loop.watch_slow_callbacks(0.1 * SLOWDOWN)
-    await echo(api, count)
-    loop.watch_slow_callbacks(None)
+    return functools.partial(loop.watch_slow_callbacks, None)
+
+
+def record(loop: Any) -> Callable[[], object]:
+    """Turn the flight recorder on."""
+    stop: Callable[[], object] = loop.record().stop
+    return stop
 
 
 WORKLOADS: dict[str, tuple[Body, int]] = {
@@ -67,16 +81,20 @@ WORKLOADS: dict[str, tuple[Body, int]] = {
         for name in ("switch", "call_soon", "spawn", "queue", "timers_1k")
     },
     "echo": (echo, 2000),
-    "echo_watched": (echo_watched, 2000),
+    "echo_watched": (functools.partial(echo, observe=watch), 2000),
+    "echo_recorded": (functools.partial(echo, observe=record), 2000),
 }
 """The workloads, and the number of operations in a run of each."""
+
+OURS = frozenset({"echo_watched", "echo_recorded"})
+"""The workloads that only the loop of ``runtime`` can run."""
 
 
 def main() -> None:
     """Run the workloads."""
     name = sys.argv[1]
     api, run = apis.load(name)
-    there = [one for one in WORKLOADS if one != "echo_watched" or name == "runtime"]
+    there = [one for one in WORKLOADS if one not in OURS or name == "runtime"]
     for workload in there:
         body, count = WORKLOADS[workload]
         run(body(api, 1000))

@@ -14,6 +14,7 @@ processes: the longest of these times is the longest that a snapshot can delay t
 from __future__ import annotations
 
 import argparse
+import gc
 import resource
 import socket
 import subprocess
@@ -70,6 +71,7 @@ async def observed(tasks: int, connections: int, collect_when_idle: bool) -> Non
         held += [theirs, writer]
         reading.append(runtime.create_task(_read(reader)))
     await runtime.sleep(0.5)
+    gc.collect()  # Otherwise the objects made so far would soon cause a full collection.
     if collect_when_idle:
         loop.collect_when_idle(freeze=True)
     listen()

@@ -188,6 +188,43 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
         self._sampler.every = sampling_of(every)
         self._sample_at = self._turns
 
+    def measure_coroutines(self, enabled: object = True) -> None:
+        """Choose whether the steps of tasks are measured by the names of their coroutines.
+
+        ``metrics().coroutines`` then says how often the tasks of each coroutine function ran, their
+        CPU time, and how long they waited. This costs some microseconds for each step, and nothing
+        while it is off, which is the default. An eager first step belongs to the task that makes
+        it. When it is turned off, the figures stay as they are. To be called in the loop's thread,
+        in any state of the loop. Raises RuntimeError if the loop is closed.
+
+        >>> import runtime
+        >>> async def serve() -> None:
+        ...     await runtime.sleep(0)
+        >>> async def main() -> None:
+        ...     loop = runtime.get_running_loop()
+        ...     loop.measure_coroutines()
+        ...     await runtime.sleep(0)
+        ...     await runtime.gather(serve(), serve())
+        ...     for each in loop.metrics().coroutines:
+        ...         if each.name == "serve":
+        ...             print(each.tasks, "tasks,", each.steps, "steps,", each.cpu > 0)
+        >>> runtime.run(main())
+        2 tasks, 4 steps, True
+        """
+        if enabled:
+            from runtime.kernel.diagnostics.coroutine_meter import CoroutineMeter
+            from runtime.kernel.task import step
+
+            self._check_open()
+            if self._measured is None:
+                self._measured = CoroutineMeter(step)
+            self._measured.resume()
+            self._coroutine_meter = self._measured
+        elif self._coroutine_meter is not None:
+            self._coroutine_meter.pause()
+            self._coroutine_meter = None
+        self._choose_turns()
+
     def record(
         self, seconds: Seconds = 30.0, events: SupportsIndex = 65536
     ) -> lazy_types.Recording:
@@ -195,9 +232,9 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
 
         The recording keeps up to ``events`` events, of 32 bytes each, and gives those of the last
         ``seconds``. It costs a few percent of the work of the loop, and nothing once it is stopped.
-        In debug mode no steps are recorded. Raises RuntimeError if the loop is closed or is being
-        recorded, ValueError unless ``seconds`` is positive and ``events`` from 1 to 2**24, and
-        TypeError for other types. To be called in the loop's thread.
+        Raises RuntimeError if the loop is closed or is being recorded, ValueError unless
+        ``seconds`` is positive and ``events`` from 1 to 2**24, and TypeError for other types. To be
+        called in the loop's thread.
 
         >>> import runtime
         >>> async def main() -> None:
@@ -209,6 +246,7 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
         {'sleeper'}
         """
         from runtime.kernel.diagnostics.recorder import Recording, events_of
+        from runtime.kernel.recorded_turns import run_recorded_turns
 
         self._check_open()
         if self._recorder is not None:
@@ -216,7 +254,7 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
         duration = number_of_seconds(seconds, "record()")
         if not duration > 0:
             raise ValueError(f"record() expected a positive number of seconds, got {duration!r}")
-        self._recorder = Recording(self, duration, events_of(events))
+        self._recorder = Recording(self, duration, events_of(events), run_recorded_turns)
         self._choose_turns()
         return self._recorder
 

@@ -5,8 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from bench.counted import LONGER, WORKLOADS
-from bench.instructions import BASELINE, judge, judge_watching, per_operation, relative, totals
+from bench.counted import LONGER, OURS, WORKLOADS
+from bench.instructions import (
+    BASELINE,
+    judge,
+    judge_recording,
+    judge_watching,
+    per_operation,
+    relative,
+    totals,
+)
 
 pytestmark = pytest.mark.once
 
@@ -48,6 +56,11 @@ def test_watching_must_cost_next_to_nothing() -> None:
     assert judge_watching({"echo": 1000.0, "echo_watched": 1031.0}).is_worse
 
 
+def test_the_flight_recorder_must_cost_little() -> None:
+    assert not judge_recording({"echo": 1000.0, "echo_recorded": 1049.0}).is_worse
+    assert judge_recording({"echo": 1000.0, "echo_recorded": 1051.0}).is_worse
+
+
 def test_only_workloads_counted_for_both_are_compared() -> None:
     assert relative({"echo": 1.0, "echo_watched": 1.0}, {"echo": 4.0}) == {"echo": 0.25}
 
@@ -55,5 +68,5 @@ def test_only_workloads_counted_for_both_are_compared() -> None:
 def test_the_baseline_has_every_workload_that_asyncio_has() -> None:
     for version, baseline in json.loads(BASELINE.read_text()).items():
         assert version.startswith("3.")
-        assert baseline.keys() == WORKLOADS.keys() - {"echo_watched"}
+        assert baseline.keys() == WORKLOADS.keys() - OURS
         assert all(0 < value < 1 for value in baseline.values())

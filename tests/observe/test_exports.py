@@ -195,16 +195,15 @@ def empty() -> LoopMetrics:
 
 
 def test_every_instrument_reads_a_snapshot() -> None:
+    of_loops = *instruments.OF_LOOPS, *instruments.OF_COROUTINES, *instruments.OF_INTERVALS
     names = set()
-    for each in (*instruments.OF_LOOPS, *instruments.OF_INTERVALS):
+    for each in of_loops:
         assert all(value == 0 for _, value in each.values(empty())), each.name
         names.add(each.name)
     for each in instruments.OF_PROCESS:
         assert len(each.values(None)) == 3
         names.add(each.name)
-    assert len(names) == sum(
-        map(len, (instruments.OF_LOOPS, instruments.OF_INTERVALS, instruments.OF_PROCESS))
-    )
+    assert len(names) == len(of_loops) + len(instruments.OF_PROCESS)
     assert all(re.fullmatch(r"[a-z_.0-9]+", name) for name in names)
 
 

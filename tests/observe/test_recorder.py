@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import gc
 import itertools
 import json
@@ -19,7 +21,17 @@ import pytest
 
 import runtime
 from runtime.kernel.native import accelerator
-from runtime.kernel.native.ring import RECORD, WAKE, PythonRing
+from runtime.kernel.native.ring import (
+    CALL,
+    POLL,
+    RECORD,
+    STEP,
+    TIMER,
+    TIMER_CANCELLED,
+    TURN,
+    WAKE,
+    PythonRing,
+)
 from runtime.observe import (
     RecordedEvent,
     Recording,
@@ -68,6 +80,69 @@ def test_a_ring_keeps_the_last_records(ring: Any) -> None:
             ring(wrong, queue.append)
 
 
+@pytest.mark.parametrize("ring", RINGS.values(), ids=RINGS)
+def test_a_ring_has_a_method_for_each_usual_record(ring: Any) -> None:
+    queue: list[object] = []
+    kept = ring(16, queue.append)
+    entry, timer = object(), object()
+    kept.poll(None)
+    kept.fire(timer)
+    kept.turn(None)
+    kept.step(entry)
+    kept.cancel(timer)
+    kept.poll(None)
+    assert queue == [timer]
+    records = list(RECORD.iter_unpack(kept.dump()))
+    assert [record[1:] for record in records] == [
+        (POLL, id(None), 0),
+        (TIMER, id(timer), 0),
+        (TURN, id(None), 0),
+        (STEP, id(entry), 0),
+        (TIMER_CANCELLED, id(timer), 0),
+        (POLL, id(None), 0),
+    ]
+    times = [record[0] for record in records]
+    assert times == sorted(times)
+    assert times[2] == times[3]  # Nothing ran between the turn and its first step.
+    assert times[3] < times[5]
+
+
+@pytest.mark.parametrize("ring", RINGS.values(), ids=RINGS)
+def test_a_ring_notes_the_calls_that_it_has_learned(ring: Any) -> None:
+    def function() -> None:
+        pass
+
+    class Owner:
+        def method(self) -> None:
+            pass
+
+    kept = ring(16, [].append)
+    entry = object()
+    callbacks: list[Any] = [function, Owner().method, Owner, print, [].append]
+    numbers = [kept.learn(callback) for callback in callbacks]
+    assert len(set(numbers)) == len(callbacks)
+    assert 0 not in numbers
+    assert numbers[:3] == [id(function.__code__), id(Owner.method.__code__), id(Owner)]
+    assert all(kept.call(entry, callback) for callback in callbacks)
+    assert kept.call(entry, Owner().method)  # Another object, the same code.
+    assert kept.learn(object()) == 0
+    for unknown in (object(), None, len, lambda: None):
+        assert not kept.call(entry, unknown)
+    records = [record[1:] for record in RECORD.iter_unpack(kept.dump())]
+    assert records == [(CALL, id(entry), number) for number in [*numbers, numbers[1]]]
+
+
+@pytest.mark.parametrize("ring", RINGS.values(), ids=RINGS)
+def test_an_error_of_the_ready_queue_is_raised(ring: Any) -> None:
+    def refuse(entry: object) -> None:
+        raise RuntimeError("closed")
+
+    kept = ring(16, refuse)
+    for method in (kept.wake, kept.fire):
+        with pytest.raises(RuntimeError, match="closed"):
+            method(object())
+
+
 async def child(event: runtime.Event) -> None:
     await event.wait()
 
@@ -108,6 +183,9 @@ async def test_steps_calls_wake_ups_and_ends_are_recorded_in_order() -> None:
     ends = {event.name: event.text for event in events if event.kind == "ended"}
     assert ends == {"child": "returned", "stubborn": "cancelled: the test is over"}
     assert {"poll", "turn", "connections"} <= {event.kind for event in events}
+    turn = max(place for place, event in enumerate(events) if event.kind == "turn")
+    ran = [event for event in events[turn:] if event.kind in ("step", "call")]
+    assert events[turn].number == len(ran) > 0
 
 
 async def test_the_end_of_a_task_that_its_group_has_cancelled_shows_the_reason() -> None:
@@ -139,6 +217,100 @@ async def test_a_task_that_fails_is_recorded_with_its_exception() -> None:
 
     _, events = await record(fail)
     assert [each.text for each in events if each.kind == "ended"] == ["raised AttributeError"]
+
+
+async def test_timers_that_are_due_or_cancelled_are_recorded() -> None:
+    def ring_bell() -> None:
+        pass
+
+    handles: list[Any] = []
+
+    async def body(loop: runtime.Loop) -> None:
+        handles.append(loop.call_later(0.001, ring_bell))
+        handles.append(loop.call_later(3600, ring_bell))
+        sleeping = runtime.create_task(runtime.sleep(3600))
+        await runtime.sleep(0.003)
+        handles[1].cancel()
+        async with runtime.timeout(3600):
+            await runtime.sleep(0)
+        sleeping.cancel()
+        await runtime.wait([sleeping])
+
+    _, events = await record(body)
+    due = [each for each in events if each.kind == "timer"]
+    assert {each.text for each in due if "ring_bell" not in each.text} == {"SleepFuture"}
+    (bell,) = [each for each in due if each.subject == id(handles[0])]
+    (call,) = [each for each in events if each.kind == "call" and each.subject == bell.subject]
+    assert bell.time <= call.time
+    assert bell.text == call.text
+    cancelled = [each for each in events if each.kind == "timer cancelled"]
+    assert id(handles[1]) in {each.subject for each in cancelled}
+    assert len(cancelled) == 3
+    _, events = await record()
+    assert not [each for each in events if each.kind == "timer"]
+
+
+async def test_steps_are_recorded_in_debug_mode_as_well() -> None:
+    loop = runtime.get_running_loop()
+    loop.set_debug(True)
+    recording = loop.record()
+    await runtime.sleep(0)
+    await scene(loop)
+    recording.stop()
+    await runtime.sleep(0)
+    loop.set_debug(False)
+    events = recording.events()
+    steps = [each.text for each in events if each.kind == "step" and each.name == "child"]
+    assert steps == ["child", "child"]
+    ends = {event.name: event.text for event in events if event.kind == "ended"}
+    assert ends == {"child": "returned", "stubborn": "cancelled: the test is over"}
+    kinds = {event.kind for event in events}
+    assert {"poll", "turn", "connections", "call", "wake"} <= kinds
+    assert [event.time for event in events] == sorted(event.time for event in events)
+
+
+async def test_a_task_that_ends_outside_of_a_turn_is_recorded() -> None:
+    async def wait_for(future: Any) -> None:
+        await future
+
+    async def end_at_once() -> None:
+        pass
+
+    async def body(loop: runtime.Loop) -> None:
+        future: Any = asyncio.Future(loop=loop)
+        waiting = runtime.create_task(wait_for(future), name="waiting")
+        await runtime.sleep(0)
+        future.set_result(None)
+        await waiting
+        runtime.create_task(end_at_once(), name="eager", eager_start=True)
+
+    _, events = await record(body)
+    ends = {event.name: event.text for event in events if event.kind == "ended"}
+    assert ends == {"waiting": "returned", "eager": "returned"}
+
+
+async def test_tasks_that_had_the_same_address_are_told_apart() -> None:
+    async def body(loop: runtime.Loop) -> None:
+        for number in range(20):
+            await runtime.create_task(runtime.sleep(0), name=f"task {number}")
+
+    _, events = await record(body)
+    names = [each.name for each in events if each.kind == "step" and each.name.startswith("task ")]
+    assert names == [f"task {number}" for number in range(20) for _ in range(2)]
+    steps = [each for each in events if each.kind == "step" and each.name.startswith("task ")]
+    assert len({each.subject for each in steps}) < 20  # Otherwise this tests nothing.
+
+
+async def test_different_functions_in_c_have_their_own_names() -> None:
+    async def body(loop: runtime.Loop) -> None:
+        callbacks: list[Any] = [bytes, functools.partial(len, ""), gc.get_count, [].copy, [].copy]
+        for callback in callbacks:
+            loop.call_soon(callback)
+            await runtime.sleep(0)
+
+    _, events = await record(body)
+    texts = [each.text for each in events if each.kind == "call"]
+    assert texts[:5] == ["bytes", "len", "get_count", "list.copy", "list.copy"]
 
 
 async def test_the_size_and_the_duration_are_limits() -> None:
@@ -220,6 +392,23 @@ async def test_a_trace_has_lanes_slices_and_arrows() -> None:
     texts = [each["name"] for each in trace if each["ph"] == "i"]
     assert "cancelled: the test is over" in texts
     assert {each["name"] for each in trace if each["ph"] == "C"} == {"ready", "connections"}
+
+
+async def test_a_trace_has_the_timers_that_were_cancelled() -> None:
+    async def body(loop: runtime.Loop) -> None:
+        with runtime.fail_after(3600):
+            await runtime.sleep(0.001)
+
+    recording, _ = await record(body)
+    trace = chrome_trace(recording)["traceEvents"]
+    lanes = {each["tid"]: each["args"]["name"] for each in trace if each["name"] == "thread_name"}
+    (cancelled,) = [each for each in trace if each["name"] == "timer cancelled"]
+    task = runtime.current_task()
+    assert task is not None
+    assert (cancelled["ph"], lanes[cancelled["tid"]]) == ("i", task.get_name())
+    # An arrow leads from the timer that was due to the entry that ran for it.
+    ends = [each for each in trace if each["ph"] == "f"]
+    assert "callbacks" in {lanes[each["tid"]] for each in ends}
 
 
 class Tags(HTMLParser):

@@ -43,7 +43,7 @@ from runtime.kernel.lifetime.idle import checked_wait, is_idle
 from runtime.kernel.lifetime.idle_collector import IdleCollector
 from runtime.kernel.lifetime.recovery import recover_tasks
 from runtime.kernel.native.mypyc import mypyc_attr
-from runtime.kernel.observed_turns import run_recorded_turns, run_sampled_turns
+from runtime.kernel.observed_turns import note_begin, run_recorded_step, run_sampled_turns
 from runtime.kernel.poller import FEW_ENTRIES
 from runtime.kernel.public_types import Future, Task, await_it
 from runtime.kernel.scheduler import Scheduler
@@ -60,6 +60,7 @@ from runtime.kernel.threads.limiters import Limiter
 from runtime.kernel.threads.observers import observers
 
 if TYPE_CHECKING:
+    from runtime.kernel.diagnostics.coroutine_meter import CoroutineMeter
     from runtime.kernel.diagnostics.slow_callbacks import SlowCallbackWatch
 
 FileDescriptor = descriptors.FileDescriptor
@@ -126,6 +127,7 @@ class LoopCore(Scheduler):
         "_idle_threads",
         "_limited_threads",
         "_lookup_threads",
+        "_measured",
         "_released",
         "_reports_deadlocks",
         "_slow_watch",
@@ -164,6 +166,8 @@ class LoopCore(Scheduler):
         # Whether the run ends when the loop is idle, and the threads that existed at its start.
         self._until_idle = False
         self._threads_before: list[threading.Thread] = []
+        # The last ``_coroutine_meter``, whose figures are still shown when it is off.
+        self._measured: CoroutineMeter | None = None
         # Collects garbage when the loop would wait, or None (the default).
         self._idle_collector: IdleCollector | None = None
         # Threads of other loops that are idle while this loop runs, and so never wake it.
@@ -278,17 +282,17 @@ class LoopCore(Scheduler):
             # Each of these functions runs at least one turn, even if stop() was called before. It
             # returns when the loop is stopped, or when another one is to run the turns. The order
             # decides between them. A simulation, which lasts as long as its loop, runs all turns
-            # itself. Debug mode times each step, so nothing is recorded or sampled meanwhile. While
-            # a recording lasts, copies of the tasks are not updated. A sample is begun only if none
-            # of the others is wanted. The usual turns test `_watched` for all of them.
+            # itself. Debug mode times each step, so nothing is sampled meanwhile; it records as
+            # well. While a recording lasts, copies of the tasks are not updated. A sample is begun
+            # only if none of the others is wanted. The usual turns test `_watched` for all of them.
             while True:
                 if self._turn_runner is not None:
                     self._turn_runner.run_turns(self)
                 elif self._debug:
                     debug_mode.run_with_origin_tracking(_run_watched_turns, self)
                 elif self._recorder is not None:
-                    run_recorded_turns(self, collect)
-                elif self._copies is not None:
+                    self._recorder.run_turns(self)
+                elif self._copies is not None or self._coroutine_meter is not None:
                     _run_watched_turns(self)
                 elif self._sampled_turns:
                     run_sampled_turns(self, collect)
@@ -420,7 +424,12 @@ class LoopCore(Scheduler):
 
     def _choose_turns(self) -> None:
         """Note whether turns are to be run by one of the slower functions."""
-        self._watched_always = self._debug or self._copies is not None or self._recorder is not None
+        self._watched_always = (
+            self._debug
+            or self._copies is not None
+            or self._recorder is not None
+            or self._coroutine_meter is not None
+        )
         self._watched = self._watched_always or self._sampled_turns > 0
 
     def _begin_sample(self) -> None:
@@ -712,7 +721,7 @@ def run_unusual(loop: LoopCore, runnable: Runnable) -> None:
 
 
 def _run_watched_turns(loop: LoopCore) -> None:
-    """Run turns as ``_run_turns`` does, with timed steps (debug mode) or with task copies."""
+    """Run turns as ``_run_turns`` does, with timed steps (debug mode), task copies, or a meter."""
     loop._poller.set_timer(debug_mode.EventTimer(loop) if loop._debug else None)
     try:
         _run_turns_timed(loop)
@@ -725,23 +734,35 @@ def _run_turns_timed(loop: LoopCore) -> None:
     debug = loop._debug
     writers = loop._poller.writers
     while loop._watched and loop._debug is debug and (debug or loop._recorder is None):
-        copies = loop._copies
+        recorder = loop._recorder
+        copies = loop._copies if recorder is None else None
+        meter = loop._coroutine_meter
         if copies is not None:
             copies.refresh()
+        if recorder is not None:
+            recorder.ring.poll(None)
         collect(loop)
         if writers.any:
             writers.end_step()
+        if recorder is not None:
+            recorder.begin_turn(loop)
         for _ in range(len(loop._ready)):
             runnable = loop._ready.popleft()
             if loop._current is not None:
                 leave_task(loop)
+            if recorder is not None:
+                note_begin(recorder, runnable)
             started = loop.time()
             if not isinstance(runnable, TaskCore):
                 runnable._run()
-            elif copies is None:
-                step(runnable)  # Not _run(), whose frame would hold the task: see step().
+            elif recorder is not None:
+                run_recorded_step(recorder, runnable)
+            elif copies is not None:
+                copies.run(runnable, step if meter is None else meter.run)
+            elif meter is not None:
+                meter.run(runnable)
             else:
-                copies.run(runnable, step)
+                step(runnable)  # Not _run(), whose frame would hold the task: see step().
             if writers.any:
                 writers.end_step()
             elapsed = loop.time() - started

@@ -1,7 +1,8 @@
 """Turns of the loop that are observed: slower versions of those in ``core.py``.
 
 ``LoopCore.run_forever`` chooses among them, so that the usual turns do not have to test whether an
-observer is there.
+observer is there. Recorded turns are in ``recorded_turns.py``; what they share with those of debug
+mode is here.
 """
 
 from __future__ import annotations
@@ -10,17 +11,11 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from runtime.kernel.diagnostics.record_kinds import CONNECTIONS, POLL, STEP, TURN
-from runtime.kernel.handles import Runnable
+from runtime.kernel.handles import Handle, Runnable
 from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.task import TaskCore, leave_task, step
 
 _monotonic: Final[Callable[[], float]] = time.monotonic
-
-_STEP: Final = STEP
-_POLL: Final = POLL
-_TURN: Final = TURN
-_CONNECTIONS: Final = CONNECTIONS
 
 
 def run_sampled_turns(loop: Scheduler, collect: Callable[[Any], object]) -> None:
@@ -82,41 +77,30 @@ def run_sampled_turns(loop: Scheduler, collect: Callable[[Any], object]) -> None
         loop._watched = loop._watched_always
 
 
-def run_recorded_turns(loop: Scheduler, collect: Callable[[Any], object]) -> None:
-    """Run turns as ``core`` does, and note their events in the recording of the loop."""
-    recorder = loop._recorder
-    assert recorder is not None
-    note = recorder.note
-    ready = loop._ready
-    writers = loop._poller.writers
-    connections = -1
-    runnable: Runnable | None
-    while loop._recorder is recorder and not loop._debug:
-        note(_POLL, None, 0)
-        collect(loop)
-        if writers.any:
-            writers.end_step()
-        count = len(ready)
-        note(_TURN, None, count)
-        if loop._connections_opened - loop._connections_closed != connections:
-            connections = loop._connections_opened - loop._connections_closed
-            note(_CONNECTIONS, None, connections)
-        for _ in range(count):
-            runnable = ready.popleft()
-            if isinstance(runnable, TaskCore):
-                note(_STEP, runnable, runnable._number)
-                step(runnable)  # Not _run(), whose frame would hold the task: see step().
-                if not runnable._pending:
-                    recorder.note_end(runnable)
-            else:
-                if loop._current is not None:
-                    leave_task(loop)
-                recorder.note_call(runnable)
-                runnable._run()
-            if writers.any:
-                writers.end_step()
-        runnable = None
-        if loop._current is not None:
-            leave_task(loop)
-        if loop._stopping:
-            return
+def run_recorded_step(recorder: Any, task: TaskCore) -> None:
+    """Run a step of ``task``, and note its end if that was the last one."""
+    meter = task._loop._coroutine_meter
+    try:
+        if meter is None:
+            step(task)  # Not _run(), whose frame would hold the task: see step().
+        else:
+            meter.run(task)
+    finally:
+        if not task._pending:
+            recorder.note_end(task)
+
+
+def note_begin(recorder: Any, runnable: Runnable) -> None:
+    """Note that an entry of the ready queue is about to run."""
+    if isinstance(runnable, TaskCore):
+        recorder.ring.step(runnable)
+    else:
+        note_call(recorder, runnable)
+
+
+def note_call(recorder: Any, runnable: Runnable) -> None:
+    """Note that an entry of the ready queue that is not a task is about to run."""
+    called: object = runnable._callback if isinstance(runnable, Handle) else type(runnable)
+    # A handle that was cancelled has no callback, and runs nothing.
+    if called is not None and not recorder.ring.call(runnable, called):
+        recorder.note_call(runnable, called)

@@ -38,6 +38,7 @@ from runtime.kernel.timers import TimerHandle, TimerHeap
 from runtime.kernel.watcher import READ, Watcher
 
 if TYPE_CHECKING:
+    from runtime.kernel.diagnostics.coroutine_meter import CoroutineMeter
     from runtime.kernel.diagnostics.recorder import Recording
 
 ExceptionHandler = Callable[[Any, dict[str, Any]], object]
@@ -84,6 +85,7 @@ class Scheduler:
         "_cancelling",
         "_connections_closed",
         "_connections_opened",
+        "_coroutine_meter",
         "_current",
         "_debug",
         "_exception_handler",
@@ -161,12 +163,14 @@ class Scheduler:
         self._turns = 0
         self._stopping = False
         # Whether turns are run by one of the slower functions: for debug mode, copies of the tasks
-        # for tools outside the process, the recorder, or a sample of durations; and whether for one
-        # of those that last, which are all but the sample.
+        # for tools outside the process, the recorder, measured coroutines, or a sample of
+        # durations; and whether for one of those that last, which are all but the sample.
         self._watched = False
         self._watched_always = False
         # The recording of the flight recorder, or None (the default).
         self._recorder: Recording | None = None
+        # Measures steps by the names of coroutines, or None (the default).
+        self._coroutine_meter: CoroutineMeter | None = None
         # The number of stream connections that were opened and closed so far.
         self._connections_opened = 0
         self._connections_closed = 0

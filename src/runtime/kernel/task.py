@@ -274,7 +274,10 @@ class TaskCore(FutureCore):
         except BaseException as error:
             adopt_foreign_error(error, self._loop._debug)
             self._throw = _without_kernel(error)
-        step(self)
+        meter = self._loop._coroutine_meter
+        (step if meter is None else meter.run)(self)
+        if self._loop._recorder is not None and not self._pending:
+            self._loop._recorder.note_end(self)
 
     def _make_failure(self, exception: BaseException) -> Failure:
         """Return a ``Failure`` with ``exception``, which reports it unless it is retrieved."""
@@ -291,10 +294,9 @@ class TaskCore(FutureCore):
     def _describe_state(self) -> list[str]:
         """Return the words of the ``repr``, in order."""
         words = self._describe_briefly()
-        if self._awaited is not None:
-            words.append(f"wait_for={safe_repr(self._awaited)}")
-        elif self._foreign is not None:
-            words.append(f"wait_for={safe_repr(self._foreign)}")
+        waits_for: object = self._waits_for()
+        if waits_for is not None:
+            words.append(f"wait_for={safe_repr(waits_for)}")
         return [*words, *FutureCore._describe_state(self)[1:]]
 
     def _describe_briefly(self) -> list[str]:
@@ -482,9 +484,7 @@ def _cancelled_scope(task: TaskCore) -> ScopeState:
 
 def _admit_interruption(task: TaskCore) -> bool:
     """Return whether a task is to be interrupted where it is suspended, by a cancelled scope."""
-    if not task._cancel_state & IN_CANCELLED_SCOPE:
-        return False
-    return _cancelled_scope(task)._admit(task)
+    return bool(task._cancel_state & IN_CANCELLED_SCOPE) and _cancelled_scope(task)._admit(task)
 
 
 def _reason_of_scope(task: TaskCore) -> Any:
@@ -570,8 +570,7 @@ def init_task(
     self._cancel_state = 0
     self._cancel_requests = 0
     # The innermost scope in force. A task group sets it for the tasks that it creates.
-    scope = loop._scope_of_next_task
-    self._scope = scope
+    self._scope = scope = loop._scope_of_next_task
     if scope is not None:
         loop._scope_of_next_task = None
         if scope._effective:
@@ -774,6 +773,8 @@ def _start_eagerly(task: TaskCore) -> None:
         swap_current_task(loop, noted)
         loop._current = outer
     if not task._pending:
+        if loop._recorder is not None:
+            loop._recorder.note_end(task)
         if task._failed and coroutine_frame(task._coro) is not None:
             # The coroutine never began, because its context is entered already: tell the caller.
             raise task._result_exception()

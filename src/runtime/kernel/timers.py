@@ -131,7 +131,17 @@ def _before(timed: Runnable) -> float:
 class TimerHeap:
     """The timers of one loop."""
 
-    __slots__ = ("_cancelled", "_fresh_due", "_moving", "_sequence", "fresh", "heap", "ordered")
+    __slots__ = (
+        "_cancelled",
+        "_fresh_due",
+        "_moving",
+        "_sequence",
+        "fresh",
+        "heap",
+        "on_cancelled",
+        "on_due",
+        "ordered",
+    )
 
     def __init__(self) -> None:
         self.fresh: list[Runnable] = []
@@ -143,6 +153,10 @@ class TimerHeap:
         # The number of cancelled timers held; a little too high if finalizers cancelled some.
         self._cancelled = 0
         self._moving = False
+        # For the flight recorder: called with each timer that is cancelled; and in the place of the
+        # argument of ``pop_due``.
+        self.on_cancelled: Callable[[Runnable], object] | None = None
+        self.on_due: Callable[[Runnable], object] | None = None
 
     def push(self, timed: Runnable, when: float) -> None:
         """Add a timer with the deadline ``when``: a handle or a sleep future."""
@@ -238,6 +252,8 @@ class TimerHeap:
         """Call ``ready`` with each timer that is due at ``now``, in the order of the deadlines."""
         if self._fresh_due <= now:
             self.merge()
+        if self.on_due is not None:
+            ready = self.on_due
         self._moving = True
         try:
             for timed in self._take_due(now):
@@ -274,6 +290,8 @@ class TimerHeap:
 
     def forget(self, timed: Runnable) -> None:
         """Note that a timer that is held was just cancelled; remove it if that is cheap."""
+        if self.on_cancelled is not None:
+            self.on_cancelled(timed)
         fresh = self.fresh
         heap = self.heap
         ordered = self.ordered

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from runtime.kernel.diagnostics.blocking_calls import BlockingCall
 from runtime.kernel.diagnostics.collector import CollectorMetrics
+from runtime.kernel.diagnostics.coroutine_meter import CoroutineMetrics
 from runtime.kernel.diagnostics.histogram import Histogram
 from runtime.kernel.diagnostics.metrics import LoopMetrics
 from runtime.kernel.diagnostics.recorder import RecordedEvent, Recording
@@ -30,6 +31,7 @@ __all__ = [
     "BlockingCallError",
     "CollectorMetrics",
     "ConnectionInfo",
+    "CoroutineMetrics",
     "Histogram",
     "Listener",
     "LogContext",

@@ -7,7 +7,7 @@ from typing import Any
 from runtime.observe.task_info import Place, TaskInfo
 
 
-def _printable(text: Any) -> Any:
+def printable(text: Any) -> Any:
     """Return a text in which characters that a terminal may interpret are escaped."""
     if not isinstance(text, str) or text.isprintable():
         return text
@@ -18,10 +18,10 @@ def task_from(fields: dict[str, Any]) -> TaskInfo:
     """Return the task with the fields of an answer."""
     fields = {name: value for name, value in fields.items() if name != "source"}
     for name in ("name", "coroutine", "waits_for"):
-        fields[name] = _printable(fields[name])
+        fields[name] = printable(fields[name])
     fields["stack"] = tuple(Place(**place) for place in fields["stack"])
     fields["awaits"] = tuple(fields["awaits"])
-    fields["held_by"] = tuple(map(_printable, fields["held_by"]))
+    fields["held_by"] = tuple(map(printable, fields["held_by"]))
     return TaskInfo(**fields)
 
 

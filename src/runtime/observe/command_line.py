@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from runtime.observe.answers import format_stack, task_from
+from runtime.observe.answers import format_stack, printable, task_from
 from runtime.observe.client import ask
 from runtime.observe.endpoint import ObserveError
 from runtime.observe.printing import as_text
@@ -71,6 +71,8 @@ def _tree(loop: dict[str, Any]) -> list[str]:
 def _metrics(loop: dict[str, Any]) -> list[str]:
     lines: list[str] = []
     for name, value in loop["metrics"].items():
+        if name == "coroutines":
+            continue  # These follow as a table.
         if isinstance(value, dict):
             shown = f"{value['count']} times"
             if value["count"]:
@@ -80,7 +82,18 @@ def _metrics(loop: dict[str, Any]) -> list[str]:
         else:
             shown = f"{value:.3f}" if isinstance(value, float) else str(value)
         lines.append(f"{name}: {shown}")
-    return lines
+    return lines + _coroutines(loop["metrics"].get("coroutines", ()))
+
+
+def _coroutines(found: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the rows of a table of coroutines, the one with the most CPU time first."""
+    if not found:
+        return []
+    rows: list[tuple[str, ...]] = [("COROUTINE", "TASKS", "STEPS", "CPU", "RUNNING", "WAITING")]
+    for each in sorted(found, key=lambda one: -one["cpu"]):
+        times = (f"{each[name]:.3f} s" for name in ("cpu", "running", "waiting"))
+        rows.append((printable(each["name"]), str(each["tasks"]), str(each["steps"]), *times))
+    return _columns(rows)
 
 
 _PRINTERS: Final = {

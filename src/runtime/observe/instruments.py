@@ -24,6 +24,8 @@ LOOP: Final = "runtime.eventloop.name"
 
 _GENERATION: Final = "cpython.gc.generation"
 
+_FUNCTION: Final = "code.function.name"
+
 Value = tuple[dict[str, str | int], float]
 """The attributes of a value, without that of the loop, and the value."""
 
@@ -60,6 +62,44 @@ def _outcomes(metrics: LoopMetrics) -> list[Value]:
         ({name: "failed"}, metrics.tasks_failed),
     ]
 
+
+def _of_coroutines(attribute: str) -> Callable[[LoopMetrics], list[Value]]:
+    return lambda metrics: [
+        ({_FUNCTION: each.name}, getattr(each, attribute)) for each in metrics.coroutines
+    ]
+
+
+OF_COROUTINES: Final = (
+    Instrument(
+        "runtime.coroutine.steps",
+        "counter",
+        "{step}",
+        "Steps of the tasks of a coroutine function.",
+        _of_coroutines("steps"),
+    ),
+    Instrument(
+        "runtime.coroutine.cpu.time",
+        "counter",
+        "s",
+        "CPU time of these steps.",
+        _of_coroutines("cpu"),
+    ),
+    Instrument(
+        "runtime.coroutine.running.time",
+        "counter",
+        "s",
+        "Elapsed time of these steps.",
+        _of_coroutines("running"),
+    ),
+    Instrument(
+        "runtime.coroutine.waiting.time",
+        "counter",
+        "s",
+        "Elapsed time between these steps.",
+        _of_coroutines("waiting"),
+    ),
+)
+"""Totals of each coroutine function of each loop, if ``Loop.measure_coroutines`` was called."""
 
 OF_LOOPS: Final = (
     Instrument(

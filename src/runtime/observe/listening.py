@@ -257,11 +257,17 @@ def _source(task: TaskInfo) -> list[str]:
 def _metrics(loop: LoopCore, request: dict[str, Any]) -> list[str]:
     metrics = metrics_of(loop)
     shown: dict[str, Any] = {
-        name: _shown(getattr(metrics, name)) for name in metrics.fields() if name != "collector"
+        name: _shown(getattr(metrics, name))
+        for name in metrics.fields()
+        if name not in ("collector", "coroutines")
     }
     shown |= {"busy": metrics.busy, "utilization": metrics.utilization}
     for generation, pauses in enumerate(metrics.collector.pauses):
         shown[f"collector_pauses_{generation}"] = _shown(pauses)
+    if metrics.coroutines:
+        shown["coroutines"] = [
+            {name: getattr(each, name) for name in each.fields()} for each in metrics.coroutines
+        ]
     return [json.dumps(shown)]
 
 

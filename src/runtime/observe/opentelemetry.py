@@ -9,6 +9,7 @@ from typing import Any
 from runtime.kernel.core import LoopCore
 from runtime.observe.instruments import (
     LOOP,
+    OF_COROUTINES,
     OF_INTERVALS,
     OF_LOOPS,
     OF_PROCESS,
@@ -40,7 +41,7 @@ def export_to_opentelemetry(meter: Any, loops: Mapping[str, LoopCore] | None = N
             name=error.name,
         ) from error
     readings = Readings(loops)
-    for instrument in OF_LOOPS:
+    for instrument in (*OF_LOOPS, *OF_COROUTINES):
         _create(meter, instrument, _of_loops(readings, instrument, of_interval=False))
     for instrument in OF_INTERVALS:
         _create(meter, instrument, _of_loops(readings, instrument, of_interval=True))

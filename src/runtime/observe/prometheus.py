@@ -10,6 +10,7 @@ from runtime.kernel.native.buckets import BOUNDS
 from runtime.observe.instruments import (
     HISTOGRAMS,
     LOOP,
+    OF_COROUTINES,
     OF_LOOPS,
     OF_PROCESS,
     Instrument,
@@ -61,15 +62,14 @@ class _Collector:
         from prometheus_client.core import HistogramMetricFamily
 
         current = list(self._readings.current())
-        for instrument in OF_LOOPS:
-            yield _family(
-                instrument,
-                [
-                    ({LOOP: name, **attributes}, value)
-                    for name, now, _ in current
-                    for attributes, value in instrument.values(now)
-                ],
-            )
+        for instrument in (*OF_LOOPS, *OF_COROUTINES):
+            values = [
+                ({LOOP: name, **attributes}, value)
+                for name, now, _ in current
+                for attributes, value in instrument.values(now)
+            ]
+            if values or instrument in OF_LOOPS:
+                yield _family(instrument, values)
         for name, description, attribute in HISTOGRAMS:
             family = HistogramMetricFamily(
                 f"{_translated(name)}_seconds", description, labels=[_translated(LOOP)]

@@ -181,7 +181,9 @@ def views(answer: dict[str, Any], before: Sequence[LoopView] = ()) -> list[LoopV
 
 
 def _view(loop: dict[str, Any], before: LoopView | None) -> LoopView:
-    metrics = {name: _value(value) for name, value in loop["metrics"].items()}
+    metrics = {
+        name: _value(value) for name, value in loop["metrics"].items() if name != "coroutines"
+    }
     changes: dict[str, Any] = metrics
     if before is not None:
         changes = {

@@ -52,6 +52,8 @@ class _Picture:
     slices: list[_Slice]
     wakes: list[_Wake]
     ends: list[RecordedEvent]
+    # The lane and the time of each timer that was cancelled.
+    cancelled: list[tuple[str, float]]
     counts: list[RecordedEvent]
 
 
@@ -62,7 +64,7 @@ def _picture_of(events: list[RecordedEvent]) -> _Picture:
     of the garbage collector are inside others.
     """
     lanes = {_LOOP: None, _CALLBACKS: None, _COLLECTOR: None}
-    picture = _Picture([], [], [], [], [])
+    picture = _Picture([], [], [], [], [], [])
     current: _Slice | None = None
     collection: RecordedEvent | None = None
     woken: dict[int, tuple[str, float]] = {}
@@ -76,10 +78,13 @@ def _picture_of(events: list[RecordedEvent]) -> _Picture:
                 source, when = woken.pop(event.subject, ("", 0.0))
                 if source and event.kind in ("step", "call"):
                     picture.wakes.append(_Wake(source, when, current.lane, event.time))
-        elif event.kind == "wake":
+        elif event.kind in ("wake", "timer"):
             woken[event.subject] = (_LOOP if current is None else current.lane, event.time)
         elif event.kind == "ended":
             picture.ends.append(event)
+        elif event.kind == "timer cancelled":
+            lane = _LOOP if current is None else current.lane
+            picture.cancelled.append((lane, event.time))
         elif event.kind == "collection":
             collection = event
         elif event.kind == "collected" and collection is not None:
@@ -163,6 +168,15 @@ def _trace_events(picture: _Picture) -> Iterator[dict[str, Any]]:
                 "name": event.text or "ended",
                 "ts": event.time * 1e6,
             }
+    for lane, when in picture.cancelled:
+        yield {
+            "ph": "i",
+            "s": "t",
+            "pid": pid,
+            "tid": tid[lane],
+            "name": "timer cancelled",
+            "ts": when * 1e6,
+        }
     for event in picture.counts:
         name = "ready" if event.kind == "turn" else "connections"
         yield {

@@ -50,4 +50,5 @@ def metrics_of(loop: LoopCore) -> LoopMetrics:
         executor_queued=queued,
         errors_reported=loop._reports,
         collector=watch_collector(),
+        coroutines=() if loop._measured is None else loop._measured.metrics(),
     )

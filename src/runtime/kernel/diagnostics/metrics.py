@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from runtime.kernel.diagnostics.collector import CollectorMetrics
+from runtime.kernel.diagnostics.coroutine_meter import CoroutineMetrics, coroutines_since
 from runtime.kernel.diagnostics.histogram import Histogram
 from runtime.kernel.diagnostics.snapshots import Snapshot
 
@@ -41,6 +42,7 @@ class LoopMetrics(Snapshot):
         "connections",
         "connections_accepted",
         "connections_opened",
+        "coroutines",
         "errors_reported",
         "executor_limit",
         "executor_queued",
@@ -139,6 +141,12 @@ class LoopMetrics(Snapshot):
     collector: CollectorMetrics
     """Pauses of the garbage collector in the process, from the first snapshot of any loop on."""
 
+    coroutines: tuple[CoroutineMetrics, ...]
+    """The steps and times of tasks by the names of their coroutines, in the order of the names.
+
+    Empty unless ``Loop.measure_coroutines`` was called.
+    """
+
     @property
     def busy(self) -> float:
         """How long the loop was busy: the time that it ran and did not wait."""
@@ -156,7 +164,9 @@ class LoopMetrics(Snapshot):
         """
         changes: dict[str, Any] = {}
         for name in self.fields():
-            if name not in _CURRENT:
+            if name == "coroutines":
+                changes[name] = coroutines_since(self.coroutines, earlier.coroutines)
+            elif name not in _CURRENT:
                 now, then = getattr(self, name), getattr(earlier, name)
                 changes[name] = now.since(then) if hasattr(now, "since") else now - then
         return self.replace(**changes)

@@ -7,14 +7,16 @@ from typing import Final
 from runtime.kernel.native import ring
 
 WAKE: Final = ring.WAKE
-STEP: Final = 2
-CALL: Final = 3
+STEP: Final = ring.STEP
+CALL: Final = ring.CALL
 ENDED: Final = 4
-POLL: Final = 5
-TURN: Final = 6
+POLL: Final = ring.POLL
+TURN: Final = ring.TURN
 COLLECTION: Final = 7
 COLLECTED: Final = 8
 CONNECTIONS: Final = 9
+TIMER: Final = ring.TIMER
+TIMER_CANCELLED: Final = ring.TIMER_CANCELLED
 
 KINDS: Final = {
     WAKE: "wake",
@@ -26,5 +28,7 @@ KINDS: Final = {
     COLLECTION: "collection",
     COLLECTED: "collected",
     CONNECTIONS: "connections",
+    TIMER: "timer",
+    TIMER_CANCELLED: "timer cancelled",
 }
-"""Their names. A step or a call lasts until the next step, call or poll."""
+"""Their names. A step or a call lasts until the next step, call, poll or turn."""
