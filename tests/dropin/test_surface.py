@@ -101,6 +101,7 @@ ADDED: dict[str, set[str]] = {
     "Loop": {
         "collect_when_idle",
         "get_external_inspection",
+        "measure_coroutines",
         "metrics",
         "record",
         "run_until_idle",
@@ -110,7 +111,10 @@ ADDED: dict[str, set[str]] = {
         "slow_callback_duration",  # an attribute of the object in asyncio
         "watch_slow_callbacks",
     },
-    "Task": {"get_context"},  # asyncio's from Python 3.12 on
+    "Task": {
+        "get_context",  # asyncio's from Python 3.12 on
+        "waits_for",
+    },
     "Future": set(),
     "Server": {
         "abort_clients",  # asyncio's from Python 3.13 on

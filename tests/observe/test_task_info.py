@@ -215,3 +215,39 @@ async def test_looking_at_many_tasks_keeps_few_objects() -> None:
     for task in made:
         task.cancel()
     await runtime.wait(made)
+
+
+async def test_a_task_tells_the_object_that_it_waits_for() -> None:
+    lock, queue, future = runtime.Lock(), runtime.Queue[int](), runtime.Future[int]()
+    theirs: Any = asyncio.Future()
+
+    async def get() -> None:
+        await queue.get()
+
+    async def acquire() -> None:
+        async with lock:
+            pass
+
+    async def wait_for(awaitable: Any) -> None:
+        await awaitable
+
+    async with lock:
+        getting = runtime.create_task(get())
+        assert getting.waits_for is None  # It is ready to run.
+        waiting: dict[runtime.Task[None], Any] = {
+            getting: queue,
+            runtime.create_task(acquire()): lock,
+            runtime.create_task(wait_for(future)): future,
+            runtime.create_task(wait_for(theirs)): theirs,
+            runtime.create_task(wait_for(getting)): getting,
+        }
+        await runtime.sleep(0)
+        assert {task: task.waits_for for task in waiting} == waiting
+        current = runtime.current_task()
+        assert current is not None
+        assert current.waits_for is None
+    queue.put_nowait(1)
+    future.set_result(2)
+    theirs.set_result(3)
+    await runtime.wait(waiting)
+    assert {task.waits_for for task in waiting} == {None}

@@ -35,6 +35,7 @@ from runtime.kernel.compat.external_tools import TaskCopies
 from runtime.kernel.compat.registry import running_loops, show_tasks_of
 from runtime.kernel.compat.task_factory import TaskFactory, call_factory, take_options
 from runtime.kernel.diagnostics import debug_mode
+from runtime.kernel.diagnostics.age import note_wait
 from runtime.kernel.diagnostics.step_sampler import SAMPLED_TURNS
 from runtime.kernel.future import init_future
 from runtime.kernel.handles import Handle, Runnable
@@ -766,8 +767,11 @@ def _run_turns_timed(loop: LoopCore) -> None:
             if writers.any:
                 writers.end_step()
             elapsed = loop.time() - started
-            if debug and elapsed >= loop.slow_callback_duration:
-                debug_mode.report_slow(runnable, elapsed)
+            if debug:
+                if elapsed >= loop.slow_callback_duration:
+                    debug_mode.report_slow(runnable, elapsed)
+                if isinstance(runnable, TaskCore):
+                    note_wait(runnable)
         runnable = None
         if loop._current is not None:
             leave_task(loop)

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import traceback
 from contextvars import Context
+from time import monotonic
 from types import TracebackType
 from typing import Any
 
+from runtime.kernel.diagnostics.age import describe_age
 from runtime.kernel.diagnostics.describe import describe_coroutine, format_repr, short_error_repr
 from runtime.kernel.errors import is_cancellation
 from runtime.kernel.handles import Reporter
@@ -45,6 +47,13 @@ class FailedFutureProxy:
         """Return the coroutine that the task ran; None for a plain future."""
         return self._failure.coro
 
+    def _describe_age(self) -> str:
+        """Return when the task was created, and when it failed; "" for a plain future."""
+        failure = self._failure
+        if failure.created is None:
+            return ""
+        return describe_age(failure.loop, created=failure.created, failed=failure.failed)
+
     def exception(self) -> BaseException:
         """Return the exception that was never retrieved."""
         return self._failure.exception
@@ -74,13 +83,16 @@ class Failure:
     """The exception of a failed future, and the facts that a report of it shows.
 
     ``kind`` is the name of the future's class; ``name``, ``coro`` and ``context`` are those of a
-    task. The finalizer reports to ``loop`` unless the exception was retrieved.
+    task, and ``created`` the time of ``time.monotonic`` at which it was created. The finalizer
+    reports to ``loop`` unless the exception was retrieved.
     """
 
     __slots__ = (
         "context",
         "coro",
+        "created",
         "exception",
+        "failed",
         "kind",
         "loop",
         "name",
@@ -98,6 +110,7 @@ class Failure:
         name: object = None,
         coro: object = None,
         context: Context | None = None,
+        created: float | None = None,
     ) -> None:
         # A CancelledError, or a group of them, is not a failure and needs no report.
         self.retrieved = is_cancellation(exception)
@@ -110,6 +123,8 @@ class Failure:
         self.name = name
         self.coro = coro
         self.context = context
+        self.created = created
+        self.failed = monotonic()
 
     def retrieve(self) -> BaseException:
         """Return the exception, with its first traceback, and mark it as retrieved."""

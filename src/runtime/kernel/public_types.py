@@ -14,6 +14,7 @@ from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 from runtime.kernel.arguments.refusals import refuse_copy
+from runtime.kernel.diagnostics.deadlock import wait_of
 from runtime.kernel.diagnostics.describe import format_repr
 from runtime.kernel.future import FutureCore, plain_futures
 from runtime.kernel.scheduler import Scheduler
@@ -121,6 +122,27 @@ class Task(TaskCore, Future[T_co]):  # type: ignore[type-var]  # A task has no s
         def __class__(self):
             """Asyncio's class, as for ``Future``."""
             return asyncio.Task
+
+    @property
+    def waits_for(self) -> object:
+        """The object that the task waits for, such as a lock, a queue or another task.
+
+        It is the object whose method the task awaits, or else the awaited future, as
+        ``print_tasks()`` shows it. It is None if the task is running or ready to run, or has ended.
+
+        >>> import runtime
+        >>> async def hold(lock: runtime.Lock) -> None:
+        ...     async with lock:
+        ...         await runtime.sleep(60)
+        >>> async def main() -> None:
+        ...     lock = runtime.Lock()
+        ...     first, second = (runtime.create_task(hold(lock)) for _ in range(2))
+        ...     await runtime.sleep(0)
+        ...     print(second.waits_for is lock)
+        >>> runtime.run(main())
+        True
+        """
+        return wait_of(self).subject
 
     @property
     def _fut_waiter(self) -> Any:

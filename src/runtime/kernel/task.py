@@ -163,10 +163,9 @@ class TaskCore(FutureCore):
 
     def get_name(self) -> str:
         """Return the name of the task."""
-        name = self._name
-        if name is None:
-            self._name = name = f"Task-{self._number}"
-        return name
+        if self._name is None:
+            self._name = f"Task-{self._number}"
+        return self._name
 
     def set_name(self, value: object) -> None:
         """Name the task ``str(value)``."""
@@ -289,6 +288,7 @@ class TaskCore(FutureCore):
             self._number if self._name is None else self._name,
             self._coro,
             self._context,
+            self._created,
         )
 
     def _describe_state(self) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Iterator
 from threading import get_ident
 from typing import Any
 
@@ -32,7 +34,37 @@ def current_task(loop: LoopCore | None = None) -> Task[Any] | None:
     return task  # type: ignore[no-any-return]
 
 
+class _TaskSet(set[Any]):
+    """A set of tasks, over which an iteration goes in the order of their creation.
+
+    So it has asyncio's type, and what is made of it, such as a list, is in order. Other sets that
+    are made of it, as by ``-``, are plain sets.
+    """
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(sorted(set.__iter__(self), key=_creation))
+
+
+def _creation(task: Any) -> float:
+    number: float = getattr(task, "_number", math.inf)
+    return number
+
+
 def all_tasks(loop: LoopCore | None = None) -> set[Task[Any]]:
-    """Return the tasks of ``loop``, by default the running loop, that have not ended."""
-    tasks: set[Any] = asyncio.all_tasks(loop if loop is not None else get_running_loop())  # type: ignore[arg-type]
-    return tasks
+    """Return the tasks of ``loop``, by default the running loop, that have not ended.
+
+    An iteration over the set goes in the order of their creation; tasks of asyncio, which do not
+    tell it, come last.
+
+    >>> import runtime
+    >>> async def main() -> None:
+    ...     for name in ("first", "second"):
+    ...         runtime.create_task(runtime.sleep(0), name=name)
+    ...     print([task.get_name() for task in runtime.all_tasks()][1:])
+    >>> runtime.run(main())
+    ['first', 'second']
+    """
+    tasks: Any = asyncio.all_tasks(loop if loop is not None else get_running_loop())  # type: ignore[arg-type]
+    return _TaskSet(tasks)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextvars import Context
 from typing import Any, Final
 
+from runtime.kernel.diagnostics.age import age_of
 from runtime.kernel.diagnostics.describe import safe_repr
 from runtime.kernel.errors import is_cancellation
 
@@ -93,6 +94,10 @@ def log_exception_context(context: Mapping[str, Any]) -> None:
             lines.append(f"{key.replace('_', ' ')} (most recent call last):\n{stack}")
         else:
             lines.append(f"{key}: {safe_repr(value, None)}")
+    subject: object = context.get("task") or context.get("future")
+    describe_age = getattr(subject, "_describe_age", None)
+    if age := age_of(subject) if describe_age is None else describe_age():
+        lines.append(f"age: {age}")
     error: object = context.get("exception")
     if (reason := _reason_behind(error)) is not None:
         lines.append(f"cancel reason: {reason}")
