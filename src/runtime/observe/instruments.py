@@ -306,6 +306,8 @@ class Readings:
     """
 
     def __init__(self, loops: Mapping[str, LoopCore] | None) -> None:
+        if loops is not None and not isinstance(loops, Mapping):
+            raise TypeError(f"loops must map names to loops of runtime, got {loops!r}")
         self._loops = dict({"main": get_running_loop()} if loops is None else loops)
         for name, loop in self._loops.items():
             if not isinstance(name, str) or not isinstance(loop, LoopCore):

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from runtime.kernel.api.running import get_running_loop
+from runtime.kernel.arguments.kinds import check_callable
 from runtime.kernel.core import LoopCore
 from runtime.kernel.diagnostics.awaited_by import waiters_of
 from runtime.kernel.diagnostics.describe import describe_callback_briefly
 from runtime.net.connection.stream_socket import StreamSocket
+from runtime.observe.loop_argument import loop_of
 from runtime.observe.task_info import no_pause
 
 T = TypeVar("T")
@@ -51,7 +52,8 @@ def connections(
 
     The loop is by default the running one. A connection whose reading is paused, and whose write
     buffer is empty, is not watched. ``pause()`` is called between two connections, as for
-    ``tasks``. Raises RuntimeError if no loop is given and none is running.
+    ``tasks``. Raises RuntimeError if no loop is given and none is running, and TypeError for an
+    argument of another type.
 
     >>> import runtime
     >>> async def main() -> list[runtime.observe.ConnectionInfo]:
@@ -59,9 +61,8 @@ def connections(
     >>> runtime.run(main())
     []
     """
-    if loop is None:
-        loop = get_running_loop()
-    return fullest_connections(loop, None, pause)
+    check_callable(pause, "connections")
+    return fullest_connections(loop_of(loop, "connections"), None, pause)
 
 
 def fullest_connections(
@@ -92,7 +93,8 @@ def timers(
     """Return the timers of ``loop`` that are set, the next one first.
 
     The loop is by default the running one. ``pause()`` is called between two timers, as for
-    ``tasks``. Raises RuntimeError if no loop is given and none is running.
+    ``tasks``. Raises RuntimeError if no loop is given and none is running, and TypeError for an
+    argument of another type.
 
     >>> import runtime
     >>> async def main() -> None:
@@ -102,9 +104,8 @@ def timers(
     >>> runtime.run(main())
     60 print
     """
-    if loop is None:
-        loop = get_running_loop()
-    return next_timers(loop, None, pause)
+    check_callable(pause, "timers")
+    return next_timers(loop_of(loop, "timers"), None, pause)
 
 
 def next_timers(

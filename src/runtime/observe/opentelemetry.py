@@ -30,7 +30,7 @@ def export_to_opentelemetry(meter: Any, loops: Mapping[str, LoopCore] | None = N
     ``runtime.eventloop.delay.p50``, ``p90``, ``p99`` and ``max``, of the interval since the last
     collection. Raises ModuleNotFoundError without ``opentelemetry``, which the extra
     ``opentelemetry`` installs; RuntimeError if no loop is given and none is running; and TypeError
-    if ``loops`` is not a mapping of names to loops.
+    if ``meter`` is not a meter, or ``loops`` is not a mapping of names to loops.
     """
     try:
         import opentelemetry.metrics  # noqa: F401 - the callbacks need it
@@ -40,6 +40,11 @@ def export_to_opentelemetry(meter: Any, loops: Mapping[str, LoopCore] | None = N
             "pip install 'runtime-loop[opentelemetry]'",
             name=error.name,
         ) from error
+    if not callable(getattr(meter, "create_observable_counter", None)):
+        raise TypeError(
+            "export_to_opentelemetry() expected a Meter of opentelemetry.metrics, "
+            f"as get_meter() returns it, got {meter!r}"
+        )
     readings = Readings(loops)
     for instrument in (*OF_LOOPS, *OF_COROUTINES):
         _create(meter, instrument, _of_loops(readings, instrument, of_interval=False))

@@ -9,14 +9,16 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any, TextIO
 
+from runtime.kernel.arguments.kinds import instance_of
 from runtime.kernel.compat.registry import every_loop
 from runtime.kernel.core import LoopCore
+from runtime.observe.loop_argument import loop_of
 from runtime.observe.task_info import TaskInfo, tasks
 
 
 def format_tasks(loop: LoopCore | None = None) -> str:
     """Return the text of ``print_tasks``."""
-    return as_text(tasks(loop))
+    return as_text(tasks(loop_of(loop, "format_tasks")))
 
 
 def print_tasks(loop: LoopCore | None = None, *, file: TextIO | None = None) -> None:
@@ -25,7 +27,7 @@ def print_tasks(loop: LoopCore | None = None, *, file: TextIO | None = None) -> 
     A task that another one waits for is indented below it. Each is shown with its state and age,
     the lines of the program where it is suspended, the object that it waits for, and the tasks that
     hold this object. ``file`` is by default stderr. Raises RuntimeError if no loop is given and
-    none is running.
+    none is running, and TypeError for an argument of another type.
 
     >>> import runtime, sys
     >>> async def main() -> None:
@@ -38,7 +40,19 @@ def print_tasks(loop: LoopCore | None = None, *, file: TextIO | None = None) -> 
     sleeper: sleep(), waiting, ... s old
       waits for <SleepFuture pending cb=[wake-up of <Task 'sleeper'>]...
     """
-    print(format_tasks(loop), file=file if file is not None else sys.stderr)
+    _check_file(file, "print_tasks")
+    text = as_text(tasks(loop_of(loop, "print_tasks")))
+    print(text, file=file if file is not None else sys.stderr)
+
+
+def _check_file(file: object, caller: str) -> None:
+    if file is not None and not callable(getattr(file, "write", None)):
+        raise TypeError(f"{caller}() expected a text file or None, got {file!r}")
+
+
+def check_signal(number: object, caller: str) -> None:
+    """Raise TypeError, which names the function ``caller``, unless ``number`` is an integer."""
+    instance_of(int, number, caller, "the number of a signal, such as signal.SIGUSR1")
 
 
 def as_text(found: Iterable[TaskInfo]) -> str:
@@ -101,8 +115,10 @@ def print_tasks_on(
     instructions of the main thread, also while a callback blocks its loop there, and so shows such
     a callback as well. ``file`` is by default stderr. Returns the previous handler, for
     ``signal.signal``. Raises ValueError in another thread than the main thread, and for a signal
-    that cannot be handled.
+    that cannot be handled, and TypeError for an argument of another type.
     """
+    check_signal(number, "print_tasks_on")
+    _check_file(file, "print_tasks_on")
 
     def print_all(number: int, frame: FrameType | None) -> None:
         print(all_loops_as_text(), file=file if file is not None else sys.stderr, flush=True)

@@ -36,7 +36,8 @@ def export_to_prometheus(registry: Any = None, loops: Mapping[str, LoopCore] | N
     The names are those of OpenTelemetry in the form of Prometheus, such as
     ``runtime_eventloop_time_seconds_total``. Raises ModuleNotFoundError without
     ``prometheus_client``, which the extra ``prometheus`` installs; RuntimeError if no loop is given
-    and none is running; and TypeError if ``loops`` is not a mapping of names to loops.
+    and none is running; and TypeError if ``registry`` is not a registry, or ``loops`` is not a
+    mapping of names to loops.
     """
     try:
         import prometheus_client
@@ -46,6 +47,11 @@ def export_to_prometheus(registry: Any = None, loops: Mapping[str, LoopCore] | N
             "pip install 'runtime-loop[prometheus]'",
             name=error.name,
         ) from error
+    if registry is not None and not callable(getattr(registry, "register", None)):
+        raise TypeError(
+            "export_to_prometheus() expected a CollectorRegistry of prometheus_client or None, "
+            f"got {registry!r}"
+        )
     collector = _Collector(Readings(loops))
     (prometheus_client.REGISTRY if registry is None else registry).register(collector)
     return collector

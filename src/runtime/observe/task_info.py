@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from types import FrameType, MethodType
 from typing import Any, Final
 
-from runtime.kernel.api.running import get_running_loop
+from runtime.kernel.arguments.kinds import check_callable
 from runtime.kernel.compat.registry import asyncio_tasks_of
 from runtime.kernel.core import LoopCore
 from runtime.kernel.diagnostics.awaited_by import waiters_of
 from runtime.kernel.diagnostics.deadlock import Wait, wait_of
 from runtime.kernel.diagnostics.describe import await_chain
+from runtime.observe.loop_argument import loop_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def tasks(
 
     The loop is by default the running one. ``pause()`` is called between two tasks: in another
     thread than the loop's, it can give the loop its turn. Raises RuntimeError if no loop is given
-    and none is running.
+    and none is running, and TypeError for an argument of another type.
 
     >>> import runtime
     >>> async def main() -> None:
@@ -81,9 +82,8 @@ def tasks(
     Task-... running main
     sleeper waiting sleep
     """
-    if loop is None:
-        loop = get_running_loop()
-    return list(each_task(loop, pause))
+    check_callable(pause, "tasks")
+    return list(each_task(loop_of(loop, "tasks"), pause))
 
 
 def each_task(loop: LoopCore, pause: Callable[[], object] | None = None) -> Iterator[TaskInfo]:

@@ -14,7 +14,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+from runtime.kernel.arguments.kinds import instance_of
 from runtime.kernel.diagnostics.recorder import RecordedEvent, Recording
+from runtime.observe.printing import check_signal
 
 _logger: Final = logging.getLogger("asyncio")
 
@@ -118,11 +120,17 @@ def chrome_trace(recording: Recording) -> dict[str, Any]:
 
     Each task has a lane of its own, with its steps; arrows lead from the code that woke a task to
     the step that followed. https://ui.perfetto.dev opens such a file, without sending it anywhere.
+    Raises TypeError for an object that is not a recording.
     """
+    _check_recording(recording, "chrome_trace")
     return {
         "traceEvents": list(_trace_events(_picture_of(recording.events()))),
         "displayTimeUnit": "ms",
     }
+
+
+def _check_recording(recording: object, caller: str) -> None:
+    instance_of(Recording, recording, caller, "a recording, as loop.record() returns it")
 
 
 def _trace_events(picture: _Picture) -> Iterator[dict[str, Any]]:
@@ -209,8 +217,10 @@ def trace_page(recording: Recording) -> str:
     """Return a recording as an HTML page with a picture, which needs no other file and no network.
 
     It shows a lane for each of up to 200 tasks, those with the most running time. The name and the
-    duration of a bar appear when the mouse is over it.
+    duration of a bar appear when the mouse is over it. Raises TypeError for an object that is not a
+    recording.
     """
+    _check_recording(recording, "trace_page")
     picture = _picture_of(recording.events())
     busiest: dict[str, float] = dict.fromkeys(picture.lanes, 0.0)
     for each in picture.slices:
@@ -272,8 +282,10 @@ def trace_page(recording: Recording) -> str:
 def write_trace(recording: Recording, path: str | os.PathLike[str]) -> None:
     """Write a recording to a file: a page if ``path`` ends with ``.html``, else a trace in JSON.
 
-    The file appears under its name when it is complete.
+    The file appears under its name when it is complete. Raises TypeError for an argument of another
+    type, and OSError if the file cannot be written.
     """
+    _check_recording(recording, "write_trace")
     target = Path(path)
     if target.suffix == ".html":
         text = trace_page(recording)
@@ -293,8 +305,12 @@ def save_recordings(
     watch of ``Loop.watch_slow_callbacks`` finds the loop stuck, at most once in 10 seconds; and
     when the process gets the signal ``on_signal``. The names of the files tell the reason and the
     time. If a file cannot be written, the logger ``asyncio`` says so. Raises ValueError if
-    ``on_signal`` is given in another thread than the main thread.
+    ``on_signal`` is given in another thread than the main thread, and TypeError for an argument of
+    another type.
     """
+    _check_recording(recording, "save_recordings")
+    if on_signal is not None:
+        check_signal(on_signal, "save_recordings")
     where = Path(folder)
     last = -_PAUSE
 

@@ -11,6 +11,7 @@ import gc
 from time import monotonic
 from typing import Any
 
+from runtime.kernel.arguments.kinds import instance_of
 from runtime.kernel.diagnostics.durations import DurationRecorder
 from runtime.kernel.diagnostics.histogram import Histogram, histogram_of
 from runtime.kernel.diagnostics.snapshots import Snapshot
@@ -39,7 +40,8 @@ class CollectorMetrics(Snapshot):
         return sum(each.total for each in self.pauses)
 
     def since(self, earlier: CollectorMetrics) -> CollectorMetrics:
-        """Return the pauses after an ``earlier`` snapshot."""
+        """Return the pauses after an ``earlier`` snapshot. Raises TypeError for other objects."""
+        instance_of(CollectorMetrics, earlier, "since", "a CollectorMetrics object")
         pairs = zip(self.pauses, earlier.pauses, strict=True)
         return CollectorMetrics(tuple(now.since(then) for now, then in pairs))
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from time import monotonic, thread_time
 from typing import Any, Final
 
+from runtime.kernel.arguments.kinds import instance_of
 from runtime.kernel.diagnostics.snapshots import Snapshot
 
 _MOST_NAMES: Final = 1000
@@ -45,7 +46,11 @@ class CoroutineMetrics(Snapshot):
     """Elapsed time from the end of each step to the next step of the task, ended or not."""
 
     def since(self, earlier: CoroutineMetrics) -> CoroutineMetrics:
-        """Return the metrics of the interval from an ``earlier`` snapshot to this one."""
+        """Return the metrics of the interval from an ``earlier`` snapshot to this one.
+
+        Raises TypeError for an object of another type.
+        """
+        instance_of(CoroutineMetrics, earlier, "since", "a CoroutineMetrics object")
         return CoroutineMetrics(
             self.name,
             *(getattr(self, name) - getattr(earlier, name) for name in self.fields()[1:]),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
+from typing import SupportsFloat
 
+from runtime.kernel.arguments.kinds import instance_of
 from runtime.kernel.diagnostics.durations import DurationRecorder
 from runtime.kernel.diagnostics.snapshots import Snapshot
 from runtime.kernel.native.buckets import BOUNDS, BUCKETS
@@ -35,10 +37,15 @@ class Histogram(Snapshot):
         return self.fields()[:-1]
 
     @classmethod
-    def of(cls, durations: list[float]) -> Histogram:
-        """Return the histogram of some durations, in seconds."""
+    def of(cls, durations: Iterable[float]) -> Histogram:
+        """Return the histogram of some durations, in seconds. Raises TypeError for others."""
         recorder = DurationRecorder()
-        recorder.fresh.extend(durations)
+        if not isinstance(durations, Iterable):
+            raise TypeError(f"of() expected numbers of seconds, got {durations!r}")
+        for duration in durations:
+            if not isinstance(duration, SupportsFloat):
+                raise TypeError(f"of() expected numbers of seconds, got {duration!r}")
+            recorder.fresh.append(float(duration))
         return histogram_of(recorder)
 
     @property
@@ -51,8 +58,10 @@ class Histogram(Snapshot):
 
         ``share`` is from 0 to 1; 0.99 gives the 99th percentile. The result is the upper bound of
         the bucket, at most the longest duration; it is 0 if there is no duration. Raises ValueError
-        for another share.
+        for another share, and TypeError if it is not a number.
         """
+        if not isinstance(share, SupportsFloat):
+            raise TypeError(f"quantile() expected a number from 0 to 1, got {share!r}")
         if not 0 <= share <= 1:
             raise ValueError(f"share must be a number from 0 to 1, got {share!r}")
         wanted = max(1, math.ceil(share * self.count))
@@ -62,7 +71,11 @@ class Histogram(Snapshot):
         return 0.0
 
     def merge(self, other: Histogram) -> Histogram:
-        """Return the histogram of the durations of both, such as those of two loops."""
+        """Return the histogram of the durations of both, such as those of two loops.
+
+        Raises TypeError for an object that is not a histogram.
+        """
+        instance_of(Histogram, other, "merge", "a Histogram")
         return Histogram(
             self.count + other.count,
             self.total + other.total,
@@ -74,7 +87,9 @@ class Histogram(Snapshot):
         """Return the histogram of the durations that came after an ``earlier`` snapshot.
 
         Which of them was the longest is known only by its bucket, unless it is the longest of all.
+        Raises TypeError for an object that is not a histogram.
         """
+        instance_of(Histogram, earlier, "since", "a Histogram")
         counts = tuple(map(int.__sub__, self.counts, earlier.counts))
         last = max((bucket for bucket, count in enumerate(counts) if count), default=-1)
         longest = min(BOUNDS[last + 1], self.longest) if last >= 0 else 0.0

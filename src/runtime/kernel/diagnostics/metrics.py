@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from runtime.kernel.arguments.kinds import instance_of
 from runtime.kernel.diagnostics.collector import CollectorMetrics
 from runtime.kernel.diagnostics.coroutine_meter import CoroutineMetrics, coroutines_since
 from runtime.kernel.diagnostics.histogram import Histogram
@@ -161,7 +162,9 @@ class LoopMetrics(Snapshot):
         """Return the metrics of the interval from an ``earlier`` snapshot of the loop to this one.
 
         Totals and histograms are those of the interval; current values are those of its end.
+        Raises TypeError for an object of another type.
         """
+        instance_of(LoopMetrics, earlier, "since", "a LoopMetrics object, as metrics() returns it")
         changes: dict[str, Any] = {}
         for name in self.fields():
             if name == "coroutines":

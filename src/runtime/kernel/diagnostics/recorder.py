@@ -16,6 +16,7 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any, Protocol
 
+from runtime.kernel.arguments.kinds import check_callable
 from runtime.kernel.diagnostics.describe import describe_callback_briefly, describe_cancellation
 from runtime.kernel.diagnostics.record_kinds import (
     CALL,
@@ -135,7 +136,11 @@ class Recording:
         return self._loop is not None
 
     def on_dump(self, function: Callable[[str], object] | None) -> None:
-        """Set the function that is called with a reason when the recording is worth keeping."""
+        """Set the function that is called with a reason when the recording is worth keeping.
+
+        Raises TypeError if it is neither callable nor None.
+        """
+        check_callable(function, "on_dump")
         self._on_dump = function
 
     def dump(self, reason: str) -> None:
