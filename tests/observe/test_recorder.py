@@ -394,6 +394,67 @@ async def test_a_trace_has_lanes_slices_and_arrows() -> None:
     assert {each["name"] for each in trace if each["ph"] == "C"} == {"ready", "connections"}
 
 
+PHASES: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "M": {"args": dict},
+    "X": {"ts": float, "dur": float, "tid": int, "cat": str},
+    "s": {"ts": float, "tid": int, "id": int, "cat": str},
+    "f": {"ts": float, "tid": int, "id": int, "cat": str, "bp": str},
+    "i": {"ts": float, "tid": int, "s": str},
+    "C": {"ts": float, "args": dict},
+}
+"""The fields that an event of each phase must have, besides ``ph``, ``pid`` and ``name``.
+
+Source: the document "Trace Event Format", which both viewers implement.
+"""
+
+
+async def test_a_trace_has_the_format_of_chrome_s_viewer() -> None:
+    async def body(loop: runtime.Loop) -> None:
+        await scene(loop)
+        loop.call_later(3600, int).cancel()
+        gc.collect()
+        await runtime.sleep(0.001)
+
+    recording, _ = await record(body)
+    text = json.dumps(chrome_trace(recording), allow_nan=False)
+    trace = json.loads(text)
+    assert trace.keys() == {"traceEvents", "displayTimeUnit"}
+    assert trace["displayTimeUnit"] in ("ms", "ns")
+    events = trace["traceEvents"]
+    assert {event["ph"] for event in events} == PHASES.keys()
+    for event in events:
+        fields = {"ph": str, "pid": int, "name": str, **PHASES[event["ph"]]}
+        allowed = fields.keys() | ({"tid"} if event["ph"] == "M" else set())
+        assert fields.keys() <= event.keys() <= allowed, event
+        for name, kind in fields.items():
+            assert isinstance(event[name], kind), event
+    names = {"process_name": "name", "thread_name": "name", "thread_sort_index": "sort_index"}
+    for event in (each for each in events if each["ph"] == "M"):
+        assert event["args"].keys() == {names[event["name"]]}
+        assert ("tid" in event) is (event["name"] != "process_name")
+    # Times are in microseconds, and not negative.
+    assert all(event.get("ts", 0) >= 0 <= event.get("dur", 0) for event in events)
+    assert all(event["s"] in "tpg" for event in events if event["ph"] == "i")
+    assert all(event["bp"] == "e" for event in events if event["ph"] == "f")
+    assert all(
+        isinstance(value, int)
+        for event in events
+        if event["ph"] == "C"
+        for value in event["args"].values()
+    )
+    # Slices of one lane must not overlap, since they are not nested; each end of an arrow must be
+    # inside of a slice of its lane, or a viewer does not draw it.
+    lanes: dict[int, list[tuple[float, float]]] = {}
+    for event in (each for each in events if each["ph"] == "X"):
+        lanes.setdefault(event["tid"], []).append((event["ts"], event["ts"] + event["dur"]))
+    for slices in lanes.values():
+        slices.sort()
+        assert all(end <= start + 0.01 for (_, end), (start, _) in itertools.pairwise(slices))
+    for event in (each for each in events if each["ph"] in "sf"):
+        slices = lanes[event["tid"]]
+        assert any(start - 0.01 <= event["ts"] <= end + 0.01 for start, end in slices), event
+
+
 async def test_a_trace_has_the_timers_that_were_cancelled() -> None:
     async def body(loop: runtime.Loop) -> None:
         with runtime.fail_after(3600):

@@ -81,7 +81,8 @@ def _picture_of(events: list[RecordedEvent]) -> _Picture:
                 if source and event.kind in ("step", "call"):
                     picture.wakes.append(_Wake(source, when, current.lane, event.time))
         elif event.kind in ("wake", "timer"):
-            woken[event.subject] = (_LOOP if current is None else current.lane, event.time)
+            # Viewers draw no arrow from outside of a slice, such as from before the first turn.
+            woken[event.subject] = ("" if current is None else current.lane, event.time)
         elif event.kind == "ended":
             picture.ends.append(event)
         elif event.kind == "timer cancelled":
