@@ -19,6 +19,10 @@ P = TypeVar("P", bound=asyncio.BaseProtocol)
 class SystemLoop(LoopCore):
     """A loop with the operating system's pipes, processes and signals."""
 
+    _remove_signal_handlers: Callable[[LoopCore], None] | None = None
+    """``signals.remove_all``, once that module is needed. A loop may be closed at the end of the
+    interpreter, when nothing can be imported any more."""
+
     def close(self) -> None:
         """Close the loop: release its resources, and drop all scheduled callbacks.
 
@@ -26,10 +30,8 @@ class SystemLoop(LoopCore):
         loop is running.
         """
         super().close()
-        if self._signal_handlers:
-            from runtime.system import signals
-
-            signals.remove_all(self)
+        if self._signal_handlers and self._remove_signal_handlers is not None:
+            self._remove_signal_handlers(self)
 
     # -- Pipes -------------------------------------------------------------------------------------
 
@@ -130,6 +132,7 @@ class SystemLoop(LoopCore):
         """
         from runtime.system import signals
 
+        self._remove_signal_handlers = signals.remove_all
         signals.add(self, sig, callback, args)
 
     def _signals_arrived(self, numbers: bytes) -> None:
