@@ -472,7 +472,8 @@ def with_safe_free_lists(text: str) -> str:
     of the same class, it would get the object that is still being cleared.
     """
     pattern = (
-        r"(?m)^( *)if \((\w+_free_instance) == NULL\) \{\n *\2 = self;\n((?:.*;\n)*?) *return;\n *\}\n"
+        r"(?m)^( *)if \((\w+_free_instance) == NULL\) \{\n *\2 = self;\n"
+        r"((?:.*;\n)*?) *return;\n *\}\n"
         r"((?:.*\n){2}) *(Py_TYPE\(self\)->tp_free\(\(PyObject \*\)self\);\n)"
     )
 

@@ -35,7 +35,6 @@ from runtime.kernel.compat.external_tools import TaskCopies
 from runtime.kernel.compat.registry import running_loops, show_tasks_of
 from runtime.kernel.compat.task_factory import TaskFactory, call_factory, take_options
 from runtime.kernel.diagnostics import debug_mode
-from runtime.kernel.diagnostics.age import note_wait
 from runtime.kernel.diagnostics.step_sampler import SAMPLED_TURNS
 from runtime.kernel.future import init_future
 from runtime.kernel.handles import Handle, Runnable
@@ -44,7 +43,7 @@ from runtime.kernel.lifetime.idle import checked_wait, is_idle
 from runtime.kernel.lifetime.idle_collector import IdleCollector
 from runtime.kernel.lifetime.recovery import recover_tasks
 from runtime.kernel.native.mypyc import mypyc_attr
-from runtime.kernel.observed_turns import note_begin, run_recorded_step, run_sampled_turns
+from runtime.kernel.observed_turns import run_sampled_turns, run_timed_turns
 from runtime.kernel.poller import FEW_ENTRIES
 from runtime.kernel.public_types import Future, Task, await_it
 from runtime.kernel.scheduler import Scheduler
@@ -121,7 +120,6 @@ class LoopCore(Scheduler):
         "_asyncgens",
         "_bytes_received",
         "_bytes_sent",
-        "_copies",
         "_ending",
         "_executor",
         "_idle_collector",
@@ -180,8 +178,6 @@ class LoopCore(Scheduler):
         # Threads that observe the loop and never wake it.
         self._watching_threads: list[threading.Thread] = []
         self._reports_deadlocks: bool | None = None  # None: only in debug mode.
-        # Copies of the tasks for tools outside the process, or None (the default).
-        self._copies: TaskCopies | None = None
         if external_tools.is_enabled_by_environment():
             self._copies = TaskCopies(self)
         self._debug = debug_mode.debug_by_default()
@@ -290,11 +286,11 @@ class LoopCore(Scheduler):
                 if self._turn_runner is not None:
                     self._turn_runner.run_turns(self)
                 elif self._debug:
-                    debug_mode.run_with_origin_tracking(_run_watched_turns, self)
+                    debug_mode.run_with_origin_tracking(run_timed_turns, self, collect)
                 elif self._recorder is not None:
                     self._recorder.run_turns(self)
                 elif self._copies is not None or self._coroutine_meter is not None:
-                    _run_watched_turns(self)
+                    run_timed_turns(self, collect)
                 elif self._sampled_turns:
                     run_sampled_turns(self, collect)
                 else:
@@ -719,64 +715,6 @@ def run_unusual(loop: LoopCore, runnable: Runnable) -> None:
         if loop._current is not None and isinstance(runnable, Handle):
             leave_task(loop)
         runnable._run()
-
-
-def _run_watched_turns(loop: LoopCore) -> None:
-    """Run turns as ``_run_turns`` does, with timed steps (debug mode), task copies, or a meter."""
-    loop._poller.set_timer(debug_mode.EventTimer(loop) if loop._debug else None)
-    try:
-        _run_turns_timed(loop)
-    finally:
-        loop._poller.set_timer(None)  # The timer refers to the loop: break the reference cycle.
-
-
-def _run_turns_timed(loop: LoopCore) -> None:
-    runnable: Runnable | None
-    debug = loop._debug
-    writers = loop._poller.writers
-    while loop._watched and loop._debug is debug and (debug or loop._recorder is None):
-        recorder = loop._recorder
-        copies = loop._copies if recorder is None else None
-        meter = loop._coroutine_meter
-        if copies is not None:
-            copies.refresh()
-        if recorder is not None:
-            recorder.ring.poll(None)
-        collect(loop)
-        if writers.any:
-            writers.end_step()
-        if recorder is not None:
-            recorder.begin_turn(loop)
-        for _ in range(len(loop._ready)):
-            runnable = loop._ready.popleft()
-            if loop._current is not None:
-                leave_task(loop)
-            if recorder is not None:
-                note_begin(recorder, runnable)
-            started = loop.time()
-            if not isinstance(runnable, TaskCore):
-                runnable._run()
-            elif recorder is not None:
-                run_recorded_step(recorder, runnable)
-            elif copies is not None:
-                copies.run(runnable, step if meter is None else meter.run)
-            elif meter is not None:
-                meter.run(runnable)
-            else:
-                step(runnable)  # Not _run(), whose frame would hold the task: see step().
-            if writers.any:
-                writers.end_step()
-            elapsed = loop.time() - started
-            if debug:
-                if elapsed >= loop.slow_callback_duration:
-                    debug_mode.report_slow(runnable, elapsed)
-                if isinstance(runnable, TaskCore):
-                    note_wait(runnable)
-        runnable = None
-        if loop._current is not None:
-            leave_task(loop)
-        if loop._stopping:
-            return
 
 
 def collect(loop: LoopCore) -> None:

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from runtime.kernel.diagnostics import debug_mode
+from runtime.kernel.diagnostics.age import note_wait
 from runtime.kernel.handles import Handle, Runnable
 from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.task import TaskCore, leave_task, step
@@ -75,6 +77,67 @@ def run_sampled_turns(loop: Scheduler, collect: Callable[[Any], object]) -> None
     finally:
         loop._sampled_turns = 0
         loop._watched = loop._watched_always
+
+
+def run_timed_turns(loop: Scheduler, collect: Callable[[Any], object]) -> None:
+    """Run turns as ``core`` does, with timed steps (debug mode), task copies, or a meter.
+
+    ``collect(loop)`` begins a turn.
+    """
+    loop._poller.set_timer(debug_mode.EventTimer(loop) if loop._debug else None)
+    try:
+        _run_turns_timed(loop, collect)
+    finally:
+        loop._poller.set_timer(None)  # The timer refers to the loop: break the reference cycle.
+
+
+def _run_turns_timed(loop: Scheduler, collect: Callable[[Any], object]) -> None:
+    runnable: Runnable | None
+    debug = loop._debug
+    writers = loop._poller.writers
+    while loop._watched and loop._debug is debug and (debug or loop._recorder is None):
+        recorder = loop._recorder
+        copies = loop._copies if recorder is None else None
+        meter = loop._coroutine_meter
+        if copies is not None:
+            copies.refresh()
+        if recorder is not None:
+            recorder.ring.poll(None)
+        collect(loop)
+        if writers.any:
+            writers.end_step()
+        if recorder is not None:
+            recorder.begin_turn(loop._connections_opened - loop._connections_closed)
+        for _ in range(len(loop._ready)):
+            runnable = loop._ready.popleft()
+            if loop._current is not None:
+                leave_task(loop)
+            if recorder is not None:
+                note_begin(recorder, runnable)
+            started = loop.time()
+            if not isinstance(runnable, TaskCore):
+                runnable._run()
+            elif recorder is not None:
+                run_recorded_step(recorder, runnable)
+            elif copies is not None:
+                copies.run(runnable, step if meter is None else meter.run)
+            elif meter is not None:
+                meter.run(runnable)
+            else:
+                step(runnable)  # Not _run(), whose frame would hold the task: see step().
+            if writers.any:
+                writers.end_step()
+            elapsed = loop.time() - started
+            if debug:
+                if elapsed >= loop.slow_callback_duration:
+                    debug_mode.report_slow(runnable, elapsed)
+                if isinstance(runnable, TaskCore):
+                    note_wait(runnable)
+        runnable = None
+        if loop._current is not None:
+            leave_task(loop)
+        if loop._stopping:
+            return
 
 
 def run_recorded_step(recorder: Any, task: TaskCore) -> None:

@@ -14,7 +14,6 @@ from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 from runtime.kernel.arguments.refusals import refuse_copy
-from runtime.kernel.diagnostics.deadlock import wait_of
 from runtime.kernel.diagnostics.describe import format_repr
 from runtime.kernel.future import FutureCore, plain_futures
 from runtime.kernel.scheduler import Scheduler
@@ -142,6 +141,8 @@ class Task(TaskCore, Future[T_co]):  # type: ignore[type-var]  # A task has no s
         >>> runtime.run(main())
         True
         """
+        from runtime.kernel.diagnostics.deadlock import wait_of
+
         return wait_of(self).subject
 
     @property

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
 from selectors import BaseSelector
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from runtime.kernel.arguments.callables import check_callback
 from runtime.kernel.arguments.seconds import NEVER, Seconds, seconds
@@ -63,6 +63,19 @@ _socketpair: Final[Callable[[], tuple[_socket.socket, _socket.socket]]] = getatt
 )
 
 
+class Copies(Protocol):
+    """Copies of the tasks for tools outside the process: see ``compat/external_tools.py``."""
+
+    def run(self, task: Any, step: Callable[[Any], None]) -> None:
+        """Run a step of ``task``, with its copy as the thread's running task."""
+
+    def refresh(self) -> None:
+        """Update the copies if the loop is about to wait, or has been busy for long."""
+
+    def clear(self) -> None:
+        """Drop all copies."""
+
+
 class _WakeWatcher(Watcher):
     """Empties the wake-up socket when it is readable."""
 
@@ -85,6 +98,7 @@ class Scheduler:
         "_cancelling",
         "_connections_closed",
         "_connections_opened",
+        "_copies",
         "_coroutine_meter",
         "_current",
         "_debug",
@@ -167,6 +181,8 @@ class Scheduler:
         # durations; and whether for one of those that last, which are all but the sample.
         self._watched = False
         self._watched_always = False
+        # Copies of the tasks for tools outside the process, or None (the default).
+        self._copies: Copies | None = None
         # The recording of the flight recorder, or None (the default).
         self._recorder: Recording | None = None
         # Measures steps by the names of coroutines, or None (the default).

@@ -273,8 +273,7 @@ class TaskCore(FutureCore):
         except BaseException as error:
             adopt_foreign_error(error, self._loop._debug)
             self._throw = _without_kernel(error)
-        meter = self._loop._coroutine_meter
-        (step if meter is None else meter.run)(self)
+        (step if (meter := self._loop._coroutine_meter) is None else meter.run)(self)
         if self._loop._recorder is not None and not self._pending:
             self._loop._recorder.note_end(self)
 

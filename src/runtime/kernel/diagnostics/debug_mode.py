@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final, Protocol, TypeVar
 
 T = TypeVar("T")
+P = TypeVar("P")
 
 _ORIGIN_DEPTH: Final = 10
 _logger: Final = logging.getLogger("asyncio")
@@ -66,14 +67,14 @@ class EventTimer:
             _logger.warning("Executing <event of %r%s> took %.3f seconds", watcher, suffix, elapsed)
 
 
-def run_with_origin_tracking(run: Callable[[T], None], loop: T) -> None:
-    """Call ``run(loop)`` while the interpreter records where coroutines are created.
+def run_with_origin_tracking(run: Callable[[T, P], None], loop: T, collect: P) -> None:
+    """Call ``run(loop, collect)`` while the interpreter records where coroutines are created.
 
     Its warning about a coroutine that was never awaited then shows the place.
     """
     depth = sys.get_coroutine_origin_tracking_depth()
     try:
         sys.set_coroutine_origin_tracking_depth(_ORIGIN_DEPTH)
-        run(loop)
+        run(loop, collect)
     finally:
         sys.set_coroutine_origin_tracking_depth(depth)

@@ -179,9 +179,11 @@ class Recording:
             self._callbacks[number] = (code, shown)
         self.note(CALL, runnable, number)
 
-    def begin_turn(self, loop: Recorded) -> None:
-        """Note that the loop begins to run its ready queue. Not for the fastest turns."""
-        connections = loop._connections_opened - loop._connections_closed
+    def begin_turn(self, connections: int) -> None:
+        """Note that the loop, with some open connections, begins to run its ready queue.
+
+        The fastest turns do that themselves.
+        """
         if connections != self._connections:
             self._connections = connections
             self.note(CONNECTIONS, None, connections)
