@@ -115,8 +115,16 @@ async def test_a_function_that_cannot_be_called() -> None:
     async with runtime.TaskGroup() as group:
         with pytest.raises(TypeError):
             await group.start(serve)  # type: ignore[arg-type]
-        with pytest.raises(TypeError):
-            await group.start(3)  # type: ignore[arg-type,unused-ignore]
+        wrong: Any
+        for wrong in (3, None):
+            with pytest.raises(TypeError, match=r"start\(\) expected a coroutine function, got"):
+                await group.start(wrong)
+        wrong = runtime.sleep(1)
+        with pytest.raises(TypeError, match=r"pass the function .* start\(sleep, ...\)"):
+            await group.start(wrong)
+        wrong = lambda started: 3  # noqa: E731
+        with pytest.raises(TypeError, match="got <function .*, which returned 3"):
+            await group.start(wrong)
 
 
 async def test_the_caller_is_cancelled() -> None:

@@ -17,10 +17,12 @@ task starts, the parent of ``_task_scope`` changes from the caller's scope to th
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, overload
 
 from runtime.kernel.api.running import current_task
+from runtime.kernel.arguments.advice import name_of
 from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.public_types import Future, Task
@@ -105,10 +107,19 @@ class Started(Generic[T]):
         """Run the function of the task in the task's outermost scope."""
         # A task of another class, from a task factory, has no scopes.
         if not isinstance(current_task(), TaskCore):
-            return await function(self, *args)
+            return await self._call(function, args)
         with self._task_scope:
-            return await function(self, *args)
+            return await self._call(function, args)
         return None
+
+    def _call(self, function: Any, args: tuple[Any, ...]) -> Any:
+        """Call the function of the task; return its coroutine."""
+        coro = function(self, *args)
+        if not inspect.isawaitable(coro):
+            raise TypeError(
+                f"start() expected a coroutine function, got {function!r}, which returned {coro!r}"
+            )
+        return coro
 
     def joins(self, join: Callable[[], None]) -> None:
         """Call ``join()`` when the task starts, or at once if it has started already."""
@@ -141,6 +152,18 @@ class Started(Generic[T]):
         self._join = None
         if not self._ended.done():
             self._ended.set_result(None)
+
+
+def check_start(function: object) -> None:
+    """Raise TypeError if ``function`` cannot be the function of a task."""
+    if inspect.iscoroutine(function):
+        function.close()
+        raise TypeError(
+            f"start() expected a coroutine function, got {function!r}: pass the function and its "
+            f"arguments, as in start({name_of(function)}, ...)"
+        )
+    if not callable(function):
+        raise TypeError(f"start() expected a coroutine function, got {function!r}")
 
 
 async def wait_for_start(started: Started[T], create: Callable[[CancelScope], Task[Any]]) -> T:

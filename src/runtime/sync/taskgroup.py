@@ -34,7 +34,7 @@ from runtime.kernel.reasons import (
 from runtime.kernel.scopes import cancel_in_group, enter_scope, join_group, leave_group_scope
 from runtime.kernel.task import TaskCore
 from runtime.sync.scopes import CancelScope
-from runtime.sync.started import Started, wait_for_start
+from runtime.sync.started import Started, check_start, wait_for_start
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -281,7 +281,8 @@ class TaskGroup(OnlyAsynchronous):
         the name of the task. Until then the task belongs to the caller: it is in the scopes that
         the caller is in, and its exception is raised here, unchanged, and does not abort the group.
         From then on it is a task of the group like the others. Raises RuntimeError if the function
-        returns without having called ``started()``, and if the group takes no new tasks.
+        returns without having called ``started()``, and if the group takes no new tasks. Raises
+        TypeError for a coroutine, and for a function that is not a coroutine function.
 
         Cancellation safe: when the caller is cancelled before, the task is cancelled and awaited.
         An exception that it raises then is raised by the group. If the task has started or ended
@@ -301,6 +302,7 @@ class TaskGroup(OnlyAsynchronous):
         >>> runtime.run(main())
         True
         """
+        check_start(function)
         loop = self._checked_loop(None)
         started: Started[T] = Started(loop, name_of(function))
         coro = started.run(function, args)
