@@ -137,6 +137,7 @@ async def groups() -> None:
         assert_type(group, runtime.TaskGroup)
         assert_type(group.create_task(number()), runtime.Task[int])
         assert_type(group.create_task(text(), name="named"), runtime.Task[str])
+        assert_type(group.create_task(number(), daemon=True), runtime.Task[int])
 
 
 async def serve_number(started: runtime.Started[int], name: str) -> None:
@@ -172,6 +173,8 @@ async def scopes() -> None:
     assert_type(runtime.current_effective_deadline(), float)
     assert_type(runtime.cancel_reason(LookupError()), runtime.CancelReason | None)
     assert_type(await runtime.checkpoint(), None)
+    assert_type(await runtime.checkpoint_if_cancelled(), None)
+    assert_type(await runtime.cancel_shielded_checkpoint(), None)
 
 
 async def channels() -> None:
