@@ -90,8 +90,7 @@ def run_suite(suite: Path, cache: Path, eager: bool, *arguments: str) -> tuple[i
         "PYTHONPATH": os.pathsep.join(str(Path(path).resolve()) for path in paths if path),
         "EAGER_TASKS": "1" if eager else "",
     }
-    # With "--pdbcls" or the like in these variables, the results would not be those of the suite.
-    environment.pop("PYTEST_ADDOPTS", None)
+    environment.pop("PYTEST_ADDOPTS", None)  # Its options are for the tests of this package.
     command = ("-m", "pytest", *OPTIONS, "-o", f"cache_dir={cache}", *arguments)
     done = run_program(*command, cwd=suite, environment=environment)
     passed = re.search(r"^(?:.*\D)?(\d+) passed", done.stdout, re.MULTILINE)
