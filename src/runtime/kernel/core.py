@@ -527,15 +527,6 @@ class LoopCore(Scheduler):
         """
         self._executor.replace(executor)
 
-    def _executor_of_limited_calls(self) -> concurrent.futures.Executor | None:
-        """Return the executor for calls that a limiter limits; None is the default executor.
-
-        A program that has set the default executor means these calls as well: its threads may have
-        been prepared for them. Their number is another limit then.
-        """
-        self._check_open()
-        return None if self._executor.is_replaced() else self._limited_threads.get()
-
     def _look_up(self, func: Callable[..., Any], *args: Any) -> Future[Any]:
         """Call ``func(*args)``, which resolves a host name, in the thread pool for lookups."""
         self._check_open()
@@ -543,8 +534,7 @@ class LoopCore(Scheduler):
 
     def _begin_executor_shutdown(self) -> tuple[threading.Thread, Future[Any]] | None:
         """Begin to shut down the thread pools: see ``executor.begin_shutdown``."""
-        pools = (self._executor, self._limited_threads, self._lookup_threads)
-        return begin_shutdown(self, pools)
+        return begin_shutdown(self, (self._executor, self._limited_threads, self._lookup_threads))
 
     def watch_slow_callbacks(self, threshold: Seconds | None = 0.1) -> None:
         """Log a warning with the running line when a turn takes over ``threshold`` seconds.

@@ -30,7 +30,7 @@ Invariants:
   ``Task._cancel_requests`` then includes one request for it. So ``cancelling()`` is not zero, as
   code expects that asks whether the CancelledError that it caught came from outside; and when the
   flag is cleared, the request is taken back, as by ``uncancel()``. If the program has taken it back
-  already, the flag ``REQUEST_TAKEN_BACK`` is set as well.
+  already, the flag ``TAKEN_BACK`` is set as well.
 - ``_requests`` of a scope in force is not larger than the number of requests from outside. If more
   came than that, the scope does not end the CancelledError.
 - ``_task`` is set while the scope is in force. A scope that is left wrongly, in another task or in
@@ -71,7 +71,7 @@ from runtime.kernel.task import (
     HOLDS_GENERATOR,
     IN_CANCELLED_SCOPE,
     MUST_CANCEL,
-    REQUEST_TAKEN_BACK,
+    TAKEN_BACK,
     TaskCore,
     interrupt_all,
     leave_task,
@@ -627,8 +627,8 @@ def _note_effect(task: TaskCore) -> bool:
         task._cancel_state = state | IN_CANCELLED_SCOPE
         task._cancel_requests += 1
         return True
-    task._cancel_state = state & ~(IN_CANCELLED_SCOPE | REQUEST_TAKEN_BACK)
-    if not state & REQUEST_TAKEN_BACK:
+    task._cancel_state = state & ~(IN_CANCELLED_SCOPE | TAKEN_BACK)
+    if not state & TAKEN_BACK:
         task.uncancel()
     return False
 
@@ -636,7 +636,7 @@ def _note_effect(task: TaskCore) -> bool:
 def _requests_from_outside(task: TaskCore) -> int:
     """Return the number of requests to cancel a task, without the one of the scopes in force."""
     requests = task._cancel_requests
-    if task._cancel_state & (IN_CANCELLED_SCOPE | REQUEST_TAKEN_BACK) == IN_CANCELLED_SCOPE:
+    if task._cancel_state & (IN_CANCELLED_SCOPE | TAKEN_BACK) == IN_CANCELLED_SCOPE:
         requests -= 1
     return requests
 

@@ -24,7 +24,7 @@ task; otherwise it sets a flag, and the next step begins by raising CancelledErr
 - ``IN_CANCELLED_SCOPE``: a cancelled scope is in force in the task, and no shield stands between.
   Every suspension is interrupted as by ``cancel()``, as often as ``kernel/suspensions.py`` admits.
   ``_cancel_requests`` includes one request for this flag. Functions of ``kernel/scopes.py`` set it.
-- ``REQUEST_TAKEN_BACK``: the program has taken that request back, by ``uncancel()``. All that
+- ``TAKEN_BACK``: the program has taken that request back, by ``uncancel()``. All that
   ``_cancel_requests`` includes now came from outside of the scope.
 - ``HOLDS_GENERATOR``: an asynchronous generator has entered a scope, and must not hold it at a
   ``yield``: this is checked at each suspension.
@@ -96,7 +96,7 @@ _SPENT: Final[BaseException] = CancelledError()
 MUST_CANCEL: Final = 1
 IN_CANCELLED_SCOPE: Final = 2
 HOLDS_GENERATOR: Final = 4
-REQUEST_TAKEN_BACK: Final = 8
+TAKEN_BACK: Final = 8
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -182,10 +182,10 @@ class TaskCore(FutureCore):
             return False
         self._cancel_requests += 1
         self._cancel_message = msg
-        if self._cancel_state & REQUEST_TAKEN_BACK and self._loop._current is self:
+        if self._cancel_state & TAKEN_BACK and self._loop._current is self:
             # A task group takes the request of a scope back, and makes it again, for the next await
             # of its own task. It is still the request of the scope.
-            self._cancel_state -= REQUEST_TAKEN_BACK
+            self._cancel_state -= TAKEN_BACK
         cancelling = self._loop._cancelling
         if cancelling is not None:
             cancelling.append((self, msg))
@@ -209,10 +209,9 @@ class TaskCore(FutureCore):
             if self._cancel_requests == 0:
                 self._cancel_message = None
                 self._cancel_state &= ~MUST_CANCEL
-            flags = self._cancel_state & (IN_CANCELLED_SCOPE | REQUEST_TAKEN_BACK)
-            scope, has_own = self._scope, flags == IN_CANCELLED_SCOPE
-            if scope and scope._take_back(self, self._cancel_requests, has_own):
-                self._cancel_state |= REQUEST_TAKEN_BACK
+            own = self._cancel_state & (IN_CANCELLED_SCOPE | TAKEN_BACK) == IN_CANCELLED_SCOPE
+            if self._scope and self._scope._take_back(self, self._cancel_requests, own):
+                self._cancel_state |= TAKEN_BACK
         return self._cancel_requests
 
     @property

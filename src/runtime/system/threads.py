@@ -61,7 +61,10 @@ async def to_thread(  # type: ignore[misc]  # mypy overlooks that kwargs may hav
     limited = _LimitedCall(loop, call, limiter)
     await limiter.acquire(limited)
     try:
-        executor = loop._executor_of_limited_calls() if has_own_threads else None
+        # A program that has set the default executor means these calls as well: its threads may
+        # have been prepared for them.
+        has_own_threads = has_own_threads and not loop._executor.is_replaced()
+        executor = loop._limited_threads.get() if has_own_threads else None
         return await loop.run_in_executor(executor, limited)
     finally:
         limited.cancel()
