@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import instructions, machine, peers, pythons, snapshots
+from bench import idle_collection, instructions, machine, peers, pythons, snapshots
 from bench.catalogue import CASES, GRID, Case, select
 from bench.compare import changes, comparison, lost
 from bench.contenders import (
@@ -192,6 +192,7 @@ def compare(arguments: Sequence[str]) -> int:
 
 
 COMMANDS = {
+    "collections": idle_collection.main,
     "compare": compare,
     "instructions": instructions.main,
     "peers": peers.main,
