@@ -193,9 +193,10 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
 
         ``metrics().coroutines`` then says how often the tasks of each coroutine function ran, their
         CPU time, and how long they waited. This costs some microseconds for each step, and nothing
-        while it is off, which is the default. An eager first step belongs to the task that makes
-        it. When it is turned off, the figures stay as they are. To be called in the loop's thread,
-        in any state of the loop. Raises RuntimeError if the loop is closed.
+        while it is off, which is the default. While it is on, ``steps``, ``callbacks`` and
+        ``ready_wait`` get no samples. An eager first step belongs to the task that makes it. When
+        it is turned off, the figures stay as they are. To be called in the loop's thread. Raises
+        RuntimeError if the loop is closed.
 
         >>> import runtime
         >>> async def serve() -> None:

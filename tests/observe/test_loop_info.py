@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import sys
@@ -125,3 +126,15 @@ async def test_the_commands_print_them(
         other.close()
         writer.close()
         await writer.wait_closed()
+
+
+async def test_a_connection_with_streams_and_one_with_a_protocol_are_told_apart() -> None:
+    loop = runtime.get_running_loop()
+    ours, theirs = socket.socketpair()
+    _, writer = await runtime.open_connection(sock=ours)
+    transport, _ = await loop.create_connection(asyncio.Protocol, sock=theirs)
+    await runtime.sleep(0)
+    assert sorted(each.protocol for each in connections()) == ["Protocol", "streams"]
+    transport.abort()
+    writer.close()
+    await runtime.sleep(0)

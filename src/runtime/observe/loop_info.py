@@ -28,7 +28,7 @@ class ConnectionInfo:
     peer: str
     local: str
     protocol: str
-    """The name of the class of the protocol, or of the streams."""
+    """The name of the class of the protocol; ``"streams"`` if the connection has streams."""
 
     unsent: int
     """The size of the write buffer, in bytes."""
@@ -143,11 +143,12 @@ def _in_order(values: list[float], pause: Callable[[], object]) -> list[int]:
 
 
 def _connection(connection: StreamSocket) -> ConnectionInfo:
+    protocol = connection.get_protocol()
     return ConnectionInfo(
         fd=connection.fd,
         peer=_address(connection.info("peername")),
         local=_address(connection.info("sockname")),
-        protocol=type(connection.get_protocol()).__name__,
+        protocol="streams" if protocol is None else type(protocol).__name__,
         unsent=connection.unsent_now(),
         state="closing" if connection.is_closing() else "open",
     )
