@@ -49,13 +49,7 @@ from runtime.kernel.public_types import Future, Task, await_it
 from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.sleep_future import SleepFuture
 from runtime.kernel.task import TaskCore, init_task, leave_task, step
-from runtime.kernel.threads.executor import (
-    DefaultExecutor,
-    LimitedThreads,
-    LookupThreads,
-    begin_shutdown,
-    submit,
-)
+from runtime.kernel.threads import executor as thread_pools
 from runtime.kernel.threads.limiters import Limiter
 from runtime.kernel.threads.observers import observers
 
@@ -127,6 +121,7 @@ class LoopCore(Scheduler):
         "_limited_threads",
         "_lookup_threads",
         "_measured",
+        "_pools",
         "_released",
         "_reports_deadlocks",
         "_slow_watch",
@@ -147,9 +142,10 @@ class LoopCore(Scheduler):
         self._released = False
         self._task_factory: TaskFactory | None = None
         self._asyncgens: AsyncGenerators | None = None
-        self._executor = DefaultExecutor()
-        self._limited_threads = LimitedThreads()
-        self._lookup_threads = LookupThreads()
+        self._executor = thread_pools.DefaultExecutor()
+        self._limited_threads = thread_pools.LimitedThreads()
+        self._lookup_threads = thread_pools.LookupThreads()
+        self._pools = (self._executor, self._limited_threads, self._lookup_threads)
         # The limiter of to_thread(); None until the program asks for it.
         self._thread_limiter: Limiter | None = None
         # For the slow-callback watch: whether the loop waits.
@@ -392,8 +388,7 @@ class LoopCore(Scheduler):
 
     def _own_threads(self) -> list[threading.Thread]:
         """Return the threads that the loop owns; they never wake it while it is idle."""
-        pools = (self._executor, self._limited_threads, self._lookup_threads)
-        of_pools = [thread for pool in pools for thread in pool.threads()]
+        of_pools = [thread for pool in self._pools for thread in pool.threads()]
         threads = [*of_pools, *self._idle_threads, *self._watching_threads, *observers]
         return threads if self._slow_watch is None else [*threads, self._slow_watch.thread]
 
@@ -518,7 +513,7 @@ class LoopCore(Scheduler):
             check_callback(func, "run_in_executor")
         if executor is None:
             executor = self._executor.get()
-        return submit(self, executor, func, args)
+        return thread_pools.submit(self, executor, func, args)
 
     def set_default_executor(self, executor: concurrent.futures.ThreadPoolExecutor) -> None:
         """Set the ThreadPoolExecutor that ``run_in_executor(None, ...)`` uses.
@@ -530,11 +525,11 @@ class LoopCore(Scheduler):
     def _look_up(self, func: Callable[..., Any], *args: Any) -> Future[Any]:
         """Call ``func(*args)``, which resolves a host name, in the thread pool for lookups."""
         self._check_open()
-        return submit(self, self._lookup_threads.get(), func, args)
+        return thread_pools.submit(self, self._lookup_threads.get(), func, args)
 
     def _begin_executor_shutdown(self) -> tuple[threading.Thread, Future[Any]] | None:
         """Begin to shut down the thread pools: see ``executor.begin_shutdown``."""
-        return begin_shutdown(self, (self._executor, self._limited_threads, self._lookup_threads))
+        return thread_pools.begin_shutdown(self, self._pools)
 
     def watch_slow_callbacks(self, threshold: Seconds | None = 0.1) -> None:
         """Log a warning with the running line when a turn takes over ``threshold`` seconds.
@@ -581,9 +576,8 @@ class LoopCore(Scheduler):
                 self.set_external_inspection(False)
                 if self._recorder is not None:
                     self._recorder.stop()
-                self._executor.close()
-                self._limited_threads.close()
-                self._lookup_threads.close()
+                for pool in self._pools:
+                    pool.close()
         finally:
             try:
                 self._release_all()
