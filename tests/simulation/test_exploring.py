@@ -16,6 +16,7 @@ from runtime import simulation
 from runtime.simulation.choices import Strategy
 from runtime.simulation.current import Settings
 from runtime.simulation.executing import execute
+from runtime.simulation.tokens import read_token
 
 
 async def three_tasks() -> None:
@@ -353,3 +354,57 @@ def test_asyncio_s_own_functions_are_simulated() -> None:
 
     assert simulation.run(main) == 60.0
     assert simulation.explore(main, runs=50).failure is None
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+def test_an_unknown_strategy_is_refused_with_and_without_a_seed(seed: int | None) -> None:
+    with pytest.raises(ValueError, match=r"^strategy must be one of usual, .*, got 'nonsense'"):
+        simulation.run(fine, seed=seed, strategy="nonsense")
+    with pytest.raises(TypeError, match=r"^strategy must be .*, got \['pct'\]"):
+        simulation.run(fine, seed=seed, strategy=["pct"])  # type: ignore[arg-type]
+
+
+def test_a_strategy_that_is_made_directly_is_checked_too() -> None:
+    with pytest.raises(ValueError, match="kind must be one of usual, "):
+        simulation.StrategyName("nonsense")
+    with pytest.raises(ValueError, match="depth must be a whole number, at least 1, got 0"):
+        simulation.StrategyName("delays")
+    with pytest.raises(TypeError, match="deviations must be a whole number"):
+        simulation.exhaustive(1.5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="rate must be a number"):
+        simulation.random_walk("often")  # type: ignore[arg-type]
+
+
+def test_options_of_a_decorated_function_are_checked_when_it_is_decorated() -> None:
+    with pytest.raises(TypeError, match="simulated\\(\\) got an unexpected argument 'run'"):
+        simulation.simulated(run=5)
+    with pytest.raises(ValueError, match="strategy must be one of"):
+        simulation.simulated(strategy="nonsense")
+    with pytest.raises(ValueError, match="order must be"):
+        simulation.simulated(order="any")
+
+
+@pytest.mark.parametrize("lateness", [1e-7, 0.0123456789, 1e305, 0.01, 0, 3])
+def test_a_token_keeps_the_lateness_exactly(lateness: float) -> None:
+    async def main() -> None:
+        await runtime.sleep(1)
+        raise LookupError
+
+    found = simulation.explore(main, lateness=lateness, check=False)
+    assert found.failure is not None
+    assert read_token(found.failure.token).lateness == lateness
+
+
+def test_a_kept_failure_is_tried_with_the_order_and_the_lateness_of_its_token(
+    tmp_path: Path,
+) -> None:
+    first = simulation.explore(three_tasks, runs=200, order="tasks", keep=tmp_path, check=False)
+    assert first.failure is not None
+    again = simulation.explore(
+        three_tasks, order="events", lateness=0.5, keep=tmp_path, check=False
+    )
+    assert again.failure is not None
+    assert again.failure.run == 0
+    assert again.failure.token == first.failure.token
+    with pytest.raises(AssertionError):
+        simulation.replay(three_tasks, again.failure.token)

@@ -167,3 +167,21 @@ def test_a_timeout_may_expire_at_any_await() -> None:
             simulation.sometimes(steps == number, f"{number} steps")
 
     assert simulation.explore(main, runs=100).never_reached == []
+
+
+def test_invalid_arguments_are_refused_at_the_call() -> None:
+    async def main() -> None:
+        with pytest.raises(ValueError, match="probability must be a number from 0 to 1, got 2"):
+            simulation.chance(2)
+        with pytest.raises(TypeError, match="probability must be a number from 0 to 1, got '1'"):
+            simulation.chance("1")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="count must be a whole number, at least 1, got 1.5"):
+            simulation.integer(1.5)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"invariant\(\) expected a function, got 3"):
+            simulation.invariant(3)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="times must be a whole number, at least 1, got 0"):
+            simulation.cancel_anywhere(times=0)
+        with pytest.raises(TypeError, match=r"cancel_anywhere\(\) expected a task, got 3"):
+            simulation.cancel_anywhere(3)
+
+    simulation.run(main)

@@ -8,20 +8,12 @@ from typing import Any, Literal
 
 from runtime.simulation.choices import Choices
 from runtime.simulation.clock import SimulatedClock
+from runtime.simulation.numbers import check_number
 from runtime.simulation.schedule import Schedule
 
 Order = Literal["tasks", "events"]
 Environment = Literal["control", "report", "leave"]
 Outside = Literal["refuse", "allow"]
-
-
-def check_number(name: str, number: object, least: int) -> None:
-    """Raise TypeError or ValueError unless the argument ``name`` is a whole number, big enough."""
-    expected = f"{name} must be a whole number, at least {least}, got {number!r}"
-    if not isinstance(number, int) or isinstance(number, bool):
-        raise TypeError(expected)
-    if number < least:
-        raise ValueError(expected)
 
 
 @dataclass(frozen=True)

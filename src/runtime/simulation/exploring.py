@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import os
@@ -12,14 +13,15 @@ from typing import Any, TypeVar
 
 from runtime.simulation.choices import Choices, Strategy
 from runtime.simulation.choosers import Plan
-from runtime.simulation.current import Environment, Order, Outside, Settings, check_number
+from runtime.simulation.current import Environment, Order, Outside, Settings
 from runtime.simulation.errors import DivergenceError
 from runtime.simulation.executing import Main, Outcome, execute, failure_key
 from runtime.simulation.failures import FailureFolder
+from runtime.simulation.numbers import check_number
 from runtime.simulation.reports import Report
 from runtime.simulation.shrinking import Shrinker, deviations
-from runtime.simulation.strategies import Search, StrategyName, strategy_named
-from runtime.simulation.tokens import checksum, current_hash_seed, read_token, token_of
+from runtime.simulation.strategies import Search, StrategyName, strategy_named, usual
+from runtime.simulation.tokens import Token, checksum, current_hash_seed, read_token, token_of
 
 T = TypeVar("T")
 
@@ -28,6 +30,9 @@ SHRINK_RUNS = 500
 
 Runner = Callable[[Strategy, int, bool], Outcome]
 """Makes one run with a strategy and the seed of its environment; the flag asks for a trace."""
+
+RunnerWithSettings = Callable[[Settings, Strategy, int, bool], Outcome]
+"""Makes one run like a ``Runner``, with the settings that are its first argument."""
 
 
 @dataclass
@@ -116,9 +121,10 @@ def run(
     if seed is not None:
         check_number("seed", seed, 0)
     settings = Settings(order, lateness, steps, environment, outside, leftovers)
+    named = strategy_named(strategy)
     if seed is None:
-        strategy = "usual"
-    chosen = strategy_named(strategy).search(seed or 0).strategy(seed or 0)
+        named = usual()
+    chosen = named.search(seed or 0).strategy(seed or 0)
     runner = functools.partial(_execute, main, settings)
     outcome = runner(chosen, seed or 0, False)
     if outcome.error is not None:
@@ -172,8 +178,8 @@ def explore(
     check_number("shrink", shrink, 0)
     search = strategy_named(strategy).search(seed)
     folder = None if keep is None else FailureFolder(Path(keep), name_of(main))
-    runner = functools.partial(_execute, main, settings)
-    found = explore_with(runner, settings, search, runs, shrink=shrink, folder=folder)
+    make_run = functools.partial(_execute, main)
+    found = explore_with(make_run, settings, search, runs, shrink=shrink, folder=folder)
     if check and found.failure is not None:
         _raise(found.failure)
     return found
@@ -212,7 +218,7 @@ def replayed(
 
 
 def repeated(
-    make_run: Callable[[Settings, Strategy, int, bool], Outcome],
+    make_run: RunnerWithSettings,
     text: str,
     settings: Settings,
     *,
@@ -220,15 +226,7 @@ def repeated(
 ) -> tuple[Runner, Outcome, Settings]:
     """Repeat the run of a token with ``make_run``: see ``replayed``."""
     token = read_token(text)
-    order: Order = "events" if token.order == "events" else "tasks"
-    settings = Settings(
-        order,
-        token.lateness,
-        settings.steps,
-        settings.environment,
-        settings.outside,
-        settings.leftovers,
-    )
+    settings = _settings_of(token, settings)
     runner = functools.partial(make_run, settings)
     plan = Plan(token.values, token.counts, token.labels)
     outcome = runner(plan, token.seed, traced)
@@ -250,12 +248,18 @@ def repeated(
     return runner, outcome, settings
 
 
+def _settings_of(token: Token, settings: Settings) -> Settings:
+    """Return settings with those that are part of a token as they were in its run."""
+    order: Order = "events" if token.order == "events" else "tasks"
+    return dataclasses.replace(settings, order=order, lateness=token.lateness)
+
+
 def _hash_seed(number: int) -> str:
     return "random" if number < 0 else str(number)
 
 
 def explore_with(
-    runner: Runner,
+    make_run: RunnerWithSettings,
     settings: Settings,
     search: Search,
     runs: int,
@@ -263,7 +267,8 @@ def explore_with(
     shrink: int = SHRINK_RUNS,
     folder: FailureFolder | None = None,
 ) -> Exploration:
-    """Make runs with ``runner`` until one fails: see ``explore``. ``folder`` keeps failures."""
+    """Make runs with ``make_run`` until one fails: see ``explore``. ``folder`` keeps failures."""
+    runner: Runner
     found = Exploration()
     reached: dict[str, bool] = {}
     for text in folder.tokens() if folder is not None else ():
@@ -273,12 +278,15 @@ def explore_with(
         except ValueError:
             folder.forget(text)
             continue
+        kept = _settings_of(token, settings)
+        runner = functools.partial(make_run, kept)
         outcome = runner(Plan(token.values), token.seed, False)
         _add(found, reached, outcome)
         if outcome.error is not None:
-            found.failure = failure_of(runner, outcome, settings, shrink=shrink, run=0)
+            found.failure = failure_of(runner, outcome, kept, shrink=shrink, run=0)
             break
         folder.forget(text)
+    runner = functools.partial(make_run, settings)
     while found.failure is None and search.runs < runs:
         strategy = search.next()
         if strategy is None:
@@ -371,10 +379,29 @@ def _check_main(main: object, function: str) -> None:
         )
 
 
+def _check_options(options: dict[str, Any]) -> None:
+    """Raise TypeError or ValueError for arguments that ``explore`` does not take."""
+    possible = inspect.signature(explore).parameters
+    for name in options:
+        if name not in possible or name == "main":
+            raise TypeError(
+                f"simulated() got an unexpected argument {name!r}: the arguments are those of "
+                "simulation.explore()"
+            )
+    names = {field.name for field in dataclasses.fields(Settings)}
+    Settings(**{name: value for name, value in options.items() if name in names})
+    for name, least in (("runs", 1), ("seed", 0), ("shrink", 0)):
+        if name in options:
+            check_number(name, options[name], least)
+    strategy_named(options.get("strategy", "portfolio"))
+
+
 def simulated(
     *, runs: int = 100, **options: Any
 ) -> Callable[[Callable[..., Awaitable[Any]]], Callable[..., Exploration]]:
     """Make a coroutine function an ordinary one that explores it. The options are ``explore``'s.
+
+    They are checked when the function is decorated: raises TypeError or ValueError.
 
     >>> import runtime
     >>> from runtime import simulation
@@ -384,6 +411,7 @@ def simulated(
     >>> check().runs
     10
     """
+    _check_options({"runs": runs, **options})
 
     def decorate(function: Callable[..., Awaitable[Any]]) -> Callable[..., Exploration]:
         @functools.wraps(function)

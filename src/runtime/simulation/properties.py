@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from runtime.kernel.arguments.seconds import Seconds
 from runtime.simulation.current import Victim, current_run, needed_run
 from runtime.simulation.errors import InvariantError
+from runtime.simulation.numbers import check_number, check_probability
 from runtime.simulation.watching import watch
 from runtime.sync.timeouts import Timeout, timeout
 
@@ -24,9 +25,12 @@ T = TypeVar("T")
 def integer(count: int, label: str = "integer") -> int:
     """Return a number from 0 to ``count - 1``, as a choice of the run; 0 is the usual.
 
-    Raises ValueError if ``count`` is not positive, and RuntimeError outside of a run.
+    Raises TypeError or ValueError unless ``count`` is a positive whole number, and RuntimeError
+    outside of a run.
     """
-    return needed_run("integer").choices.integer(count, label)
+    run = needed_run("integer")
+    check_number("count", count, 1)
+    return run.choices.integer(count, label)
 
 
 def choice(options: Sequence[T], label: str = "choice") -> T:
@@ -46,16 +50,20 @@ def choice(options: Sequence[T], label: str = "choice") -> T:
 def chance(probability: float, label: str = "chance") -> bool:
     """Return True with the given probability, as a choice of the run; False is the usual.
 
-    Raises RuntimeError outside of a run.
+    Raises TypeError or ValueError unless ``probability`` is a number from 0 to 1, and RuntimeError
+    outside of a run.
     """
-    return needed_run("chance").choices.chance(probability, label)
+    run = needed_run("chance")
+    check_probability("probability", probability)
+    return run.choices.chance(probability, label)
 
 
 def invariant(check: Callable[[], object], name: str | None = None) -> None:
     """Have ``check()`` called after every step of the rest of the run.
 
     If it returns False, or raises an exception, the run fails at that step. ``name`` is shown in
-    the report, and is by default the name of the function. Raises RuntimeError outside of a run.
+    the report, and is by default the name of the function. Raises TypeError unless ``check`` can be
+    called, and RuntimeError outside of a run.
 
     >>> from runtime import simulation
     >>> async def main():
@@ -68,6 +76,8 @@ def invariant(check: Callable[[], object], name: str | None = None) -> None:
     runtime.simulation.errors.InvariantError: the balance is not negative
     """
     run = needed_run("invariant")
+    if not callable(check):
+        raise TypeError(f"simulation.invariant() expected a function, got {check!r}")
     run.invariants.append((check, name or str(getattr(check, "__qualname__", repr(check)))))
     watch(run)
 
@@ -98,8 +108,12 @@ def cancel_anywhere(task: Any = None, *, times: int = 1) -> None:
     ``task`` is by default the current one. Whether and where it is cancelled is a choice of the
     run: when the task suspends, and when it is about to resume. In the latter case the result that
     it waited for is there already, and is lost unless the program takes care. Outside of a run it
-    does nothing.
+    does nothing. Raises TypeError or ValueError unless ``task`` is a task, and ``times`` a positive
+    whole number.
     """
+    check_number("times", times, 1)
+    if task is not None and not asyncio.isfuture(task):
+        raise TypeError(f"simulation.cancel_anywhere() expected a task, got {task!r}")
     run = current_run()
     if run is None:
         return

@@ -177,9 +177,10 @@ class _Explorer:
 
     def reports(self) -> list[pytest.TestReport] | None:
         """Explore the test; return the reports of the last run. None if it has to run as usual."""
-        from runtime.simulation.current import Settings, check_number
+        from runtime.simulation.current import Settings
         from runtime.simulation.exploring import explore_with
         from runtime.simulation.failures import FAILURES, FailureFolder
+        from runtime.simulation.numbers import check_number
         from runtime.simulation.strategies import strategy_named
 
         item = self._item
@@ -196,11 +197,10 @@ class _Explorer:
         except (TypeError, ValueError) as error:
             raise pytest.UsageError(f"{item.nodeid}: {error}") from error
         folder = FailureFolder(config.rootpath / FAILURES, item.nodeid)
-        runner = functools.partial(self._run, settings)
         marked = item.get_closest_marker("simulation") is not None
-        if not marked and self._leaves_simulation(runner):
+        if not marked and self._leaves_simulation(functools.partial(self._run, settings)):
             return None
-        found = explore_with(runner, settings, search, options["runs"], folder=folder)
+        found = explore_with(self._run, settings, search, options["runs"], folder=folder)
         self._count(found)
         return self._with_report(found)
 

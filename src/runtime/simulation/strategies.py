@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from runtime.simulation.choices import Choices, Strategy
 from runtime.simulation.choosers import Delays, Plan, Priorities, RandomWalk
+from runtime.simulation.numbers import check_number
 
 _FIRST_LENGTH = 64
 """The number of choices that a run is expected to have before the first run has ended."""
@@ -172,6 +173,16 @@ class StrategyName:
     depth: int = 0
     rate: float = 1.0
 
+    def __post_init__(self) -> None:
+        if self.kind not in _BY_NAME:
+            raise ValueError(f"kind must be one of {', '.join(_BY_NAME)}, got {self.kind!r}")
+        if self.kind in _WITH_DEPTH:
+            check_number("depth", self.depth, 1)
+        if not isinstance(self.rate, int | float):
+            raise TypeError(f"rate must be a number from 0 to 1, got {self.rate!r}")
+        if not 0.0 < self.rate <= 1.0:
+            raise ValueError(f"rate must be a number from 0 to 1, got {self.rate!r}")
+
     def search(self, seed: int) -> Search:
         """Return a new search with this strategy."""
         if self.kind == "usual":
@@ -200,27 +211,27 @@ def usual() -> StrategyName:
 def random_walk(rate: float = 1.0) -> StrategyName:
     """Return the strategy that chooses at random, in the share ``rate`` of the choices.
 
-    Raises ValueError unless ``rate`` is greater than 0 and at most 1.
+    Raises TypeError or ValueError unless ``rate`` is a number greater than 0 and at most 1.
     """
-    if not 0.0 < rate <= 1.0:
-        raise ValueError(f"rate must be a number from 0 to 1, got {rate!r}")
     return StrategyName("random", rate=rate)
 
 
 def delays(depth: int = 2) -> StrategyName:
     """Return the strategy that departs from the usual order at ``depth`` random places.
 
-    Raises ValueError if ``depth`` is not positive.
+    Raises TypeError or ValueError unless ``depth`` is a positive whole number.
     """
-    return StrategyName("delays", _positive(depth, "delays"))
+    check_number("depth", depth, 1)
+    return StrategyName("delays", depth)
 
 
 def pct(depth: int = 3) -> StrategyName:
     """Return the strategy PCT: random priorities of tasks, which change at ``depth - 1`` places.
 
-    Raises ValueError if ``depth`` is not positive.
+    Raises TypeError or ValueError unless ``depth`` is a positive whole number.
     """
-    return StrategyName("pct", _positive(depth, "pct"))
+    check_number("depth", depth, 1)
+    return StrategyName("pct", depth)
 
 
 def exhaustive(deviations: int = 2) -> StrategyName:
@@ -228,20 +239,15 @@ def exhaustive(deviations: int = 2) -> StrategyName:
 
     The exploration then ends when all were made, and its report says that it is complete. Choices
     between more than 64 possibilities, such as lengths of time, are tried at their ends and in the
-    middle only. Raises ValueError if ``deviations`` is not positive.
+    middle only. Raises TypeError or ValueError unless ``deviations`` is a positive whole number.
     """
-    return StrategyName("exhaustive", _positive(deviations, "exhaustive"))
+    check_number("deviations", deviations, 1)
+    return StrategyName("exhaustive", deviations)
 
 
 def portfolio() -> StrategyName:
     """Return the default strategy: several of the others in turn."""
     return StrategyName("portfolio")
-
-
-def _positive(depth: int, function: str) -> int:
-    if depth < 1:
-        raise ValueError(f"{function}() expected a positive number, got {depth!r}")
-    return depth
 
 
 _BY_NAME = {
@@ -254,10 +260,19 @@ _BY_NAME = {
 }
 
 
+_WITH_DEPTH = ("delays", "pct", "exhaustive")
+
+
 def strategy_named(strategy: StrategyName | str) -> StrategyName:
-    """Return a strategy that is given as such, or by name. Raises ValueError for other names."""
+    """Return a strategy that is given as such, or by name.
+
+    Raises ValueError for other names, and TypeError for objects of other types.
+    """
     if isinstance(strategy, StrategyName):
         return strategy
+    expected = f"strategy must be one of {', '.join(_BY_NAME)}, got {strategy!r}"
+    if not isinstance(strategy, str):
+        raise TypeError(expected)
     if strategy not in _BY_NAME:
-        raise ValueError(f"strategy must be one of {', '.join(_BY_NAME)}, got {strategy!r}")
+        raise ValueError(expected)
     return _BY_NAME[strategy]()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -46,7 +47,7 @@ class Token:
         numbers = [
             self.seed,
             self.hash_seed + 1,
-            round(self.lateness * 1e6),
+            _number_of(self.lateness),
             self.total,
             self.checksum,
             len(kinds),
@@ -106,7 +107,7 @@ def read_token(text: str) -> Token:
             numbers.next() for _ in range(7)
         )
         token.hash_seed = hash_seed - 1
-        token.lateness = lateness / 1e6
+        token.lateness = _seconds_of(lateness)
         entries = [[numbers.next() for _ in range(4)] for _ in range(count)]
         names = numbers.rest().decode().split("\0")
         if kinds and len(names) != kinds:
@@ -117,9 +118,29 @@ def read_token(text: str) -> Token:
             token.values[place] = value
             token.counts[place] = possibilities
             token.labels[place] = names[kind]
-    except (ValueError, IndexError, binascii.Error, zlib.error) as error:
+    except (ValueError, IndexError, binascii.Error, zlib.error, struct.error) as error:
         raise ValueError(f"{text!r} is not a token of a simulated run: {error}") from None
     return token
+
+
+_EXACT = 1 << 64
+"""Added to the bits of a number of seconds that is not a whole number of microseconds."""
+
+
+def _number_of(seconds: float) -> int:
+    """Return a number for seconds: microseconds if these are exact, as for most settings."""
+    microseconds = seconds * 1e6
+    if microseconds < _EXACT and round(microseconds) / 1e6 == seconds:
+        return round(microseconds)
+    bits: int = struct.unpack("<Q", struct.pack("<d", seconds))[0]
+    return _EXACT + bits
+
+
+def _seconds_of(number: int) -> float:
+    if number < _EXACT:
+        return number / 1e6
+    seconds: float = struct.unpack("<d", struct.pack("<Q", number - _EXACT))[0]
+    return seconds
 
 
 def _write(data: bytearray, number: int) -> None:
