@@ -20,7 +20,7 @@ async def race():
 
     async def work(name, count):
         for _ in range(count):
-            await runtime.sleep(0)
+            await runtime.to_thread(int)
         log.append(name)
 
     await runtime.gather(work("a", 2), work("b", 3))

@@ -40,24 +40,24 @@ async def fine() -> str:
 
 @pytest.mark.parametrize("strategy", ["random", "delays", "pct", "exhaustive", "portfolio"])
 def test_each_strategy_finds_a_simple_fault(strategy: str) -> None:
-    found = simulation.explore(three_tasks, runs=200, strategy=strategy, check=False)
+    found = simulation.explore(three_tasks, order="tasks", runs=200, strategy=strategy, check=False)
     assert found.failure is not None
     assert found.failure.deviations == 1
     assert isinstance(found.failure.error, AssertionError)
 
 
 def test_the_usual_strategy_makes_the_usual_run() -> None:
-    assert simulation.explore(three_tasks, runs=20, strategy="usual").failure is None
+    assert simulation.explore(three_tasks, order="tasks", runs=20, strategy="usual").failure is None
 
 
 def test_an_exhaustive_search_says_when_it_is_complete() -> None:
     async def main() -> None:
         await runtime.gather(runtime.sleep(0), runtime.sleep(0))
 
-    found = simulation.explore(main, runs=10_000, strategy=simulation.exhaustive(1))
+    found = simulation.explore(main, order="tasks", runs=10_000, strategy=simulation.exhaustive(1))
     assert found.complete
     assert "all within the limit" in str(found)
-    found = simulation.explore(main, runs=3, strategy=simulation.exhaustive(1))
+    found = simulation.explore(main, order="tasks", runs=3, strategy=simulation.exhaustive(1))
     assert not found.complete
 
 
@@ -65,17 +65,16 @@ def test_choices_after_the_end_of_the_program_are_not_explored() -> None:
     async def main() -> None:
         await runtime.gather(runtime.sleep(0), runtime.sleep(0))
 
-    choices = execute(main, Settings(), Strategy(), 0).choices
+    choices = execute(main, Settings(order="tasks"), Strategy(), 0).choices
     assert 0 < choices.relevant < len(choices.values)
     possible = sum(count - 1 for count in choices.counts[: choices.relevant])
-    assert simulation.explore(main, runs=1000, strategy=simulation.exhaustive(1)).runs == (
-        1 + possible
-    )
+    found = simulation.explore(main, order="tasks", runs=1000, strategy=simulation.exhaustive(1))
+    assert found.runs == 1 + possible
 
 
 def test_the_failure_is_raised_with_its_token_and_schedule() -> None:
     with pytest.raises(AssertionError) as caught:
-        simulation.explore(three_tasks, runs=200)
+        simulation.explore(three_tasks, order="tasks", runs=200)
     note = "\n".join(caught.value.__notes__)
     assert "token: sim1-" in note
     assert "asyncio promises no order" in note
@@ -83,7 +82,7 @@ def test_the_failure_is_raised_with_its_token_and_schedule() -> None:
 
 
 def test_a_token_repeats_the_failure() -> None:
-    found = simulation.explore(three_tasks, runs=200, check=False)
+    found = simulation.explore(three_tasks, order="tasks", runs=200, check=False)
     assert found.failure is not None
     with pytest.raises(AssertionError) as caught:
         simulation.replay(three_tasks, found.failure.token)
@@ -96,7 +95,7 @@ def test_a_run_without_a_failure_returns_the_value() -> None:
 
 
 def test_a_token_of_another_program_diverges() -> None:
-    found = simulation.explore(three_tasks, runs=200, check=False)
+    found = simulation.explore(three_tasks, order="tasks", runs=200, check=False)
     assert found.failure is not None
     with pytest.raises(simulation.DivergenceError, match="the run diverges from its token"):
         simulation.replay(fine, found.failure.token)
@@ -127,7 +126,7 @@ def test_a_deadlock_is_a_failure() -> None:
         await runtime.gather(forwards(), backwards())
 
     with pytest.raises(runtime.DeadlockError, match=r"waits for <\S+Lock object"):
-        simulation.explore(main)
+        simulation.explore(main, order="tasks")
 
 
 def test_an_exception_that_is_never_retrieved_is_a_failure() -> None:
@@ -183,22 +182,23 @@ def test_sockets_that_are_left_are_failures_if_asked_for() -> None:
 
 
 def test_a_failure_is_kept_and_tried_first(tmp_path: Path) -> None:
-    found = simulation.explore(three_tasks, runs=200, keep=tmp_path, check=False)
+    found = simulation.explore(three_tasks, order="tasks", runs=200, keep=tmp_path, check=False)
     assert found.failure is not None
     (path,) = tmp_path.iterdir()
     assert found.failure.token in path.read_text()
-    again = simulation.explore(three_tasks, runs=200, keep=tmp_path, check=False)
+    again = simulation.explore(three_tasks, order="tasks", runs=200, keep=tmp_path, check=False)
     assert again.failure is not None
     assert (again.runs, again.failure.run) == (1, 0)
 
 
 def test_kept_files_that_are_broken_do_no_harm(tmp_path: Path) -> None:
-    simulation.explore(three_tasks, runs=200, keep=tmp_path, check=False)
+    simulation.explore(three_tasks, order="tasks", runs=200, keep=tmp_path, check=False)
     (path,) = tmp_path.iterdir()
     kept = json.loads(path.read_text())
     kept["failures"].append({"token": "sim1-broken", "error": ""})
     path.write_text(json.dumps(kept))
-    assert simulation.explore(three_tasks, runs=200, keep=tmp_path, check=False).failure
+    found = simulation.explore(three_tasks, order="tasks", runs=200, keep=tmp_path, check=False)
+    assert found.failure
     path.write_text("{")
     assert simulation.explore(fine, runs=2, keep=tmp_path).runs == 2
 
@@ -206,7 +206,7 @@ def test_kept_files_that_are_broken_do_no_harm(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_does_not_hide_the_failure(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(AssertionError) as raised:
-        simulation.explore(three_tasks, runs=200, keep=tmp_path / "file")
+        simulation.explore(three_tasks, order="tasks", runs=200, keep=tmp_path / "file")
     assert "the token cannot be kept: " in raised.value.__notes__[0]
 
 
@@ -224,7 +224,7 @@ def test_a_failure_that_does_not_happen_any_more_is_forgotten(tmp_path: Path) ->
 
 
 def test_a_decorated_function_is_explored() -> None:
-    @simulation.simulated(runs=200)
+    @simulation.simulated(runs=200, order="tasks")
     async def check(steps: int) -> None:
         log: list[int] = []
 
@@ -242,7 +242,7 @@ def test_a_decorated_function_is_explored() -> None:
 
 
 def test_the_report_is_a_table_of_lanes() -> None:
-    found = simulation.explore(three_tasks, runs=200, check=False)
+    found = simulation.explore(three_tasks, order="tasks", runs=200, check=False)
     assert found.failure is not None
     text = str(found.failure.report)
     assert text.startswith("AssertionError")
@@ -252,7 +252,7 @@ def test_the_report_is_a_table_of_lanes() -> None:
 
 
 def test_trace_events_have_a_lane_for_each_task() -> None:
-    found = simulation.explore(three_tasks, runs=200, check=False)
+    found = simulation.explore(three_tasks, order="tasks", runs=200, check=False)
     assert found.failure is not None
     events = json.loads(found.failure.report.trace_events())["traceEvents"]
     lanes = {each["args"]["name"] for each in events if each["name"] == "thread_name"}
@@ -261,7 +261,7 @@ def test_trace_events_have_a_lane_for_each_task() -> None:
 
 
 def test_the_report_is_written_as_a_page_and_as_trace_events(tmp_path: Path) -> None:
-    found = simulation.explore(three_tasks, runs=200, check=False)
+    found = simulation.explore(three_tasks, order="tasks", runs=200, check=False)
     assert found.failure is not None
     paths = found.failure.report.write(tmp_path / "reports", "it")
     assert [path.name for path in paths] == ["it.html", "it.trace.json"]

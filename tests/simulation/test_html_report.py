@@ -31,7 +31,7 @@ async def race() -> None:
 
 @pytest.fixture
 def failure() -> Failure:
-    found = simulation.explore(race, runs=100, check=False)
+    found = simulation.explore(race, order="tasks", runs=100, check=False)
     assert found.failure is not None
     return found.failure
 

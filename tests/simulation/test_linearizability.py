@@ -207,4 +207,4 @@ def test_a_cached_read_is_not_linearizable() -> None:
         assert simulation.linearizable(made, Register(0))
 
     with pytest.raises(AssertionError, match="not linearizable"):
-        simulation.explore(main, runs=200)
+        simulation.explore(main, order="tasks", runs=200)

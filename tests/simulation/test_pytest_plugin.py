@@ -24,7 +24,9 @@ async def order(steps):
 
 
 def run(folder: Path, tests: str, *arguments: str) -> tuple[dict[str, int], str]:
-    """Run pytest on ``tests`` with both plugins."""
+    """Run pytest on ``tests`` with both plugins; tasks run in any order by default."""
+    if not any(each.startswith("--runtime-order") for each in arguments):
+        arguments = (*arguments, "--runtime-order=tasks")
     return run_pytest(folder, RACE + tests, "--runtime", *ALONE, *PLUGIN, *arguments)
 
 
@@ -67,7 +69,7 @@ async def test_once():
 
 def test_marked_tests_are_explored(tmp_path: Path) -> None:
     tests = """
-@pytest.mark.simulation(runs=100, strategy="delays")
+@pytest.mark.simulation(runs=100, strategy="delays", order="tasks")
 async def test_marked():
     assert await order(2) == ["a", "b"]
 

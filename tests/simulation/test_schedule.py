@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -80,7 +81,9 @@ def test_a_seed_repeats_its_order_and_seeds_differ(main: Main, strategy: str) ->
         pytest.skip("only callbacks, whose order is kept, and two sleeps")
 
     def orders() -> list[object]:
-        return [simulation.run(main, seed=seed, strategy=strategy) for seed in range(30)]
+        return [
+            simulation.run(main, seed=seed, strategy=strategy, order="tasks") for seed in range(30)
+        ]
 
     found = orders()
     assert found == orders()
@@ -311,3 +314,139 @@ def test_the_production_loop_pays_nothing() -> None:
         return runtime.get_running_loop()._turn_runner
 
     assert runtime.run(main()) is None
+
+
+def orders_of(main: Callable[[], Awaitable[list[str]]], runs: int = 60) -> set[tuple[str, ...]]:
+    """Return the results of runs with different seeds, with the default order."""
+    return {tuple(simulation.run(main, seed=seed)) for seed in range(runs)}
+
+
+def test_tasks_without_timers_and_calls_have_one_order_only() -> None:
+    found = simulation.explore(
+        locks_and_queues, runs=500, strategy=simulation.exhaustive(3), order="events"
+    )
+    assert found.complete
+    assert found.runs == 1
+
+
+def test_a_call_in_an_executor_lasts_beyond_timers_within_a_second() -> None:
+    async def main() -> list[str]:
+        log: list[str] = []
+
+        async def call() -> None:
+            await runtime.to_thread(int)
+            log.append("call")
+
+        async def sleep(seconds: float) -> None:
+            await runtime.sleep(seconds)
+            log.append(str(seconds))
+
+        await runtime.gather(call(), sleep(0.5), sleep(2))
+        return log
+
+    assert orders_of(main) == {("call", "0.5", "2"), ("0.5", "call", "2")}
+
+
+def test_a_call_in_an_executor_does_not_overtake_tasks_that_are_ready() -> None:
+    async def main() -> list[str]:
+        log: list[str] = []
+
+        async def call() -> None:
+            await runtime.to_thread(log.append, "call")
+
+        async def work() -> None:
+            await runtime.sleep(0)
+            log.append("work")
+
+        async def late() -> None:
+            await runtime.sleep(0)
+            await runtime.sleep(0)
+            log.append("late")
+
+        await runtime.gather(work(), call(), late())
+        return log
+
+    assert orders_of(main) == {("work", "call", "late"), ("work", "late", "call")}
+
+
+def test_a_blocked_wait_ends_only_after_calls_that_are_held_back() -> None:
+    async def main() -> None:
+        log: list[int] = []
+        calls = [runtime.create_task(runtime.to_thread(log.append, each)) for each in range(3)]
+        timer = runtime.create_task(runtime.sleep(0.5))
+        await runtime.testing.wait_all_tasks_blocked()
+        assert len(log) == 3
+        await runtime.gather(timer, *calls)
+
+    simulation.explore(main, runs=200)
+
+
+def test_hosts_run_side_by_side() -> None:
+    async def main() -> list[str]:
+        log: list[str] = []
+
+        async def work(name: str) -> None:
+            for number in range(2):
+                log.append(f"{name}{number}")
+                await runtime.sleep(0)
+
+        async def two(name: str) -> None:
+            await runtime.gather(work(name), work(name.upper()))
+
+        world = simulation.current_world()
+        tasks = [world.host(name).start(two, name) for name in "ab"]
+        await runtime.gather(*tasks)
+        return log
+
+    found = orders_of(main)
+    assert len(found) > 3
+    for log in found:
+        for name in "ab":
+            own = [each for each in log if each[0].lower() == name]
+            assert own == [f"{name}0", f"{name.upper()}0", f"{name}1", f"{name.upper()}1"]
+
+
+def test_the_report_says_why_hosts_have_no_order() -> None:
+    async def main() -> None:
+        log: list[str] = []
+
+        async def work(name: str) -> None:
+            await runtime.sleep(0)
+            log.append(name)
+
+        world = simulation.current_world()
+        await runtime.gather(*[world.host(name).start(work, name) for name in "ab"])
+        assert log == ["a", "b"]
+
+    found = simulation.explore(main, check=False)
+    assert found.failure is not None
+    assert "hosts are different processes" in str(found.failure.report)
+
+
+def test_an_event_of_the_network_may_be_late() -> None:
+    async def main() -> list[str]:
+        log: list[str] = []
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        far.setblocking(False)
+
+        async def receive() -> None:
+            await asyncio.get_running_loop().sock_recv(near, 1)
+            log.append("received")
+
+        async def work() -> None:
+            for _ in range(3):
+                await runtime.sleep(0)
+            log.append("worked")
+
+        reading = runtime.create_task(receive())
+        await runtime.sleep(1)
+        far.send(b"x")
+        await work()
+        await reading
+        near.close()
+        far.close()
+        return log
+
+    assert simulation.run(main) == ["received", "worked"]
+    assert orders_of(main) == {("received", "worked"), ("worked", "received")}

@@ -94,8 +94,9 @@ class Delays(Strategy):
         if not self._is_place():
             return 0
         # To hold the first entry back is as likely as all other choices together.
-        if count == 2 or self._numbers.below(2):
-            return count - 1
+        entries = len(ready)
+        if entries == 1 or self._numbers.below(2):
+            return entries + self._numbers.below(count - entries)
         return 1 + self._numbers.below(count - 1)
 
 
@@ -127,7 +128,7 @@ class Priorities(Strategy):
             return 0
         best = -1
         found = 0
-        for index in range(count - 1):
+        for index in range(len(ready)):
             entry = ready[index]
             priority = self._priorities.get(entry, -1)
             if priority < 0:

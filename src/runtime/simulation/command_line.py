@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=["usual", "random", "delays", "pct", "exhaustive", "portfolio"],
     )
     parser.add_argument("--replay", metavar="TOKEN", help="make one run, with this token")
-    parser.add_argument("--order", default="tasks", choices=["tasks", "events"])
+    parser.add_argument("--order", default="events", choices=["events", "tasks"])
     parser.add_argument("--lateness", type=float, default=0.01, metavar="SECONDS")
     parser.add_argument("--steps", type=int, default=1_000_000, help="budget of one run")
     parser.add_argument("--environment", default="control", choices=["control", "report", "leave"])

@@ -20,7 +20,7 @@ Outside = Literal["refuse", "allow"]
 class Settings:
     """The settings of a run, which ``runtime.simulation.run`` describes."""
 
-    order: Order = "tasks"
+    order: Order = "events"
     lateness: float = 0.01
     steps: int = 1_000_000
     environment: Environment = "control"

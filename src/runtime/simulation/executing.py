@@ -97,7 +97,13 @@ class SimulatedRun:
         clock = SimulatedClock(0.0)
         only_events = settings.order == "events"
         schedule = Schedule(choices, clock, only_events, settings.steps, settings.lateness)
-        self._world = World(choices, clock, outside=settings.outside == "allow")
+        self._world = World(
+            choices,
+            clock,
+            schedule,
+            outside=settings.outside == "allow",
+            late_events=only_events,
+        )
         self.run = run = CurrentRun(settings, choices, clock, schedule, seed, world=self._world)
         self.outcome = Outcome(choices, seed, reached=run.reached, outside=run.outside)
         if traced:

@@ -85,7 +85,7 @@ def run(
     *,
     seed: int | None = None,
     strategy: StrategyName | str = "random",
-    order: Order = "tasks",
+    order: Order = "events",
     lateness: float = 0.01,
     steps: int = 1_000_000,
     environment: Environment = "control",
@@ -97,9 +97,11 @@ def run(
     Without a ``seed`` the order is that of the production loop, and nothing fails by chance. With
     one, ``strategy`` makes the choices from that seed.
 
-    ``order`` limits the schedules: with ``"tasks"``, tasks that were woken by different sources run
-    in any order; with ``"events"`` only the moments of timers, events and executors vary. A timer
-    is up to ``lateness`` seconds late. After ``steps`` steps LivelockError is raised.
+    ``order`` limits the schedules. With ``"events"`` they are those that the loop, threads and the
+    network can produce: the moments of timers, of calls in executors, and of events vary, and hosts
+    run side by side. With ``"tasks"``, tasks that were woken by different sources run in any order,
+    also in one that this loop alone would not produce. A timer is up to ``lateness`` seconds late.
+    After ``steps`` steps LivelockError is raised.
     ``environment`` says whether time, chance and the like are controlled, or their use reported, or
     left alone. ``outside`` says whether threads and processes are refused, with OutsideError, or
     allowed, and listed in the report. With ``leftovers``, LeftoverError is raised if tasks have not
@@ -143,7 +145,7 @@ def explore(
     shrink: int = SHRINK_RUNS,
     keep: str | os.PathLike[str] | None = None,
     check: bool = True,
-    order: Order = "tasks",
+    order: Order = "events",
     lateness: float = 0.01,
     steps: int = 1_000_000,
     environment: Environment = "control",
@@ -164,10 +166,11 @@ def explore(
     ...     async def deposit():
     ...         nonlocal balance
     ...         before = balance
-    ...         await runtime.sleep(0)
+    ...         await runtime.to_thread(print, end="")
     ...         balance = before + 1
+    ...     await deposit()
     ...     await runtime.gather(deposit(), deposit())
-    ...     assert balance == 2
+    ...     assert balance == 3
     >>> simulation.explore(main, check=False).failure.deviations
     0
     """

@@ -12,13 +12,13 @@ from typing import Any
 
 from runtime.kernel.compat.registry import running_loops
 from runtime.kernel.compat.task_factory import call_factory, take_options
-from runtime.kernel.handles import Runnable
 from runtime.kernel.public_types import Future, Task
 from runtime.kernel.task import init_task
 from runtime.loop import Loop
 from runtime.simulation.current import CurrentRun
 from runtime.simulation.network.lookups import look_up
 from runtime.simulation.network.machine import current_machine
+from runtime.simulation.schedule import OwnSource
 
 
 class SimulatedTask(Task[Any]):
@@ -86,7 +86,7 @@ class SimulationLoop(Loop):
         return threading.enumerate()
 
 
-class ExecutorCall(Runnable):
+class ExecutorCall(OwnSource):
     """A call that the program made in an executor, as an entry of the ready queue.
 
     It runs without a running loop and in a context that knows only the host of the caller, as in a

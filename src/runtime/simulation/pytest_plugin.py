@@ -66,8 +66,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--runtime-order",
-        choices=["tasks", "events"],
-        default="tasks",
+        choices=["events", "tasks"],
+        default="events",
         help="what may vary in explored tests without the marker: see runtime.simulation.run()",
     )
     group.addoption(
@@ -81,7 +81,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker."""
     config.addinivalue_line(
         "markers",
-        "simulation(runs=100, strategy='portfolio', seed=0, order='tasks', lateness=0.01, "
+        "simulation(runs=100, strategy='portfolio', seed=0, order='events', lateness=0.01, "
         "steps=1000000, environment='control', outside='refuse'): run an async test under many "
         "schedules, in a simulation",
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.simulation.html_report import page
-from runtime.simulation.watching import Step
+from runtime.simulation.watching import RULES, Step
 
 _MOST = 60
 """Number of steps that a table shows: the last ones, and those out of the usual order."""
@@ -144,6 +144,8 @@ def explanations(step: Step) -> list[str]:
             lines.append("its timeout expires here, as maybe_timeout() allows")
         elif note == "late timer":
             lines.append("before it, timers run later than their deadline")
+        elif note == "late event":
+            lines.append(f"before it, an event is not reported yet: {RULES['event']}")
         else:
             lines.append(f"choice: {note}")
     return lines

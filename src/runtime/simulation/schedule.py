@@ -7,11 +7,29 @@ possibilities, where ``n`` is the number of entries::
     0            run the first entry, as the production loop does
     1 .. n - 1   let the entry at this index overtake the entries before it, and run it
     n            hold the first entry back until no other entry is left, or for 100 steps at
-                 most, and choose again
+                 most, and choose again; for a call in an executor, with ``order="events"``,
+                 this is ``n + 1``, and ``n`` is to hold it back for up to a second as well
 
-An entry can run in the production loop earlier or later than another one only if their *sources*
-differ. The source of an entry is the task or callback that queued it, or the event, the timer or
-the call in an executor that did. So these orders are kept:
+A choice is limited by one of two rules.
+
+``order="events"``, the default, allows the orders of the production loop, and no others. The loop
+is a queue, so that the order of its entries is determined, except for the moments at which other
+causes put entries in:
+
+- a timer may be late, and a call in an executor may take longer: other entries overtake theirs,
+  but these do not overtake the entries that were in the queue before them;
+- hosts are different processes: the entries of one overtake those of another;
+- events of the network come later, or in another order: their selector chooses that.
+
+So all entries of tasks and callbacks of one host have the same *source*, and keep their order. If
+neither a timer nor a call nor another host has an entry in the queue, there is no choice.
+
+``order="tasks"`` allows all orders that asyncio's documentation does not rule out, because another
+loop, another version of a library, or a wait of a turn more would produce them. Here the source of
+an entry is the task or callback that queued it, or the event, the timer or the call in an executor
+that did. An entry can overtake another one if their sources differ.
+
+With either rule these orders are kept:
 
 - the steps of a task: a task is in the queue at most once;
 - the entries with the same source: ``create_task`` twice in one task starts the tasks in order, and
@@ -25,10 +43,6 @@ the call in an executor that did. So these orders are kept:
 If a choice names an entry that another of these has to precede, the preceding one runs instead, and
 the record contains that one. So the record of a run holds no choice without effect.
 
-With ``order="events"``, an entry that a task or a callback has queued may only be overtaken by
-entries of events, timers and executors: all others have one common source. These are the orders
-that differ from the usual one by the moments of events alone.
-
 The idioms for mypyc: see ``kernel/native/mypyc.py``.
 """
 
@@ -36,6 +50,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, Final
 
 from runtime.kernel.core import LoopCore, TurnRunner, collect, run_unusual
@@ -65,6 +80,9 @@ Otherwise the tasks run on and on, and none of them waits.
 _FEWEST_STILL: Final = 10_000
 """Number of steps that a program may take without a moment of time, if its budget is that large."""
 
+_LONGEST_CALL: Final = 1.0
+"""Seconds for which a call in an executor may be held back."""
+
 _ONE_MORE: Final = 100_000
 """Steps that the end of a run may take after its budget of steps is exhausted."""
 
@@ -83,6 +101,13 @@ class Monitor:
 
     def after(self, runnable: Runnable) -> None:
         """Note that ``runnable`` has run."""
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class OwnSource(Runnable):
+    """An entry of the ready queue that has a moment of its own: a call in an executor."""
+
+    __slots__ = ()
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -111,8 +136,12 @@ class Schedule(TurnRunner):
         "_blocked",
         "_choices",
         "_first",
+        "_held_since",
         "_held_until",
+        "_host_of",
+        "_is_long",
         "_lateness",
+        "_loose",
         "_moments",
         "_only_events",
         "_set_at",
@@ -124,6 +153,7 @@ class Schedule(TurnRunner):
         "held",
         "is_main_run",
         "monitor",
+        "next_event",
         "steps",
     )
 
@@ -139,8 +169,17 @@ class Schedule(TurnRunner):
         self._first = 0
         # The entries that are held back, in order, and their sources. They are as good as queued.
         self.held: list[Any] = []
-        # The number of steps at which they are released.
+        # The number of steps at which they are released, and the time since which they are held.
         self._held_until = 0
+        self._held_since = 0.0
+        # Whether a call in an executor is held back for up to a second.
+        self._is_long = False
+        # With ``only_events``: the number of entries with a source of their own, queued or held.
+        self._loose = 0
+        # The variable of a context that has the host of an entry; None as long as there is one.
+        self._host_of: ContextVar[Any] | None = None
+        # Returns the time of the next event of the network.
+        self.next_event: Callable[[], float] | None = None
         # The number of steps at which the clock must have moved.
         self._still_until = _still_steps(budget)
         self._blocked: list[Any] = []
@@ -156,10 +195,15 @@ class Schedule(TurnRunner):
         # Whether that is the end of the program, and not that of one of its parts.
         self.is_main_run = False
 
+    def use_hosts(self, host_of: ContextVar[Any]) -> None:
+        """Note that there is more than one host. ``host_of`` has the host of a task or callback."""
+        self._host_of = host_of
+
     def run_turns(self, loop: LoopCore) -> None:
         """Run turns until the loop is stopped."""
         self._sources.clear()
         self._first = 0
+        self._loose = 0
         try:
             _run_turns(self, loop)
         finally:
@@ -203,9 +247,9 @@ def _run_turns(schedule: Schedule, loop: LoopCore) -> None:
     only_events = schedule._only_events
     runnable: Any
     while True:
-        if schedule.held and not ready:
+        if schedule.held and not ready and not _calls_last(schedule, loop):
             _release(schedule, ready)
-        _add_sources(schedule, ready, schedule if only_events else None)
+        _add_sources(schedule, ready)
         count = len(ready)
         if (
             count
@@ -230,15 +274,15 @@ def _run_turns(schedule: Schedule, loop: LoopCore) -> None:
                 schedule._still_until = schedule.steps + _still_steps(schedule.budget)
                 if schedule._lateness > 0.0:
                     _be_late(schedule, loop)
-            _add_sources(schedule, ready, None)
+            _add_sources(schedule, ready)
             count = len(ready)
         for _entry in range(count):
             waiting = len(ready)
             if waiting == 0:
                 break
             index = 0
-            if waiting > 1 or schedule.held:
-                index = _choose(schedule, ready)
+            if waiting > 1 or schedule.held or schedule._loose:
+                index = _choose(schedule, ready, loop)
                 waiting = len(ready)
                 if waiting == 0:
                     break
@@ -253,6 +297,8 @@ def _run_turns(schedule: Schedule, loop: LoopCore) -> None:
                 del ready[index]
                 source = sources.pop(schedule._first + index)
             waiting -= 1
+            if only_events and isinstance(source, Runnable):
+                schedule._loose -= 1
             schedule.steps += 1
             if schedule.steps > schedule._still_until or schedule.steps > schedule.budget:
                 ready.appendleft(runnable)
@@ -270,10 +316,10 @@ def _run_turns(schedule: Schedule, loop: LoopCore) -> None:
             elif isinstance(runnable, TaskCore):
                 step(runnable)
             else:
-                if waiting == 0 and schedule.held:
+                if waiting == 0 and schedule.held and not isinstance(runnable, OwnSource):
                     # It may look whether anything else is ready.
                     _release(schedule, ready)
-                    _add_sources(schedule, ready, None)
+                    _add_sources(schedule, ready)
                     waiting = len(ready)
                 run_unusual(loop, runnable)
             if writers.any:
@@ -285,9 +331,11 @@ def _run_turns(schedule: Schedule, loop: LoopCore) -> None:
                     leave_task(loop)
                 monitor.after(runnable)
             if only_events:
-                source = schedule
-            for _new in range(len(ready) - waiting):
-                sources.append(source)
+                for new in range(waiting, len(ready)):
+                    sources.append(_source_of(schedule, ready[new]))
+            else:
+                for _new in range(len(ready) - waiting):
+                    sources.append(source)
         runnable = None
         source = None
         if loop._current is not None:
@@ -296,8 +344,8 @@ def _run_turns(schedule: Schedule, loop: LoopCore) -> None:
             return
 
 
-def _add_sources(schedule: Schedule, ready: deque[Any], source: Any) -> None:
-    """Note the source of the entries that were queued since the last step: each is its own."""
+def _add_sources(schedule: Schedule, ready: deque[Any]) -> None:
+    """Note the sources of the entries that were queued since the last step, and not by a step."""
     sources = schedule._sources
     first = schedule._first
     if first > 512:
@@ -305,10 +353,46 @@ def _add_sources(schedule: Schedule, ready: deque[Any], source: Any) -> None:
         schedule._first = first = 0
     known = len(sources) - first
     for index in range(known, len(ready)):
-        sources.append(ready[index] if source is None else source)
+        entry = ready[index]
+        sources.append(_source_of(schedule, entry) if schedule._only_events else entry)
 
 
-def _choose(schedule: Schedule, ready: deque[Any]) -> int:
+def _source_of(schedule: Schedule, entry: Runnable) -> object:
+    """Return the source of an entry with ``order="events"``: itself, its host, or the loop's."""
+    if isinstance(entry, TaskCore):
+        if schedule._host_of is None:
+            return schedule
+        return entry.get_context().get(schedule._host_of, None) or schedule
+    if isinstance(entry, SleepFuture) or isinstance(entry, (TimerHandle, OwnSource)):  # noqa: SIM101
+        schedule._loose += 1
+        return entry
+    if schedule._host_of is not None and isinstance(entry, Handle):
+        return entry.get_context().get(schedule._host_of, None) or schedule
+    return schedule
+
+
+def _calls_last(schedule: Schedule, loop: LoopCore) -> bool:
+    """Return whether only calls are held back, and something else is due while they last."""
+    if not schedule._is_long or loop._until_idle or loop._stopping:
+        return False
+    for entry in schedule.held:
+        if not isinstance(entry, OwnSource):
+            return False
+    return _is_due_within(schedule, loop, schedule._held_since + _LONGEST_CALL)
+
+
+def _is_due_within(schedule: Schedule, loop: LoopCore, limit: float) -> bool:
+    """Return whether a timer or an event of the network is due at the time ``limit`` or before."""
+    timers = loop._timers
+    for timer in timers.fresh:
+        if timer._due() <= limit:
+            return True
+    if (timers.heap or timers.ordered) and timers.next_due() <= limit:
+        return True
+    return schedule.next_event is not None and schedule.next_event() <= limit
+
+
+def _choose(schedule: Schedule, ready: deque[Any], loop: LoopCore) -> int:
     """Return the index of the entry to run next; entries that are to be held back are removed."""
     sources = schedule._sources
     if schedule.held and schedule.steps >= schedule._held_until:
@@ -317,14 +401,39 @@ def _choose(schedule: Schedule, ready: deque[Any]) -> int:
         count = len(ready)
         if count == 0:
             return 0
-        value = 0
-        if count > 1:
-            value = schedule._choices.pick(ready, count + 1)
+        value = possible = 0
+        if count > 1 and (
+            not schedule._only_events or schedule._loose or schedule._host_of is not None
+        ):
+            if schedule._only_events and isinstance(ready[0], OwnSource):
+                possible = count + 2
+            else:
+                possible = count + 1
+            value = schedule._choices.pick(ready, possible)
             if 0 < value < count:
                 value = _first_of_source(schedule, ready, value)
-            schedule._choices.record(count + 1, value, "step")
-        is_chosen = value == count
+            elif (
+                value == count
+                and schedule._only_events
+                and schedule._host_of is None
+                and sources[schedule._first] is schedule
+            ):
+                # Nothing overtakes an entry of a task, so that holding it back has no effect.
+                value = 0
+            schedule._choices.record(possible, value, "step")
+        elif (
+            schedule._loose
+            and isinstance(ready[0], OwnSource)
+            and _is_due_within(schedule, loop, schedule._moments.now + _LONGEST_CALL)
+        ):
+            # Nothing else is ready, but will be while the call lasts.
+            possible = 2
+            value = schedule._choices.pick(ready, 2)
+            schedule._choices.record(2, value, "step")
+        is_chosen = value >= count
         if is_chosen:
+            if count == 1 or (value == count and possible == count + 2):
+                schedule._is_long = True
             value = 0
         elif not schedule.held or not _is_behind_held(
             schedule, ready[value], sources[schedule._first + value]
@@ -334,14 +443,21 @@ def _choose(schedule: Schedule, ready: deque[Any]) -> int:
         del ready[value]
         if not schedule.held:
             schedule._held_until = schedule.steps + _LONGEST_HOLD
+            schedule._held_since = schedule._moments.now
         schedule.held.append(runnable)
         schedule._blocked.append(sources.pop(schedule._first + value))
         if schedule.monitor is not None:
             schedule.monitor.held(runnable, is_chosen)
 
 
-def _keeps_order(schedule: Schedule, earlier: object, later: object) -> bool:
-    """Return whether a queued entry always runs before a later one, whatever their sources are."""
+def _keeps_order(schedule: Schedule, earlier: object, source: object, later: object) -> bool:
+    """Return whether a queued entry always runs before a later one, of another source.
+
+    ``source`` is that of the earlier entry.
+    """
+    if schedule._only_events and not isinstance(source, Runnable):
+        # The entries of another host overtake it; no moment of a timer or of a call does.
+        return isinstance(later, SleepFuture) or isinstance(later, (TimerHandle, OwnSource))  # noqa: SIM101
     if isinstance(later, Handle):
         if isinstance(earlier, Handle):
             return True
@@ -369,7 +485,7 @@ def _first_of_source(schedule: Schedule, ready: deque[Any], index: int) -> int:
         while earlier < index:
             if sources[first + earlier] is source:
                 break
-            if _keeps_order(schedule, ready[earlier], entry):
+            if _keeps_order(schedule, ready[earlier], sources[first + earlier], entry):
                 break
             earlier += 1
         if earlier == index:
@@ -383,7 +499,7 @@ def _is_behind_held(schedule: Schedule, runnable: object, source: object) -> boo
     for index in range(len(schedule.held)):
         if schedule._blocked[index] is source:
             return True
-        if _keeps_order(schedule, schedule.held[index], runnable):
+        if _keeps_order(schedule, schedule.held[index], schedule._blocked[index], runnable):
             return True
     return False
 
@@ -397,6 +513,7 @@ def _release(schedule: Schedule, ready: deque[Any]) -> None:
             schedule._sources.append(schedule._blocked[index])
         schedule.held = []
         schedule._blocked = []
+        schedule._is_long = False
 
 
 def _skipped(ready: deque[Any], index: int) -> list[Any]:

@@ -62,6 +62,7 @@ RULES = {
     "executor": "a call in an executor ends whenever its thread does",
     "timer": "a timer fires at its deadline or later, so other entries may come first or last",
     "event": "an event of the network may come earlier or later",
+    "host": "hosts are different processes: no order of their steps is promised",
     "task": "the tasks were queued by different sources: asyncio promises no order between them",
 }
 """Why an order is possible that is not the usual one, by the kind of the entries."""
@@ -91,7 +92,7 @@ class Watch(Monitor):
             step.notes = self._new_notes()
             if skipped:
                 step.overtaken = [lane_of(each) for each in skipped]
-                step.rule = _rule([runnable, *skipped])
+                step.rule = self._rule([runnable, *skipped])
             self.steps.append(step)
 
     def held(self, runnable: Runnable, chosen: bool) -> None:
@@ -100,7 +101,7 @@ class Watch(Monitor):
             run = self._run
             kind = "held" if chosen else "follows"
             step = Step(run.schedule.steps, run.clock.now, lane_of(runnable), kind)
-            step.rule = _rule([runnable]) if chosen else FOLLOWS
+            step.rule = self._rule([runnable]) if chosen else FOLLOWS
             if isinstance(runnable, TaskCore):
                 step.host = _host_of(runnable)
                 step.function, step.place = _place_of(runnable)
@@ -125,6 +126,14 @@ class Watch(Monitor):
                 if holds is False:
                     self._failed = True
                     raise InvariantError(name)
+
+    def _rule(self, entries: list[Any]) -> str:
+        """Return why entries may run in another order than that in which they were queued."""
+        kinds = [kind_of(each) for each in entries]
+        for kind in ("executor", "timer"):
+            if kind in kinds:
+                return RULES[kind]
+        return RULES["host" if self._run.settings.order == "events" else "task"]
 
     def _new_notes(self) -> list[str]:
         """Return the unusual choices since the last call, except those of the order of steps."""
@@ -185,14 +194,6 @@ def kind_of(runnable: object) -> str:
     if isinstance(runnable, SleepFuture) or type(runnable).__name__ == "TimerHandle":
         return "timer"
     return "callback"
-
-
-def _rule(entries: list[Any]) -> str:
-    kinds = [kind_of(each) for each in entries]
-    for kind in ("executor", "timer"):
-        if kind in kinds:
-            return RULES[kind]
-    return RULES["task"]
 
 
 def _host_of(task: Any) -> str:

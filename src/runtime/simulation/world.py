@@ -18,6 +18,7 @@ from runtime.simulation.network.replacements import Replacements
 from runtime.simulation.network.selector import SimulatedSelector
 from runtime.simulation.network.sockets import Descriptors
 from runtime.simulation.network.wire import Wire
+from runtime.simulation.schedule import Schedule
 
 MAIN = "main"
 """The name of the host that code belongs to which runs on no other."""
@@ -30,7 +31,15 @@ class World:
     the links between the hosts and their faults, and ``names`` what name lookups answer.
     """
 
-    def __init__(self, choices: Choices, clock: SimulatedClock, *, outside: bool = False) -> None:
+    def __init__(
+        self,
+        choices: Choices,
+        clock: SimulatedClock,
+        schedule: Schedule | None = None,
+        *,
+        outside: bool = False,
+        late_events: bool = False,
+    ) -> None:
         self._choices = choices
         self._clock = clock
         self._wire = Wire(choices, clock)
@@ -38,6 +47,11 @@ class World:
         self._graveyard = Graveyard()
         # Whether the loop may watch descriptors that the world does not control.
         self._outside = outside
+        # Whether events of the network come later than they could, by choice.
+        self._late_events = late_events
+        self._schedule = schedule
+        if schedule is not None:
+            schedule.next_event = self._wire.next_event
         self._main = self.host(MAIN)
         self._descriptors = Descriptors(self._wire, choices, self._current)
         self.network = Network(self._wire, self._machines)
@@ -59,6 +73,8 @@ class World:
             host = Host(name, len(self._machines) + 1, self._wire, self._choices, self._graveyard)
             self._machines[name] = host
             self._wire.add(host)
+            if self._schedule is not None and len(self._machines) > 1:
+                self._schedule.use_hosts(current_machine)
         assert isinstance(host, Host)
         return host
 
@@ -101,7 +117,12 @@ class World:
     def selector(self) -> SimulatedSelector:
         """Return a new selector, for one loop of this world."""
         return SimulatedSelector(
-            self._wire, self._descriptors, self._choices, self._clock, outside=self._outside
+            self._wire,
+            self._descriptors,
+            self._choices,
+            self._clock,
+            outside=self._outside,
+            late_events=self._late_events,
         )
 
     def install(self) -> None:

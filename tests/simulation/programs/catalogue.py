@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 Main = Callable[[], Awaitable[None]]
+
+_requests: ContextVar[bool] = ContextVar("requests", default=False)
+"""Whether pauses are calls in an executor."""
 
 
 @dataclass(frozen=True)
@@ -18,9 +22,15 @@ class Program:
     function: Callable[[bool], Awaitable[None]]
     runs: int
 
-    def main(self, *, correct: bool) -> Main:
-        """Return the function to simulate."""
-        return functools.wraps(self.function)(functools.partial(self.function, correct))
+    def main(self, *, correct: bool, requests: bool = True) -> Main:
+        """Return the function to simulate: see ``pause`` for the meaning of ``requests``."""
+
+        @functools.wraps(self.function)
+        async def main() -> None:
+            _requests.set(requests)
+            await self.function(correct)
+
+        return main
 
 
 PROGRAMS: list[Program] = []
@@ -39,6 +49,16 @@ def fault(
 
 
 async def pause(turns: int = 1) -> None:
-    """Stand in for a request to another system that takes some turns of the loop."""
+    """Stand in for requests to another system, one after the other.
+
+    In the usual order each takes a turn or two of the loop. With ``requests`` each is a call in an
+    executor, which may take any time. Without, it is a ``sleep(0)``, which takes a turn in this
+    loop, and any time only if tasks run in any order.
+    """
+    if not _requests.get():
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return
+    loop = asyncio.get_running_loop()
     for _ in range(turns):
-        await asyncio.sleep(0)
+        await loop.run_in_executor(None, int)

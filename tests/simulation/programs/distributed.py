@@ -66,13 +66,14 @@ async def late_heartbeat(correct: bool) -> None:
         nonlocal last
         for _ in range(2):
             await asyncio.sleep(1)
+            await pause()
             last = loop.time()
 
     async def watch() -> None:
         nonlocal dead
         await asyncio.sleep(1.005)
         if correct:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(2)
         dead = last == 0.0
 
     await asyncio.gather(beat(), watch())

@@ -111,7 +111,7 @@ async def notification_for_one_of_two_kinds(correct: bool) -> None:
             condition.notify(2 if correct else 1)
             return item
 
-    await asyncio.gather(put(1), get(1), put(2), put(3), get(9), get(12))
+    await asyncio.gather(put(1), get(1), put(2), put(3), get(2), get(2))
 
 
 @fault()
@@ -135,7 +135,7 @@ async def wait_without_a_loop(correct: bool) -> None:
             condition.notify()
 
     async def late() -> None:
-        await pause(9)
+        await pause(5)
         await get()
 
     async def put_again() -> None:

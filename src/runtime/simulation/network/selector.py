@@ -13,7 +13,8 @@ the loop's next timer, whichever is earlier::
                       the clock jumps to the timer; without one, the tasks are in a deadlock
 
 Several ready descriptors may be reported in any order, as epoll does not promise one. The usual is
-the order in which they became ready, which is epoll's.
+the order in which they became ready, which is epoll's. With ``order="events"``, an event may also
+be reported later than it happens, while the loop has other entries to run: packets take time.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ _WRITE: Final = selectors.EVENT_WRITE
 _LOOK_OUTSIDE: Final = 64
 """Polls after which real descriptors are polled too, although the world is busy."""
 
+_LATE: Final = 0.1
+"""Probability with which a random run reports an event only in the next poll."""
+
 _SITUATION: Final = "Nothing is ready, no timer is set, and nothing is on its way in the network."
 
 
@@ -53,12 +57,14 @@ class SimulatedSelector(selectors.BaseSelector):
         clock: SimulatedClock,
         *,
         outside: bool,
+        late_events: bool = False,
     ) -> None:
         self._wire = wire
         self._descriptors = descriptors
         self._choices = choices
         self._clock = clock
         self._allows_outside = outside
+        self._late_events = late_events
         self._keys: dict[int, selectors.SelectorKey] = {}
         # The simulated descriptors that may be ready, in the order in which they became so.
         self._candidates: dict[int, None] = {}
@@ -133,6 +139,8 @@ class SimulatedSelector(selectors.BaseSelector):
                 if timeout != 0 and self._has_work():
                     timeout = 0  # An event, such as the restart of a host, has made a task.
             ready = self._ready()
+            if ready and self._late_events and timeout == 0 and self._is_busy():
+                ready = [each for each in ready if not self._choices.chance(_LATE, "late event")]
             self._polls += 1
             if self._polls % _LOOK_OUTSIDE == 0 or not (ready or timeout == 0):
                 ready += self._real.select(0)
@@ -141,6 +149,10 @@ class SimulatedSelector(selectors.BaseSelector):
             outcome = self._advance()
             if outcome is not None:
                 return outcome
+
+    def _is_busy(self) -> bool:
+        """Return whether the loop has entries to run, so that they can run before an event."""
+        return bool(cast(Loop, asyncio.get_running_loop())._ready)
 
     def _has_work(self) -> bool:
         loop = cast(Loop, asyncio.get_running_loop())
