@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import datetime
 import os
+import queue
 import random
 import socket
 import subprocess
@@ -227,3 +228,46 @@ def test_a_run_within_a_run_and_beside_one_is_refused() -> None:
     assert len(refused) == 2
     assert all("another simulated run has not ended" in text for text in refused)
     assert simulation.run(environment)[1] == 2.5
+
+
+@pytest.mark.parametrize("wait", ["Event().wait()", "Queue().get()", "Condition wait"])
+def test_a_call_that_waits_for_another_thread_is_refused_with_advice(wait: str) -> None:
+    def call() -> None:
+        if wait == "Event().wait()":
+            threading.Event().wait()
+        elif wait == "Queue().get()":
+            queue.Queue[int]().get()
+        else:
+            with (condition := threading.Condition()):
+                condition.wait()
+
+    async def main() -> None:
+        with pytest.raises(simulation.OutsideError, match="a wait for another thread at .*asyncio"):
+            await runtime.to_thread(call)
+
+    simulation.run(main)
+
+
+def test_a_timeout_of_a_blocking_wait_passes_on_the_clock_of_the_run() -> None:
+    async def main() -> float:
+        loop = runtime.get_running_loop()
+        assert not await runtime.to_thread(threading.Event().wait, 3)
+        with pytest.raises(queue.Empty):
+            await runtime.to_thread(queue.Queue[int]().get, timeout=4)
+        assert not threading.Event().wait(1)
+        return loop.time()
+
+    assert simulation.run(main) == 8
+
+
+def test_a_wait_for_a_coroutine_in_a_call_is_refused_with_advice() -> None:
+    async def main() -> None:
+        loop = runtime.get_running_loop()
+
+        def call() -> None:
+            runtime.run_coroutine_threadsafe(runtime.sleep(1), loop).result()
+
+        with pytest.raises(simulation.OutsideError, match=r"asyncio\.wrap_future"):
+            await runtime.to_thread(call)
+
+    simulation.run(main)

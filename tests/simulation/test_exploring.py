@@ -292,6 +292,7 @@ def test_a_coroutine_is_refused(function: object) -> None:
         {"runs": 0},
         {"seed": -1},
         {"shrink": -1},
+        {"starvation": 0},
     ],
 )
 def test_invalid_options_are_refused(options: dict[str, object]) -> None:
@@ -299,7 +300,7 @@ def test_invalid_options_are_refused(options: dict[str, object]) -> None:
         simulation.explore(fine, **options)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("option", ["lateness", "steps", "runs", "seed", "shrink"])
+@pytest.mark.parametrize("option", ["lateness", "steps", "runs", "seed", "shrink", "starvation"])
 def test_options_of_another_type_are_refused(option: str) -> None:
     with pytest.raises(TypeError, match=rf"^{option} must be .* number.*, got '5'"):
         simulation.explore(fine, **{option: "5"})  # type: ignore[arg-type]
@@ -408,3 +409,28 @@ def test_a_kept_failure_is_tried_with_the_order_and_the_lateness_of_its_token(
     assert again.failure.token == first.failure.token
     with pytest.raises(AssertionError):
         simulation.replay(three_tasks, again.failure.token)
+
+
+async def torn_message() -> None:
+    async def answer(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
+        writer.write(b"%d" % len(await reader.read(100)))
+        writer.close()
+
+    server = await runtime.start_server(answer, "127.0.0.1", 7)
+    async with server:
+        reader, writer = await runtime.open_connection("127.0.0.1", 7)
+        writer.write(b"a message")
+        answered = await reader.read(100)
+        writer.close()
+    assert answered == b"9"
+
+
+def test_the_network_of_an_exploration_has_conditions() -> None:
+    assert simulation.explore(torn_message, runs=30).failure is None
+    network = simulation.Conditions(splitting=0.3)
+    found = simulation.explore(torn_message, runs=100, network=network, check=False)
+    assert found.failure is not None
+    with pytest.raises(AssertionError):
+        simulation.replay(torn_message, found.failure.token, network=network)
+    with pytest.raises(TypeError, match=r"network must be simulation\.Conditions or None, got 3"):
+        simulation.run(fine, network=3)  # type: ignore[arg-type]

@@ -269,3 +269,75 @@ async def test_other():
     _, output = run(tmp_path, tests, "--runtime-replay=sim1-")
     assert "is not a token of a simulated run" in output
     assert "INTERNALERROR" not in output
+
+
+TORN = """
+async def exchange():
+    async def answer(reader, writer):
+        writer.write(b"%d" % len(await reader.read(100)))
+        writer.close()
+    async with await runtime.start_server(answer, "127.0.0.1", 7):
+        reader, writer = await runtime.open_connection("127.0.0.1", 7)
+        writer.write(b"a message")
+        answered = await reader.read(100)
+        writer.close()
+    assert answered == b"9"
+"""
+
+
+def test_the_network_of_explored_tests_has_conditions(tmp_path: Path) -> None:
+    tests = """
+from runtime import simulation
+
+async def test_plain():
+    await exchange()
+
+@pytest.mark.simulation(runs=100, network=simulation.Conditions(splitting=0.3), starvation=500)
+async def test_marked():
+    await exchange()
+"""
+    found, _ = run(tmp_path, TORN + tests, "--runtime-explore=20")
+    assert found == {"passed": 1, "failed": 1}
+    network = "--runtime-network=latency=0:0.01,splitting=0.3"
+    found, output = run(tmp_path, TORN + tests, "--runtime-explore=100", network)
+    assert found == {"failed": 2}
+    token = re.findall(r"--runtime-replay=(\S+)", output)[0]
+    found, _ = run(tmp_path, TORN + tests, f"--runtime-replay={token}", network, "-k", "plain")
+    assert found == {"failed": 1}
+    _, output = run(tmp_path, TORN + tests, "--runtime-explore=1", "--runtime-network=speed=3")
+    assert "--runtime-network: network must be conditions such as latency=0.01" in output
+
+
+def test_a_peer_in_a_thread_runs_once_as_usual_although_another_task_fails(tmp_path: Path) -> None:
+    tests = """
+import socket
+
+async def test_peer():
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    loop = runtime.get_running_loop()
+    async with runtime.TaskGroup() as group:
+        received = group.create_task(runtime.to_thread(far.recv, 10))
+        await runtime.sleep(0.01)
+        await loop.sock_sendall(near, b"x")
+    assert received.result() == b"x"
+    near.close()
+    far.close()
+
+async def test_that_waits_for_it():
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    loop = runtime.get_running_loop()
+    def answer():
+        far.send(far.recv(10))
+    answering = runtime.create_task(runtime.to_thread(answer))
+    await runtime.sleep(0.01)
+    await loop.sock_sendall(near, b"x")
+    assert await loop.sock_recv(near, 1) == b"x"
+    await answering
+    near.close()
+    far.close()
+"""
+    found, output = run(tmp_path, tests, "--runtime-explore=5")
+    assert found == {"passed": 2}, output
+    assert output.count("outside of the simulation, ran once as usual") == 2

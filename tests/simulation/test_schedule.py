@@ -450,3 +450,42 @@ def test_an_event_of_the_network_may_be_late() -> None:
 
     assert simulation.run(main) == ["received", "worked"]
     assert orders_of(main) == {("received", "worked"), ("worked", "received")}
+
+
+async def flood(others: int) -> None:
+    """Have a task wait for its turn behind others, again and again."""
+
+    async def work() -> None:
+        for _ in range(5):
+            await runtime.sleep(0)
+
+    async with runtime.TaskGroup() as group:
+        for _ in range(others):
+            group.create_task(work())
+
+
+@pytest.mark.parametrize("order", ["tasks", "events"])
+def test_a_task_that_waits_for_too_many_others_is_starved(order: Order) -> None:
+    with pytest.raises(
+        simulation.StarvationError, match=r"was ready for \d+ steps .*starvation=30"
+    ):
+        simulation.run(lambda: flood(50), starvation=30, order=order)
+    simulation.run(lambda: flood(50), starvation=60, order=order)
+
+
+@pytest.mark.parametrize("order", ["tasks", "events"])
+@pytest.mark.parametrize("strategy", ["random", "delays", "pct", "portfolio"])
+def test_a_schedule_alone_starves_nothing(order: Order, strategy: str) -> None:
+    async def main() -> None:
+        await runtime.gather(flood(4), runtime.to_thread(int), flood(3), runtime.to_thread(int))
+
+    simulation.explore(main, runs=100, order=order, strategy=strategy, starvation=60)
+
+
+def test_a_starved_task_is_in_the_report() -> None:
+    found = simulation.explore(lambda: flood(50), starvation=30, check=False)
+    assert found.failure is not None
+    assert isinstance(found.failure.error, simulation.StarvationError)
+    with pytest.raises(simulation.StarvationError):
+        simulation.replay(lambda: flood(50), found.failure.token, starvation=30)
+    assert "StarvationError: <" in str(found.failure.report)

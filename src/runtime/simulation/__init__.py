@@ -14,6 +14,7 @@ from runtime.simulation.errors import (
     LeftoverError,
     LivelockError,
     OutsideError,
+    StarvationError,
     UnretrievedError,
 )
 from runtime.simulation.exploring import Exploration, Failure, explore, replay, run, simulated
@@ -78,6 +79,7 @@ __all__ = [
     "OutsideError",
     "Register",
     "Report",
+    "StarvationError",
     "StrategyName",
     "UnretrievedError",
     "Verdict",

@@ -18,6 +18,8 @@ from runtime.simulation.exploring import (
     replayed,
 )
 from runtime.simulation.failures import FAILURES
+from runtime.simulation.network.conditions import conditions_of
+from runtime.simulation.numbers import check_number
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -28,12 +30,20 @@ def main(arguments: Sequence[str]) -> int:
     except (OSError, AttributeError, ImportError, ValueError) as error:
         print(f"simulate: {error}", file=sys.stderr)
         return 2
-    shared = {
+    shared: dict[str, Any] = {
         "steps": options.steps,
         "environment": options.environment,
         "outside": options.outside,
         "leftovers": options.leftovers,
+        "starvation": options.starvation,
     }
+    try:
+        shared["network"] = None if options.network is None else conditions_of(options.network)
+        if options.starvation is not None:
+            check_number("starvation", options.starvation, 1)
+    except (TypeError, ValueError) as error:
+        print(f"simulate: {error}", file=sys.stderr)
+        return 2
     if options.replay is not None:
         try:
             runner, outcome, settings = replayed(
@@ -92,6 +102,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--environment", default="control", choices=["control", "report", "leave"])
     parser.add_argument("--outside", default="refuse", choices=["refuse", "allow"])
     parser.add_argument("--leftovers", action="store_true", help="what main leaves is a fault")
+    parser.add_argument(
+        "--starvation", type=int, metavar="STEPS", help="that a ready task may wait for others"
+    )
+    parser.add_argument(
+        "--network", metavar="CONDITIONS", help="such as latency=0:0.01,splitting=0.1"
+    )
     parser.add_argument("--keep", default=str(FAILURES), metavar="FOLDER", help="of failures")
     parser.add_argument(
         "--report", metavar="FOLDER", help="write a page and a Perfetto trace of the failure"

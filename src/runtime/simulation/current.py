@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from runtime.simulation.choices import Choices
 from runtime.simulation.clock import SimulatedClock
+from runtime.simulation.network.conditions import Conditions
 from runtime.simulation.numbers import check_number
 from runtime.simulation.schedule import Schedule
 
@@ -26,6 +27,8 @@ class Settings:
     environment: Environment = "control"
     outside: Outside = "refuse"
     leftovers: bool = False
+    starvation: int | None = None
+    network: Conditions | None = None
 
     def __post_init__(self) -> None:
         if self.order not in ("tasks", "events"):
@@ -41,6 +44,10 @@ class Settings:
             )
         if self.outside not in ("refuse", "allow"):
             raise ValueError(f'outside must be "refuse" or "allow", got {self.outside!r}')
+        if self.starvation is not None:
+            check_number("starvation", self.starvation, 1)
+        if self.network is not None and not isinstance(self.network, Conditions):
+            raise TypeError(f"network must be simulation.Conditions or None, got {self.network!r}")
 
 
 @dataclass

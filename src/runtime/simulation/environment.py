@@ -10,6 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 import datetime
 import os
+import queue
 import random
 import subprocess
 import sys
@@ -83,6 +84,16 @@ _SIMULATED: dict[int, Any] = {
     id(_real_datetime): _SimulatedDatetime,
     id(_real_date): _SimulatedDate,
 }
+
+_KEEP_OUT = 'keep it out of the run, or pass outside="allow"'
+
+_NO_THREADS = (
+    "calls in executors run in the thread of the loop, one after the other, so that no other code "
+    "runs during the wait and can end it. Let a coroutine wait instead, with an asyncio.Event, an "
+    "asyncio.Queue or asyncio.wrap_future(), and call the executor for each piece of work; or give "
+    "the wait a timeout, which then passes on the clock of the run"
+)
+"""Advice for code that waits for another thread."""
 
 _uses: dict[tuple[str, int], list[tuple[Any, str, Any]]] = {}
 
@@ -162,11 +173,18 @@ class ControlledEnvironment:
         replace(time, "time", _wall_clock)
         replace(time, "time_ns", lambda: round(_wall_clock() * 1e9))
         replace(time, "sleep", self._sleep)
+        # These measure the timeouts of blocking waits, which have functions of their own.
+        replace(threading, "_time", self._passed)
+        replace(queue, "time", self._passed)
         replace(os, "urandom", self._bytes.randbytes)
         if hasattr(random, "_urandom"):
             replace(random, "_urandom", self._bytes.randbytes)
         for module, name, value in _uses_of_datetime(self._module):
             replace(module, name, value)
+
+    def _passed(self) -> float:
+        """Return the time, in seconds, with the waits of the call that is running."""
+        return self._run.clock.now + (self._run.slept or 0.0)
 
     def _sleep(self, seconds: float) -> None:
         """Let a blocking sleep take its time on the clock of the run, and no real time."""
@@ -221,20 +239,35 @@ class ControlledEnvironment:
 
         def guarded_result(future: Any, timeout: float | None = None) -> Any:
             if not future.done() and timeout != 0:
-                self._refuse("a wait for a concurrent future, which blocks the loop,")
+                self._refuse("a wait for a concurrent future, which blocks the loop,", _NO_THREADS)
             return result(future, timeout)
+
+        wait = threading.Condition.wait
+        threads = set(threading.enumerate())
+
+        def guarded_wait(condition: threading.Condition, timeout: float | None = None) -> bool:
+            if timeout == 0 or not threads.issuperset(threading.enumerate()):
+                return wait(condition, timeout)
+            if timeout is None:
+                self._refuse("a wait for another thread", _NO_THREADS)
+                return wait(condition, timeout)
+            # No other thread can end the wait, so that it ends with its timeout.
+            self._sleep(max(0.0, timeout))
+            return False
 
         self._replace(threading.Thread, "start", guarded_start)
         self._replace(subprocess.Popen, "__init__", guarded_popen)
         self._replace(concurrent.futures.Future, "result", guarded_result)
+        if self._run.settings.environment == "control":
+            self._replace(threading.Condition, "wait", guarded_wait)
 
-    def _refuse(self, what: str) -> None:
+    def _refuse(self, what: str, advice: str = _KEEP_OUT) -> None:
         place = _caller()
         line = f"{what} at {place}"
         if self._run.settings.outside == "refuse":
             raise OutsideError(
                 f"{line} is outside of the simulation, which controls neither threads nor "
-                'processes: keep it out of the run, or pass outside="allow"'
+                f"processes: {advice}"
             )
         if line not in self._run.outside:
             self._run.outside.append(line)

@@ -6,6 +6,21 @@ from __future__ import annotations
 class OutsideError(RuntimeError):
     """The program has used something that a simulated run cannot control, such as a thread."""
 
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        _refusals.append(self.args)
+
+
+_refusals: list[object] = []
+"""The arguments of each OutsideError of the current run, also of those that no code reports."""
+
+
+def take_refusals() -> int:
+    """Return how often the program has used something outside, and begin to count anew."""
+    count = len(_refusals)
+    _refusals.clear()
+    return count
+
 
 class DivergenceError(RuntimeError):
     """A run did not follow the choices of its token: the program or its environment differ."""
@@ -17,6 +32,10 @@ class InvariantError(AssertionError):
 
 class LivelockError(RuntimeError):
     """The budget of steps of a run is exhausted: its tasks run on and on without an end."""
+
+
+class StarvationError(RuntimeError):
+    """A task or callback was ready for more steps than the budget ``starvation=`` allows."""
 
 
 class LeftoverError(RuntimeError):

@@ -96,7 +96,14 @@ class SimulatedRun:
         choices = Choices(strategy)
         clock = SimulatedClock(0.0)
         only_events = settings.order == "events"
-        schedule = Schedule(choices, clock, only_events, settings.steps, settings.lateness)
+        schedule = Schedule(
+            choices,
+            clock,
+            only_events,
+            settings.steps,
+            settings.lateness,
+            settings.starvation or 0,
+        )
         self._world = World(
             choices,
             clock,
@@ -104,6 +111,8 @@ class SimulatedRun:
             outside=settings.outside == "allow",
             late_events=only_events,
         )
+        if settings.network is not None:
+            self._world.network.set(settings.network, within=settings.network)
         self.run = run = CurrentRun(settings, choices, clock, schedule, seed, world=self._world)
         self.outcome = Outcome(choices, seed, reached=run.reached, outside=run.outside)
         if traced:

@@ -17,6 +17,7 @@ from runtime.simulation.current import Environment, Order, Outside, Settings
 from runtime.simulation.errors import DivergenceError
 from runtime.simulation.executing import Main, Outcome, execute, failure_key
 from runtime.simulation.failures import FailureFolder
+from runtime.simulation.network.conditions import Conditions
 from runtime.simulation.numbers import check_number
 from runtime.simulation.reports import Report
 from runtime.simulation.shrinking import Shrinker, deviations
@@ -91,6 +92,8 @@ def run(
     environment: Environment = "control",
     outside: Outside = "refuse",
     leftovers: bool = False,
+    starvation: int | None = None,
+    network: Conditions | None = None,
 ) -> T:
     """Run ``main()`` once in a simulation; return its value.
 
@@ -105,7 +108,9 @@ def run(
     ``environment`` says whether time, chance and the like are controlled, or their use reported, or
     left alone. ``outside`` says whether threads and processes are refused, with OutsideError, or
     allowed, and listed in the report. With ``leftovers``, LeftoverError is raised if tasks have not
-    ended with ``main``, or locks are held.
+    ended with ``main``, or locks are held. With ``starvation``, StarvationError is raised if a task
+    or callback is ready for more than so many steps of others before it runs. ``network`` are the
+    conditions of the network at the beginning, between hosts and within each: see ``Conditions``.
 
     Raises the exception of ``main``, with the token and the schedule in a note; DeadlockError if no
     task can ever run again; UnretrievedError for exceptions that only the loop's exception handler
@@ -122,7 +127,9 @@ def run(
     _check_main(main, "run")
     if seed is not None:
         check_number("seed", seed, 0)
-    settings = Settings(order, lateness, steps, environment, outside, leftovers)
+    settings = Settings(
+        order, lateness, steps, environment, outside, leftovers, starvation, network
+    )
     named = strategy_named(strategy)
     if seed is None:
         named = usual()
@@ -151,6 +158,8 @@ def explore(
     environment: Environment = "control",
     outside: Outside = "refuse",
     leftovers: bool = False,
+    starvation: int | None = None,
+    network: Conditions | None = None,
 ) -> Exploration:
     """Run ``main()`` up to ``runs`` times, each with other choices, until a run fails.
 
@@ -175,7 +184,9 @@ def explore(
     0
     """
     _check_main(main, "explore")
-    settings = Settings(order, lateness, steps, environment, outside, leftovers)
+    settings = Settings(
+        order, lateness, steps, environment, outside, leftovers, starvation, network
+    )
     check_number("runs", runs, 1)
     check_number("seed", seed, 0)
     check_number("shrink", shrink, 0)
@@ -196,6 +207,8 @@ def replay(
     environment: Environment = "control",
     outside: Outside = "refuse",
     leftovers: bool = False,
+    starvation: int | None = None,
+    network: Conditions | None = None,
 ) -> T:
     """Run ``main()`` with the choices of ``token``; return its value, or raise its exception.
 
@@ -205,7 +218,9 @@ def replay(
     """
     _check_main(main, "replay")
     runner, outcome, settings = replayed(
-        main, token, Settings("tasks", 0.0, steps, environment, outside, leftovers)
+        main,
+        token,
+        Settings("tasks", 0.0, steps, environment, outside, leftovers, starvation, network),
     )
     if outcome.error is not None:
         _raise(failure_of(runner, outcome, settings, shrink=0))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from runtime.simulation.current import Settings
     from runtime.simulation.executing import Outcome
     from runtime.simulation.exploring import Exploration
+    from runtime.simulation.network.conditions import Conditions
 
 _ERROR = pytest.StashKey[BaseException]()
 """The first exception of the current run of a test."""
@@ -35,7 +36,7 @@ _ERROR = pytest.StashKey[BaseException]()
 _EXPLORED = pytest.StashKey["_Explored"]()
 """In the stash of the configuration: what was explored."""
 
-_SETTINGS = ("order", "lateness", "steps", "environment", "outside")
+_SETTINGS = ("order", "lateness", "steps", "environment", "outside", "starvation", "network")
 _ARGUMENTS = ("runs", "strategy", "seed", *_SETTINGS)
 
 
@@ -71,6 +72,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="what may vary in explored tests without the marker: see runtime.simulation.run()",
     )
     group.addoption(
+        "--runtime-network",
+        metavar="CONDITIONS",
+        help="the conditions of the network in explored tests, as latency=0:0.01,splitting=0.1: "
+        "see runtime.simulation.Conditions",
+    )
+    group.addoption(
         "--runtime-replay",
         metavar="TOKEN",
         help="run the selected asynchronous test once, with the schedule of a token",
@@ -82,8 +89,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         "simulation(runs=100, strategy='portfolio', seed=0, order='events', lateness=0.01, "
-        "steps=1000000, environment='control', outside='refuse'): run an async test under many "
-        "schedules, in a simulation",
+        "steps=1000000, environment='control', outside='refuse', starvation=None, network=None): "
+        "run an async test under many schedules, in a simulation",
     )
     config.stash[_EXPLORED] = _Explored()
 
@@ -107,6 +114,7 @@ def _options_of(item: pytest.Item) -> dict[str, Any] | None:
             "runs": runs,
             "seed": item.config.getoption("runtime_seed"),
             "order": item.config.getoption("runtime_order"),
+            "network": _network_of(item),
         }
     wrong = [name for name in marker.kwargs if name not in _ARGUMENTS]
     if marker.args or wrong:
@@ -119,9 +127,25 @@ def _options_of(item: pytest.Item) -> dict[str, Any] | None:
             f"{item.nodeid}: a test with the marker simulation runs on many loops, and can only "
             "have asynchronous fixtures with the scope 'function'"
         )
-    options = {"runs": 100, "seed": item.config.getoption("runtime_seed"), **marker.kwargs}
+    options = {
+        "runs": 100,
+        "seed": item.config.getoption("runtime_seed"),
+        "network": _network_of(item),
+        **marker.kwargs,
+    }
     runs = item.config.getoption("runtime_explore")
     return {**options, "runs": runs} if runs and "runs" not in marker.kwargs else options
+
+
+def _network_of(item: pytest.Item) -> Conditions | None:
+    """Return the conditions of the network that the command line asks for."""
+    from runtime.simulation.network.conditions import conditions_of
+
+    text = item.config.getoption("runtime_network")
+    try:
+        return None if text is None else conditions_of(text)
+    except (TypeError, ValueError) as error:
+        raise pytest.UsageError(f"--runtime-network: {error}") from error
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -207,18 +231,12 @@ class _Explorer:
     def _leaves_simulation(self, runner: Callable[[Strategy, int, bool], Outcome]) -> bool:
         """Return whether the usual run fails because it uses something outside."""
         from runtime.simulation.choices import Strategy
-        from runtime.simulation.errors import OutsideError
+        from runtime.simulation.errors import take_refusals
 
+        take_refusals()
         error = runner(Strategy(), 0, False).error
-        seen: list[BaseException] = []
-        while error is not None and error not in seen:
-            if isinstance(error, OutsideError):
-                return True
-            if isinstance(error, BaseExceptionGroup) and error.subgroup(OutsideError):
-                return True
-            seen.append(error)
-            error = error.__cause__ or error.__context__
-        return False
+        # The error may be another one: a task that waits for the one which was refused.
+        return take_refusals() > 0 and error is not None
 
     def _replay(self, text: str, settings: Settings) -> list[pytest.TestReport]:
         from runtime.simulation.errors import DivergenceError

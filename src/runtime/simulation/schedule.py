@@ -61,7 +61,7 @@ from runtime.kernel.sleep_future import SleepFuture
 from runtime.kernel.task import TaskCore, leave_task, step
 from runtime.kernel.timers import TimerHandle
 from runtime.simulation.choices import Choices
-from runtime.simulation.errors import LivelockError
+from runtime.simulation.errors import LivelockError, StarvationError
 
 _Handle: Final = Handle
 
@@ -129,7 +129,9 @@ class Schedule(TurnRunner):
     """The turns of one loop, in the order that ``choices`` determine.
 
     ``only_events`` restricts them to the moments of events. ``budget`` is the number of steps after
-    which LivelockError is raised. Timers may be up to ``lateness`` seconds late.
+    which LivelockError is raised. Timers may be up to ``lateness`` seconds late. With
+    ``starvation``, an entry may wait in the queue for so many steps of others, and after half of
+    them it is no longer overtaken or held back, so that the schedule alone starves no entry.
     """
 
     __slots__ = (
@@ -144,8 +146,10 @@ class Schedule(TurnRunner):
         "_loose",
         "_moments",
         "_only_events",
+        "_queued_at",
         "_set_at",
         "_sources",
+        "_starvation",
         "_still_until",
         "_timers_set",
         "budget",
@@ -158,12 +162,21 @@ class Schedule(TurnRunner):
     )
 
     def __init__(
-        self, choices: Choices, moments: Moments, only_events: bool, budget: int, lateness: float
+        self,
+        choices: Choices,
+        moments: Moments,
+        only_events: bool,
+        budget: int,
+        lateness: float,
+        starvation: int = 0,
     ) -> None:
         self._choices = choices
         self._moments = moments
         self._only_events = only_events
         self._lateness = lateness
+        # The budget, or 0; and with one, the number of steps when each entry was queued, by ``id``.
+        self._starvation = starvation
+        self._queued_at: dict[int, int] = {}
         # The sources of the entries of the ready queue; the entries before ``_first`` are unused.
         self._sources: list[Any] = []
         self._first = 0
@@ -204,6 +217,7 @@ class Schedule(TurnRunner):
         self._sources.clear()
         self._first = 0
         self._loose = 0
+        self._queued_at.clear()
         try:
             _run_turns(self, loop)
         finally:
@@ -299,6 +313,8 @@ def _run_turns(schedule: Schedule, loop: LoopCore) -> None:
             waiting -= 1
             if only_events and isinstance(source, Runnable):
                 schedule._loose -= 1
+            if schedule._starvation:
+                _note_wait(schedule, ready, runnable)
             schedule.steps += 1
             if schedule.steps > schedule._still_until or schedule.steps > schedule.budget:
                 ready.appendleft(runnable)
@@ -336,6 +352,8 @@ def _run_turns(schedule: Schedule, loop: LoopCore) -> None:
             else:
                 for _new in range(len(ready) - waiting):
                     sources.append(source)
+            if schedule._starvation:
+                _note_queued(schedule, ready)
         runnable = None
         source = None
         if loop._current is not None:
@@ -355,6 +373,37 @@ def _add_sources(schedule: Schedule, ready: deque[Any]) -> None:
     for index in range(known, len(ready)):
         entry = ready[index]
         sources.append(_source_of(schedule, entry) if schedule._only_events else entry)
+    if schedule._starvation:
+        _note_queued(schedule, ready)
+
+
+def _note_queued(schedule: Schedule, ready: deque[Any]) -> None:
+    """Note the number of steps for the entries that were queued since the last step."""
+    queued_at = schedule._queued_at
+    for index in range(len(ready) - 1, -1, -1):
+        if id(ready[index]) in queued_at:
+            break
+        queued_at[id(ready[index])] = schedule.steps
+
+
+def _note_wait(schedule: Schedule, ready: deque[Any], runnable: Runnable) -> None:
+    """Raise StarvationError if an entry, which is about to run, was ready for too long."""
+    waited = schedule.steps - schedule._queued_at.pop(id(runnable), schedule.steps)
+    if waited > schedule._starvation:
+        ready.appendleft(runnable)
+        budget = schedule._starvation
+        schedule._starvation = 0  # The tasks then have the steps that they need to end.
+        raise StarvationError(
+            f"{runnable!r} was ready for {waited} steps of other tasks and callbacks before it "
+            f"ran, more than its budget of starvation={budget}: let the others do less in one "
+            "turn, limit their number, or give the run a larger budget"
+        )
+
+
+def _is_starving(schedule: Schedule, entry: Runnable) -> bool:
+    """Return whether an entry has waited for half of its budget, so that it may not wait longer."""
+    queued = schedule._queued_at.get(id(entry), schedule.steps)
+    return schedule.steps - queued >= schedule._starvation // 2
 
 
 def _source_of(schedule: Schedule, entry: Runnable) -> object:
@@ -395,8 +444,13 @@ def _is_due_within(schedule: Schedule, loop: LoopCore, limit: float) -> bool:
 def _choose(schedule: Schedule, ready: deque[Any], loop: LoopCore) -> int:
     """Return the index of the entry to run next; entries that are to be held back are removed."""
     sources = schedule._sources
-    if schedule.held and schedule.steps >= schedule._held_until:
+    if schedule.held and (
+        schedule.steps >= schedule._held_until
+        or (schedule._starvation and _is_starving(schedule, schedule.held[0]))
+    ):
         _release(schedule, ready)
+    if schedule._starvation and ready and not schedule.held and _is_starving(schedule, ready[0]):
+        return 0
     while True:
         count = len(ready)
         if count == 0:

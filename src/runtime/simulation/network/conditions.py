@@ -116,3 +116,28 @@ class Conditions:
 
 PERFECT = Conditions()
 """No delay and no fault: the conditions of a new world, as between processes of one machine."""
+
+
+def conditions_of(text: str) -> Conditions:
+    """Return the conditions that a text names, as in ``latency=0.01,splitting=0.1``.
+
+    The values are numbers; that of ``latency`` may be two, with a colon between them. Raises
+    ValueError for another text.
+    """
+    names = [field.name for field in dataclasses.fields(Conditions)]
+    values: dict[str, Any] = {}
+    for part in text.split(","):
+        name, _, value = part.strip().partition("=")
+        try:
+            if name not in names or name in values:
+                raise ValueError
+            numbers = [float(each) for each in value.split(":")]
+            if len(numbers) > (2 if name == "latency" else 1):
+                raise ValueError
+        except ValueError:
+            raise ValueError(
+                "network must be conditions such as latency=0.01,splitting=0.1, with the names "
+                f"{', '.join(names)}, got {part!r}"
+            ) from None
+        values[name] = numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+    return Conditions(**values)
