@@ -341,3 +341,31 @@ async def test_that_waits_for_it():
     found, output = run(tmp_path, tests, "--runtime-explore=5")
     assert found == {"passed": 2}, output
     assert output.count("outside of the simulation, ran once as usual") == 2
+
+
+def test_a_test_that_leaves_the_simulation_in_another_order_runs_once(tmp_path: Path) -> None:
+    tests = """
+import socket
+
+async def test_peer():
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    loop = runtime.get_running_loop()
+    async def send():
+        await loop.sock_sendall(near, b"x")
+    sending = runtime.create_task(send())
+    await runtime.sleep(0.001)
+    await runtime.to_thread(int)
+    reply = runtime.create_task(runtime.to_thread(far.recv, 10))
+    await runtime.sleep(0)
+    await loop.sock_sendall(near, b"y")
+    assert await reply
+    await runtime.gather(runtime.to_thread(far.recv, 10), loop.sock_sendall(near, b"z"))
+    await sending
+    near.close()
+    far.close()
+"""
+    found, output = run(tmp_path, tests, "--runtime-explore=50", "--runtime-order=tasks")
+    assert found == {"passed": 1}, output
+    assert "outside of the simulation, ran once as usual" in output
+    assert not list((tmp_path / ".runtime").rglob("*.json"))

@@ -423,33 +423,48 @@ def test_the_report_says_why_hosts_have_no_order() -> None:
     assert "hosts are different processes" in str(found.failure.report)
 
 
+async def bytes_for_a_busy_loop(near: socket.socket, far: socket.socket) -> list[str]:
+    """Send a byte to a task while another one runs on and on."""
+    log: list[str] = []
+    near.setblocking(False)
+    far.setblocking(False)
+
+    async def receive() -> None:
+        await asyncio.get_running_loop().sock_recv(near, 1)
+        log.append("received")
+
+    async def work() -> None:
+        for _ in range(3):
+            await runtime.sleep(0)
+        log.append("worked")
+
+    reading = runtime.create_task(receive())
+    await runtime.sleep(1)
+    far.send(b"x")
+    await work()
+    await reading
+    near.close()
+    far.close()
+    return log
+
+
 def test_an_event_of_the_network_may_be_late() -> None:
     async def main() -> list[str]:
-        log: list[str] = []
-        near, far = socket.socketpair()
-        near.setblocking(False)
-        far.setblocking(False)
-
-        async def receive() -> None:
-            await asyncio.get_running_loop().sock_recv(near, 1)
-            log.append("received")
-
-        async def work() -> None:
-            for _ in range(3):
-                await runtime.sleep(0)
-            log.append("worked")
-
-        reading = runtime.create_task(receive())
-        await runtime.sleep(1)
-        far.send(b"x")
-        await work()
-        await reading
-        near.close()
-        far.close()
-        return log
+        listening = socket.create_server(("127.0.0.1", 0))
+        near = socket.create_connection(listening.getsockname())
+        far, _ = listening.accept()
+        listening.close()
+        return await bytes_for_a_busy_loop(near, far)
 
     assert simulation.run(main) == ["received", "worked"]
     assert orders_of(main) == {("received", "worked"), ("worked", "received")}
+
+
+def test_what_a_unix_socket_sends_is_there_at_once() -> None:
+    async def main() -> list[str]:
+        return await bytes_for_a_busy_loop(*socket.socketpair())
+
+    assert orders_of(main) == {("received", "worked")}
 
 
 async def flood(others: int) -> None:

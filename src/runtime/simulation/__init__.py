@@ -51,6 +51,7 @@ from runtime.simulation.strategies import (
     pct,
     portfolio,
     random_walk,
+    reduced,
     usual,
 )
 from runtime.simulation.world import World, current_world
@@ -99,6 +100,7 @@ __all__ = [
     "pct",
     "portfolio",
     "random_walk",
+    "reduced",
     "replay",
     "run",
     "simulated",

@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--strategy",
         default="portfolio",
-        choices=["usual", "random", "delays", "pct", "exhaustive", "portfolio"],
+        choices=["usual", "random", "delays", "pct", "exhaustive", "reduced", "portfolio"],
     )
     parser.add_argument("--replay", metavar="TOKEN", help="make one run, with this token")
     parser.add_argument("--order", default="events", choices=["events", "tasks"])

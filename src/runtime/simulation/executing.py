@@ -22,6 +22,7 @@ from runtime.simulation.current import CurrentRun, Settings, enter, leave
 from runtime.simulation.environment import ControlledEnvironment
 from runtime.simulation.errors import InvariantError, LeftoverError, UnretrievedError
 from runtime.simulation.loop import SimulationLoop
+from runtime.simulation.reducing import ReducedRun
 from runtime.simulation.schedule import Schedule
 from runtime.simulation.watching import Step, Watch
 from runtime.simulation.world import World
@@ -115,8 +116,12 @@ class SimulatedRun:
             self._world.network.set(settings.network, within=settings.network)
         self.run = run = CurrentRun(settings, choices, clock, schedule, seed, world=self._world)
         self.outcome = Outcome(choices, seed, reached=run.reached, outside=run.outside)
-        if traced:
-            schedule.monitor = watch = Watch(run, traced=True)
+        if traced or isinstance(strategy, ReducedRun):
+            if isinstance(strategy, ReducedRun):
+                watch = strategy.watch(run, traced=traced)
+            else:
+                watch = Watch(run, traced=True)
+            schedule.monitor = watch
             self.outcome.trace = watch.steps
         self._environment = ControlledEnvironment(run, module)
         self._collects = False

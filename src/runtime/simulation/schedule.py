@@ -212,6 +212,13 @@ class Schedule(TurnRunner):
         """Note that there is more than one host. ``host_of`` has the host of a task or callback."""
         self._host_of = host_of
 
+    def may_run(self, ready: deque[Any], index: int) -> bool:
+        """Return whether the entry at ``index`` may overtake all that are before it."""
+        if _first_of_source(self, ready, index) != index:
+            return False
+        source = self._sources[self._first + index]
+        return not self.held or not _is_behind_held(self, ready[index], source)
+
     def run_turns(self, loop: LoopCore) -> None:
         """Run turns until the loop is stopped."""
         self._sources.clear()

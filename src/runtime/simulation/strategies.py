@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from runtime.simulation.choices import Choices, Strategy
 from runtime.simulation.choosers import Delays, Plan, Priorities, RandomWalk
 from runtime.simulation.numbers import check_number
+from runtime.simulation.reducing import ReducedSearch
 
 _FIRST_LENGTH = 64
 """The number of choices that a run is expected to have before the first run has ended."""
@@ -111,6 +112,23 @@ class _Exhaustive(Search):
                 self._to_do.append({**plan, place: value})
 
 
+class _Reduced(Search):
+    """One run of each class of orders: see ``reducing.py``."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self._search = ReducedSearch()
+
+    def next(self) -> Strategy | None:
+        strategy = self._search.next_run()
+        self.complete = self._search.complete
+        self.runs += strategy is not None
+        return strategy
+
+    def learn(self, choices: Choices) -> None:
+        self._search.learn(choices)
+
+
 def _relevant(choices: Choices) -> int:
     """Return the number of choices while anything of the program was left.
 
@@ -195,6 +213,8 @@ class StrategyName:
             return _Priorities(seed, self.depth)
         if self.kind == "exhaustive":
             return _Exhaustive(seed, self.depth)
+        if self.kind == "reduced":
+            return _Reduced(seed)
         return _Portfolio(seed)
 
     def __str__(self) -> str:
@@ -245,6 +265,18 @@ def exhaustive(deviations: int = 2) -> StrategyName:
     return StrategyName("exhaustive", deviations)
 
 
+def reduced() -> StrategyName:
+    """Return the strategy that tries every order, without those that differ in independent steps.
+
+    Steps are independent if they can reach no mutable object in common; of all orders that differ
+    only in the order of such steps, one is run. The exploration ends when all others were made, and
+    its report says that it is complete. Unlike that of ``exhaustive``, the number of deviations has
+    no limit, so that this is for small programs. Choices between more than 64 possibilities are
+    tried at their ends and in the middle only.
+    """
+    return StrategyName("reduced")
+
+
 def portfolio() -> StrategyName:
     """Return the default strategy: several of the others in turn."""
     return StrategyName("portfolio")
@@ -256,6 +288,7 @@ _BY_NAME = {
     "delays": delays,
     "pct": pct,
     "exhaustive": exhaustive,
+    "reduced": reduced,
     "portfolio": portfolio,
 }
 

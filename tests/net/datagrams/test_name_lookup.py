@@ -268,11 +268,11 @@ async def test_the_drain_of_an_endpoint_waits_for_the_lookup() -> None:
         assert not drained.done()
         await names.answer()
         await drained
+        assert (await endpoint.receive())[0] == b"1"
         endpoint.send(b"2", NAMED)
         endpoint.close()
         await names.answer()
         await endpoint.wait_closed()
-        assert (await endpoint.receive())[0] == b"1"
 
 
 async def test_the_abort_of_an_endpoint_cancels_the_lookup() -> None:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import math
 import selectors
+import socket
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
@@ -140,7 +141,7 @@ class SimulatedSelector(selectors.BaseSelector):
                     timeout = 0  # An event, such as the restart of a host, has made a task.
             ready = self._ready()
             if ready and self._late_events and timeout == 0 and self._is_busy():
-                ready = [each for each in ready if not self._choices.chance(_LATE, "late event")]
+                ready = [each for each in ready if not self._is_late(each[0].fd)]
             self._polls += 1
             if self._polls % _LOOK_OUTSIDE == 0 or not (ready or timeout == 0):
                 ready += self._real.select(0)
@@ -149,6 +150,13 @@ class SimulatedSelector(selectors.BaseSelector):
             outcome = self._advance()
             if outcome is not None:
                 return outcome
+
+    def _is_late(self, fd: int) -> bool:
+        """Return whether an event is not reported yet; what Unix sockets send is there at once."""
+        endpoint = self._descriptors.find(fd)
+        if endpoint is None or endpoint.family == socket.AF_UNIX:
+            return False
+        return self._choices.chance(_LATE, "late event")
 
     def _is_busy(self) -> bool:
         """Return whether the loop has entries to run, so that they can run before an event."""
