@@ -47,7 +47,7 @@ sanitize: build ## run the tests of the C code under AddressSanitizer and UBSan
 	$(BIN)/python -m tests.sanitize $(ARGS)
 
 explore: build ## run the tests of tasks, TLS and the simulation itself under many schedules
-	$(BIN)/python -m pytest --runtime-explore=20 --runtime-order=events -m "not reference and not slow" \
+	$(BIN)/python -m pytest --runtime-explore=20 -m "not reference and not slow" \
 		tests/sync tests/net/connection/test_tls.py tests/simulation $(ARGS)
 
 fuzz: $(VENV)/tools.stamp ## fuzz the accelerator with libFuzzer: make fuzz ARGS="--seconds 3600"

@@ -1,8 +1,10 @@
-"""Comparison with detangle: ``python -m tests.simulation.compare`` prints two tables.
+"""Comparison with other simulators: ``python -m tests.simulation.compare`` prints two tables.
 
 The first one has the number of steps a second, of ten tasks that call ``sleep(0)``; the second one
-has the runs and the seconds in which each program's fault is found, with shrinking. Without
-detangle, which has to be installed separately, its columns are empty.
+has the runs and the seconds in which each program's fault is found, with shrinking where there is
+any. The others are detangle, simloop and seedloop, which have to be installed separately; without
+them their columns are empty. frontrun schedules the workers that it is given, and not the tasks
+that a program makes itself, so that it cannot run these programs.
 """
 
 from __future__ import annotations
@@ -25,12 +27,21 @@ MODULES = (distributed, flow, locking, updates)
 TURNS = 10_000
 TASKS = 10
 RUNS = 2000
+SIMLOOP_RUNS = 200
 REPETITIONS = 5
 
-try:
-    detangle: Any = importlib.import_module("detangle")
-except ImportError:
-    detangle = None
+
+def imported(name: str) -> Any:
+    """Return a module that may be missing, or None."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+detangle = imported("detangle")
+simloop = imported("simloop")
+seedloop = imported("seedloop")
 
 
 async def spin() -> None:
@@ -62,7 +73,7 @@ def print_rates() -> None:
     }
     for name in ("random", "delays", "pct"):
         rows[f"simulation.run, {name}"] = lambda name=name: simulation.run(  # type: ignore[misc]
-            spin, seed=1, strategy=name, steps=budget
+            spin, seed=1, strategy=name, order="tasks", steps=budget
         )
     if detangle is not None:
         rows["detangle.run, random"] = lambda: detangle.run(spin, seed=1, max_steps=budget)
@@ -81,8 +92,15 @@ def cells_of(search: Callable[[Program], tuple[object, object]], program: Progra
 
 
 def find(program: Program) -> tuple[object, object]:
-    """Search a fault with this package."""
+    """Search a fault with this package, where pauses are calls in executors."""
     found = simulation.explore(program.main(correct=False), runs=RUNS, check=False).failure
+    return (None, None) if found is None else (found.run, found.deviations)
+
+
+def find_in_any_order(program: Program) -> tuple[object, object]:
+    """Search a fault with this package, where pauses are turns, and tasks run in any order."""
+    main = program.main(correct=False, requests=False)
+    found = simulation.explore(main, runs=RUNS, order="tasks", check=False).failure
     return (None, None) if found is None else (found.run, found.deviations)
 
 
@@ -103,15 +121,48 @@ def find_with_detangle(program: Program) -> tuple[object, object]:
     return None, None
 
 
+def find_with_simloop(program: Program) -> tuple[object, object]:
+    """Search a fault with simloop, which shrinks it too."""
+    if simloop is None:
+        return None, None
+
+    async def main() -> None:
+        await program.function(False)
+
+    report = simloop.explore(main, range(SIMLOOP_RUNS), shrink=True)
+    return (None, None) if report is None else (report.seeds_passed + 1, None)
+
+
+def find_with_seedloop(program: Program) -> tuple[object, object]:
+    """Search a fault with seedloop, which does not shrink it."""
+    if seedloop is None:
+        return None, None
+
+    async def scenario(_world: object) -> None:
+        await program.function(False)
+
+    result = seedloop.check(scenario, seeds=RUNS, on_failure="return")
+    return (None, None) if result.error is None else (result.failing_seed + 1, None)
+
+
+SEARCHES = {
+    "default order": find,
+    "any order": find_in_any_order,
+    "detangle": find_with_detangle,
+    "simloop": find_with_simloop,
+    "seedloop": find_with_seedloop,
+}
+
+
 def print_faults() -> None:
     """Print the second table."""
-    print(f"\nfaults, within {RUNS} runs\n")
-    print("| fault | runs | seconds | deviations | detangle: runs | seconds | deviations |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    print(f"\nfaults, within {RUNS} runs, simloop within {SIMLOOP_RUNS}\n")
+    print("Each cell has the runs, the seconds, and the deviations that were left.\n")
+    print(f"| fault | {' | '.join(SEARCHES)} |")
+    print(f"| --- |{' ---: |' * len(SEARCHES)}")
     for program in PROGRAMS:
         cells: list[str] = [program.name.replace("_", " ")]
-        for search in (find, find_with_detangle):
-            cells += cells_of(search, program)
+        cells += [", ".join(cells_of(search, program)) for search in SEARCHES.values()]
         print(f"| {' | '.join(cells)} |", flush=True)
 
 

@@ -131,7 +131,9 @@ def is_deviation(step: Step) -> bool:
 def explanations(step: Step) -> list[str]:
     """Return for a step out of the usual order what is unusual, and why it is possible."""
     lines = []
-    if step.kind == "held":
+    if step.kind == "held" and step.rule == RULES["executor"]:
+        lines.append(f"takes longer than usual: {step.rule}")
+    elif step.kind == "held":
         lines.append(f"is held back until nothing else is ready: {step.rule}")
     elif step.kind == "follows":
         lines.append(f"does not run yet: {step.rule}")
