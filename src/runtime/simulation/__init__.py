@@ -7,6 +7,7 @@ tests that need no schedules belong in ``testing``.
 
 from __future__ import annotations
 
+from runtime.simulation.conditions import Conditions, Latency
 from runtime.simulation.disk import Disk, DiskFile
 from runtime.simulation.errors import (
     DivergenceError,
@@ -30,7 +31,6 @@ from runtime.simulation.linearizability import (
     Verdict,
     linearizable,
 )
-from runtime.simulation.network.conditions import Conditions, Latency
 from runtime.simulation.network.faults import Network
 from runtime.simulation.network.names import Names
 from runtime.simulation.properties import (

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from runtime.simulation.conditions import conditions_of
 from runtime.simulation.current import Settings
 from runtime.simulation.errors import DivergenceError
 from runtime.simulation.exploring import (
@@ -18,7 +19,6 @@ from runtime.simulation.exploring import (
     replayed,
 )
 from runtime.simulation.failures import FAILURES
-from runtime.simulation.network.conditions import conditions_of
 from runtime.simulation.numbers import check_number
 
 

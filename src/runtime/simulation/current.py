@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from runtime.simulation.choices import Choices
 from runtime.simulation.clock import SimulatedClock
-from runtime.simulation.network.conditions import Conditions
+from runtime.simulation.conditions import Conditions
 from runtime.simulation.numbers import check_number
 from runtime.simulation.schedule import Schedule
 

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 
 from runtime.simulation.choices import Choices, Strategy
 from runtime.simulation.choosers import Plan
+from runtime.simulation.conditions import Conditions
 from runtime.simulation.current import Environment, Order, Outside, Settings
 from runtime.simulation.errors import DivergenceError
 from runtime.simulation.executing import Main, Outcome, execute, failure_key
 from runtime.simulation.failures import FailureFolder
-from runtime.simulation.network.conditions import Conditions
 from runtime.simulation.numbers import check_number
 from runtime.simulation.reports import Report
 from runtime.simulation.shrinking import Shrinker, deviations

@@ -25,10 +25,10 @@ from _pytest.runner import runtestprotocol
 if TYPE_CHECKING:
     from runtime.loop import Loop
     from runtime.simulation.choices import Strategy
+    from runtime.simulation.conditions import Conditions
     from runtime.simulation.current import Settings
     from runtime.simulation.executing import Outcome
     from runtime.simulation.exploring import Exploration
-    from runtime.simulation.network.conditions import Conditions
 
 _ERROR = pytest.StashKey[BaseException]()
 """The first exception of the current run of a test."""
@@ -139,7 +139,7 @@ def _options_of(item: pytest.Item) -> dict[str, Any] | None:
 
 def _network_of(item: pytest.Item) -> Conditions | None:
     """Return the conditions of the network that the command line asks for."""
-    from runtime.simulation.network.conditions import conditions_of
+    from runtime.simulation.conditions import conditions_of
 
     text = item.config.getoption("runtime_network")
     try:

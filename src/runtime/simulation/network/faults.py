@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterable
 from typing import Any
 
-from runtime.simulation.network.conditions import Conditions
+from runtime.simulation.conditions import Conditions
 from runtime.simulation.network.machine import Machine
 from runtime.simulation.network.streams import CONNECTED, StreamEndpoint
 from runtime.simulation.network.wire import Wire

@@ -8,7 +8,7 @@ import socket
 from typing import Any, Final
 
 from runtime.simulation.choices import Choices
-from runtime.simulation.network.conditions import Delay, latency_of
+from runtime.simulation.conditions import Delay, latency_of
 from runtime.simulation.network.endpoints import IPV4, IPV6
 from runtime.simulation.network.machine import LOOPBACK, WILDCARD, Machine, current_machine
 

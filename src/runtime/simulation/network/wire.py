@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from runtime.simulation.choices import Choices
-from runtime.simulation.network.conditions import PERFECT, Conditions
+from runtime.simulation.conditions import PERFECT, Conditions
 from runtime.simulation.network.machine import Machine
 
 RETRANSMISSION_LIMIT: Final = 924.6
