@@ -8,17 +8,16 @@ class OutsideError(RuntimeError):
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)
-        _refusals.append(self.args)
+        _counts["refusals"] += 1
 
 
-_refusals: list[object] = []
-"""The arguments of each OutsideError of the current run, also of those that no code reports."""
+_counts = {"refusals": 0}
+"""The number of these exceptions, with those that the program has caught or that no task awaits."""
 
 
 def take_refusals() -> int:
     """Return how often the program has used something outside, and begin to count anew."""
-    count = len(_refusals)
-    _refusals.clear()
+    count, _counts["refusals"] = _counts["refusals"], 0
     return count
 
 
