@@ -504,3 +504,20 @@ def test_a_starved_task_is_in_the_report() -> None:
     with pytest.raises(simulation.StarvationError):
         simulation.replay(lambda: flood(50), found.failure.token, starvation=30)
     assert "StarvationError: <" in str(found.failure.report)
+
+
+def test_a_call_that_is_held_back_ends_although_an_event_of_the_network_wakes_no_task() -> None:
+    async def main() -> None:
+        network = simulation.current_world().network
+        network.set(simulation.Conditions(), within=simulation.Conditions(latency=0.1))
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        listening = socket.create_server(("127.0.0.1", 0))
+        client = socket.create_connection(listening.getsockname())
+        client.send(b"nothing reads this")
+        await runtime.to_thread(int)
+        for each in (near, far, listening, client):
+            each.close()
+
+    found = simulation.explore(main, runs=200, strategy=simulation.exhaustive(1))
+    assert found.complete
+    assert found.runs > 1

@@ -48,6 +48,7 @@ The idioms for mypyc: see ``kernel/native/mypyc.py``.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -159,6 +160,7 @@ class Schedule(TurnRunner):
         "monitor",
         "next_event",
         "steps",
+        "wait_until",
     )
 
     def __init__(
@@ -193,6 +195,8 @@ class Schedule(TurnRunner):
         self._host_of: ContextVar[Any] | None = None
         # Returns the time of the next event of the network.
         self.next_event: Callable[[], float] | None = None
+        # The time at which a wait ends at the latest, because a call is held back only until then.
+        self.wait_until = math.inf
         # The number of steps at which the clock must have moved.
         self._still_until = _still_steps(budget)
         self._blocked: list[Any] = []
@@ -283,6 +287,9 @@ def _run_turns(schedule: Schedule, loop: LoopCore) -> None:
             loop._turns += 1
         else:
             before = schedule._moments.now
+            schedule.wait_until = math.inf
+            if schedule._is_long:
+                schedule.wait_until = schedule._held_since + _LONGEST_CALL
             for timer in timers.fresh:
                 schedule._timers_set += 1
                 schedule._set_at[id(timer)] = (before, schedule._timers_set)

@@ -123,7 +123,12 @@ class World:
             self._clock,
             outside=self._outside,
             late_events=self._late_events,
+            latest=self._latest,
         )
+
+    def _latest(self) -> float:
+        """Return the time at which a wait of the loop ends at the latest."""
+        return math.inf if self._schedule is None else self._schedule.wait_until
 
     def install(self) -> None:
         """Make this the current world: the sockets of this thread, and names, are the world's.

@@ -23,7 +23,7 @@ import asyncio
 import math
 import selectors
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 from runtime.kernel.diagnostics.deadlock import deadlock_error
@@ -59,6 +59,7 @@ class SimulatedSelector(selectors.BaseSelector):
         *,
         outside: bool,
         late_events: bool = False,
+        latest: Callable[[], float] | None = None,
     ) -> None:
         self._wire = wire
         self._descriptors = descriptors
@@ -66,6 +67,8 @@ class SimulatedSelector(selectors.BaseSelector):
         self._clock = clock
         self._allows_outside = outside
         self._late_events = late_events
+        # Returns the time at which a wait ends at the latest.
+        self._latest = latest
         self._keys: dict[int, selectors.SelectorKey] = {}
         # The simulated descriptors that may be ready, in the order in which they became so.
         self._candidates: dict[int, None] = {}
@@ -180,6 +183,8 @@ class SimulatedSelector(selectors.BaseSelector):
         timer = math.inf
         if loop._timers.heap or loop._timers.ordered:
             timer = loop._timers.next_due()
+        if self._latest is not None:
+            timer = min(timer, self._latest())
         if event <= timer and event < math.inf:
             self._clock.advance(event)
             return None
