@@ -19,6 +19,9 @@ from runtime.kernel.native import accelerator
 _recv_some: Final[Callable[[int, int], bytes | None]] = accelerator.recv_some
 _send: Final[Callable[[int, Any], int]] = accelerator.send
 _Socket: Final = socket.socket
+# Functions, which compiled code calls without looking the method up in the class of each socket.
+_fileno: Final[Callable[[Any], int]] = socket.socket.fileno
+_gettimeout: Final[Callable[[Any], float | None]] = socket.socket.gettimeout
 _MOST: Final = accelerator.LARGE_RECEIVE_SIZE
 
 
@@ -30,6 +33,14 @@ def check_socket(sock: Any, operation: str) -> None:
         )
     if type(sock) is not _Socket and hasattr(sock, "do_handshake"):
         raise TypeError(f"{operation}() expected a plain socket, got the TLS socket {sock!r}")
+
+
+def _descriptor(sock: Any) -> int:
+    """Return the descriptor of a plain, open, non-blocking socket; -1 for any other socket."""
+    if type(sock) is not _Socket:
+        return -1
+    timeout = _gettimeout(sock)
+    return _fileno(sock) if timeout is not None and timeout == 0.0 else -1
 
 
 def is_blocking(loop: LoopCore, sock: Any, operation: str) -> bool:
@@ -70,10 +81,8 @@ def receive(loop: LoopCore, sock: Any, size: Any) -> bytes | Readiness:
 
     After awaiting it, call again. Raises OSError, and the exceptions of ``is_blocking``.
     """
-    if type(sock) is not _Socket or type(size) is not int or not 0 < size <= _MOST:
-        return _receive_by_method(loop, sock, size)
-    fd: int = sock.fileno()
-    if fd < 0 or sock.gettimeout() != 0:
+    fd = _descriptor(sock)
+    if fd < 0 or type(size) is not int or not 0 < size <= _MOST:
         return _receive_by_method(loop, sock, size)
     watcher = loop._poller.watcher(fd)
     if not isinstance(watcher, DescriptorWatcher):
@@ -97,8 +106,7 @@ def readable_again(loop: LoopCore, sock: Any) -> Readiness:
     After awaiting it, try again: the registration of a non-blocking socket is kept between its
     waits, and an event may be of an earlier one.
     """
-    keeps = type(sock) is _Socket and sock.gettimeout() == 0
-    return readable(loop, sock.fileno(), sock if keeps else None)
+    return readable(loop, sock.fileno(), sock if _descriptor(sock) >= 0 else None)
 
 
 def _receive_by_method(loop: LoopCore, sock: Any, size: Any) -> bytes | Readiness:
@@ -117,8 +125,8 @@ def send(loop: LoopCore, sock: Any, data: Any) -> memoryview | None:
     Raises OSError, and the exceptions of ``is_blocking``.
     """
     size = len(data) if type(data) is bytes else memoryview(data).nbytes
-    fd: int = sock.fileno()
-    if type(sock) is _Socket and size and fd >= 0 and sock.gettimeout() == 0:
+    fd = _descriptor(sock)
+    if fd >= 0 and size:
         sent = _send(fd, data)
     else:
         sent = _send_by_method(loop, sock, data)
