@@ -10,6 +10,7 @@ import pytest
 import runtime
 from runtime import simulation
 from runtime.simulation.current import Victim, current_run
+from runtime.simulation.watching import watch
 from tests.sync.scoped_waits import SURROUNDINGS, WAITS, Wait
 
 pytestmark = pytest.mark.once
@@ -165,7 +166,7 @@ def waits_in_scopes(wait: Wait) -> Main:
             task = runtime.create_task(whole())
             run = current_run()
             assert run is not None
-            simulation.cancel_anywhere(task, times=0)  # The run watches the steps from now on.
+            watch(run)
             run.victims += [Victim(task, request, "cancel"), Victim(task, scope.cancel, "scope")]
             await runtime.wait([task])
             if not task.cancelled():
@@ -191,21 +192,23 @@ MAINS = [
 
 @pytest.mark.parametrize("main", MAINS)
 def test_schedules(main: Main) -> None:
-    simulation.explore(main, runs=100)
+    simulation.explore(main, runs=100, order="tasks")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("main", MAINS)
 def test_thousands_of_schedules(main: Main) -> None:
-    simulation.explore(main, runs=2000)
+    simulation.explore(main, runs=2000, order="tasks")
 
 
 @pytest.mark.parametrize("wait", WAITS)
 def test_schedules_of_cancelled_waits(wait: Wait) -> None:
-    assert simulation.explore(waits_in_scopes(wait), runs=150).never_reached == []
+    explored = simulation.explore(waits_in_scopes(wait), runs=150, order="tasks")
+    assert explored.never_reached == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wait", WAITS)
 def test_thousands_of_schedules_of_cancelled_waits(wait: Wait) -> None:
-    assert simulation.explore(waits_in_scopes(wait), runs=3000).never_reached == []
+    explored = simulation.explore(waits_in_scopes(wait), runs=3000, order="tasks")
+    assert explored.never_reached == []

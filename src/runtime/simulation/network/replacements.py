@@ -224,8 +224,8 @@ def _block(sock: socket.socket, name: str, attempt: Callable[[], Any]) -> Any:
     if run is not None and run.slept is not None:
         raise OutsideError(
             f"{name}() in an executor waits for {sock!r}: calls in executors run in the thread of "
-            "the loop, and the tasks that could answer cannot run meanwhile. Let a coroutine "
-            "do it, with a stream or the loop's sock_* methods"
+            "the loop, and the tasks that could answer cannot run meanwhile; let a coroutine do "
+            "it, with a stream or the loop's sock_* methods"
         )
     if timeout is not None:
         raise TimeoutError("timed out")
