@@ -145,7 +145,8 @@ class LoopCore(Scheduler):
         self._executor = thread_pools.DefaultExecutor()
         self._limited_threads = thread_pools.LimitedThreads()
         self._lookup_threads = thread_pools.LookupThreads()
-        self._pools = (self._executor, self._limited_threads, self._lookup_threads)
+        self._pools: list[thread_pools.LoopExecutor] = []
+        self._pools += (self._executor, self._limited_threads, self._lookup_threads)
         # The limiter of to_thread(); None until the program asks for it.
         self._thread_limiter: Limiter | None = None
         # For the slow-callback watch: whether the loop waits.
