@@ -6,10 +6,11 @@
     ----------------------- ---------- ------------- ----------------------------------------
     interpreted             src        fallback      slow
     compiled                installed  C             build, once, reference
-    sanitized-accelerator   variant    C, sanitized  build, once, reference, slow, variation
-    compiled-dev            installed  C             the same; and under python -X dev
-    interpreted-accelerator variant    C             the same; only if nothing can be sanitized
-    compiled-fallback       installed  fallback      the same; of the layers that use it
+    sanitized-accelerator   variant    C, sanitized  build, once, reference, slow, variation; of
+                                                     the layers that use the accelerator
+    compiled-dev            installed  C             the same, of all layers; under python -X dev
+    interpreted-accelerator variant    C             the same, only if nothing can be sanitized
+    compiled-fallback       installed  fallback      the same; of the layers that use the fallback
 
 "Installed" is the package that pip installed beside the running interpreter; a "variant" is built
 by this program into ``build/variants``. "Sanitized" means AddressSanitizer and UBSan;
@@ -22,7 +23,8 @@ scenario on asyncio itself (``reference``). The slow tests run in the second pas
 that users have; without a compiler, they run in the first. The shorter passes leave out
 variations of the same test, and hypothesis tries fewer examples in them. The layers above the
 kernel, the network and the processes do not see whether a function is written in C or is its
-fallback: ``ABOVE_FALLBACK`` are the folders of their tests.
+fallback: two passes leave the folders of their tests out, ``ABOVE_ACCELERATOR`` and
+``ABOVE_FALLBACK``.
 
 About a third of a pass is waiting, so on two cores or more three passes run side by side. The
 longest passes start first. The report at the end lists the slowest tests of all passes. Arguments
@@ -58,6 +60,7 @@ COMPILER = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or
 FIRST = ("-m", "not slow or once") if shutil.which(COMPILER) else ()
 FULL = ("-m", "not build and not once and not reference")
 SHORT = ("-m", "not build and not once and not reference and not slow and not variation")
+ABOVE_ACCELERATOR = ("examples", "simulation", "testing")
 ABOVE_FALLBACK = ("arguments", "examples", "observe", "peers", "simulation", "testing")
 
 
@@ -91,7 +94,7 @@ PASSES = (
         "sanitized-accelerator",
         compiled=False,
         accelerator="address",
-        arguments=SHORT,
+        arguments=(*SHORT, *(f"--ignore=tests/{folder}" for folder in ABOVE_ACCELERATOR)),
         build={"RUNTIME_ACCELERATOR_ONLY": "1", "RUNTIME_SANITIZE": "address,undefined"},
     ),
     Pass(

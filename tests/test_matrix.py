@@ -10,6 +10,7 @@ import pytest
 
 from tests import matrix
 from tests.matrix import (
+    ABOVE_ACCELERATOR,
     ABOVE_FALLBACK,
     PASSES,
     ROOT,
@@ -138,5 +139,6 @@ def test_a_build_that_is_sanitized_is_not_tested_again_without_sanitizers(
     assert len(usual) == len(PASSES) - (library is not None)
 
 
-def test_the_folders_that_the_fallback_leaves_out_are_there() -> None:
-    assert all((ROOT / "tests" / folder).is_dir() for folder in ABOVE_FALLBACK)
+def test_the_folders_that_passes_leave_out_are_there() -> None:
+    folders = {*ABOVE_ACCELERATOR, *ABOVE_FALLBACK}
+    assert all((ROOT / "tests" / folder).is_dir() for folder in folders)

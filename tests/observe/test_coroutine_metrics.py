@@ -59,7 +59,7 @@ async def test_steps_and_times_are_measured_by_name(debug: bool) -> None:
     assert found["busy"].running >= found["busy"].cpu * 0.9
     assert found["blocked"].running >= 0.02
     assert found["blocked"].cpu < found["blocked"].running
-    assert found["patient"].waiting >= 0.04
+    assert found["patient"].waiting >= 0.03
     assert found["patient"].running < found["patient"].waiting
     loop.measure_coroutines(False)
     await runtime.sleep(0)
@@ -77,7 +77,7 @@ async def test_nothing_is_measured_by_default_or_when_it_was_turned_off() -> Non
     loop.measure_coroutines(False)
     before = measured()
     assert before["busy"].steps == 2
-    assert before["sleep_forever"].waiting >= 0.01
+    assert before["sleep_forever"].waiting > 0.005
     await runtime.gather(busy())
     for name in ("busy", "sleep_forever"):
         assert measured()[name] == before[name]

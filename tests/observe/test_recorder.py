@@ -298,7 +298,8 @@ async def test_tasks_that_had_the_same_address_are_told_apart() -> None:
     names = [each.name for each in events if each.kind == "step" and each.name.startswith("task ")]
     assert names == [f"task {number}" for number in range(20) for _ in range(2)]
     steps = [each for each in events if each.kind == "step" and each.name.startswith("task ")]
-    assert len({each.subject for each in steps}) < 20  # Otherwise this tests nothing.
+    if len({each.subject for each in steps}) == 20:
+        pytest.skip("this allocator, of a sanitizer, does not use an address again so soon")
 
 
 async def test_different_functions_in_c_have_their_own_names() -> None:
