@@ -37,7 +37,8 @@ def without_variable_parts(text: str) -> str:
     """
     text = re.sub(r"^ *[~^]+\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"^RuntimeWarning: Enable tracemalloc .*\n", "", text, flags=re.MULTILINE)
-    return re.sub(r"took [0-9.]+ seconds", "took 0 seconds", re.sub(r"0x[0-9a-f]+", "0x0", text))
+    text = re.sub(r"[0-9.]+ s ago", "0 s ago", re.sub(r"0x[0-9a-f]+", "0x0", text))
+    return re.sub(r"took [0-9.]+ seconds", "took 0 seconds", text)
 
 
 def pattern_of(report: str) -> str:

@@ -182,7 +182,7 @@ unittest.main()
 """,
 }
 PYTEST_FILES = {
-    'import pytest\n\n\n@pytest.mark.simulation(runs=200, order="tasks")': """
+    "import pytest\n\n\n@pytest.mark.simulation(runs=200)": """
 async def main():
     pass
 
