@@ -8,7 +8,8 @@
     compiled                installed  C             build, once, reference
     sanitized-accelerator   variant    C, sanitized  build, once, reference, slow, variation; of
                                                      the layers that use the accelerator
-    compiled-dev            installed  C             the same, of all layers; under python -X dev
+    compiled-dev            installed  C             the same, of the layers that have a debug mode;
+                                                     under python -X dev
     interpreted-accelerator variant    C             the same, only if nothing can be sanitized
     compiled-fallback       installed  fallback      the same; of the layers that use the fallback
 
@@ -23,8 +24,7 @@ scenario on asyncio itself (``reference``). The slow tests run in the second pas
 that users have; without a compiler, they run in the first. The shorter passes leave out
 variations of the same test, and hypothesis tries fewer examples in them. The layers above the
 kernel, the network and the processes do not see whether a function is written in C or is its
-fallback: two passes leave the folders of their tests out, ``ABOVE_ACCELERATOR`` and
-``ABOVE_FALLBACK``.
+fallback, and some have no debug mode: three passes leave the folders of their tests out.
 
 About a third of a pass is waiting, so on two cores or more three passes run side by side. The
 longest passes start first. The report at the end lists the slowest tests of all passes. Arguments
@@ -61,7 +61,13 @@ FIRST = ("-m", "not slow or once") if shutil.which(COMPILER) else ()
 FULL = ("-m", "not build and not once and not reference")
 SHORT = ("-m", "not build and not once and not reference and not slow and not variation")
 ABOVE_ACCELERATOR = ("examples", "simulation", "testing")
+ABOVE_DEBUG_MODE = ("arguments", "examples", "peers", "simulation")
 ABOVE_FALLBACK = ("arguments", "examples", "observe", "peers", "simulation", "testing")
+
+
+def without(folders: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the arguments of a shorter pass that leaves some folders of ``tests`` out."""
+    return (*SHORT, *(f"--ignore=tests/{folder}" for folder in folders))
 
 
 @dataclass(frozen=True)
@@ -94,11 +100,15 @@ PASSES = (
         "sanitized-accelerator",
         compiled=False,
         accelerator="address",
-        arguments=(*SHORT, *(f"--ignore=tests/{folder}" for folder in ABOVE_ACCELERATOR)),
+        arguments=without(ABOVE_ACCELERATOR),
         build={"RUNTIME_ACCELERATOR_ONLY": "1", "RUNTIME_SANITIZE": "address,undefined"},
     ),
     Pass(
-        "compiled-dev", compiled=True, accelerator="1", arguments=SHORT, python_flags=("-X", "dev")
+        "compiled-dev",
+        compiled=True,
+        accelerator="1",
+        arguments=without(ABOVE_DEBUG_MODE),
+        python_flags=("-X", "dev"),
     ),
     Pass(
         "interpreted-accelerator",
@@ -111,7 +121,7 @@ PASSES = (
         "compiled-fallback",
         compiled=True,
         accelerator="0",
-        arguments=(*SHORT, *(f"--ignore=tests/{folder}" for folder in ABOVE_FALLBACK)),
+        arguments=without(ABOVE_FALLBACK),
     ),
 )
 

@@ -11,6 +11,7 @@ import pytest
 from tests import matrix
 from tests.matrix import (
     ABOVE_ACCELERATOR,
+    ABOVE_DEBUG_MODE,
     ABOVE_FALLBACK,
     PASSES,
     ROOT,
@@ -140,5 +141,5 @@ def test_a_build_that_is_sanitized_is_not_tested_again_without_sanitizers(
 
 
 def test_the_folders_that_passes_leave_out_are_there() -> None:
-    folders = {*ABOVE_ACCELERATOR, *ABOVE_FALLBACK}
+    folders = {*ABOVE_ACCELERATOR, *ABOVE_DEBUG_MODE, *ABOVE_FALLBACK}
     assert all((ROOT / "tests" / folder).is_dir() for folder in folders)

@@ -9,6 +9,9 @@ import pytest
 
 from tests.testing.inner_pytest import ALONE, run_pytest
 
+# Runs of pytest in processes of their own take long, and the plugin is the same on every build.
+pytestmark = pytest.mark.once
+
 PLUGIN = ("-p", "no:runtime_simulation", "-p", "runtime.simulation.pytest_plugin")
 
 RACE = """
