@@ -727,9 +727,9 @@ def collect(loop: LoopCore) -> None:
             loop._idle_collector.collect_if_due()
         loop._waiting = True
         try:
-            # A signal handler may have queued a callback since the timeout was computed. From here
-            # on its wake-up ends the wait.
-            loop._poller.poll(0.0 if loop._ready else timeout)
+            # A signal handler or a finalizer may have queued a callback, or set a timer, since the
+            # timeout was computed. From here on the wake-up of a signal ends the wait.
+            loop._poller.poll(0.0 if loop._ready or timers.fresh else timeout)
         finally:
             loop._waiting = False
     loop._turns += 1

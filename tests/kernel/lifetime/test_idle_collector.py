@@ -148,3 +148,26 @@ def test_the_arguments_are_checked() -> None:
     loop.close()
     with pytest.raises(RuntimeError, match="closed"):
         loop.collect_when_idle()
+
+
+async def test_a_timer_that_a_finalizer_sets_in_such_a_collection_ends_the_wait() -> None:
+    loop = runtime.get_running_loop()
+    event = runtime.Event()
+
+    class Cyclic:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            loop.call_later(0.001, event.set)
+
+    late: list[bool] = []
+    guard = loop.call_later(30, late.append, True)
+    loop.collect_when_idle()
+    Cyclic()
+    kept = allocate(5000)
+    await event.wait()
+    assert not late
+    guard.cancel()
+    loop.collect_when_idle(False)
+    del kept
