@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import os
 import select
 import selectors
 import signal
@@ -191,6 +192,38 @@ def test_a_task_whose_coroutine_was_closed_ends_with_the_awaited_future(loop: An
     awaited.set_result(None)
     with pytest.raises(RuntimeError, match="already awaited"):
         loop.run_until_complete(task)
+
+
+def test_a_wait_to_write_under_the_number_of_a_closed_socket(
+    loop: Any, receivers: Receivers
+) -> None:
+    """A task has waited to read from the closed socket."""
+    closed, peer = socket.socketpair()
+    closed.setblocking(False)
+    receiving = loop.create_task(loop.sock_recv(closed, 10))
+    loop.run_until_complete(asyncio.sleep(0))
+    peer.send(b"x")
+    loop.run_until_complete(receiving)
+    first, reader = socket.socketpair()
+    number = closed.fileno()
+    closed.close()
+    os.dup2(first.fileno(), number)
+    with peer, first, reader, socket.socket(fileno=number) as writer:
+        reader.setblocking(False)
+        writer.setblocking(False)
+        sending = loop.create_task(loop.sock_sendall(writer, bytes(1 << 20)))
+        loop.run_until_complete(asyncio.sleep(0))
+        connect = loop.create_connection(Interrupted, sock=receivers.middle)
+        transport, _ = loop.run_until_complete(connect)
+        receivers.send()
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(asyncio.sleep(30))
+        while not sending.done():
+            loop.run_until_complete(loop.sock_recv(reader, 1 << 20))
+        assert sending.result() is None
+        receivers.run()
+        transport.close()
+        loop.run_until_complete(asyncio.sleep(0))
 
 
 # -- Signals ---------------------------------------------------------------------------------------

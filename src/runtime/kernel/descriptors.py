@@ -156,14 +156,16 @@ class DescriptorWatcher(Watcher):
         if writable:
             self._wake_writing()
         if self.reading is not None or self.writing is not None:
-            if not readable and not writable and self._is_sock_closed():
+            # A task that only writes may wait by another socket object, under the same number.
+            is_event = readable or writable
+            if not is_event and self.reading is not None and self._is_sock_closed():
                 self._loop._poller.watch(self, 0)
                 self.on_lost()
                 return
             self.watch_remaining()
 
     def _is_sock_closed(self) -> bool:
-        """Return whether the socket object of the wait is known and was closed or detached."""
+        """Return whether the socket object of the reader is known and was closed or detached."""
         if self._sock is None:
             return False
         sock = self._sock()
