@@ -289,6 +289,24 @@ async def test_a_task_that_ends_outside_of_a_turn_is_recorded() -> None:
     assert ends == {"waiting": "returned", "eager": "returned"}
 
 
+async def test_a_cancel_message_whose_text_cannot_be_made_does_not_end_the_loop() -> None:
+    class Message:
+        def __str__(self) -> str:
+            raise ZeroDivisionError
+
+    recording = runtime.get_running_loop().record()
+    waiting = runtime.create_task(runtime.sleep(60))
+    await runtime.sleep(0)
+    for task in (waiting, runtime.create_task(runtime.sleep(60))):
+        task.cancel(Message())
+        await runtime.wait([task])
+        assert task.cancelled()
+    recording.stop()
+    texts = [event.text for event in recording.events() if event.kind == "ended"]
+    assert len(texts) == 2
+    assert all("whose str() raised ZeroDivisionError" in text for text in texts)
+
+
 async def test_tasks_that_had_the_same_address_are_told_apart() -> None:
     async def body(loop: runtime.Loop) -> None:
         for number in range(20):

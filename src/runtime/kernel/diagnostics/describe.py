@@ -122,11 +122,19 @@ def short_error_repr(error: BaseException) -> str:
 def describe_cancellation(error: CancelledError) -> str:
     """Return the message of a CancelledError, or else its reason, or else an empty text."""
     message: object = error.args[0] if error.args else getattr(error, "cancel_reason", None)
-    return "" if message is None else str(message)
+    return "" if message is None else safe_str(message)
 
 
-def _unshown(value: object, error: Exception) -> str:
-    return f"{object.__repr__(value)[:-1]}, whose repr() raised {type(error).__name__}>"
+def safe_str(value: object) -> str:
+    """Return the ``str`` of an object of the program; never raise."""
+    try:
+        return str(value)
+    except Exception as error:
+        return _unshown(value, error, "str()")
+
+
+def _unshown(value: object, error: Exception, call: str = "repr()") -> str:
+    return f"{object.__repr__(value)[:-1]}, whose {call} raised {type(error).__name__}>"
 
 
 def _shortened(text: str, limit: int) -> str:

@@ -17,7 +17,11 @@ from time import monotonic_ns
 from typing import Any, Protocol
 
 from runtime.kernel.arguments.kinds import check_callable
-from runtime.kernel.diagnostics.describe import describe_callback_briefly, describe_cancellation
+from runtime.kernel.diagnostics.describe import (
+    describe_callback_briefly,
+    describe_cancellation,
+    safe_str,
+)
 from runtime.kernel.diagnostics.record_kinds import (
     CALL,
     COLLECTED,
@@ -267,7 +271,7 @@ def _outcome_of(task: Any) -> str:
         if isinstance(error, CancelledError):
             reason = describe_cancellation(error)
         else:
-            reason = "" if task._cancel_message is None else str(task._cancel_message)
+            reason = "" if task._cancel_message is None else safe_str(task._cancel_message)
         # The text of a CancelReason may begin with this word.
         if reason.startswith("cancelled"):
             return reason
