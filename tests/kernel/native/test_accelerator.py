@@ -368,6 +368,27 @@ def test_polls_that_do_not_wait_let_other_threads_run(implementation: Any) -> No
     thread.join()
 
 
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="this system has no epoll")
+def test_frames_of_a_poll_tell_their_module(implementation: Any) -> None:
+    """Trace functions read it, and so does the code that tells frames of the program apart."""
+    found: set[str] = set()
+
+    def profile(frame: types.FrameType, event: str, argument: object) -> None:
+        found.add(frame.f_globals["__name__"])
+
+    with select.epoll() as epoll:
+        wait = implementation.epoll_wait(epoll.fileno())
+        before = sys.getprofile()
+        sys.setprofile(profile)
+        try:
+            for _ in range(100):
+                wait(0.0)
+        finally:
+            sys.setprofile(before)
+        accelerator.release(wait)
+    assert all(name.startswith("runtime.") for name in found - {__name__})
+
+
 @pytest.fixture(params=[socket.AF_INET, socket.AF_INET6], ids=["IPv4", "IPv6"])
 def datagrams(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket.socket]]:
     """Yield two datagram sockets on loopback; the second is connected to the first."""
