@@ -6,7 +6,7 @@ import asyncio
 import gc
 import itertools
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
 import pytest
@@ -522,7 +522,43 @@ def stepped_by_hand(coro: Coroutine[Any, Any, None]) -> Generator[Any, Any, None
             error = thrown
 
 
-async def test_every_wait_of_a_coroutine_that_is_stepped_by_hand_is_interrupted() -> None:
+class SteppedByHand(Coroutine[Any, Any, None]):
+    """The same by an object with methods of its own, as a compiled coroutine has."""
+
+    def __init__(self, coro: Coroutine[Any, Any, None]) -> None:
+        self._coro = coro
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self
+
+    def __iter__(self) -> SteppedByHand:
+        return self
+
+    def __next__(self) -> Any:
+        return self._coro.send(None)
+
+    def send(self, value: Any) -> Any:
+        return self._coro.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._coro.throw(*error)
+
+    def close(self) -> None:
+        self._coro.close()
+
+
+async def in_a_task(coro: Coroutine[Any, Any, None]) -> None:
+    async with runtime.TaskGroup() as group:
+        group.create_task(SteppedByHand(coro))
+
+
+STEPPERS = pytest.mark.parametrize("stepped", [stepped_by_hand, SteppedByHand, in_a_task])
+
+
+@STEPPERS
+async def test_every_wait_of_a_coroutine_that_is_stepped_by_hand_is_interrupted(
+    stepped: Callable[[Coroutine[Any, Any, None]], Awaitable[None]],
+) -> None:
     log = Log()
 
     async def work() -> None:
@@ -535,12 +571,15 @@ async def test_every_wait_of_a_coroutine_that_is_stepped_by_hand_is_interrupted(
 
     with runtime.CancelScope() as scope:
         scope.cancel()
-        await stepped_by_hand(work())
+        await stepped(work())
     assert scope.cancelled_caught
     assert log == ["0", "1", "2"]
 
 
-async def test_a_coroutine_that_is_stepped_by_hand_and_refuses_to_end_waits() -> None:
+@STEPPERS
+async def test_a_coroutine_that_is_stepped_by_hand_and_refuses_to_end_waits(
+    stepped: Callable[[Coroutine[Any, Any, None]], Awaitable[None]],
+) -> None:
     interruptions = 0
 
     async def work() -> None:
@@ -554,7 +593,7 @@ async def test_a_coroutine_that_is_stepped_by_hand_and_refuses_to_end_waits() ->
 
     with runtime.CancelScope() as scope:
         scope.cancel()
-        await stepped_by_hand(work())
+        await stepped(work())
     assert interruptions == 100
 
 

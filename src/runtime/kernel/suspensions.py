@@ -12,8 +12,9 @@ A coroutine is known if the task was inside it at its last interruption. The inn
 where the CancelledError of that interruption was caught. If it awaits the future itself, so that
 nothing new was called, it is interrupted there once. Otherwise it calls a new coroutine for each
 attempt, as a loop that closes many connections does, and is interrupted there up to ``MOST`` times.
-So is a generator that yields the futures itself: it may step other coroutines by hand, which cannot
-be seen. After that the task waits until what it awaits is done, and costs nothing meanwhile.
+So is a generator that yields the futures itself, and a coroutine that awaits an object with methods
+of its own in the place of a coroutine's: they may step other coroutines by hand, which cannot be
+seen. After that the task waits until what it awaits is done, and costs nothing meanwhile.
 
 **Generators.** A scope that an asynchronous generator holds while it is suspended at a ``yield`` is
 in force in the code that iterates over the generator (PEP 789). ``is_at_yield`` finds out.
@@ -43,6 +44,9 @@ _DEEPEST: Final = 1000
 _FUTURES: Final = ("runtime.kernel.future", "asyncio.futures")
 """Modules whose generators, those of ``__await__``, are part of the awaited future."""
 
+_ITERATORS: Final = ("runtime.kernel.", "_asyncio")
+"""Modules with types of iterators that ``__await__`` returns, and that yield the future itself."""
+
 _Place = tuple[object, int]
 
 
@@ -58,15 +62,14 @@ class Interruptions:
 
     def admit(self, task: Any) -> bool:
         """Return whether the task, which is suspended, is to be interrupted; note it if so."""
-        places = _places_of(task.get_coro())
+        places, awaits_future = _places_of(task.get_coro())
         known = self._known.get(task, {})
         depth = len(places) - 1
         while depth >= 0 and places[depth][0] not in known:
             depth -= 1
         if depth >= 0:
             coro, instruction = places[depth]
-            awaits_it_itself = depth == len(places) - 1 and not inspect.isgenerator(coro)
-            limit = 1 if awaits_it_itself else MOST
+            limit = 1 if depth == len(places) - 1 and awaits_future else MOST
             if known[coro].get(instruction, 0) >= limit:
                 return False
         now: dict[object, dict[int, int]] = {}
@@ -78,17 +81,25 @@ class Interruptions:
         return True
 
 
-def _places_of(coro: object) -> list[_Place]:
-    """Return the coroutines that a suspended task is inside of, from the outermost one."""
+def _places_of(coro: object) -> tuple[list[_Place], bool]:
+    """Return the coroutines that a suspended task is inside of, from the outermost one.
+
+    Returns as well whether the innermost one certainly awaits a future itself.
+    """
     places: list[_Place] = []
+    awaits_future = False
     while coro is not None and len(places) < _DEEPEST:
         coro = unwrap_awaitable(coro)
         frame = coroutine_frame(coro)
         if frame is None or _module_of(frame) in _FUTURES:
+            if not places:
+                places.append((type(coro), 0))  # A task of a coroutine that is compiled, perhaps.
+            elif frame is not None or type(coro).__module__.startswith(_ITERATORS):
+                awaits_future = not inspect.isgenerator(places[-1][0])
             break
         places.append((coro, frame.f_lasti))
         coro = _awaited_by(coro)
-    return places
+    return places, awaits_future
 
 
 def _awaited_by(coro: object) -> object:
