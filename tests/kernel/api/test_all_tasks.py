@@ -32,3 +32,13 @@ async def test_tasks_of_asyncio_come_last() -> None:
     assert found == [runtime.current_task(), ours, theirs]
     await theirs
     await ours
+
+
+async def test_so_do_tasks_of_a_class_with_a_number_of_its_own() -> None:
+    class Numbered(asyncio.Task[None]):
+        _number = "first"
+
+    loop: Any = runtime.get_running_loop()
+    theirs = Numbered(asyncio.sleep(0), loop=loop)
+    assert list(runtime.all_tasks()) == [runtime.current_task(), theirs]
+    await theirs

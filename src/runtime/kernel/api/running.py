@@ -12,6 +12,7 @@ from runtime.kernel.compat import registry
 from runtime.kernel.compat.registry import loop_of_thread
 from runtime.kernel.core import LoopCore
 from runtime.kernel.public_types import Task
+from runtime.kernel.task import TaskCore
 
 
 def get_running_loop() -> LoopCore:
@@ -48,8 +49,8 @@ class _TaskSet(set[Any]):
 
 
 def _creation(task: Any) -> float:
-    number: float = getattr(task, "_number", math.inf)
-    return number
+    # A class of the program may have an attribute of the same name for something else.
+    return task._number if isinstance(task, TaskCore) else math.inf
 
 
 def all_tasks(loop: LoopCore | None = None) -> set[Task[Any]]:
