@@ -82,8 +82,12 @@ class PendingWriters:
         sent = 0
         while sent < len(writers):
             # If this is interrupted, all are called again: those that have sent do nothing then.
-            writers[sent].end_step()
-            sent += 1
+            writer = writers[sent]
+            writer.end_step()
+            if sent < len(writers) and writers[sent] is writer:
+                sent += 1
+            else:  # A callback has forked, which ends the step, and others were added since.
+                sent = 0
         writers.clear()
         self.any = False
 
