@@ -10,9 +10,10 @@ one runs only if the inner one ends, and then awaits another object than before.
 still awaits the same object has not run, and what only it can reach is not part of the footprint.
 
 The bound is ``None``, which means everything, where this reasoning ends: for code that names a
-module with state of its own (all but a list), reads or writes files, sockets and the like, makes a
-choice of the run, or has an invariant that sees the state after each step. Programs that reach
-objects in other ways, with ``gc``, ``inspect`` or the frames of other tasks, are beyond it too.
+module with state of its own (all but a list), or a function or class of one, reads or writes files,
+sockets and the like, makes a choice of the run, or has an invariant that sees the state after each
+step. Programs that reach objects in other ways, with ``gc``, ``inspect`` or the frames of other
+tasks, are beyond it too.
 """
 
 from __future__ import annotations
@@ -51,6 +52,9 @@ Footprint = frozenset[object] | None
 _MOST: Final = 5000
 """Number of objects after which a footprint is taken to be everything."""
 
+_MOST_OF_A_MODULE: Final = 50_000
+"""Number of objects of a module in which its functions are searched; more are everything."""
+
 _STATELESS: Final = frozenset(
     (
         "__future__",
@@ -85,25 +89,57 @@ _STATELESS: Final = frozenset(
 )
 """Modules whose functions keep no state that two steps could share, or that are the loop's."""
 
+_SELF_CONTAINED: Final = _STATELESS | frozenset(
+    (
+        "_abc",
+        "_asyncio",
+        "_collections",
+        "_collections_abc",
+        "_contextvars",
+        "_functools",
+        "_random",
+        "_weakref",
+        "_weakrefset",
+        "array",
+        "contextvars",
+        "graphlib",
+        "numbers",
+        "queue",
+        "random",
+        "struct",
+        "weakref",
+    )
+)
+"""Modules of the standard library whose classes keep their state in their instances only."""
+
 _REACHING: Final = frozenset(
     ("eval", "exec", "globals", "vars", "open", "__import__", "input", "breakpoint")
 )
 """Builtin functions with which code reaches what it does not name."""
 
-_PLAIN: Final = (
-    int,
-    float,
-    complex,
-    str,
-    bytes,
-    type(None),
-    type(...),
-    type(NotImplemented),
-    CodeType,
-    MethodDescriptorType,
-    WrapperDescriptorType,
-    asyncio.AbstractEventLoop,
+_REACHING_OF_LOOP: Final = frozenset(("all_tasks", "current_world"))
+"""Functions of asyncio and of this package with which code reaches what it does not name."""
+
+_OUTPUT: Final = "printed lines"
+"""The name for what ``print`` writes to, in a footprint."""
+
+_PLAIN: Final = frozenset(
+    (
+        int,
+        bool,
+        float,
+        complex,
+        str,
+        bytes,
+        type(None),
+        type(...),
+        type(NotImplemented),
+        CodeType,
+        MethodDescriptorType,
+        WrapperDescriptorType,
+    )
 )
+"""Types of objects that cannot change. Objects of their subclasses have attributes."""
 
 _OUTSIDE: Final = (io.IOBase, type(threading.Lock()), threading.Thread)
 _OUTSIDE_MODULES: Final = (
@@ -152,10 +188,12 @@ def before_step(runnable: object) -> list[tuple[object, Footprint]]:
 def after_step(runnable: object, found: list[tuple[object, Footprint]]) -> Footprint:
     """Return the footprint of the step: what the coroutines that have run could reach before it."""
     chosen = [found[0][1]]
-    for link, footprint in reversed(found[1:]):
+    for place, (link, footprint) in enumerate(reversed(found[1:])):
         assert isinstance(link, tuple)
         coroutine, inner = link
-        if inner is not None and _awaited_by(coroutine) is inner:
+        # The innermost one has run in any case, or what it awaits has, which it reaches: an object
+        # without a frame may resume coroutines too.
+        if place > 0 and inner is not None and _awaited_by(coroutine) is inner:
             break
         chosen.append(footprint)
     if isinstance(runnable, TaskCore):
@@ -222,10 +260,12 @@ def _reach(roots: list[object], context: Context | None = None) -> Footprint:
     try:
         while todo:
             entry = todo.pop()
-            if isinstance(entry, ContextVar):
-                entry = None if context is None else context.get(entry)
-            if isinstance(entry, _PLAIN) or id(entry) in seen:
+            if type(entry) in _PLAIN or id(entry) in seen:
                 continue
+            if isinstance(entry, ContextVar) and context is not None:
+                # Two tasks may have the same context.
+                found.add((id(context), id(entry)))
+                todo.append(context.get(entry))
             seen.add(id(entry))
             kept.append(entry)
             if len(seen) > _MOST:
@@ -238,10 +278,16 @@ def _reach(roots: list[object], context: Context | None = None) -> Footprint:
 
 def _next(entry: Any, found: set[object]) -> list[object]:
     """Add the identity of an object to ``found`` if it can change; return what it refers to."""
+    # The type is asked, and not the object: its attributes may be computed by the program.
+    kind = type(entry)
     if isinstance(entry, _Leaf):
         return _next_of_future(entry.target, found)
-    if asyncio.isfuture(entry):
+    if hasattr(kind, "_asyncio_future_blocking"):
         return [_Leaf(entry)]
+    if issubclass(kind, asyncio.AbstractEventLoop):
+        return []
+    if isinstance(entry, ContextVar):
+        return gc.get_referents(entry)
     if isinstance(entry, _Frame):
         # The frame object and the global names are left out: the function has the latter.
         space = entry.coroutine_globals()
@@ -266,23 +312,24 @@ def _next(entry: Any, found: set[object]) -> list[object]:
     if isinstance(entry, FunctionType):
         return _next_of_function(entry, found)
     if isinstance(entry, type):
-        if _is_stateless(entry.__module__) or entry.__module__ in sys.stdlib_module_names:
+        if _is_of_library(entry.__module__):
             return []
         found.add(id(entry))
-        return list(vars(entry).values()) + list(entry.__bases__)
+        return [*vars(entry).values(), *entry.__bases__, kind]
     if isinstance(entry, BuiltinFunctionType):
         owner = entry.__self__
         if isinstance(owner, ModuleType) and owner.__name__ == "builtins":
             if entry.__name__ in _REACHING:
                 raise _EverythingError
+            if entry is print:
+                found.add(_OUTPUT)
             return []
         return [owner]
     if isinstance(entry, weakref.ref):
         return [entry()]
-    kind = type(entry)
     if isinstance(entry, _OUTSIDE) or kind.__module__.startswith(_OUTSIDE_MODULES):
         raise _EverythingError
-    if hasattr(entry, "cr_frame") or hasattr(entry, "gi_frame") or hasattr(entry, "ag_frame"):
+    if hasattr(kind, "cr_frame") or hasattr(kind, "gi_frame") or hasattr(kind, "ag_frame"):
         frame = _Frame(entry)
         if not _is_stateless(str((frame.coroutine_globals() or {}).get("__name__"))):
             found.add(id(entry))
@@ -316,14 +363,16 @@ def _next_of_future(future: Any, found: set[object]) -> list[object]:
 def _next_of_function(function: FunctionType, found: set[object]) -> list[object]:
     more: list[object] = [*(function.__closure__ or ()), *(function.__defaults__ or ())]
     more += (function.__kwdefaults__ or {}).values()
-    if _is_stateless(function.__module__) or function.__module__ in sys.stdlib_module_names:
+    space = function.__globals__
+    # Not the function's __module__, which functools.wraps() takes from another function.
+    module = space.get("__name__")
+    if isinstance(module, str) and _is_of_library(module):
         return more
     more += vars(function).values()
     names, imports = _names_of(function.__code__)
-    space = function.__globals__
-    if not all(map(_is_stateless, imports)):
+    if not all(map(_is_stateless, imports)) or not names.isdisjoint(_REACHING_OF_LOOP):
         raise _EverythingError
-    stored = _stored_names(function.__module__)
+    stored = _stored_names(space)
     for name in names:
         if name in space:
             if name in stored:
@@ -331,7 +380,18 @@ def _next_of_function(function: FunctionType, found: set[object]) -> list[object
             more.append(space[name])
         elif name in _REACHING:
             raise _EverythingError
+        elif name == "print":
+            found.add(_OUTPUT)
     return more
+
+
+def _is_of_library(module: str) -> bool:
+    """Return whether a module is of the standard library, or this one, and reaches nothing else."""
+    if module.partition(".")[0] in _SELF_CONTAINED:
+        return True
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        raise _EverythingError
+    return False
 
 
 def _is_stateless(module: str | None) -> bool:
@@ -353,22 +413,58 @@ def _names_of(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(names), frozenset(imports)
 
 
-@functools.lru_cache(maxsize=1000)
-def _stored_names(module: str) -> frozenset[str]:
+_stored: Final[dict[int, tuple[dict[str, object], frozenset[str]]]] = {}
+"""The global names of a module, by their ``id``, and those that a function assigns to."""
+
+
+def forget_stored_names() -> None:
+    """Forget which global names are assigned to: the program may have got other functions."""
+    _stored.clear()
+
+
+def _stored_names(space: dict[str, object]) -> frozenset[str]:
     """Return the global names that a function of a module assigns to."""
+    known = _stored.get(id(space))
+    if known is not None:
+        return known[1]
     stored: set[str] = set()
-    codes: list[CodeType] = []
-    for value in list(vars(sys.modules[module]).values()) if module in sys.modules else ():
-        members = list(vars(value).values()) if isinstance(value, type) else [value]
-        for each in members:
-            function = getattr(each, "__wrapped__", each)
-            code = getattr(function, "__code__", None)
-            if isinstance(code, CodeType):
-                codes.append(code)
+    codes = [each.__code__ for each in _functions_of(space)]
     while codes:
         code = codes.pop()
         codes += [each for each in code.co_consts if isinstance(each, CodeType)]
         for each in dis.get_instructions(code):
             if each.opname in ("STORE_GLOBAL", "DELETE_GLOBAL"):
                 stored.add(str(each.argval))
-    return frozenset(stored)
+    names = frozenset(stored)
+    _stored[id(space)] = space, names
+    return names
+
+
+def _functions_of(space: dict[str, object]) -> list[FunctionType]:
+    """Return the functions of a module, also those that a decorator or a nested class hides."""
+    # The collector does not know those that gc.freeze() has put aside, so that they are searched.
+    functions = [
+        each
+        for each in gc.get_referrers(space)
+        if isinstance(each, FunctionType) and each.__globals__ is space
+    ]
+    seen: set[int] = {id(space)}
+    todo: list[object] = list(space.values())
+    while todo:
+        entry = todo.pop()
+        kind = type(entry)
+        if kind in _PLAIN or id(entry) in seen or isinstance(entry, ModuleType):
+            continue
+        seen.add(id(entry))
+        if len(seen) > _MOST_OF_A_MODULE:
+            raise _EverythingError
+        if isinstance(entry, FunctionType):
+            if entry.__globals__ is space:
+                functions.append(entry)
+            todo += [each for each in gc.get_referents(entry) if each is not entry.__globals__]
+        elif isinstance(entry, type):
+            if entry.__module__ == space.get("__name__"):
+                todo += vars(entry).values()
+        elif not isinstance(entry, FrameType):
+            todo += gc.get_referents(entry)
+    return functions

@@ -31,7 +31,13 @@ from runtime.kernel.handles import Handle, Runnable
 from runtime.kernel.sleep_future import SleepFuture
 from runtime.simulation.choices import Choices, Strategy
 from runtime.simulation.current import CurrentRun
-from runtime.simulation.footprints import Footprint, after_step, before_step, independent
+from runtime.simulation.footprints import (
+    Footprint,
+    after_step,
+    before_step,
+    forget_stored_names,
+    independent,
+)
 from runtime.simulation.loop import SimulatedTask
 from runtime.simulation.schedule import OwnSource
 from runtime.simulation.watching import Watch
@@ -198,6 +204,9 @@ class _FootprintWatch(Watch):
         super().__init__(run, traced=traced)
         self._strategy = strategy
         self._current = run
+        # What the number of steps before an entry decides, and what is left at the end of the
+        # program, depends on steps that have nothing in common.
+        self._sees_order = bool(run.settings.starvation or run.settings.leftovers)
         self._found: list[tuple[object, Footprint]] | None = None
         self._choices = 0
         self._time = 0.0
@@ -214,7 +223,7 @@ class _FootprintWatch(Watch):
             self._strategy.key_of(entry)
         self._known = len(ready)
         self._found = None
-        if not (run.invariants or run.victims or len(run.world.hosts()) > 1):
+        if not (self._sees_order or run.invariants or run.victims or len(run.world.hosts()) > 1):
             try:
                 self._found = before_step(runnable)
             except (TypeError, AttributeError):
@@ -253,6 +262,7 @@ class ReducedSearch:
     """The search of one exploration. ``next_run`` and ``learn`` are called in turn."""
 
     def __init__(self, *, reduce: bool = True) -> None:
+        forget_stored_names()
         self._reduce = reduce
         self._nodes: list[_Node] = []
         self._running: ReducedRun | None = None
