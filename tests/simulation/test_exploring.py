@@ -434,3 +434,19 @@ def test_the_network_of_an_exploration_has_conditions() -> None:
         simulation.replay(torn_message, found.failure.token, network=network)
     with pytest.raises(TypeError, match=r"network must be simulation\.Conditions or None, got 3"):
         simulation.run(fine, network=3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("contents", ["5", '{"failures": 5}', '{"failures": [1, {}]}', "[]", ""])
+def test_a_damaged_file_of_failures_is_ignored(tmp_path: Path, contents: str) -> None:
+    simulation.explore(three_tasks, order="tasks", runs=200, keep=tmp_path, check=False)
+    for file in tmp_path.iterdir():
+        file.write_text(contents)
+    found = simulation.explore(three_tasks, order="tasks", runs=200, keep=tmp_path, check=False)
+    assert found.failure is not None
+    assert found.failure.run > 0
+
+
+@pytest.mark.parametrize("keep", [3, b"folder", True])
+def test_a_folder_of_another_type_is_refused(keep: object) -> None:
+    with pytest.raises(TypeError, match="keep must be the path of a folder"):
+        simulation.explore(three_tasks, keep=keep)  # type: ignore[arg-type]

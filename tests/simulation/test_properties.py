@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -49,6 +50,38 @@ def test_no_options_are_refused() -> None:
         simulation.choice([])
 
     with pytest.raises(ValueError, match="at least one"):
+        simulation.run(main)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: simulation.integer(2, label=3),  # type: ignore[arg-type]
+        lambda: simulation.chance(0.5, label=None),  # type: ignore[arg-type]
+        lambda: simulation.choice("ab", label=b"kind"),  # type: ignore[arg-type]
+        lambda: simulation.choice("ab", label="two\0kinds"),
+        lambda: simulation.choice("ab", label="\udc80"),
+        lambda: simulation.choice({"a": 1}),  # type: ignore[arg-type]
+        lambda: simulation.choice({"a", "b"}),  # type: ignore[arg-type]
+        lambda: simulation.choice(3),  # type: ignore[arg-type]
+    ],
+)
+def test_wrong_labels_and_options_are_refused(call: Callable[[], object]) -> None:
+    async def main() -> None:
+        call()
+
+    with pytest.raises((TypeError, ValueError), match=r"label must be|expected a sequence"):
+        simulation.run(main)
+
+
+def test_an_invariant_that_is_a_coroutine_function_is_refused() -> None:
+    async def check() -> bool:
+        return False
+
+    async def main() -> None:
+        simulation.invariant(check)
+
+    with pytest.raises(TypeError, match="not async"):
         simulation.run(main)
 
 

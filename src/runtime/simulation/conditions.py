@@ -11,16 +11,20 @@ from runtime.simulation.choices import Choices
 
 
 def _check_probability(name: str, value: object) -> None:
-    if not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise ValueError(f"{name} must be a probability from 0 to 1, got {value!r}")
+    expected = f"{name} must be a probability from 0 to 1, got {value!r}"
+    if not isinstance(value, (int, float)):
+        raise TypeError(expected)
+    if not 0 <= value <= 1:
+        raise ValueError(expected)
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
     """The distribution of a delay, in seconds: uniform from ``low`` to ``high``, with a slow tail.
 
-    With the probability ``tail`` a delay is from ``high`` to ``longest`` instead. Raises ValueError
-    for a delay that is negative or not finite, and for a probability outside 0 to 1.
+    With the probability ``tail`` a delay is from ``high`` to ``longest`` instead. Raises TypeError
+    for what is not a number, and ValueError for a delay that is negative or not finite, and for a
+    probability outside 0 to 1.
 
     >>> from runtime.simulation import Latency
     >>> Latency(0.001, 0.010, tail=0.01, longest=2.0)
@@ -35,8 +39,13 @@ class Latency:
     def __post_init__(self) -> None:
         for name in ("low", "high", "longest"):
             number = getattr(self, name)
-            if number is not None and not 0 <= number < math.inf:
-                raise ValueError(f"{name} must be a finite number of seconds, got {number!r}")
+            expected = f"{name} must be a finite number of seconds, got {number!r}"
+            if number is None and name == "high":
+                continue
+            if not isinstance(number, (int, float)):
+                raise TypeError(expected)
+            if not 0 <= number < math.inf:
+                raise ValueError(expected)
         _check_probability("tail", self.tail)
         if self.high is not None and self.high < self.low:
             raise ValueError(f"high must be at least low, {self.low!r}, got {self.high!r}")
@@ -101,8 +110,11 @@ class Conditions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "latency", latency_of(self.latency, "latency"))
+        expected = f"bandwidth must be positive bytes a second, got {self.bandwidth!r}"
+        if not isinstance(self.bandwidth, (int, float)):
+            raise TypeError(expected)
         if not self.bandwidth > 0:
-            raise ValueError(f"bandwidth must be positive bytes a second, got {self.bandwidth!r}")
+            raise ValueError(expected)
         for field in dataclasses.fields(self):
             if field.name not in ("latency", "bandwidth"):
                 _check_probability(field.name, getattr(self, field.name))

@@ -191,7 +191,11 @@ def explore(
     check_number("seed", seed, 0)
     check_number("shrink", shrink, 0)
     search = strategy_named(strategy).search(seed)
-    folder = None if keep is None else FailureFolder(Path(keep), name_of(main))
+    folder = None
+    if keep is not None:
+        if not isinstance(keep, str | os.PathLike):
+            raise TypeError(f"keep must be the path of a folder, a text or a Path, got {keep!r}")
+        folder = FailureFolder(Path(keep), name_of(main))
     make_run = functools.partial(_execute, main)
     found = explore_with(make_run, settings, search, runs, shrink=shrink, folder=folder)
     if check and found.failure is not None:

@@ -29,9 +29,9 @@ class FailureFolder:
     def _read(self) -> list[dict[str, Any]]:
         try:
             found = json.loads(self._path.read_text())["failures"]
+            return [each for each in found if isinstance(each, dict) and "token" in each]
         except (OSError, ValueError, KeyError, TypeError):
             return []
-        return [each for each in found if isinstance(each, dict) and "token" in each]
 
     def _write(self, failures: list[dict[str, Any]]) -> None:
         if not failures:

@@ -12,6 +12,15 @@ def check_number(name: str, number: object, least: int) -> None:
         raise ValueError(expected)
 
 
+def check_label(label: object) -> None:
+    """Raise TypeError or ValueError unless ``label`` is a text that tokens and reports can hold."""
+    expected = f"label must be a printable text on one line, got {label!r}"
+    if not isinstance(label, str):
+        raise TypeError(expected)
+    if not label.isprintable():
+        raise ValueError(expected)
+
+
 def check_probability(name: str, number: object) -> None:
     """Raise TypeError or ValueError unless the argument ``name`` is a number from 0 to 1."""
     expected = f"{name} must be a number from 0 to 1, got {number!r}"

@@ -8,14 +8,15 @@ make choices need a run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
 from runtime.kernel.arguments.seconds import Seconds
 from runtime.simulation.current import Victim, current_run, needed_run
 from runtime.simulation.errors import InvariantError
-from runtime.simulation.numbers import check_number, check_probability
+from runtime.simulation.numbers import check_label, check_number, check_probability
 from runtime.simulation.watching import watch
 from runtime.sync.timeouts import Timeout, timeout
 
@@ -25,18 +26,20 @@ T = TypeVar("T")
 def integer(count: int, label: str = "integer") -> int:
     """Return a number from 0 to ``count - 1``, as a choice of the run; 0 is the usual.
 
-    Raises TypeError or ValueError unless ``count`` is a positive whole number, and RuntimeError
-    outside of a run.
+    Raises TypeError or ValueError unless ``count`` is a positive whole number and ``label`` a
+    printable text, and RuntimeError outside of a run.
     """
     run = needed_run("integer")
     check_number("count", count, 1)
+    check_label(label)
     return run.choices.integer(count, label)
 
 
 def choice(options: Sequence[T], label: str = "choice") -> T:
     """Return one of ``options``, as a choice of the run; the first one is the usual.
 
-    Raises ValueError if there are none, and RuntimeError outside of a run.
+    Raises ValueError if there are none, TypeError if ``options`` is not a sequence, TypeError or
+    ValueError unless ``label`` is a printable text, and RuntimeError outside of a run.
 
     >>> from runtime import simulation
     >>> async def main():
@@ -44,17 +47,22 @@ def choice(options: Sequence[T], label: str = "choice") -> T:
     >>> simulation.run(main)
     'usual'
     """
-    return options[needed_run("choice").choices.integer(len(options), label)]
+    run = needed_run("choice")
+    if isinstance(options, Mapping) or not hasattr(type(options), "__getitem__"):
+        raise TypeError(f"simulation.choice() expected a sequence, such as a list, got {options!r}")
+    check_label(label)
+    return options[run.choices.integer(len(options), label)]
 
 
 def chance(probability: float, label: str = "chance") -> bool:
     """Return True with the given probability, as a choice of the run; False is the usual.
 
-    Raises TypeError or ValueError unless ``probability`` is a number from 0 to 1, and RuntimeError
-    outside of a run.
+    Raises TypeError or ValueError unless ``probability`` is a number from 0 to 1 and ``label`` a
+    printable text, and RuntimeError outside of a run.
     """
     run = needed_run("chance")
     check_probability("probability", probability)
+    check_label(label)
     return run.choices.chance(probability, label)
 
 
@@ -63,7 +71,7 @@ def invariant(check: Callable[[], object], name: str | None = None) -> None:
 
     If it returns False, or raises an exception, the run fails at that step. ``name`` is shown in
     the report, and is by default the name of the function. Raises TypeError unless ``check`` can be
-    called, and RuntimeError outside of a run.
+    called, or if it is a coroutine function, and RuntimeError outside of a run.
 
     >>> from runtime import simulation
     >>> async def main():
@@ -78,6 +86,11 @@ def invariant(check: Callable[[], object], name: str | None = None) -> None:
     run = needed_run("invariant")
     if not callable(check):
         raise TypeError(f"simulation.invariant() expected a function, got {check!r}")
+    if inspect.iscoroutinefunction(check):
+        raise TypeError(
+            f"simulation.invariant() expected a function that is not async, got {check!r}: it is "
+            "called between the steps of tasks, and cannot wait"
+        )
     run.invariants.append((check, name or str(getattr(check, "__qualname__", repr(check)))))
     watch(run)
 

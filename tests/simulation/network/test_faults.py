@@ -355,6 +355,12 @@ def test_wrong_arguments_are_refused() -> None:
         Conditions(latency="slow")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="high must be"):
         Latency(2.0, 1.0)
+    for unfit in ({"loss": "much"}, {"bandwidth": None}, {"latency": ("a", "b")}):
+        with pytest.raises(TypeError, match="must be"):
+            Conditions(**unfit)
+    for delay in (None, "slow"):
+        with pytest.raises(TypeError, match="low must be"):
+            Latency(delay)  # type: ignore[arg-type]
 
     async def main() -> None:
         world = simulation.current_world()
