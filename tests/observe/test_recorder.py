@@ -535,6 +535,35 @@ async def test_files_are_written_as_a_whole(tmp_path: Path) -> None:
     assert (tmp_path / "trace.html").read_text().startswith("<!DOCTYPE html>")
 
 
+async def test_files_do_not_depend_on_the_encoding_of_the_locale(tmp_path: Path) -> None:
+    async def body(loop: runtime.Loop) -> None:
+        await asyncio.gather(
+            loop.create_task(runtime.sleep(0), name="half \udc80"),
+            loop.create_task(runtime.sleep(0), name="\N{GREEK SMALL LETTER PI}"),
+        )
+
+    recording, _ = await record(body)
+    for name in ("trace.json", "trace.html"):
+        write_trace(recording, tmp_path / name)
+    names = [
+        each["args"]["name"]
+        for each in json.loads((tmp_path / "trace.json").read_bytes())["traceEvents"]
+        if each["name"] == "thread_name"
+    ]
+    assert "half \udc80" in names
+    page = (tmp_path / "trace.html").read_bytes().decode("utf-8")
+    assert "half \\udc80" in page
+    assert "\N{GREEK SMALL LETTER PI}" in page
+
+
+async def test_a_file_that_cannot_be_written_leaves_no_other(tmp_path: Path) -> None:
+    recording, _ = await record()
+    (tmp_path / "trace.json").mkdir()
+    with pytest.raises(OSError, match="trace.json"):
+        write_trace(recording, tmp_path / "trace.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["trace.json"]
+
+
 def test_an_empty_recording_can_be_exported() -> None:
     loop = runtime.new_event_loop()
     recording = loop.record()

@@ -450,3 +450,29 @@ def test_a_damaged_file_of_failures_is_ignored(tmp_path: Path, contents: str) ->
 def test_a_folder_of_another_type_is_refused(keep: object) -> None:
     with pytest.raises(TypeError, match="keep must be the path of a folder"):
         simulation.explore(three_tasks, keep=keep)  # type: ignore[arg-type]
+
+
+class UnshownError(Exception):
+    """An exception without a message."""
+
+    def __str__(self) -> str:
+        raise LookupError("no message")
+
+
+@pytest.mark.parametrize(
+    "error", [UnshownError(), ValueError("half \udc80"), ValueError("\N{GREEK SMALL LETTER PI}")]
+)
+def test_a_failure_with_an_odd_message_is_found_kept_and_written(
+    tmp_path: Path, error: Exception
+) -> None:
+    async def main() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        simulation.explore(main, keep=tmp_path / "failures")
+    found = simulation.explore(main, keep=tmp_path / "failures", check=False)
+    assert found.failure is not None
+    assert found.failure.run == 0
+    assert type(error).__name__ in str(found.failure.report)
+    page, _ = found.failure.report.write(tmp_path)
+    assert found.failure.token in page.read_bytes().decode("utf-8")

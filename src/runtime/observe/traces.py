@@ -293,8 +293,13 @@ def write_trace(recording: Recording, path: str | os.PathLike[str]) -> None:
     else:
         text = json.dumps(chrome_trace(recording))
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    partial.write_text(text)
-    partial.replace(target)
+    try:
+        # Not the encoding of the locale: the page names its own. Names may hold half surrogates.
+        partial.write_text(text, "utf-8", "backslashreplace")
+        partial.replace(target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def save_recordings(

@@ -9,6 +9,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from runtime.kernel.diagnostics.describe import safe_text
+
 FAILURES = Path(".runtime") / "failures"
 """The folder that the pytest plugin and the command line use."""
 
@@ -48,7 +50,7 @@ class FailureFolder:
     def keep(self, token: str, error: BaseException) -> None:
         """Keep a failure. Raises OSError if the folder cannot be written."""
         others = [each for each in self._read() if each["token"] != token]
-        line = f"{type(error).__name__}: {error}".partition("\n")[0]
+        line = f"{type(error).__name__}: {safe_text(error)}".partition("\n")[0]
         self._write([{"token": token, "error": line}, *others][:_MOST])
 
     def forget(self, token: str) -> None:

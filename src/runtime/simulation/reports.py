@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runtime.kernel.diagnostics.describe import safe_text
 from runtime.simulation.html_report import page
 from runtime.simulation.watching import RULES, Step
 
@@ -36,7 +37,7 @@ class Report:
 
     def headline(self) -> str:
         """Return the type of the exception, and the first line of its message."""
-        first = str(self.error).partition("\n")[0]
+        first = safe_text(self.error).partition("\n")[0]
         name = type(self.error).__name__
         return f"{name}: {first}" if first else name
 
@@ -118,7 +119,8 @@ class Report:
         where = Path(folder)
         where.mkdir(parents=True, exist_ok=True)
         paths = [where / f"{name}.html", where / f"{name}.trace.json"]
-        paths[0].write_text(self.html())
+        # Not the encoding of the locale: the page names its own. Names may hold half surrogates.
+        paths[0].write_text(self.html(), "utf-8", "backslashreplace")
         paths[1].write_text(self.trace_events())
         return paths
 

@@ -102,6 +102,14 @@ def safe_repr(value: object, limit: int | None = _LONGEST_PART) -> str:
     return text if limit is None else _shortened(text, limit)
 
 
+def safe_text(error: BaseException) -> str:
+    """Return the message of an exception of the program; never raise."""
+    try:
+        return str(error)
+    except Exception as raised:
+        return f"<{type(error).__name__}, whose str() raised {type(raised).__name__}>"
+
+
 def short_repr(value: object) -> str:
     """Return a ``repr`` as ``safe_repr`` does, but only some elements of a large container."""
     try:
