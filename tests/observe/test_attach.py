@@ -368,7 +368,9 @@ def test_a_number_that_is_of_no_process_is_refused(
     with pytest.raises(SystemExit) as raised:
         client_main(["ps", number])
     assert raised.value.code == 2
-    assert "pid: " in capsys.readouterr().err
+    assert f"pid: the number of a process is a whole number from 1 to {(1 << 31) - 1}, got" in (
+        capsys.readouterr().err
+    )
 
 
 async def test_a_name_cannot_control_the_terminal(

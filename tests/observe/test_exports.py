@@ -108,6 +108,13 @@ async def test_several_loops_have_names_and_closed_ones_are_left_out() -> None:
     assert names() == {"main", ""}
 
 
+async def test_a_name_with_half_a_surrogate_does_not_end_the_scrape() -> None:
+    client = pytest.importorskip("prometheus_client")
+    registry = client.CollectorRegistry()
+    export_to_prometheus(registry, {"half \udc80": runtime.get_running_loop()})
+    assert b"half \\\\udc80" in client.generate_latest(registry)
+
+
 def test_the_example_scrapes_itself() -> None:
     pytest.importorskip("prometheus_client")
     done = run_program(EXAMPLE)

@@ -108,9 +108,14 @@ _PRINTERS: Final = {
 
 def _pid(text: str) -> int:
     """Return the number of a process, for the command line."""
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
     if not 0 < number < 1 << 31:
-        raise argparse.ArgumentTypeError(f"the number of a process is positive, got {text}")
+        raise argparse.ArgumentTypeError(
+            f"the number of a process is a whole number from 1 to {(1 << 31) - 1}, got {text!r}"
+        )
     return number
 
 

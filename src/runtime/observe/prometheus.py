@@ -83,7 +83,7 @@ class _Collector:
             for loop, now, _ in current:
                 found = getattr(now, attribute)
                 buckets = [(repr(bound), count) for bound, count in cumulative(found, _BOUNDS)]
-                family.add_metric([loop], [*buckets, ("+Inf", found.count)], found.total)
+                family.add_metric([_shown(loop)], [*buckets, ("+Inf", found.count)], found.total)
             yield family
         for instrument in OF_PROCESS:
             yield _family(instrument, instrument.values(None))
@@ -102,8 +102,13 @@ def _family(instrument: Instrument, values: list[Value]) -> Any:
         labels=[_translated(label) for label in labels],
     )
     for attributes, value in values:
-        family.add_metric(list(map(str, attributes.values())), value)
+        family.add_metric([_shown(each) for each in attributes.values()], value)
     return family
+
+
+def _shown(value: object) -> str:
+    """Return the value of a label. A name with half a surrogate must not end the whole scrape."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
 
 
 def _translated(name: str) -> str:
