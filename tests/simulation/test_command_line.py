@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,37 @@ def test_a_number_that_is_out_of_range_is_an_error(
 ) -> None:
     assert main([f"{program}::fine", f"--{option}", value]) == 2
     assert capsys.readouterr().err.startswith(f"simulate: {option} must be ")
+
+
+def test_the_command_to_repeat_a_run_has_its_settings(
+    program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spinning = tmp_path / "spins.py"
+    spinning.write_text(PROGRAM + SPINS)
+    options = ["--starvation", "2", "--network", "latency=0:0.1", "--keep", str(tmp_path / "kept")]
+    assert main([f"{spinning}::spins", *options]) == 1
+    command = capsys.readouterr().out.splitlines()[-1]
+    words = shlex.split(command.partition(" simulate ")[2])
+    assert main(words) == 1
+    assert "StarvationError" in capsys.readouterr().out
+
+
+SPINS = """
+
+async def spins():
+    async def spin():
+        for _ in range(3):
+            await runtime.sleep(0)
+
+    await runtime.gather(*[spin() for _ in range(6)])
+"""
+
+
+def test_a_report_that_cannot_be_written_does_not_hide_the_token(
+    program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--report", str(program / "report"), "--keep", str(tmp_path / "kept")]
+    assert main([f"{program}::race", *options]) == 1
+    shown = capsys.readouterr()
+    assert "--replay sim1-" in shown.out
+    assert "the report cannot be written" in shown.err

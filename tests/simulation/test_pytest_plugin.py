@@ -304,7 +304,7 @@ async def test_marked():
     network = "--runtime-network=latency=0:0.01,splitting=0.3"
     found, output = run(tmp_path, TORN + tests, "--runtime-explore=100", network)
     assert found == {"failed": 2}
-    token = re.findall(r"--runtime-replay=(\S+)", output)[0]
+    token = re.findall(rf"--runtime-replay=(\S+) {network}", output)[0]
     found, _ = run(tmp_path, TORN + tests, f"--runtime-replay={token}", network, "-k", "plain")
     assert found == {"failed": 1}
     _, output = run(tmp_path, TORN + tests, "--runtime-explore=1", "--runtime-network=speed=3")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import shlex
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -75,11 +76,30 @@ def main(arguments: Sequence[str]) -> int:
     if found.failure is None:
         return 0
     if options.report is not None:
-        for path in found.failure.report.write(options.report):
-            print(f"wrote {path}")
-    print(f"repeat it: python -m runtime simulate {options.program} --replay", end=" ")
-    print(found.failure.token)
+        try:
+            for path in found.failure.report.write(options.report):
+                print(f"wrote {path}")
+        except OSError as error:
+            print(f"simulate: the report cannot be written: {error}", file=sys.stderr)
+    words = ["python", "-m", "runtime", "simulate", options.program, *_settings_words(options)]
+    print(f"repeat it: {shlex.join(words)} --replay {found.failure.token}")
     return 1
+
+
+def _settings_words(options: argparse.Namespace) -> list[str]:
+    """Return the options of the run that a token does not hold, as words of a command."""
+    words = []
+    for name, usual in (
+        ("steps", 1_000_000),
+        ("environment", "control"),
+        ("outside", "refuse"),
+        ("starvation", None),
+        ("network", None),
+    ):
+        value = getattr(options, name)
+        if value != usual:
+            words += [f"--{name}", str(value)]
+    return [*words, "--leftovers"] if options.leftovers else words
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import shlex
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -291,6 +292,9 @@ class _Explorer:
         failure = found.failure
         if failure is not None:
             text = f"{failure.report}\nrepeat it with --runtime-replay={failure.token}"
+            network = self._item.config.getoption("runtime_network")
+            if network is not None:
+                text += f" --runtime-network={shlex.quote(network)}"
             for report in self._last:
                 if report.failed:
                     report.sections.append(("simulated run", text))
