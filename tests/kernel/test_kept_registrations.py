@@ -387,6 +387,7 @@ def test_another_loop_has_the_same_socket(pair: Pair) -> None:
         first.run(converse(one, two))
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_child_process_has_the_sockets_of_its_parent(pair: Pair) -> None:
     one, two = pair
     loop = runtime.new_event_loop()
