@@ -29,6 +29,7 @@ import weakref
 from contextvars import Context, ContextVar
 from types import (
     BuiltinFunctionType,
+    CellType,
     CodeType,
     FrameType,
     FunctionType,
@@ -413,41 +414,86 @@ def _names_of(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(names), frozenset(imports)
 
 
-_stored: Final[dict[int, tuple[dict[str, object], frozenset[str]]]] = {}
-"""The global names of a module, by their ``id``, and those that a function assigns to."""
+_HOLDS_FUNCTIONS: Final = (
+    *(dict, list, tuple, set, frozenset, CellType, MethodType),
+    *(functools.partial, classmethod, staticmethod, property),
+)
+"""Types of objects through which the functions of a module are looked for."""
+
+_STORES: Final = frozenset(dis.opmap[name] for name in ("STORE_GLOBAL", "DELETE_GLOBAL"))
+
+_stored: Final[dict[int, tuple[dict[str, object], tuple[int, ...], frozenset[str] | None]]] = {}
+"""The global names of a module, by their ``id``; the addresses of the objects that they mean; and
+the names that a function assigns to, or None if there is too much to look through."""
+
+_examined: Final[set[int]] = set()
+"""The modules, by the ``id`` of their global names, whose entry is right for this search."""
+
+_codes: Final[dict[int, list[CodeType]]] = {}
+"""The code of all functions that the collector knows, by the ``id`` of their global names.
+
+To look through the heap takes long in a large process, so that it is done once in a search.
+"""
 
 
 def forget_stored_names() -> None:
-    """Forget which global names are assigned to: the program may have got other functions."""
-    _stored.clear()
+    """Examine the modules again: the program may have got other functions since the last search."""
+    _examined.clear()
+    _codes.clear()
+
+
+def _known_codes(space: dict[str, object]) -> list[CodeType]:
+    """Return the code of the functions with some global names that the collector knows."""
+    if not _codes:
+        for each in gc.get_objects():
+            if type(each) is FunctionType:
+                _codes.setdefault(id(each.__globals__), []).append(each.__code__)
+    return _codes.get(id(space), [])
 
 
 def _stored_names(space: dict[str, object]) -> frozenset[str]:
     """Return the global names that a function of a module assigns to."""
     known = _stored.get(id(space))
-    if known is not None:
-        return known[1]
+    if known is None or id(space) not in _examined:
+        # To find all functions takes long in a large process. Numbers and texts are no functions.
+        meant = tuple(id(each) for each in space.values() if type(each) not in _PLAIN)
+        if known is None or known[1] != meant:
+            known = _stored[id(space)] = space, meant, _find_stored_names(space)
+        _examined.add(id(space))
+    if known[2] is None:
+        raise _EverythingError
+    return known[2]
+
+
+def _find_stored_names(space: dict[str, object]) -> frozenset[str] | None:
+    codes = list(_known_codes(space))
+    if gc.get_freeze_count():
+        try:
+            codes += _codes_in(space)
+        except _EverythingError:
+            return None
     stored: set[str] = set()
-    codes = [each.__code__ for each in _functions_of(space)]
+    seen: set[int] = set()
     while codes:
         code = codes.pop()
+        if id(code) in seen:
+            continue
+        seen.add(id(code))
         codes += [each for each in code.co_consts if isinstance(each, CodeType)]
+        if _STORES.isdisjoint(code.co_code[::2]):
+            continue
         for each in dis.get_instructions(code):
             if each.opname in ("STORE_GLOBAL", "DELETE_GLOBAL"):
                 stored.add(str(each.argval))
-    names = frozenset(stored)
-    _stored[id(space)] = space, names
-    return names
+    return frozenset(stored)
 
 
-def _functions_of(space: dict[str, object]) -> list[FunctionType]:
-    """Return the functions of a module, also those that a decorator or a nested class hides."""
-    # The collector does not know those that gc.freeze() has put aside, so that they are searched.
-    functions = [
-        each
-        for each in gc.get_referrers(space)
-        if isinstance(each, FunctionType) and each.__globals__ is space
-    ]
+def _codes_in(space: dict[str, object]) -> list[CodeType]:
+    """Return the code of the functions that the global names lead to.
+
+    The collector does not know those that ``gc.freeze`` has put aside.
+    """
+    codes: list[CodeType] = []
     seen: set[int] = {id(space)}
     todo: list[object] = list(space.values())
     while todo:
@@ -460,11 +506,11 @@ def _functions_of(space: dict[str, object]) -> list[FunctionType]:
             raise _EverythingError
         if isinstance(entry, FunctionType):
             if entry.__globals__ is space:
-                functions.append(entry)
+                codes.append(entry.__code__)
             todo += [each for each in gc.get_referents(entry) if each is not entry.__globals__]
         elif isinstance(entry, type):
             if entry.__module__ == space.get("__name__"):
                 todo += vars(entry).values()
-        elif not isinstance(entry, FrameType):
+        elif callable(entry) or isinstance(entry, _HOLDS_FUNCTIONS):
             todo += gc.get_referents(entry)
-    return functions
+    return codes
