@@ -455,7 +455,7 @@ def _stored_names(space: dict[str, object]) -> frozenset[str]:
     """Return the global names that a function of a module assigns to."""
     known = _stored.get(id(space))
     if known is None or id(space) not in _examined:
-        # To find all functions takes long in a large process. Numbers and texts are no functions.
+        # To find all functions takes long in a large process. Numbers and texts are left out.
         meant = tuple(id(each) for each in space.values() if type(each) not in _PLAIN)
         if known is None or known[1] != meant:
             known = _stored[id(space)] = space, meant, _find_stored_names(space)
