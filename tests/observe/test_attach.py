@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -29,6 +30,14 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no su
 @pytest.fixture(autouse=True)
 def _own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+
+
+@pytest.fixture
+def unshared_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Make a folder for the sockets that, unlike ``tmp_path``, shares no parent with other runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        yield Path(folder)
 
 
 @pytest.fixture
@@ -175,7 +184,7 @@ def test_a_folder_of_another_user_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
-def test_another_user_cannot_connect(listener: Any, tmp_path: Path) -> None:
+def test_another_user_cannot_connect(unshared_folder: Path, listener: Any) -> None:
     path = listener.path
     code = (
         "import os, socket, sys\n"
@@ -187,7 +196,8 @@ def test_another_user_cannot_connect(listener: Any, tmp_path: Path) -> None:
     )
     assert run_program("-S", "-c", code, str(path)).stdout == "refused\n"
     # Even if the modes did not keep the user out, the check of the credentials would.
-    opened = {each: each.stat().st_mode for each in (path, *path.parents) if each != Path("/")}
+    within = [each for each in path.parents if each.is_relative_to(unshared_folder)]
+    opened = {each: each.stat().st_mode for each in (path, *within)}
     code = (
         "import os, socket, sys\n"
         "os.setgid(65534); os.setuid(65534)\n"
