@@ -178,6 +178,14 @@ async def test_a_socket_that_is_closed_between_its_waits_and_lives_on_elsewhere(
             assert turns() - before < FEW_TURNS
 
 
+def pair_under(number: int) -> Pair:
+    """Return a new pair of sockets, of which the first has a number that was just closed."""
+    one, two = make_pair()
+    ours, peer = (one, two) if one.fileno() == number else (two, one)
+    assert ours.fileno() == number
+    return ours, peer
+
+
 async def test_events_of_the_old_file_do_not_go_on_for_a_new_socket_under_the_number() -> None:
     one, two = make_pair()
     with one, two:
@@ -185,9 +193,7 @@ async def test_events_of_the_old_file_do_not_go_on_for_a_new_socket_under_the_nu
         number = one.fileno()
         with kept_alive(number):
             one.close()
-            three, four = make_pair()
-            ours, peer = (three, four) if three.fileno() == number else (four, three)
-            assert ours.fileno() == number
+            ours, peer = pair_under(number)
             with ours, peer:
                 task = runtime.create_task(runtime.get_running_loop().sock_recv(ours, 100))
                 await runtime.sleep(0)
@@ -206,8 +212,7 @@ async def test_they_do_not_go_on_either_if_the_new_socket_waits_no_more() -> Non
         number = one.fileno()
         with kept_alive(number):
             one.close()
-            three, four = make_pair()
-            ours, peer = (three, four) if three.fileno() == number else (four, three)
+            ours, peer = pair_under(number)
             with ours, peer:
                 await converse(ours, peer, 1)
                 two.send(b"to the duplicate")

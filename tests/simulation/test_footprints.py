@@ -20,7 +20,7 @@ from runtime import simulation
 Work = Callable[[asyncio.Event], Awaitable[None]]
 
 number = 1
-"""What the programs below double in one task, and increase in another."""
+"""A global number, which the programs below double in one task, and increase in another."""
 
 
 def set_number(value: int) -> None:

@@ -204,8 +204,8 @@ class _FootprintWatch(Watch):
         super().__init__(run, traced=traced)
         self._strategy = strategy
         self._current = run
-        # What the number of steps before an entry decides, and what is left at the end of the
-        # program, depends on steps that have nothing in common.
+        # Whether the run also depends on the order of steps that have nothing in common: a limit
+        # on starvation counts them, and leftovers are looked for when all of them have run.
         self._sees_order = bool(run.settings.starvation or run.settings.leftovers)
         self._found: list[tuple[object, Footprint]] | None = None
         self._choices = 0

@@ -20,7 +20,7 @@ OTHERS: Final = "other coroutines"
 
 
 class CoroutineMetrics(Snapshot):
-    """What the tasks of one coroutine function did. Times are in seconds.
+    """The activity of the tasks of one coroutine function. Times are in seconds.
 
     Everything counts while ``Loop.measure_coroutines`` is on.
     """

@@ -103,7 +103,10 @@ def safe_repr(value: object, limit: int | None = _LONGEST_PART) -> str:
 
 
 def safe_text(error: BaseException) -> str:
-    """Return the message of an exception of the program; never raise."""
+    """Return the message of an exception of the program; never raise.
+
+    Unlike ``safe_str``, it shows no address, so that the text is the same in every simulated run.
+    """
     try:
         return str(error)
     except Exception as raised:
