@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from runtime.kernel.api.running import current_task, get_running_loop
 from runtime.kernel.arguments.refusals import OnlyAsynchronous
-from runtime.kernel.arguments.sizes import Size
+from runtime.kernel.arguments.sizes import Size, float_or_infinity
 from runtime.kernel.core import LoopCore
 from runtime.kernel.diagnostics.describe import format_repr, safe_repr
 from runtime.kernel.public_types import Future
@@ -190,10 +190,7 @@ def _checked_total(value: Size) -> float:
     elif isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
         raise TypeError(f"total must be a number of tokens, got {value!r}")
     else:
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf if value > 0 else -math.inf  # type: ignore[operator]
+        number = float_or_infinity(value)
         if not math.isinf(number):
             if number != number or number != int(number):
                 raise ValueError(f"total must be a whole number of tokens, got {value!r}")

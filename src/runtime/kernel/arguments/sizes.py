@@ -15,6 +15,14 @@ Size: TypeAlias = SupportsFloat | SupportsIndex
 """A limit, any real number: an ``int``, a ``float`` such as ``1e6`` or infinity, a ``Decimal``."""
 
 
+def float_or_infinity(value: Any) -> float:
+    """Return a real number as a float: as infinity, with its sign, if no float can hold it."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
 def limit_of(value: Any, name: str) -> int:
     """Return the limit ``value`` as an int, rounded down; ``name`` is named in the error message.
 
@@ -27,10 +35,7 @@ def limit_of(value: Any, name: str) -> int:
         return operator.index(value)
     if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf if value > 0 else -math.inf
+    number = float_or_infinity(value)
     if number != number:
         raise ValueError(f"{name} must be a number, got NaN")
     if math.isinf(number):
