@@ -356,6 +356,38 @@ def test_an_aborted_connection_does_not_keep_others_waiting(
     run(make_loop, main())
 
 
+def test_a_burst_of_connections_leaves_turns_to_the_others() -> None:
+    """A turn that accepted the whole burst would delay the requests of existing connections."""
+
+    async def main() -> list[int]:
+        loop = runtime.get_running_loop()
+        accepted = [0]
+
+        def factory() -> Recorder:
+            accepted[-1] += 1
+            return Recorder()
+
+        def begin_turn() -> None:
+            accepted.append(0)
+            if sum(accepted) < 30:
+                loop.call_soon(begin_turn)
+
+        with socket.create_server(LOCAL, backlog=30) as listener, contextlib.ExitStack() as clients:
+            for _ in range(30):
+                clients.enter_context(socket.create_connection(listener.getsockname()))
+            server = await loop.create_server(factory, sock=listener, backlog=30)
+            begin_turn()
+            async with runtime.timeout(PATIENCE):
+                while sum(accepted) < 30:
+                    await runtime.sleep(0)
+            await server.shutdown(0)
+        return accepted
+
+    accepted = runtime.run(main())
+    assert sum(accepted) == 30
+    assert max(accepted) <= 4
+
+
 class Refusing(selectors.DefaultSelector):
     """Selector that can be told to refuse further registrations."""
 

@@ -1,8 +1,9 @@
 """Servers: listening sockets and the connections that they accepted.
 
 A listener accepts connections in batches. A batch is one connection at first. It is doubled while
-every batch is full, up to ``_BATCH``, and is one again once no connection is waiting. The bound
-keeps a flood of new connections from starving the existing ones.
+every batch is full, up to ``_BATCH``, and is one again once no connection is waiting. Between two
+batches the loop serves the existing connections: to accept one and start its handler takes as long
+as to answer several requests, and a burst of new connections must not delay the others.
 
 If the process or the system has no descriptor left, the listener stops watching its socket for a
 second. Otherwise the selector would report the waiting connection again in every turn.
@@ -31,7 +32,7 @@ from runtime.kernel.watcher import READ, Watcher
 from runtime.net.setup.unix_sockets import SocketFile
 from runtime.net.sockets.checks import set_no_delay
 
-_BATCH: Final = 64
+_BATCH: Final = 4
 """Connections that a listener accepts in one turn at most."""
 
 _REST: Final = 1.0
