@@ -70,6 +70,7 @@ COMPILED = (
     "src/runtime/net/datagrams/receive_queue.py",
     "src/runtime/net/sockets/calls.py",
     "src/runtime/sync/gather_core.py",
+    "src/runtime/sync/group_core.py",
     "src/runtime/simulation/random_numbers.py",
     "src/runtime/simulation/choices.py",
     "src/runtime/simulation/choosers.py",

@@ -86,8 +86,9 @@ def test_handlers_of_a_server_belong_to_its_host() -> None:
     assert simulation.run(main) == b"a"
 
 
+@pytest.mark.parametrize("group_class", [asyncio.TaskGroup, runtime.TaskGroup])
 @pytest.mark.parametrize("how", ["crash", "kill"])
-def test_tasks_vanish_without_cleaning_up(how: str) -> None:
+def test_tasks_vanish_without_cleaning_up(how: str, group_class: Any) -> None:
     log: list[str] = []
 
     async def worker(name: str) -> None:
@@ -99,12 +100,14 @@ def test_tasks_vanish_without_cleaning_up(how: str) -> None:
             log.append(f"{name} cleans up")
 
     async def start() -> None:
-        async with asyncio.TaskGroup() as group:
+        async with group_class() as group:
             group.create_task(worker("one"))
             group.create_task(worker("two"))
             asyncio.get_running_loop().call_later(5, log.append, "timer")
 
     async def main() -> list[str]:
+        reports: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, report: reports.append(report))
         host = world().host("a")
         task = host.start(start)
         await asyncio.sleep(2.5)
@@ -113,6 +116,7 @@ def test_tasks_vanish_without_cleaning_up(how: str) -> None:
         with pytest.raises(HostCrashedError, match="a has crashed"):
             await task
         await asyncio.sleep(10)
+        assert reports == []
         return list(log)
 
     assert simulation.run(main) == ["one", "two"] * 3

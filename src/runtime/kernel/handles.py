@@ -60,8 +60,19 @@ class Runnable:
         return None
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
+class ContextRunnable(Runnable):
+    """An entry with a context, which tells the daemon or the simulated host that it belongs to."""
+
+    __slots__ = ()
+
+    def get_context(self) -> Any:
+        """Return the context of the code that the entry works for."""
+        raise NotImplementedError
+
+
 @mypyc_attr(free_list_len=1)
-class Handle(Runnable):
+class Handle(ContextRunnable):
     """A callback that was scheduled, as ``call_soon`` and its relatives return it.
 
     Source: the standard library's documentation of ``asyncio.Handle``.

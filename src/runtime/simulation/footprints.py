@@ -42,10 +42,11 @@ from typing import Any, Final
 
 from runtime.kernel.diagnostics.describe import await_chain, coroutine_frame
 from runtime.kernel.future import FutureCore
-from runtime.kernel.handles import Handle
+from runtime.kernel.handles import ContextRunnable, Handle
 from runtime.kernel.sleep_future import SleepFuture
 from runtime.kernel.task import TaskCore
 from runtime.simulation.loop import ExecutorCall
+from runtime.sync.group_core import TaskEnd
 
 Footprint = frozenset[object] | None
 """Identities of objects, and names of shared orders; None means everything."""
@@ -171,7 +172,11 @@ def before_step(runnable: object) -> list[tuple[object, Footprint]]:
     """Return what each coroutine of an entry can reach, outermost first, before its step."""
     context: Context | None
     if not isinstance(runnable, TaskCore):
-        context = runnable.get_context() if isinstance(runnable, (Handle, ExecutorCall)) else None
+        context = (
+            runnable.get_context()
+            if isinstance(runnable, (ContextRunnable, ExecutorCall))
+            else None
+        )
         return [(None, _reach(_roots(runnable), context))]
     task: Any = runnable
     context = task.get_context()
@@ -246,6 +251,8 @@ def _roots(runnable: object) -> list[object]:
         return [_Leaf(runnable)]
     if isinstance(runnable, Handle):
         return [runnable, runnable._callback, *(runnable._args or ())]
+    if isinstance(runnable, TaskEnd):
+        return [runnable, runnable.group, _Leaf(runnable.task)]
     raise TypeError(type(runnable).__name__)
 
 

@@ -20,7 +20,7 @@ from contextvars import Context, copy_context
 from typing import Any, TypeVar, cast
 
 from runtime.kernel.future import FutureCore, fail_future, unsubscribe
-from runtime.kernel.handles import Handle
+from runtime.kernel.handles import ContextRunnable, Handle
 from runtime.kernel.public_types import Task
 from runtime.kernel.sleep_future import SleepFuture
 from runtime.kernel.task import TaskCore
@@ -204,9 +204,9 @@ class Graveyard:
             _detach(loop, task)
         self._tasks += doomed
         for task in doomed:
-            for callback in task._subscribers or ():
-                if isinstance(callback, Handle) and _is_owned(callback, host):
-                    callback.cancel()
+            for subscriber in (task._waiter, *(task._subscribers or ())):
+                if isinstance(subscriber, ContextRunnable) and _is_owned(subscriber, host):
+                    unsubscribe(task, subscriber)
             fail_future(task, HostCrashedError(f"{host.name} has crashed"))
             task.exception()  # It counts as retrieved.
 
@@ -251,7 +251,8 @@ def _creation(task: TaskCore) -> tuple[int, str]:
 
 def _is_owned(entry: object, host: Host) -> bool:
     get_context: Any = getattr(entry, "get_context", None)
-    return get_context is not None and _is_of(get_context(), host)
+    context: Context | None = None if get_context is None else get_context()
+    return context is not None and _is_of(context, host)
 
 
 def _is_of(context: Context, host: Host) -> bool:

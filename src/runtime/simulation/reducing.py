@@ -27,7 +27,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from runtime.kernel.handles import Handle, Runnable
+from runtime.kernel.handles import ContextRunnable, Handle, Runnable
 from runtime.kernel.sleep_future import SleepFuture
 from runtime.simulation.choices import Choices, Strategy
 from runtime.simulation.current import CurrentRun
@@ -245,7 +245,7 @@ class _FootprintWatch(Watch):
             orders = set()
             if new and run.settings.order == "events":
                 orders.add(_ENTRIES)
-            if any(isinstance(entry, Handle) for entry in new):
+            if any(isinstance(entry, ContextRunnable) for entry in new):
                 orders.add(_CALLBACKS)
             if any(isinstance(each, (SleepFuture, Handle)) for each in loop._timers.fresh):
                 orders.add(_TIMERS)

@@ -55,7 +55,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from runtime.kernel.core import LoopCore, TurnRunner, collect, run_unusual
-from runtime.kernel.handles import Handle, Runnable
+from runtime.kernel.handles import ContextRunnable, Handle, Runnable
 from runtime.kernel.native.mypyc import mypyc_attr
 from runtime.kernel.poller import FEW_ENTRIES
 from runtime.kernel.sleep_future import SleepFuture
@@ -429,8 +429,9 @@ def _source_of(schedule: Schedule, entry: Runnable) -> object:
     if isinstance(entry, SleepFuture) or isinstance(entry, (TimerHandle, OwnSource)):  # noqa: SIM101
         schedule._loose += 1
         return entry
-    if schedule._host_of is not None and isinstance(entry, Handle):
-        return entry.get_context().get(schedule._host_of, None) or schedule
+    if schedule._host_of is not None and isinstance(entry, ContextRunnable):
+        context: Any = entry.get_context()
+        return schedule if context is None else context.get(schedule._host_of, None) or schedule
     return schedule
 
 
@@ -526,8 +527,8 @@ def _keeps_order(schedule: Schedule, earlier: object, source: object, later: obj
     if schedule._only_events and not isinstance(source, Runnable):
         # The entries of another host overtake it; no moment of a timer or of a call does.
         return isinstance(later, SleepFuture) or isinstance(later, (TimerHandle, OwnSource))  # noqa: SIM101
-    if isinstance(later, Handle):
-        if isinstance(earlier, Handle):
+    if isinstance(later, ContextRunnable):
+        if isinstance(earlier, ContextRunnable):
             return True
         if not isinstance(later, TimerHandle):
             return False

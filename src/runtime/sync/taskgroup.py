@@ -12,7 +12,6 @@ Source: "Task groups" in the standard library's documentation of asyncio; PEP 65
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from types import TracebackType
@@ -31,8 +30,9 @@ from runtime.kernel.reasons import (
     given_reason,
     place_of_caller,
 )
-from runtime.kernel.scopes import cancel_in_group, enter_scope, join_group, leave_group_scope
+from runtime.kernel.scopes import enter_scope, leave_group_scope
 from runtime.kernel.task import TaskCore
+from runtime.sync.group_core import GroupCore, is_fatal
 from runtime.sync.scopes import CancelScope
 from runtime.sync.started import Started, check_start, wait_for_start
 
@@ -40,7 +40,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class TaskGroup(OnlyAsynchronous):
+class TaskGroup(GroupCore, OnlyAsynchronous):
     """An asynchronous context manager that waits for the tasks created in it.
 
     When one of them, or the body, fails, the other tasks are cancelled and awaited, and all
@@ -62,42 +62,25 @@ class TaskGroup(OnlyAsynchronous):
     'ab'
     """
 
-    def __init__(self) -> None:
-        self._entered = False
-        self._cancel_on_entry = False
-        self._exiting = False
-        self._aborting = False
-        self._loop: LoopCore | None = None
-        self._parent: Task[Any] | None = None
-        # Whether the group itself has cancelled the parent.
-        self._parent_cancelled = False
-        self._tasks: set[Future[Any]] = set()
-        # Those of the tasks that are cancelled when all others have ended. A daemon that was
-        # cancelled is waited for as any other task.
-        self._daemons: set[Future[Any]] = set()
-        # The tasks that have not called ``started()`` yet: they are not tasks of the group yet.
-        self._starting: set[Future[Any]] = set()
-        self._scope = CancelScope()
-        # The tasks of the group inherit the scope: a change of it is passed on to all in this set.
-        self._scope._members = self._tasks
-        self._reason: CancelReason | None = None
-        self._errors: list[BaseException] = []
-        self._base_error: BaseException | None = None
-        self._all_done: Future[None] | None = None
+    if TYPE_CHECKING:
+        _scope: CancelScope
+        _parent: Task[Any] | None
+        _tasks: set[Future[Any]]
+        _starting: set[Future[Any]]
+        _all_done: Future[None] | None
 
-    def _on_behalf_of(self) -> Task[Any] | None:
-        """Return the task that waits for the tasks of the group."""
-        return self._parent
+    def __init__(self) -> None:
+        GroupCore.__init__(self, CancelScope())
+        self._cancel_on_entry = False
 
     async def __aenter__(self) -> TaskGroup:
-        if self._entered:
+        if self._loop is not None:
             raise RuntimeError(f"TaskGroup {self!r} has already been entered")
         parent = current_task()
         if parent is None:
             raise RuntimeError(f"TaskGroup {self!r} cannot determine the parent task")
         self._loop = get_running_loop()
         self._parent = parent
-        self._entered = True
         if isinstance(parent, TaskCore):
             enter_scope(self._scope, parent)
         if self._cancel_on_entry:
@@ -144,7 +127,7 @@ class TaskGroup(OnlyAsynchronous):
         parent = self._parent
         assert parent is not None
         assert self._loop is not None
-        if self._is_fatal(exc) and self._base_error is None:
+        if is_fatal(exc) and self._base_error is None:
             self._base_error = exc
         cancellation: BaseException | None = exc if isinstance(exc, CancelledError) else None
         if exc is not None and not self._aborting:
@@ -205,67 +188,14 @@ class TaskGroup(OnlyAsynchronous):
         ) -> Task[T]:
             """Run a coroutine as a task of the group; return the task."""
 
-    else:
-
-        def create_task(
-            self, coro: Coroutine[Any, Any, T] | Generator[Any, Any, T], **options: Any
-        ) -> Task[T]:
-            """Run a coroutine as a task of the group; return the task.
-
-            The options are those of ``runtime.create_task``. A task with ``daemon=True`` works for
-            the others: when these and the body have ended, it is cancelled. Raises RuntimeError,
-            and closes the coroutine, when the group was not entered, has ended, or is being
-            aborted.
-            """
-            return self._add(coro, options)
-
-    def _add(self, coro: Any, options: dict[str, Any]) -> Task[Any]:
-        loop = self._checked_loop(coro)
-        is_daemon = bool(options.get("daemon"))
-        task = self._create_task(loop, coro, self._scope, options)
-        self._tasks.add(task)
-        if is_daemon:
-            self._daemons.add(task)
-        # A task that was started eagerly may have ended already. Its end is noticed in the next
-        # turn all the same: a failure would cancel the parent here and now, although the caller may
-        # be the first step of another task.
-        task.add_done_callback(self._on_task_done)
-        if not task.done():
-            # The task may have been started eagerly, and may have aborted the group, or cancelled
-            # its scope, before it was added to the group.
-            join_group(self._scope, task)
-            if self._aborting:
-                self._cancel_once(task, self._reason)
-        try:
-            return task
-        finally:
-            # The traceback of an exception of the task may refer to this frame: break the reference
-            # cycle.
-            del task
-
-    def _checked_loop(self, coro: Any) -> LoopCore:
-        """Return the loop of the group. Raises RuntimeError if the group takes no new tasks."""
-        problem = None
-        if not self._entered:
-            problem = "has not been entered"
-        elif self._exiting and not self._tasks and not self._starting:
-            problem = "is finished"
-        elif self._aborting:
-            problem = "is shutting down"
-        if problem is not None or self._loop is None:
-            if asyncio.iscoroutine(coro):
-                coro.close()
-            raise RuntimeError(f"TaskGroup {self!r} {problem}")
-        return self._loop
-
     def _create_task(
-        self, loop: LoopCore, coro: Any, scope: CancelScope, options: dict[str, Any]
+        self, loop: LoopCore, coro: Any, scope: CancelScope, name: object
     ) -> Task[Any]:
         """Create a task that inherits ``scope``, if that is in force."""
         if scope._task is not None:
             loop._scope_of_next_task = scope
         try:
-            return loop.create_task(coro, **options)
+            return loop.create_task(coro, name=name)
         finally:
             loop._scope_of_next_task = None
 
@@ -308,7 +238,7 @@ class TaskGroup(OnlyAsynchronous):
         coro = started.run(function, args)
 
         def create(scope: CancelScope) -> Task[Any]:
-            task = self._create_task(loop, coro, scope, {"name": name})
+            task = self._create_task(loop, coro, scope, name)
             self._starting.add(task)
             started.joins(lambda: self._adopt(task, started))
             task.add_done_callback(lambda done: self._on_starting_done(done, started))
@@ -357,69 +287,12 @@ class TaskGroup(OnlyAsynchronous):
         """
         task = current_task() if self._parent is not None else None
         given = given_reason("call", reason, "TaskGroup.cancel()", task, place_of_caller())
-        if not self._entered:
+        if self._loop is None:
             self._cancel_on_entry = True
             self._reason = given
         elif self._parent is not None and not self._aborting and (self._tasks or not self._exiting):
             self._abort(given)
             self._cancel_parent(self._parent, given)
-
-    @staticmethod
-    def _is_fatal(exc: BaseException | None) -> bool:
-        return isinstance(exc, (SystemExit, KeyboardInterrupt))
-
-    def _only_daemons_are_left(self) -> bool:
-        return not (self._starting or self._tasks.difference(self._daemons))
-
-    def _cancel_daemons(self) -> None:
-        """Cancel the daemons, since the body and all other tasks have ended."""
-        reason = CancelReason("call", "the other tasks of the group have ended")
-        daemons = list(self._daemons)
-        self._daemons.clear()
-        for task in daemons:
-            if not task.done() and not self._is_ending(task):
-                self._cancel_once(task, reason)
-
-    def _note_fewer_tasks(self) -> None:
-        """Wake the end of the group if all tasks have ended, or only daemons are left."""
-        waiter = self._all_done
-        if waiter is not None and not waiter.done():
-            is_empty = not self._tasks and not self._starting
-            if is_empty or (self._daemons and self._only_daemons_are_left()):
-                waiter.set_result(None)
-
-    def _abort(self, reason: CancelReason | None) -> None:
-        """Cancel the tasks of the group, except those that the end of the run has cancelled."""
-        self._aborting = True
-        self._reason = reason
-        self._daemons.clear()
-        for task in list(self._tasks):
-            if not task.done() and not self._is_ending(task):
-                self._cancel_once(task, reason)
-
-    def _cancel_once(self, task: Any, reason: CancelReason | None) -> None:
-        """Request once that a task of the group, or its parent, be cancelled.
-
-        There is no request while the scope of the group is cancelled: it interrupts the task
-        already, and the request would interrupt its clean-up in a shield.
-        """
-        if not isinstance(task, TaskCore) or self._scope._task is None:
-            task.cancel()
-        elif not self._scope._effective:
-            cancel_in_group(self._scope, task, reason)
-
-    def _is_ending(self, task: Future[Any]) -> bool:
-        """Return whether the task has been cancelled already, by the end of the run.
-
-        A second request would interrupt the clean-up of the task at its next await.
-        """
-        return self._loop is not None and task in self._loop._ending
-
-    def _cancel_parent(self, parent: Task[Any], reason: CancelReason | None) -> None:
-        """Cancel the body; its request is taken back when the group is left."""
-        if not self._scope._effective:
-            self._parent_cancelled = True
-        self._cancel_once(parent, reason)
 
     def _report_suppressed(self, fatal: BaseException) -> None:
         """Report the exceptions of tasks that are not raised because ``fatal`` is raised."""
@@ -434,37 +307,6 @@ class TaskGroup(OnlyAsynchronous):
                     }
                 )
 
-    def _on_task_done(self, task: Future[Any]) -> None:
-        self._tasks.discard(task)
-        self._daemons.discard(task)
-        self._note_fewer_tasks()
-        if task.cancelled():
-            return
-        error = task.exception()
-        if error is None:
-            return
-        self._errors.append(error)
-        if self._is_fatal(error) and self._base_error is None:
-            self._base_error = error
-        parent = self._parent
-        if parent is None or parent.done():
-            # The body ended without a call of __aexit__, which would raise the exception.
-            assert self._loop is not None
-            self._loop.call_exception_handler(
-                {
-                    "message": f"Task {task!r} has errored out but its parent task {parent!r} is "
-                    "already completed",
-                    "exception": error,
-                    "task": task,
-                }
-            )
-            return
-        if not self._aborting and not self._parent_cancelled:
-            reason = failure_reason(error)
-            self._abort(reason)
-            if not self._is_ending(parent):
-                self._cancel_parent(parent, reason)
-
     def __repr__(self) -> str:
         words = []
         if self._tasks:
@@ -473,7 +315,7 @@ class TaskGroup(OnlyAsynchronous):
             words.append(f"errors={len(self._errors)}")
         if self._aborting:
             words.append("cancelling")
-        elif self._entered:
+        elif self._loop is not None:
             words.append("entered")
         return f"<TaskGroup{''.join(' ' + word for word in words)}>"
 
