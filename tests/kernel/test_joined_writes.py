@@ -1,4 +1,4 @@
-"""``PendingWriters``: the writers whose data is sent at the end of a step."""
+"""``PendingWriters``: the writers whose data is sent at the end of a turn, or of a step."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 import runtime
-from runtime.kernel.joined_writes import PendingWriters, Writer
+from runtime.kernel import joined_writes
+from runtime.kernel.joined_writes import HOLD_MOST, LONG_STEP, WARY_FOR, PendingWriters, Writer
 
 pytestmark = pytest.mark.skipif(
     runtime.compiled, reason="an interpreted class cannot inherit from the compiled trait"
@@ -20,7 +21,7 @@ class RecordedWriter(Writer):
         self.sent = sent
         self.meanwhile = meanwhile
 
-    def end_step(self) -> None:
+    def send_collected(self) -> None:
         self.sent.append(self.name)
         meanwhile, self.meanwhile = self.meanwhile, lambda: None
         meanwhile()
@@ -31,24 +32,78 @@ def test_writers_that_are_added_meanwhile_send_too() -> None:
     writers = PendingWriters()
     second = RecordedWriter("second", sent, lambda: None)
     writers.add(RecordedWriter("first", sent, lambda: writers.add(second)))
-    writers.end_step()
+    writers.send()
     assert sent == ["first", "second"]
     assert not writers.any
 
 
-def test_a_step_that_ends_while_it_ends_forgets_no_writer() -> None:
+def test_a_turn_that_ends_while_it_ends_forgets_no_writer() -> None:
     """As in a program that forks in a callback of its protocol, and then writes."""
     sent: list[str] = []
     writers = PendingWriters()
     late = RecordedWriter("late", sent, lambda: None)
 
     def fork_and_write() -> None:
-        writers.end_step()
+        writers.send()
         writers.add(late)
 
     for name in ("first", "second"):
         writers.add(RecordedWriter(name, sent, lambda: None))
     writers.add(RecordedWriter("forking", sent, fork_and_write))
-    writers.end_step()
+    writers.send()
     assert sent[-1] == "late"
     assert not writers.any
+
+
+class Clock:
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(joined_writes, "_monotonic", made)
+    return made
+
+
+def test_data_waits_for_further_steps_for_a_limited_time(clock: Clock) -> None:
+    sent: list[str] = []
+    writers = PendingWriters()
+    for _ in range(2):
+        writers.add(RecordedWriter("writer", sent, lambda: None))
+        writers.end_step()
+        clock.now += 0.9 * HOLD_MOST
+        writers.end_step()
+        assert sent == []
+        clock.now += 0.2 * HOLD_MOST
+        writers.end_step()
+        assert sent == ["writer"]
+        assert not writers.any
+        sent.clear()
+        clock.now += LONG_STEP  # Nothing was waiting.
+
+
+def test_after_a_long_step_data_waits_for_no_other_steps_for_a_while(clock: Clock) -> None:
+    sent: list[str] = []
+    writers = PendingWriters()
+    writers.add(RecordedWriter("first", sent, lambda: None))
+    writers.end_step()
+    clock.now += 1.1 * LONG_STEP
+    writers.end_step()
+    assert sent == ["first"]
+    clock.now += 0.9 * WARY_FOR
+    writers.add(RecordedWriter("second", sent, lambda: None))
+    writers.end_step()
+    assert sent == ["first", "second"]
+    clock.now += 0.2 * WARY_FOR
+    writers.add(RecordedWriter("third", sent, lambda: None))
+    writers.end_step()
+    assert sent == ["first", "second"]
+    writers.send()
+    assert sent == ["first", "second", "third"]

@@ -319,8 +319,8 @@ class LoopCore(Scheduler):
             finally:
                 try:
                     self._poller.writers.open = False
-                    # An exception may have left the loop in the middle of a step.
-                    self._poller.writers.end_step()
+                    # An exception may have left the loop in the middle of a turn.
+                    self._poller.writers.send()
                     self._poller.end_run()
                     if self._idle_collector is not None:
                         self._idle_collector.end_run()
@@ -618,8 +618,8 @@ class LoopCore(Scheduler):
             self.call_exception_handler(context)
 
     def _before_fork(self) -> None:
-        """Send the data that was written in the current step: the child must not send it too."""
-        self._poller.writers.end_step()
+        """Send the data that was written in the current turn: the child must not send it too."""
+        self._poller.writers.send()
 
     def _forked(self) -> None:
         """Stop the loop in the child of a fork: it belongs to the parent.
@@ -684,6 +684,8 @@ def _run_turns(loop: LoopCore) -> None:
                 run_unusual(loop, runnable)
             if writers.any:
                 writers.end_step()
+        if writers.any:
+            writers.send()
         runnable = None  # Do not keep a finished object alive while the loop waits.
         if loop._current is not None:
             leave_task(loop)

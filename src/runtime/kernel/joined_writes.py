@@ -1,23 +1,31 @@
-"""Joined writes: what a connection or pipe writes in one step is sent in one system call.
+"""Joined writes: what a connection or pipe writes in one turn is sent in one system call.
 
 A server often writes twice for one response: the head, and then the body. Sent one by one, they
 cost two system calls, two segments, and with TLS two records. So a writer that has written more
-than once in a turn *joins* its writes from then on: they are collected while the step runs, and
-sent together when it ends::
+than once in a turn *joins* its writes from then on: they are collected while a turn runs, and
+sent together::
 
     DIRECT   every write is sent at once
       |  ^
-      |  |  a step in which it wrote only once
+      |  |  a turn in which it wrote only once
       v  |
-    JOINING  writes are collected until the step ends
+    JOINING  writes are collected
 
 The turn in which a writer becomes joining ends as it began: all its writes are sent at once.
 
+A loop that serves several connections runs the steps of several responses in one turn. Their data
+is sent when the turn ends, one connection after the other: sent after each step, it would wake the
+peers one by one, and let the kernel's code and the program's displace one another from the caches.
 "Step" stands for the step of a task, a callback, or the delivery of one event of a descriptor: the
-loop runs it without a break. The peer gets the data later only if code blocks the loop inside the
-step.
+loop runs it without a break. Collected data waits for the steps after its own
 
-Collected data is sent before the end of the step if
+- no longer than ``HOLD_MOST``, which is looked at after each step; and
+- not at all for ``WARY_FOR`` seconds after a step has kept it waiting for ``LONG_STEP``: the loop
+  then runs steps that compute, and the data is sent when the step ends in which it was written.
+
+So the peer gets the data later only if a step blocks the loop.
+
+Collected data is sent before that if
 
 - there is more of it than the limit: the high-water mark, but at most ``JOIN_MOST``. So writing is
   paused for the same write as it would be without joining;
@@ -30,7 +38,8 @@ Collected data is sent before the end of the step if
 Writes are not joined where each of them is a message of its own, as for a pipe in packet mode, and
 to other pipes up to the size that arrives undivided.
 
-Invariant: while a writer has collected data, its write buffer is empty.
+Invariants: while a writer has collected data, its write buffer is empty; and while the loop polls,
+no writer has collected data.
 
 The loop reads ``PendingWriters.any`` after each step. It is a plain attribute, so that joining
 costs next to nothing where it is not used.
@@ -38,12 +47,25 @@ costs next to nothing where it is not used.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Final
 
 from runtime.kernel.native.mypyc import trait
 
 JOIN_MOST: Final = 64 * 1024
 """Bytes up to which data is joined: from there on a copy costs more than a system call."""
+
+HOLD_MOST: Final = 0.0005
+"""Seconds after which collected data is sent at the end of a step, before the turn ends."""
+
+LONG_STEP: Final = 0.002
+"""Seconds of waiting for one step after which data is sent at the end of each step, for a while."""
+
+WARY_FOR: Final = 1.0
+"""The seconds of that while."""
+
+_monotonic: Final[Callable[[], float]] = time.monotonic
 
 
 @trait
@@ -52,19 +74,23 @@ class Writer:
 
     __slots__ = ()
 
-    def end_step(self) -> None:
-        """Send the collected data: the step in which it was written has ended."""
+    def send_collected(self) -> None:
+        """Send the collected data, and decide whether to continue joining."""
         raise NotImplementedError
 
 
 class PendingWriters:
-    """The writers of one loop that have written in the current step, and that join their writes."""
+    """The writers of one loop that have written in the current turn, and that join their writes."""
 
-    __slots__ = ("_writers", "any", "open")
+    __slots__ = ("_since", "_wary_until", "_writers", "any", "open")
 
     def __init__(self) -> None:
         # A list: compiled code looks the methods of a deque up by name.
         self._writers: list[Writer] = []
+        # When the step ended in which the first of them has written; 0 if that was not noted yet.
+        self._since = 0.0
+        # When data may be held again for other steps, because no step has been long for a while.
+        self._wary_until = 0.0
         # Whether there is a writer.
         self.any = False
         # Whether the loop runs a step, after which the data will be sent. False while the loop
@@ -72,34 +98,48 @@ class PendingWriters:
         self.open = False
 
     def add(self, writer: Writer) -> None:
-        """Have ``writer.end_step()`` called at the end of the current step."""
+        """Have ``writer.send_collected()`` called, at the end of the current turn or before."""
         self._writers.append(writer)
         self.any = True
 
     def end_step(self) -> None:
+        """Have the writers send their data if it must wait no longer: a step has ended."""
+        now = _monotonic()
+        if now < self._wary_until:
+            self.send()
+        elif self._since == 0.0:
+            self._since = now
+        elif now - self._since >= HOLD_MOST:
+            if now - self._since >= LONG_STEP:
+                self._wary_until = now + WARY_FOR
+            self.send()
+
+    def send(self) -> None:
         """Have every writer send its data, also those that are added meanwhile."""
         writers = self._writers
         sent = 0
         while sent < len(writers):
             # If this is interrupted, all are called again: those that have sent do nothing then.
             writer = writers[sent]
-            writer.end_step()
+            writer.send_collected()
             if sent < len(writers) and writers[sent] is writer:
                 sent += 1
-            else:  # A callback has forked, which ends the step, and others were added since.
+            else:  # A callback has forked, which sends everything, and others were added since.
                 sent = 0
         writers.clear()
+        self._since = 0.0
         self.any = False
 
     def clear(self) -> None:
-        """Forget the writers, in the child of a fork, where the rest of the step joins nothing."""
+        """Forget the writers, in the child of a fork, where the rest of the turn joins nothing."""
         self._writers.clear()
+        self._since = 0.0
         self.any = False
         self.open = False
 
 
 class JoinedWrites:
-    """The data that one writer has collected in the current step."""
+    """The data that one writer has collected in the current turn."""
 
     __slots__ = ("_parts", "_writes", "size")
 
@@ -125,7 +165,7 @@ class JoinedWrites:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def keeps_joining(self) -> bool:
-        """Return whether the writer is to continue joining, at the end of a step."""
+        """Return whether the writer is to continue joining, when its data was sent."""
         keeps_joining = self._writes > 1
         self._writes = 0
         return keeps_joining

@@ -196,7 +196,7 @@ class Poller:
         self._selector: Any = selector if selector is not None else selectors.DefaultSelector()
         self._report = report
         self._watchers: dict[int, Watcher] = {}
-        # The watchers and other writers that send at the end of the current step what they wrote.
+        # The watchers and other writers that send at the end of the current turn what they wrote.
         self.writers = PendingWriters()
         self._round = 1
         # The number of polls in a row that did not wait and found nothing, the number of turns to

@@ -142,8 +142,8 @@ class WriteEnd(PipeEnd, Writer):
             self._join_most = 0 if self.number <= _STDERR else _most_to_join(self.number)
         return self._join_most
 
-    def end_step(self) -> None:
-        """Send the data that was collected in the step that ends."""
+    def send_collected(self) -> None:
+        """Send the data that was collected in the turn, and decide whether to continue joining."""
         joined = self._joined
         if joined is not None:
             self.send_joined()
@@ -151,7 +151,7 @@ class WriteEnd(PipeEnd, Writer):
                 self._joined = None
 
     def send_joined(self) -> None:
-        """Send the data that was collected in the current step."""
+        """Send the data that was collected in the current turn."""
         joined = self._joined
         if joined is not None and joined.size:
             data = joined.take()

@@ -1,4 +1,4 @@
-"""Writes of one step, which a connection sends together after it has written twice in a turn.
+"""Writes of one turn, which a connection sends together after it has written twice in a turn.
 
 The system counts the segments that a socket receives: see ``tests.support.segments``. A pipe in
 packet mode gives each write to one read.
@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 import pytest
 
 import runtime
+from runtime.kernel.joined_writes import HOLD_MOST
 from runtime.net.connection import stream_socket
 from tests.net.tls_tools import contexts
 from tests.support.certificates import NAME, Certificates
@@ -151,6 +152,19 @@ async def become_joining(writer: Any, peer: Peer) -> None:
     await runtime.sleep(0)  # Receiving did not wait: this begins another step.
 
 
+def write_twice(writer: Any) -> None:
+    writer.write(HEAD)
+    writer.write(BODY)
+
+
+def received_by(sock: socket.socket) -> bytes:
+    """Return what a socket has received, without waiting."""
+    try:
+        return sock.recv(100)
+    except BlockingIOError:
+        return b""
+
+
 @each_pair
 async def test_head_and_body_of_each_further_step_are_sent_together(pair: Pair) -> None:
     async with pair() as (writer, peer):
@@ -210,14 +224,81 @@ def test_the_data_is_sent_when_the_step_ends(pair: Pair) -> None:
 
 
 @each_pair
-async def test_a_callback_is_a_step(pair: Pair) -> None:
+async def test_the_writes_of_several_callbacks_in_a_turn_are_sent_together(pair: Pair) -> None:
     async with pair() as (writer, peer):
         await become_joining(writer, peer)
         loop = runtime.get_running_loop()
-        loop.call_soon(writer.writelines, [HEAD, BODY])
-        loop.call_soon(writer.write, HEAD)
+        times = []
+        for callback in (lambda: write_twice(writer), lambda: writer.write(HEAD)):
+            loop.call_soon(callback)
+            loop.call_soon(lambda: times.append(time.monotonic()))
         assert await peer.receive(15) == HEAD + BODY + HEAD
-        assert peer.new_segments() == 2
+        assert peer.new_segments() == 1 or times[1] - times[0] > HOLD_MOST / 2
+
+
+@each_pair
+async def test_connections_that_answer_in_one_turn_send_when_it_ends(pair: Pair) -> None:
+    async with pair() as (first, one), pair() as (second, two):
+        await become_joining(first, one)
+        await become_joining(second, two)
+        loop = runtime.get_running_loop()
+        seen: list[tuple[bytes, bytes]] = []
+
+        def look() -> None:
+            seen.append((received_by(one.sock), received_by(two.sock)))
+
+        times = []
+        for callback in (lambda: write_twice(first), look, lambda: write_twice(second), look):
+            loop.call_soon(callback)
+            loop.call_soon(lambda: times.append(time.monotonic()))
+        await runtime.sleep(0)
+        assert seen == [(b"", b""), (b"", b"")] or times[-1] - times[0] > HOLD_MOST / 2
+        await runtime.sleep(0)
+        assert received_by(one.sock) == received_by(two.sock) == HEAD + BODY
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_collected_data_waits_for_one_long_step_at_most(debug: bool) -> None:
+    async def main() -> None:
+        async with stream_and_peer() as (writer, peer):
+            await become_joining(writer, peer)
+            loop = runtime.get_running_loop()
+            seen: list[bytes] = []
+
+            def look() -> None:
+                seen.append(received_by(peer.sock))
+
+            for callback in (lambda: write_twice(writer), look, lambda: time.sleep(0.003), look):
+                loop.call_soon(callback)
+            await runtime.sleep(0)
+            assert seen == [b"", HEAD + BODY]
+
+    runtime.run(main(), debug=debug)
+
+
+def test_after_a_long_step_the_data_is_sent_when_the_step_ends() -> None:
+    async def main() -> None:
+        async with stream_and_peer() as (writer, peer):
+            await become_joining(writer, peer)
+            loop = runtime.get_running_loop()
+            seen: list[bytes] = []
+            for callback in (
+                lambda: write_twice(writer),
+                lambda: time.sleep(0.003),
+                lambda: seen.append(received_by(peer.sock)),
+            ):
+                loop.call_soon(callback)
+            await runtime.sleep(0)
+            assert seen == [HEAD + BODY]
+            began = time.monotonic()
+            loop.call_soon(write_twice, writer)
+            loop.call_soon(lambda: seen.append(received_by(peer.sock)))
+            await runtime.sleep(0)
+            if time.monotonic() - began < 0.9:
+                assert seen[1:] == [HEAD + BODY]
+            await runtime.sleep(0)
+
+    runtime.run(main())
 
 
 @each_pair

@@ -13,7 +13,7 @@ from collections.abc import Callable
 class ConnectionSocket(TransportSocket):
     """A ``TransportSocket`` whose user finds everything sent that was written before.
 
-    ``send_joined`` sends the data that the connection has collected in the current step. It is
+    ``send_joined`` sends the data that the connection has collected in the current turn. It is
     called before each operation that the data must precede, or that gives access to the socket
     itself.
     """

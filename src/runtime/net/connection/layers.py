@@ -275,7 +275,7 @@ class Lower:
         raise NotImplementedError
 
     def send_joined(self) -> None:
-        """Send the data that was collected in the current step: see ``kernel.joined_writes``."""
+        """Send the data that was collected in the current turn: see ``kernel.joined_writes``."""
         raise NotImplementedError
 
     def unsent_size(self) -> int:

@@ -16,7 +16,7 @@ read from that file or written to it. While the descriptor is watched, the polle
 of the stale registration as soon as the loop meets the new file. While it is not watched, and
 before it is closed, ``_same_file`` compares the file behind the number with the original one.
 
-Writes of one step may be joined: see ``kernel.joined_writes``.
+Writes of one turn may be joined: see ``kernel.joined_writes``.
 
 Invariants: the descriptor is watched for reading exactly while reading is OPEN, and for writing
 exactly while the write buffer holds bytes (or a task waits in ``writable``); ``unsent`` is the
@@ -352,7 +352,7 @@ class StreamSocket(Watcher, Lower, Writer):
             return True
         return False
 
-    def end_step(self) -> None:
+    def send_collected(self) -> None:
         joined = self._joined
         if joined is not None:
             self.send_joined()

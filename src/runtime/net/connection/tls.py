@@ -55,7 +55,7 @@ The layer and OpenSSL exchange encrypted bytes through two memory BIOs. OpenSSL 
 the outgoing one at any time, while reading too (alerts, key updates), so each operation ends with
 ``_flush``, which sends them.
 
-Writes of one step may be joined, so that they make one record: see ``kernel.joined_writes``. Data
+Writes of one turn may be joined, so that they make one record: see ``kernel.joined_writes``. Data
 is collected in OPEN only, and only while ``_plain`` is empty.
 
 Source: RFC 8446, RFC 5246 and the ``ssl`` module's documentation.
@@ -469,7 +469,7 @@ class TLSLayer(Upper, Lower, Writer):
         self.send_joined()
         return False
 
-    def end_step(self) -> None:
+    def send_collected(self) -> None:
         joined = self._joined
         if joined is not None:
             self.send_joined()
