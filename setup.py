@@ -71,6 +71,7 @@ COMPILED = (
     "src/runtime/net/sockets/calls.py",
     "src/runtime/sync/gather_core.py",
     "src/runtime/sync/group_core.py",
+    "src/runtime/sync/timeout_core.py",
     "src/runtime/simulation/random_numbers.py",
     "src/runtime/simulation/choices.py",
     "src/runtime/simulation/choosers.py",

@@ -134,7 +134,7 @@ class GroupCore:
         """Take note that ``task`` is done, with a result or an exception, or cancelled."""
         self._tasks.discard(task)
         self._daemons.discard(task)
-        self._note_fewer_tasks()
+        note_fewer_tasks(self)
         if task.cancelled():
             return
         error: BaseException | None = task.exception()
@@ -161,14 +161,6 @@ class GroupCore:
             self._abort(reason)
             if not self._is_ending(parent):
                 self._cancel_parent(parent, reason)
-
-    def _note_fewer_tasks(self) -> None:
-        """Wake the end of the group if all tasks have ended, or only daemons are left."""
-        waiter = self._all_done
-        if waiter is not None and not waiter.done():
-            is_empty = not self._tasks and not self._starting
-            if is_empty or (self._daemons and self._only_daemons_are_left()):
-                waiter.set_result(None)
 
     def _only_daemons_are_left(self) -> bool:
         return not (self._starting or self._tasks.difference(self._daemons))
@@ -234,10 +226,13 @@ class TaskEnd(ContextRunnable):
         """Report the end of the task."""
         group = self.group
         task = self.task
-        if task._failed or group._all_done is not None or group._daemons:
+        if task._failed:
             group._on_task_done(task)
-        else:
-            group._tasks.discard(task)
+            return
+        group._tasks.discard(task)
+        if group._daemons:
+            group._daemons.discard(task)
+        note_fewer_tasks(group)
 
     def get_context(self) -> Any:
         """Return the context of the task that waits for the group; None if none does."""
@@ -251,6 +246,17 @@ class TaskEnd(ContextRunnable):
     def _on_behalf_of(self) -> Any:
         """Return the task that waits for the tasks of the group."""
         return self.group._parent
+
+
+def note_fewer_tasks(group: GroupCore) -> None:
+    """Wake the end of the group if all tasks have ended, or only daemons are left."""
+    if (group._tasks or group._starting) and not (
+        group._daemons and group._only_daemons_are_left()
+    ):
+        return
+    waiter = group._all_done
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)
 
 
 def is_fatal(exc: BaseException | None) -> bool:

@@ -32,7 +32,7 @@ from runtime.kernel.reasons import (
 )
 from runtime.kernel.scopes import enter_scope, leave_group_scope
 from runtime.kernel.task import TaskCore
-from runtime.sync.group_core import GroupCore, is_fatal
+from runtime.sync.group_core import GroupCore, is_fatal, note_fewer_tasks
 from runtime.sync.scopes import CancelScope
 from runtime.sync.started import Started, check_start, wait_for_start
 
@@ -258,7 +258,7 @@ class TaskGroup(GroupCore, OnlyAsynchronous):
         self._starting.discard(task)
         if started.is_waited_for():
             started.note_end()
-            self._note_fewer_tasks()
+            note_fewer_tasks(self)
         else:
             # It is a task of the group, or the caller of start() was cancelled.
             self._on_task_done(task)

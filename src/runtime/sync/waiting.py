@@ -20,7 +20,7 @@ from runtime.kernel.diagnostics.describe import describe_several, format_repr
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.future import has_failed
 from runtime.kernel.public_types import Future
-from runtime.sync.timeouts import note_place
+from runtime.sync.timeout_core import note_place
 from runtime.sync.timeouts import timeout as timeout_after
 
 T = TypeVar("T")
