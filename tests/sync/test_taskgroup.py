@@ -500,6 +500,91 @@ def test_it_needs_a_task() -> None:
     assert "parent task" in str(refused[0])
 
 
+async def fail_when(gate: runtime.Future[None]) -> None:
+    """Raise ValueError in the turn after the one in which ``gate`` is finished."""
+    await gate
+    raise ValueError
+
+
+def finish_after_the_next_step(gate: runtime.Future[None]) -> None:
+    """Finish ``gate`` so that a task that waits for it steps after a task that yields now."""
+    runtime.get_running_loop().call_later(0, gate.set_result, None)
+
+
+async def test_the_end_of_a_task_is_not_part_of_the_step_before_it() -> None:
+    seen: list[object] = []
+
+    class Noting(runtime.Task[Any]):
+        def cancel(self, msg: Any = None) -> bool:
+            seen.append(runtime.current_task())
+            return super().cancel(msg)
+
+    loop = runtime.get_running_loop()
+    gate: runtime.Future[None] = loop.create_future()
+    loop.set_task_factory(lambda loop, coro, **options: Noting(coro, loop=loop, **options))
+    try:
+        with pytest.raises(ExceptionGroup):
+            async with TaskGroup() as group:
+                group.create_task(never())
+                group.create_task(fail_when(gate))
+                await runtime.sleep(0)
+                finish_after_the_next_step(gate)
+                await turns(100)
+    finally:
+        loop.set_task_factory(None)
+    assert seen == [None]
+
+
+async def test_a_failure_is_a_request_from_outside_for_a_body_in_a_cancelled_scope() -> None:
+    """It is none of the scope, although the step before the end of the task is the body's."""
+    log: list[str] = []
+    gate: runtime.Future[None] = runtime.get_running_loop().create_future()
+    with pytest.raises(ExceptionGroup):
+        async with TaskGroup() as group:
+            group.create_task(fail_when(gate))
+            with runtime.CancelScope() as scope:
+                scope.cancel()
+                for turn in range(1000):
+                    # The scope interrupts this some times only.
+                    try:
+                        await runtime.sleep(0)
+                    except runtime.CancelledError:
+                        if turn > 500:
+                            raise
+                    if turn == 0:
+                        me().uncancel()
+                    elif turn == 500:
+                        finish_after_the_next_step(gate)
+            log.append("the scope has ended the cancellation")
+    assert log == []
+
+
+async def test_an_exception_of_a_cancel_method_is_reported() -> None:
+    reports = collect_reports()
+
+    class Refusing(runtime.Future[None]):
+        def cancel(self, msg: Any = None) -> bool:
+            raise LookupError("refused")
+
+    async def wait() -> None:
+        await future
+
+    async def parent() -> None:
+        async with TaskGroup() as group:
+            group.create_task(wait())
+            group.create_task(fail(ValueError()))
+            await never()
+
+    future = Refusing()
+    task = runtime.create_task(parent())
+    await wait_all_tasks_blocked()
+    assert [str(report["exception"]) for report in reports] == ["refused"]
+    future.set_result(None)
+    task.cancel()
+    with pytest.raises(ExceptionGroup):
+        await task
+
+
 async def test_an_error_after_the_parent_ended_is_reported() -> None:
     reports = collect_reports()
 

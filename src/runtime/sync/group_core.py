@@ -21,7 +21,7 @@ from runtime.kernel.handles import ContextRunnable
 from runtime.kernel.native.mypyc import mypyc_attr
 from runtime.kernel.reasons import CancelReason, failure_reason
 from runtime.kernel.scopes import ScopeCore, cancel_in_group, join_group
-from runtime.kernel.task import TaskCore
+from runtime.kernel.task import TaskCore, leave_task
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -227,17 +227,40 @@ class TaskEnd(ContextRunnable):
         group = self.group
         task = self.task
         if task._failed:
-            group._on_task_done(task)
+            self._report_failure()
             return
         group._tasks.discard(task)
         if group._daemons:
             group._daemons.discard(task)
         note_fewer_tasks(group)
 
+    def _report_failure(self) -> None:
+        """Report the end of a task that has failed or was cancelled.
+
+        This may cancel tasks and call the exception handler, and so run code of the program: it is
+        not part of the task that ran last, and its exceptions are those of a callback.
+        """
+        loop = self.task._loop
+        leave_task(loop)
+        try:
+            self.group._on_task_done(self.task)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            loop.call_exception_handler(
+                {
+                    "message": f"Exception in {self.group!r} after the end of {self.task!r}",
+                    "exception": error,
+                }
+            )
+
     def get_context(self) -> Any:
-        """Return the context of the task that waits for the group; None if none does."""
-        parent = self.group._parent
-        return None if parent is None else parent.get_context()
+        """Return the context of the task that waits for the group, or else of the ended task."""
+        # Up to Python 3.11 the tasks of asyncio have no such method; a group may be left early.
+        get_context: Any = getattr(self.group._parent, "get_context", None)
+        if get_context is None:
+            get_context = getattr(self.task, "get_context", None)
+        return None if get_context is None else get_context()
 
     def _short_name(self) -> str:
         """Return the name by which the ``repr`` of the task shows the group."""

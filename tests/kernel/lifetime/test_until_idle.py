@@ -497,3 +497,21 @@ except KeyboardInterrupt:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         assert interrupted(process) == (0, "cleaned up\ninterrupted\n", "")
+
+
+def test_tasks_of_a_group_that_a_task_of_asyncio_has_entered() -> None:
+    async def main() -> str:
+        async with runtime.TaskGroup() as group:
+            task = group.create_task(runtime.sleep(0, "done"))
+            # The end of the task is reported while the body continues.
+            await runtime.sleep(0)
+            await runtime.sleep(0)
+        return task.result()
+
+    loop: Any = runtime.new_event_loop()
+    try:
+        task = asyncio.Task(main(), loop=loop)
+        assert loop.run_until_idle()
+        assert task.result() == "done"
+    finally:
+        loop.close()
