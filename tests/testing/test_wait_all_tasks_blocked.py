@@ -7,7 +7,7 @@ import functools
 import socket
 import threading
 from collections.abc import Awaitable, Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
@@ -418,3 +418,27 @@ def test_a_cushion_is_a_number() -> None:
 def test_it_is_refused_on_another_loop() -> None:
     with pytest.raises(RuntimeError, match="must be one of runtime's"):
         asyncio.run(wait_all_tasks_blocked())
+
+
+async def test_the_joined_writes_of_a_connection_have_arrived() -> None:
+    """A connection that writes twice in a turn has both sent at its end, behind the check."""
+
+    async def write_twice() -> None:
+        writer.write(b"head;")
+        writer.write(b"body;")
+
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        _, writer = await runtime.open_connection(*listener.getsockname())
+        peer, _ = listener.accept()
+    with closing(peer):
+        async with writer:
+            peer.setblocking(False)
+            for _ in range(3):
+                received = runtime.create_task(loop.sock_recv(peer, 100))
+                await runtime.sleep(0)
+                runtime.create_task(write_twice())
+                await wait_all_tasks_blocked()
+                assert received.done()
+                with suppress(BlockingIOError):
+                    peer.recv(100)

@@ -117,6 +117,9 @@ class _BlockedCheck(Runnable):
         loop._ready_append(self)
         # Always: asyncio may still name a task as the current one that ended just now.
         leave_task(loop)
+        # Earlier in this turn a connection may have written, which makes an event at its peer.
+        if loop._poller.writers.any:
+            loop._poller.writers.send()
         if not self._is_blocked():
             self._blocked_since = None
             return
