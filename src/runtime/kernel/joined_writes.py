@@ -23,7 +23,8 @@ loop runs it without a break. Collected data waits for the steps after its own
 - not at all for ``WARY_FOR`` seconds after a step has kept it waiting for ``LONG_STEP``: the loop
   then runs steps that compute, and the data is sent when the step ends in which it was written.
 
-So the peer gets the data later only if a step blocks the loop.
+So the peer gets the data later only if a step blocks the loop. A simulation holds nothing for other
+steps: a run must not depend on the real clock.
 
 Collected data is sent before that if
 
@@ -38,7 +39,7 @@ Collected data is sent before that if
 Writes are not joined where each of them is a message of its own, as for a pipe in packet mode, and
 to other pipes up to the size that arrives undivided.
 
-Invariants: while a writer has collected data, its write buffer is empty; and while the loop polls,
+Invariants: while a writer has collected data, its write buffer is empty; and while the loop waits,
 no writer has collected data.
 
 The loop reads ``PendingWriters.any`` after each step. It is a plain attribute, so that joining
@@ -47,6 +48,7 @@ costs next to nothing where it is not used.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Final
@@ -89,18 +91,22 @@ class PendingWriters:
         self._writers: list[Writer] = []
         # When the step ended in which the first of them has written; 0 if that was not noted yet.
         self._since = 0.0
-        # When data may be held again for other steps, because no step has been long for a while.
+        # When data may be held again for other steps, after one of them was long.
         self._wary_until = 0.0
         # Whether there is a writer.
         self.any = False
-        # Whether the loop runs a step, after which the data will be sent. False while the loop
-        # waits, when only a signal handler can write, and while it does not run at all.
+        # Whether the loop is in a turn, at the end of which the data will be sent. False while the
+        # loop waits, when only a signal handler can write, and while it does not run at all.
         self.open = False
 
     def add(self, writer: Writer) -> None:
         """Have ``writer.send_collected()`` called, at the end of the current turn or before."""
         self._writers.append(writer)
         self.any = True
+
+    def hold_nothing(self) -> None:
+        """Have data sent at the end of each step from now on, however little time has passed."""
+        self._wary_until = math.inf
 
     def end_step(self) -> None:
         """Have the writers send their data if it must wait no longer: a step has ended."""

@@ -47,6 +47,7 @@ class SimulationLoop(Loop):
         self._simulated_run = run
         self._created = 0
         self._turn_runner = run.schedule
+        self._poller.writers.hold_nothing()
         self.set_deadlock_reports(False)  # The selector reports them.
 
     def create_task(  # type: ignore[override]

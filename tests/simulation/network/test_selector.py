@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -143,3 +145,58 @@ def test_a_run_is_repeated_exactly() -> None:
     for seed in range(5):
         assert simulation.run(main, seed=seed) == simulation.run(main, seed=seed)
     assert simulation.run(main, seed=1) != simulation.run(main, seed=2)
+
+
+class Answering(asyncio.Protocol):
+    """A protocol that writes twice, and calls ``note``, for all that it receives."""
+
+    def __init__(self, note: Callable[[], object]) -> None:
+        self.note = note
+        self.transport: Any = None
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(b"head;")
+        self.transport.write(data)
+        self.note()
+
+
+def test_joined_writes_are_sent_before_the_next_event() -> None:
+    """Otherwise a run would depend on the real time that its events take."""
+
+    async def main() -> list[list[bytes]]:
+        loop = asyncio.get_running_loop()
+        clients: list[socket.socket] = []
+        noted: list[bytes] = []
+
+        def note() -> None:
+            received = b""
+            for client in clients:
+                with contextlib.suppress(BlockingIOError):
+                    received += client.recv(100)
+            noted.append(received)
+
+        server = await loop.create_server(lambda: Answering(note), port=80)
+        for _ in range(3):
+            client = socket.socket()
+            client.setblocking(False)
+            await loop.sock_connect(client, ("127.0.0.1", 80))
+            clients.append(client)
+        rounds: list[list[bytes]] = []
+        for _ in range(2):
+            for number, client in enumerate(clients):
+                client.send(b"%d" % number)
+            await asyncio.sleep(1)
+            note()
+            rounds.append(list(noted))
+            noted.clear()
+        server.close()
+        for client in clients:
+            client.close()
+        return rounds
+
+    sent_at_once, joined = simulation.run(main)
+    assert sent_at_once == [b"head;0", b"head;1", b"head;2", b""]
+    assert joined == [b"", b"head;0", b"head;1", b"head;2"]
