@@ -284,7 +284,12 @@ class WriteEnd(PipeEnd, Writer):
         if not has_no_reader(self.number):
             self._watch_reader = False
             self.update_watch()
-        elif self.unsent:
+            return
+        # Without joining, this would have been sent before, and would have failed.
+        self.send_joined()
+        if self.ended:
+            return
+        if self.unsent:
             lost = f"The reader of the pipe is gone; {self.unsent} bytes were not sent."
             self.end(BrokenPipeError(errno.EPIPE, lost))
         else:

@@ -941,6 +941,39 @@ async def test_a_pipe() -> None:
         assert os.read(read_end, 5) == BODY
 
 
+class WritingToPipe(asyncio.Protocol):
+    """A protocol that writes twice to the transport of a pipe for all that it receives."""
+
+    def __init__(self, pipe: Any) -> None:
+        self.pipe = pipe
+
+    def data_received(self, data: bytes) -> None:
+        write_twice(self.pipe)
+
+
+async def test_data_for_a_reader_that_is_gone_is_lost_with_an_error() -> None:
+    """The loop learns that the reader is gone in the turn in which the data was written."""
+    loop = asyncio.get_running_loop()
+    read_end, write_end = os.pipe()
+    protocol = Remembering()
+    pipe = os.fdopen(write_end, "wb", buffering=0)
+    transport, _ = await loop.connect_write_pipe(lambda: protocol, pipe)
+    write_twice(transport)
+    await runtime.sleep(0)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        source, _ = await loop.create_connection(lambda: WritingToPipe(transport), sock=ours)
+        theirs.send(b"x")
+        os.close(read_end)
+        async with runtime.timeout(10):
+            while not protocol.events:
+                await runtime.sleep(0)
+        source.abort()
+        await runtime.sleep(0.001)
+    [error] = protocol.events
+    assert isinstance(error, BrokenPipeError)
+
+
 def packet_pipe() -> tuple[Any, Any]:
     read_end, write_end = os.pipe2(os.O_DIRECT | os.O_NONBLOCK)
     return os.fdopen(read_end, "rb", buffering=0), os.fdopen(write_end, "wb", buffering=0)
