@@ -684,11 +684,13 @@ def _run_turns(loop: LoopCore) -> None:
                 run_unusual(loop, runnable)
             if writers.any:
                 writers.end_step()
-        if writers.any:
-            writers.send()
         runnable = None  # Do not keep a finished object alive while the loop waits.
         if loop._current is not None:
             leave_task(loop)
+        # After these two: the finalizer of an object that has gone may write, and a connection that
+        # fails here is not part of the last task.
+        if writers.any:
+            writers.send()
         if loop._stopping or loop._watched:
             return
 
@@ -727,6 +729,9 @@ def collect(loop: LoopCore) -> None:
             timeout = checked_wait(loop, loop._own_threads(), timeout, not loop._until_idle)
         if loop._idle_collector is not None and timeout != 0.0:
             loop._idle_collector.collect_if_due()
+        if loop._poller.writers.any:
+            # A finalizer or a signal handler has written since the end of the last turn.
+            loop._poller.writers.send()
         loop._waiting = True
         try:
             # A signal handler or a finalizer may have queued a callback, or set a timer, since the

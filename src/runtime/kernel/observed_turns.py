@@ -67,12 +67,12 @@ def run_sampled_turns(loop: Scheduler, collect: Callable[[Any], object]) -> None
                     left = count - entry - 1
                     while len(next_queued) < len(ready) - left:
                         next_queued.append(ended)
-            if writers.any:
-                writers.send()
             runnable = None
             queued = next_queued
             if loop._current is not None:
                 leave_task(loop)
+            if writers.any:
+                writers.send()
             if loop._stopping:
                 break
         sampler.fold()
@@ -135,11 +135,11 @@ def _run_turns_timed(loop: Scheduler, collect: Callable[[Any], object]) -> None:
                     debug_mode.report_slow(runnable, elapsed)
                 if isinstance(runnable, TaskCore):
                     note_wait(runnable)
-        if writers.any:
-            writers.send()
         runnable = None
         if loop._current is not None:
             leave_task(loop)
+        if writers.any:
+            writers.send()
         if loop._stopping:
             return
 

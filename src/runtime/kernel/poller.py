@@ -503,10 +503,10 @@ class Poller:
     def poll(self, timeout: float) -> None:
         """Wait up to ``timeout`` seconds for events (negative: no limit), and deliver them."""
         writers = self.writers
+        writers.open = False
         try:
             if self.kept.unproven:
                 timeout = self.kept.prove(self._watchers, self.now, timeout)
-            writers.open = False
             events = self._wait(timeout)
             writers.open = True
             if not events:

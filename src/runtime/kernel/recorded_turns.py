@@ -51,10 +51,10 @@ def run_recorded_turns(loop: LoopCore) -> None:
                 runnable._run()
             if writers.any:
                 writers.end_step()
-        if writers.any:
-            writers.send()
         runnable = None
         if loop._current is not None:
             leave_task(loop)
+        if writers.any:
+            writers.send()
         if loop._stopping:
             return
