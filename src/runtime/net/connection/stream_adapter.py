@@ -405,7 +405,7 @@ class StreamAdapter(Top):
             self._written = 0
 
     def send_joined(self) -> bool:
-        """Send the data that was collected in this step; return whether ``drain`` has to wait."""
+        """Send the data that was collected in this turn; return whether ``drain`` has to wait."""
         self.lower.send_joined()
         self.must_wait = self.writing_paused or self.is_lost or self.has_written_its_share
         return self.must_wait

@@ -460,7 +460,7 @@ class TLSLayer(Upper, Lower, Writer):
             if not part:
                 return True
             # The encrypted record must not take the layer below beyond its high-water mark either:
-            # it would pause writing when the step has ended.
+            # it would pause writing when the turn has ended.
             lower = self._lower
             most = min(lower.water_marks()[1] - lower.unsent_size() - _OVERHEAD, RECORD)
             if joined.size + len(part) <= most:
