@@ -681,14 +681,15 @@ ANNOTATED = (
     ("future", "FutureCore"),
     ("task", "TaskCore"),
     ("group_core", "GroupCore"),
+    ("timeout_core", "TimeoutCore"),
 )
 """Compiled classes whose public methods have the annotations of their sources.
 
-They are the bases of ``Loop``, ``Future``, ``Task`` and ``TaskGroup``, and no object is of one of
-them itself. This is why their annotations cost nothing: CPython's faster instructions for calls of
-methods in C take only a method whose type is exactly ``method_descriptor``, and only an object
-whose type is exactly the class that defines the method. For ``Handle`` the second holds: with
-annotations, ``handle.cancelled()`` would take a third more instructions on CPython 3.11.
+They are bases of ``Loop``, ``Future``, ``Task``, ``TaskGroup`` and ``Timeout``, and no object is
+of one of them itself. This is why their annotations cost nothing: CPython's faster instructions for
+calls of methods in C take only a method whose type is exactly ``method_descriptor``, and only an
+object whose type is exactly the class that defines the method. For ``Handle`` the second holds:
+with annotations, ``handle.cancelled()`` would take a third more instructions on CPython 3.11.
 """
 
 ANNOTATED_METHODS = "src/runtime/kernel/native/_annotated_methods.h"
