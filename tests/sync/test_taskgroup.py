@@ -512,11 +512,13 @@ def finish_after_the_next_step(gate: runtime.Future[None]) -> None:
 
 
 async def test_the_end_of_a_task_is_not_part_of_the_step_before_it() -> None:
+    """It has the context of the body, however."""
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
     seen: list[object] = []
 
     class Noting(runtime.Task[Any]):
         def cancel(self, msg: Any = None) -> bool:
-            seen.append(runtime.current_task())
+            seen.append((runtime.current_task(), variable.get("none")))
             return super().cancel(msg)
 
     loop = runtime.get_running_loop()
@@ -525,6 +527,7 @@ async def test_the_end_of_a_task_is_not_part_of_the_step_before_it() -> None:
     try:
         with pytest.raises(ExceptionGroup):
             async with TaskGroup() as group:
+                variable.set("body")
                 group.create_task(never())
                 group.create_task(fail_when(gate))
                 await runtime.sleep(0)
@@ -532,7 +535,7 @@ async def test_the_end_of_a_task_is_not_part_of_the_step_before_it() -> None:
                 await turns(100)
     finally:
         loop.set_task_factory(None)
-    assert seen == [None]
+    assert seen == [(None, "body")]
 
 
 async def test_a_failure_is_a_request_from_outside_for_a_body_in_a_cancelled_scope() -> None:

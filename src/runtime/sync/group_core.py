@@ -238,12 +238,18 @@ class TaskEnd(ContextRunnable):
         """Report the end of a task that has failed or was cancelled.
 
         This may cancel tasks and call the exception handler, and so run code of the program: it is
-        not part of the task that ran last, and its exceptions are those of a callback.
+        not part of the task that ran last, it has a context as in a callback, and its exceptions
+        are reported as those of a callback.
         """
         loop = self.task._loop
         leave_task(loop)
+        context: Any = self.get_context()
         try:
-            self.group._on_task_done(self.task)
+            if context is None:
+                self.group._on_task_done(self.task)
+            else:
+                # In a copy, because a context cannot be entered twice.
+                context.copy().run(self.group._on_task_done, self.task)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
