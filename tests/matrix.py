@@ -60,9 +60,17 @@ COMPILER = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or
 FIRST = ("-m", "not slow or once") if shutil.which(COMPILER) else ()
 FULL = ("-m", "not build and not once and not reference")
 SHORT = ("-m", "not build and not once and not reference and not slow and not variation")
-ABOVE_ACCELERATOR = ("examples", "simulation", "testing")
+ABOVE_ACCELERATOR = (
+    "arguments",
+    "dropin",
+    "examples",
+    "observe",
+    "simulation",
+    "sync",
+    "testing",
+)
 ABOVE_DEBUG_MODE = ("arguments", "examples", "peers", "simulation")
-ABOVE_FALLBACK = ("arguments", "examples", "observe", "peers", "simulation", "testing")
+ABOVE_FALLBACK = (*ABOVE_ACCELERATOR, "peers")
 
 
 def without(folders: tuple[str, ...]) -> tuple[str, ...]:

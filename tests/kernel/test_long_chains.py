@@ -14,6 +14,9 @@ import runtime
 from runtime.kernel.future import subscribe
 from tests.kernel.tools import turn
 
+# Long chains take long, and are alike in all builds of the same modules.
+pytestmark = pytest.mark.variation
+
 NUMBER = 100_000
 
 

@@ -47,6 +47,7 @@ async def test_the_text_shows_who_waits_for_whom_and_who_holds_the_locks() -> No
     await runtime.wait([task])
 
 
+@pytest.mark.variation
 async def test_tasks_that_wait_for_one_another_and_long_chains_are_shown_once() -> None:
     chain: list[runtime.Task[None]] = []
 

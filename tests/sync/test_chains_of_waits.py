@@ -15,6 +15,9 @@ import runtime.testing
 from runtime.kernel.task import cancel_all
 from runtime.testing import wait_all_tasks_blocked
 
+# Long chains take long, and are alike in all builds of the same modules.
+pytestmark = pytest.mark.variation
+
 LONG = 3 * sys.getrecursionlimit()
 
 Wait = Callable[[Any], Awaitable[Any]]
