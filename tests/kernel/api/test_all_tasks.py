@@ -42,3 +42,13 @@ async def test_so_do_tasks_of_a_class_with_a_number_of_its_own() -> None:
     theirs = Numbered(asyncio.sleep(0), loop=loop)
     assert list(runtime.all_tasks()) == [runtime.current_task(), theirs]
     await theirs
+
+
+async def test_it_looks_like_a_set() -> None:
+    task = runtime.create_task(runtime.sleep_forever(), name="another")
+    found = runtime.all_tasks()
+    assert repr(found) == f"{{{runtime.current_task()!r}, {task!r}}}"
+    found.clear()
+    assert repr(found) == "set()"
+    task.cancel()
+    await runtime.wait([task])

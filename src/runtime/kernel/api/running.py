@@ -47,6 +47,9 @@ class _TaskSet(set[Any]):
     def __iter__(self) -> Iterator[Any]:
         return iter(sorted(set.__iter__(self), key=_creation))
 
+    def __repr__(self) -> str:
+        return f"{{{', '.join(map(repr, self))}}}" if self else "set()"
+
 
 def _creation(task: Any) -> float:
     # A class of the program may have an attribute of the same name for something else.
