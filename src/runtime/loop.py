@@ -106,6 +106,16 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
             follow that clock.
             """
 
+        @property
+        def slow_callback_duration(self) -> float:
+            """The duration, in seconds, from which debug mode reports a callback as slow.
+
+            It can be set, to any real number.
+            """
+
+        @slow_callback_duration.setter
+        def slow_callback_duration(self, value: Seconds) -> None: ...
+
         def call_soon_threadsafe(  # type: ignore[override]
             self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
         ) -> Handle:

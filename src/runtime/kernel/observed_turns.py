@@ -131,7 +131,7 @@ def _run_turns_timed(loop: Scheduler, collect: Callable[[Any], object]) -> None:
                 writers.end_step()
             elapsed = loop.time() - started
             if debug:
-                if elapsed >= loop.slow_callback_duration:
+                if elapsed >= loop._slow_callback_duration:
                     debug_mode.report_slow(runnable, elapsed)
                 if isinstance(runnable, TaskCore):
                     note_wait(runnable)

@@ -118,6 +118,7 @@ class Scheduler:
         "_sampler",
         "_scope_of_next_task",
         "_signal_handlers",
+        "_slow_callback_duration",
         "_stopping",
         "_tasks",
         "_tasks_cancelled",
@@ -131,7 +132,6 @@ class Scheduler:
         "_wake_sender",
         "_watched",
         "_watched_always",
-        "slow_callback_duration",
         "time",
     )
 
@@ -195,7 +195,8 @@ class Scheduler:
         self._sampler = StepSampler()
         self._sample_at = self._sampler.every
         self._sampled_turns = 0
-        self.slow_callback_duration = 0.1
+        # Seconds: see ``slow_callback_duration``.
+        self._slow_callback_duration = 0.1
         # The handlers that ``runtime.system.signals`` has installed, by signal number.
         self._signal_handlers: dict[int, Any] = {}
         # Returns the time, in seconds from an arbitrary start. A test may put another clock here.
@@ -393,6 +394,18 @@ class Scheduler:
     def get_exception_handler(self) -> ExceptionHandler | None:
         """Return the exception handler that was set, or None."""
         return self._exception_handler
+
+    @property
+    def slow_callback_duration(self) -> Any:
+        """The duration, in seconds, from which debug mode reports a callback, or a step, as slow.
+
+        It can be set, to any real number.
+        """
+        return self._slow_callback_duration
+
+    @slow_callback_duration.setter
+    def slow_callback_duration(self, value: Any) -> None:
+        self._slow_callback_duration = seconds(value, "Loop.slow_callback_duration")
 
     def default_exception_handler(self, context: Mapping[str, Any]) -> None:
         """Log ``context`` as an error, with its exception, to the logger named ``asyncio``."""

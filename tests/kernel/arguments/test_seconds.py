@@ -137,6 +137,11 @@ async def shut_server_down(delay: Any) -> None:
         await server.wait_closed()
 
 
+async def slow_callback_duration(duration: Any) -> None:
+    loop().slow_callback_duration = duration
+    assert type(loop().slow_callback_duration) is float
+
+
 async def sleep(delay: Any) -> None:
     assert await runtime.sleep(delay, "result") == "result"
 
@@ -158,6 +163,7 @@ TAKERS: list[Callable[[Any], Awaitable[None]]] = [
     wait,
     as_completed,
     shut_server_down,
+    slow_callback_duration,
 ]
 
 
@@ -225,4 +231,13 @@ def test_a_threshold_for_slow_callbacks() -> None:
     event_loop.watch_slow_callbacks(None)
     with pytest.raises(TypeError, match="expected a number of seconds"):
         event_loop.watch_slow_callbacks("1")  # type: ignore[arg-type]
+    event_loop.close()
+
+
+def test_the_error_names_the_attribute() -> None:
+    event_loop = runtime.new_event_loop()
+    for number, error in (("1", TypeError), (10**400, OverflowError), (math.nan, ValueError)):
+        with pytest.raises(error, match=r"^Loop\.slow_callback_duration expected"):
+            event_loop.slow_callback_duration = number  # type: ignore[assignment]
+    assert event_loop.slow_callback_duration == 0.1
     event_loop.close()
