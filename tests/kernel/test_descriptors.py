@@ -376,6 +376,79 @@ def test_a_stream_takes_a_number_over(run: Run, reused: Reused) -> None:
 
 
 @pytest.mark.skipif(not hasattr(selectors, "EpollSelector"), reason="needs epoll")
+async def expect_passed_on(task: runtime.Task[Any]) -> None:
+    with pytest.raises(
+        RuntimeError,
+        match=r"^file descriptor \d+ was passed to a stream, a transport or a server while a task "
+        "waited for it: end the task first$",
+    ):
+        await task
+
+
+@pytest.mark.parametrize("waits", [0, 3])
+def test_a_stream_takes_the_socket_of_a_waiting_task_over(run: Run, pair: Pair, waits: int) -> None:
+    one, two = pair
+
+    async def main() -> None:
+        loop = runtime.get_running_loop()
+        for _ in range(waits):
+            task = runtime.create_task(loop.sock_recv(one, 10))
+            await all_tasks_blocked()
+            two.send(b"x")
+            assert await task == b"x"
+        task = runtime.create_task(loop.sock_recv(one, 10))
+        await all_tasks_blocked()
+        reader, writer = await runtime.open_connection(sock=one)
+        await expect_passed_on(task)
+        two.send(b"y")
+        assert await reader.read(10) == b"y"
+        writer.close()
+        await writer.wait_closed()
+
+    run(main())
+
+
+def test_both_directions_of_a_socket_are_taken_over(run: Run, pair: Pair) -> None:
+    one, _ = pair
+
+    async def main() -> None:
+        with pytest.raises(BlockingIOError):
+            while True:
+                one.send(bytes(65536))
+        tasks = [
+            runtime.create_task(runtime.wait_readable(one)),
+            runtime.create_task(runtime.wait_writable(one)),
+        ]
+        await all_tasks_blocked()
+        _, writer = await runtime.open_connection(sock=one)
+        for task in tasks:
+            await expect_passed_on(task)
+        writer.abort()
+
+    run(main())
+
+
+def test_a_server_takes_the_socket_of_an_accepting_task_over(run: Run) -> None:
+    async def serve(reader: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
+        writer.write(await reader.read(10))
+
+    async def main() -> None:
+        loop = runtime.get_running_loop()
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.setblocking(False)
+        task = runtime.create_task(loop.sock_accept(listener))
+        await all_tasks_blocked()
+        async with await runtime.start_server(serve, sock=listener) as server:
+            await expect_passed_on(task)
+            reader, writer = await runtime.open_connection(*server.sockets[0].getsockname())
+            writer.write(b"x")
+            assert await reader.read(10) == b"x"
+            writer.close()
+            await writer.wait_closed()
+
+    run(main())
+
+
 def test_a_task_takes_a_number_over_from_a_stream() -> None:
     reused = Reused(socket.socket.close)
 

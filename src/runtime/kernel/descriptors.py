@@ -211,6 +211,13 @@ class DescriptorWatcher(Watcher):
 
     def on_lost(self) -> None:
         """Drop the callbacks, and make the waits of tasks fail: the descriptor was closed."""
+        self._drop_all(is_closed=True)
+
+    def on_taken_over(self) -> None:
+        """Drop the callbacks, and make the waits of tasks fail: a connection watches the file."""
+        self._drop_all(is_closed=False)
+
+    def _drop_all(self, is_closed: bool) -> None:
         for handle in (self.reader, self.writer):
             if handle is not None:
                 handle.cancel()
@@ -218,14 +225,7 @@ class DescriptorWatcher(Watcher):
         self.reader_object = self.writer_object = None
         for waiting in (self.reading, self.writing):
             if waiting is not None and not waiting.done():
-                fail_future(
-                    waiting,
-                    OSError(
-                        errno.EBADF,
-                        f"file descriptor {self.fd} was closed while a task waited for it: end "
-                        "the task first",
-                    ),
-                )
+                fail_future(waiting, _closed(self.fd) if is_closed else _passed_on(self.fd))
         self.reading = self.writing = None
 
     def on_closed(self) -> None:
@@ -349,6 +349,20 @@ def writable(loop: Scheduler, fd: int) -> Readiness:
 def _is_pending(waiting: Readiness | None) -> bool:
     """Return whether a task still waits; a cancelled task keeps its slot until it runs."""
     return waiting is not None and not waiting.done()
+
+
+def _closed(fd: int) -> OSError:
+    return OSError(
+        errno.EBADF,
+        f"file descriptor {fd} was closed while a task waited for it: end the task first",
+    )
+
+
+def _passed_on(fd: int) -> RuntimeError:
+    return RuntimeError(
+        f"file descriptor {fd} was passed to a stream, a transport or a server while a task waited "
+        "for it: end the task first"
+    )
 
 
 def _taken(fd: int) -> RuntimeError:

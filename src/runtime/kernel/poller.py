@@ -310,8 +310,9 @@ class Poller:
     def watch(self, watcher: Watcher, events: int) -> None:
         """Watch exactly ``events`` (READ, WRITE, both, or 0 for none) for ``watcher``.
 
-        If a stale watcher is registered under the same descriptor number, its ``on_lost`` is
-        called. Raises OSError if the descriptor cannot be watched: a regular file, or closed.
+        If another watcher is registered under the same descriptor number, its ``on_lost`` is
+        called, or its ``on_taken_over`` if the number still means its file. Raises OSError if the
+        descriptor cannot be watched: a regular file, or closed.
         """
         fd = watcher.fd
         if watcher.once:
@@ -336,9 +337,16 @@ class Poller:
         self._watchers[fd] = watcher
 
     def _take_over(self, fd: int) -> None:
-        stale = self._watchers.get(fd)
-        if stale is not None:
-            self.evict(stale)
+        before = self._watchers.get(fd)
+        if before is None:
+            return
+        # With another selector than epoll, the file is only known of armed descriptors.
+        is_known = before.once or self._epoll_modify is not None
+        if before.events and is_known and self.is_same_file(before):
+            self._unregister(before)
+            before.on_taken_over()
+        else:
+            self.evict(before)
 
     def evict(self, watcher: Watcher) -> None:
         """Drop a stale watcher, whose number means another file, and call its ``on_lost``."""

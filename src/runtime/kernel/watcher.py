@@ -58,6 +58,10 @@ class Watcher:
         Its number may mean another file by now.
         """
 
+    def on_taken_over(self) -> None:
+        """Handle the loss of the descriptor to another watcher of the same file."""
+        self.on_lost()
+
     def get_protocol(self) -> object:
         """Return the protocol that the events are for, or None."""
         return None
