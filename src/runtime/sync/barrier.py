@@ -54,8 +54,9 @@ class Barrier(OnlyAsynchronous):
         self._loop: LoopCore | None = None
         # The indices of the tasks that are inside.
         self._indices: set[int] = set()
-        # The futures of all waiting tasks; every change of the state wakes all of them.
-        self._waiters: list[Future[None]] = []
+        # The futures of all waiting tasks, in order; every change of the state wakes all of them. A
+        # waiter that gives up is found in a dictionary without a search.
+        self._waiters: dict[Future[None], None] = {}
 
     @property
     def parties(self) -> int:
@@ -125,8 +126,9 @@ class Barrier(OnlyAsynchronous):
     def _enter_state(self, state: _State) -> None:
         self._state = state
         waiters = self._waiters
-        self._waiters = []
-        for waiter in waiters:
+        self._waiters = {}
+        # A copy, because the garbage collector may end tasks that wait here.
+        for waiter in list(waiters):
             if not waiter.done():
                 waiter.set_result(None)
 
@@ -137,12 +139,12 @@ class Barrier(OnlyAsynchronous):
             loop = self._loop = bind(self, loop)
         waiters = self._waiters
         waiter: Future[None] = loop.create_future()
-        waiters.append(waiter)
+        waiters[waiter] = None
         try:
             await waiter
         except BaseException:
-            # From the list that it was added to: a change of the state makes a new list.
-            waiters.remove(waiter)
+            # From the dictionary that it was added to: a change of the state makes a new one.
+            del waiters[waiter]
             raise
         return self._state
 

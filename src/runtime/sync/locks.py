@@ -14,7 +14,7 @@ Source: "Synchronization Primitives" in the standard library's documentation of 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from threading import get_ident
 from types import TracebackType
 from typing import Literal, TypeVar
@@ -22,12 +22,10 @@ from typing import Literal, TypeVar
 from runtime.kernel.arguments.refusals import OnlyAsynchronous
 from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import CancelledError
-from runtime.kernel.public_types import Future
 from runtime.sync.binding import bind
+from runtime.sync.waiters import Waiters, without
 
 T = TypeVar("T")
-
-_Waiters = deque[Future[None]]
 
 
 class Lock(OnlyAsynchronous):
@@ -48,7 +46,7 @@ class Lock(OnlyAsynchronous):
         self._locked = False
         self._loop: LoopCore | None = None
         # An empty deque takes 700 bytes, and most locks are never waited for.
-        self._waiters: _Waiters | None = None
+        self._waiters: Waiters | None = None
 
     def locked(self) -> bool:
         """Return whether the lock is held."""
@@ -95,19 +93,22 @@ class Lock(OnlyAsynchronous):
         loop = self._loop
         if loop is None or loop._thread_id != get_ident():
             loop = self._loop = bind(self, loop)
+        waiter = loop.create_future()
+        # Read again: the garbage collector may have ended other waits.
+        waiters = self._waiters
         if waiters is None:
             waiters = self._waiters = deque()
-        waiter = loop.create_future()
         waiters.append(waiter)
         try:
             await waiter
         except BaseException as error:
-            waiters.remove(waiter)
+            assert self._waiters is not None
+            self._waiters = without(self._waiters, waiter)
             if isinstance(error, CancelledError) and not self._locked:
                 self._wake_first()
             raise
         # Only the first waiter is ever woken, and it is this one.
-        waiters.popleft()
+        self._waiters.popleft()  # type: ignore[union-attr]
         self._locked = True
 
     async def __aexit__(
@@ -130,7 +131,7 @@ class Event:
     def __init__(self) -> None:
         self._set = False
         self._loop: LoopCore | None = None
-        self._waiters: _Waiters | None = None
+        self._waiters: Waiters | None = None
 
     def is_set(self) -> bool:
         """Return whether the flag is true."""
@@ -162,16 +163,16 @@ class Event:
         loop = self._loop
         if loop is None or loop._thread_id != get_ident():
             loop = self._loop = bind(self, loop)
+        waiter = loop.create_future()
         waiters = self._waiters
         if waiters is None:
             waiters = self._waiters = deque()
-        waiter = loop.create_future()
         waiters.append(waiter)
         try:
             await waiter
         except BaseException:
-            # From the queue that it was added to: set() may have replaced the queue of the event.
-            waiters.remove(waiter)
+            if self._waiters:  # Otherwise set() has taken the queue.
+                self._waiters = without(self._waiters, waiter)
             raise
         return True
 
@@ -191,7 +192,7 @@ class Condition(OnlyAsynchronous):
     def __init__(self, lock: Lock | None = None) -> None:
         self._lock = Lock() if lock is None else lock
         self._loop: LoopCore | None = None
-        self._waiters: _Waiters = deque()
+        self._waiters: Waiters = deque()
 
     def locked(self) -> bool:
         """Return whether the lock is held."""
@@ -220,14 +221,16 @@ class Condition(OnlyAsynchronous):
         if loop is None or loop._thread_id != get_ident():
             loop = self._loop = bind(self, loop)
         waiter = loop.create_future()
-        waiters = self._waiters
         lock.release()
-        waiters.append(waiter)
+        self._waiters.append(waiter)
         try:
             try:
                 await waiter
+                self._waiters.remove(waiter)
+            except BaseException:
+                self._waiters = without(self._waiters, waiter)
+                raise
             finally:
-                waiters.remove(waiter)
                 await _acquire_despite_cancellation(lock)
         except BaseException:
             if waiter.done() and not waiter.cancelled():
@@ -317,7 +320,7 @@ class Semaphore(OnlyAsynchronous):
             raise ValueError(f"Semaphore initial value must be >= 0, got {value!r}")
         self._value = value
         self._loop: LoopCore | None = None
-        self._waiters: _Waiters | None = None
+        self._waiters: Waiters | None = None
 
     def locked(self) -> bool:
         """Return whether ``acquire`` would wait, for a permit or behind earlier waiters."""
@@ -341,20 +344,23 @@ class Semaphore(OnlyAsynchronous):
         loop = self._loop
         if loop is None or loop._thread_id != get_ident():
             loop = self._loop = bind(self, loop)
+        waiter = loop.create_future()
+        # Read again: the garbage collector may have ended other waits.
+        waiters = self._waiters
         if waiters is None:
             waiters = self._waiters = deque()
-        waiter = loop.create_future()
         waiters.append(waiter)
         try:
             await waiter
         except BaseException as error:
-            waiters.remove(waiter)
+            assert self._waiters is not None
+            self._waiters = without(self._waiters, waiter)
             if isinstance(error, CancelledError):
                 if not waiter.cancelled():
                     self._value += 1
                 self._hand_out()
             raise
-        waiters.remove(waiter)
+        self._waiters.remove(waiter)  # type: ignore[union-attr]
         if self._value > 0:
             # Permits were released while all waiters had been woken or cancelled, so that none of
             # them could be promised one. Others may have come since.
@@ -413,7 +419,7 @@ class BoundedSemaphore(Semaphore):
         super().release()
 
 
-def _all_cancelled(waiters: _Waiters) -> bool:
+def _all_cancelled(waiters: Waiters) -> bool:
     """Return whether all waiters of a queue were cancelled, so that a new task need not wait.
 
     The queue must not be empty.
@@ -422,7 +428,7 @@ def _all_cancelled(waiters: _Waiters) -> bool:
     return waiters[0].cancelled() and all(waiter.cancelled() for waiter in waiters)
 
 
-def _describe(primitive: object, state: str, waiters: _Waiters | None) -> str:
+def _describe(primitive: object, state: str, waiters: Sized | None) -> str:
     if waiters:
         state = f"{state}, waiters:{len(waiters)}"
     kind = type(primitive)

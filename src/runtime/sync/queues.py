@@ -1,6 +1,6 @@
 """Queues: pass items from producer tasks to consumer tasks.
 
-A waiter is a future in the list of getters or in the list of putters. A put wakes one getter, and a
+A waiter is a future in the queue of getters or in that of putters. A put wakes one getter, and a
 get wakes one putter. A woken task checks again whether there is an item, or room, since another
 task may have been faster. A task that is cancelled after it was woken wakes the next waiter, so
 that no item is left in the queue while a task waits for one.
@@ -25,10 +25,9 @@ from runtime.kernel.diagnostics.describe import format_repr, short_repr
 from runtime.kernel.errors import QueueEmpty, QueueFull, QueueShutDown
 from runtime.kernel.public_types import Future
 from runtime.sync.binding import bind
+from runtime.sync.waiters import Waiters, without
 
 T = TypeVar("T")
-
-_Waiters = deque[Future[None]]
 
 _FULL = "the queue is full: 'await put()' waits until there is room"
 _EMPTY = "the queue is empty: 'await get()' waits until there is an item"
@@ -65,9 +64,9 @@ class Queue(Generic[T]):
         self._put_item: Callable[[T], object]
         self._take_item: Callable[[], T]
         self._make_container()
-        self._getters: _Waiters = deque()
-        self._putters: _Waiters = deque()
-        self._joiners: _Waiters = deque()
+        self._getters: Waiters = deque()
+        self._putters: Waiters = deque()
+        self._joiners: Waiters = deque()
         self._unfinished = 0
         self._is_shutdown = False
 
@@ -114,7 +113,7 @@ class Queue(Generic[T]):
                 try:
                     await putter
                 except BaseException:
-                    _leave(self._putters, putter)
+                    self._putters = without(self._putters, putter)
                     if len(self._items) < maxsize and not putter.cancelled():
                         _wake_next(self._putters)
                     raise
@@ -163,7 +162,7 @@ class Queue(Generic[T]):
             try:
                 await getter
             except BaseException:
-                _leave(self._getters, getter)
+                self._getters = without(self._getters, getter)
                 if self._items and not getter.cancelled():
                     _wake_next(self._getters)
                 raise
@@ -223,7 +222,7 @@ class Queue(Generic[T]):
         try:
             await joiner
         except BaseException:
-            _leave(self._joiners, joiner)
+            self._joiners = without(self._joiners, joiner)
             raise
 
     def shutdown(self, immediate: bool = False) -> None:
@@ -294,7 +293,7 @@ class LifoQueue(Queue[T]):
         self._take_item = items.pop
 
 
-def _wake_next(waiters: _Waiters) -> None:
+def _wake_next(waiters: Waiters) -> None:
     """Wake the first waiter that was not cancelled, if there is one."""
     while waiters:
         waiter = waiters.popleft()
@@ -303,14 +302,8 @@ def _wake_next(waiters: _Waiters) -> None:
             return
 
 
-def _wake_all(waiters: _Waiters) -> None:
+def _wake_all(waiters: Waiters) -> None:
     while waiters:
         waiter = waiters.popleft()
         if not waiter.done():
             waiter.set_result(None)
-
-
-def _leave(waiters: _Waiters, waiter: Future[None]) -> None:
-    """Remove a waiter that gives up; if it was woken, it was removed already."""
-    if waiter in waiters:
-        waiters.remove(waiter)
