@@ -41,7 +41,7 @@ SUSPENDABLE = inspect.CO_COROUTINE | inspect.CO_GENERATOR
 # Functions that only answer a question, or that belong to the call above them.
 LEFT_OUT = {
     "SleepFuture._due",
-    "SleepFuture._left_heap",
+    "SleepFuture._leave_heap",
     "FutureCore.cancelled",
     "FutureCore.done",
     "Poller.tick",

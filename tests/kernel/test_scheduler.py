@@ -385,6 +385,9 @@ class Stamp(Runnable):
     def cancelled(self) -> bool:
         return self.gone
 
+    def _leave_heap(self) -> bool:
+        return not self.gone
+
     def cancel(self) -> None:
         if not self.gone:
             self.gone = True

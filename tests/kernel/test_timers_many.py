@@ -7,17 +7,7 @@ import random
 import pytest
 
 import runtime
-from tests.kernel.tools import turn
-
-
-class Clock:
-    """A clock that only moves when it is set."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.kernel.tools import Clock, turn
 
 
 @pytest.mark.parametrize(

@@ -10,3 +10,13 @@ def turn(loop: runtime.Loop, times: int = 1) -> None:
     for _ in range(times):
         loop.call_soon(loop.stop)
         loop.run_forever()
+
+
+class Clock:
+    """A clock that only moves when it is set."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now

@@ -17,7 +17,8 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
-from types import FrameType
+from types import CodeType, FrameType
+from typing import Any
 
 from runtime.kernel.compat.registry import running_loops
 
@@ -75,6 +76,45 @@ def interrupted_at(moment: int, interrupt: Callable[[], None], work: Callable[[]
         work()
     finally:
         sys.setprofile(None)
+    return left <= 0
+
+
+def interrupted_at_bytecode(
+    number: int,
+    is_traced: Callable[[CodeType], bool],
+    work: Callable[[], object],
+    error: type[BaseException] = Interrupted,
+) -> bool:
+    """Call ``work()``, and raise ``error`` before the bytecode with the number ``number``.
+
+    Counted are the bytecodes of interpreted functions for whose code ``is_traced`` returns True.
+    These are more moments than those at which the interpreter runs signal handlers. Returns whether
+    there were so many bytecodes; if the exception leaves ``work()``, it is not caught.
+    """
+    left = number
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal left
+        if event == "call":
+            if not is_traced(frame.f_code):
+                return None
+            frame.f_trace = trace  # From Python 3.13 on, the next line needs it.
+            frame.f_trace_opcodes = True
+        elif event == "opcode":
+            left -= 1
+            if left == 0:
+                raise error  # This also ends the tracing.
+        return trace
+
+    before = sys.gettrace()
+    here = sys._getframe()
+    here.f_trace_opcodes = True  # Python 3.12 has to know beforehand that bytecodes are traced.
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+        here.f_trace_opcodes = False
     return left <= 0
 
 

@@ -263,6 +263,8 @@ class LoopCore(Scheduler):
             running_loops[thread_id] = self
             asyncio._set_running_loop(self)  # type: ignore[arg-type]
             _set_asyncgen_hooks(asyncgens.on_first_iteration, asyncgens.on_dropped)
+            # The recovery after the last run may have been interrupted itself.
+            self._recover_queue()
             # An interrupted _wake() may have set the flag without having written the byte.
             self._forget_wakeup()
             self._poller.begin_run()
@@ -295,10 +297,9 @@ class LoopCore(Scheduler):
                 if self._stopping:
                     break
             self._check_not_forked()
-        except IndexError:
-            self._check_not_forked()
-            raise
         except BaseException as error:
+            if isinstance(error, IndexError):
+                self._check_not_forked()  # A fork empties the ready queue of the child.
             recover_tasks(self)
             if self._recorder is not None:
                 self._recorder.dump(type(error).__name__)

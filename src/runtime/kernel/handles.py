@@ -48,8 +48,17 @@ class Runnable:
         """Return the deadline, in seconds on the loop's clock. Only for entries with a timer."""
         raise NotImplementedError
 
-    def _left_heap(self) -> None:
-        """Note that the timer is due, and no longer in the timer heap."""
+    def _leave_heap(self) -> bool:
+        """Note that the timer left the timer heap; return whether it was there until now.
+
+        It was not if it has been cancelled, or has left the heap before. Only for entries with a
+        timer.
+        """
+        raise NotImplementedError
+
+    def _is_due(self) -> bool:
+        """Return whether the entry has a timer that was due, and is queued or about to run."""
+        return False
 
     def _short_name(self) -> str:
         """Return a short name, for the ``repr`` of a future that this is subscribed to."""

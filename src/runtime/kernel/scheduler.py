@@ -319,6 +319,18 @@ class Scheduler:
             if inbound:
                 self._has_inbound = True
 
+    def _recover_queue(self) -> None:
+        """Finish the moves of entries to the ready queue that an exception has ended.
+
+        To be called before the entries run. See ``runtime.kernel.lifetime.recovery``.
+        """
+        self._timers.recover(self._ready)
+        inbound = self._inbound
+        if inbound:
+            queued = set(map(id, self._ready))
+            while inbound and id(inbound[0]) in queued:
+                inbound.popleft()
+
     # -- Waking up ---------------------------------------------------------------------------------
 
     def _wake(self) -> None:

@@ -137,9 +137,16 @@ class Deadline(Runnable):
         """Return the deadline, on the loop's clock, in seconds."""
         return self._when
 
-    def _left_heap(self) -> None:
-        """Note that the deadline has passed, and the timer is no longer in the heap."""
+    def _leave_heap(self) -> bool:
+        """Note that the timer left the timer heap; return whether it was there until now."""
+        if self._heap is None:
+            return False
         self._heap = None
+        return True
+
+    def _is_due(self) -> bool:
+        """Return whether the timer was due, and is queued or about to run."""
+        return self._heap is None and self._scope is not None
 
     def _on_behalf_of(self) -> Any:
         """Return the task that has entered the scope, or None."""

@@ -85,9 +85,16 @@ class SleepFuture(FutureCore):
         """Return when the sleep ends, on the loop's clock, in seconds."""
         return self._when
 
-    def _left_heap(self) -> None:
-        """Note that the future is due, and no longer in the timer heap."""
+    def _leave_heap(self) -> bool:
+        """Note that the timer left the timer heap; return whether it was there until now."""
+        if self._heap is None:
+            return False
         self._heap = None
+        return True
+
+    def _is_due(self) -> bool:
+        """Return whether the timer was due, and is queued or about to run."""
+        return self._heap is None and self._when != _NEVER
 
     def _run(self) -> None:
         """Finish the future. The loop calls this in the turn in which it is due."""

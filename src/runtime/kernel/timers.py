@@ -26,8 +26,15 @@ A timer with an infinite deadline waits in none of these places: see ``seconds.N
 
 The garbage collector may run at any allocation, and the finalizers that it calls may set and cancel
 timers. So while ``_moving`` is set, because timers are moving from one place to another, new timers
-go to a new ``fresh`` list, and cancelled timers are only counted. The idioms for mypyc: see
-``native/mypyc.py``.
+are only appended to ``fresh``, and cancelled timers are only counted.
+
+**Interrupts.** In the interpreted build, a signal handler may raise between any two bytecodes. So a
+timer that moves is added to its new place before it is removed from the old one, and a list is
+replaced or filtered in one step. After an interrupt a timer may be in two places, but never in
+none. ``_moving`` is still set then, and ``recover`` removes the second one. A timer that is due
+twice nevertheless runs once: ``_leave_heap`` says whether it was still waiting.
+
+The idioms for mypyc: see ``native/mypyc.py``.
 """
 
 from __future__ import annotations
@@ -36,6 +43,7 @@ import bisect
 import heapq
 import math
 import operator
+from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Final
@@ -105,9 +113,12 @@ class TimerHandle(Handle):
         """Return the deadline in seconds: every kind of timer has this method for the heap."""
         return self._when
 
-    def _left_heap(self) -> None:
-        """Note that the timer is due, and no longer in the timer heap."""
+    def _leave_heap(self) -> bool:
+        """Note that the timer left the timer heap; return whether it was there until now."""
+        if self._heap is None:
+            return False
         self._heap = None
+        return True
 
     def _describe_state(self) -> list[str]:
         """Return the words of the ``repr``, in order."""
@@ -128,11 +139,21 @@ def _before(timed: Runnable) -> float:
     return -timed._due()
 
 
+def _is_new(timed: Runnable, seen: set[int]) -> bool:
+    """Return whether a timer is not in ``seen``, a set of identities, and add it."""
+    identity = id(timed)
+    if identity in seen:
+        return False
+    seen.add(identity)
+    return True
+
+
 class TimerHeap:
     """The timers of one loop."""
 
     __slots__ = (
         "_cancelled",
+        "_due_now",
         "_fresh_due",
         "_moving",
         "_sequence",
@@ -149,9 +170,12 @@ class TimerHeap:
         self._fresh_due = _NONE_DUE
         self.heap: list[_Entry] = []
         self.ordered: list[Runnable] = []
+        # The timers that are moving to the ready queue.
+        self._due_now: list[Runnable] = []
         self._sequence = 0
         # The number of cancelled timers held; a little too high if finalizers cancelled some.
         self._cancelled = 0
+        # Whether timers are moving, or an exception has ended a move.
         self._moving = False
         # For the flight recorder: called with each timer that is cancelled; and in the place of the
         # argument of ``pop_due``.
@@ -180,13 +204,10 @@ class TimerHeap:
     def merge(self) -> None:
         """Move the fresh timers to their place. Call this before ``wait_time``."""
         self._moving = True
-        try:
-            fresh = self.fresh
-            self.fresh = []
-            self._fresh_due = _NONE_DUE
-            if len(fresh) >= _SORT_MINIMUM and self._is_large_share(len(fresh)):
-                self._order(fresh)
-                return
+        fresh = self.fresh
+        if len(fresh) >= _SORT_MINIMUM and self._is_large_share(len(fresh)):
+            self._order(len(fresh))
+        else:
             heap = self.heap
             for timed in fresh:
                 if timed.cancelled():
@@ -194,31 +215,34 @@ class TimerHeap:
                 else:
                     self._sequence += 1
                     _heappush(heap, (timed._due(), self._sequence, timed))
-        finally:
-            self._moving = False
+            # In this order, because the finalizers of cancelled timers may set others.
+            self._fresh_due = _NONE_DUE
+            fresh.clear()
+        self._moving = False
 
     def _is_large_share(self, count: int) -> bool:
         return count * _SORT_SHARE >= len(self.heap) + len(self.ordered)
 
-    def _order(self, fresh: list[Runnable]) -> None:
-        """Move the timers of the heap, and those in ``fresh``, to ``ordered``, and sort it.
+    def _order(self, count: int) -> None:
+        """Move the timers of the heap, and the first ``count`` fresh ones, to ``ordered``; sort it.
 
         The sort is stable, so that equal deadlines keep their order, and it is fast where parts of
         the list are sorted already.
         """
-        ordered = self.ordered
-        ordered.reverse()
+        ordered = self.ordered[::-1]
         self.heap.sort()
         for entry in self.heap:
             ordered.append(entry[2])
-        self.heap.clear()
-        for timed in fresh:
-            if timed.cancelled():
-                self._cancelled -= 1
-            else:
-                ordered.append(timed)
+        fresh = [timed for timed in self.fresh[:count] if not timed.cancelled()]
+        self._cancelled -= count - len(fresh)
+        ordered += fresh
         ordered.sort(key=_due)
         ordered.reverse()
+        self.ordered = ordered
+        self.heap.clear()
+        if len(self.fresh) == count:  # Otherwise a finalizer has set a timer meanwhile.
+            self._fresh_due = _NONE_DUE
+        del self.fresh[:count]
 
     def wait_time(self, now: float) -> float:
         """Return the seconds from ``now`` to the first timer; 0 if it is due, -1 if there is none.
@@ -252,41 +276,68 @@ class TimerHeap:
         """Call ``ready`` with each timer that is due at ``now``, in the order of the deadlines."""
         if self._fresh_due <= now:
             self.merge()
-        if self.on_due is not None:
-            ready = self.on_due
         self._moving = True
-        try:
-            for timed in self._take_due(now):
-                if timed.cancelled():
-                    self._cancelled -= 1
-                else:
-                    timed._left_heap()
-                    ready(timed)
-        finally:
-            self._moving = False
-
-    def _take_due(self, now: float) -> list[Runnable]:
-        """Remove the timers that are due, and return them in the order of the deadlines."""
+        due = self._due_now
         heap = self.heap
         ordered = self.ordered
-        due: list[Runnable] = []
         count = 0
         while heap and heap[0][0] <= now:
             if ordered and ordered[-1]._due() <= heap[0][0]:
-                due.append(ordered.pop())
+                due.append(ordered[-1])
+                ordered.pop()
                 continue
             count += 1
             if count >= _SORT_MINIMUM and self._is_large_share(count):
-                self._order([])
+                self._order(0)
+                ordered = self.ordered
             else:
-                due.append(_heappop(heap)[2])
+                due.append(heap[0][2])
+                _heappop(heap)
         if ordered and ordered[-1]._due() <= now:
-            first = bisect.bisect_left(ordered, -now, key=_before)
-            latest_first = ordered[first:]
-            del ordered[first:]
-            latest_first.reverse()
-            due += latest_first
-        return due
+            self._take_ordered(now)
+        if due:
+            if self.on_due is not None:
+                ready = self.on_due
+            for timed in due:
+                if timed._leave_heap():
+                    ready(timed)
+                else:
+                    self._cancelled -= 1
+            due.clear()
+        self._moving = False
+
+    def _take_ordered(self, now: float) -> None:
+        """Move the timers that are due from ``ordered`` to ``_due_now``."""
+        ordered = self.ordered
+        first = bisect.bisect_left(ordered, -now, key=_before)
+        latest_first = ordered[first:]
+        latest_first.reverse()
+        self._due_now.extend(latest_first)
+        del ordered[first:]
+
+    def recover(self, ready: deque[Runnable]) -> None:
+        """Finish a move of timers that an exception has ended; otherwise this does nothing.
+
+        Each timer is left in one place only. Those that were moving to the ready queue are appended
+        to ``ready``, unless they are there. To be called before the entries of ``ready`` run. If
+        this is interrupted as well, call it again.
+        """
+        if not self._moving:
+            return
+        seen = set(map(id, ready))
+        for timed in self._due_now:
+            if not timed.cancelled() and _is_new(timed, seen):
+                timed._leave_heap()
+                ready.append(timed)
+        seen.update(map(id, self._due_now))
+        self.ordered[:] = [timed for timed in self.ordered if _is_new(timed, seen)]
+        # A sorted list is a heap. Of the entries of one timer the first has its place in the order.
+        self.heap[:] = [entry for entry in sorted(self.heap) if _is_new(entry[2], seen)]
+        count = len(self.fresh)
+        self.fresh[:count] = [timed for timed in self.fresh[:count] if _is_new(timed, seen)]
+        self._due_now.clear()
+        self._cancelled = self.size() - len(self.pending())
+        self._moving = False
 
     def forget(self, timed: Runnable) -> None:
         """Note that a timer that is held was just cancelled; remove it if that is cheap."""
@@ -316,22 +367,24 @@ class TimerHeap:
         """Remove the cancelled timers."""
         self._moving = True
         try:
-            # Finalizers may cancel timers meanwhile: these count, whether removed here or not.
-            self._cancelled = 0
+            cancelled = self._cancelled
             self.ordered[:] = [timed for timed in self.ordered if not timed.cancelled()]
-            self.heap[:] = [entry for entry in self.heap if not _is_cancelled(entry[2])]
-            heapq.heapify(self.heap)
-            fresh = self.fresh
-            self.fresh = []
-            self.fresh[:0] = [timed for timed in fresh if not timed.cancelled()]
+            heap = [entry for entry in self.heap if not _is_cancelled(entry[2])]
+            heapq.heapify(heap)
+            self.heap[:] = heap
+            count = len(self.fresh)
+            self.fresh[:count] = [each for each in self.fresh[:count] if not each.cancelled()]
+            # Finalizers may have cancelled timers meanwhile: these count, whether removed or not.
+            self._cancelled -= cancelled
         finally:
             self._moving = False
 
     def clear(self) -> None:
         """Remove all timers, because the loop is closed."""
         self.merge()
-        for timed in self.pending():
-            timed._left_heap()
+        for timed in [*self.pending(), *self._due_now]:
+            timed._leave_heap()
         self.heap.clear()
         self.ordered.clear()
+        self._due_now.clear()
         self._cancelled = 0
