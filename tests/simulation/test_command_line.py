@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.simulation.command_line import load, main
+from runtime.simulation.command_line import main
+from runtime.simulation.loading import load
 from tests.support.programs import run_program
 
 PROGRAM = """
@@ -139,3 +140,56 @@ def test_a_report_that_cannot_be_written_does_not_hide_the_token(
     shown = capsys.readouterr()
     assert "--replay sim1-" in shown.out
     assert "the report cannot be written" in shown.err
+
+
+SERVICE = """
+import runtime
+from runtime import simulation
+
+ANSWER = []
+
+
+async def serve():
+    async def answer(reader, writer):
+        writer.write(ANSWER[0] + await reader.readline())
+        writer.close()
+
+    async with await runtime.start_server(answer, port=7) as server:
+        await server.serve_forever()
+
+
+def rough(world):
+    ANSWER[:] = [b"hello "]
+    server = world.host("echo")
+    server.start(serve)
+    world.after(simulation.choice([9, 0.5], "crash"), server.crash)
+
+
+async def ask():
+    await runtime.sleep(1)
+    reader, writer = await runtime.open_connection("echo", 7)
+    writer.write(b"you\\n")
+    answer = await reader.readline()
+    writer.close()
+    assert answer == ANSWER[0] + b"you\\n"
+"""
+
+
+def test_a_set_up_function_makes_hosts_and_plans_faults(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service = tmp_path / "a_service_to_simulate.py"
+    service.write_text(SERVICE)
+    options = ["--setup", f"{service}::rough", "--keep", str(tmp_path / "kept")]
+    assert main([f"{service}::ask", *options, "--runs", "1"]) == 0
+    assert "no failure" in capsys.readouterr().out
+    assert main([f"{service}::ask", *options]) == 1
+    output = capsys.readouterr().out
+    assert "TimeoutError" in output
+    words = shlex.split(output.splitlines()[-1].partition(" simulate ")[2])
+    assert main(words) == 1
+    assert "TimeoutError" in capsys.readouterr().out
+    assert main([f"{service}::ask", "--setup", f"{service}::serve"]) == 2
+    assert "simulate: setup must be a function that is not async" in capsys.readouterr().err
+    assert main([f"{service}::ask", "--setup", "rough"]) == 2
+    assert "simulate: setup must be named as FILE::FUNCTION" in capsys.readouterr().err

@@ -372,3 +372,83 @@ async def test_peer():
     assert found == {"passed": 1}, output
     assert "outside of the simulation, ran once as usual" in output
     assert not list((tmp_path / ".runtime").rglob("*.json"))
+
+
+SERVICE = """
+from runtime import simulation
+
+async def serve():
+    async def answer(reader, writer):
+        writer.write(await reader.readline())
+        writer.close()
+    async with await runtime.start_server(answer, port=7) as server:
+        await server.serve_forever()
+
+def served(world):
+    world.host("echo").start(serve)
+
+def rough(world):
+    served(world)
+    world.after(simulation.choice([9, 0.5], "crash"), world.host("echo").crash)
+
+async def ask():
+    reader, writer = await runtime.open_connection("echo", 7)
+    writer.write(b"hello")
+    writer.write_eof()
+    assert await reader.read() == b"hello"
+    writer.close()
+    await writer.wait_closed()
+
+@pytest.fixture
+async def started():
+    await runtime.sleep(1)
+"""
+
+
+def test_a_set_up_function_makes_hosts_for_explored_tests(tmp_path: Path) -> None:
+    tests = """
+@pytest.mark.simulation(runs=20, setup=served)
+async def test_marked(started):
+    await ask()
+
+async def test_by_option(started):
+    await ask()
+"""
+    setup = f"--runtime-setup={tmp_path / 'test_it.py'}::rough"
+    found, output = run(tmp_path, SERVICE + tests, "--runtime-explore=20", setup)
+    assert found == {"passed": 1, "failed": 1}, output
+    token = re.findall(rf"--runtime-replay=(\S+) {re.escape(setup)}", output)[0]
+    replay = (f"--runtime-replay={token}", "-k", "option")
+    found, output = run(tmp_path, SERVICE + tests, *replay, setup)
+    assert found == {"failed": 1}, output
+    assert "TimeoutError" in output
+    _, output = run(tmp_path, SERVICE + tests, "--runtime-explore=2", "--runtime-setup=rough")
+    assert "--runtime-setup: setup must be named as FILE::FUNCTION" in output
+    assert "INTERNALERROR" not in output
+
+
+@pytest.mark.variation
+@pytest.mark.parametrize("value", ["3", "serve"])
+def test_a_wrong_set_up_function_is_an_error_of_usage(tmp_path: Path, value: str) -> None:
+    tests = f"""
+@pytest.mark.simulation(setup={value})
+async def test_marked():
+    pass
+"""
+    _, output = run(tmp_path, SERVICE + tests)
+    assert "test_it.py::test_marked: setup must be a function that is not async" in output
+    assert "INTERNALERROR" not in output
+
+
+def test_a_host_that_crashes_leaves_nothing_behind(tmp_path: Path) -> None:
+    tests = """
+@pytest.mark.simulation(runs=10)
+async def test_crash():
+    world = simulation.current_world()
+    served(world)
+    await runtime.sleep(1)
+    await ask()
+    world.host("echo").crash()
+"""
+    found, output = run(tmp_path, SERVICE + tests)
+    assert found == {"passed": 1}, output

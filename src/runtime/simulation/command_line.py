@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import shlex
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from runtime.simulation.conditions import conditions_of
@@ -20,7 +18,7 @@ from runtime.simulation.exploring import (
     replayed,
 )
 from runtime.simulation.failures import FAILURES
-from runtime.simulation.numbers import check_number
+from runtime.simulation.loading import load, load_setup
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -28,6 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         function = load(options.program)
+        setup = None if options.setup is None else load_setup(options.setup)
     except (OSError, AttributeError, ImportError, ValueError) as error:
         print(f"simulate: {error}", file=sys.stderr)
         return 2
@@ -37,19 +36,17 @@ def main(arguments: Sequence[str]) -> int:
         "outside": options.outside,
         "leftovers": options.leftovers,
         "starvation": options.starvation,
+        "setup": setup,
     }
     try:
         shared["network"] = None if options.network is None else conditions_of(options.network)
-        if options.starvation is not None:
-            check_number("starvation", options.starvation, 1)
+        settings = Settings("tasks", 0.0, **shared)
     except (TypeError, ValueError) as error:
         print(f"simulate: {error}", file=sys.stderr)
         return 2
     if options.replay is not None:
         try:
-            runner, outcome, settings = replayed(
-                function, options.replay, Settings("tasks", 0.0, **shared)
-            )
+            runner, outcome, settings = replayed(function, options.replay, settings)
         except (DivergenceError, ValueError) as error:
             print(f"simulate: {error}", file=sys.stderr)
             return 2
@@ -95,6 +92,7 @@ def _settings_words(options: argparse.Namespace) -> list[str]:
         ("outside", "refuse"),
         ("starvation", None),
         ("network", None),
+        ("setup", None),
     ):
         value = getattr(options, name)
         if value != usual:
@@ -128,37 +126,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--network", metavar="CONDITIONS", help="such as latency=0:0.01,splitting=0.1"
     )
+    parser.add_argument(
+        "--setup",
+        metavar="FUNCTION",
+        help="called with the world before each run, to make hosts and plan faults: "
+        "FILE::FUNCTION or MODULE:FUNCTION",
+    )
     parser.add_argument("--keep", default=str(FAILURES), metavar="FOLDER", help="of failures")
     parser.add_argument(
         "--report", metavar="FOLDER", help="write a page and a Perfetto trace of the failure"
     )
     return parser
-
-
-def load(program: str) -> Callable[[], Awaitable[Any]]:
-    """Return the function that ``FILE::FUNCTION`` names.
-
-    Raises ValueError for another form, OSError if there is no such file, and AttributeError if it
-    has no such function.
-    """
-    file, separator, name = program.partition("::")
-    if not separator or not name:
-        raise ValueError(f"the program must be named as FILE::FUNCTION, got {program!r}")
-    path = Path(file)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {file!r}")
-    module_name = path.stem
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{file!r} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
-    sys.path.insert(0, str(path.parent.resolve()))
-    spec.loader.exec_module(module)
-    function: Any = module
-    for part in name.split("."):
-        function = getattr(function, part)
-    if not callable(function):
-        raise ValueError(f"{name!r} in {file!r} is not a function")
-    found: Callable[[], Awaitable[Any]] = function
-    return found

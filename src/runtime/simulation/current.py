@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -29,6 +30,8 @@ class Settings:
     leftovers: bool = False
     starvation: int | None = None
     network: Conditions | None = None
+    # Called with the world, which is above this module.
+    setup: Callable[[Any], object] | None = None
 
     def __post_init__(self) -> None:
         if self.order not in ("tasks", "events"):
@@ -48,6 +51,20 @@ class Settings:
             check_number("starvation", self.starvation, 1)
         if self.network is not None and not isinstance(self.network, Conditions):
             raise TypeError(f"network must be simulation.Conditions or None, got {self.network!r}")
+        if self.setup is not None:
+            check_setup(self.setup)
+
+
+def check_setup(setup: object) -> None:
+    """Raise TypeError unless ``setup`` is a function, and not one that is async."""
+    if inspect.iscoroutine(setup):
+        setup.close()
+    elif callable(setup) and not inspect.iscoroutinefunction(setup):
+        return
+    raise TypeError(
+        f"setup must be a function that is not async, or None, got {setup!r}: it is called with "
+        "the world, and starts async functions with world.host(...).start()"
+    )
 
 
 @dataclass

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from runtime.kernel.daemons import is_daemon
+from runtime.kernel.daemons import in_daemon, is_daemon
 from runtime.kernel.diagnostics.deadlock import DeadlockError, describe_wait
 from runtime.kernel.diagnostics.describe import is_library_frame, safe_repr
 from runtime.runner import run as run_for_real
@@ -226,7 +226,8 @@ async def _supervise(main: Main, run: CurrentRun) -> Any:
 def _noting_locks(run: CurrentRun) -> Callable[[Lock], None]:
     def init(lock: Lock) -> None:
         _init_lock(lock)
-        run.locks.add(lock)
+        if not in_daemon.get():
+            run.locks.add(lock)
 
     return init
 

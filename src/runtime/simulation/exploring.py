@@ -23,6 +23,7 @@ from runtime.simulation.reports import Report
 from runtime.simulation.shrinking import Shrinker, deviations
 from runtime.simulation.strategies import Search, StrategyName, strategy_named, usual
 from runtime.simulation.tokens import Token, checksum, current_hash_seed, read_token, token_of
+from runtime.simulation.world import World
 
 T = TypeVar("T")
 
@@ -94,6 +95,7 @@ def run(
     leftovers: bool = False,
     starvation: int | None = None,
     network: Conditions | None = None,
+    setup: Callable[[World], object] | None = None,
 ) -> T:
     """Run ``main()`` once in a simulation; return its value.
 
@@ -111,6 +113,9 @@ def run(
     ended with ``main``, or locks are held. With ``starvation``, StarvationError is raised if a task
     or callback is ready for more than so many steps of others before it runs. ``network`` are the
     conditions of the network at the beginning, between hosts and within each: see ``Conditions``.
+    ``setup`` is a function that makes hosts, starts programs on them, and plans faults: it is
+    called as ``setup(world)`` at the beginning of the run, before ``main()``. Tasks, locks and
+    sockets of the hosts that it makes do not count as leftovers.
 
     Raises the exception of ``main``, with the token and the schedule in a note; DeadlockError if no
     task can ever run again; UnretrievedError for exceptions that only the loop's exception handler
@@ -128,7 +133,7 @@ def run(
     if seed is not None:
         check_number("seed", seed, 0)
     settings = Settings(
-        order, lateness, steps, environment, outside, leftovers, starvation, network
+        order, lateness, steps, environment, outside, leftovers, starvation, network, setup
     )
     named = strategy_named(strategy)
     if seed is None:
@@ -160,6 +165,7 @@ def explore(
     leftovers: bool = False,
     starvation: int | None = None,
     network: Conditions | None = None,
+    setup: Callable[[World], object] | None = None,
 ) -> Exploration:
     """Run ``main()`` up to ``runs`` times, each with other choices, until a run fails.
 
@@ -185,7 +191,7 @@ def explore(
     """
     _check_main(main, "explore")
     settings = Settings(
-        order, lateness, steps, environment, outside, leftovers, starvation, network
+        order, lateness, steps, environment, outside, leftovers, starvation, network, setup
     )
     check_number("runs", runs, 1)
     check_number("seed", seed, 0)
@@ -213,18 +219,20 @@ def replay(
     leftovers: bool = False,
     starvation: int | None = None,
     network: Conditions | None = None,
+    setup: Callable[[World], object] | None = None,
 ) -> T:
     """Run ``main()`` with the choices of ``token``; return its value, or raise its exception.
 
     The note of the exception has the schedule. Raises DivergenceError, which says where, if the run
     does not have the same choices as that of the token, and ValueError if ``token`` is not a token.
-    The other arguments are those of ``run``, and have to be the same as when the token was made.
+    The other arguments are those of ``run``, and have to be the same as when the token was made:
+    ``setup`` too is a part of the program.
     """
     _check_main(main, "replay")
     runner, outcome, settings = replayed(
         main,
         token,
-        Settings("tasks", 0.0, steps, environment, outside, leftovers, starvation, network),
+        Settings("tasks", 0.0, steps, environment, outside, leftovers, starvation, network, setup),
     )
     if outcome.error is not None:
         _raise(failure_of(runner, outcome, settings, shrink=0))

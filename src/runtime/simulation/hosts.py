@@ -15,10 +15,12 @@ import asyncio
 import contextlib
 import gc
 import warnings
+import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context, copy_context
 from typing import Any, TypeVar, cast
 
+from runtime.kernel.daemons import daemon_context
 from runtime.kernel.future import FutureCore, fail_future, unsubscribe
 from runtime.kernel.handles import ContextRunnable, Handle
 from runtime.kernel.public_types import Task
@@ -75,7 +77,8 @@ class Host(Machine):
         self._wire = wire
         self._graveyard = graveyard
         self._main: tuple[Callable[..., Coroutine[Any, Any, Any]], tuple[Any, ...]] | None = None
-        self._task: Task[Any] | None = None
+        # A reference that does not keep the task, so that its exception is reported like any other.
+        self._task: Callable[[], Task[Any] | None] = _no_task
         self.disk = Disk(choices)
         self.clock_offset = 0.0
 
@@ -95,7 +98,7 @@ class Host(Machine):
         """Run ``main(*args)`` on this host, now and after each ``restart()``; return the task."""
         task = self.create_task(main(*args), name=f"{self.name}: {_name_of(main)}")
         self._main = (main, args)
-        self._task = task
+        self._task = weakref.ref(task)
         return task
 
     @contextlib.contextmanager
@@ -108,7 +111,7 @@ class Host(Machine):
             current_machine.reset(token)
 
     def _context(self) -> Context:
-        context = copy_context()
+        context = daemon_context(None, daemon=True) if self.is_background else copy_context()
         context.run(current_machine.set, self)
         return context
 
@@ -136,7 +139,8 @@ class Host(Machine):
         Data for connections from before is answered with a reset. Raises RuntimeError if
         that still runs.
         """
-        if self._task is not None and not self._task.done():
+        task = self._task()
+        if task is not None and not task.done():
             raise RuntimeError(f"{self!r} runs: crash() or kill() it first")
         self.is_up = True
         self._wire.powered(self)
@@ -264,6 +268,10 @@ def _inert(loop: Loop) -> Handle:
     handle = Handle(_nothing, (), loop, Context())
     handle.cancel()
     return handle
+
+
+def _no_task() -> None:
+    return None
 
 
 def _nothing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import inspect
 import threading
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
@@ -12,10 +13,12 @@ from typing import Any
 
 from runtime.kernel.compat.registry import running_loops
 from runtime.kernel.compat.task_factory import call_factory, take_options
+from runtime.kernel.core import LoopCore, TurnRunner
+from runtime.kernel.daemons import daemon_context
 from runtime.kernel.public_types import Future, Task
 from runtime.kernel.task import init_task
 from runtime.loop import Loop
-from runtime.simulation.current import CurrentRun
+from runtime.simulation.current import CurrentRun, check_setup
 from runtime.simulation.network.lookups import look_up
 from runtime.simulation.network.machine import current_machine
 from runtime.simulation.schedule import OwnSource
@@ -46,7 +49,7 @@ class SimulationLoop(Loop):
         super().__init__(selector, run.clock)
         self._simulated_run = run
         self._created = 0
-        self._turn_runner = run.schedule
+        self._turn_runner = run.schedule if run.settings.setup is None else SetUp(run)
         self._poller.writers.hold_nothing()
         self.set_deadlock_reports(False)  # The selector reports them.
 
@@ -85,6 +88,29 @@ class SimulationLoop(Loop):
     def _own_threads(self) -> list[threading.Thread]:
         """Return all threads: none of them can wake the loop of a simulation."""
         return threading.enumerate()
+
+
+class SetUp(TurnRunner):
+    """The beginning of a run: calls the set-up function of the program, before the first turn.
+
+    It stands in the place of the schedule until the loop runs, because the function may start
+    hosts. Everything that it makes belongs to a daemon, so that the end of the program finds the
+    tasks of these hosts without counting them as leftovers.
+    """
+
+    def __init__(self, run: CurrentRun) -> None:
+        self._run = run
+
+    def run_turns(self, loop: LoopCore) -> None:
+        """Call the function, and let the schedule run the turns from now on."""
+        run = self._run
+        loop._turn_runner = run.schedule
+        setup = run.settings.setup
+        if setup is not None:
+            result = daemon_context(None, daemon=True).run(setup, run.world)
+            if inspect.iscoroutine(result):
+                check_setup(result)
+        run.schedule.run_turns(loop)
 
 
 class ExecutorCall(OwnSource):

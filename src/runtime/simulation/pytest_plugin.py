@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from runtime.simulation.current import Settings
     from runtime.simulation.executing import Outcome
     from runtime.simulation.exploring import Exploration
+    from runtime.simulation.world import World
 
 _ERROR = pytest.StashKey[BaseException]()
 """The first exception of the current run of a test."""
@@ -37,7 +38,16 @@ _ERROR = pytest.StashKey[BaseException]()
 _EXPLORED = pytest.StashKey["_Explored"]()
 """In the stash of the configuration: what was explored."""
 
-_SETTINGS = ("order", "lateness", "steps", "environment", "outside", "starvation", "network")
+_SETTINGS = (
+    "order",
+    "lateness",
+    "steps",
+    "environment",
+    "outside",
+    "starvation",
+    "network",
+    "setup",
+)
 _ARGUMENTS = ("runs", "strategy", "seed", *_SETTINGS)
 
 
@@ -79,6 +89,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "see runtime.simulation.Conditions",
     )
     group.addoption(
+        "--runtime-setup",
+        metavar="FUNCTION",
+        help="a function that is called with the world before each run of an explored test, to "
+        "make hosts and plan faults: FILE::FUNCTION or MODULE:FUNCTION",
+    )
+    group.addoption(
         "--runtime-replay",
         metavar="TOKEN",
         help="run the selected asynchronous test once, with the schedule of a token",
@@ -90,8 +106,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         "simulation(runs=100, strategy='portfolio', seed=0, order='events', lateness=0.01, "
-        "steps=1000000, environment='control', outside='refuse', starvation=None, network=None): "
-        "run an async test under many schedules, in a simulation",
+        "steps=1000000, environment='control', outside='refuse', starvation=None, network=None, "
+        "setup=None): run an async test under many schedules, in a simulation",
     )
     config.stash[_EXPLORED] = _Explored()
 
@@ -116,6 +132,7 @@ def _options_of(item: pytest.Item) -> dict[str, Any] | None:
             "seed": item.config.getoption("runtime_seed"),
             "order": item.config.getoption("runtime_order"),
             "network": _network_of(item),
+            "setup": _setup_of(item),
         }
     wrong = [name for name in marker.kwargs if name not in _ARGUMENTS]
     if marker.args or wrong:
@@ -132,6 +149,7 @@ def _options_of(item: pytest.Item) -> dict[str, Any] | None:
         "runs": 100,
         "seed": item.config.getoption("runtime_seed"),
         "network": _network_of(item),
+        "setup": _setup_of(item),
         **marker.kwargs,
     }
     runs = item.config.getoption("runtime_explore")
@@ -147,6 +165,17 @@ def _network_of(item: pytest.Item) -> Conditions | None:
         return None if text is None else conditions_of(text)
     except (TypeError, ValueError) as error:
         raise pytest.UsageError(f"--runtime-network: {error}") from error
+
+
+def _setup_of(item: pytest.Item) -> Callable[[World], object] | None:
+    """Return the set-up function that the command line names."""
+    from runtime.simulation.loading import load_setup
+
+    text = item.config.getoption("runtime_setup")
+    try:
+        return None if text is None else load_setup(text)
+    except (OSError, AttributeError, ImportError, ValueError) as error:
+        raise pytest.UsageError(f"--runtime-setup: {error}") from error
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -261,13 +290,14 @@ class _Explorer:
     def _run(self, settings: Settings, strategy: Strategy, seed: int, traced: bool) -> Outcome:
         """Run the test once, with its fixtures."""
         from runtime.simulation.executing import SimulatedRun, new_loop
-        from runtime.testing.pytest_plugin import LOOP_FACTORY
+        from runtime.testing.pytest_plugin import BACKGROUND_DESCRIPTORS, LOOP_FACTORY
 
         item = self._item
         module = getattr(getattr(item, "obj", None), "__module__", None)
         simulated = SimulatedRun(settings, strategy, seed, module=module, traced=traced)
         factory: Callable[[], Loop] = functools.partial(new_loop, simulated.run)
         item.stash[LOOP_FACTORY] = factory
+        item.stash[BACKGROUND_DESCRIPTORS] = simulated.run.world.background_descriptors
         if _ERROR in item.stash:
             del item.stash[_ERROR]
         try:
@@ -276,7 +306,7 @@ class _Explorer:
                 parent: Any = item.parent
                 self._last = runtestprotocol(item, log=False, nextitem=parent)
         finally:
-            del item.stash[LOOP_FACTORY]
+            del item.stash[LOOP_FACTORY], item.stash[BACKGROUND_DESCRIPTORS]
         outcome: Outcome = simulated.outcome
         outcome.error = item.stash.get(_ERROR, None)
         return outcome
@@ -292,9 +322,10 @@ class _Explorer:
         failure = found.failure
         if failure is not None:
             text = f"{failure.report}\nrepeat it with --runtime-replay={failure.token}"
-            network = self._item.config.getoption("runtime_network")
-            if network is not None:
-                text += f" --runtime-network={shlex.quote(network)}"
+            for name in ("network", "setup"):
+                value = self._item.config.getoption(f"runtime_{name}")
+                if value is not None:
+                    text += f" --runtime-{name}={shlex.quote(value)}"
             for report in self._last:
                 if report.failed:
                     report.sections.append(("simulated run", text))

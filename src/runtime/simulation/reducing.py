@@ -205,8 +205,10 @@ class _FootprintWatch(Watch):
         self._strategy = strategy
         self._current = run
         # Whether the run also depends on the order of steps that have nothing in common: a limit
-        # on starvation counts them, and leftovers are looked for when all of them have run.
-        self._sees_order = bool(run.settings.starvation or run.settings.leftovers)
+        # on starvation counts them, leftovers are looked for when all of them have run, and a
+        # planned fault happens between two of them.
+        settings = run.settings
+        self._sees_order = bool(settings.starvation or settings.leftovers or settings.setup)
         self._found: list[tuple[object, Footprint]] | None = None
         self._choices = 0
         self._time = 0.0
@@ -239,7 +241,7 @@ class _FootprintWatch(Watch):
         changed = len(run.choices.values) != self._choices or run.clock.now != self._time
         if self._found is not None and not changed and not (run.invariants or run.victims):
             footprint = after_step(runnable, self._found)
-        if footprint is not None and run.world.open_sockets():
+        if footprint is not None and run.world.has_sockets():
             footprint = None
         if footprint is not None:
             orders = set()

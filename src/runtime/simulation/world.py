@@ -11,6 +11,7 @@ from runtime.simulation.choices import Choices
 from runtime.simulation.clock import SimulatedClock
 from runtime.simulation.disk import Disk
 from runtime.simulation.hosts import Graveyard, Host
+from runtime.simulation.network.endpoints import Endpoint
 from runtime.simulation.network.faults import Network
 from runtime.simulation.network.machine import Machine, current_machine
 from runtime.simulation.network.names import Names
@@ -154,9 +155,29 @@ class World:
             self._replacements.remove()
             _worlds.clear()
 
+    def has_sockets(self) -> bool:
+        """Return whether there are simulated sockets."""
+        return bool(self._descriptors.endpoints())
+
     def open_sockets(self) -> list[str]:
         """Return descriptions of the simulated sockets that are open, for a report of leaks."""
-        return [repr(endpoint) for endpoint in self._descriptors.endpoints()]
+        return [
+            repr(endpoint)
+            for endpoint in self._descriptors.endpoints()
+            if not _is_background(endpoint)
+        ]
+
+    def background_descriptors(self) -> set[int]:
+        """Return the descriptors that do not count as leftovers of a program.
+
+        They are those of crashed hosts, and of the hosts that the set-up function of the run made.
+        """
+        return {
+            descriptor
+            for endpoint in self._descriptors.endpoints()
+            if _is_background(endpoint)
+            for descriptor in endpoint.descriptors
+        }
 
     def _wait(self, deadline: float) -> bool:
         """Let the next event of the network happen, for a blocking call until ``deadline``."""
@@ -170,6 +191,10 @@ class World:
 
     def _current(self) -> Machine:
         return current_machine.get() or self._main
+
+
+def _is_background(endpoint: Endpoint) -> bool:
+    return endpoint.is_dead or endpoint.machine.is_background
 
 
 _worlds: list[World] = []

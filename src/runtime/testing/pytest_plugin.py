@@ -33,6 +33,9 @@ _LOOP = pytest.StashKey[tuple[ScopedLoop, dict[str, Any], str]]()
 LOOP_FACTORY = pytest.StashKey[Callable[[], Loop]]()
 """A function that makes the loop of a test, in the stash of the test, instead of its options."""
 
+BACKGROUND_DESCRIPTORS = pytest.StashKey[Callable[[], set[int]]]()
+"""A function that returns descriptors which the test does not leave behind, in its stash too."""
+
 _SCOPE = pytest.StashKey[Scope]()
 _LEAKS = ("fail", "defer", "ignore")
 _ARGUMENTS = ("clock", "real_io", "patience", "debug", "leaks")
@@ -132,8 +135,12 @@ def _loop_of(item: pytest.Item) -> ScopedLoop:
     options.pop("leaks", None)
     owner = owner_of(item)
     if _LOOP not in owner.stash:
-        factory = item.stash.get(LOOP_FACTORY, None)
-        owner.stash[_LOOP] = ScopedLoop(factory=factory, **options), options, item.nodeid
+        loop = ScopedLoop(
+            factory=item.stash.get(LOOP_FACTORY, None),
+            background=item.stash.get(BACKGROUND_DESCRIPTORS, None),
+            **options,
+        )
+        owner.stash[_LOOP] = loop, options, item.nodeid
     loop, loop_options, first = owner.stash[_LOOP]
     if options != loop_options:
         pytest.fail(

@@ -73,6 +73,7 @@ _loops: weakref.WeakSet[ScopedLoop] = weakref.WeakSet()
 class ScopedLoop:
     """A loop and its scopes. ``options`` are those of ``new_event_loop``, or ``factory`` makes it.
 
+    ``background()`` returns descriptors that belong to no scope.
     The first scope that begins is the loop's own. It is the last to end, and the loop closes then.
     """
 
@@ -81,11 +82,13 @@ class ScopedLoop:
         *,
         debug: bool | None = None,
         factory: Callable[[], Loop] | None = None,
+        background: Callable[[], set[int]] | None = None,
         **options: Any,
     ) -> None:
         self._reports: list[dict[str, Any]] = []
         self._scopes: list[Scope] = []
         self._forgotten = ForgottenAwaits()
+        self._background = background
         if factory is None:
             factory = functools.partial(new_event_loop, **options)
         self._runner = Runner(debug=debug, loop_factory=factory)
@@ -267,7 +270,10 @@ class ScopedLoop:
 
     def open_resources(self) -> Open:
         """Return the resources that are open now."""
-        return open_resources(self._loop)
+        found = open_resources(self._loop)
+        if self._background is not None:
+            found.descriptors -= self._background()
+        return found
 
     def take_failures(self) -> list[str]:
         """Return descriptions of the failures that were reported since the last call."""

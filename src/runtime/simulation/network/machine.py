@@ -8,6 +8,8 @@ import socket
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
+from runtime.kernel.daemons import in_daemon
+
 if TYPE_CHECKING:
     from runtime.simulation.network.endpoints import Endpoint
 
@@ -38,6 +40,9 @@ class Machine:
         self.descriptor_limit: int | None = None
         # The probability that a new descriptor is refused with EMFILE.
         self.descriptor_failures = 0.0
+        # Whether the set-up function of a run has made it: its tasks and sockets may outlast the
+        # program, and do not count as leftovers.
+        self.is_background = in_daemon.get()
         self.endpoints: dict[Endpoint, None] = {}
         self._bound: dict[Bound, list[Endpoint]] = {}
         self._keys: dict[Endpoint, Bound] = {}
