@@ -193,3 +193,29 @@ def test_a_set_up_function_makes_hosts_and_plans_faults(
     assert "simulate: setup must be a function that is not async" in capsys.readouterr().err
     assert main([f"{service}::ask", "--setup", "rough"]) == 2
     assert "simulate: setup must be named as FILE::FUNCTION" in capsys.readouterr().err
+
+
+def test_characters_that_cannot_be_encoded_are_escaped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = tmp_path / "odd_\udc80_program.py"
+    odd.write_text(
+        "import runtime\n\n"
+        "async def fails():\n"
+        "    await runtime.get_running_loop().create_task(wait(), name='half \\udc81')\n"
+        "    raise ValueError('message \\udc82')\n\n"
+        "async def wait():\n"
+        "    await runtime.sleep(1)\n"
+    )
+    options = ["--keep", str(tmp_path / "kept"), "--report", str(tmp_path / "report")]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    command = ("-m", "runtime", "simulate", f"{odd}::fails")
+    done = run_program(*command, *options, environment=environment)
+    assert done.returncode == 1, done.stderr
+    assert r"ValueError: message \udc82" in done.stdout
+    assert r"half \udc81" in done.stdout
+    token = done.stdout.split()[-1]
+    assert main([f"{odd}::fails", "--replay", token]) == 1
+    assert r"message \udc82" in capsys.readouterr().out
+    assert main([f"{odd}::missing_\udc83"]) == 2
+    assert r"missing_\udc83" in capsys.readouterr().err

@@ -6,7 +6,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from runtime.simulation.conditions import conditions_of
 from runtime.simulation.current import Settings
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
         function = load(options.program)
         setup = None if options.setup is None else load_setup(options.setup)
     except (OSError, AttributeError, ImportError, ValueError) as error:
-        print(f"simulate: {error}", file=sys.stderr)
+        _print(f"simulate: {error}", sys.stderr)
         return 2
     shared: dict[str, Any] = {
         "steps": options.steps,
@@ -42,13 +42,13 @@ def main(arguments: Sequence[str]) -> int:
         shared["network"] = None if options.network is None else conditions_of(options.network)
         settings = Settings("tasks", 0.0, **shared)
     except (TypeError, ValueError) as error:
-        print(f"simulate: {error}", file=sys.stderr)
+        _print(f"simulate: {error}", sys.stderr)
         return 2
     if options.replay is not None:
         try:
             runner, outcome, settings = replayed(function, options.replay, settings)
         except (DivergenceError, ValueError) as error:
-            print(f"simulate: {error}", file=sys.stderr)
+            _print(f"simulate: {error}", sys.stderr)
             return 2
         found = Exploration(1, outcome.steps, outside=outcome.outside)
         if outcome.error is not None:
@@ -66,21 +66,27 @@ def main(arguments: Sequence[str]) -> int:
                 lateness=options.lateness,
                 **shared,
             )
-        except ValueError as error:
-            print(f"simulate: {error}", file=sys.stderr)
+        except (TypeError, ValueError) as error:
+            _print(f"simulate: {error}", sys.stderr)
             return 2
-    print(found)
+    _print(str(found), sys.stdout)
     if found.failure is None:
         return 0
     if options.report is not None:
         try:
             for path in found.failure.report.write(options.report):
-                print(f"wrote {path}")
+                _print(f"wrote {path}", sys.stdout)
         except OSError as error:
-            print(f"simulate: the report cannot be written: {error}", file=sys.stderr)
+            _print(f"simulate: the report cannot be written: {error}", sys.stderr)
     words = ["python", "-m", "runtime", "simulate", options.program, *_settings_words(options)]
-    print(f"repeat it: {shlex.join(words)} --replay {found.failure.token}")
+    _print(f"repeat it: {shlex.join(words)} --replay {found.failure.token}", sys.stdout)
     return 1
+
+
+def _print(text: str, stream: TextIO) -> None:
+    """Print a text that may hold characters which the stream cannot encode, such as surrogates."""
+    encoding = stream.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
 
 
 def _settings_words(options: argparse.Namespace) -> list[str]:

@@ -7,15 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from runtime.simulation.checks import check_probability, check_seconds, is_real
 from runtime.simulation.choices import Choices
-
-
-def _check_probability(name: str, value: object) -> None:
-    expected = f"{name} must be a probability from 0 to 1, got {value!r}"
-    if not isinstance(value, (int, float)):
-        raise TypeError(expected)
-    if not 0 <= value <= 1:
-        raise ValueError(expected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +32,9 @@ class Latency:
     def __post_init__(self) -> None:
         for name in ("low", "high", "longest"):
             number = getattr(self, name)
-            expected = f"{name} must be a finite number of seconds, got {number!r}"
-            if number is None and name == "high":
-                continue
-            if not isinstance(number, (int, float)):
-                raise TypeError(expected)
-            if not 0 <= number < math.inf:
-                raise ValueError(expected)
-        _check_probability("tail", self.tail)
+            if number is not None or name != "high":
+                check_seconds(name, number)
+        check_probability("tail", self.tail)
         if self.high is not None and self.high < self.low:
             raise ValueError(f"high must be at least low, {self.low!r}, got {self.high!r}")
 
@@ -62,15 +50,28 @@ Delay = float | tuple[float, float] | Latency
 """Seconds; or the least and the most of them; or a ``Latency``."""
 
 
-def latency_of(delay: Any, name: str) -> Latency:
-    """Return ``delay`` as a ``Latency``. Raises TypeError for another type; ``name`` is for it."""
+def latency_of(delay: object, name: str) -> Latency:
+    """Return ``delay`` as a ``Latency``.
+
+    Raises TypeError for an object of another type, and ValueError for a number that is negative or
+    not finite. The messages name the argument ``name``.
+    """
     if isinstance(delay, Latency):
         return delay
-    if isinstance(delay, (int, float)):
+    if is_real(delay):
+        check_seconds(name, delay)
         return Latency(delay)
     if isinstance(delay, tuple) and len(delay) == 2:
-        return Latency(*delay)
+        try:
+            return Latency(*delay)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{name} is {delay!r}: {error}") from None
     raise TypeError(f"{name} must be seconds, a pair of them, or a Latency, got {delay!r}")
+
+
+def check_delay(name: str, delay: object) -> None:
+    """Raise TypeError or ValueError unless the argument ``name`` is a delay."""
+    latency_of(delay, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +112,13 @@ class Conditions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "latency", latency_of(self.latency, "latency"))
         expected = f"bandwidth must be positive bytes a second, got {self.bandwidth!r}"
-        if not isinstance(self.bandwidth, (int, float)):
+        if not is_real(self.bandwidth):
             raise TypeError(expected)
         if not self.bandwidth > 0:
             raise ValueError(expected)
         for field in dataclasses.fields(self):
             if field.name not in ("latency", "bandwidth"):
-                _check_probability(field.name, getattr(self, field.name))
+                check_probability(field.name, getattr(self, field.name))
 
     def delay(self, choices: Choices) -> float:
         """Return the delay of one packet in seconds, without that of the bandwidth."""

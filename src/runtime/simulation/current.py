@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from runtime.simulation.checks import check_flag, check_number, check_number_or_none, check_seconds
 from runtime.simulation.choices import Choices
 from runtime.simulation.clock import SimulatedClock
 from runtime.simulation.conditions import Conditions
-from runtime.simulation.numbers import check_number
 from runtime.simulation.schedule import Schedule
 
 Order = Literal["tasks", "events"]
@@ -36,10 +36,7 @@ class Settings:
     def __post_init__(self) -> None:
         if self.order not in ("tasks", "events"):
             raise ValueError(f'order must be "tasks" or "events", got {self.order!r}')
-        if not isinstance(self.lateness, int | float):
-            raise TypeError(f"lateness must be a number of seconds, got {self.lateness!r}")
-        if not 0.0 <= self.lateness < float("inf"):
-            raise ValueError(f"lateness must be a finite number of seconds, got {self.lateness!r}")
+        check_seconds("lateness", self.lateness)
         check_number("steps", self.steps, 1)
         if self.environment not in ("control", "report", "leave"):
             raise ValueError(
@@ -47,8 +44,8 @@ class Settings:
             )
         if self.outside not in ("refuse", "allow"):
             raise ValueError(f'outside must be "refuse" or "allow", got {self.outside!r}')
-        if self.starvation is not None:
-            check_number("starvation", self.starvation, 1)
+        check_flag("leftovers", self.leftovers)
+        check_number_or_none("starvation", self.starvation, 1)
         if self.network is not None and not isinstance(self.network, Conditions):
             raise TypeError(f"network must be simulation.Conditions or None, got {self.network!r}")
         if self.setup is not None:

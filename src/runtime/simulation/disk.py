@@ -13,14 +13,18 @@ disks.
 from __future__ import annotations
 
 import errno
+import functools
 import io
 import os
 from typing import Final
 
+from runtime.simulation.checks import Checked, check_number_or_none, check_probability
 from runtime.simulation.choices import Choices
 
 _WRITTEN: Final = 1
 _TORN: Final = 2
+
+_check_capacity = functools.partial(check_number_or_none, least=0)
 
 
 class _Content:
@@ -75,22 +79,28 @@ class Disk:
     b'one\\n'
     """
 
+    capacity = Checked[int | None](None, _check_capacity)
+    failures = Checked(0.0, check_probability)
+
     def __init__(self, choices: Choices) -> None:
         self._choices = choices
         self._files: dict[str, _Content] = {}
         self._durable: dict[str, _Content] = {}
         # The changes of the directory that are not on the medium: (old name, new name), or None.
         self._pending: list[tuple[str | None, str | None, _Content]] = []
-        self.capacity: int | None = None
-        self.failures = 0.0
 
     # -- Files -------------------------------------------------------------------------------------
 
     def open(self, name: str, mode: str = "rb") -> DiskFile:
         """Open a file in a binary mode: ``rb``, ``wb``, ``ab``, ``xb``, or one of them with ``+``.
 
-        Raises FileNotFoundError, FileExistsError, and ValueError for another mode.
+        Raises FileNotFoundError, FileExistsError, ValueError for another mode, and TypeError unless
+        both arguments are texts.
         """
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a text, got {name!r}")
+        if not isinstance(mode, str):
+            raise TypeError(f"mode must be a text, got {mode!r}")
         plain = mode.replace("+", "").replace("b", "")
         if plain not in ("r", "w", "a", "x") or "b" not in mode:
             raise ValueError(f"mode must be a binary mode, such as 'rb' or 'ab+', got {mode!r}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from runtime.simulation.checks import check_flag, check_number
 from runtime.simulation.choices import Choices, Strategy
 from runtime.simulation.choosers import Plan
 from runtime.simulation.conditions import Conditions
@@ -18,7 +19,6 @@ from runtime.simulation.current import Environment, Order, Outside, Settings
 from runtime.simulation.errors import DivergenceError
 from runtime.simulation.executing import Main, Outcome, execute, failure_key
 from runtime.simulation.failures import FailureFolder
-from runtime.simulation.numbers import check_number
 from runtime.simulation.reports import Report
 from runtime.simulation.shrinking import Shrinker, deviations
 from runtime.simulation.strategies import Search, StrategyName, strategy_named, usual
@@ -193,15 +193,9 @@ def explore(
     settings = Settings(
         order, lateness, steps, environment, outside, leftovers, starvation, network, setup
     )
-    check_number("runs", runs, 1)
-    check_number("seed", seed, 0)
-    check_number("shrink", shrink, 0)
+    _check_search(runs=runs, seed=seed, shrink=shrink, keep=keep, check=check)
     search = strategy_named(strategy).search(seed)
-    folder = None
-    if keep is not None:
-        if not isinstance(keep, str | os.PathLike):
-            raise TypeError(f"keep must be the path of a folder, a text or a Path, got {keep!r}")
-        folder = FailureFolder(Path(keep), name_of(main))
+    folder = None if keep is None else FailureFolder(Path(keep), name_of(main))
     make_run = functools.partial(_execute, main)
     found = explore_with(make_run, settings, search, runs, shrink=shrink, folder=folder)
     if check and found.failure is not None:
@@ -409,6 +403,23 @@ def _check_main(main: object, function: str) -> None:
         )
 
 
+def _check_search(
+    *,
+    runs: object = 1,
+    seed: object = 0,
+    shrink: object = 0,
+    keep: object = None,
+    check: object = True,
+) -> None:
+    """Raise TypeError or ValueError for wrong arguments of ``explore`` that no single run has."""
+    check_number("runs", runs, 1)
+    check_number("seed", seed, 0)
+    check_number("shrink", shrink, 0)
+    check_flag("check", check)
+    if keep is not None and not isinstance(keep, str | os.PathLike):
+        raise TypeError(f"keep must be the path of a folder, a text or a Path, got {keep!r}")
+
+
 def _check_options(options: dict[str, Any]) -> None:
     """Raise TypeError or ValueError for arguments that ``explore`` does not take."""
     possible = inspect.signature(explore).parameters
@@ -420,9 +431,8 @@ def _check_options(options: dict[str, Any]) -> None:
             )
     names = {field.name for field in dataclasses.fields(Settings)}
     Settings(**{name: value for name, value in options.items() if name in names})
-    for name, least in (("runs", 1), ("seed", 0), ("shrink", 0)):
-        if name in options:
-            check_number(name, options[name], least)
+    search = ("runs", "seed", "shrink", "keep", "check")
+    _check_search(**{name: value for name, value in options.items() if name in search})
     strategy_named(options.get("strategy", "portfolio"))
 
 

@@ -25,7 +25,9 @@ class FailureFolder:
         self._folder = folder
         self._name = name
         readable = re.sub(r"[^\w.]+", "_", name)[:80]
-        digest = hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
+        digest = hashlib.blake2b(
+            name.encode("utf-8", "backslashreplace"), digest_size=4
+        ).hexdigest()
         self._path = folder / f"{readable}-{digest}.json"
 
     def _read(self) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import inspect
 import warnings
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
@@ -29,6 +30,7 @@ from runtime.kernel.task import TaskCore
 from runtime.loop import Loop
 from runtime.net.connection.stream_socket import StreamSocket
 from runtime.net.datagrams.datagram_socket import DatagramSocket
+from runtime.simulation.checks import Checked, check_offset
 from runtime.simulation.choices import Choices
 from runtime.simulation.current import current_run
 from runtime.simulation.disk import Disk
@@ -70,6 +72,8 @@ class Host(Machine):
     b'xx'
     """
 
+    clock_offset = Checked(0.0, check_offset)
+
     def __init__(
         self, name: str, number: int, wire: Wire, choices: Choices, graveyard: Graveyard
     ) -> None:
@@ -80,7 +84,6 @@ class Host(Machine):
         # A reference that does not keep the task, so that its exception is reported like any other.
         self._task: Callable[[], Task[Any] | None] = _no_task
         self.disk = Disk(choices)
-        self.clock_offset = 0.0
 
     # -- Running -----------------------------------------------------------------------------------
 
@@ -95,7 +98,19 @@ class Host(Machine):
         return _loop().create_task(coro, name=name, context=self._context())
 
     def start(self, main: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> Task[T]:
-        """Run ``main(*args)`` on this host, now and after each ``restart()``; return the task."""
+        """Run ``main(*args)`` on this host, now and after each ``restart()``; return the task.
+
+        Raises TypeError unless ``main`` is a function, and RuntimeError if the host is down.
+        """
+        given: object = main
+        if inspect.iscoroutine(given):
+            given.close()
+            raise TypeError(
+                "start() calls the function after each restart: pass the coroutine function "
+                "itself, without calling it"
+            )
+        if not callable(main):
+            raise TypeError(f"start() expected a coroutine function, got {main!r}")
         task = self.create_task(main(*args), name=f"{self.name}: {_name_of(main)}")
         self._main = (main, args)
         self._task = weakref.ref(task)

@@ -213,10 +213,15 @@ def linearizable(history: History | Sequence[Operation], model: Model) -> Verdic
     The models are ``Register``, ``KeyValue``, ``FifoQueue``, ``Mutex``, and your own subclasses of
     ``Model``.
     The verdict is true or false, and its text explains a failure: ``assert linearizable(...)``.
+    Raises TypeError for other arguments.
     """
+    if not isinstance(model, Model):
+        raise TypeError(f"linearizable() expected a model, such as Register(), got {model!r}")
     operations = history.operations if isinstance(history, History) else history
     parts: dict[Hashable, list[Operation]] = {}
     for operation in operations:
+        if not isinstance(operation, Operation):
+            raise TypeError(f"linearizable() expected a history of operations, got {operation!r}")
         parts.setdefault(model.partition(operation), []).append(operation)
     order: list[Operation] = []
     for part in parts.values():

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
+from types import FunctionType, MethodType, TracebackType
 from typing import Any, TypeVar
 
 from runtime.kernel.arguments.seconds import Seconds
+from runtime.simulation.checks import check_label, check_number, check_probability, check_text
 from runtime.simulation.current import Victim, current_run, needed_run
 from runtime.simulation.errors import InvariantError
-from runtime.simulation.numbers import check_label, check_number, check_probability
 from runtime.simulation.watching import watch
 from runtime.sync.timeouts import Timeout, timeout
 
@@ -51,6 +51,10 @@ def choice(options: Sequence[T], label: str = "choice") -> T:
     if isinstance(options, Mapping) or not hasattr(type(options), "__getitem__"):
         raise TypeError(f"simulation.choice() expected a sequence, such as a list, got {options!r}")
     check_label(label)
+    if not len(options):
+        raise ValueError(
+            f"simulation.choice() expected a sequence with at least one option, got {options!r}"
+        )
     return options[run.choices.integer(len(options), label)]
 
 
@@ -71,7 +75,8 @@ def invariant(check: Callable[[], object], name: str | None = None) -> None:
 
     If it returns False, or raises an exception, the run fails at that step. ``name`` is shown in
     the report, and is by default the name of the function. Raises TypeError unless ``check`` can be
-    called, or if it is a coroutine function, and RuntimeError outside of a run.
+    called, or if it is a coroutine function, TypeError or ValueError unless ``name`` is a printable
+    text or None, and RuntimeError outside of a run.
 
     >>> from runtime import simulation
     >>> async def main():
@@ -86,6 +91,8 @@ def invariant(check: Callable[[], object], name: str | None = None) -> None:
     run = needed_run("invariant")
     if not callable(check):
         raise TypeError(f"simulation.invariant() expected a function, got {check!r}")
+    if name is not None:
+        check_text("name", name)
     if inspect.iscoroutinefunction(check):
         raise TypeError(
             f"simulation.invariant() expected a function that is not async, got {check!r}: it is "
@@ -99,20 +106,38 @@ def sometimes(condition: object, label: str) -> None:
     """Note whether ``condition`` is true here in at least one of the runs of an exploration.
 
     The exploration lists the labels for which it never was, so that a test which does not reach
-    the case it is about is noticed. Outside of a run it does nothing.
+    the case it is about is noticed. Outside of a run it does nothing. Raises TypeError for a
+    condition that is a function or a coroutine, which is always true, and TypeError or ValueError
+    unless ``label`` is a printable text.
     """
     run = current_run()
     if run is not None:
+        _check_condition(condition, label)
         run.reached[label] = run.reached.get(label, False) or bool(condition)
 
 
 def always(condition: object, label: str) -> None:
-    """Raise InvariantError if ``condition`` is false. Outside of a run it does nothing."""
+    """Raise InvariantError if ``condition`` is false. Outside of a run it does nothing.
+
+    Raises TypeError for a condition that is a function or a coroutine, which is always true, and
+    TypeError or ValueError unless ``label`` is a printable text.
+    """
     run = current_run()
     if run is not None:
+        _check_condition(condition, label)
         run.reached.setdefault(label, True)
         if not condition:
             raise InvariantError(label)
+
+
+def _check_condition(condition: object, label: object) -> None:
+    """Raise TypeError for a condition that is always true because it was not called or awaited."""
+    check_label(label)
+    if isinstance(condition, FunctionType | MethodType):
+        raise TypeError(f"condition must be a value, got the function {condition!r}: call it")
+    if inspect.iscoroutine(condition):
+        condition.close()
+        raise TypeError(f"condition must be a value, got {condition!r}: await it")
 
 
 def cancel_anywhere(task: Any = None, *, times: int = 1) -> None:
@@ -122,15 +147,20 @@ def cancel_anywhere(task: Any = None, *, times: int = 1) -> None:
     run: when the task suspends, and when it is about to resume. In the latter case the result that
     it waited for is there already, and is lost unless the program takes care. Outside of a run it
     does nothing. Raises TypeError or ValueError unless ``task`` is a task, and ``times`` a positive
-    whole number.
+    whole number, and RuntimeError if there is no current task.
     """
     check_number("times", times, 1)
-    if task is not None and not asyncio.isfuture(task):
+    if task is not None and not (asyncio.isfuture(task) and hasattr(task, "get_coro")):
         raise TypeError(f"simulation.cancel_anywhere() expected a task, got {task!r}")
     run = current_run()
     if run is None:
         return
     target: Any = asyncio.current_task() if task is None else task
+    if target is None:
+        raise RuntimeError(
+            "simulation.cancel_anywhere() expected a task outside of all tasks: pass the one that "
+            "may be cancelled"
+        )
     run.victims.append(Victim(target, target.cancel, "cancel", times))
     watch(run)
 

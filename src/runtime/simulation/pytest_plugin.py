@@ -231,11 +231,11 @@ class _Explorer:
 
     def reports(self) -> list[pytest.TestReport] | None:
         """Explore the test; return the reports of the last run. None if it has to run as usual."""
+        from runtime.simulation.checks import check_number
         from runtime.simulation.current import Settings
         from runtime.simulation.errors import take_refusals
         from runtime.simulation.exploring import explore_with
         from runtime.simulation.failures import FAILURES, FailureFolder
-        from runtime.simulation.numbers import check_number
         from runtime.simulation.strategies import strategy_named
 
         item = self._item

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+from runtime.simulation.checks import check_number, is_real
 from runtime.simulation.choices import Choices, Strategy
 from runtime.simulation.choosers import Delays, Plan, Priorities, RandomWalk
-from runtime.simulation.numbers import check_number
 from runtime.simulation.reducing import ReducedSearch
 
 _FIRST_LENGTH = 64
@@ -192,14 +192,17 @@ class StrategyName:
     rate: float = 1.0
 
     def __post_init__(self) -> None:
+        expected = f"kind must be one of {', '.join(_BY_NAME)}, got {self.kind!r}"
+        if not isinstance(self.kind, str):
+            raise TypeError(expected)
         if self.kind not in _BY_NAME:
-            raise ValueError(f"kind must be one of {', '.join(_BY_NAME)}, got {self.kind!r}")
-        if self.kind in _WITH_DEPTH:
-            check_number("depth", self.depth, 1)
-        if not isinstance(self.rate, int | float):
-            raise TypeError(f"rate must be a number from 0 to 1, got {self.rate!r}")
+            raise ValueError(expected)
+        check_number("depth", self.depth, 1 if self.kind in _WITH_DEPTH else 0)
+        expected = f"rate must be a number greater than 0, and at most 1, got {self.rate!r}"
+        if not is_real(self.rate):
+            raise TypeError(expected)
         if not 0.0 < self.rate <= 1.0:
-            raise ValueError(f"rate must be a number from 0 to 1, got {self.rate!r}")
+            raise ValueError(expected)
 
     def search(self, seed: int) -> Search:
         """Return a new search with this strategy."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any
 
+from runtime.simulation.checks import check_function, check_seconds, check_text
 from runtime.simulation.choices import Choices
 from runtime.simulation.clock import SimulatedClock
 from runtime.simulation.disk import Disk
@@ -65,12 +66,13 @@ class World:
         """Return the host with this name, which is made when it is first asked for.
 
         It is up, has an empty disk, and an address of IPv4 and of IPv6; other hosts find it by its
-        name.
+        name. Raises TypeError or ValueError unless the name is a printable text that is not empty.
         """
+        check_text("name", name)
+        if not name:
+            raise ValueError("name must be the name of a host, got an empty text")
         host = self._machines.get(name)
         if host is None:
-            if not name or not isinstance(name, str):
-                raise ValueError(f"the name of a host must be a non-empty text, got {name!r}")
             host = Host(name, len(self._machines) + 1, self._wire, self._choices, self._graveyard)
             self._machines[name] = host
             self._wire.add(host)
@@ -101,11 +103,12 @@ class World:
     def after(self, delay: float, function: Callable[..., object], *args: Any) -> None:
         """Call ``function(*args)`` after ``delay`` seconds, also while all tasks wait: a fault.
 
-        It is called by the world and not by a task: it may not await. Raises ValueError unless the
-        delay is finite and not negative.
+        It is called by the world and not by a task: it may not await. Raises TypeError or
+        ValueError unless the delay is a finite number that is not negative, and TypeError unless
+        ``function`` can be called and is not async.
         """
-        if not 0 <= delay < math.inf:
-            raise ValueError(f"delay must be a finite number of seconds, got {delay!r}")
+        check_seconds("delay", delay)
+        check_function("function", function)
         context = copy_context()
         self._wire.after(delay, lambda: context.run(function, *args))
 

@@ -6,6 +6,7 @@ import errno
 from collections.abc import Iterable
 from typing import Any
 
+from runtime.simulation.checks import check_flag, check_text, check_timeout
 from runtime.simulation.conditions import Conditions
 from runtime.simulation.network.machine import Machine
 from runtime.simulation.network.streams import CONNECTED, StreamEndpoint
@@ -37,8 +38,11 @@ class Network:
     def set(self, conditions: Conditions, *, within: Conditions | None = None) -> None:
         """Set the conditions between any two hosts; with ``within`` also those inside a host.
 
-        They do not apply to links with conditions of their own.
+        They do not apply to links with conditions of their own. Raises TypeError for other objects.
         """
+        _check_conditions("conditions", conditions)
+        if within is not None:
+            _check_conditions("within", within)
         self._wire.between = conditions
         if within is not None:
             self._wire.within = within
@@ -48,8 +52,10 @@ class Network:
     ) -> None:
         """Set the conditions between hosts, in both directions unless ``one_way``.
 
-        None means those of the network again.
+        None means those of the network again. Raises TypeError for another object.
         """
+        if conditions is not None:
+            _check_conditions("conditions", conditions)
         for pair in self._pairs(source, target, one_way):
             self._wire.path(*pair).conditions = conditions
 
@@ -98,6 +104,7 @@ class Network:
 
     @retransmission_limit.setter
     def retransmission_limit(self, seconds: float) -> None:
+        check_timeout("retransmission_limit", seconds)
         self._wire.retransmission_limit = seconds
 
     @property
@@ -107,6 +114,7 @@ class Network:
 
     @connect_timeout.setter
     def connect_timeout(self, seconds: float) -> None:
+        check_timeout("connect_timeout", seconds)
         self._wire.connect_timeout = seconds
 
     def _connections(self, source: Hosts, target: Hosts) -> list[StreamEndpoint]:
@@ -123,14 +131,25 @@ class Network:
         ]
 
     def _pairs(self, source: Hosts, target: Hosts, one_way: bool) -> list[tuple[Machine, Machine]]:
+        check_flag("one_way", one_way)
         pairs = [(a, b) for a in self._hosts(source) for b in self._hosts(target) if a is not b]
         return pairs if one_way else [*pairs, *((b, a) for a, b in pairs)]
 
     def _hosts(self, hosts: Hosts) -> list[Machine]:
-        given: list[Any] = [hosts] if isinstance(hosts, (str, Machine)) else list(hosts)
+        given: list[Any]
+        if isinstance(hosts, (str, Machine)):
+            given = [hosts]
+        else:
+            try:
+                given = list(hosts)
+            except TypeError:
+                raise TypeError(
+                    f"hosts must be a host, a name, or several, got {hosts!r}"
+                ) from None
         return [each if isinstance(each, Machine) else self._host(each) for each in given]
 
     def _host(self, name: str) -> Machine:
+        check_text("name", name)
         try:
             return self._machines[name]
         except KeyError:
@@ -139,3 +158,8 @@ class Network:
                 f"there is no host {name!r} in the simulated world, which has {known}: "
                 "make one with world.host()"
             ) from None
+
+
+def _check_conditions(name: str, conditions: object) -> None:
+    if not isinstance(conditions, Conditions):
+        raise TypeError(f"{name} must be simulation.Conditions, got {conditions!r}")

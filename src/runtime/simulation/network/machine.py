@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import socket
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.kernel.daemons import in_daemon
+from runtime.simulation.checks import Checked, check_number_or_none, check_probability
 
 if TYPE_CHECKING:
     from runtime.simulation.network.endpoints import Endpoint
@@ -24,9 +26,16 @@ WILDCARD: Final = {int(socket.AF_INET): "0.0.0.0", int(socket.AF_INET6): "::"}
 Bound = tuple[int, int, int]
 """Family, type and port: the key of the sockets that are bound to one port."""
 
+_check_limit = functools.partial(check_number_or_none, least=0)
+
 
 class Machine:
     """The network side of a host. Programs use ``Host``, which adds the tasks and the disk."""
+
+    # The most simulated descriptors that the machine may have open, or None.
+    descriptor_limit = Checked[int | None](None, _check_limit)
+    # The probability that a new descriptor is refused with EMFILE.
+    descriptor_failures = Checked(0.0, check_probability)
 
     def __init__(self, name: str, number: int) -> None:
         self.name = name
@@ -36,10 +45,6 @@ class Machine:
         }
         # Whether the machine has power. Packets to a machine without power are lost.
         self.is_up = True
-        # The most simulated descriptors that the machine may have open, or None.
-        self.descriptor_limit: int | None = None
-        # The probability that a new descriptor is refused with EMFILE.
-        self.descriptor_failures = 0.0
         # Whether the set-up function of a run has made it: its tasks and sockets may outlast the
         # program, and do not count as leftovers.
         self.is_background = in_daemon.get()

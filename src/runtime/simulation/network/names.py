@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Collection
 from typing import Any, Final
 
+from runtime.simulation.checks import Checked, check_probability, check_text
 from runtime.simulation.choices import Choices
-from runtime.simulation.conditions import Delay, latency_of
+from runtime.simulation.conditions import Delay, check_delay, latency_of
 from runtime.simulation.network.endpoints import IPV4, IPV6
 from runtime.simulation.network.machine import LOOPBACK, WILDCARD, Machine, current_machine
 
@@ -46,29 +48,46 @@ class Names:
     ('10.0.0.2', 5432)
     """
 
+    delay = Checked[Delay](0.0, check_delay)
+    failures = Checked(0.0, check_probability)
+    wrong = Checked(0.0, check_probability)
+
     def __init__(self, choices: Choices, machines: dict[str, Machine]) -> None:
         self._choices = choices
         self._machines = machines
         self._aliases: dict[str, list[str]] = {}
         self._failing: dict[str, OSError] = {}
         self._delays: dict[str, Delay] = {}
-        self.delay: Delay = 0.0
-        self.failures = 0.0
-        self.wrong = 0.0
 
     # -- For programs ------------------------------------------------------------------------------
 
     def set(self, name: str, addresses: list[str]) -> None:
-        """Let ``name`` stand for IP addresses, or for the addresses of hosts given by name."""
+        """Let ``name`` stand for IP addresses, or for the addresses of hosts given by name.
+
+        Raises TypeError unless ``addresses`` is a list of texts, or another collection of them.
+        """
+        check_text("name", name)
+        given: object = addresses
+        if isinstance(given, (str, bytes)) or not isinstance(given, Collection):
+            raise TypeError(f"addresses must be a list of texts, got {addresses!r}")
+        for address in given:
+            check_text("address", address)
         self._aliases[name] = list(addresses)
 
     def fail(self, name: str, error: OSError | None = None) -> None:
-        """Let each lookup of ``name`` fail, with ``error`` or as if there were no such name."""
+        """Let each lookup of ``name`` fail, with ``error`` or as if there were no such name.
+
+        Raises TypeError unless ``error`` is an OSError.
+        """
+        check_text("name", name)
+        if error is not None and not isinstance(error, OSError):
+            raise TypeError(f"error must be an OSError or None, got {error!r}")
         self._failing[name] = _unknown() if error is None else error
 
     def slow(self, name: str, delay: Delay) -> None:
         """Let each lookup of ``name`` in the loop take ``delay``."""
-        latency_of(delay, "delay")
+        check_text("name", name)
+        check_delay("delay", delay)
         self._delays[name] = delay
 
     def restore(self, name: str) -> None:
