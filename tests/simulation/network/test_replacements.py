@@ -19,7 +19,7 @@ REPLACED: list[tuple[Any, str]] = [
     *((socket.socket, name) for name in ("__init__", "_accept", "_real_close", "detach", "recv")),
     *((socket.socket, name) for name in ("connect", "send", "sendto", "getsockopt", "bind")),
     *((socket, name) for name in ("getaddrinfo", "gethostname", "socketpair", "dup", "close")),
-    *((os, name) for name in ("close", "sendfile")),
+    *((os, name) for name in ("close", "dup", "dup2", "sendfile")),
     *((select, name) for name in ("poll", "select")),
 ]
 
@@ -114,6 +114,32 @@ def test_a_duplicate_keeps_the_connection_open() -> None:
         one.close()
 
     simulation.run(main)
+
+
+def test_a_descriptor_that_is_replaced_belongs_to_the_other_socket() -> None:
+    async def main() -> None:
+        one, far = socket.socketpair()
+        other, far_other = socket.socketpair()
+        with one, other, far, far_other:
+            os.dup2(one.fileno(), other.fileno())
+            assert far_other.recv(1) == b""
+            far.send(b"ab")
+            assert (one.recv(1), other.recv(1)) == (b"a", b"b")
+            one.close()
+            other.send(b"c")
+            assert far.recv(1) == b"c"
+            with open(os.devnull, "rb") as file:
+                os.dup2(file.fileno(), other.fileno())
+            assert far.recv(1) == b""
+            with pytest.raises(OSError, match="non-socket"):
+                other.recv(1)
+            os.dup2(far.fileno(), far.fileno())
+            number = os.dup(far.fileno())
+            far.close()
+            with socket.socket(fileno=number) as last:
+                assert last.recv(1) == b""
+
+    simulation.run(main, leftovers=True)
 
 
 def test_messages_of_several_parts() -> None:

@@ -164,6 +164,8 @@ def _makers() -> list[tuple[Any, str, Callable[[Any], Any]]]:
         (socket, "dup", _duplicating),
         (socket, "close", _closing_descriptor),
         (os, "close", _closing_descriptor),
+        (os, "dup", _duplicating),
+        (os, "dup2", _replacing),
         (os, "sendfile", _sending_file),
         (select, "poll", _polling),
         (select, "select", _selecting),
@@ -321,6 +323,17 @@ def _duplicating(original: Callable[[int], int]) -> Callable[[int], int]:
         return original(fd) if _find(fd) is None else _active[0].descriptors.duplicate(fd)
 
     return dup
+
+
+def _replacing(original: Callable[..., int]) -> Callable[..., int]:
+    @functools.wraps(original)
+    def dup2(fd: int, fd2: int, inheritable: bool = True) -> int:
+        number = original(fd, fd2, inheritable)
+        for active in _active:
+            active.descriptors.replaced(fd, fd2)
+        return number
+
+    return dup2
 
 
 def _closing_descriptor(original: Callable[[int], None]) -> Callable[[int], None]:

@@ -139,6 +139,18 @@ class Descriptors:
         self._register(number, self._endpoints[fd])
         return number
 
+    def replaced(self, fd: int, target: int) -> None:
+        """Note that ``target`` was closed, and is another descriptor of the file of ``fd`` now."""
+        if fd == target:
+            return
+        endpoint = self._endpoints.get(fd)
+        owner = self._owners.get(target)
+        self.released(target)
+        if endpoint is not None:
+            self._register(target, endpoint)
+            if owner is not None:
+                self._owners[target] = owner
+
     def _register(self, fd: int, endpoint: Endpoint) -> None:
         self._endpoints[fd] = endpoint
         endpoint.descriptors.append(fd)
