@@ -11,6 +11,7 @@ import pytest
 
 import runtime
 from runtime import simulation
+from runtime.simulation import reducing
 from runtime.simulation.choices import Strategy
 from runtime.simulation.current import Order, Settings
 from runtime.simulation.executing import execute
@@ -21,14 +22,6 @@ from tests.simulation.programs.catalogue import PROGRAMS, Program
 
 ALL = (distributed, flow, locking, updates)
 """The modules that fill the catalogue."""
-
-HARD = (
-    "barrier_that_resets_too_early",
-    "cache_stampede",
-    "dining_philosophers",
-    "notification_for_one_of_two_kinds",
-)
-"""Programs with more orders than a complete search tries in reasonable time."""
 
 Main = Callable[[], Awaitable[object]]
 
@@ -267,8 +260,8 @@ def test_queues_and_locks_need_fewer_runs() -> None:
 
 @pytest.mark.parametrize(
     "program",
-    [each for each in PROGRAMS if each.name not in HARD],
-    ids=[each.name for each in PROGRAMS if each.name not in HARD],
+    PROGRAMS,
+    ids=[each.name for each in PROGRAMS],
 )
 def test_the_faults_of_the_programs_are_found(program: Program) -> None:
     found = simulation.explore(
@@ -308,3 +301,40 @@ def test_an_invariant_sees_every_order() -> None:
 
     with pytest.raises(simulation.InvariantError):
         simulation.explore(main, strategy="reduced", order="tasks", runs=500)
+
+
+@pytest.mark.parametrize("main", [common, cancellation, two_calls])
+def test_all_outcomes_are_found_branch_after_branch_too(
+    main: Main, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, seen = outcomes(main, "tasks", reduce=True)
+    monkeypatch.setattr(reducing, "_MOST_BROAD", 3)
+    _, seen_in_depth = outcomes(main, "tasks", reduce=True)
+    assert seen_in_depth == seen
+
+
+def test_the_seed_decides_the_order_of_the_runs() -> None:
+    async def main() -> None:
+        places.append([simulation.integer(5, str(place)) for place in range(5)])
+
+    orders = []
+    for seed in (1, 1, 2):
+        places: list[list[int]] = []
+        simulation.explore(main, runs=30, strategy="reduced", seed=seed)
+        orders.append(places)
+    assert orders[0] == orders[1] != orders[2]
+    # First the usual choices, and then all runs with one that differs.
+    assert orders[0][0] == [0] * 5
+    assert all(sum(map(bool, each)) == 1 for each in orders[0][1:21])
+    assert all(sum(map(bool, each)) == 2 for each in orders[0][21:])
+
+
+def test_a_program_that_does_not_repeat_itself_is_not_tried_for_ever() -> None:
+    counts = iter([3, *[2] * 100])
+
+    async def main() -> None:
+        simulation.integer(next(counts))
+
+    found = simulation.explore(main, runs=50, strategy="reduced")
+    assert found.complete
+    assert found.runs == 3

@@ -51,7 +51,7 @@ def test_hosts_are_started_before_the_program() -> None:
     assert simulation.explore(ask, runs=20, setup=served).failure is None
 
 
-@pytest.mark.parametrize("strategy", ["portfolio", "delays"])
+@pytest.mark.parametrize("strategy", ["portfolio", "delays", "reduced"])
 def test_a_planned_fault_is_found_and_repeated(strategy: str) -> None:
     found = simulation.explore(ask, runs=50, strategy=strategy, setup=rough, check=False)
     assert found.failure is not None

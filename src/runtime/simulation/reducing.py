@@ -11,6 +11,11 @@ the later one, or a step that leads to it, must be tried too. A choice for which
 is left alone. In addition, an entry that was tried at a choice *sleeps* in the runs that try the
 others there, until a step that depends on it has run: to run it before would repeat a class.
 
+Most faults need few such changes. So the search first tries those of its first run, in random
+order, then those of the runs that this made, and so on: *level* by level. It may begin a branch
+before the ones beside it are finished: an entry that sleeps relies on runs of another branch, which
+are made in any case, sooner or later.
+
 These steps have an order that is never swapped: the steps of a task; a step, and those of the
 entries that it queued; steps before and after a move of the clock. Two steps that both queue
 callbacks, or both set timers, depend on each other, since these keep the order in which they were
@@ -39,11 +44,19 @@ from runtime.simulation.footprints import (
     independent,
 )
 from runtime.simulation.loop import SimulatedTask
+from runtime.simulation.random_numbers import RandomNumbers
 from runtime.simulation.schedule import OwnSource
 from runtime.simulation.watching import Watch
 
 _MOST_VALUES = 64
 """Number of possibilities up to which all are tried of a choice that is not of the next step."""
+
+_MOST_BROAD = 5_000
+"""Number of runs after which the search goes to the end of each branch before it begins another.
+
+Until then it keeps the choices of all runs at which something is to be tried, and after that no
+more than a few for each branch.
+"""
 
 _CALLBACKS = "queued callbacks"
 _TIMERS = "set timers"
@@ -61,29 +74,49 @@ class _Step:
     footprint: Footprint = None
 
 
-@dataclass
+@dataclass(eq=False, slots=True)
 class _Node:
     """A choice of a run, and the values that were tried and are to be tried at it.
 
-    For the choice of a step, ``entries`` has the value with which each entry runs that can run.
-    ``asleep`` are the entries that need not be tried, with the footprints of their steps.
+    ``origin`` is the choice before it, with the value that led here; None for the first choice.
+    ``level`` is the number of choices before it at which the search came back. For the choice of a
+    step, ``entries`` has the value with which each entry runs that can run. ``asleep`` are the
+    entries that need not be tried, with the footprints of their steps.
     """
 
-    value: int
+    origin: tuple[_Node, int] | None
+    level: int
     entries: dict[int, int] = field(default_factory=dict)
     to_do: set[int] = field(default_factory=set)
     done: dict[int, Footprint] = field(default_factory=dict)
     asleep: dict[int, Footprint] = field(default_factory=dict)
+    is_pending: bool = False
+
+    def open_keys(self) -> list[int]:
+        """Return the keys that are to be tried: of entries, or values of another choice."""
+        return [
+            key for key in sorted(self.to_do) if key not in self.done and key not in self.asleep
+        ]
+
+    def path(self) -> list[tuple[_Node, int]]:
+        """Return the choices before this one, with the values that lead here."""
+        found = []
+        origin = self.origin
+        while origin is not None:
+            found.append(origin)
+            origin = origin[0].origin
+        return found[::-1]
 
 
 class ReducedRun(Strategy):
     """The choices of one run: those of ``prefix``, and then the first entry that is not asleep."""
 
-    def __init__(self, prefix: list[_Node], *, reduce: bool) -> None:
+    def __init__(self, prefix: list[tuple[_Node, int]], *, reduce: bool) -> None:
         self._prefix = prefix
+        self._level = prefix[-1][0].level + 1 if prefix else 0
         self._reduce = reduce
         self._run: CurrentRun | None = None
-        self.nodes: list[_Node] = []
+        self.choices: list[tuple[_Node, int]] = []
         self.steps: list[_Step] = []
         self._asleep: dict[int, Footprint] = {}
         self._node: _Node | None = None
@@ -100,18 +133,19 @@ class ReducedRun(Strategy):
 
     def decide(self, count: int, label: str) -> int:
         """Return the value of a choice that is not that of a step; all values are tried in turn."""
-        place = len(self.nodes)
+        place = len(self.choices)
+        value = 0
         if place < len(self._prefix):
-            node = self._prefix[place]
+            node, value = self._prefix[place]
             # A choice of another kind here means that the program does not repeat itself.
-            if node.value >= count:
-                node.value = 0
+            if value >= count:
+                value = 0
         else:
             values = range(count) if count <= _MOST_VALUES else (0, count // 2, count - 1)
-            node = _Node(0, to_do=set(values))
-        self.nodes.append(node)
+            node = _Node(self._last(), self._level, to_do=set(values))
         self._asleep = {}
-        return node.value
+        self.choices.append((node, value))
+        return value
 
     def happens(self, probability: float, label: str) -> bool:
         """Return the value of a choice between two possibilities."""
@@ -120,9 +154,9 @@ class ReducedRun(Strategy):
     def pick(self, ready: deque[Any], count: int) -> int:
         """Return the index of the entry to run, or a value that holds a call back."""
         assert self._run is not None
-        place = len(self.nodes)
+        place = len(self.choices)
         if place < len(self._prefix):
-            node = self._prefix[place]
+            node, value = self._prefix[place]
             if place == len(self._prefix) - 1:
                 done = {key: each for key, each in node.done.items() if key >= 0}
                 self._asleep = {**node.asleep, **done}
@@ -133,12 +167,12 @@ class ReducedRun(Strategy):
                 for index in range(len(ready))
                 if schedule.may_run(ready, index)
             }
-            node = _Node(0, entries, asleep=dict(self._asleep))
+            node = _Node(self._last(), self._level, entries, asleep=dict(self._asleep))
             awake = [key for key in entries if key not in self._asleep]
             if not awake:
                 # This run repeats a class. It has to end somehow.
                 awake = list(entries)
-            node.value = entries[awake[0]]
+            value = entries[awake[0]]
             node.to_do.add(awake[0])
             if isinstance(ready[0], OwnSource) and count != len(ready) + 1:
                 node.entries[-1] = len(ready)
@@ -146,13 +180,16 @@ class ReducedRun(Strategy):
             elif len(ready) == 1:
                 node.entries[-1] = 1
                 node.to_do.add(-1)
-        self.nodes.append(node)
         self._node = node
-        if node.value >= len(ready):
+        if value >= len(ready):
             # The call is held back: no step runs because of this choice.
             self._node = None
             self._asleep = {}
-        return node.value
+        self.choices.append((node, value))
+        return value
+
+    def _last(self) -> tuple[_Node, int] | None:
+        return self.choices[-1] if self.choices else None
 
     # -- Steps -------------------------------------------------------------------------------------
 
@@ -263,57 +300,76 @@ class _FootprintWatch(Watch):
 class ReducedSearch:
     """The search of one exploration. ``next_run`` and ``learn`` are called in turn."""
 
-    def __init__(self, *, reduce: bool = True) -> None:
+    def __init__(self, seed: int = 0, *, reduce: bool = True) -> None:
         forget_stored_names()
         self._reduce = reduce
-        self._nodes: list[_Node] = []
+        self._numbers = RandomNumbers(seed)
+        # The choices at which something may be left to try, by their level.
+        self._pending: dict[int, list[_Node]] = {}
         self._running: ReducedRun | None = None
+        # The choice at which the last run differs from those before it, and the key there.
+        self._tried: tuple[_Node, int] | None = None
+        self._runs = 0
         self.complete = False
 
     def next_run(self) -> Strategy | None:
         """Return the strategy of the next run; None if every class of orders was tried."""
-        if self._running is None:
-            prefix: list[_Node] = []
-        else:
-            found = self._next_prefix()
-            if found is None:
+        prefix: list[tuple[_Node, int]] = []
+        if self._running is not None:
+            node = self._next_node()
+            if node is None:
                 self.complete = True
                 return None
-            prefix = found
+            key = node.open_keys()[0]
+            prefix = [*node.path(), (node, node.entries[key] if node.entries else key)]
+            self._tried = (node, key)
+        self._runs += 1
         self._running = ReducedRun(prefix, reduce=self._reduce)
         return self._running
 
-    def _next_prefix(self) -> list[_Node] | None:
-        while self._nodes:
-            node = self._nodes[-1]
-            keys = [key for key in sorted(node.to_do) if key not in node.done]
-            if node.entries:
-                keys = [key for key in keys if key not in node.asleep]
-            if keys:
-                node.value = node.entries[keys[0]] if node.entries else keys[0]
-                return list(self._nodes)
-            self._nodes.pop()
+    def _next_node(self) -> _Node | None:
+        """Take a choice at which something is to be tried from the others."""
+        pending = self._pending
+        while pending:
+            is_broad = self._runs <= _MOST_BROAD
+            level = min(pending) if is_broad else max(pending)
+            nodes = pending[level]
+            place = self._numbers.below(len(nodes)) if is_broad else -1
+            nodes[place], nodes[-1] = nodes[-1], nodes[place]
+            node = nodes.pop()
+            if not nodes:
+                del pending[level]
+            node.is_pending = False
+            if node.open_keys():
+                return node
         return None
 
     def learn(self, choices: Choices) -> None:
         """Note the orders of dependent steps that are to be tried because of the last run."""
         run = self._running
         assert run is not None
-        self._nodes = run.nodes
         steps_of = {id(step.node): step for step in run.steps if step.node is not None}
-        for node in run.nodes:
+        for node, value in run.choices:
             if node.entries:
                 step = steps_of.get(id(node))
                 key = -1 if step is None else step.key
                 node.done[key] = None if step is None else step.footprint
             else:
-                node.done[node.value] = None
+                node.done[value] = None
+        if self._tried is not None:
+            # Also if the program does not repeat itself, so that the run had another choice.
+            self._tried[0].done.setdefault(self._tried[1], None)
+        nodes = [node for node, _ in run.choices]
         steps = run.steps
         if choices.relevant >= 0:
             # Nothing of the program is left: the order of the last steps makes no difference.
-            del run.nodes[choices.relevant :]
+            nodes = nodes[: choices.relevant]
             steps = steps[: run.last_step()]
         _add_races(steps)
+        for node in nodes:
+            if not node.is_pending and node.open_keys():
+                node.is_pending = True
+                self._pending.setdefault(node.level, []).append(node)
 
 
 def _add_races(steps: list[_Step]) -> None:

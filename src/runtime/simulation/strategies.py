@@ -117,7 +117,7 @@ class _Reduced(Search):
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
-        self._search = ReducedSearch()
+        self._search = ReducedSearch(seed)
 
     def next(self) -> Strategy | None:
         strategy = self._search.next_run()
