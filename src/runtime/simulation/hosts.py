@@ -100,6 +100,7 @@ class Host(Machine):
     def start(self, main: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> Task[T]:
         """Run ``main(*args)`` on this host, now and after each ``restart()``; return the task.
 
+        If it fails, and no task awaits it, the run fails with UnretrievedError, as for any task.
         Raises TypeError unless ``main`` is a function, and RuntimeError if the host is down.
         """
         given: object = main
