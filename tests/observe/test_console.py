@@ -16,6 +16,7 @@ import pytest
 import runtime
 from runtime.observe import listen
 from runtime.observe.top_view import SORTS
+from tests.support.leaks import open_descriptors
 
 pytest.importorskip("textual", reason="the console needs textual")
 
@@ -35,6 +36,7 @@ def _own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @contextlib.asynccontextmanager
 async def console(pid: int | None = None) -> AsyncIterator[tuple[Any, Any]]:
     """Run a console that observes this process; yield it and its pilot."""
+    before = open_descriptors()
     listener = listen()
     app = Console(os.getpid() if pid is None else pid, interval=0.4)
     try:
@@ -42,6 +44,10 @@ async def console(pid: int | None = None) -> AsyncIterator[tuple[Any, Any]]:
             yield app, pilot
     finally:
         listener.close()
+        for _ in range(500):  # The last question may still be on its way, in a thread.
+            if not open_descriptors() - before:
+                break
+            await asyncio.sleep(0.01)
 
 
 async def until(pilot: Any, condition: Callable[[], object]) -> None:
