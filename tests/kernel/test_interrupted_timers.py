@@ -20,9 +20,12 @@ from tests.kernel.tools import Clock, turn
 from tests.support.build import is_compiled
 from tests.support.interrupts import Interrupted, interrupted_at_bytecode
 
-pytestmark = pytest.mark.skipif(
-    is_compiled(), reason="the handler of a signal cannot raise inside compiled code"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        is_compiled(), reason="the handler of a signal cannot raise inside compiled code"
+    ),
+    pytest.mark.variation,  # The bytecodes are the same with and without the accelerator.
+]
 
 
 @pytest.fixture(autouse=True)
