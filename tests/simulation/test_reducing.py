@@ -212,9 +212,24 @@ async def two_calls() -> object:
     return log
 
 
+_LISTS: list[list[str]] = [[] for _ in range(5000)]
+
+
+async def _append(log: list[str], name: str) -> None:
+    log.append(name)
+
+
+async def another_object_in_each_run() -> object:
+    """Three tasks append to one list, which has another address in each run."""
+    log = _LISTS.pop()
+    await asyncio.gather(_append(log, "a"), _append(log, "b"), _append(log, "c"))
+    return log
+
+
 MAINS = [
     separate,
     common,
+    another_object_in_each_run,
     counter,
     global_counter,
     attribute_of_a_class,

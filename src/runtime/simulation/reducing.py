@@ -159,7 +159,7 @@ class ReducedRun(Strategy):
             node, value = self._prefix[place]
             if place == len(self._prefix) - 1:
                 done = {key: each for key, each in node.done.items() if key >= 0}
-                self._asleep = {**node.asleep, **done}
+                self._asleep = self._found_again(ready, {**node.asleep, **done})
         else:
             schedule = self._run.schedule
             entries = {
@@ -187,6 +187,19 @@ class ReducedRun(Strategy):
             self._asleep = {}
         self.choices.append((node, value))
         return value
+
+    def _found_again(self, ready: deque[Any], asleep: dict[int, Footprint]) -> dict[int, Footprint]:
+        """Return the entries of ``asleep``, with footprints of the objects of this run.
+
+        Those of earlier runs name objects that are gone: an object of this run may have the address
+        of another one, or another address than its counterpart had.
+        """
+        found = {}
+        for entry in ready:
+            key = self.key_of(entry)
+            if key in asleep:
+                found[key] = _upper_bound(entry, asleep[key])
+        return found
 
     def _last(self) -> tuple[_Node, int] | None:
         return self.choices[-1] if self.choices else None
@@ -232,6 +245,23 @@ class ReducedRun(Strategy):
             for key, each in self._asleep.items()
             if key != step.key and independent(each, footprint)
         }
+
+
+def _upper_bound(entry: object, earlier: Footprint) -> Footprint:
+    """Return what the next step of an entry can touch, which touched ``earlier`` in another run."""
+    if earlier is None:
+        return None
+    try:
+        links = before_step(entry)
+    except (TypeError, AttributeError):
+        return None
+    # The names in a footprint, such as that of the queue of timers, are the same in all runs.
+    total: set[object] = {each for each in earlier if isinstance(each, str)}
+    for _, footprint in links:
+        if footprint is None:
+            return None
+        total |= footprint
+    return frozenset(total)
 
 
 class _FootprintWatch(Watch):
