@@ -172,7 +172,7 @@ NEXT_RUN = pytest.mark.xfail(strict=True, reason="the next run of the suite brin
     [
         (ROOT / "README.md", "facts", "3.14"),
         (DOCS / "performance.md", "overview", "3.14"),
-        pytest.param(DOCS / "performance.md", "latency", "3.14", marks=NEXT_RUN),
+        (DOCS / "performance.md", "latency", "3.14"),
         (DETAILS, "figures", "3.14"),
         pytest.param(DETAILS, "summary", "3.11", marks=NEXT_RUN),
         pytest.param(DETAILS, "summary", "3.15", marks=NEXT_RUN),
