@@ -33,6 +33,21 @@ def make_pair() -> Pair:
     return one, two
 
 
+def fill(sock: socket.socket) -> None:
+    """Send until the buffer of the socket is full, so that it is not writable."""
+    with pytest.raises(BlockingIOError):
+        while True:
+            sock.send(bytes(65536))
+
+
+def waits_in_both_directions(sock: socket.socket | int) -> list[runtime.Task[None]]:
+    """Return two tasks that are about to wait until ``sock`` is readable, and writable."""
+    return [
+        runtime.create_task(runtime.wait_readable(sock)),
+        runtime.create_task(runtime.wait_writable(sock)),
+    ]
+
+
 @pytest.fixture
 def pair() -> Iterator[Pair]:
     one, two = make_pair()
@@ -149,13 +164,8 @@ def test_a_hang_up_wakes_both(run: Run) -> None:
     one, two = make_pair()
 
     async def main() -> None:
-        with pytest.raises(BlockingIOError):
-            while True:
-                one.send(bytes(65536))
-        tasks = [
-            runtime.create_task(runtime.wait_readable(one)),
-            runtime.create_task(runtime.wait_writable(one)),
-        ]
+        fill(one)
+        tasks = waits_in_both_directions(one)
         await runtime.sleep(0)
         two.close()
         await runtime.wait_for(runtime.gather(*tasks), 30)
@@ -198,9 +208,7 @@ def test_one_at_a_time(run: Run, pair: Pair) -> None:
 
     async def main() -> None:
         loop = runtime.get_running_loop()
-        with pytest.raises(BlockingIOError):
-            while True:
-                one.send(bytes(65536))
+        fill(one)
         for wait, add, remove in (
             (runtime.wait_readable, loop.add_reader, loop.remove_reader),
             (runtime.wait_writable, loop.add_writer, loop.remove_writer),
@@ -229,9 +237,7 @@ def test_a_wait_that_was_cancelled_is_over_at_once(run: Run, pair: Pair) -> None
 
     async def main() -> None:
         loop = runtime.get_running_loop()
-        with pytest.raises(BlockingIOError):
-            while True:
-                one.send(bytes(65536))
+        fill(one)
         for wait, add, remove in (
             (runtime.wait_readable, loop.add_reader, loop.remove_reader),
             (runtime.wait_writable, loop.add_writer, loop.remove_writer),
@@ -329,13 +335,8 @@ def test_the_old_waiter_fails_and_the_new_one_succeeds(run: Run, reused: Reused)
 
 def test_both_old_waiters_fail(run: Run, reused: Reused) -> None:
     async def main() -> None:
-        with pytest.raises(BlockingIOError):
-            while True:
-                reused.old.send(bytes(65536))
-        old = [
-            runtime.create_task(runtime.wait_readable(reused.number)),
-            runtime.create_task(runtime.wait_writable(reused.number)),
-        ]
+        fill(reused.old)
+        old = waits_in_both_directions(reused.number)
         await runtime.sleep(0)
         reused.replace()
         await runtime.wait_writable(reused.new)
@@ -412,13 +413,8 @@ def test_both_directions_of_a_socket_are_taken_over(run: Run, pair: Pair) -> Non
     one, _ = pair
 
     async def main() -> None:
-        with pytest.raises(BlockingIOError):
-            while True:
-                one.send(bytes(65536))
-        tasks = [
-            runtime.create_task(runtime.wait_readable(one)),
-            runtime.create_task(runtime.wait_writable(one)),
-        ]
+        fill(one)
+        tasks = waits_in_both_directions(one)
         await all_tasks_blocked()
         _, writer = await runtime.open_connection(sock=one)
         for task in tasks:

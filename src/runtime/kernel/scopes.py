@@ -190,8 +190,8 @@ class ScopeCore(ScopeState):
 
     def __enter__(self) -> Any:
         loop: Any = _loop_of_thread(_get_ident())
-        task: TaskCore | None = None if loop is None else loop._current
-        if task is None or self._entered or (_EAGER_TASKS and _runs_asyncio_task(loop)):
+        task = None if loop is None else running_task(loop)
+        if task is None or self._entered:
             raise RuntimeError(self._why_not_entered())
         frame = _frame_at(_DEPTH)
         code = frame.f_code
@@ -399,6 +399,15 @@ def _checked_shield(value: Any) -> bool:
     if value is True or value is False:
         return bool(value)
     raise TypeError(f"shield must be True or False, got {safe_repr(value)}")
+
+
+def running_task(loop: Scheduler) -> TaskCore | None:
+    """Return the task of this package that runs in ``loop``.
+
+    None if no task runs, or one of asyncio, which a task of this package has started eagerly.
+    """
+    task: TaskCore | None = loop._current
+    return None if task is None or (_EAGER_TASKS and _runs_asyncio_task(loop)) else task
 
 
 def enter_scope(scope: ScopeCore, task: TaskCore) -> None:

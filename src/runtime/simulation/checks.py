@@ -27,6 +27,11 @@ def check_number_or_none(name: str, number: object, least: int) -> None:
         check_number(name, number, least)
 
 
+def check_limit(name: str, number: object) -> None:
+    """Raise TypeError or ValueError unless ``number`` is a whole number, 0 or more, or None."""
+    check_number_or_none(name, number, 0)
+
+
 def check_flag(name: str, value: object) -> None:
     """Raise TypeError unless the argument ``name`` is True or False."""
     if not isinstance(value, bool):

@@ -13,18 +13,15 @@ disks.
 from __future__ import annotations
 
 import errno
-import functools
 import io
 import os
 from typing import Final
 
-from runtime.simulation.checks import Checked, check_number_or_none, check_probability
+from runtime.simulation.checks import Checked, check_limit, check_probability
 from runtime.simulation.choices import Choices
 
 _WRITTEN: Final = 1
 _TORN: Final = 2
-
-_check_capacity = functools.partial(check_number_or_none, least=0)
 
 
 class _Content:
@@ -79,7 +76,7 @@ class Disk:
     b'one\\n'
     """
 
-    capacity = Checked[int | None](None, _check_capacity)
+    capacity = Checked[int | None](None, check_limit)
     failures = Checked(0.0, check_probability)
 
     def __init__(self, choices: Choices) -> None:

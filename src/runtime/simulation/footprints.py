@@ -26,6 +26,7 @@ import io
 import sys
 import threading
 import weakref
+from collections.abc import Iterable
 from contextvars import Context, ContextVar
 from types import (
     BuiltinFunctionType,
@@ -205,12 +206,25 @@ def after_step(runnable: object, found: list[tuple[object, Footprint]]) -> Footp
     if isinstance(runnable, TaskCore):
         # A new future that the task waits for, and the state of the task itself.
         chosen.append(_reach([_Leaf(runnable)]))
+    return union(chosen)
+
+
+def union(footprints: Iterable[Footprint]) -> Footprint:
+    """Return what is in any of the footprints: everything, if one of them is."""
     total: set[object] = set()
-    for footprint in chosen:
+    for footprint in footprints:
         if footprint is None:
             return None
         total |= footprint
     return frozenset(total)
+
+
+def reachable_now(runnable: object) -> list[tuple[object, Footprint]] | None:
+    """Return ``before_step(runnable)``; None for an entry whose code is not known."""
+    try:
+        return before_step(runnable)
+    except (TypeError, AttributeError):
+        return None
 
 
 def _awaited_by(coroutine: object) -> object:

@@ -39,9 +39,10 @@ from runtime.simulation.current import CurrentRun
 from runtime.simulation.footprints import (
     Footprint,
     after_step,
-    before_step,
     forget_stored_names,
     independent,
+    reachable_now,
+    union,
 )
 from runtime.simulation.loop import SimulatedTask
 from runtime.simulation.random_numbers import RandomNumbers
@@ -249,19 +250,12 @@ class ReducedRun(Strategy):
 
 def _upper_bound(entry: object, earlier: Footprint) -> Footprint:
     """Return what the next step of an entry can touch, which touched ``earlier`` in another run."""
-    if earlier is None:
-        return None
-    try:
-        links = before_step(entry)
-    except (TypeError, AttributeError):
+    links = None if earlier is None else reachable_now(entry)
+    if earlier is None or links is None:
         return None
     # The names in a footprint, such as that of the queue of timers, are the same in all runs.
-    total: set[object] = {each for each in earlier if isinstance(each, str)}
-    for _, footprint in links:
-        if footprint is None:
-            return None
-        total |= footprint
-    return frozenset(total)
+    names = frozenset(each for each in earlier if isinstance(each, str))
+    return union([names, *(footprint for _, footprint in links)])
 
 
 class _FootprintWatch(Watch):
@@ -293,10 +287,7 @@ class _FootprintWatch(Watch):
         self._known = len(ready)
         self._found = None
         if not (self._sees_order or run.invariants or run.victims or len(run.world.hosts()) > 1):
-            try:
-                self._found = before_step(runnable)
-            except (TypeError, AttributeError):
-                self._found = None
+            self._found = reachable_now(runnable)
         self._strategy.begin(runnable)
 
     def after(self, runnable: Runnable) -> None:

@@ -297,7 +297,7 @@ def _run_turns(schedule: Schedule, loop: LoopCore) -> None:
                 timers.merge()
             collect(loop)
             if writers.any:
-                writers.send()
+                writers.end_step()
             if schedule._moments.now != before:
                 schedule._still_until = schedule.steps + _still_steps(schedule.budget)
                 if schedule._lateness > 0.0:
@@ -353,7 +353,7 @@ def _run_turns(schedule: Schedule, loop: LoopCore) -> None:
                     waiting = len(ready)
                 run_unusual(loop, runnable)
             if writers.any:
-                writers.send()
+                writers.end_step()
             # The step may have asked for a monitor.
             monitor = schedule.monitor
             if monitor is not None:

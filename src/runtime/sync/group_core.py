@@ -77,13 +77,7 @@ class GroupCore:
         if loop is None or self._aborting or self._exiting:
             loop = self._checked_loop(coro)
         scope = self._scope
-        task: Any
-        if scope._task is not None:
-            loop._scope_of_next_task = scope
-        try:
-            task = loop.create_task(coro, **options) if options else loop.create_task(coro)
-        finally:
-            loop._scope_of_next_task = None
+        task = create_task_in(scope, loop, coro, options)
         self._tasks.add(task)
         if options and options.get("daemon"):
             self._daemons.add(task)
@@ -275,6 +269,16 @@ class TaskEnd(ContextRunnable):
     def _on_behalf_of(self) -> Any:
         """Return the task that waits for the tasks of the group."""
         return self.group._parent
+
+
+def create_task_in(scope: ScopeCore, loop: LoopCore, coro: Any, options: dict[str, Any]) -> Any:
+    """Create a task that inherits ``scope``, if that is in force; return the task."""
+    if scope._task is not None:
+        loop._scope_of_next_task = scope
+    try:
+        return loop.create_task(coro, **options) if options else loop.create_task(coro)
+    finally:
+        loop._scope_of_next_task = None
 
 
 def note_fewer_tasks(group: GroupCore) -> None:

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 from runtime.kernel.api.running import current_task, get_running_loop
 from runtime.kernel.arguments.advice import name_of
 from runtime.kernel.arguments.refusals import OnlyAsynchronous
-from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.public_types import Future, Task
 from runtime.kernel.reasons import (
@@ -32,7 +31,7 @@ from runtime.kernel.reasons import (
 )
 from runtime.kernel.scopes import enter_scope, leave_group_scope
 from runtime.kernel.task import TaskCore
-from runtime.sync.group_core import GroupCore, is_fatal, note_fewer_tasks
+from runtime.sync.group_core import GroupCore, create_task_in, is_fatal, note_fewer_tasks
 from runtime.sync.scopes import CancelScope
 from runtime.sync.started import Started, check_start, wait_for_start
 
@@ -188,17 +187,6 @@ class TaskGroup(GroupCore, OnlyAsynchronous):
         ) -> Task[T]:
             """Run a coroutine as a task of the group; return the task."""
 
-    def _create_task(
-        self, loop: LoopCore, coro: Any, scope: CancelScope, name: object
-    ) -> Task[Any]:
-        """Create a task that inherits ``scope``, if that is in force."""
-        if scope._task is not None:
-            loop._scope_of_next_task = scope
-        try:
-            return loop.create_task(coro, name=name)
-        finally:
-            loop._scope_of_next_task = None
-
     async def start(
         self,
         function: Callable[[Started[T], *Ts], Coroutine[Any, Any, object]],
@@ -238,7 +226,7 @@ class TaskGroup(GroupCore, OnlyAsynchronous):
         coro = started.run(function, args)
 
         def create(scope: CancelScope) -> Task[Any]:
-            task = self._create_task(loop, coro, scope, name)
+            task: Task[Any] = create_task_in(scope, loop, coro, {"name": name})
             self._starting.add(task)
             started.joins(lambda: self._adopt(task, started))
             task.add_done_callback(lambda done: self._on_starting_done(done, started))

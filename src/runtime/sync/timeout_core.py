@@ -5,7 +5,6 @@ The public class, with the ``async`` methods, and the diagram of the states are 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from threading import get_ident
 from types import CodeType, FrameType
@@ -13,9 +12,10 @@ from typing import Any, Final
 
 from runtime.kernel.api.running import current_task, get_running_loop
 from runtime.kernel.arguments.seconds import seconds
-from runtime.kernel.compat.registry import loop_of_thread, runs_asyncio_task
+from runtime.kernel.compat.registry import loop_of_thread
 from runtime.kernel.native.mypyc import mypyc_attr
 from runtime.kernel.reasons import CancelReason, place_of_instruction
+from runtime.kernel.scopes import running_task
 from runtime.kernel.task import request_cancel
 
 CREATED: Final = 0
@@ -28,10 +28,6 @@ EXITED: Final = 4
 STATES: Final = ("created", "active", "expiring", "expired", "finished")
 """Their names."""
 
-# From Python 3.12 on, a task of this package may start a task of asyncio eagerly, and so inside
-# its own step.
-_EAGER_TASKS: Final = sys.version_info >= (3, 12)
-_runs_asyncio_task: Final[Callable[[Any], bool]] = runs_asyncio_task
 _loop_of_thread: Final[Callable[[int], Any]] = loop_of_thread
 _get_ident: Final[Callable[[], int]] = get_ident
 
@@ -77,14 +73,17 @@ class TimeoutCore:
         self._handle = None
 
 
+def _running_loop() -> Any:
+    """Return the running loop, as ``get_running_loop`` does, which is slower to call."""
+    loop: Any = _loop_of_thread(_get_ident())
+    return get_running_loop() if loop is None else loop
+
+
 def after(delay: Any) -> float | None:
     """Return the time ``delay`` seconds from now, on the running loop's clock; None for None."""
     if delay is None:
         return None
-    loop: Any = _loop_of_thread(_get_ident())
-    if loop is None:
-        loop = get_running_loop()  # This raises the appropriate error.
-    now: float = loop.time()
+    now: float = _running_loop().time()
     return now + seconds(delay, "timeout()")
 
 
@@ -102,9 +101,7 @@ def set_deadline(timeout: TimeoutCore, when: float | None) -> None:
         timeout._handle = None
     if when is None:
         return
-    loop: Any = _loop_of_thread(_get_ident())
-    if loop is None:
-        loop = get_running_loop()
+    loop = _running_loop()
     now: float = loop.time()
     if when <= now:
         timeout._handle = loop.call_soon(timeout._on_deadline)
@@ -116,10 +113,10 @@ def enter(timeout: TimeoutCore) -> None:
     """Let the deadline count, for the running task."""
     if timeout._state != CREATED:
         raise RuntimeError("Timeout has already been entered")
-    loop: Any = _loop_of_thread(_get_ident())
-    task: Any = None if loop is None else loop._current
-    if task is None or (_EAGER_TASKS and _runs_asyncio_task(loop)):
-        task = current_task()
+    loop = _running_loop()
+    task: Any = running_task(loop)
+    if task is None:
+        task = current_task(loop)
         if task is None:
             raise RuntimeError("Timeout should be used inside a task")
     timeout._state = ACTIVE

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import functools
 import os
 import socket
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.kernel.daemons import in_daemon
-from runtime.simulation.checks import Checked, check_number_or_none, check_probability
+from runtime.simulation.checks import Checked, check_limit, check_probability
 
 if TYPE_CHECKING:
     from runtime.simulation.network.endpoints import Endpoint
@@ -26,14 +25,12 @@ WILDCARD: Final = {int(socket.AF_INET): "0.0.0.0", int(socket.AF_INET6): "::"}
 Bound = tuple[int, int, int]
 """Family, type and port: the key of the sockets that are bound to one port."""
 
-_check_limit = functools.partial(check_number_or_none, least=0)
-
 
 class Machine:
     """The network side of a host. Programs use ``Host``, which adds the tasks and the disk."""
 
     # The most simulated descriptors that the machine may have open, or None.
-    descriptor_limit = Checked[int | None](None, _check_limit)
+    descriptor_limit = Checked[int | None](None, check_limit)
     # The probability that a new descriptor is refused with EMFILE.
     descriptor_failures = Checked(0.0, check_probability)
 
