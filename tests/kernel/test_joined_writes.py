@@ -20,8 +20,9 @@ class RecordedWriter(Writer):
         self.name = name
         self.sent = sent
         self.meanwhile = meanwhile
+        self.joined = None
 
-    def send_collected(self) -> None:
+    def send_joined(self) -> None:
         self.sent.append(self.name)
         meanwhile, self.meanwhile = self.meanwhile, lambda: None
         meanwhile()

@@ -51,7 +51,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from runtime.kernel.native.mypyc import trait
 
@@ -72,13 +72,45 @@ _monotonic: Final[Callable[[], float]] = time.monotonic
 
 @trait
 class Writer:
-    """The interface of an object that joins its writes."""
+    """An object that joins its writes: a connection, its TLS layer, or the write end of a pipe.
+
+    It calls ``joins`` for each write that it could send at once.
+    """
 
     __slots__ = ()
 
-    def send_collected(self) -> None:
-        """Send the collected data, and decide whether to continue joining."""
+    # The turn of the last write that was made while DIRECT, and the collected data while JOINING.
+    # They are slots of the classes that inherit from this one, which have another base with slots.
+    wrote_in: int
+    joined: JoinedWrites | None
+
+    def send_joined(self) -> None:
+        """Send the data that was collected in the current turn."""
         raise NotImplementedError
+
+    def most_joined(self) -> int:
+        """Return the number of bytes that may be collected now: 0 if each write is to be sent."""
+        raise NotImplementedError
+
+    def joins(self, data: Any, size: int, turn: int, writers: PendingWriters) -> bool:
+        """Note a write of the turn ``turn``; return whether its data was collected.
+
+        If not, the caller is to send ``data``, which has ``size`` bytes. The data that was
+        collected before has been sent then, which may have failed, and closed the writer.
+        """
+        joined = self.joined
+        if joined is None:
+            if self.wrote_in != turn:
+                self.wrote_in = turn  # type: ignore[misc]
+            elif self.most_joined() > 0:
+                self.joined = JoinedWrites()  # type: ignore[misc]
+            return False
+        at_once = self.wrote_in == turn or not writers.open
+        if at_once or joined.size + size > self.most_joined():
+            self.send_joined()
+            return False
+        joined.add(data if isinstance(data, bytes) else bytes(memoryview(data)), self, writers)
+        return True
 
 
 class PendingWriters:
@@ -100,7 +132,7 @@ class PendingWriters:
         self.open = False
 
     def add(self, writer: Writer) -> None:
-        """Have ``writer.send_collected()`` called, at the end of the current turn or before."""
+        """Have ``writer`` send its data at the end of the current turn, or before."""
         self._writers.append(writer)
         self.any = True
 
@@ -121,13 +153,19 @@ class PendingWriters:
             self.send()
 
     def send(self) -> None:
-        """Have every writer send its data, also those that are added meanwhile."""
+        """Have every writer send its data, also those that are added meanwhile.
+
+        A writer that has collected the data of one write only continues without joining.
+        """
         writers = self._writers
         sent = 0
         while sent < len(writers):
             # If this is interrupted, all are called again: those that have sent do nothing then.
             writer = writers[sent]
-            writer.send_collected()
+            writer.send_joined()
+            joined = writer.joined
+            if joined is not None and not joined.keeps_joining():
+                writer.joined = None  # type: ignore[misc]
             if sent < len(writers) and writers[sent] is writer:
                 sent += 1
             else:  # A callback has forked, which sends everything, and others were added since.

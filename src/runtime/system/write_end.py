@@ -52,14 +52,14 @@ class WriteEnd(PipeEnd, Writer):
     __slots__ = (
         "_high_water",
         "_join_most",
-        "_joined",
         "_low_water",
         "_protocol_paused",
         "_watch_reader",
         "_write_buffer",
         "_writes_lost",
-        "_wrote_in",
+        "joined",
         "unsent",
+        "wrote_in",
     )
 
     def __init__(self, loop: LoopCore, pipe: Pipe, protocol: Any, watch_reader: bool) -> None:
@@ -72,11 +72,10 @@ class WriteEnd(PipeEnd, Writer):
         self._low_water = LOW_WATER
         self._protocol_paused = False
         self._writes_lost = 0
-        # The turn of the last write that was sent at once, and the collected data while joining:
-        # see ``kernel.joined_writes``.
-        self._wrote_in = -1
-        self._joined: JoinedWrites | None = None
-        # Bytes up to which writes are joined, 0 for none; -1 until it is needed.
+        # See ``Writer``.
+        self.wrote_in = -1
+        self.joined: JoinedWrites | None = None
+        # Bytes up to which the pipe allows joining, 0 for none; -1 until it is needed.
         self._join_most = -1
 
     def events_to_watch(self) -> int:
@@ -99,14 +98,11 @@ class WriteEnd(PipeEnd, Writer):
         size = len(data) if isinstance(data, bytes) else _size_of(data)
         if size == 0 or not self._may_write():
             return
-        joined = self._joined
-        if joined is not None:
-            if not self.unsent and self._join(joined, data, size):
-                return
-        elif self._wrote_in != self.loop._turns:
-            self._wrote_in = self.loop._turns
-        elif self._most_joined():
-            self._joined = JoinedWrites()
+        if not self.unsent and (
+            self.joins(data, size, self.loop._turns, self.loop._poller.writers)
+            or not self._may_write()
+        ):
+            return
         if self.unsent:
             self._keep(_copy_unless_bytes(data, 0))
         else:
@@ -126,33 +122,15 @@ class WriteEnd(PipeEnd, Writer):
             self._keep(_copy_unless_bytes(data, sent))
             self.update_watch()
 
-    def _join(self, joined: JoinedWrites, data: Any, size: int) -> bool:
-        """Collect ``data``; return False if it is to be sent now: the collected data was sent."""
-        writers = self.loop._poller.writers
-        at_once = self._wrote_in == self.loop._turns or not writers.open
-        if not at_once and joined.size + size <= min(self._high_water, self._most_joined()):
-            joined.add(data if isinstance(data, bytes) else bytes(data), self, writers)
-            return True
-        self.send_joined()
-        return not self._may_write()
-
-    def _most_joined(self) -> int:
-        """Return the number of bytes up to which writes are joined."""
+    def most_joined(self) -> int:
+        """Return the number of bytes that may be collected now."""
         if self._join_most < 0:
             self._join_most = 0 if self.number <= _STDERR else _most_to_join(self.number)
-        return self._join_most
-
-    def send_collected(self) -> None:
-        """Send the data that was collected in the turn, and decide whether to continue joining."""
-        joined = self._joined
-        if joined is not None:
-            self.send_joined()
-            if not joined.keeps_joining():
-                self._joined = None
+        return min(self._high_water, self._join_most)
 
     def send_joined(self) -> None:
         """Send the data that was collected in the current turn."""
-        joined = self._joined
+        joined = self.joined
         if joined is not None and joined.size:
             data = joined.take()
             if self.loop._refusal is None:  # In the child of a fork, the parent sends the data.
@@ -320,7 +298,7 @@ class WriteEnd(PipeEnd, Writer):
     def end(self, error: BaseException | None) -> None:
         """End, and drop the unsent data."""
         self._write_buffer.clear()
-        self._joined = None
+        self.joined = None
         self.unsent = 0
         PipeEnd.end(self, error)
 

@@ -71,7 +71,6 @@ class StreamSocket(Watcher, Lower, Writer):
         "_high_water",
         "_input_ended",
         "_is_upper_paused",
-        "_joined",
         "_loop",
         "_low_water",
         "_object",
@@ -85,9 +84,10 @@ class StreamSocket(Watcher, Lower, Writer):
         "_writable_waiter",
         "_write_buffer",
         "_writes_lost",
-        "_wrote_in",
         "closing",
+        "joined",
         "unsent",
+        "wrote_in",
     )
 
     def __init__(self, loop: LoopCore, sock: socket.socket, upper: Upper, peername: object) -> None:
@@ -119,9 +119,9 @@ class StreamSocket(Watcher, Lower, Writer):
         # The size of the write buffer, and the buffer: bytes that the socket did not accept.
         self.unsent = 0
         self._write_buffer: deque[Any] | None = None
-        # The turn of the last write that was sent at once, and the collected data while joining.
-        self._wrote_in = -1
-        self._joined: JoinedWrites | None = None
+        # See ``Writer``.
+        self.wrote_in = -1
+        self.joined: JoinedWrites | None = None
         self._writes_lost = 0
         self._high_water = HIGH_WATER
         self._low_water = LOW_WATER
@@ -165,7 +165,7 @@ class StreamSocket(Watcher, Lower, Writer):
         self._learn_sockname()
         # The caller may write to the socket itself: nothing is joined any more.
         self.send_joined()
-        self._joined = None
+        self.joined = None
         self._shared = True
         self._file = file_identity(self.fd)
         mark_in_use(self._loop, self._object)
@@ -301,14 +301,17 @@ class StreamSocket(Watcher, Lower, Writer):
             return
         if size == 0:
             return
-        joined = self._joined
-        if joined is not None:
-            if not self.unsent and self._join(joined, data, size):
+        turn = self._loop._turns
+        if self.joined is None and self.wrote_in != turn:
+            # A shortcut for joins() in the usual case. A method of a trait has to search for the
+            # place of each attribute.
+            self.wrote_in = turn
+        elif not self.unsent:
+            if self.joins(data, size, turn, self._loop._poller.writers):
                 return
-        elif self._wrote_in != self._loop._turns:
-            self._wrote_in = self._loop._turns
-        elif not self._shared:
-            self._joined = JoinedWrites()
+            if self.is_closed():
+                self._count_lost_write()
+                return
         if self.unsent:
             self._keep(data if isinstance(data, bytes) else bytes(data))
         elif self._transmit(data, size):
@@ -338,29 +341,12 @@ class StreamSocket(Watcher, Lower, Writer):
         self._watch()
         return False
 
-    def _join(self, joined: JoinedWrites, data: Any, size: int) -> bool:
-        """Collect ``data``; return False if it is to be sent now: the collected data was sent."""
-        writers = self._loop._poller.writers
+    def most_joined(self) -> int:
         # A closing connection ends once its write buffer is empty: nothing may wait elsewhere.
-        at_once = self._wrote_in == self._loop._turns or not writers.open or self.closing
-        if not at_once and joined.size + size <= min(self._high_water, JOIN_MOST):
-            joined.add(data if isinstance(data, bytes) else bytes(data), self, writers)
-            return True
-        self.send_joined()
-        if self._sock is None:
-            self._count_lost_write()
-            return True
-        return False
-
-    def send_collected(self) -> None:
-        joined = self._joined
-        if joined is not None:
-            self.send_joined()
-            if not joined.keeps_joining():
-                self._joined = None
+        return 0 if self._shared or self.closing else min(self._high_water, JOIN_MOST)
 
     def send_joined(self) -> None:
-        joined = self._joined
+        joined = self.joined
         if joined is not None and joined.size:
             data = joined.take()
             # In the child of a fork, the loop takes no more work: the parent sends the data.
@@ -579,7 +565,7 @@ class StreamSocket(Watcher, Lower, Writer):
             self._close(None)
 
     def fail(self, error: BaseException | None) -> None:
-        joined = self._joined
+        joined = self.joined
         sock = self._sock
         if joined is not None and joined.size and sock is not None and sock.fileno() == self.fd:
             # Without joining, this would have been sent before.
@@ -629,7 +615,7 @@ class StreamSocket(Watcher, Lower, Writer):
         self.closing = True
         self._reading = False
         self._write_buffer = None
-        self._joined = None
+        self.joined = None
         self.unsent = 0
         try:
             self._wake_writable()

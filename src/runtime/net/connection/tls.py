@@ -120,7 +120,6 @@ class TLSLayer(Upper, Lower, Writer):
         "_incoming",
         "_input_ended",
         "_is_made",
-        "_joined",
         "_leftover",
         "_loop",
         "_lower",
@@ -141,7 +140,8 @@ class TLSLayer(Upper, Lower, Writer):
         "_unsent_before",
         "_upper",
         "_writes_lost",
-        "_wrote_in",
+        "joined",
+        "wrote_in",
     )
 
     def __init__(
@@ -191,9 +191,9 @@ class TLSLayer(Upper, Lower, Writer):
         self._plain: deque[bytes] = deque()
         self._plain_size = 0
         self._pause_count = 0
-        # The turn of the last write that was sent at once, and the collected data while joining.
-        self._wrote_in = -1
-        self._joined: JoinedWrites | None = None
+        # See ``Writer``.
+        self.wrote_in = -1
+        self.joined: JoinedWrites | None = None
         # The number of writes after ``close()``, for the warning about them.
         self._writes_lost = 0
         # The number of unsent bytes when the shutdown's timer was last started.
@@ -307,7 +307,7 @@ class TLSLayer(Upper, Lower, Writer):
             upper = self._upper
             if upper is None:
                 return
-            joined = self._joined
+            joined = self.joined
             if joined is not None and joined.size:
                 # Before the next read: if that fails, OpenSSL does not encrypt any more.
                 self._encrypt_joined()
@@ -432,49 +432,36 @@ class TLSLayer(Upper, Lower, Writer):
     # -- Writing -----------------------------------------------------------------------------------
 
     def write(self, data: Any) -> None:
-        joined = self._joined
-        if joined is not None and self._state == _OPEN and self._join(joined, data):
+        size = len(data) if isinstance(data, bytes) else view_of(data).nbytes
+        if size == 0:
             return
-        if self._state == _OPEN and not self._plain and not self._encrypting:
-            if self._wrote_in != self._loop._turns:
-                self._wrote_in = self._loop._turns
-            elif joined is None and not self._shared:
-                self._joined = JoinedWrites()
-            self._encrypt_at_once(data)
-            return
-        kept = data if isinstance(data, bytes) else copy_of(data)
+        loop = self._loop
+        if self._can_encrypt():
+            if self.joins(data, size, loop._turns, loop._poller.writers):
+                return
+            # Sending the collected data may have changed the state.
+            if self._can_encrypt():
+                self._encrypt_at_once(data)
+                return
         if self._state >= _FLUSHING:
             self._writes_lost += 1
             warn_of_lost_write(self._writes_lost, "write() to a connection that is closed", self)
-        elif kept:
-            self._plain.append(kept)
-            self._plain_size += len(kept)
-            self._pause_if_high()
+            return
+        self._plain.append(data if isinstance(data, bytes) else copy_of(data))
+        self._plain_size += size
+        self._pause_if_high()
 
-    def _join(self, joined: JoinedWrites, data: Any) -> bool:
-        """Collect ``data``; return False if it is to be sent now: the collected data was sent."""
-        writers = self._loop._poller.writers
-        at_once = self._wrote_in == self._loop._turns or not writers.open
-        if not at_once and not self._plain and not self._encrypting:
-            part = data if isinstance(data, bytes) else copy_of(data)
-            if not part:
-                return True
-            # The encrypted record must not take the layer below beyond its high-water mark either:
-            # it would pause writing when the turn has ended.
-            lower = self._lower
-            most = min(lower.water_marks()[1] - lower.unsent_size() - _OVERHEAD, RECORD)
-            if joined.size + len(part) <= most:
-                joined.add(part, self, writers)
-                return True
-        self.send_joined()
-        return False
+    def _can_encrypt(self) -> bool:
+        """Return whether data that is written now can be encrypted before other data."""
+        return self._state == _OPEN and not self._plain and not self._encrypting
 
-    def send_collected(self) -> None:
-        joined = self._joined
-        if joined is not None:
-            self.send_joined()
-            if not joined.keeps_joining():
-                self._joined = None
+    def most_joined(self) -> int:
+        if self._shared:
+            return 0
+        # The encrypted record must not take the layer below beyond its high-water mark either: it
+        # would pause writing when the turn has ended.
+        lower = self._lower
+        return min(lower.water_marks()[1] - lower.unsent_size() - _OVERHEAD, RECORD)
 
     def send_joined(self) -> None:
         self._encrypt_joined()
@@ -482,7 +469,7 @@ class TLSLayer(Upper, Lower, Writer):
 
     def _encrypt_joined(self) -> None:
         """Encrypt the collected data, and write it to the layer below."""
-        joined = self._joined
+        joined = self.joined
         if joined is not None and joined.size:
             data = joined.take()
             if self._loop._refusal is None:  # In the child of a fork, the parent sends it.
@@ -696,7 +683,7 @@ class TLSLayer(Upper, Lower, Writer):
         finally:
             self._state = _CLOSED
             self._plain.clear()
-            self._joined = None
+            self.joined = None
             if self._error is not None and (upper is None or upper.truncation_is_error):
                 error = self._error
             self._error = None
@@ -711,7 +698,7 @@ class TLSLayer(Upper, Lower, Writer):
         if name == "socket":
             # The caller may end the connection through the socket: nothing is joined any more.
             self.send_joined()
-            self._joined = None
+            self.joined = None
             self._shared = True
         found = extra_info(self._ssl, name)
         return self._lower.info(name) if found is None else found
