@@ -524,39 +524,44 @@ class Poller:
             self._round += 1
             if self._round >= self._check_and_measure_from and self._check_and_measure(events):
                 return
-            watchers = self._watchers
-            for fd, mask in events:
-                if writers.any:
-                    writers.end_step()
-                watcher = watchers.get(fd)
-                if watcher is None or watcher.registered_in == self._round:
-                    continue
-                try:
-                    if watcher.once:
-                        if not watcher.events:
-                            self._disarm(watcher)
-                            continue
-                        if self._epoll is None:
-                            self._forget_key(fd)
-                        watcher.events = 0
-                        watcher.on_fired(mask != _EPOLLOUT, mask != _EPOLLIN)
-                        continue
-                    if mask != _EPOLLOUT and watcher.events & READ:
-                        watcher.on_readable()
-                        if mask == _EPOLLIN or watchers.get(fd) is not watcher:
-                            continue
-                    if mask != _EPOLLIN and watcher.events & WRITE:
-                        watcher.on_writable()
-                except (SystemExit, KeyboardInterrupt):
-                    raise
-                except BaseException as error:
-                    self._report("Exception while handling an event", error, watcher)
-                    watcher.on_failed(error)
+            self._deliver(events)
         except BaseException:
             # A signal handler, or a lack of memory, may also raise after the system has returned
             # the events and before they are in a list, so that it is unknown which there were.
             self._arm_again()
             raise
+
+    def _deliver(self, events: list[tuple[int, int]]) -> None:
+        """Call the handler of each event, unless its watcher is gone or newer than the event."""
+        watchers = self._watchers
+        writers = self.writers
+        for fd, mask in events:
+            if writers.any:
+                writers.end_step()
+            watcher = watchers.get(fd)
+            if watcher is None or watcher.registered_in == self._round:
+                continue
+            try:
+                if watcher.once:
+                    if not watcher.events:
+                        self._disarm(watcher)
+                        continue
+                    if self._epoll is None:
+                        self._forget_key(fd)
+                    watcher.events = 0
+                    watcher.on_fired(mask != _EPOLLOUT, mask != _EPOLLIN)
+                    continue
+                if mask != _EPOLLOUT and watcher.events & READ:
+                    watcher.on_readable()
+                    if mask == _EPOLLIN or watchers.get(fd) is not watcher:
+                        continue
+                if mask != _EPOLLIN and watcher.events & WRITE:
+                    watcher.on_writable()
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self._report("Exception while handling an event", error, watcher)
+                watcher.on_failed(error)
 
     def set_timer(self, timer: EventTimer | None) -> None:
         """Measure the handling of each event with ``timer``; None stops the measuring."""
@@ -575,38 +580,13 @@ class Poller:
         if timer is None:
             self._check_and_measure_from = self._check_in
             return False
-        for fd, mask in events:
-            watcher = self._watchers.get(fd)
+        for event in events:
+            watcher = self._watchers.get(event[0])
             if watcher is not None and watcher.registered_in != self._round:
-                timer.measure(watcher, functools.partial(self._hand_over, watcher, mask))
+                timer.measure(watcher, functools.partial(self._deliver, [event]))
                 if self.writers.any:
                     self.writers.end_step()
         return True
-
-    def _hand_over(self, watcher: Watcher, mask: int) -> None:
-        try:
-            if watcher.once:
-                if not watcher.events:
-                    self._disarm(watcher)
-                    return
-                if self._epoll is None:
-                    self._forget_key(watcher.fd)
-                watcher.events = 0
-                watcher.on_fired(mask != _EPOLLOUT, mask != _EPOLLIN)
-                return
-            if mask != _EPOLLOUT and watcher.events & READ:
-                watcher.on_readable()
-            if (
-                mask != _EPOLLIN
-                and watcher.events & WRITE
-                and self._watchers.get(watcher.fd) is watcher
-            ):
-                watcher.on_writable()
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            self._report("Exception while handling an event", error, watcher)
-            watcher.on_failed(error)
 
     def _arm_again(self) -> None:
         """Arm every registration of ``arm`` again whose watcher still waits."""
