@@ -90,21 +90,63 @@ def test_data_waits_for_further_steps_for_a_limited_time(clock: Clock) -> None:
         clock.now += LONG_STEP  # Nothing was waiting.
 
 
-def test_after_a_long_step_data_waits_for_no_other_steps_for_a_while(clock: Clock) -> None:
-    sent: list[str] = []
+@pytest.fixture
+def wary(clock: Clock) -> PendingWriters:
+    """Writers that hold nothing for a while, because a step has just been long."""
     writers = PendingWriters()
-    writers.add(RecordedWriter("first", sent, lambda: None))
+    writers.add(RecordedWriter("first", [], lambda: None))
     writers.end_step()
     clock.now += 1.1 * LONG_STEP
     writers.end_step()
-    assert sent == ["first"]
-    clock.now += 0.9 * WARY_FOR
-    writers.add(RecordedWriter("second", sent, lambda: None))
-    writers.end_step()
-    assert sent == ["first", "second"]
-    clock.now += 0.2 * WARY_FOR
-    writers.add(RecordedWriter("third", sent, lambda: None))
-    writers.end_step()
-    assert sent == ["first", "second"]
     writers.send()
-    assert sent == ["first", "second", "third"]
+    return writers
+
+
+def sent_by_step(writers: PendingWriters) -> bool:
+    """Make a turn with one step that writes; return whether it has sent its data."""
+    sent: list[str] = []
+    writers.add(RecordedWriter("writer", sent, lambda: None))
+    writers.end_step()
+    was_sent = bool(sent)
+    writers.send()
+    assert sent
+    assert not writers.any
+    return was_sent
+
+
+def test_after_a_long_step_data_waits_for_no_other_steps_for_a_while(
+    clock: Clock, wary: PendingWriters
+) -> None:
+    clock.now += 0.9 * WARY_FOR
+    assert sent_by_step(wary)
+    clock.now += 0.2 * WARY_FOR
+    assert not sent_by_step(wary)
+
+
+def test_a_further_long_step_prolongs_the_while(clock: Clock, wary: PendingWriters) -> None:
+    clock.now += 0.9 * WARY_FOR
+    wary.add(RecordedWriter("writer", [], lambda: None))
+    wary.end_step()
+    clock.now += 1.1 * LONG_STEP
+    assert wary.any
+    wary.end_step()
+    wary.send()
+    clock.now += 0.9 * WARY_FOR
+    assert sent_by_step(wary)
+    clock.now += 0.2 * WARY_FOR
+    assert not sent_by_step(wary)
+
+
+def test_neither_a_wait_nor_short_steps_prolong_the_while(
+    clock: Clock, wary: PendingWriters
+) -> None:
+    clock.now += 0.5 * WARY_FOR
+    assert sent_by_step(wary)
+    clock.now += 0.4 * WARY_FOR
+    wary.add(RecordedWriter("writer", [], lambda: None))
+    for _ in range(3):
+        wary.end_step()
+        clock.now += 0.9 * LONG_STEP
+    wary.send()
+    clock.now += 0.2 * WARY_FOR
+    assert not sent_by_step(wary)

@@ -20,8 +20,9 @@ peers one by one, and let the kernel's code and the program's displace one anoth
 loop runs it without a break. Collected data waits for the steps after its own
 
 - no longer than ``HOLD_MOST``, which is looked at after each step; and
-- not at all for ``WARY_FOR`` seconds after a step has kept it waiting for ``LONG_STEP``: the loop
-  then runs steps that compute, and the data is sent when the step ends in which it was written.
+- not at all for ``WARY_FOR`` seconds after a step has kept it waiting for ``LONG_STEP``, or would
+  have without these seconds: the loop then runs steps that compute, and the data is sent when the
+  step ends in which it was written.
 
 So the peer gets the data later only if a step blocks the loop. A simulation holds nothing for other
 steps: a run must not depend on the real clock.
@@ -122,10 +123,11 @@ class PendingWriters:
         # A list: compiled code looks the methods of a deque up by name.
         self._writers: list[Writer] = []
         # When the step ended in which the first of them has written; 0 if that was not noted yet.
+        # While nothing is held, the end of the last step of the turn, once one of them has written.
         self._since = 0.0
         # When data may be held again for other steps, after one of them was long.
         self._wary_until = 0.0
-        # Whether there is a writer.
+        # Whether end_step() is to be called: there is a writer, or the next step is to be timed.
         self.any = False
         # Whether the loop is in a turn, at the end of which the data will be sent. False while the
         # loop waits, when only a signal handler can write, and while it does not run at all.
@@ -143,13 +145,17 @@ class PendingWriters:
     def end_step(self) -> None:
         """Have the writers send their data if it must wait no longer: a step has ended."""
         now = _monotonic()
+        waited = now - self._since if self._since else 0.0
+        if waited >= LONG_STEP and now + WARY_FOR > self._wary_until:
+            self._wary_until = now + WARY_FOR
         if now < self._wary_until:
             self.send()
-        elif self._since == 0.0:
+            # The rest of the turn: is one of its steps long, too?
             self._since = now
-        elif now - self._since >= HOLD_MOST:
-            if now - self._since >= LONG_STEP:
-                self._wary_until = now + WARY_FOR
+            self.any = True
+        elif not self._since:
+            self._since = now
+        elif waited >= HOLD_MOST:
             self.send()
 
     def send(self) -> None:
