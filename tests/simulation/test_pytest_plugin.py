@@ -106,6 +106,33 @@ async def test_race():
     assert "in 1 runs" in output
 
 
+def test_the_objects_of_a_failed_run_are_not_kept(tmp_path: Path) -> None:
+    tests = """
+import gc, weakref
+kept = []
+
+class Held:
+    pass
+
+def test_fails_in_an_ordinary_run():
+    held = Held()
+    kept.append(weakref.ref(held))
+    raise LookupError("ordinary")
+
+async def test_fails_in_each_run():
+    held = Held()
+    kept.append(weakref.ref(held))
+    raise LookupError("simulated")
+
+def test_that_follows():
+    gc.collect()
+    assert len(kept) > 1
+    assert [each() for each in kept] == [None] * len(kept)
+"""
+    found, output = run(tmp_path, tests, "--runtime-explore=5")
+    assert found == {"failed": 2, "passed": 1}, output
+
+
 def test_leftovers_and_unretrieved_exceptions_fail(tmp_path: Path) -> None:
     tests = """
 async def test_leaves_a_task():

@@ -32,8 +32,11 @@ if TYPE_CHECKING:
     from runtime.simulation.exploring import Exploration
     from runtime.simulation.world import World
 
-_ERROR = pytest.StashKey[BaseException]()
-"""The first exception of the current run of a test."""
+_ERRORS = pytest.StashKey[list[BaseException]]()
+"""In the stash of a test during one of its simulated runs: the exceptions of the run.
+
+They refer to its frames, and so to its loop and its sockets: pytest keeps the stash to its end.
+"""
 
 _EXPLORED = pytest.StashKey["_Explored"]()
 """In the stash of the configuration: what was explored."""
@@ -206,13 +209,16 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, Any, Any]:
-    """Keep the first exception of a run."""
+    """Note the exceptions of a simulated run."""
     report = yield
+    errors = item.stash.get(_ERRORS, None)
+    if errors is None:
+        return report
     error = None if call.excinfo is None else call.excinfo.value
     # A test with the marker xfail has failed too, and needs no further runs.
     is_failure = report.failed or (hasattr(report, "wasxfail") and not _is_outcome(error))
-    if error is not None and is_failure and _ERROR not in item.stash:
-        item.stash[_ERROR] = error
+    if error is not None and is_failure:
+        errors.append(error)
     return report
 
 
@@ -298,17 +304,16 @@ class _Explorer:
         factory: Callable[[], Loop] = functools.partial(new_loop, simulated.run)
         item.stash[LOOP_FACTORY] = factory
         item.stash[BACKGROUND_DESCRIPTORS] = simulated.run.world.background_descriptors
-        if _ERROR in item.stash:
-            del item.stash[_ERROR]
+        errors = item.stash[_ERRORS] = []
         try:
             with simulated:
                 # The parent in the place of the next test: only wider fixtures are kept.
                 parent: Any = item.parent
                 self._last = runtestprotocol(item, log=False, nextitem=parent)
         finally:
-            del item.stash[LOOP_FACTORY], item.stash[BACKGROUND_DESCRIPTORS]
+            del item.stash[LOOP_FACTORY], item.stash[BACKGROUND_DESCRIPTORS], item.stash[_ERRORS]
         outcome: Outcome = simulated.outcome
-        outcome.error = item.stash.get(_ERROR, None)
+        outcome.error = errors[0] if errors else None
         return outcome
 
     def _count(self, found: Exploration) -> None:
