@@ -216,13 +216,19 @@ _LISTS: list[list[str]] = [[] for _ in range(5000)]
 
 
 async def _append(log: list[str], name: str) -> None:
+    await runtime.sleep(0)
     log.append(name)
 
 
 async def another_object_in_each_run() -> object:
-    """Three tasks append to one list, which has another address in each run."""
+    """Three tasks append to one list, which has another address in each run.
+
+    They have nothing else in common: not even a future or a task that waits for all of them.
+    """
     log = _LISTS.pop()
-    await asyncio.gather(_append(log, "a"), _append(log, "b"), _append(log, "c"))
+    tasks = [asyncio.ensure_future(_append(log, name)) for name in "abc"]
+    await runtime.sleep(1)
+    assert all(task.done() for task in tasks)
     return log
 
 
