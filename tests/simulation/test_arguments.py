@@ -103,7 +103,7 @@ CALLS: list[tuple[Callable[[World], object], str]] = [
     (lambda world: world.after(True, print), "delay must be a finite number of seconds"),
     (lambda world: world.after("1", print), "delay must be"),  # type: ignore[arg-type]
     (lambda world: world.after(-1, print), "delay must be a finite number of seconds, 0 or more"),
-    (lambda world: world.after(1, None), "function must be a function"),  # type: ignore[arg-type]
+    (lambda world: world.after(1, None), "function must be a function that is"),  # type: ignore[arg-type]
     (lambda world: world.after(1, check), "function must be a function that is not async"),
     (lambda world: world.host("a").start(check()), "start.. calls the function"),  # type: ignore[arg-type]
     (lambda world: world.host("a").start(3), "start.. expected a coroutine function"),  # type: ignore[arg-type]

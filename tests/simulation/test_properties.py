@@ -210,7 +210,7 @@ def test_invalid_arguments_are_refused_at_the_call() -> None:
             simulation.chance("1")  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="count must be a whole number, at least 1, got 1.5"):
             simulation.integer(1.5)  # type: ignore[arg-type]
-        with pytest.raises(TypeError, match=r"invariant\(\) expected a function, got 3"):
+        with pytest.raises(TypeError, match="check must be a function that is not async, got 3"):
             simulation.invariant(3)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="times must be a whole number, at least 1, got 0"):
             simulation.cancel_anywhere(times=0)

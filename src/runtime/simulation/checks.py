@@ -88,15 +88,25 @@ def check_offset(name: str, number: object) -> None:
     check_seconds(name, number, negative=True)
 
 
-def check_function(name: str, function: object) -> None:
-    """Raise TypeError unless the argument ``name`` is a function, and not one that is async."""
-    if not callable(function):
-        raise TypeError(f"{name} must be a function, got {function!r}")
-    if inspect.iscoroutinefunction(function):
-        raise TypeError(
-            f"{name} must be a function that is not async, got {function!r}: it is called outside "
-            "of all tasks, and cannot wait; let it create a task"
-        )
+def check_function(name: str, function: object, remedy: str = "") -> None:
+    """Raise TypeError unless the argument ``name`` is a function, and not one that is async.
+
+    The message ends with ``remedy``, which says how the function can have something awaited.
+    """
+    if inspect.iscoroutine(function):
+        function.close()
+    elif callable(function) and not inspect.iscoroutinefunction(function):
+        return
+    raise TypeError(
+        f"{name} must be a function that is not async, got {function!r}: it is called outside of "
+        f"all tasks, and cannot wait{remedy}"
+    )
+
+
+def check_setup(setup: object) -> None:
+    """Raise TypeError unless ``setup`` is a function that is not async, or None."""
+    if setup is not None:
+        check_function("setup", setup, "; it can start async functions on world.host(...)")
 
 
 def is_real(number: object) -> TypeGuard[float]:

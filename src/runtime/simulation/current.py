@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from runtime.simulation.checks import check_flag, check_number, check_number_or_none, check_seconds
+from runtime.simulation.checks import (
+    check_flag,
+    check_number,
+    check_number_or_none,
+    check_seconds,
+    check_setup,
+)
 from runtime.simulation.choices import Choices
 from runtime.simulation.clock import SimulatedClock
 from runtime.simulation.conditions import Conditions
@@ -48,20 +53,7 @@ class Settings:
         check_number_or_none("starvation", self.starvation, 1)
         if self.network is not None and not isinstance(self.network, Conditions):
             raise TypeError(f"network must be simulation.Conditions or None, got {self.network!r}")
-        if self.setup is not None:
-            check_setup(self.setup)
-
-
-def check_setup(setup: object) -> None:
-    """Raise TypeError unless ``setup`` is a function, and not one that is async."""
-    if inspect.iscoroutine(setup):
-        setup.close()
-    elif callable(setup) and not inspect.iscoroutinefunction(setup):
-        return
-    raise TypeError(
-        f"setup must be a function that is not async, or None, got {setup!r}: it is called with "
-        "the world, and starts async functions with world.host(...).start()"
-    )
+        check_setup(self.setup)
 
 
 @dataclass

@@ -18,7 +18,8 @@ from runtime.kernel.daemons import daemon_context
 from runtime.kernel.public_types import Future, Task
 from runtime.kernel.task import init_task
 from runtime.loop import Loop
-from runtime.simulation.current import CurrentRun, check_setup
+from runtime.simulation.checks import check_setup
+from runtime.simulation.current import CurrentRun
 from runtime.simulation.network.lookups import look_up
 from runtime.simulation.network.machine import current_machine
 from runtime.simulation.schedule import OwnSource

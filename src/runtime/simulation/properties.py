@@ -14,7 +14,13 @@ from types import FunctionType, MethodType, TracebackType
 from typing import Any, TypeVar
 
 from runtime.kernel.arguments.seconds import Seconds
-from runtime.simulation.checks import check_label, check_number, check_probability, check_text
+from runtime.simulation.checks import (
+    check_function,
+    check_label,
+    check_number,
+    check_probability,
+    check_text,
+)
 from runtime.simulation.current import Victim, current_run, needed_run
 from runtime.simulation.errors import InvariantError
 from runtime.simulation.watching import watch
@@ -89,15 +95,9 @@ def invariant(check: Callable[[], object], name: str | None = None) -> None:
     runtime.simulation.errors.InvariantError: the balance is not negative
     """
     run = needed_run("invariant")
-    if not callable(check):
-        raise TypeError(f"simulation.invariant() expected a function, got {check!r}")
+    check_function("check", check)
     if name is not None:
         check_text("name", name)
-    if inspect.iscoroutinefunction(check):
-        raise TypeError(
-            f"simulation.invariant() expected a function that is not async, got {check!r}: it is "
-            "called between the steps of tasks, and cannot wait"
-        )
     run.invariants.append((check, name or str(getattr(check, "__qualname__", repr(check)))))
     watch(run)
 

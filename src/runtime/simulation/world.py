@@ -108,7 +108,7 @@ class World:
         ``function`` can be called and is not async.
         """
         check_seconds("delay", delay)
-        check_function("function", function)
+        check_function("function", function, "; it can create a task")
         context = copy_context()
         self._wire.after(delay, lambda: context.run(function, *args))
 
