@@ -369,6 +369,27 @@ async def test_a_trace_has_the_format_of_chrome_s_viewer() -> None:
         assert any(start - 0.01 <= event["ts"] <= end + 0.01 for start, end in slices), event
 
 
+async def test_tasks_with_the_same_name_have_a_lane_each() -> None:
+    async def body(loop: runtime.Loop) -> None:
+        both = [loop.create_task(runtime.sleep(0), name="twin") for _ in range(2)]
+        await runtime.wait(both)
+        both.clear()
+        # Such a task may have the address of one that has ended.
+        for _ in range(10):
+            await loop.create_task(runtime.sleep(0), name="twin")
+
+    recording, _ = await record(body)
+    trace = chrome_trace(recording)["traceEvents"]
+    lanes = {each["tid"]: each["args"]["name"] for each in trace if each["name"] == "thread_name"}
+    twins = [number for number, name in lanes.items() if name == "twin"]
+    assert len(twins) == 12
+    for number in twins:
+        own = [each for each in trace if each.get("tid") == number]
+        assert [each["ph"] for each in own].count("X") == 2
+        assert [each["name"] for each in own if each["ph"] == "i"] == ["returned"]
+    assert trace_page(recording).count(">twin</text>") == 12
+
+
 async def test_a_trace_has_the_timers_that_were_cancelled() -> None:
     async def body(loop: runtime.Loop) -> None:
         with runtime.fail_after(3600):

@@ -15,21 +15,30 @@ from types import FrameType
 from typing import Any, Final
 
 from runtime.kernel.arguments.kinds import instance_of
+from runtime.kernel.diagnostics.describe import shortened
 from runtime.kernel.diagnostics.recorder import RecordedEvent, Recording
 from runtime.observe.printing import check_signal
 
 _logger: Final = logging.getLogger("asyncio")
 
-_LOOP: Final = "event loop"
-_CALLBACKS: Final = "callbacks"
-_COLLECTOR: Final = "garbage collector"
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lane:
+    """A row of the picture. Several tasks may have the same name, and have a lane each."""
+
+    name: str
+
+
+_LOOP: Final = _Lane("event loop")
+_CALLBACKS: Final = _Lane("callbacks")
+_COLLECTOR: Final = _Lane("garbage collector")
 
 
 @dataclass(frozen=True, slots=True)
 class _Slice:
     """A bar in a lane: a step, a call, a poll or a collection. Times are in seconds."""
 
-    lane: str
+    lane: _Lane
     name: str
     begin: float
     end: float
@@ -40,9 +49,9 @@ class _Slice:
 class _Wake:
     """An arrow from the slice that queued an entry to the slice in which the entry ran."""
 
-    source: str
+    source: _Lane
     when: float
-    lane: str
+    lane: _Lane
     then: float
 
 
@@ -50,12 +59,13 @@ class _Wake:
 class _Picture:
     """The lanes in the order in which they are shown, their slices, and the wake-ups."""
 
-    lanes: list[str]
+    lanes: list[_Lane]
     slices: list[_Slice]
     wakes: list[_Wake]
-    ends: list[RecordedEvent]
+    # The lane of each task that has ended, and its last event.
+    ends: list[tuple[_Lane, RecordedEvent]]
     # The lane and the time of each timer that was cancelled.
-    cancelled: list[tuple[str, float]]
+    cancelled: list[tuple[_Lane, float]]
     counts: list[RecordedEvent]
 
 
@@ -65,29 +75,40 @@ def _picture_of(events: list[RecordedEvent]) -> _Picture:
     A slice ends with the next one, because the loop does one thing at a time. Only the collections
     of the garbage collector are inside others.
     """
-    lanes = {_LOOP: None, _CALLBACKS: None, _COLLECTOR: None}
-    picture = _Picture([], [], [], [], [], [])
+    picture = _Picture([_LOOP, _CALLBACKS, _COLLECTOR], [], [], [], [], [])
+    # The lanes of the tasks that have not ended: a later task may have the address of one that has.
+    of_tasks: dict[tuple[int, str], _Lane] = {}
     current: _Slice | None = None
     collection: RecordedEvent | None = None
-    woken: dict[int, tuple[str, float]] = {}
+    woken: dict[int, tuple[_Lane | None, float]] = {}
     for event in events:
         if event.kind in ("step", "call", "poll", "turn"):
             if current is not None:
                 picture.slices.append(_ended(current, event.time))
-            current = _slice_from(event)
+            current = None
+            if event.kind == "step":
+                lane = of_tasks.get((event.subject, event.name))
+                if lane is None:
+                    lane = of_tasks[event.subject, event.name] = _Lane(event.name)
+                    picture.lanes.append(lane)
+                current = _Slice(lane, event.text, event.time, event.time, "")
+            elif event.kind == "call":
+                current = _Slice(_CALLBACKS, event.text, event.time, event.time, "")
+            elif event.kind == "poll":
+                current = _Slice(_LOOP, "poll", event.time, event.time, "")
             if current is not None:
-                lanes[current.lane] = None
-                source, when = woken.pop(event.subject, ("", 0.0))
-                if source and event.kind in ("step", "call"):
+                source, when = woken.pop(event.subject, (None, 0.0))
+                if source is not None and event.kind in ("step", "call"):
                     picture.wakes.append(_Wake(source, when, current.lane, event.time))
         elif event.kind in ("wake", "timer"):
             # Viewers draw no arrow from outside of a slice, such as from before the first turn.
-            woken[event.subject] = ("" if current is None else current.lane, event.time)
+            woken[event.subject] = (None if current is None else current.lane, event.time)
         elif event.kind == "ended":
-            picture.ends.append(event)
+            lane = of_tasks.pop((event.subject, event.name), None)
+            if lane is not None:
+                picture.ends.append((lane, event))
         elif event.kind == "timer cancelled":
-            lane = _LOOP if current is None else current.lane
-            picture.cancelled.append((lane, event.time))
+            picture.cancelled.append((_LOOP if current is None else current.lane, event.time))
         elif event.kind == "collection":
             collection = event
         elif event.kind == "collected" and collection is not None:
@@ -98,22 +119,11 @@ def _picture_of(events: list[RecordedEvent]) -> _Picture:
             picture.counts.append(event)
     if current is not None and events:
         picture.slices.append(_ended(current, events[-1].time))
-    picture.lanes.extend(lanes)
     return picture
 
 
 def _ended(slice_: _Slice, end: float) -> _Slice:
     return _Slice(slice_.lane, slice_.name, slice_.begin, end, slice_.text)
-
-
-def _slice_from(event: RecordedEvent) -> _Slice | None:
-    if event.kind == "step":
-        return _Slice(event.name, event.text, event.time, event.time, "")
-    if event.kind == "call":
-        return _Slice(_CALLBACKS, event.text, event.time, event.time, "")
-    if event.kind == "poll":
-        return _Slice(_LOOP, "poll", event.time, event.time, "")
-    return None
 
 
 def chrome_trace(recording: Recording) -> dict[str, Any]:
@@ -144,7 +154,7 @@ def _trace_events(picture: _Picture) -> Iterator[dict[str, Any]]:
             "pid": pid,
             "tid": number,
             "name": "thread_name",
-            "args": {"name": lane},
+            "args": {"name": lane.name},
         }
         yield {
             "ph": "M",
@@ -167,16 +177,15 @@ def _trace_events(picture: _Picture) -> Iterator[dict[str, Any]]:
         common = {"pid": pid, "cat": "wake", "name": "wake", "id": number}
         yield {**common, "ph": "s", "tid": tid[wake.source], "ts": wake.when * 1e6}
         yield {**common, "ph": "f", "bp": "e", "tid": tid[wake.lane], "ts": wake.then * 1e6}
-    for event in picture.ends:
-        if event.name in tid:
-            yield {
-                "ph": "i",
-                "s": "t",
-                "pid": pid,
-                "tid": tid[event.name],
-                "name": event.text or "ended",
-                "ts": event.time * 1e6,
-            }
+    for lane, event in picture.ends:
+        yield {
+            "ph": "i",
+            "s": "t",
+            "pid": pid,
+            "tid": tid[lane],
+            "name": event.text or "ended",
+            "ts": event.time * 1e6,
+        }
     for lane, when in picture.cancelled:
         yield {
             "ph": "i",
@@ -223,7 +232,7 @@ def trace_page(recording: Recording) -> str:
     """
     _check_recording(recording, "trace_page")
     picture = _picture_of(recording.events())
-    busiest: dict[str, float] = dict.fromkeys(picture.lanes, 0.0)
+    busiest = dict.fromkeys(picture.lanes, 0.0)
     for each in picture.slices:
         busiest[each.lane] += each.end - each.begin
     chosen = {*picture.lanes[:3], *sorted(busiest, key=lambda lane: -busiest[lane])[:_MOST_LANES]}
@@ -235,7 +244,7 @@ def trace_page(recording: Recording) -> str:
     scale = (_WIDTH - _LABELS) / max(end - begin, 1e-9)
     parts = [
         f'<rect class="lane" x="0" y="{row * _ROW + 2}" width="{_WIDTH}" height="{_ROW - 4}"/>'
-        f'<text x="4" y="{row * _ROW + 16}">{html.escape(lane[:40])}</text>'
+        f'<text x="4" y="{row * _ROW + 16}">{html.escape(shortened(lane.name, 40))}</text>'
         for lane, row in rows.items()
     ]
     for each in slices:

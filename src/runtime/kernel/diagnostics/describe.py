@@ -90,7 +90,7 @@ def format_repr(
             words = in_full()
         finally:
             _showing.active = False
-    return _shortened(f"<{' '.join([name, *words])}>", _LONGEST)
+    return shortened(f"<{' '.join([name, *words])}>", _LONGEST)
 
 
 def safe_repr(value: object, limit: int | None = _LONGEST_PART) -> str:
@@ -99,7 +99,7 @@ def safe_repr(value: object, limit: int | None = _LONGEST_PART) -> str:
         text = repr(value)
     except Exception as error:
         return _unshown(value, error)
-    return text if limit is None else _shortened(text, limit)
+    return text if limit is None else shortened(text, limit)
 
 
 def safe_text(error: BaseException) -> str:
@@ -116,7 +116,7 @@ def safe_text(error: BaseException) -> str:
 def short_repr(value: object) -> str:
     """Return a ``repr`` as ``safe_repr`` does, but only some elements of a large container."""
     try:
-        return _shortened(_values.repr(value), _LONGEST_PART)
+        return shortened(_values.repr(value), _LONGEST_PART)
     except Exception as error:
         return _unshown(value, error)
 
@@ -125,7 +125,7 @@ def short_error_repr(error: BaseException) -> str:
     """Return the ``repr`` of an exception, with its arguments as ``short_repr`` gives them."""
     if type(error).__repr__ is not BaseException.__repr__:
         return safe_repr(error)
-    return _shortened(
+    return shortened(
         f"{type(error).__name__}({', '.join(map(short_repr, error.args))})", _LONGEST_PART
     )
 
@@ -148,7 +148,8 @@ def _unshown(value: object, error: Exception, call: str = "repr()") -> str:
     return f"{object.__repr__(value)[:-1]}, whose {call} raised {type(error).__name__}>"
 
 
-def _shortened(text: str, limit: int) -> str:
+def shortened(text: str, limit: int) -> str:
+    """Return ``text`` in ``limit`` characters at most: without its middle if it is longer."""
     if len(text) <= limit:
         return text
     half = (limit - 3) // 2
