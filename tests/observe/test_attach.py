@@ -395,6 +395,27 @@ async def test_a_name_cannot_control_the_terminal(
     task.cancel()
 
 
+async def test_long_names_are_shown_without_their_middle_unless_in_full(
+    listener: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"first {'x' * 200} last"
+    task = runtime.create_task(runtime.sleep(3600), name=name)
+    runtime.get_running_loop().call_later(3600, print, name)
+    for command in ("ps", "timers"):
+        pid = str(os.getpid())
+        assert await runtime.to_thread(client_main, [command, pid]) == 0
+        found = capsys.readouterr().out
+        assert max(map(len, found.splitlines())) < 200
+        assert "first xxx" in found
+        assert "xxx..." in found
+        for option in ("--wide", "--json"):
+            assert await runtime.to_thread(client_main, [command, pid, option]) == 0
+            found = capsys.readouterr().out
+            assert f"first {'x' * 50}" in found
+            assert (name in found) or command == "timers"
+    task.cancel()
+
+
 async def test_the_stack_of_no_task_is_an_error(
     listener: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from runtime.kernel.diagnostics.describe import shortened
 from runtime.observe.answers import format_stack, printable, task_from
 from runtime.observe.client import ask
 from runtime.observe.endpoint import ObserveError
@@ -32,31 +33,44 @@ def _heading(loop: dict[str, Any]) -> str:
     return f"{loop['name']} {where}"
 
 
-def _ps(loop: dict[str, Any]) -> list[str]:
-    rows: list[tuple[str, ...]] = [("ID", "STATE", "AGE", "NAME", "COROUTINE", "WHERE")]
+_WIDEST: Final = 40
+_WIDEST_LAST: Final = 80
+"""Characters of a cell, and of the last one in a row, without the option ``--wide``."""
+
+Table = list[tuple[str, ...]]
+"""The rows of a table, the headings first."""
+
+
+def _ps(loop: dict[str, Any]) -> Table:
+    rows: Table = [("ID", "STATE", "AGE", "NAME", "COROUTINE", "WHERE")]
     for task in map(task_from, loop["tasks"]):
         age = "-" if task.age is None else f"{task.age:.1f}"
         place = task.stack[-1] if task.stack else None
         where = "" if place is None else f"{Path(place.file).name}:{place.line}"
         rows.append((f"{task.id:x}", task.state, age, task.name, task.coroutine, where))
-    return _columns(rows)
+    return rows
 
 
-def _connections(loop: dict[str, Any]) -> list[str]:
-    rows: list[tuple[str, ...]] = [("FD", "STATE", "UNSENT", "PEER", "LOCAL", "PROTOCOL")]
+def _connections(loop: dict[str, Any]) -> Table:
+    rows: Table = [("FD", "STATE", "UNSENT", "PEER", "LOCAL", "PROTOCOL")]
     for each in loop["connections"]:
         columns = ("fd", "state", "unsent", "peer", "local", "protocol")
         rows.append(tuple(str(each[column]) for column in columns))
-    return _columns(rows)
+    return rows
 
 
-def _timers(loop: dict[str, Any]) -> list[str]:
-    rows: list[tuple[str, ...]] = [("DUE IN", "CALLBACK")]
+def _timers(loop: dict[str, Any]) -> Table:
+    rows: Table = [("DUE IN", "CALLBACK")]
     rows += [(f"{each['due_in']:.3f}", each["callback"]) for each in loop["timers"]]
-    return _columns(rows)
+    return rows
 
 
-def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+def _columns(rows: Table, wide: bool) -> list[str]:
+    if not wide:
+        rows = [
+            (*(shortened(cell, _WIDEST) for cell in row[:-1]), shortened(row[-1], _WIDEST_LAST))
+            for row in rows
+        ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -82,28 +96,35 @@ def _metrics(loop: dict[str, Any]) -> list[str]:
         else:
             shown = f"{value:.3f}" if isinstance(value, float) else str(value)
         lines.append(f"{name}: {shown}")
-    return lines + _coroutines(loop["metrics"].get("coroutines", ()))
+    return lines
 
 
-def _coroutines(found: Sequence[dict[str, Any]]) -> list[str]:
+def _coroutines(loop: dict[str, Any]) -> Table:
     """Return the rows of a table of coroutines, the one with the most CPU time first."""
+    found = loop["metrics"].get("coroutines")
     if not found:
         return []
-    rows: list[tuple[str, ...]] = [("COROUTINE", "TASKS", "STEPS", "CPU", "RUNNING", "WAITING")]
+    rows: Table = [("COROUTINE", "TASKS", "STEPS", "CPU", "RUNNING", "WAITING")]
     for each in sorted(found, key=lambda one: -one["cpu"]):
         times = (f"{each[name]:.3f} s" for name in ("cpu", "running", "waiting"))
         rows.append((printable(each["name"]), str(each["tasks"]), str(each["steps"]), *times))
-    return _columns(rows)
+    return rows
 
 
-_PRINTERS: Final = {
+_TEXTS: Final = {"metrics": _metrics, "stack": format_stack, "tree": _tree}
+_TABLES: Final = {
     "connections": _connections,
-    "metrics": _metrics,
+    "metrics": _coroutines,
     "ps": _ps,
-    "stack": format_stack,
     "timers": _timers,
-    "tree": _tree,
 }
+"""The text and the table that a command shows of each loop."""
+
+
+def _lines(command: str, loop: dict[str, Any], wide: bool) -> list[str]:
+    lines = _TEXTS[command](loop) if command in _TEXTS else []
+    table = _TABLES[command](loop) if command in _TABLES else []
+    return [*lines, *_columns(table, wide)]
 
 
 def _pid(text: str) -> int:
@@ -157,6 +178,10 @@ def main(arguments: Sequence[str]) -> int:
             )
         elif name != "cancel":
             command.add_argument("--json", action="store_true", help="print the answer as JSON")
+        if name in _TABLES:
+            command.add_argument(
+                "--wide", action="store_true", help="show long names without leaving out the middle"
+            )
     options = parser.parse_args(arguments)
     name = options.command
     if name == "top":
@@ -181,5 +206,6 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     for loop in answer["loops"]:
         print(_heading(loop))
-        print("\n".join(f"  {line}" for line in _PRINTERS[name](loop)))
+        wide = name in _TABLES and options.wide
+        print("\n".join(f"  {line}" for line in _lines(name, loop, wide)))
     return 0
