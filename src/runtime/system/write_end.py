@@ -268,7 +268,7 @@ class WriteEnd(PipeEnd, Writer):
         if self.ended:
             return
         if self.unsent:
-            lost = f"The reader of the pipe is gone; {self.unsent} bytes were not sent."
+            lost = f"the reader of the pipe is gone: {self.unsent} bytes were not sent"
             self.end(BrokenPipeError(errno.EPIPE, lost))
         else:
             self.end(None)
