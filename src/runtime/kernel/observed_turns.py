@@ -69,10 +69,7 @@ def run_sampled_turns(loop: Scheduler, collect: Callable[[Any], object]) -> None
                         next_queued.append(ended)
             runnable = None
             queued = next_queued
-            if loop._current is not None:
-                leave_task(loop)
-            if writers.any:
-                writers.send()
+            end_turn(loop)
             if loop._stopping:
                 break
         sampler.fold()
@@ -136,12 +133,21 @@ def _run_turns_timed(loop: Scheduler, collect: Callable[[Any], object]) -> None:
                 if isinstance(runnable, TaskCore):
                     note_wait(runnable)
         runnable = None
-        if loop._current is not None:
-            leave_task(loop)
-        if writers.any:
-            writers.send()
+        end_turn(loop)
         if loop._stopping:
             return
+
+
+def end_turn(loop: Scheduler) -> None:
+    """End a turn: leave the last task, and send the data that was written in the turn.
+
+    The caller has dropped its reference to the last entry of the queue: the finalizer of an object
+    that has gone may write. A connection that fails to send is not part of the last task.
+    """
+    if loop._current is not None:
+        leave_task(loop)
+    if loop._poller.writers.any:
+        loop._poller.writers.send()
 
 
 def run_recorded_step(recorder: Any, task: TaskCore) -> None:

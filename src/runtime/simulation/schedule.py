@@ -57,6 +57,7 @@ from typing import Any, Final
 from runtime.kernel.core import LoopCore, TurnRunner, collect, run_unusual
 from runtime.kernel.handles import ContextRunnable, Handle, Runnable
 from runtime.kernel.native.mypyc import mypyc_attr
+from runtime.kernel.observed_turns import end_turn
 from runtime.kernel.poller import FEW_ENTRIES
 from runtime.kernel.sleep_future import SleepFuture
 from runtime.kernel.task import TaskCore, leave_task, step
@@ -370,8 +371,7 @@ def _run_turns(schedule: Schedule, loop: LoopCore) -> None:
                 _note_queued(schedule, ready)
         runnable = None
         source = None
-        if loop._current is not None:
-            leave_task(loop)
+        end_turn(loop)
         if loop._stopping:
             return
 
