@@ -65,9 +65,10 @@ def load(name: str) -> tuple[Api, Run]:
     """Return an API and the function that runs a coroutine with it.
 
     ``asyncio``, ``runtime-asyncio`` and the packages of ``bench.contenders.LOOPS`` are asyncio's
-    functions on the loop of the named package; ``runtime`` is runtime's own functions on its own
-    loop. ``trio`` and ``curio`` use other names for everything, so their cases are written
-    separately: see ``bench.cases.foreign``.
+    functions on the loop of the named package, and ``runtime-joined`` is that with
+    ``join_all_writes()``; ``runtime`` is runtime's own functions on its own loop. ``trio`` and
+    ``curio`` use other names for everything, so their cases are written separately: see
+    ``bench.cases.foreign``.
     """
     api: Any = asyncio
     if name == "asyncio":
@@ -88,8 +89,15 @@ def load(name: str) -> tuple[Api, Run]:
 
         return package, run_in_trio
 
+    def new_loop() -> asyncio.AbstractEventLoop:
+        loop: Any = package.new_event_loop()
+        if name == "runtime-joined":
+            loop.join_all_writes()
+        made: asyncio.AbstractEventLoop = loop
+        return made
+
     def run(main: Main[T]) -> T:
-        with asyncio.Runner(loop_factory=package.new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
             return runner.run(main)
 
     return api, run

@@ -85,6 +85,13 @@ CONTENDERS = {
             COMPILED,
         ),
         _contender(
+            "runtime-joined",
+            "the same, with Loop.join_all_writes()",
+            "runtime-joined",
+            COMPILED,
+            False,
+        ),
+        _contender(
             "runtime-pure-asyncio",
             "asyncio's functions on runtime's loop, interpreted",
             "runtime-asyncio",

@@ -39,6 +39,7 @@ COLOURS = {
     "runtime-accelerator": "#4393c3",
     "runtime-compiled": "#1a5fa8",
     "runtime-asyncio": "#5b7fc4",
+    "runtime-joined": "#3d5a80",
     "C": "currentColor",
 }
 """Colour of each contender in every plot; the limit in C has the colour of the text."""

@@ -101,6 +101,7 @@ ADDED: dict[str, set[str]] = {
     "Loop": {
         "collect_when_idle",
         "get_external_inspection",
+        "join_all_writes",
         "measure_coroutines",
         "metrics",
         "record",

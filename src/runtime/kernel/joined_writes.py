@@ -12,6 +12,7 @@ sent together::
     JOINING  writes are collected
 
 The turn in which a writer becomes joining ends as it began: all its writes are sent at once.
+After ``Loop.join_all_writes()``, a new writer begins as JOINING, and remains so.
 
 A loop that serves several connections runs the steps of several responses in one turn. Their data
 is sent when the turn ends, one connection after the other: sent after each step, it would wake the
@@ -117,7 +118,7 @@ class Writer:
 class PendingWriters:
     """The writers of one loop that have written in the current turn, and that join their writes."""
 
-    __slots__ = ("_since", "_wary_until", "_writers", "any", "open")
+    __slots__ = ("_since", "_wary_until", "_writers", "all", "any", "open")
 
     def __init__(self) -> None:
         # A list: compiled code looks the methods of a deque up by name.
@@ -127,6 +128,8 @@ class PendingWriters:
         self._since = 0.0
         # When data may be held again for other steps, after one of them was long.
         self._wary_until = 0.0
+        # Whether new writers join from the first write on, and none of them ever stops.
+        self.all = False
         # Whether end_step() is to be called: there is a writer, or the next step is to be timed.
         self.any = False
         # Whether the loop is in a turn, at the end of which the data will be sent. False while the
@@ -137,6 +140,10 @@ class PendingWriters:
         """Have ``writer`` send its data at the end of the current turn, or before."""
         self._writers.append(writer)
         self.any = True
+
+    def new_joined_writes(self) -> JoinedWrites | None:
+        """Return the value of ``joined`` that a new writer begins with."""
+        return JoinedWrites() if self.all else None
 
     def hold_nothing(self) -> None:
         """Have data sent at the end of each step from now on, however little time has passed."""
@@ -161,7 +168,8 @@ class PendingWriters:
     def send(self) -> None:
         """Have every writer send its data, also those that are added meanwhile.
 
-        A writer that has collected the data of one write only continues without joining.
+        A writer that has collected the data of one write only continues without joining, unless
+        all of them join.
         """
         writers = self._writers
         sent = 0
@@ -170,7 +178,7 @@ class PendingWriters:
             writer = writers[sent]
             writer.send_joined()
             joined = writer.joined
-            if joined is not None and not joined.keeps_joining():
+            if joined is not None and not joined.keeps_joining() and not self.all:
                 writer.joined = None  # type: ignore[misc]
             if sent < len(writers) and writers[sent] is writer:
                 sent += 1

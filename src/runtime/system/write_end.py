@@ -74,7 +74,7 @@ class WriteEnd(PipeEnd, Writer):
         self._writes_lost = 0
         # See ``Writer``.
         self.wrote_in = -1
-        self.joined: JoinedWrites | None = None
+        self.joined: JoinedWrites | None = loop._poller.writers.new_joined_writes()
         # Bytes up to which the pipe allows joining, 0 for none; -1 until it is needed.
         self._join_most = -1
 

@@ -121,7 +121,7 @@ class StreamSocket(Watcher, Lower, Writer):
         self._write_buffer: deque[Any] | None = None
         # See ``Writer``.
         self.wrote_in = -1
-        self.joined: JoinedWrites | None = None
+        self.joined: JoinedWrites | None = loop._poller.writers.new_joined_writes()
         self._writes_lost = 0
         self._high_water = HIGH_WATER
         self._low_water = LOW_WATER

@@ -193,7 +193,7 @@ class TLSLayer(Upper, Lower, Writer):
         self._pause_count = 0
         # See ``Writer``.
         self.wrote_in = -1
-        self.joined: JoinedWrites | None = None
+        self.joined: JoinedWrites | None = loop._poller.writers.new_joined_writes()
         # The number of writes after ``close()``, for the warning about them.
         self._writes_lost = 0
         # The number of unsent bytes when the shutdown's timer was last started.
