@@ -8,11 +8,15 @@ import pytest
 
 import runtime
 from runtime.kernel import joined_writes
-from runtime.kernel.joined_writes import HOLD_MOST, LONG_STEP, WARY_FOR, PendingWriters, Writer
+from runtime.kernel.joined_writes import HOLD_MOST, LONG_STEP, WARY_TIMES, PendingWriters, Writer
 
 pytestmark = pytest.mark.skipif(
     runtime.compiled, reason="an interpreted class cannot inherit from the compiled trait"
 )
+
+LONG = 1.1 * LONG_STEP
+WARY = WARY_TIMES * LONG
+"""Seconds for which nothing is held after a step of that length."""
 
 
 class RecordedWriter(Writer):
@@ -96,7 +100,7 @@ def wary(clock: Clock) -> PendingWriters:
     writers = PendingWriters()
     writers.add(RecordedWriter("first", [], lambda: None))
     writers.end_step()
-    clock.now += 1.1 * LONG_STEP
+    clock.now += LONG
     writers.end_step()
     writers.send()
     return writers
@@ -117,36 +121,36 @@ def sent_by_step(writers: PendingWriters) -> bool:
 def test_after_a_long_step_data_waits_for_no_other_steps_for_a_while(
     clock: Clock, wary: PendingWriters
 ) -> None:
-    clock.now += 0.9 * WARY_FOR
+    clock.now += 0.9 * WARY
     assert sent_by_step(wary)
-    clock.now += 0.2 * WARY_FOR
+    clock.now += 0.2 * WARY
     assert not sent_by_step(wary)
 
 
 def test_a_further_long_step_prolongs_the_while(clock: Clock, wary: PendingWriters) -> None:
-    clock.now += 0.9 * WARY_FOR
+    clock.now += 0.9 * WARY
     wary.add(RecordedWriter("writer", [], lambda: None))
     wary.end_step()
-    clock.now += 1.1 * LONG_STEP
+    clock.now += LONG
     assert wary.any
     wary.end_step()
     wary.send()
-    clock.now += 0.9 * WARY_FOR
+    clock.now += 0.9 * WARY
     assert sent_by_step(wary)
-    clock.now += 0.2 * WARY_FOR
+    clock.now += 0.2 * WARY
     assert not sent_by_step(wary)
 
 
 def test_neither_a_wait_nor_short_steps_prolong_the_while(
     clock: Clock, wary: PendingWriters
 ) -> None:
-    clock.now += 0.5 * WARY_FOR
+    clock.now += 0.5 * WARY
     assert sent_by_step(wary)
-    clock.now += 0.4 * WARY_FOR
+    clock.now += 0.4 * WARY
     wary.add(RecordedWriter("writer", [], lambda: None))
     for _ in range(3):
         wary.end_step()
         clock.now += 0.9 * LONG_STEP
     wary.send()
-    clock.now += 0.2 * WARY_FOR
+    clock.now += 0.2 * WARY
     assert not sent_by_step(wary)

@@ -21,9 +21,11 @@ peers one by one, and let the kernel's code and the program's displace one anoth
 loop runs it without a break. Collected data waits for the steps after its own
 
 - no longer than ``HOLD_MOST``, which is looked at after each step; and
-- not at all for ``WARY_FOR`` seconds after a step has kept it waiting for ``LONG_STEP``, or would
-  have without these seconds: the loop then runs steps that compute, and the data is sent when the
-  step ends in which it was written.
+- not at all after a step has kept it waiting for ``LONG_STEP``, or would have if the loop were not
+  wary already: the loop then runs steps that compute, and the data is sent when the step ends in
+  which it was written. The loop is wary for ``WARY_TIMES`` as long as that step took. So a program
+  with many long steps rarely holds data, and one that was only interrupted by another process
+  soon does again.
 
 So the peer gets the data later only if a step blocks the loop. A simulation holds nothing for other
 steps: a run must not depend on the real clock.
@@ -66,8 +68,8 @@ HOLD_MOST: Final = 0.0005
 LONG_STEP: Final = 0.002
 """Seconds of waiting for one step after which data is sent at the end of each step, for a while."""
 
-WARY_FOR: Final = 1.0
-"""The seconds of that while."""
+WARY_TIMES: Final = 100
+"""The length of that while, as a multiple of the step's length."""
 
 _monotonic: Final[Callable[[], float]] = time.monotonic
 
@@ -153,8 +155,8 @@ class PendingWriters:
         """Have the writers send their data if it must wait no longer: a step has ended."""
         now = _monotonic()
         waited = now - self._since if self._since else 0.0
-        if waited >= LONG_STEP and now + WARY_FOR > self._wary_until:
-            self._wary_until = now + WARY_FOR
+        if waited >= LONG_STEP and now + WARY_TIMES * waited > self._wary_until:
+            self._wary_until = now + WARY_TIMES * waited
         if now < self._wary_until:
             self.send()
             # The rest of the turn: is one of its steps long, too?
