@@ -61,7 +61,7 @@ class Scene:
 
     def places(self) -> Counter[int]:
         """Return the number of places in which each timer is, by its identity."""
-        held: list[Any] = [*self.heap.ordered, *self.heap.fresh, *self.heap._due_now]
+        held: list[Any] = [*self.heap.ordered, *self.heap.new(), *self.heap._due_now]
         held += [*self.loop._ready, *(entry[2] for entry in self.heap.heap)]
         return Counter(id(each) for each in held if not each.cancelled())
 
@@ -116,7 +116,7 @@ def fresh_ones() -> Scene:
         scene.heap.merge()
     scene.add(2, 9, 2)
     scene.cancel(9)
-    assert (len(scene.heap.heap), len(scene.heap.fresh)) == (8, 3)
+    assert (len(scene.heap.heap), len(scene.heap.new())) == (8, 3)
     return scene
 
 
@@ -162,6 +162,21 @@ def an_uneven_heap() -> Scene:
     return scene
 
 
+def a_lone_one() -> Scene:
+    """Return a scene with a single timer."""
+    scene = Scene()
+    scene.add(3)
+    assert scene.heap.lone is not None
+    return scene
+
+
+def three_new_ones() -> Scene:
+    """Return a scene whose timers are all new."""
+    scene = a_lone_one()
+    scene.add(3, 2)
+    return scene
+
+
 def merge(scene: Scene) -> None:
     scene.heap.merge()
 
@@ -189,6 +204,10 @@ CASES = [
     pytest.param(many_in_the_heap, partial(pop, now=3), id="pop some of the heap"),
     pytest.param(many_in_the_heap, partial(pop, now=9), id="pop all of the heap"),
     pytest.param(everywhere, run_a_turn, id="run a turn"),
+    pytest.param(a_lone_one, partial(pop, now=3), id="pop the only one"),
+    pytest.param(a_lone_one, run_a_turn, id="run a turn of the only one"),
+    pytest.param(three_new_ones, partial(pop, now=2), id="pop one of three new ones"),
+    pytest.param(three_new_ones, merge, id="merge three new ones"),
     pytest.param(everywhere, sweep, id="sweep"),
     pytest.param(an_uneven_heap, sweep, id="sweep the heap"),
 ]

@@ -680,6 +680,7 @@ def _run_turns(loop: LoopCore) -> None:
             count
             and poller.skips
             and count <= FEW_ENTRIES
+            and timers.lone is None
             and not (timers.fresh or timers.heap or timers.ordered)
             and not (loop._has_inbound or loop._until_idle)
         ):
@@ -739,8 +740,16 @@ def collect(loop: LoopCore) -> None:
         loop._stopping = True
     if loop._ready or loop._stopping:
         loop._poller.poll_when_busy(len(loop._ready))
+    elif (
+        timers.lone is not None
+        and not loop._until_idle
+        and timers.only_lone_is_due(now := loop.time())
+    ):
+        # The turn has an entry to run, so that it does not wait either.
+        loop._poller.poll_when_busy(1)
+        timers.pop_due(now, loop._ready_append)
     else:
-        if timers.fresh:
+        if timers.fresh or timers.lone is not None:
             timers.merge()
         timeout = timers.wait_time(loop.time()) if timers.heap or timers.ordered else -1.0
         if loop._until_idle or (
@@ -757,11 +766,13 @@ def collect(loop: LoopCore) -> None:
         try:
             # A signal handler or a finalizer may have queued a callback, or set a timer, since the
             # timeout was computed. From here on the wake-up of a signal ends the wait.
-            loop._poller.poll(0.0 if loop._ready or timers.fresh else timeout)
+            if loop._ready or timers.fresh or timers.lone is not None:
+                timeout = 0.0
+            loop._poller.poll(timeout)
         finally:
             loop._waiting = False
     loop._turns += 1
     if loop._turns >= loop._sample_at:
         loop._begin_sample()
-    if timers.heap or timers.ordered or timers.fresh:
+    if timers.lone is not None or timers.heap or timers.ordered or timers.fresh:
         timers.pop_due(loop.time(), loop._ready_append)

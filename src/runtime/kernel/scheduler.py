@@ -499,7 +499,10 @@ def _call_at(
     if loop._debug:
         loop._check_thread()
         handle._source_traceback = creation_stack()
-    if not _callable(callback) or loop._debug:
+    kind = type(callback)
+    if (
+        kind is not _FunctionType and kind is not _MethodType and not _callable(callback)
+    ) or loop._debug:
         check_callback(callback, method)
     if timers is not None:
         timers.push(handle, when)

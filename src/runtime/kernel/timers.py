@@ -1,16 +1,19 @@
 """Timers: callbacks and sleeping tasks with a deadline, soonest first.
 
-A timer waits in one of three places::
+A timer waits in one of four places::
 
-    push --> fresh ---- few, one by one ----> heap
-               |                                |
-               |                                +-- many are due at once --+
-               |                                                           v
-               +------- many at once ----------------------------------> ordered
+    push --> lone, fresh ---- few, one by one ----> heap
+                 |                                    |
+                 |                                    +-- many are due at once --+
+                 |                                                               v
+                 +----------- many at once ----------------------------------> ordered
 
-New timers go to ``fresh``, a list. They are moved on when the loop is about to wait for events, or
-one of them is due. Most timeouts are cancelled soon, and a timer that is cancelled while it is
-fresh never reaches the heap. An entry of the heap
+New timers go to ``fresh``, a list, except the first one: a timer that is set while no other is new
+is in ``lone``, since a list that is filled and emptied for a single timer allocates its memory each
+time. New timers are moved on when the loop is about to wait for events, or one of them is due. Most
+timeouts are cancelled soon, and a timer that is cancelled while it is new never reaches the heap. A
+lone timer that is due, while there is no other timer at all, goes directly to the ready queue. An
+entry of the heap
 is ``(when, sequence, handle)``. The sequence number is unique, so that a comparison of two entries
 never compares the handles, and timers with equal deadlines keep the order in which they were set.
 
@@ -18,9 +21,10 @@ If a large part of all timers is set in one turn, or due in one turn, all are so
 ``ordered``, a list with the soonest timer last. Sorting costs a fraction of as many pushes or pops,
 and the list needs no entry for each timer, which the garbage collector would have to traverse.
 
-Invariants: all timers in ``ordered`` were set before those in the heap, and these before those in
-``fresh``. Cancelled timers stay in place until they are the majority, and are then all removed at
-once, so that setting and cancelling a timer costs O(log n) at most, in any order.
+Invariants: all timers in ``ordered`` were set before those in the heap, these before the lone
+timer, and this one before those in ``fresh``. Cancelled timers stay in place until they are the
+majority, and are then all removed at once, so that setting and cancelling a timer costs O(log n) at
+most, in any order.
 
 A timer with an infinite deadline waits in none of these places: see ``seconds.NEVER``.
 
@@ -155,23 +159,29 @@ class TimerHeap:
         "_cancelled",
         "_due_now",
         "_fresh_due",
+        "_lone_is_due",
         "_moving",
         "_sequence",
         "fresh",
         "heap",
+        "lone",
         "on_cancelled",
         "on_due",
         "ordered",
     )
 
     def __init__(self) -> None:
+        self.lone: Runnable | None = None
         self.fresh: list[Runnable] = []
-        # The soonest deadline of the fresh timers, or a sooner one of which the timer is cancelled.
+        # The soonest deadline of the new timers, or a sooner one of which the timer is cancelled.
+        # If only the lone timer is new, it is the deadline of that.
         self._fresh_due = _NONE_DUE
         self.heap: list[_Entry] = []
         self.ordered: list[Runnable] = []
         # The timers that are moving to the ready queue.
         self._due_now: list[Runnable] = []
+        # Whether the lone timer is moving there.
+        self._lone_is_due = False
         self._sequence = 0
         # The number of cancelled timers held; a little too high if finalizers cancelled some.
         self._cancelled = 0
@@ -184,13 +194,17 @@ class TimerHeap:
 
     def push(self, timed: Runnable, when: float) -> None:
         """Add a timer with the deadline ``when``: a handle or a sleep future."""
-        self.fresh.append(timed)
+        if self.lone is None and not self.fresh and not self._moving:
+            self.lone = timed
+        else:
+            self.fresh.append(timed)
         if when < self._fresh_due:
             self._fresh_due = when
 
     def size(self) -> int:
         """Return the number of timers held, including cancelled ones."""
-        return len(self.fresh) + len(self.heap) + len(self.ordered)
+        count = len(self.fresh) + len(self.heap) + len(self.ordered)
+        return count if self.lone is None else count + 1
 
     def count(self) -> int:
         """Return the number of timers that are set, approximately if finalizers cancelled some."""
@@ -198,13 +212,21 @@ class TimerHeap:
 
     def pending(self) -> list[Runnable]:
         """Return the timers that are not cancelled, in no particular order."""
-        held = [*self.ordered, *(entry[2] for entry in list(self.heap)), *self.fresh]
+        held = [*self.ordered, *(entry[2] for entry in list(self.heap)), *self.new()]
         return [timed for timed in held if not timed.cancelled()]
 
+    def new(self) -> list[Runnable]:
+        """Return the timers that were set since the last ``merge``, including cancelled ones."""
+        return [*self.fresh] if self.lone is None else [self.lone, *self.fresh]
+
     def merge(self) -> None:
-        """Move the fresh timers to their place. Call this before ``wait_time``."""
+        """Move the new timers to their place. Call this before ``wait_time``."""
         self._moving = True
         fresh = self.fresh
+        lone = self.lone
+        if lone is not None:
+            fresh.insert(0, lone)
+            self.lone = None
         if len(fresh) >= _SORT_MINIMUM and self._is_large_share(len(fresh)):
             self._order(len(fresh))
         else:
@@ -244,6 +266,14 @@ class TimerHeap:
             self._fresh_due = _NONE_DUE
         del self.fresh[:count]
 
+    def only_lone_is_due(self, now: float) -> bool:
+        """Return whether the lone timer is due at ``now``, and is the only timer."""
+        return (
+            self.lone is not None
+            and self._fresh_due <= now
+            and not (self.fresh or self.heap or self.ordered)
+        )
+
     def wait_time(self, now: float) -> float:
         """Return the seconds from ``now`` to the first timer; 0 if it is due, -1 if there is none.
 
@@ -275,6 +305,9 @@ class TimerHeap:
     def pop_due(self, now: float, ready: Callable[[Runnable], object]) -> None:
         """Call ``ready`` with each timer that is due at ``now``, in the order of the deadlines."""
         if self._fresh_due <= now:
+            if self.only_lone_is_due(now):
+                self._take_lone(ready if self.on_due is None else self.on_due)
+                return
             self.merge()
         self._moving = True
         due = self._due_now
@@ -306,6 +339,21 @@ class TimerHeap:
             due.clear()
         self._moving = False
 
+    def _take_lone(self, ready: Callable[[Runnable], object]) -> None:
+        """Call ``ready`` with the lone timer, which is the only one."""
+        lone = self.lone
+        assert lone is not None
+        self._moving = True
+        self._lone_is_due = True
+        self._fresh_due = _NONE_DUE
+        if lone._leave_heap():
+            ready(lone)
+        else:
+            self._cancelled -= 1
+        self.lone = None
+        self._lone_is_due = False
+        self._moving = False
+
     def _take_ordered(self, now: float) -> None:
         """Move the timers that are due from ``ordered`` to ``_due_now``."""
         ordered = self.ordered
@@ -324,6 +372,8 @@ class TimerHeap:
         """
         if not self._moving:
             return
+        if self._lone_is_due and self.lone is not None:
+            self._due_now.append(self.lone)
         seen = set(map(id, ready))
         for timed in self._due_now:
             if not timed.cancelled() and _is_new(timed, seen):
@@ -333,6 +383,9 @@ class TimerHeap:
         self.ordered[:] = [timed for timed in self.ordered if _is_new(timed, seen)]
         # A sorted list is a heap. Of the entries of one timer the first has its place in the order.
         self.heap[:] = [entry for entry in sorted(self.heap) if _is_new(entry[2], seen)]
+        if self.lone is not None and not _is_new(self.lone, seen):
+            self.lone = None
+        self._lone_is_due = False
         count = len(self.fresh)
         self.fresh[:count] = [timed for timed in self.fresh[:count] if _is_new(timed, seen)]
         self._due_now.clear()
@@ -343,14 +396,23 @@ class TimerHeap:
         """Note that a timer that is held was just cancelled; remove it if that is cheap."""
         if self.on_cancelled is not None:
             self.on_cancelled(timed)
+        if self._moving:
+            self._cancelled += 1
+        elif self.lone is timed:
+            self.lone = None
+            if not self.fresh:
+                self._fresh_due = _NONE_DUE
+        else:
+            self._forget_placed(timed)
+
+    def _forget_placed(self, timed: Runnable) -> None:
+        """Continue ``forget`` for a timer that is not the lone one."""
         fresh = self.fresh
         heap = self.heap
         ordered = self.ordered
-        if self._moving:
-            self._cancelled += 1
-        elif fresh and fresh[-1] is timed:
+        if fresh and fresh[-1] is timed:
             fresh.pop()
-            if not fresh:
+            if not fresh and self.lone is None:
                 self._fresh_due = _NONE_DUE
         elif heap and heap[-1][2] is timed:
             # The last entry of the heap has no children, so that it can simply be removed. The
@@ -372,6 +434,8 @@ class TimerHeap:
             heap = [entry for entry in self.heap if not _is_cancelled(entry[2])]
             heapq.heapify(heap)
             self.heap[:] = heap
+            if self.lone is not None and self.lone.cancelled():
+                self.lone = None
             count = len(self.fresh)
             self.fresh[:count] = [each for each in self.fresh[:count] if not each.cancelled()]
             # Finalizers may have cancelled timers meanwhile: these count, whether removed or not.

@@ -307,7 +307,7 @@ class _FootprintWatch(Watch):
                 orders.add(_ENTRIES)
             if any(isinstance(entry, ContextRunnable) for entry in new):
                 orders.add(_CALLBACKS)
-            if any(isinstance(each, (SleepFuture, Handle)) for each in loop._timers.fresh):
+            if any(isinstance(each, (SleepFuture, Handle)) for each in loop._timers.new()):
                 orders.add(_TIMERS)
             footprint |= orders
         number = len(self._strategy.steps) - 1

@@ -281,6 +281,7 @@ def _run_turns(schedule: Schedule, loop: LoopCore) -> None:
             count
             and poller.skips
             and count <= FEW_ENTRIES
+            and timers.lone is None
             and not (timers.fresh or timers.heap or timers.ordered)
             and not (loop._has_inbound or loop._until_idle)
         ):
@@ -291,10 +292,10 @@ def _run_turns(schedule: Schedule, loop: LoopCore) -> None:
             schedule.wait_until = math.inf
             if schedule._is_long:
                 schedule.wait_until = schedule._held_since + _LONGEST_CALL
-            for timer in timers.fresh:
-                schedule._timers_set += 1
-                schedule._set_at[id(timer)] = (before, schedule._timers_set)
-            if timers.fresh:
+            if timers.lone is not None or timers.fresh:
+                for timer in timers.new():
+                    schedule._timers_set += 1
+                    schedule._set_at[id(timer)] = (before, schedule._timers_set)
                 timers.merge()
             collect(loop)
             if writers.any:
@@ -448,7 +449,7 @@ def _calls_last(schedule: Schedule, loop: LoopCore) -> bool:
 def _is_due_within(schedule: Schedule, loop: LoopCore, limit: float) -> bool:
     """Return whether a timer or an event of the network is due at the time ``limit`` or before."""
     timers = loop._timers
-    for timer in timers.fresh:
+    for timer in timers.new():
         if timer._due() <= limit:
             return True
     if (timers.heap or timers.ordered) and timers.next_due() <= limit:

@@ -145,8 +145,7 @@ class _BlockedCheck(Runnable):
     def _next_timer(self) -> float:
         """Return the seconds until the next timer; 0 if it is due, -1 if there is none."""
         timers = self._loop._timers
-        if timers.fresh:
-            timers.merge()
+        timers.merge()
         return timers.wait_time(self._loop.time())
 
     def _poll(self, timeout: float) -> bool:

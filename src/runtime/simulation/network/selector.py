@@ -167,7 +167,7 @@ class SimulatedSelector(selectors.BaseSelector):
 
     def _has_work(self) -> bool:
         loop = cast(Loop, asyncio.get_running_loop())
-        return bool(loop._ready or loop._has_inbound or loop._timers.fresh or loop._stopping)
+        return bool(loop._ready or loop._has_inbound or loop._timers.new() or loop._stopping)
 
     def _advance(self) -> list[tuple[selectors.SelectorKey, int]] | None:
         """Let the next thing happen; return the events of real descriptors, or None to look again.
