@@ -17,29 +17,11 @@ from runtime.sync.barrier import Barrier
 from runtime.sync.locks import Condition, Event, Lock, Semaphore
 from runtime.sync.queues import Queue
 from runtime.testing import wait_all_tasks_blocked
+from tests.support.comparisons import CountedFuture, CountingLoop
 
 FILES = {module.__file__ for module in (barrier, locks, queues, waiters)}
 
 Wait = Callable[[], Coroutine[Any, Any, object]]
-
-
-class CountedFuture(runtime.Future[Any]):
-    """A future that counts how often one of its class is compared."""
-
-    compared = 0
-
-    def __eq__(self, other: object) -> bool:
-        CountedFuture.compared += 1
-        return self is other
-
-    __hash__ = object.__hash__
-
-
-class CountingLoop(runtime.Loop):
-    """A loop whose futures count their comparisons."""
-
-    def create_future(self) -> runtime.Future[Any]:  # type: ignore[override]
-        return CountedFuture(loop=self)
 
 
 async def for_a_lock() -> Wait:

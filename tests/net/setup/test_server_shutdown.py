@@ -143,7 +143,7 @@ async def test_a_shutdown_that_is_cancelled_leaves_the_handlers_alone() -> None:
     ending.cancel()
     with pytest.raises(runtime.CancelledError):
         await ending
-    assert (server._shutdown_waiters, server._shutting_down) == ([], set())
+    assert (server._shutdown_waiters, server._shutting_down) == ({}, set())
     log.go_on.set()
     await runtime.wait_for(server.shutdown(), PATIENCE)
     assert log.seen == ["end of input", "done"]

@@ -110,7 +110,11 @@ class DatagramEndpoint(OnlyAsynchronous, Uncopyable):
         """
         queue = self._queue
         while queue.paused and not queue.closed:
-            await queue.drained()
+            waiter = queue.drained()
+            try:
+                await waiter
+            finally:
+                queue.leave_drain(waiter)
         queue.raise_error()
         if queue.closed:
             raise queue.over()
@@ -159,9 +163,11 @@ class DatagramEndpoint(OnlyAsynchronous, Uncopyable):
         """
         queue = self._queue
         if not queue.closed:
-            waiter = get_running_loop().create_future()
-            queue.closed_waiters.append(waiter)
-            await waiter
+            waiter = queue.closing()
+            try:
+                await waiter
+            finally:
+                queue.leave_closing(waiter)
         if queue.failure is not None:
             raise queue.over()
 

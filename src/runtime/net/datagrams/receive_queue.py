@@ -27,11 +27,16 @@ from runtime.net.datagrams.datagram_socket import DatagramSocket
 
 _CLOSED: Final = "the datagram endpoint was closed"
 
+_SWEEP_MINIMUM: Final = 32
+"""Minimum number of cancelled receivers for which a sweep, which visits all, is worth it."""
+
 
 class DatagramQueue:
     """Received datagrams of one endpoint, and the futures of the tasks that wait for it."""
 
     __slots__ = (
+        "_cancelled",
+        "_closed_waiters",
         "_core",
         "_datagrams",
         "_drainers",
@@ -40,7 +45,6 @@ class DatagramQueue:
         "_receivers",
         "_size",
         "closed",
-        "closed_waiters",
         "failure",
         "finished",
         "paused",
@@ -51,9 +55,13 @@ class DatagramQueue:
         self._size = size
         self._core: DatagramSocket | None = None
         self._datagrams: deque[tuple[bytes, Any]] = deque()
+        # The receivers, and how many of them are cancelled: to remove one from the middle of a
+        # deque takes a search, so that they stay until they are the majority, or their turn comes.
         self._receivers: deque[FutureCore] = deque()
-        self._drainers: list[FutureCore] = []
-        self.closed_waiters: list[FutureCore] = []
+        self._cancelled = 0
+        # Dictionaries without values, from which any waiter is removed without a search.
+        self._drainers: dict[FutureCore, None] = {}
+        self._closed_waiters: dict[FutureCore, None] = {}
         # The error to raise next.
         self._error: OSError | None = None
         # Whether the write buffer is so full that a sender should wait.
@@ -101,8 +109,8 @@ class DatagramQueue:
         self._core = None
         self.finish()
         self._wake_drainers()
-        waiters = self.closed_waiters
-        self.closed_waiters = []
+        waiters = self._closed_waiters
+        self._closed_waiters = {}
         for waiter in waiters:
             if not waiter.done():
                 finish_future(waiter, None)
@@ -135,11 +143,8 @@ class DatagramQueue:
     def finish(self) -> None:
         """Wake all receivers: nothing will be received any more. Datagrams stay in the queue."""
         self.finished = True
-        receivers = self._receivers
-        while receivers:
-            receiver = receivers.popleft()
-            if not receiver.done():
-                finish_future(receiver, None)
+        while self._receivers:
+            self._wake_receiver()
 
     def arrival(self) -> FutureCore:
         """Return a future that finishes when a datagram or an error arrives, or at the end."""
@@ -149,28 +154,49 @@ class DatagramQueue:
 
     def leave(self, waiter: FutureCore) -> None:
         """Remove the future of a cancelled receiver, or pass on its wake-up to the next one."""
-        if waiter in self._receivers:
-            self._receivers.remove(waiter)
+        if waiter.cancelled():
+            self._cancelled += 1
+            if self._cancelled > _SWEEP_MINIMUM and self._cancelled * 2 > len(self._receivers):
+                self._receivers = deque([each for each in self._receivers if not each.done()])
+                self._cancelled = 0
+        elif waiter in self._receivers:
+            self._receivers.remove(waiter)  # The coroutine was closed: its future is pending.
         elif self._datagrams or self._error is not None:
             self._wake_receiver()
 
     def _wake_receiver(self) -> None:
+        """Wake the receiver that waits longest, if there is one."""
         receivers = self._receivers
         while receivers:
             receiver = receivers.popleft()
             if not receiver.done():
                 finish_future(receiver, None)
                 return
+            self._cancelled -= 1
 
     def drained(self) -> FutureCore:
         """Return a future that finishes when the write buffer is small enough, or at the end."""
         waiter = self._loop.create_future()
-        self._drainers.append(waiter)
+        self._drainers[waiter] = None
         return waiter
+
+    def leave_drain(self, waiter: FutureCore) -> None:
+        """Remove the future of a sender that has ended its wait."""
+        self._drainers.pop(waiter, None)
+
+    def closing(self) -> FutureCore:
+        """Return a future that finishes when the socket is closed."""
+        waiter = self._loop.create_future()
+        self._closed_waiters[waiter] = None
+        return waiter
+
+    def leave_closing(self, waiter: FutureCore) -> None:
+        """Remove the future of a task that waits no longer for the end of the socket."""
+        self._closed_waiters.pop(waiter, None)
 
     def _wake_drainers(self) -> None:
         drainers = self._drainers
-        self._drainers = []
+        self._drainers = {}
         for drainer in drainers:
             if not drainer.done():
                 finish_future(drainer, None)

@@ -250,8 +250,9 @@ class Server(asyncio.AbstractServer):
         self._handlers: set[Any] = set()
         self._shutting_down: set[Any] = set()
         self._shutdown_timeout: float | None = _SHUTDOWN_TIMEOUT
-        self._closed_waiters: list[Future[None]] = []
-        self._shutdown_waiters: list[Future[None]] = []
+        # Dictionaries without values, from which any waiter is removed without a search.
+        self._closed_waiters: dict[Future[None], None] = {}
+        self._shutdown_waiters: dict[Future[None], None] = {}
         self._serving_forever: Future[None] | None = None
         # The timer of the warning about a long wait.
         self._report_timer: Any = None
@@ -423,7 +424,7 @@ class Server(asyncio.AbstractServer):
         if self._is_over():
             return True
         waiter: Future[None] = self._loop.create_future()
-        self._shutdown_waiters.append(waiter)
+        self._shutdown_waiters[waiter] = None
         expiry = None
         if timeout is not None:
             expiry = self._loop.call_later(timeout, _finish, waiter)
@@ -434,8 +435,7 @@ class Server(asyncio.AbstractServer):
         finally:
             if expiry is not None:
                 expiry.cancel()
-            if waiter in self._shutdown_waiters:
-                self._shutdown_waiters.remove(waiter)
+            self._shutdown_waiters.pop(waiter, None)
             self._stop_report()
         return self._is_over()
 
@@ -457,14 +457,13 @@ class Server(asyncio.AbstractServer):
         if not self._sockets and not self._clients:
             return
         waiter: Future[None] = self._loop.create_future()
-        self._closed_waiters.append(waiter)
+        self._closed_waiters[waiter] = None
         if not self._sockets:
             self._report_later()
         try:
             await waiter
         finally:
-            if waiter in self._closed_waiters:
-                self._closed_waiters.remove(waiter)
+            self._closed_waiters.pop(waiter, None)
             self._stop_report()
 
     def _report_later(self) -> None:
@@ -536,7 +535,7 @@ def _finish(waiter: Future[None]) -> None:
         waiter.set_result(None)
 
 
-def _finish_all(waiters: list[Future[None]]) -> None:
+def _finish_all(waiters: dict[Future[None], None]) -> None:
     for waiter in waiters:
         _finish(waiter)
     waiters.clear()
