@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import gc
+import io
 import logging
 import os
 import socket
@@ -438,10 +439,12 @@ def test_asyncio_runs_it() -> None:
 def test_no_wake_up_is_lost_while_another_is_read() -> None:
     """A thread may call while the loop reads the byte that an earlier call wrote."""
 
-    class Receiver(socket.socket):
-        def recv(self, *args: Any) -> bytes:
-            in_thread(loop.call_soon_threadsafe, int).join()
-            return super().recv(*args)
+    class Receiver(io.FileIO):
+        def fileno(self) -> int:
+            in_thread(loop.call_soon_threadsafe, called.append, 1).join()
+            return super().fileno()
+
+    called: list[int] = []
 
     def in_thread(function: Callable[..., object], *args: object) -> threading.Thread:
         thread = threading.Thread(target=function, args=args)
@@ -462,10 +465,11 @@ def test_no_wake_up_is_lost_while_another_is_read() -> None:
             thread.join()
 
     loop = runtime.new_event_loop()
-    with Receiver(fileno=os.dup(loop._wake_receiver.fileno())) as receiver:
+    with Receiver(os.dup(loop._wake_receiver.fileno())) as receiver:
         original, loop._wake_receiver = loop._wake_receiver, receiver
         try:
             loop.run_until_complete(main())
         finally:
             loop._wake_receiver = original
             loop.close()
+    assert len(called) >= 2

@@ -300,7 +300,7 @@ class Poller:
         return sum([watcher.unsent_now() for watcher in list(self._watchers.values())])
 
     def idle(self) -> bool:
-        """Return whether the loop's own wake-up socket is the only watched descriptor."""
+        """Return whether the loop's own wake-up pipe is the only watched descriptor."""
         return len(self._watchers) <= 1 or len(self.watchers()) <= 1
 
     def batches(self) -> int:

@@ -9,15 +9,16 @@ belongs to the thread that runs the loop.
 
 from __future__ import annotations
 
-import _socket
 import asyncio
 import functools
-import socket
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
+from io import FileIO
+from itertools import chain, repeat, starmap
 from selectors import BaseSelector
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
@@ -43,8 +44,7 @@ if TYPE_CHECKING:
 
 ExceptionHandler = Callable[[Any, dict[str, Any]], object]
 
-_send: Final[Callable[[Any, Any, Any], int]] = accelerator.sendto
-_receive: Final[Callable[[int], bytes | None]] = accelerator.recv
+_read: Final[Callable[[int], bytes | None]] = accelerator.read
 _NEVER: Final[float] = NEVER
 _callable: Final = callable
 _FunctionType: Final = FunctionType
@@ -56,11 +56,8 @@ _sleep: Final = time.sleep
 _CROWDED: Final = 256
 """Length of the ready queue from which on calls of other threads wait for a later turn."""
 
-# socket.socketpair() is several steps of Python. If a signal handler raised between two of them, a
-# descriptor would stay open. The function below is a single step.
-_socketpair: Final[Callable[[], tuple[_socket.socket, _socket.socket]]] = getattr(
-    _socket, "socketpair", socket.socketpair
-)
+# A simulation replaces the function in its module.
+_pipe: Final[Callable[[], tuple[int, int]]] = os.pipe
 
 
 class Copies(Protocol):
@@ -77,7 +74,7 @@ class Copies(Protocol):
 
 
 class _WakeWatcher(Watcher):
-    """Empties the wake-up socket when it is readable."""
+    """Empties the wake-up pipe when it is readable."""
 
     __slots__ = ("_loop",)
 
@@ -203,9 +200,14 @@ class Scheduler:
         self.time: Callable[[], float] = clock
         self._exception_handler: ExceptionHandler | None = None
         self._wake_pending = False
-        self._wake_receiver, self._wake_sender = _socketpair()
-        self._wake_receiver.setblocking(False)
-        self._wake_sender.setblocking(False)
+        # The wake-up pipe costs half as much as a pair of sockets. It is made, with objects that
+        # close it, in one step of the interpreter: if a signal handler raised between two steps,
+        # descriptors would stay open.
+        self._wake_receiver, self._wake_sender = tuple(
+            map(FileIO, chain.from_iterable(starmap(_pipe, ((),))), repeat("r+"))
+        )
+        os.set_blocking(self._wake_receiver.fileno(), False)
+        os.set_blocking(self._wake_sender.fileno(), False)
         self._poller.watch(_WakeWatcher(self, self._wake_receiver.fileno()), READ)
         self._refusal = None
 
@@ -336,20 +338,20 @@ class Scheduler:
     def _wake(self) -> None:
         """Make the loop's current wait return, or else its next one. For any thread.
 
-        The flag ``_wake_pending`` says that a byte is in the wake-up socket, or about to be, so
+        The flag ``_wake_pending`` says that a byte is in the wake-up pipe, or about to be, so
         that many calls write one byte. The loop clears it before it looks at the ready queue: a
         thread that finds it set has queued its callback in time to be seen. And the loop clears it
-        after it has emptied the socket, so that it is never set without a byte there.
+        after it has emptied the pipe, so that it is never set without a byte there.
         """
         if self._wake_pending:
             return
         self._wake_pending = True
         try:
-            # A full buffer is not an error: it holds enough bytes to wake the loop. The accelerator
-            # keeps the GIL during the call: otherwise the loop would wake up, take it, and this
-            # thread would have to wait before it could continue.
-            _send(self._wake_sender, b"\0", None)
-        except OSError:
+            # A full pipe is not an error: it holds enough bytes to wake the loop. The number of the
+            # descriptor is not used here: the loop may be closed meanwhile, and the number given to
+            # another file.
+            self._wake_sender.write(b"\0")
+        except (OSError, ValueError):
             if self._refusal is None:
                 raise
 
@@ -357,7 +359,7 @@ class Scheduler:
         """Clear the flag, so that the next ``_wake`` writes a byte in any case.
 
         If a signal handler raised inside ``_wake``, the flag may be set without a byte in the
-        socket.
+        pipe.
         """
         self._wake_pending = False
 
@@ -366,17 +368,17 @@ class Scheduler:
         return self._wake_sender.fileno()
 
     def _drain_wakeups(self) -> None:
-        """Empty the wake-up socket, then run the handlers of the signals that have arrived.
+        """Empty the wake-up pipe, then run the handlers of the signals that have arrived.
 
-        In this order, because a signal that arrives after the socket was emptied writes a byte
+        In this order, because a signal that arrives after the pipe was emptied writes a byte
         there, and so wakes the loop again.
         """
         try:
             fd = self._wake_receiver.fileno()
             # The interpreter writes the number of each signal; _wake() writes zeros.
-            data = arrived = _receive(fd) or b""
+            data = arrived = _read(fd) or b""
             while len(data) == accelerator.RECEIVE_SIZE:
-                data = _receive(fd) or b""
+                data = _read(fd) or b""
                 arrived += data
             run_signal_handlers()
             if self._signal_handlers:
@@ -465,7 +467,7 @@ class Scheduler:
         self._timers.clear()
 
     def _release(self, *, abandoned: bool = False) -> None:
-        """Close the selector and the wake-up sockets.
+        """Close the selector and the wake-up pipe.
 
         Calling this twice is fine. A loop whose initialisation failed is ``abandoned``: attributes
         may be missing, and a selector that the caller gave stays open.
