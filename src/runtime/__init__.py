@@ -14,14 +14,6 @@ from subprocess import DEVNULL, PIPE, STDOUT
 from typing import TYPE_CHECKING
 
 from runtime.kernel import future as _future
-from runtime.kernel.api.awaitables import (
-    create_task,
-    ensure_future,
-    isfuture,
-    run_coroutine_threadsafe,
-    wrap_future,
-)
-from runtime.kernel.api.eager_tasks import create_eager_task_factory, eager_task_factory
 from runtime.kernel.api.running import all_tasks, current_task
 from runtime.kernel.errors import (
     BrokenBarrierError,
@@ -36,17 +28,20 @@ from runtime.kernel.errors import (
     TimeoutError,
 )
 from runtime.kernel.handles import Handle
-from runtime.kernel.native.installation import (
-    warn_of_foreign_libraries as _warn_of_foreign_libraries,
-)
 from runtime.kernel.public_types import Future, Task
 from runtime.kernel.reasons import CancelReason, cancel_reason
 from runtime.kernel.timers import TimerHandle
 from runtime.loop import Loop, get_running_loop, new_event_loop
 from runtime.runner import Runner, run
-from runtime.system.threads import to_thread
 
 if TYPE_CHECKING:
+    from runtime.kernel.api.awaitables import (
+        create_task,
+        ensure_future,
+        isfuture,
+        run_coroutine_threadsafe,
+        wrap_future,
+    )
     from runtime.kernel.api.call_graph import (
         FrameCallGraphEntry,
         FutureCallGraph,
@@ -54,6 +49,7 @@ if TYPE_CHECKING:
         format_call_graph,
         print_call_graph,
     )
+    from runtime.kernel.api.eager_tasks import create_eager_task_factory, eager_task_factory
     from runtime.kernel.diagnostics.deadlock import DeadlockError
     from runtime.net.connection.streams import StreamReader, StreamWriter
     from runtime.net.datagrams.endpoint import DatagramEndpoint, open_datagram
@@ -114,8 +110,16 @@ if TYPE_CHECKING:
         wait,
         wait_for,
     )
+    from runtime.system.threads import to_thread
 else:
     _WHERE = {
+        "runtime.kernel.api.awaitables": (
+            "create_task",
+            "ensure_future",
+            "isfuture",
+            "run_coroutine_threadsafe",
+            "wrap_future",
+        ),
         "runtime.kernel.api.call_graph": (
             "FrameCallGraphEntry",
             "FutureCallGraph",
@@ -123,6 +127,7 @@ else:
             "format_call_graph",
             "print_call_graph",
         ),
+        "runtime.kernel.api.eager_tasks": ("create_eager_task_factory", "eager_task_factory"),
         "runtime.kernel.diagnostics.deadlock": ("DeadlockError",),
         "runtime.net.datagrams.endpoint": ("DatagramEndpoint", "open_datagram"),
         "runtime.net.setup.stream_api": (
@@ -203,6 +208,7 @@ else:
             "wait",
             "wait_for",
         ),
+        "runtime.system.threads": ("to_thread",),
     }
 
     _SUBMODULES = ("observe", "policy", "simulation", "subprocess")
@@ -231,6 +237,10 @@ compiled: bool = not str(_future.__file__).endswith(".py")
 """Whether the kernel runs as compiled code, or interpreted."""
 
 if not compiled:
+    from runtime.kernel.native.installation import (
+        warn_of_foreign_libraries as _warn_of_foreign_libraries,
+    )
+
     _warn_of_foreign_libraries(_os.path.dirname(__file__))
 
 __all__ = [

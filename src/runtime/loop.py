@@ -23,12 +23,10 @@ from runtime.kernel.arguments.seconds import seconds as number_of_seconds
 from runtime.kernel.diagnostics.step_sampler import sampling_of
 from runtime.kernel.handles import Handle
 from runtime.kernel.lifetime.asyncgens import cancelling_tasks_in
-from runtime.kernel.lifetime.idle_collector import IdleCollector, allocations_of
 from runtime.kernel.public_types import Future, Task
 from runtime.kernel.scheduler import Scheduler
-from runtime.kernel.threads.unknown_threads import unknown_threads
 from runtime.kernel.timers import TimerHandle
-from runtime.net import lazy_types
+from runtime.net import lazy
 from runtime.net.network_loop import NetworkLoop
 from runtime.system.system_loop import SystemLoop
 
@@ -152,6 +150,8 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
         which a daemon task may still wake. Tasks that still wait when the loop is idle are left as
         they are.
         """
+        from runtime.kernel.threads.unknown_threads import unknown_threads
+
         self._threads_before = threading.enumerate()
         self._unknown_before = unknown_threads() or set()
         self._until_idle = True
@@ -165,7 +165,7 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
 
     # -- Observation -------------------------------------------------------------------------------
 
-    def metrics(self) -> lazy_types.LoopMetrics:
+    def metrics(self) -> lazy.LoopMetrics:
         """Return a snapshot of the loop's counters and histograms. May be called in any thread.
 
         The loop keeps them always. The first call in the process also begins to measure the pauses
@@ -236,9 +236,7 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
             self._coroutine_meter = None
         self._choose_turns()
 
-    def record(
-        self, seconds: Seconds = 30.0, events: SupportsIndex = 65536
-    ) -> lazy_types.Recording:
+    def record(self, seconds: Seconds = 30.0, events: SupportsIndex = 65536) -> lazy.Recording:
         """Record what the loop does from now on: its last events, in a ring of fixed size.
 
         The recording keeps up to ``events`` events, of 32 bytes each, and gives those of the last
@@ -290,6 +288,8 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
         >>> gc.isenabled()
         True
         """
+        from runtime.kernel.lifetime.idle_collector import IdleCollector, allocations_of
+
         number = allocations_of(most)
         self._check_open()
         if self._idle_collector is not None:

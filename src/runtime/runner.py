@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import enum
 import functools
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
@@ -20,17 +19,10 @@ from runtime.ending import EndOfRun
 from runtime.interrupts import InterruptHandler, run_with_sigint_handled
 from runtime.kernel.arguments.advice import advice_on_awaitable
 from runtime.kernel.errors import CancelledError
-from runtime.kernel.lifetime.idle import ordinary_tasks
 from runtime.kernel.public_types import Task, await_it
 from runtime.loop import Loop, loop_from_factory, new_event_loop
 
 T = TypeVar("T")
-
-
-class _State(enum.Enum):
-    CREATED = "created"
-    INITIALIZED = "initialized"
-    CLOSED = "closed"
 
 
 class Runner:
@@ -43,7 +35,7 @@ class Runner:
     def __init__(
         self, *, debug: bool | None = None, loop_factory: Callable[[], Loop] | None = None
     ) -> None:
-        self._state = _State.CREATED
+        self._is_closed = False
         self._debug = debug
         self._loop_factory = loop_factory
         self._loop: Loop | None = None
@@ -161,10 +153,10 @@ class Runner:
         if self._loop is not None:
             self._loop.close()
             self._loop = None
-        self._state = _State.CLOSED
+        self._is_closed = True
 
     def _lazy_init(self) -> Loop:
-        if self._state is _State.CLOSED:
+        if self._is_closed:
             raise RuntimeError("Runner is closed")
         if self._loop is None:
             self._context = contextvars.copy_context()
@@ -177,7 +169,6 @@ class Runner:
                     "asyncio.Runner runs other loops"
                 )
             self._loop = loop
-            self._state = _State.INITIALIZED
             if self._debug is not None:
                 self._loop.set_debug(self._debug)
         return self._loop
@@ -283,6 +274,7 @@ def _run_until_idle(loop: Loop, task: Task[T]) -> T:
             del task, on_end
     if idle:
         from runtime.kernel.diagnostics.deadlock import deadlock_error
+        from runtime.kernel.lifetime.idle import ordinary_tasks
 
         raise deadlock_error(ordinary_tasks(loop))
     raise RuntimeError(f"event loop stopped before {task!r} completed")

@@ -51,9 +51,9 @@ runtime.run(main())
 def shown(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Run programs as usual, and with their tasks published to the tools."""
     if request.param:
-        monkeypatch.setenv(external_tools.VARIABLE, "1")
+        monkeypatch.setenv("RUNTIME_ASYNCIO_TOOLS", "1")
     else:
-        monkeypatch.delenv(external_tools.VARIABLE, raising=False)
+        monkeypatch.delenv("RUNTIME_ASYNCIO_TOOLS", raising=False)
     return bool(request.param)
 
 

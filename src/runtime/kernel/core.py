@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import os
 import signal
 import sys
 import threading
@@ -30,8 +31,6 @@ from typing import TYPE_CHECKING, Any, Final
 from runtime.kernel import descriptors, signals
 from runtime.kernel.arguments.callables import check_callback
 from runtime.kernel.arguments.seconds import Seconds, seconds
-from runtime.kernel.compat import external_tools
-from runtime.kernel.compat.external_tools import TaskCopies
 from runtime.kernel.compat.registry import running_loops, show_tasks_of
 from runtime.kernel.compat.task_factory import TaskFactory, call_factory, take_options
 from runtime.kernel.diagnostics import debug_mode
@@ -39,8 +38,6 @@ from runtime.kernel.diagnostics.step_sampler import SAMPLED_TURNS
 from runtime.kernel.future import init_future
 from runtime.kernel.handles import Handle, Runnable
 from runtime.kernel.lifetime.asyncgens import AsyncGenerators
-from runtime.kernel.lifetime.idle import checked_wait, is_idle
-from runtime.kernel.lifetime.idle_collector import IdleCollector
 from runtime.kernel.lifetime.recovery import recover_tasks
 from runtime.kernel.native.mypyc import mypyc_attr
 from runtime.kernel.observed_turns import run_sampled_turns, run_timed_turns
@@ -50,12 +47,13 @@ from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.sleep_future import SleepFuture
 from runtime.kernel.task import TaskCore, init_task, leave_task, step
 from runtime.kernel.threads import executor as thread_pools
-from runtime.kernel.threads.limiters import Limiter
 from runtime.kernel.threads.observers import observers
 
 if TYPE_CHECKING:
     from runtime.kernel.diagnostics.coroutine_meter import CoroutineMeter
     from runtime.kernel.diagnostics.slow_callbacks import SlowCallbackWatch
+    from runtime.kernel.lifetime.idle_collector import IdleCollector
+    from runtime.kernel.threads.limiters import Limiter
 
 FileDescriptor = descriptors.FileDescriptor
 
@@ -86,6 +84,9 @@ _set_asyncgen_hooks: Final[Callable[[Any, Any], object]] = sys.set_asyncgen_hook
 
 _NO_SAMPLES: Final = 1 << 60
 """Number of a turn that is never reached."""
+
+_TOOLS_VARIABLE: Final = "RUNTIME_ASYNCIO_TOOLS"
+"""The environment variable that has every new loop show its tasks to external tools."""
 
 _CLOSED = "Event loop is closed"
 _FORKED = (
@@ -175,9 +176,9 @@ class LoopCore(Scheduler):
         # Threads that observe the loop and never wake it.
         self._watching_threads: list[threading.Thread] = []
         self._reports_deadlocks: bool | None = None  # None: only in debug mode.
-        if external_tools.is_enabled_by_environment():
-            self._copies = TaskCopies(self)
         self._debug = debug_mode.debug_by_default()
+        if os.environ.get(_TOOLS_VARIABLE, "0") not in {"", "0"}:
+            self._copy_tasks()
         self._choose_turns()
         show_tasks_of(self)
 
@@ -394,6 +395,20 @@ class LoopCore(Scheduler):
         threads = [*of_pools, *self._idle_threads, *self._watching_threads, *observers]
         return threads if self._slow_watch is None else [*threads, self._slow_watch.thread]
 
+    # The module for idleness is imported here, because most programs do without it.
+
+    def _is_idle(self) -> bool:
+        """Return whether a run with ``until="idle"`` is to end."""
+        from runtime.kernel.lifetime.idle import is_idle
+
+        return is_idle(self, self._own_threads(), self._threads_before, self._unknown_before)
+
+    def _checked_wait(self, timeout: float) -> float:
+        """Return how long to wait: see ``idle.checked_wait``."""
+        from runtime.kernel.lifetime.idle import checked_wait
+
+        return checked_wait(self, self._own_threads(), timeout, not self._until_idle)
+
     def _task_of(self, awaitable: Any) -> Any:
         if asyncio.iscoroutine(awaitable) or not hasattr(awaitable, "__await__"):
             return self.create_task(awaitable)
@@ -476,12 +491,19 @@ class LoopCore(Scheduler):
         tasks. The environment variable ``RUNTIME_ASYNCIO_TOOLS=1`` turns this on for all new loops.
         Before 3.14 there are no such tools, and nothing happens. To be called in the loop's thread.
         """
-        if bool(enabled) and external_tools.AVAILABLE and self._copies is None:
-            self._copies = TaskCopies(self)
+        if bool(enabled) and self._copies is None:
+            self._copy_tasks()
         elif not enabled and self._copies is not None:
             self._copies.clear()
             self._copies = None
         self._choose_turns()
+
+    def _copy_tasks(self) -> None:
+        """Make copies of the tasks for external tools, if there are such tools."""
+        from runtime.kernel.compat.external_tools import AVAILABLE, TaskCopies
+
+        if AVAILABLE:
+            self._copies = TaskCopies(self)
 
     # -- Descriptors -------------------------------------------------------------------------------
 
@@ -733,9 +755,7 @@ def collect(loop: LoopCore) -> None:
     timers = loop._timers
     if loop._has_inbound:
         loop._take_inbound()
-    if loop._until_idle and is_idle(
-        loop, loop._own_threads(), loop._threads_before, loop._unknown_before
-    ):
+    if loop._until_idle and loop._is_idle():
         loop._until_idle = False
         loop._stopping = True
     if loop._ready or loop._stopping:
@@ -756,7 +776,7 @@ def collect(loop: LoopCore) -> None:
             timeout < 0
             and (loop._debug if loop._reports_deadlocks is None else loop._reports_deadlocks)
         ):
-            timeout = checked_wait(loop, loop._own_threads(), timeout, not loop._until_idle)
+            timeout = loop._checked_wait(timeout)
         if loop._idle_collector is not None and timeout != 0.0:
             loop._idle_collector.collect_if_due()
         if loop._poller.writers.any:

@@ -30,7 +30,6 @@ from collections.abc import Callable, Generator
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
-from runtime.kernel.diagnostics.awaited_by import waiters_of_subscribers
 from runtime.kernel.diagnostics.describe import (
     creation_stack,
     describe_callback,
@@ -250,6 +249,9 @@ class FutureCore(Runnable):
         The call graph of Python 3.14 reads this. It is computed from the subscribers at each
         access.
         """
+        # Imported here: only tools that show call graphs need it.
+        from runtime.kernel.diagnostics.awaited_by import waiters_of_subscribers
+
         found = set(waiters_of_subscribers(self._list_subscribers()))
         found.discard(self)  # The future that shield() returns subscribes to itself.
         return found or None

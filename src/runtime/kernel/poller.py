@@ -102,7 +102,6 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from runtime.kernel.diagnostics.debug_mode import EventTimer
-from runtime.kernel.diagnostics.watch_errors import explain_watch_error
 from runtime.kernel.joined_writes import PendingWriters
 from runtime.kernel.kept_registrations import KeptRegistrations
 from runtime.kernel.native import accelerator
@@ -331,7 +330,7 @@ class Poller:
             self._selector.register(fd, events)
         except OSError as error:
             self._forget_key(fd)
-            raise explain_watch_error(fd, error) from None
+            raise _explained(fd, error) from None
         watcher.events = events
         watcher.registered_in = self._round
         self._watchers[fd] = watcher
@@ -389,7 +388,7 @@ class Poller:
             # registration has stayed.
             self._epoll.modify(watcher.fd, mask)
         except OSError as error:
-            raise explain_watch_error(watcher.fd, error) from None
+            raise _explained(watcher.fd, error) from None
         self._note_armed(watcher)
 
     def _disarm(self, watcher: Watcher) -> None:
@@ -422,7 +421,7 @@ class Poller:
             self._forget_key(fd)
             if watcher.once:
                 self._unregister(watcher)
-            raise explain_watch_error(fd, error) from None
+            raise _explained(fd, error) from None
         self._files[fd] = file_identity(fd)
         self._note_armed(watcher)
 
@@ -743,6 +742,12 @@ def _refuse_to_wait(timeout: float) -> list[tuple[int, int]]:
 
 def _ignore_report(message: str, error: BaseException, watcher: object) -> None:
     pass  # A closed poller has no watchers whose exceptions it could report.
+
+
+def _explained(fd: int, error: OSError) -> OSError:
+    from runtime.kernel.diagnostics.watch_errors import explain_watch_error
+
+    return explain_watch_error(fd, error)
 
 
 def _epoll_mask(events: int) -> int:

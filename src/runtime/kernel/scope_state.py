@@ -7,11 +7,13 @@ both need, is in a module below them.
 from __future__ import annotations
 
 from types import CodeType, FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runtime.kernel.native.mypyc import mypyc_attr
 from runtime.kernel.reasons import CancelReason, place_of_instruction
-from runtime.kernel.suspensions import Interruptions
+
+if TYPE_CHECKING:
+    from runtime.kernel.suspensions import Interruptions
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -76,6 +78,8 @@ class ScopeState:
         """Return whether the task is to be interrupted where it is suspended, by this scope."""
         interruptions = self._interruptions
         if interruptions is None:
+            from runtime.kernel.suspensions import Interruptions
+
             interruptions = self._interruptions = Interruptions()
         return interruptions.admit(task)
 
@@ -97,3 +101,12 @@ class ScopeState:
             each._requests = requests
             each = each._parent
         return False
+
+
+def is_suspended(coro: object) -> bool:
+    """Return whether a coroutine is suspended: it has begun, and is not running."""
+    for name in ("cr_suspended", "gi_suspended"):
+        suspended = getattr(coro, name, None)
+        if suspended is not None:
+            return bool(suspended)
+    return True

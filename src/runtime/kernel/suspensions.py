@@ -110,15 +110,6 @@ def _awaited_by(coro: object) -> object:
     return None
 
 
-def is_suspended(coro: object) -> bool:
-    """Return whether a coroutine is suspended: it has begun, and is not running."""
-    for name in ("cr_suspended", "gi_suspended"):
-        suspended = getattr(coro, name, None)
-        if suspended is not None:
-            return bool(suspended)
-    return True
-
-
 # -- Asynchronous generators -----------------------------------------------------------------------
 
 

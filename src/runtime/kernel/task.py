@@ -53,10 +53,9 @@ from types import CoroutineType, FrameType, FunctionType, GeneratorType
 from typing import Any, Final, TextIO
 
 from runtime.kernel.arguments.advice import advice_on_awaitable
-from runtime.kernel.arguments.sizes import Size, limit_of
+from runtime.kernel.arguments.sizes import Size
 from runtime.kernel.compat.registry import current_tasks, swap_current_task, writes_thread_state
 from runtime.kernel.compat.unlinked_calls import UnlinkedCalls
-from runtime.kernel.diagnostics import stacks
 from runtime.kernel.diagnostics.describe import coroutine_frame, describe_coroutine, safe_repr
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.failure import Failure
@@ -75,8 +74,7 @@ from runtime.kernel.native import accelerator
 from runtime.kernel.native.mypyc import mypyc_attr
 from runtime.kernel.reasons import CancelReason, adopt_foreign_error
 from runtime.kernel.scheduler import Scheduler, running_scheduler
-from runtime.kernel.scope_state import ScopeState
-from runtime.kernel.suspensions import is_suspended
+from runtime.kernel.scope_state import ScopeState, is_suspended
 
 _run_to_suspension: Final[Callable[[Any, Context], object]] = accelerator.step
 _numbers: Final = itertools.count(1)
@@ -250,13 +248,15 @@ class TaskCore(FutureCore):
         A suspended coroutine has one frame; the newest ``limit`` frames are returned. A traceback
         gives its oldest ``limit`` frames. Source: ``asyncio.Task.get_stack``.
         """
-        most = None if limit is None else limit_of(limit, "limit")
-        frames = stacks.coroutine_stack(self._coro, most)
-        return frames or stacks.exception_stack(self._failed_with(), most)
+        from runtime.kernel.diagnostics.stacks import task_stack
+
+        return task_stack(self._coro, self._failed_with(), limit)
 
     def print_stack(self, *, limit: Size | None = None, file: TextIO | None = None) -> None:
         """Print the frames of ``get_stack`` as a traceback, to ``file`` or to stderr."""
-        stacks.print_task_stack(self, self._failed_with(), limit, file)
+        from runtime.kernel.diagnostics.stacks import print_task_stack
+
+        print_task_stack(self, self._failed_with(), limit, file)
 
     def _failed_with(self) -> BaseException | None:
         failure = self._failure()

@@ -1,8 +1,9 @@
 """Network methods of the loop: asyncio's methods for transports and sockets.
 
-They are thin: each calls a function of the module for its subject, which it imports at the first
-call. Connections, TLS and datagrams are half of the package, and a program that does not use them
-starts faster without. The ``sock_*`` operations are small, and imported at once.
+They are thin: each calls a function of the module for its subject, which is imported at the first
+use. Connections, TLS and datagrams are half of the package, and a program that does not use them
+starts faster without. The ``sock_*`` methods may be called very often, and so contain no import:
+see ``lazy.py``.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ from typing import Any, TypeVar
 
 from runtime.kernel.arguments.seconds import Seconds
 from runtime.kernel.core import LoopCore
-from runtime.net import lazy_types, resolver
-from runtime.net.sockets import operations
+from runtime.net import lazy
 from runtime.net.sockets.backlog import BACKLOG
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
@@ -45,7 +45,7 @@ class NetworkLoop(LoopCore):
         happy_eyeballs_delay: Seconds | None = None,
         interleave: int | None = None,
         all_errors: bool = False,
-    ) -> tuple[lazy_types.Transport, P]:
+    ) -> tuple[lazy.Transport, P]:
         """Connect to ``host`` and ``port``; return the transport and ``protocol_factory()``.
 
         The arguments are those of ``open_connection``. It returns after the protocol's
@@ -93,7 +93,7 @@ class NetworkLoop(LoopCore):
         ssl_handshake_timeout: Seconds | None = None,
         ssl_shutdown_timeout: Seconds | None = None,
         start_serving: bool = True,
-    ) -> lazy_types.Server:
+    ) -> lazy.Server:
         """Listen on ``host`` and ``port``; call ``protocol_factory()`` for each client.
 
         The arguments are those of ``start_server``. Raises OSError if an address cannot be bound,
@@ -131,7 +131,7 @@ class NetworkLoop(LoopCore):
         server_hostname: str | None = None,
         ssl_handshake_timeout: Seconds | None = None,
         ssl_shutdown_timeout: Seconds | None = None,
-    ) -> tuple[lazy_types.Transport, P]:
+    ) -> tuple[lazy.Transport, P]:
         """Connect to the Unix socket at ``path``; all else is as for ``create_connection``.
 
         Source: the standard library's documentation of ``loop.create_unix_connection``.
@@ -161,7 +161,7 @@ class NetworkLoop(LoopCore):
         ssl_shutdown_timeout: Seconds | None = None,
         start_serving: bool = True,
         cleanup_socket: bool = True,
-    ) -> lazy_types.Server:
+    ) -> lazy.Server:
         """Listen on the Unix socket at ``path``; all else is as for ``create_server``.
 
         The file is removed when the server is closed, unless ``cleanup_socket`` is False. The file
@@ -192,7 +192,7 @@ class NetworkLoop(LoopCore):
         ssl: ssl.SSLContext | None = None,
         ssl_handshake_timeout: Seconds | None = None,
         ssl_shutdown_timeout: Seconds | None = None,
-    ) -> tuple[lazy_types.Transport, P]:
+    ) -> tuple[lazy.Transport, P]:
         """Make the server's side of a connection from a socket that other code has accepted.
 
         Source: the standard library's documentation of ``loop.connect_accepted_socket``.
@@ -218,7 +218,7 @@ class NetworkLoop(LoopCore):
         server_hostname: str | None = None,
         ssl_handshake_timeout: Seconds | None = None,
         ssl_shutdown_timeout: Seconds | None = None,
-    ) -> lazy_types.Transport:
+    ) -> lazy.Transport:
         """Switch the connection of ``transport`` to TLS; return the transport that encrypts.
 
         The old transport must not be used any more. The unread bytes of an ``asyncio.StreamReader``
@@ -245,8 +245,8 @@ class NetworkLoop(LoopCore):
 
     async def getaddrinfo(
         self,
-        host: resolver.Host,
-        port: resolver.Port,
+        host: lazy.Host,
+        port: lazy.Port,
         *,
         family: int = 0,
         type: int = 0,
@@ -258,6 +258,8 @@ class NetworkLoop(LoopCore):
         Names are resolved in a thread of a pool of their own. An IP address is converted at once,
         without a thread. Cancellation safe, but the thread continues.
         """
+        from runtime.net import resolver
+
         return await resolver.getaddrinfo(self, host, port, family, type, proto, flags)
 
     async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
@@ -266,6 +268,8 @@ class NetworkLoop(LoopCore):
         The names are looked up in a thread, unless ``flags`` ask for numbers only. Cancellation
         safe, but the thread continues.
         """
+        from runtime.net import resolver
+
         return await resolver.getnameinfo(self, sockaddr, flags)
 
     async def sendfile(
@@ -296,45 +300,45 @@ class NetworkLoop(LoopCore):
 
     def sock_recv(self, sock: socket.socket, nbytes: int) -> Coroutine[Any, Any, bytes]:
         """Return up to ``nbytes`` received bytes; ``b""`` at the end. Cancellation safe."""
-        return operations.sock_recv(self, sock, nbytes)
+        return lazy.operations.sock_recv(self, sock, nbytes)
 
     def sock_recv_into(self, sock: socket.socket, buf: Any) -> Coroutine[Any, Any, int]:
         """Receive into a writable buffer; return the number of bytes. Cancellation safe."""
-        return operations.sock_recv_into(self, sock, buf)
+        return lazy.operations.sock_recv_into(self, sock, buf)
 
     def sock_recvfrom(
         self, sock: socket.socket, bufsize: int
     ) -> Coroutine[Any, Any, tuple[bytes, Any]]:
         """Return one datagram of up to ``bufsize`` bytes, and its sender. Cancellation safe."""
-        return operations.sock_recvfrom(self, sock, bufsize)
+        return lazy.operations.sock_recvfrom(self, sock, bufsize)
 
     def sock_recvfrom_into(
         self, sock: socket.socket, buf: Any, nbytes: int = 0
     ) -> Coroutine[Any, Any, tuple[int, Any]]:
         """Receive one datagram into a buffer; return its size and sender. Cancellation safe."""
-        return operations.sock_recvfrom_into(self, sock, buf, nbytes)
+        return lazy.operations.sock_recvfrom_into(self, sock, buf, nbytes)
 
     def sock_sendall(self, sock: socket.socket, data: Any) -> Coroutine[Any, Any, None]:
         """Send all of ``data``. Not cancellation safe: an unknown part may have been sent."""
-        return operations.sock_sendall(self, sock, data)
+        return lazy.operations.sock_sendall(self, sock, data)
 
     def sock_sendto(self, sock: socket.socket, data: Any, address: Any) -> Coroutine[Any, Any, int]:
         """Send one datagram; return the number of bytes sent. Cancellation safe.
 
         A host name in the address is resolved in a thread.
         """
-        return operations.sock_sendto(self, sock, data, address)
+        return lazy.operations.sock_sendto(self, sock, data, address)
 
     def sock_connect(self, sock: socket.socket, address: Any) -> Coroutine[Any, Any, None]:
         """Connect to ``address``. Not cancellation safe: close the socket after a cancellation."""
-        return operations.sock_connect(self, sock, address)
+        return lazy.operations.sock_connect(self, sock, address)
 
     def sock_accept(self, sock: socket.socket) -> Coroutine[Any, Any, tuple[socket.socket, Any]]:
         """Accept a connection; return its non-blocking socket and the peer's address.
 
         Cancellation safe.
         """
-        return operations.sock_accept(self, sock)
+        return lazy.operations.sock_accept(self, sock)
 
     def sock_sendfile(
         self,
@@ -361,8 +365,8 @@ class NetworkLoop(LoopCore):
     async def create_datagram_endpoint(
         self,
         protocol_factory: Callable[[], P],
-        local_addr: lazy_types.Address | None = None,
-        remote_addr: lazy_types.Address | None = None,
+        local_addr: lazy.Address | None = None,
+        remote_addr: lazy.Address | None = None,
         *,
         family: int = 0,
         proto: int = 0,
@@ -370,7 +374,7 @@ class NetworkLoop(LoopCore):
         reuse_port: bool | None = None,
         allow_broadcast: bool | None = None,
         sock: socket.socket | None = None,
-    ) -> tuple[lazy_types.DatagramTransport, P]:
+    ) -> tuple[lazy.DatagramTransport, P]:
         """Return the transport and the protocol of a new datagram endpoint.
 
         The endpoint is bound to ``local_addr``, connected to ``remote_addr``, or both. Addresses

@@ -24,7 +24,6 @@ Source: ``Modules/_asynciomodule.c`` and ``Modules/_remote_debugging`` of CPytho
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextvars import Context
@@ -38,16 +37,8 @@ from runtime.kernel.scheduler import Scheduler
 AVAILABLE: Final = sys.version_info >= (3, 14)
 """Whether this Python has such tools."""
 
-VARIABLE: Final = "RUNTIME_ASYNCIO_TOOLS"
-"""The environment variable that turns the copies on for every new loop."""
-
 _LONGEST_STALE: Final = 0.05
 """Seconds after which a loop that never waits updates the copies."""
-
-
-def is_enabled_by_environment() -> bool:
-    """Return whether new loops show their tasks to external tools."""
-    return AVAILABLE and os.environ.get(VARIABLE, "0") not in {"", "0"}
 
 
 class _Nowhere:

@@ -39,8 +39,6 @@ from collections.abc import Callable, Iterator
 from threading import get_ident
 from typing import Any, Protocol
 
-from runtime.kernel.native.installation import unsupported_asyncio_error
-
 
 class HasTasks(Protocol):
     """The attributes of a loop that this module uses."""
@@ -78,6 +76,8 @@ def _internal(name: str) -> Any:
     try:
         return vars(asyncio.tasks)[name]
     except KeyError:
+        from runtime.kernel.native.installation import unsupported_asyncio_error
+
         raise unsupported_asyncio_error(f"asyncio.tasks.{name}") from None
 
 
@@ -214,6 +214,8 @@ def show_tasks_of(loop: HasTasks) -> None:
 def _show_our_tasks() -> None:
     registered = _registered_tasks()
     if not registered:
+        from runtime.kernel.native.installation import unsupported_asyncio_error
+
         raise unsupported_asyncio_error("set of tasks")
     for each in registered:
         each.__class__ = _EveryTask

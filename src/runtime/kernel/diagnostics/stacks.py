@@ -8,11 +8,17 @@ import traceback
 from types import FrameType, TracebackType
 from typing import Any, TextIO
 
-from runtime.kernel.arguments.sizes import Size
+from runtime.kernel.arguments.sizes import Size, limit_of
 from runtime.kernel.diagnostics.describe import coroutine_frame
 
 
-def coroutine_stack(coro: object, limit: int | None) -> list[FrameType]:
+def task_stack(coro: object, error: BaseException | None, limit: Size | None) -> list[FrameType]:
+    """Return the frames of a task: of its coroutine, or else of the exception it ended with."""
+    most = None if limit is None else limit_of(limit, "limit")
+    return _coroutine_stack(coro, most) or _exception_stack(error, most)
+
+
+def _coroutine_stack(coro: object, limit: int | None) -> list[FrameType]:
     """Return the newest ``limit`` frames of an unfinished coroutine, oldest first."""
     frames: list[FrameType] = []
     frame = coroutine_frame(coro)
@@ -23,7 +29,7 @@ def coroutine_stack(coro: object, limit: int | None) -> list[FrameType]:
     return frames
 
 
-def exception_stack(error: BaseException | None, limit: int | None) -> list[FrameType]:
+def _exception_stack(error: BaseException | None, limit: int | None) -> list[FrameType]:
     """Return the oldest ``limit`` frames of an exception's traceback, oldest first."""
     frames: list[FrameType] = []
     entry: TracebackType | None = error.__traceback__ if error is not None else None

@@ -16,8 +16,6 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from runtime.kernel.arguments.buffers import Buffer
-from runtime.kernel.native.installation import REINSTALL
-from runtime.kernel.native.ring import PythonRing
 from runtime.kernel.native.wait_meter import PythonWaitMeter, Wait, meter_of
 
 if TYPE_CHECKING:
@@ -288,6 +286,8 @@ if no connection is waiting. Raises OSError for any other error. If this name is
 _set_native_simulator: Callable[[Simulator | None], None] | None = None
 
 if TYPE_CHECKING or os.environ.get("RUNTIME_NO_ACCELERATOR"):
+    from runtime.kernel.native.ring import PythonRing
+
     has_accelerator: bool = False
     step: Callable[[Steppable, Context], object] = python_step
     call: Callable[[Context, str, object, object], Any] = python_call
@@ -308,7 +308,11 @@ else:
         # With this form of the statement, only a missing module raises ModuleNotFoundError.
         import runtime.kernel.native._accelerator as _accelerator
     except ImportError as error:
+        from runtime.kernel.native.ring import PythonRing
+
         if not isinstance(error, ModuleNotFoundError):
+            from runtime.kernel.native.installation import REINSTALL
+
             warnings.warn(
                 f"runtime continues without its accelerator: {error}. {REINSTALL}",
                 RuntimeWarning,

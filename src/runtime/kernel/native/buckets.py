@@ -24,15 +24,14 @@ BUCKETS: Final = 320
 _SUB_BUCKETS: Final = 8
 
 
-def _lower_bound(bucket: int) -> float:
-    """Return the shortest duration of a bucket, in seconds."""
-    if bucket < _SUB_BUCKETS:
-        return bucket * 1e-9
-    octave, part = divmod(bucket, _SUB_BUCKETS)
-    return float((_SUB_BUCKETS + part) << (octave - 1)) * 1e-9
+_FIRST_OCTAVES: Final = [nanoseconds * 1e-9 for nanoseconds in range(_SUB_BUCKETS)]
+_LATER_OCTAVES: Final = [
+    float(part << octave) * 1e-9
+    for octave in range(BUCKETS // _SUB_BUCKETS - 1)
+    for part in range(_SUB_BUCKETS, 2 * _SUB_BUCKETS)
+]
 
-
-BOUNDS: Final = (*map(_lower_bound, range(BUCKETS)), math.inf)
+BOUNDS: Final = (*_FIRST_OCTAVES, *_LATER_OCTAVES, math.inf)
 """Bounds of the buckets, in seconds: bucket ``n`` begins at entry ``n``, and ends before the next.
 """
 
