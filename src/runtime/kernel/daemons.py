@@ -11,6 +11,8 @@ from __future__ import annotations
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
+from runtime.kernel.native.mypyc import mypyc_attr
+
 in_daemon: ContextVar[bool] = ContextVar("in_daemon", default=False)
 """Whether code in this context runs on behalf of a daemon task."""
 
@@ -30,6 +32,7 @@ def is_daemon(context: Any) -> bool:
     return found
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ExternalWork:
     """Work outside the loop, in a thread or a process, whose end will wake the loop.
 
