@@ -99,14 +99,17 @@ import select
 import selectors
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from runtime.kernel.diagnostics.debug_mode import EventTimer
 from runtime.kernel.joined_writes import PendingWriters
 from runtime.kernel.kept_registrations import KeptRegistrations
 from runtime.kernel.native import accelerator
-from runtime.kernel.native.wait_meter import PythonWaitMeter, Wait, WaitMeter, meter_of
+from runtime.kernel.native.wait_meter import PythonWaitMeter, Wait, meter_of
 from runtime.kernel.watcher import READ, WRITE, Watcher
+
+if TYPE_CHECKING:
+    from runtime.kernel.native.wait_meter import WaitMeter
 
 # Bits of an event mask as epoll reports it. Any other bit, for an error or a hang-up, wakes both
 # directions: the reader or writer then tries, and gets the error from the system call.

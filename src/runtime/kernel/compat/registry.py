@@ -37,17 +37,18 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from threading import get_ident
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+if TYPE_CHECKING:
 
-class HasTasks(Protocol):
-    """The attributes of a loop that this module uses."""
+    class HasTasks(Protocol):
+        """The attributes of a loop that this module uses."""
 
-    _tasks: set[Any]
-    _current: Any
+        _tasks: set[Any]
+        _current: Any
 
-    def _forked(self) -> None:
-        """Note that this process is a child of the one that the loop belongs to."""
+        def _forked(self) -> None:
+            """Note that this process is a child of the one that the loop belongs to."""
 
 
 running_loops: dict[int, Any] = {}

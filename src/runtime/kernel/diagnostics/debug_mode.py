@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from typing import Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 T = TypeVar("T")
 P = TypeVar("P")
@@ -31,20 +31,21 @@ def report_slow(runnable: object, seconds: float) -> None:
     _logger.warning("Executing %r took %.3f seconds", runnable, seconds)
 
 
-class Timed(Protocol):
-    """The attributes of a loop that an ``EventTimer`` uses."""
+if TYPE_CHECKING:
 
-    slow_callback_duration: float
+    class Timed(Protocol):
+        """The attributes of a loop that an ``EventTimer`` uses."""
 
-    def time(self) -> float:
-        """Return the time, in seconds from an arbitrary start."""
+        slow_callback_duration: float
 
+        def time(self) -> float:
+            """Return the time, in seconds from an arbitrary start."""
 
-class EventWatcher(Protocol):
-    """The method of a descriptor's watcher that an ``EventTimer`` uses."""
+    class EventWatcher(Protocol):
+        """The method of a descriptor's watcher that an ``EventTimer`` uses."""
 
-    def get_protocol(self) -> object:
-        """Return the protocol that the events are for, or None."""
+        def get_protocol(self) -> object:
+            """Return the protocol that the events are for, or None."""
 
 
 class EventTimer:

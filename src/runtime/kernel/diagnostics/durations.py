@@ -1,14 +1,15 @@
 """``DurationRecorder``: collects durations, and counts them into the buckets of a histogram.
 
-Every loop has some of these, so the module imports little. ``histogram.py`` shows them to programs.
+Every loop has some of these, so the module imports nothing until there is something to count.
+``histogram.py`` shows the figures to programs.
 """
 
 from __future__ import annotations
 
-from array import array
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from runtime.kernel.native.buckets import count_into, no_counts
+if TYPE_CHECKING:
+    from array import array
 
 _KEPT: Final = 1024
 """Number of durations that a recorder collects before it counts them into buckets."""
@@ -34,6 +35,8 @@ class DurationRecorder:
 
     def figures(self) -> tuple[float, float, array[int]]:
         """Return the sum of all durations so far, the longest one, and the counts by bucket."""
+        from runtime.kernel.native.buckets import count_into, no_counts
+
         fresh = self.fresh.copy()
         counts = no_counts() if self._counts is None else self._counts[:]
         count_into(counts, fresh)

@@ -8,22 +8,23 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import AsyncGenerator, Iterable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from runtime.kernel.diagnostics.describe import await_frames
 
+if TYPE_CHECKING:
 
-class Host(Protocol):
-    """The methods of a loop that this module uses."""
+    class Host(Protocol):
+        """The methods of a loop that this module uses."""
 
-    def is_closed(self) -> bool:
-        """Return whether the loop was closed."""
+        def is_closed(self) -> bool:
+            """Return whether the loop was closed."""
 
-    def create_task(self, coro: Any) -> Any:
-        """Run a coroutine concurrently; return its task."""
+        def create_task(self, coro: Any) -> Any:
+            """Run a coroutine concurrently; return its task."""
 
-    def call_soon_threadsafe(self, callback: Any, *args: Any) -> object:
-        """Call ``callback(*args)`` in the loop's thread."""
+        def call_soon_threadsafe(self, callback: Any, *args: Any) -> object:
+            """Call ``callback(*args)`` in the loop's thread."""
 
 
 class AsyncGenerators:

@@ -15,11 +15,12 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from runtime.kernel.arguments.buffers import Buffer
 from runtime.kernel.native.wait_meter import PythonWaitMeter, Wait, meter_of
 
 if TYPE_CHECKING:
     import socket
+
+    from runtime.kernel.arguments.buffers import Buffer
 
 Steppable = Coroutine[Any, Any, Any] | Generator[Any, Any, Any]
 
@@ -33,30 +34,32 @@ Modify = Callable[[int, int], bool]
 """Changes the epoll mask of a descriptor; returns False if the descriptor is not registered."""
 
 
-class Simulator(Protocol):
-    """Object that performs the operations on simulated descriptors, in place of the system.
+if TYPE_CHECKING:
 
-    Each method returns what the function of the same name below does, or NotImplemented if the
-    descriptor is not simulated.
-    """
+    class Simulator(Protocol):
+        """Object that performs the operations on simulated descriptors, in place of the system.
 
-    def recv(self, fd: int, size: int) -> Any:
-        """Receive up to ``size`` bytes; None if none are available."""
-
-    def send(self, fd: int, data: Buffer) -> Any:
-        """Send as many bytes as possible at once; return their number."""
-
-    def recvfrom(self, fd: int) -> Any:
-        """Receive a datagram and its sender; None if there is none."""
-
-    def sendto(self, fd: int, data: Buffer, has_address: bool) -> Any:
-        """Send a datagram to the connected address; return 1, or 0 if it cannot be accepted now.
-
-        For a datagram with an address it does nothing, and returns -1.
+        Each method returns what the function of the same name below does, or NotImplemented if the
+        descriptor is not simulated.
         """
 
-    def accept(self, fd: int) -> Any:
-        """Accept a connection: a descriptor and an address; None if no connection is waiting."""
+        def recv(self, fd: int, size: int) -> Any:
+            """Receive up to ``size`` bytes; None if none are available."""
+
+        def send(self, fd: int, data: Buffer) -> Any:
+            """Send as many bytes as possible at once; return their number."""
+
+        def recvfrom(self, fd: int) -> Any:
+            """Receive a datagram and its sender; None if there is none."""
+
+        def sendto(self, fd: int, data: Buffer, has_address: bool) -> Any:
+            """Send a datagram to the connected address; return 1, or 0 if it is not accepted now.
+
+            For a datagram with an address it does nothing, and returns -1.
+            """
+
+        def accept(self, fd: int) -> Any:
+            """Accept a connection: a descriptor and an address; None if none is waiting."""
 
 
 _simulators: list[Simulator] = []

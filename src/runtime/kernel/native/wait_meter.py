@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from runtime.kernel.native.buckets import count_into, no_counts
+if TYPE_CHECKING:
+    from array import array
 
 Wait = Callable[[float], list[tuple[int, int]]]
 """Waits up to the given seconds (negative: no limit); returns pairs (descriptor, epoll mask)."""
@@ -19,37 +20,39 @@ TICK: Final = 0.01
 """Least number of seconds between two calls of the ``tick`` of a ``WaitMeter``."""
 
 
-class WaitMeter(Protocol):
-    """Measures how long a loop waits, and how long it is busy from one poll to the next.
+if TYPE_CHECKING:
 
-    The time from the end of a poll to the beginning of the next one is a *lag*: an event that
-    arrives meanwhile has to wait for the loop. So each poll reads the clock once if it does not
-    wait, and twice if it does.
-    """
+    class WaitMeter(Protocol):
+        """Measures how long a loop waits, and how long it is busy from one poll to the next.
 
-    def begin_run(self) -> None:
-        """Note that the loop begins to run."""
-
-    def end_run(self) -> None:
-        """Note that the loop has ended to run. Without a run this does nothing."""
-
-    def set_tick(self, tick: Callable[[float], object] | None) -> None:
-        """Set the function that a poll calls at its end with the time of ``time.monotonic``.
-
-        It is called if ``TICK`` seconds have passed since the last call. If it raises an exception,
-        the poll raises it, and the events of the poll are lost.
+        The time from the end of a poll to the beginning of the next one is a *lag*: an event that
+        arrives meanwhile has to wait for the loop. So each poll reads the clock once if it does not
+        wait, and twice if it does.
         """
 
-    def figures(self) -> tuple[float, float, int, float, float, bytes]:
-        """Return the figures: durations in seconds, and numbers of lags. For any thread.
+        def begin_run(self) -> None:
+            """Note that the loop begins to run."""
 
-        They are the duration of the runs of the loop, including the current one; the part of it
-        that the loop waited; the number of lags, their sum, and the longest; and the number of lags
-        in each bucket of ``buckets.BOUNDS``, as an ``array("Q")`` in bytes.
-        """
+        def end_run(self) -> None:
+            """Note that the loop has ended to run. Without a run this does nothing."""
 
-    def close(self) -> None:
-        """Release the function and the descriptor that the meter holds."""
+        def set_tick(self, tick: Callable[[float], object] | None) -> None:
+            """Set the function that a poll calls at its end with the time of ``time.monotonic``.
+
+            It is called if ``TICK`` seconds have passed since the last call. If it raises an
+            exception, the poll raises it, and the events of the poll are lost.
+            """
+
+        def figures(self) -> tuple[float, float, int, float, float, bytes]:
+            """Return the figures: durations in seconds, and numbers of lags. For any thread.
+
+            They are the duration of the runs of the loop, including the current one; the part of it
+            that the loop waited; the number of lags, their sum, and the longest; and the number of
+            lags in each bucket of ``buckets.BOUNDS``, as an ``array("Q")`` in bytes.
+            """
+
+        def close(self) -> None:
+            """Release the function and the descriptor that the meter holds."""
 
 
 _monotonic: Final[Callable[[], float]] = time.monotonic
@@ -95,7 +98,8 @@ class PythonWaitMeter:
         self._stamp = 0.0
         # The newest lags, which are not in the figures after them yet.
         self._lags: list[float] = []
-        self._counts = no_counts()
+        # None as long as no lag has been counted.
+        self._counts: array[int] | None = None
         self._lag_count = 0
         self._lag_sum = 0.0
         self._lag_most = 0.0
@@ -145,25 +149,31 @@ class PythonWaitMeter:
         """Set the function that a poll calls now and then."""
         self._tick = tick
 
-    def _count_lags(self) -> None:
+    def _count_lags(self) -> array[int]:
+        """Count the collected lags into the buckets; return the counts."""
+        from runtime.kernel.native.buckets import count_into, no_counts
+
         lags = self._lags
         self._lags = []
         # A copy: if this is another thread than the loop's, the loop may still add to the list.
         lags = lags.copy()
-        count_into(self._counts, lags)
+        counts = self._counts
+        if counts is None:
+            counts = self._counts = no_counts()
+        count_into(counts, lags)
         if lags:
             self._lag_count += len(lags)
             self._lag_sum += sum(lags)
             self._lag_most = max(self._lag_most, lags[-1])
+        return counts
 
     def figures(self) -> tuple[float, float, int, float, float, bytes]:
         """Return the figures, as ``WaitMeter`` describes them."""
         now = _monotonic()
-        self._count_lags()
+        counts = self._count_lags().tobytes()
         ran = self._ran + (now - self._began if self._began else 0.0)
         since = self._waiting_since
         waited = self._waited + (now - since if since else 0.0)
-        counts = self._counts.tobytes()
         return ran, waited, self._lag_count, self._lag_sum, self._lag_most, counts
 
     def replace(self, wait: Wait, release: Callable[[], object]) -> None:
