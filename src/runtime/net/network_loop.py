@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from runtime.kernel.arguments.seconds import Seconds
 from runtime.kernel.core import LoopCore
 from runtime.net import lazy
-from runtime.net.sockets.backlog import BACKLOG
+from runtime.net.backlog import BACKLOG
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from runtime.kernel.arguments.callables import check_factory, make_protocol
 from runtime.kernel.arguments.seconds import Seconds
 from runtime.kernel.core import LoopCore
+from runtime.net.backlog import BACKLOG
 from runtime.net.connection.handshake import wait_connected
 from runtime.net.connection.layers import Top
 from runtime.net.connection.protocol_adapter import ProtocolAdapter
@@ -31,7 +32,6 @@ from runtime.net.connection.tls_options import (
 from runtime.net.setup.client_sockets import connected_socket, connected_unix_socket
 from runtime.net.setup.server import Server
 from runtime.net.setup.server_sockets import tcp_server, unix_server
-from runtime.net.sockets.backlog import BACKLOG
 from runtime.net.sockets.checks import check_stream_socket, peername, set_no_delay
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)

@@ -19,6 +19,7 @@ from runtime.kernel.arguments.seconds import Seconds
 from runtime.kernel.arguments.sizes import Size
 from runtime.kernel.core import LoopCore
 from runtime.kernel.public_types import await_it
+from runtime.net.backlog import BACKLOG
 from runtime.net.connection.handshake import wait_connected
 from runtime.net.connection.stream_adapter import StreamAdapter
 from runtime.net.connection.streams import (
@@ -33,7 +34,6 @@ from runtime.net.connection.tls_options import TLSOptions, client_tls, server_tl
 from runtime.net.setup.client_sockets import connected_socket, connected_unix_socket
 from runtime.net.setup.server import Server
 from runtime.net.setup.server_sockets import tcp_server, unix_server
-from runtime.net.sockets.backlog import BACKLOG
 from runtime.net.sockets.checks import peername
 
 ClientConnected = Callable[[StreamReader, StreamWriter], Awaitable[None] | None]
