@@ -13,7 +13,7 @@ import os as _os
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import TYPE_CHECKING
 
-from runtime.kernel import future as _future
+from runtime.kernel import core as _core
 from runtime.kernel.api.running import all_tasks, current_task
 from runtime.kernel.errors import (
     BrokenBarrierError,
@@ -233,7 +233,7 @@ else:
 
 __version__ = "0.1.0"
 
-compiled: bool = not str(_future.__file__).endswith(".py")
+compiled: bool = not str(_core.__file__).endswith(".py")
 """Whether the kernel runs as compiled code, or interpreted."""
 
 if not compiled:

@@ -47,7 +47,6 @@ from runtime.kernel.scheduler import Scheduler
 from runtime.kernel.sleep_future import SleepFuture
 from runtime.kernel.task import TaskCore, init_task, leave_task, step
 from runtime.kernel.threads import executor as thread_pools
-from runtime.kernel.threads.observers import observers
 
 if TYPE_CHECKING:
     from runtime.kernel.diagnostics.coroutine_meter import CoroutineMeter
@@ -391,6 +390,8 @@ class LoopCore(Scheduler):
 
     def _own_threads(self) -> list[threading.Thread]:
         """Return the threads that the loop owns; they never wake it while it is idle."""
+        from runtime.kernel.threads.observers import observers
+
         of_pools = [thread for pool in self._pools for thread in pool.threads()]
         threads = [*of_pools, *self._idle_threads, *self._watching_threads, *observers]
         return threads if self._slow_watch is None else [*threads, self._slow_watch.thread]

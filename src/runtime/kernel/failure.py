@@ -14,12 +14,14 @@ import traceback
 from contextvars import Context
 from time import monotonic
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runtime.kernel.diagnostics.age import describe_age
 from runtime.kernel.diagnostics.describe import describe_coroutine, format_repr, short_error_repr
 from runtime.kernel.errors import is_cancellation
-from runtime.kernel.handles import Reporter
+
+if TYPE_CHECKING:
+    from runtime.kernel.handles import Reporter
 
 
 class FailedFutureProxy:
