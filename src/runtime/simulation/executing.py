@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import importlib
 import itertools
 import threading
 import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from runtime.kernel.daemons import in_daemon, is_daemon
 from runtime.kernel.diagnostics.deadlock import DeadlockError, describe_wait
@@ -28,6 +29,18 @@ from runtime.simulation.watching import Step, Watch
 from runtime.simulation.world import World
 from runtime.sync.locks import Lock
 from runtime.sync.sleep import sleep
+
+# Imported here because many programs use them: otherwise the first run would import them, and would
+# allocate more than the next ones.
+_PRELOADED: Final = (
+    "runtime.kernel.api.awaitables",
+    "runtime.kernel.suspensions",
+    "runtime.net.resolver",
+    "runtime.net.sockets.operations",
+    "runtime.system.threads",
+)
+for _name in _PRELOADED:
+    importlib.import_module(_name)
 
 Main = Callable[[], Awaitable[Any]]
 
