@@ -8,7 +8,6 @@ import gc
 import io
 import logging
 import os
-import socket
 import sys
 import threading
 import time
