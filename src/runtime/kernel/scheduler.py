@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 ExceptionHandler = Callable[[Any, dict[str, Any]], object]
 
 _read: Final[Callable[[int], bytes | None]] = accelerator.read
+_write: Final[Callable[[int, bytes], int]] = accelerator.write
 _NEVER: Final[float] = NEVER
 _callable: Final = callable
 _FunctionType: Final = FunctionType
@@ -347,10 +348,11 @@ class Scheduler:
             return
         self._wake_pending = True
         try:
-            # A full pipe is not an error: it holds enough bytes to wake the loop. The number of the
-            # descriptor is not used here: the loop may be closed meanwhile, and the number given to
-            # another file.
-            self._wake_sender.write(b"\0")
+            # A full pipe is not an error: it holds enough bytes to wake the loop. The accelerator
+            # keeps the GIL during the call: otherwise the loop would wake up, take it, and this
+            # thread would have to wait before it could continue. And no thread can close the loop
+            # between the two calls, so that the number would belong to another file.
+            _write(self._wake_sender.fileno(), b"\0")
         except (OSError, ValueError):
             if self._refusal is None:
                 raise
