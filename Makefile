@@ -11,6 +11,7 @@ INTERPRETER := $(shell $(PYTHON) -c 'import sys; print(*sys.version_info[:3], sy
 SOURCES := setup.py pyproject.toml \
 	$(sort $(shell find src -name '*.py' -o -name '*.[ch]' -o -name py.typed))
 LOG := build/install.log
+BUILD := $(MAKE) --no-print-directory build
 # The libraries of `make ecosystem` have a separate environment: some of them install pytest plugins.
 ECOSYSTEM ?= build/ecosystem
 # Options for a target's command: make run ARGS="--connections 500", make test ARGS="-- -k queue"
@@ -25,8 +26,9 @@ help: ## show this list
 run: build ## start the echo demo: a server, a burst of clients, a summary
 	$(BIN)/python docs/examples/echo_demo.py $(ARGS)
 
-test: build ## run the whole test suite, interpreted and compiled
-	$(BIN)/python -m tests.matrix $(ARGS)
+# The sources are tested while the package is being built.
+test: $(VENV)/tools.stamp ## run the whole test suite, interpreted and compiled
+	$(BIN)/python -m tests.matrix --build '$(BUILD)' $(ARGS)
 
 test-all-pythons: build ## run the suite on the other installed CPythons, from 3.11 on
 	$(BIN)/python -m tests.pythons $(ARGS)

@@ -26,9 +26,14 @@ variations of the same test, and hypothesis tries fewer examples in them. The la
 kernel, the network and the processes do not see whether a function is written in C or is its
 fallback, and some have no debug mode: three passes leave the folders of their tests out.
 
-About a third of a pass is waiting, so on two cores or more three passes run side by side. The
-longest passes start first. The report at the end lists the slowest tests of all passes. Arguments
-after ``--`` are passed to pytest::
+The longer passes are divided into parts by folder, each of them a process. About a third of a part
+is waiting, so on two cores or more three of them run side by side, the longest first. The build of
+the installed package (``--build COMMAND``) also runs beside them: only the passes that test that
+package wait for it, and the last part of a pass, which has the tests of the installation. If it
+fails, no further part begins.
+
+The report at the end has one entry for each pass, and lists the slowest tests of all passes.
+Arguments after ``--`` are passed to pytest; then no pass is divided::
 
     python -m tests.matrix --only compiled -- -k streams -x
 """
@@ -38,6 +43,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -46,20 +52,22 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from tests.support.durations import OPTIONS, Duration, durations_of, longest
 from tests.support.examples import SHORT_PASS
+from tests.support.jobs import Job, run_jobs
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = ROOT / "build" / "variants"
 COMPILER = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
-FIRST = ("-m", "not slow or once") if shutil.which(COMPILER) else ()
-FULL = ("-m", "not build and not once and not reference")
-SHORT = ("-m", "not build and not once and not reference and not slow and not variation")
+FIRST = "not slow or once" if shutil.which(COMPILER) else ""
+FULL = "not build and not once and not reference"
+SHORT = "not build and not once and not reference and not slow and not variation"
 ABOVE_ACCELERATOR = (
     "arguments",
     "dropin",
@@ -73,11 +81,6 @@ ABOVE_DEBUG_MODE = ("arguments", "examples", "peers", "simulation")
 ABOVE_FALLBACK = (*ABOVE_ACCELERATOR, "peers")
 
 
-def without(folders: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the arguments of a shorter pass that leaves some folders of ``tests`` out."""
-    return (*SHORT, *(f"--ignore=tests/{folder}" for folder in folders))
-
-
 @dataclass(frozen=True)
 class Pass:
     """A run of the suite on one build."""
@@ -87,7 +90,15 @@ class Pass:
     accelerator: str
     """0 for the fallback, 1 for the C accelerator, ``address`` for a sanitized one."""
 
-    arguments: tuple[str, ...] = ()
+    marks: str = ""
+    """The marks of the tests to run, as pytest's option -m takes them; all tests if it is empty."""
+
+    without: tuple[str, ...] = ()
+    """Folders of ``tests`` that are left out."""
+
+    parts: tuple[tuple[str, ...], ...] = ()
+    """Folders of ``tests`` for each part of the pass but the last, which has the other tests."""
+
     python_flags: tuple[str, ...] = ()
     build: Mapping[str, str] = field(default_factory=dict)
     """The environment that builds the variant under test; empty if there is no variant to build."""
@@ -97,39 +108,63 @@ class Pass:
         """Whether the pass needs a C compiler."""
         return self.compiled or self.accelerator != "0"
 
+    def selections(self) -> Iterator[tuple[str, ...]]:
+        """Yield the arguments with which pytest runs each part of the pass."""
+        divided = [folder for part in self.parts for folder in part]
+        for part in (*self.parts, ()):
+            ignored = (*self.without, *(folder for folder in divided if folder not in part))
+            yield (
+                *(("-m", self.marks) if self.marks else ()),
+                *(f"tests/{folder}" for folder in part if folder not in self.without),
+                *(f"--ignore=tests/{folder}" for folder in ignored),
+            )
 
-LONGEST_PASS = 2400.0
-"""Seconds after which a pass is ended: a run that hangs is a failure."""
+
+LONGEST_PART = 2400.0
+"""Seconds after which a part of a pass is ended: a run that hangs is a failure."""
+
+# The first parts take nothing from the installed package: they run while it is being built.
+PARTS = (
+    ("net/connection",),
+    ("kernel", "net/datagrams", "net/setup", "net/sockets"),
+)
+PARTS_OF_ALL = (*PARTS, ("dropin", "observe", "simulation", "sync", "system", "testing"))
 
 PASSES = (
-    Pass("interpreted", compiled=False, accelerator="0", arguments=FIRST),
-    Pass("compiled", compiled=True, accelerator="1", arguments=FULL),
+    Pass("interpreted", compiled=False, accelerator="0", marks=FIRST, parts=PARTS_OF_ALL),
+    Pass("compiled", compiled=True, accelerator="1", marks=FULL, parts=PARTS_OF_ALL),
     Pass(
         "sanitized-accelerator",
         compiled=False,
         accelerator="address",
-        arguments=without(ABOVE_ACCELERATOR),
+        marks=SHORT,
+        without=ABOVE_ACCELERATOR,
+        parts=PARTS,
         build={"RUNTIME_ACCELERATOR_ONLY": "1", "RUNTIME_SANITIZE": "address,undefined"},
     ),
     Pass(
         "compiled-dev",
         compiled=True,
         accelerator="1",
-        arguments=without(ABOVE_DEBUG_MODE),
+        marks=SHORT,
+        without=ABOVE_DEBUG_MODE,
+        parts=PARTS,
         python_flags=("-X", "dev"),
     ),
     Pass(
         "interpreted-accelerator",
         compiled=False,
         accelerator="1",
-        arguments=SHORT,
+        marks=SHORT,
+        parts=PARTS,
         build={"RUNTIME_ACCELERATOR_ONLY": "1"},
     ),
     Pass(
         "compiled-fallback",
         compiled=True,
         accelerator="0",
-        arguments=without(ABOVE_FALLBACK),
+        marks=SHORT,
+        without=ABOVE_FALLBACK,
     ),
 )
 
@@ -154,35 +189,26 @@ def source_digest() -> str:
     return digest.hexdigest()
 
 
-def built_variant(one: Pass) -> Path:
-    """Build the variant of a pass, unless it is up to date; return its folder."""
-    folder = VARIANTS / one.name
-    stamp = VARIANTS / f"{one.name}.sha256"
-    digest = source_digest()
-    if folder.is_dir() and stamp.is_file() and stamp.read_text() == digest:
-        return folder
-    shutil.rmtree(folder, ignore_errors=True)
-    VARIANTS.mkdir(parents=True, exist_ok=True)
-    options = ("--quiet", "--no-deps", "--no-build-isolation", "--target", str(folder))
-    command = [sys.executable, "-m", "pip", "install", *options, str(ROOT)]
-    subprocess.run(command, env={**os.environ, **one.build}, check=True)
-    stamp.write_text(digest)
-    return folder
-
-
 def environment_of(one: Pass) -> dict[str, str]:
-    """Return the environment of the tests of a pass; build the variant if there is one."""
+    """Return the environment of the tests of a pass, whose variant has been built."""
     environment = dict(os.environ)
-    for variable in ("PYTHONPATH", "RUNTIME_NO_ACCELERATOR", SHORT_PASS):
+    # Without bytecode files, which the environments of some machines forbid, every process would
+    # compile all modules again, and pytest rewrite those of the tests.
+    for variable in (
+        "PYTHONDONTWRITEBYTECODE",
+        "PYTHONPATH",
+        "RUNTIME_NO_ACCELERATOR",
+        SHORT_PASS,
+    ):
         environment.pop(variable, None)
-    if one.arguments[:2] == SHORT:
+    if one.marks == SHORT:
         environment[SHORT_PASS] = "1"
     environment["RUNTIME_EXPECT_COMPILED"] = str(int(one.compiled))
     environment["RUNTIME_EXPECT_ACCELERATOR"] = one.accelerator
     if one.accelerator == "0":
         environment["RUNTIME_NO_ACCELERATOR"] = "1"
     if one.build:
-        environment["PYTHONPATH"] = str(built_variant(one))
+        environment["PYTHONPATH"] = str(VARIANTS / one.name)
     elif not one.compiled:
         environment["PYTHONPATH"] = str(ROOT / "src")
     if one.accelerator == "address":
@@ -216,37 +242,72 @@ def usual_passes() -> list[Pass]:
 
 @dataclass
 class Result:
-    """Outcome of a pass."""
+    """Outcome of a pass, of a part of it, or of a build."""
 
     name: str
     status: int
     summary: str
-    """The last line of pytest's output."""
+    """The last line of the output."""
 
     seconds: float = 0.0
     slowest: tuple[Duration, ...] = ()
-    """The slowest tests of the pass."""
+    """The slowest tests."""
+
+
+def merged(name: str, parts: list[Result]) -> Result:
+    """Return the outcome of a pass, from the outcomes of its parts."""
+    if len(parts) == 1:
+        return replace(parts[0], name=name)
+    counts: Counter[str] = Counter()
+    unclear = []
+    for part in parts:
+        found = re.findall(r"(\d+) (failed|passed|skipped|x\w+|error|warning)", part.summary)
+        counts.update({outcome: int(number) for number, outcome in found})
+        if not found:
+            unclear.append(part.summary)
+    total = ", ".join(f"{number} {outcome}" for outcome, number in counts.items())
+    status = next((part.status for part in parts if part.status), 0)
+    slowest = tuple(duration for part in parts for duration in part.slowest)
+    summary = "; ".join([f"{total} in {len(parts)} parts", *unclear])
+    return Result(name, status, summary, sum(part.seconds for part in parts), slowest)
 
 
 def run(
-    one: Pass, arguments: list[str], python: str = sys.executable, *, at_once: bool = True
+    one: Pass,
+    arguments: Sequence[str],
+    python: str = sys.executable,
+    *,
+    title: str = "",
+    at_once: bool = True,
 ) -> Result:
-    """Run a pass with the interpreter ``python``.
+    """Run a pass, or the part of it that ``arguments`` select, with the interpreter ``python``.
 
-    The output is shown as it comes, or, unless ``at_once``, when the pass has ended.
+    The output is shown as it comes, or, unless ``at_once``, when the run has ended. It begins with
+    the name of the pass, or with ``title``.
     """
+    title = title or one.name
     if reason := reason_to_skip(one):
-        return Result(one.name, 0, f"left out: {reason}")
+        return Result(title, 0, f"left out: {reason}")
+    command = [python, *one.python_flags, "-m", "pytest", *OPTIONS, *arguments]
+    return run_command(title, command, environment_of(one), at_once)
+
+
+def run_command(
+    title: str,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    at_once: bool,
+    folder: Path = ROOT,
+) -> Result:
+    """Run a command with a heading; show its output as it comes, or all of it at its end."""
     started = time.monotonic()
-    environment = environment_of(one)
-    command = [python, *one.python_flags, "-m", "pytest", *OPTIONS, *one.arguments, *arguments]
-    heading = f"\n=== {one.name}: {shlex.join(command[1:])}"
+    heading = f"\n=== {title}: {shlex.join(command)}"
     if at_once:
         print(heading, flush=True)
     with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
-        watch = threading.Timer(LONGEST_PASS, end, [process])
+        watch = threading.Timer(LONGEST_PART, end, [process])
         watch.start()
         try:
             if at_once:
@@ -261,7 +322,7 @@ def run(
             watch.cancel()
     summary = next((line.strip() for line in reversed(lines) if line.strip()), "")
     seconds = time.monotonic() - started
-    return Result(one.name, process.returncode, summary, seconds, tuple(durations_of(lines)))
+    return Result(title, process.returncode, summary, seconds, tuple(durations_of(lines)))
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -302,9 +363,138 @@ def report(results: list[Result]) -> int:
 
 
 def side_by_side() -> int:
-    """Return how many passes run at once: three on two cores or more, because passes also wait."""
+    """Return how many parts run at once: three on two cores or more, because parts also wait."""
     cores = os.cpu_count() or 1
     return 1 if cores == 1 else 3
+
+
+INSTALLED = "installed package"
+
+
+@dataclass(frozen=True)
+class Build:
+    """Build of a package that passes need."""
+
+    name: str
+    run: Callable[[bool], Result]
+    """Build it. The argument says whether the output is to be shown as it comes."""
+
+    needs: tuple[str, ...] = ()
+    """Names of the builds that must have ended before this one begins."""
+
+
+def build_variant(one: Pass, at_once: bool = True) -> Result:
+    """Build the variant of a pass, unless it is up to date."""
+    folder = VARIANTS / one.name
+    stamp = VARIANTS / f"{one.name}.sha256"
+    digest = source_digest()
+    if folder.is_dir() and stamp.is_file() and stamp.read_text() == digest:
+        return Result(variant_of(one), 0, "up to date")
+    shutil.rmtree(folder, ignore_errors=True)
+    VARIANTS.mkdir(parents=True, exist_ok=True)
+    options = ("--quiet", "--no-deps", "--no-build-isolation", "--target", str(folder))
+    command = (sys.executable, "-m", "pip", "install", *options, str(ROOT))
+    result = run_command(variant_of(one), command, {**os.environ, **one.build}, at_once)
+    if result.status == 0:
+        stamp.write_text(digest)
+    return result
+
+
+def variant_of(one: Pass) -> str:
+    """Return the name of the build of a pass's variant."""
+    return f"{one.name}, the variant"
+
+
+def builds_of(chosen: Sequence[Pass], command: str) -> list[Build]:
+    """Return the builds for some passes; ``command``, if any, builds the installed package.
+
+    They use the same folder, so that each of them begins after the one before.
+    """
+    builds = [
+        Build(variant_of(one), partial(build_variant, one))
+        for one in chosen
+        if one.build and not reason_to_skip(one)
+    ]
+    if command:
+        words = shlex.split(command)
+        builds.append(
+            Build(INSTALLED, lambda at_once: run_command(INSTALLED, words, os.environ, at_once))
+        )
+    return in_sequence(builds)
+
+
+def in_sequence(builds: Sequence[Build]) -> list[Build]:
+    """Return builds each of which needs the one before."""
+    before = [(), *((one.name,) for one in builds)]
+    return [replace(one, needs=needs) for one, needs in zip(builds, before, strict=False)]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tests of a pass that run in a process of their own."""
+
+    whole: Pass
+    title: str
+    arguments: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    """Names of the builds that must have ended before, if they are made at all."""
+
+    python: str = sys.executable
+
+
+def parts_of(
+    one: Pass,
+    arguments: Sequence[str] = (),
+    needs: tuple[str, ...] = (),
+    python: str = sys.executable,
+) -> list[Part]:
+    """Return the parts of a pass, the last of which also needs the installed package.
+
+    With further arguments of pytest, and if it cannot be run, the pass is not divided.
+    """
+    undivided = arguments or reason_to_skip(one)
+    selections = list((replace(one, parts=()) if undivided else one).selections())
+    parts = []
+    for number, selection in enumerate(selections, start=1):
+        title = f"{one.name}, part {number} of {len(selections)}" if selections[1:] else one.name
+        last = (INSTALLED,) if number == len(selections) else ()
+        parts.append(Part(one, title, (*selection, *arguments), (*needs, *last), python))
+    return parts
+
+
+def package_of(one: Pass) -> tuple[str, ...]:
+    """Return the name of the build that a pass tests, unless it tests the sources."""
+    if one.build:
+        return (variant_of(one),)
+    return (INSTALLED,) if one.compiled else ()
+
+
+def run_parts(builds: Sequence[Build], parts: Sequence[Part], workers: int) -> list[Result]:
+    """Make the builds, and run the parts; return the outcome of each build and each pass."""
+    names = dict.fromkeys([*(one.name for one in builds), *(one.whole.name for one in parts)])
+    results: dict[str, list[Result]] = {name: [] for name in names}
+    at_once = workers == 1
+
+    def build(one: Build) -> bool:
+        result = one.run(at_once)
+        results[one.name].append(result)
+        return result.status == 0
+
+    def test(one: Part) -> bool:
+        result = run(one.whole, one.arguments, one.python, title=one.title, at_once=at_once)
+        results[one.whole.name].append(result)
+        return True
+
+    made = {one.name for one in builds}
+    jobs = [Job(one.name, partial(build, one), one.needs) for one in builds]
+    for part in parts:
+        needs = tuple(name for name in part.needs if name in made)
+        jobs.append(Job(part.title, partial(test, part), needs))
+    left = run_jobs(jobs, workers)
+    for part in parts:
+        if part.title in left:
+            results[part.whole.name].append(Result(part.title, 1, "not run: a build has failed"))
+    return [merged(name, outcomes) for name, outcomes in results.items() if outcomes]
 
 
 def main() -> int:
@@ -312,17 +502,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run the test suite on every build.")
     names = [one.name for one in PASSES]
     parser.add_argument("--only", action="append", choices=names, help="run this pass only")
-    parser.add_argument("--jobs", type=int, help="how many passes run side by side")
+    parser.add_argument("--jobs", type=int, help="how many parts of passes run side by side")
+    parser.add_argument(
+        "--build", metavar="COMMAND", default="", help="how the installed package is built"
+    )
     parser.add_argument("pytest", nargs="*", help="arguments of pytest, after --")
     options = parser.parse_args()
     chosen = [one for one in PASSES if one.name in (options.only or ())] or usual_passes()
-    jobs = options.jobs or min(side_by_side(), len(chosen))
-    for one in chosen:
-        if one.build and not reason_to_skip(one):
-            built_variant(one)
-    with ThreadPoolExecutor(jobs) as pool:
-        results = pool.map(lambda one: run(one, options.pytest, at_once=jobs == 1), chosen)
-        return report(list(results))
+    parts = [part for one in chosen for part in parts_of(one, options.pytest, package_of(one))]
+    workers = min(options.jobs or side_by_side(), len(parts))
+    return report(run_parts(builds_of(chosen, options.build), parts, workers))
 
 
 if __name__ == "__main__":

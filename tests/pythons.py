@@ -3,7 +3,8 @@
 For each Python other than the running one, the package is installed as a user would install it
 (compiled if possible) into a virtual environment in ``build/pythons``. Two passes run over the
 tests, interpreted and as installed, with the selection of the shorter passes of ``make test``.
-Several passes run side by side. With ``--all`` the running Python is tested as well.
+Parts of them run side by side, and beside the installation for the next Python. With ``--all`` the
+running Python is tested as well.
 
 ``make test-newest-pythons`` does the same for 3.14 and 3.15 in a Debian system of their own:
 ``tests/in_debian_sid.sh``.
@@ -16,10 +17,25 @@ import os
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
-from tests.matrix import COMPILER, ROOT, SHORT, Pass, Result, report, run, side_by_side
+from tests.matrix import (
+    COMPILER,
+    PARTS,
+    ROOT,
+    SHORT,
+    Build,
+    Part,
+    Pass,
+    Result,
+    in_sequence,
+    parts_of,
+    report,
+    run_command,
+    run_parts,
+    side_by_side,
+)
 
 VERSIONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
 FOLDER = ROOT / "build" / "pythons"
@@ -43,32 +59,36 @@ def find(version: str) -> str | None:
     return next((each for each in candidates if each and answers(each, version)), None)
 
 
-def install(python: str, version: str) -> str:
-    """Install the package and its test tools for ``python``; return the new interpreter."""
-    environment = FOLDER / version
-    installed = str(environment / "bin" / "python")
-    subprocess.run([python, "-m", "venv", "--clear", str(environment)], check=True)
-    # The path is absolute and the working folder another one, so that the sources are not imported.
-    subprocess.run(
-        [installed, "-m", "pip", "install", "--quiet", f"{ROOT}[test]"], cwd=FOLDER, check=True
-    )
-    return installed
+def installed(version: str) -> str:
+    """Return the interpreter that has the package and its test tools."""
+    return str(FOLDER / version / "bin" / "python")
 
 
-def passes_on(version: str) -> list[tuple[Pass, str]]:
-    """Install the package on one version; return the passes to run, with the interpreter of each.
-
-    The list is empty if the version is not installed.
-    """
-    python = find(version)
-    if python is None:
-        return []
+def install(python: str, version: str, at_once: bool) -> Result:
+    """Install the package and its test tools for ``python``."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    installed = install(python, version)
-    interpreted = Pass(f"{version}, interpreted", compiled=False, accelerator="0", arguments=SHORT)
-    compiled = Pass(f"{version}, compiled", compiled=True, accelerator="1", arguments=SHORT)
+    subprocess.run([python, "-m", "venv", "--clear", str(FOLDER / version)], check=True)
+    command = (installed(version), "-m", "pip", "install", "--quiet", f"{ROOT}[test]")
+    # The path is absolute and the working folder another one, so that the sources are not imported.
+    return run_command(name_of(version), command, os.environ, at_once, FOLDER)
+
+
+def name_of(version: str) -> str:
+    """Return the name of the installation for one version."""
+    return f"{version}, installation"
+
+
+def parts_on(version: str, arguments: list[str]) -> list[Part]:
+    """Return the parts of the passes on one version."""
+    interpreted = Pass(
+        f"{version}, interpreted", compiled=False, accelerator="0", marks=SHORT, parts=PARTS
+    )
+    compiled = Pass(
+        f"{version}, compiled", compiled=True, accelerator="1", marks=SHORT, parts=PARTS
+    )
     chosen = (interpreted, compiled) if shutil.which(COMPILER) else (interpreted,)
-    return [(one, installed) for one in chosen]
+    needs = (name_of(version),)
+    return [part for one in chosen for part in parts_of(one, arguments, needs, installed(version))]
 
 
 def main() -> int:
@@ -78,20 +98,18 @@ def main() -> int:
     parser.add_argument("pytest", nargs="*", help="arguments of pytest, after --")
     options = parser.parse_args()
     own = "{}.{}".format(*sys.version_info[:2])
-    results: list[Result] = []
-    chosen: list[tuple[Pass, str]] = []
+    missing: list[Result] = []
+    builds: list[Build] = []
+    parts: list[Part] = []
     for version in VERSIONS:
-        if version != own or options.all:
-            found = passes_on(version)
-            chosen += found
-            if not found:
-                results.append(Result(version, 0, "left out: it is not installed here"))
-    jobs = side_by_side()
-    with ThreadPoolExecutor(jobs) as pool:
-        results += pool.map(
-            lambda each: run(each[0], options.pytest, each[1], at_once=jobs == 1), chosen
-        )
-    return report(results)
+        if version == own and not options.all:
+            continue
+        if python := find(version):
+            builds.append(Build(name_of(version), partial(install, python, version)))
+            parts += parts_on(version, options.pytest)
+        else:
+            missing.append(Result(version, 0, "left out: it is not installed here"))
+    return report(missing + run_parts(in_sequence(builds), parts, side_by_side()))
 
 
 if __name__ == "__main__":

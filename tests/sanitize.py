@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 
-from tests.matrix import SHORT, Pass, Result, reason_to_skip, report, run
+from tests.matrix import SHORT, Pass, Result, build_variant, reason_to_skip, report, run
 
 TESTS = ("tests/kernel", "tests/net", "tests/system", "tests/test_alive_at_exit.py")
 
@@ -21,7 +21,7 @@ SANITIZED = Pass(
     "sanitized",
     compiled=True,
     accelerator="address",
-    arguments=SHORT,
+    marks=SHORT,
     build={"RUNTIME_SANITIZE": "address,undefined"},
 )
 
@@ -31,7 +31,11 @@ def main() -> int:
     reason = reason_to_skip(SANITIZED)
     if reason:
         return report([Result(SANITIZED.name, 0, f"left out: {reason}")])
-    return report([run(SANITIZED, sys.argv[1:] or list(TESTS))])
+    build = build_variant(SANITIZED)
+    if build.status:
+        return report([build])
+    (selection,) = SANITIZED.selections()
+    return report([run(SANITIZED, [*selection, *(sys.argv[1:] or TESTS)])])
 
 
 if __name__ == "__main__":

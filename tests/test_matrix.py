@@ -1,4 +1,4 @@
-"""``make test``: the report at its end, which names the slowest tests of all passes."""
+"""``make test``: the parts of its passes, and the report at its end."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ from tests.matrix import (
     ABOVE_ACCELERATOR,
     ABOVE_DEBUG_MODE,
     ABOVE_FALLBACK,
+    INSTALLED,
     PASSES,
     ROOT,
+    Build,
     Pass,
     Result,
     environment_of,
+    merged,
+    package_of,
+    parts_of,
     report,
     run,
+    run_parts,
     usual_passes,
 )
 from tests.support.durations import Duration, durations_of, longest
@@ -129,6 +135,86 @@ def test_a_pass_returns_the_durations_that_pytest_lists(tmp_path: Path, at_once:
     assert names == {"test_quick", "test_failing"}
 
 
+def test_the_parts_of_a_pass_have_each_of_its_tests_once(tmp_path: Path) -> None:
+    """The parts select all folders: see the options that pytest gets for each of them."""
+    one = Pass(
+        *("some", False, "0"), marks="not slow", without=("d",), parts=(("a", "b"), ("c", "d"))
+    )
+    assert list(one.selections()) == [
+        ("-m", "not slow", *folders("a", "b"), *ignored("d", "c", "d")),
+        ("-m", "not slow", *folders("c"), *ignored("d", "a", "b")),
+        ("-m", "not slow", *ignored("d", "a", "b", "c", "d")),
+    ]
+
+
+def folders(*names: str) -> list[str]:
+    return [f"tests/{name}" for name in names]
+
+
+def ignored(*names: str) -> list[str]:
+    return [f"--ignore=tests/{name}" for name in names]
+
+
+def test_a_pass_with_arguments_is_not_divided() -> None:
+    one = Pass("some", compiled=False, accelerator="0", parts=(("kernel",),))
+    assert [part.title for part in parts_of(one)] == ["some, part 1 of 2", "some, part 2 of 2"]
+    (whole,) = parts_of(one, ["-k", "queue"])
+    assert (whole.title, whole.arguments) == ("some", ("-k", "queue"))
+
+
+def test_the_parts_that_test_the_installed_package_wait_for_its_build() -> None:
+    sources = Pass("sources", compiled=False, accelerator="0", parts=(("kernel",),))
+    installed = Pass("installed", compiled=True, accelerator="0", parts=(("kernel",),))
+    waiting = {
+        part.title: part.needs
+        for one in (sources, installed)
+        for part in parts_of(one, needs=package_of(one))
+    }
+    assert [name for name, needs in waiting.items() if INSTALLED not in needs] == [
+        "sources, part 1 of 2"
+    ]
+
+
+def test_the_outcomes_of_the_parts_of_a_pass_are_added_up() -> None:
+    slow = [Duration(seconds, f"a.py::test_{seconds}") for seconds in (2.0, 1.0)]
+    parts = [
+        Result(
+            "some, part 1 of 2", 0, "= 5 passed, 1 skipped, 9 deselected in 3.2s =", 3.5, (slow[0],)
+        ),
+        Result(
+            "some, part 2 of 2", 1, "= 1 failed, 2 passed, 1 xfailed in 1.2s =", 1.5, (slow[1],)
+        ),
+    ]
+    assert merged("some", parts) == Result(
+        "some", 1, "7 passed, 1 skipped, 1 failed, 1 xfailed in 2 parts", 5.0, tuple(slow)
+    )
+
+
+def test_the_outcome_of_a_part_that_crashes_is_shown() -> None:
+    parts = [Result("part 1", 0, "= 5 passed in 3.2s ="), Result("part 2", -6, "Aborted")]
+    assert merged("some", parts) == Result("some", -6, "5 passed in 2 parts; Aborted")
+
+
+def built(status: int) -> Build:
+    return Build("built", lambda at_once: Result("built", status, "the compiler's last line", 1.0))
+
+
+def test_a_build_that_fails_keeps_the_parts_that_need_it_from_running() -> None:
+    one = Pass("some", compiled=False, accelerator="0")
+    results = run_parts([built(2)], parts_of(one, needs=("built",)), 1)
+    assert results == [
+        Result("built", 2, "the compiler's last line", 1.0),
+        Result("some", 1, "not run: a build has failed"),
+    ]
+
+
+def test_parts_run_after_the_build_that_they_need(capfd: pytest.CaptureFixture[str]) -> None:
+    one = Pass("some", compiled=False, accelerator="0")
+    results = run_parts([built(0)], parts_of(one, ["--version"], ("built", INSTALLED)), 2)
+    assert [(result.name, result.status) for result in results] == [("built", 0), ("some", 0)]
+    assert "=== some: " in capfd.readouterr().out
+
+
 @pytest.mark.parametrize("library", [None, "/usr/lib/libasan.so"])
 def test_a_build_that_is_sanitized_is_not_tested_again_without_sanitizers(
     monkeypatch: pytest.MonkeyPatch, library: str | None
@@ -140,6 +226,7 @@ def test_a_build_that_is_sanitized_is_not_tested_again_without_sanitizers(
     assert len(usual) == len(PASSES) - (library is not None)
 
 
-def test_the_folders_that_passes_leave_out_are_there() -> None:
-    folders = {*ABOVE_ACCELERATOR, *ABOVE_DEBUG_MODE, *ABOVE_FALLBACK}
-    assert all((ROOT / "tests" / folder).is_dir() for folder in folders)
+def test_the_folders_that_passes_name_are_there() -> None:
+    named = {*ABOVE_ACCELERATOR, *ABOVE_DEBUG_MODE, *ABOVE_FALLBACK}
+    named |= {folder for one in PASSES for part in one.parts for folder in part}
+    assert all((ROOT / "tests" / folder).is_dir() for folder in named)

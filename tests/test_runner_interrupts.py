@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from tests.support.programs import run_program
+from tests.support.programs import NAMED_PLUGINS, run_program
 
 
 def test_interrupts_at_every_moment() -> None:
-    done = run_program("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/runner_interrupts.py")
+    options = ("-q", "-p", "no:cacheprovider", "-p", "timeout")
+    environment = os.environ | NAMED_PLUGINS
+    done = run_program(
+        *("-m", "pytest", *options, "tests/runner_interrupts.py"), environment=environment
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "11 passed" in done.stdout
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import build
-from tests.support.programs import ROOT, run_code, run_program
+from tests.support.programs import NAMED_PLUGINS, ROOT, run_code, run_program
 
 pytestmark = pytest.mark.once
 
@@ -75,7 +76,7 @@ def run_pytest(folder: Path, source: str) -> subprocess.CompletedProcess[str]:
     """Run a test file under this project's settings and leak guard."""
     test = folder / "test_leaking.py"
     test.write_text(source)
-    settings = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder)]
+    settings = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder), "-p", "timeout"]
     # The installed package is a plugin, and is imported before pytest can rewrite it.
     settings += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     program = (
@@ -86,6 +87,7 @@ def run_pytest(folder: Path, source: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", program, *settings, str(test)],
         cwd=ROOT,
+        env=os.environ | NAMED_PLUGINS,
         capture_output=True,
         text=True,
         check=False,
@@ -100,8 +102,10 @@ def test_a_test_that_leaks_fails(complaint: str, tmp_path: Path) -> None:
 
 
 def test_an_asynchronous_test_that_leaves_a_task_fails() -> None:
+    options = ("-q", "-p", "no:cacheprovider", "-p", "timeout")
+    environment = os.environ | NAMED_PLUGINS
     done = run_program(
-        "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/support/leaves_a_task.py"
+        *("-m", "pytest", *options, "tests/support/leaves_a_task.py"), environment=environment
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "left behind:\ntask left-behind" in done.stdout

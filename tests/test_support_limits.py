@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from tests.support.programs import ROOT, run_program
+from tests.support.programs import NAMED_PLUGINS, ROOT, run_program
 
 pytestmark = pytest.mark.once
 
@@ -50,13 +51,14 @@ def run_tests(folder: Path, code: str, **options: str) -> tuple[int, str]:
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "test_it.py").write_text(code)
     settings = [f"--override-ini={name}={value}" for name, value in options.items()]
-    plugins = ("no:cacheprovider", "no:runtime", "no:asyncio", "no:anyio")
+    plugins = ("no:cacheprovider", "timeout")
     done = run_program(
         *("-m", "pytest", f"--rootdir={folder}", f"--confcutdir={folder}", f"-c{folder}/none.ini"),
         *(word for plugin in plugins for word in ("-p", plugin)),
         *settings,
         str(folder / "test_it.py"),
         cwd=ROOT,
+        environment=os.environ | NAMED_PLUGINS,
     )
     return done.returncode, done.stdout + done.stderr
 

@@ -13,6 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 100.0
 """Seconds after which a program that hangs fails its test; the test's limit is a little longer."""
 
+NAMED_PLUGINS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+"""Environment in which pytest loads only the plugins that ``-p`` names: it starts in a quarter."""
+
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:

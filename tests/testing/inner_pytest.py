@@ -6,11 +6,12 @@ import os
 import re
 from pathlib import Path
 
-from tests.support.programs import run_program
+from tests.support.programs import NAMED_PLUGINS, run_program
 
 PLUGIN = ("-p", "no:runtime", "-p", "runtime.testing.pytest_plugin")
 SERVER_THAT_BUILDS = ("CI", "BUILD_NUMBER")
 ALONE = ("-p", "no:asyncio", "-p", "no:anyio")
+"""Options for pytest without the plugins of others, except those that a test itself asks for."""
 HEAD = """
 import asyncio
 import contextvars
@@ -32,9 +33,15 @@ def run_pytest(
     configuration.write_text(
         f"[pytest]\nfilterwarnings = error\naddopts = --strict-markers\n{settings}"
     )
-    command = ("-m", "pytest", "-c", str(configuration), "-p", "no:cacheprovider", *PLUGIN)
+    command = ["-m", "pytest", "-c", str(configuration), "-p", "no:cacheprovider", *PLUGIN]
     # On a CI server, pytest would print each message twice, and in full.
     kept = {name: value for name, value in os.environ.items() if name not in SERVER_THAT_BUILDS}
+    if set(ALONE) <= set(arguments):
+        kept |= NAMED_PLUGINS
+        if any(each.startswith("--timeout") for each in arguments):
+            command += ("-p", "timeout")
+        if "from hypothesis import" in tests:
+            command += ("-p", "hypothesispytest")
     done = run_program(*command, *arguments, folder, environment=kept)
     output = done.stdout + done.stderr
     summary = done.stdout.rpartition("\n=")[2]
