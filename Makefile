@@ -11,6 +11,9 @@ INTERPRETER := $(shell $(PYTHON) -c 'import sys; print(*sys.version_info[:3], sy
 SOURCES := setup.py pyproject.toml \
 	$(sort $(shell find src -name '*.py' -o -name '*.[ch]' -o -name py.typed))
 LOG := build/install.log
+# The tests of the build reuse the output of mypyc.
+REUSING := PYTHONPATH='$(CURDIR)/tests/support/build_cache/site' \
+	TRANSLATIONS='$(CURDIR)/build/translations'
 BUILD := $(MAKE) --no-print-directory build
 # The libraries of `make ecosystem` have a separate environment: some of them install pytest plugins.
 ECOSYSTEM ?= build/ecosystem
@@ -116,7 +119,7 @@ $(VENV)/docs.stamp: $(VENV)/tools.stamp
 $(VENV)/build.stamp: $(VENV)/tools.stamp $(SOURCES)
 	@mkdir -p build
 	@echo "building the package; the compiler's output is in $(LOG)"
-	@$(BIN)/python -m pip install --verbose --disable-pip-version-check --no-deps \
+	@$(REUSING) $(BIN)/python -m pip install --verbose --disable-pip-version-check --no-deps \
 		--no-build-isolation --force-reinstall . > $(LOG) 2>&1 || { cat $(LOG); exit 1; }
 	@grep -E '^ *(WARNING \(runtime\)|src/.*: error: )' $(LOG) | awk '!seen[$$0]++'
 	@cd build && $(abspath $(BIN))/python -m runtime

@@ -28,9 +28,9 @@ fallback, and some have no debug mode: three passes leave the folders of their t
 
 The longer passes are divided into parts by folder, each of them a process. About a third of a part
 is waiting, so on two cores or more three of them run side by side, the longest first. The build of
-the installed package (``--build COMMAND``) also runs beside them: only the passes that test that
-package wait for it, and the last part of a pass, which has the tests of the installation. If it
-fails, no further part begins.
+the installed package (``--build COMMAND``) also runs beside them: the passes that test that package
+wait for it, and of the others the tests that start pytest or have to do with installations. If the
+build fails, no further part begins.
 
 The report at the end has one entry for each pass, and lists the slowest tests of all passes.
 Arguments after ``--`` are passed to pytest; then no pass is divided::
@@ -97,7 +97,7 @@ class Pass:
     """Folders of ``tests`` that are left out."""
 
     parts: tuple[tuple[str, ...], ...] = ()
-    """Folders of ``tests`` for each part of the pass but the last, which has the other tests."""
+    """Folders and files of ``tests`` for each part but the last, which has the other tests."""
 
     python_flags: tuple[str, ...] = ()
     build: Mapping[str, str] = field(default_factory=dict)
@@ -123,16 +123,21 @@ class Pass:
 LONGEST_PART = 2400.0
 """Seconds after which a part of a pass is ended: a run that hangs is a failure."""
 
-# The first parts take nothing from the installed package: they run while it is being built.
+# These parts take nothing from the installed package: they also run while it is being built.
 PARTS = (
     ("net/connection",),
     ("kernel", "net/datagrams", "net/setup", "net/sockets"),
 )
-PARTS_OF_ALL = (*PARTS, ("dropin", "observe", "simulation", "sync", "system", "testing"))
+PARTS_OF_ALL = (
+    *PARTS,
+    ("dropin", "observe", "simulation", "sync", "system", "testing"),
+    ("test_build.py",),
+    ("bench", "conformance", "examples", "peers", "typing"),
+)
 
 PASSES = (
     Pass("interpreted", compiled=False, accelerator="0", marks=FIRST, parts=PARTS_OF_ALL),
-    Pass("compiled", compiled=True, accelerator="1", marks=FULL, parts=PARTS_OF_ALL),
+    Pass("compiled", compiled=True, accelerator="1", marks=FULL, parts=PARTS_OF_ALL[:3]),
     Pass(
         "sanitized-accelerator",
         compiled=False,
@@ -448,17 +453,17 @@ def parts_of(
     needs: tuple[str, ...] = (),
     python: str = sys.executable,
 ) -> list[Part]:
-    """Return the parts of a pass, the last of which also needs the installed package.
+    """Return the parts of a pass, which have further needs if they are not among ``PARTS``.
 
     With further arguments of pytest, and if it cannot be run, the pass is not divided.
     """
-    undivided = arguments or reason_to_skip(one)
-    selections = list((replace(one, parts=()) if undivided else one).selections())
+    divided = () if arguments or reason_to_skip(one) else one.parts
+    selections = list(replace(one, parts=divided).selections())
     parts = []
-    for number, selection in enumerate(selections, start=1):
-        title = f"{one.name}, part {number} of {len(selections)}" if selections[1:] else one.name
-        last = (INSTALLED,) if number == len(selections) else ()
-        parts.append(Part(one, title, (*selection, *arguments), (*needs, *last), python))
+    for number, (folders, selection) in enumerate(zip((*divided, ()), selections, strict=True), 1):
+        title = f"{one.name}, part {number} of {len(selections)}" if divided else one.name
+        more = () if folders in PARTS else (INSTALLED,)
+        parts.append(Part(one, title, (*selection, *arguments), (*needs, *more), python))
     return parts
 
 

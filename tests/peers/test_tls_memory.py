@@ -154,4 +154,4 @@ async def test_memory_does_not_grow(certificates: Certificates) -> None:
 
 @pytest.mark.slow
 async def test_memory_does_not_grow_for_long(certificates: Certificates) -> None:
-    await check_memory(certificates, 4, 1500)
+    await check_memory(certificates, 4, 800)

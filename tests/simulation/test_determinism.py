@@ -86,8 +86,8 @@ def without_lengths(output: str) -> list[str]:
     return [line.split()[0] for line in output.splitlines()]
 
 
-MANY = [pytest.param(100, seed, marks=pytest.mark.slow) for seed in range(10)]
-"""A thousand tokens, in parts that each end within the limit of a test."""
+MANY = [pytest.param(100, seed, marks=pytest.mark.slow) for seed in range(5)]
+"""Hundreds of tokens, in parts that each end within the limit of a test."""
 
 
 @pytest.mark.parametrize(("runs", "seed"), [(25, 5), *MANY])

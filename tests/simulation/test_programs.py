@@ -1,6 +1,6 @@
 """The set of programs with known faults: each is found, and its correction is not blamed.
 
-RUNTIME_TESTS_SIMULATED_RUNS is the number of runs of each correction, by default 300::
+RUNTIME_TESTS_SIMULATED_RUNS is the number of runs of each correction, by default 150::
 
     RUNTIME_TESTS_SIMULATED_RUNS=10000 python -m pytest -m slow tests/simulation/test_programs.py
 """
@@ -16,7 +16,7 @@ from runtime.simulation.current import Order
 from tests.simulation.programs import distributed, flow, locking, updates
 from tests.simulation.programs.catalogue import PROGRAMS, Main, Program
 
-RUNS = int(os.environ.get("RUNTIME_TESTS_SIMULATED_RUNS", "0")) or 300
+RUNS = int(os.environ.get("RUNTIME_TESTS_SIMULATED_RUNS", "0")) or 150
 
 ALL = (distributed, flow, locking, updates)
 NAMES = [program.name for program in PROGRAMS]

@@ -13,8 +13,6 @@ from runtime.simulation.current import Victim, current_run
 from runtime.simulation.watching import watch
 from tests.sync.scoped_waits import SURROUNDINGS, WAITS, Wait
 
-pytestmark = pytest.mark.once
-
 Main = Callable[[], Awaitable[None]]
 
 
@@ -197,7 +195,7 @@ def test_schedules(main: Main) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("main", MAINS)
-def test_thousands_of_schedules(main: Main) -> None:
+def test_many_schedules(main: Main) -> None:
     simulation.explore(main, runs=2000, order="tasks")
 
 
@@ -209,6 +207,6 @@ def test_schedules_of_cancelled_waits(wait: Wait) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wait", WAITS)
-def test_thousands_of_schedules_of_cancelled_waits(wait: Wait) -> None:
-    explored = simulation.explore(waits_in_scopes(wait), runs=3000, order="tasks")
+def test_many_schedules_of_cancelled_waits(wait: Wait) -> None:
+    explored = simulation.explore(waits_in_scopes(wait), runs=1500, order="tasks")
     assert explored.never_reached == []

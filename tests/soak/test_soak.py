@@ -17,7 +17,7 @@ from tests.support.programs import run_program
 
 @pytest.mark.slow
 def test_a_short_soak_leaves_nothing() -> None:
-    done = run_program("-m", "tests.soak.run", "--minutes", "0.3")
+    done = run_program("-m", "tests.soak.run", "--minutes", "0.2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "everything is as it was" in done.stdout
 

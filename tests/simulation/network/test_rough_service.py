@@ -17,7 +17,7 @@ def digests(hash_seed: int, runs: int) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("runs", [10, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("runs", [10, pytest.param(100, marks=pytest.mark.slow)])
 def test_runs_do_not_depend_on_the_process_and_its_hash_seed(runs: int) -> None:
     first = digests(1, runs)
     assert first == digests(2, runs)

@@ -1,8 +1,8 @@
 """Reuse of the output of mypyc. Python imports this module at its start, from PYTHONPATH.
 
 The first build from certain sources keeps the C files that ``mypycify`` has written, and its
-result, in the folder TRANSLATIONS. A later build from the same sources takes them from there. What
-does not pass mypyc is not kept.
+result, in the folder TRANSLATIONS, in place of those from other sources. A later build from the
+same sources takes them from there. What does not pass mypyc is not kept.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import pickle
 import shutil
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,15 +34,17 @@ def _reusing(mypycify: Any) -> Any:
     """Return ``mypycify``, made to reuse earlier output."""
 
     def reuse(paths: list[str], **options: Any) -> Any:
-        digest = hashlib.sha256(repr((sys.version, paths, sorted(options.items()))).encode())
+        versions = (sys.version, metadata.version("mypy"), metadata.version("setuptools"))
+        digest = hashlib.sha256(repr((versions, paths, sorted(options.items()))).encode())
         for path in sorted(Path("src").rglob("*.py")):
             digest.update(f"\0{path}\0".encode() + path.read_bytes())
         kept = Path(os.environ["TRANSLATIONS"], digest.hexdigest())
-        if kept.is_dir():
+        if (kept / "result").is_file():  # It is written last.
             shutil.copytree(kept / "files", _BUILD, dirs_exist_ok=True)
             return pickle.loads((kept / "result").read_bytes())
         before = _written()
         result = mypycify(paths, **options)
+        shutil.rmtree(kept.parent, ignore_errors=True)
         for path, state in _written().items():
             if before.get(path) != state:
                 copy = kept / "files" / path.relative_to(_BUILD)
