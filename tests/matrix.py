@@ -24,7 +24,8 @@ scenario on asyncio itself (``reference``). The slow tests run in the second pas
 that users have; without a compiler, they run in the first. The shorter passes leave out
 variations of the same test, and hypothesis tries fewer examples in them. The layers above the
 kernel, the network and the processes do not see whether a function is written in C or is its
-fallback, and some have no debug mode: three passes leave the folders of their tests out.
+fallback, and some have no debug mode: three passes leave the folders of their tests out, and also
+the tests of whole programs and of what an installation contains.
 
 The longer passes are divided into parts by folder, each of them a process. About a third of a part
 is waiting, so on two cores or more three of them run side by side, the longest first. The build of
@@ -68,7 +69,18 @@ COMPILER = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or
 FIRST = "not slow or once" if shutil.which(COMPILER) else ""
 FULL = "not build and not once and not reference"
 SHORT = "not build and not once and not reference and not slow and not variation"
+# Whole programs, and the contents and the documentation of an installation.
+WHOLE = (
+    "conformance",
+    "soak",
+    "test_demo.py",
+    "test_doctests.py",
+    "test_documentation_of_builds.py",
+    "test_packaging.py",
+    "test_tls_example.py",
+)
 ABOVE_ACCELERATOR = (
+    *WHOLE,
     "arguments",
     "dropin",
     "examples",
@@ -77,7 +89,14 @@ ABOVE_ACCELERATOR = (
     "sync",
     "testing",
 )
-ABOVE_DEBUG_MODE = ("arguments", "examples", "peers", "simulation")
+ABOVE_DEBUG_MODE = (
+    *WHOLE,
+    "arguments",
+    "examples",
+    "peers",
+    "simulation",
+    "test_alive_at_exit.py",  # It has tests of its own in development mode.
+)
 ABOVE_FALLBACK = (*ABOVE_ACCELERATOR, "peers")
 
 

@@ -18,7 +18,7 @@ from runtime.testing import wait_all_tasks_blocked
 # Long chains take long, and are alike in all builds of the same modules.
 pytestmark = pytest.mark.variation
 
-LONG = 3 * sys.getrecursionlimit()
+LONG = 3 * sys.getrecursionlimit() // 2
 
 Wait = Callable[[Any], Awaitable[Any]]
 """Waits for another task."""
