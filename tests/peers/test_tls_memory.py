@@ -121,7 +121,9 @@ async def test_objects_are_deallocated_at_once(
         await many(connect, address, client_side, 5 * AT_ONCE)
         await settled()
         more = population() - before
-    grown = {name: count for name, count in more.items() if count >= 2 * AT_ONCE}
+    # Sets of weak references may keep those to the tasks of the last connections for a while. A
+    # leak is at least an object for each of the connections.
+    grown = {name: count for name, count in more.items() if count >= 4 * AT_ONCE}
     assert grown == {}
 
 

@@ -25,9 +25,13 @@ _BUILD = Path("build")
 
 
 def _written() -> dict[Path, tuple[int, int]]:
-    """Return the files in the folder of the build, with their sizes and times."""
-    files = (path for path in _BUILD.rglob("*") if path.is_file())
-    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+    """Return the C files in the folder of the build, with their sizes and times."""
+    kept = Path(os.environ["TRANSLATIONS"]).name
+    return {
+        path: (path.stat().st_size, path.stat().st_mtime_ns)
+        for path in _BUILD.rglob("*.[ch]")
+        if kept not in path.parts
+    }
 
 
 def _reusing(mypycify: Any) -> Any:
