@@ -148,7 +148,7 @@ async def become_joining(writer: Any, peer: Peer) -> None:
     writer.write(HEAD)
     writer.write(BODY)
     assert await peer.receive(10) == HEAD + BODY
-    assert peer.new_segments() == 2
+    assert peer.new_segments() >= 2  # More if the system repeats one, on a busy machine.
     await runtime.sleep(0)  # Receiving did not wait: this begins another step.
 
 
@@ -803,7 +803,9 @@ async def test_head_and_body_are_one_record_and_one_segment(
             while len(data) < 10:
                 data += tls.read(100)
             assert data == HEAD + BODY
-        assert sent == [(2, 2), (1, 1), (1, 1), (1, 1)]
+        # The system may repeat one of two segments, on a busy machine.
+        assert sent[0][0] == 2 <= sent[0][1]
+        assert sent[1:] == 3 * [(1, 1)]
         transport.write(HEAD)
         transport.write(BODY)
         transport.abort()
