@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import selectors
 import socket
 from collections.abc import Callable
 from typing import Any
+
+import pytest
 
 import runtime
 from tests.kernel.tools import Clock, turn
@@ -93,6 +97,51 @@ def test_a_cancelled_lone_timer_leaves_no_deadline_behind() -> None:
     clock.now = 6.0
     turn(loop, 2)
     assert ran == ["later"]
+    loop.close()
+
+
+def test_a_cancelled_timer_after_the_lone_one_does_not_make_that_due() -> None:
+    clock = Clock()
+    loop = runtime.Loop(clock=clock)
+    ran: list[str] = []
+    loop.call_at(5, ran.append, "later")
+    loop.call_at(1, ran.append, "soon").cancel()
+    clock.now = 2.0
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert ran == []
+    clock.now = 6.0
+    turn(loop, 2)
+    assert ran == ["later"]
+    loop.close()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_timers_fire_in_the_order_of_their_deadlines_and_not_before(seed: int) -> None:
+    """Few timers, in busy turns: the lone one is set, cancelled, merged and due in every order."""
+    numbers = random.Random(seed)
+    clock = Clock()
+    loop = runtime.Loop(clock=clock)
+    ran: list[int] = []
+    # The timers that are set, by their number, in the order in which they were set.
+    waiting: dict[int, runtime.TimerHandle] = {}
+    keys = itertools.count()
+    for _ in range(300):
+        for _ in range(numbers.choice((0, 1, 1, 2, 3))):
+            if waiting and numbers.random() < 0.4:
+                waiting.pop(numbers.choice(list(waiting))).cancel()
+            else:
+                key = next(keys)
+                when = clock.now + numbers.choice((0, 0, 1, 2, 5))
+                waiting[key] = loop.call_at(when, ran.append, key)
+        clock.now += numbers.choice((0, 0, 1, 3))
+        due = [key for key, handle in waiting.items() if handle.when() <= clock.now]
+        due.sort(key=lambda key: waiting[key].when())
+        turn(loop, 2)
+        assert ran == due
+        ran.clear()
+        for key in due:
+            del waiting[key]
     loop.close()
 
 

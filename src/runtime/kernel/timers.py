@@ -174,7 +174,6 @@ class TimerHeap:
         self.lone: Runnable | None = None
         self.fresh: list[Runnable] = []
         # The soonest deadline of the new timers, or a sooner one of which the timer is cancelled.
-        # If only the lone timer is new, it is the deadline of that.
         self._fresh_due = _NONE_DUE
         self.heap: list[_Entry] = []
         self.ordered: list[Runnable] = []
@@ -268,9 +267,11 @@ class TimerHeap:
 
     def only_lone_is_due(self, now: float) -> bool:
         """Return whether the lone timer is due at ``now``, and is the only timer."""
+        lone = self.lone
         return (
-            self.lone is not None
+            lone is not None
             and self._fresh_due <= now
+            and lone._due() <= now
             and not (self.fresh or self.heap or self.ordered)
         )
 
