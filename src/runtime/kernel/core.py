@@ -468,9 +468,10 @@ class LoopCore(Scheduler):
         millisecond, or until the one that runs then has ended. Code that writes and then blocks the
         loop until the peer answers waits for ever. ``await writer.drain()`` sends before that.
 
-        Connections and pipes that exist keep their behaviour. With a false argument new ones begin
-        as usual again, and those that were made in between return to it with their next turn in
-        which they write once. To be called in the loop's thread.
+        Connections and pipes that exist still begin with a turn in which they write several times,
+        and then join all writes as well. With a false argument new ones begin as usual again, and
+        each of the others returns to it with its next turn in which it writes once. To be called in
+        the loop's thread.
 
         >>> import runtime
         >>> async def main() -> None:

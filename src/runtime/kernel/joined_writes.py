@@ -12,7 +12,7 @@ sent together::
     JOINING  writes are collected
 
 The turn in which a writer becomes joining ends as it began: all its writes are sent at once.
-After ``Loop.join_all_writes()``, a new writer begins as JOINING, and remains so.
+After ``Loop.join_all_writes()``, a new writer begins as JOINING, and no writer becomes DIRECT.
 
 A loop that serves several connections runs the steps of several responses in one turn. Their data
 is sent when the turn ends, one connection after the other: sent after each step, it would wake the
@@ -130,7 +130,7 @@ class PendingWriters:
         self._since = 0.0
         # When data may be held again for other steps, after one of them was long.
         self._wary_until = 0.0
-        # Whether new writers join from the first write on, and none of them ever stops.
+        # Whether new writers join from the first write on, and no writer, new or old, stops.
         self.all = False
         # Whether end_step() is to be called: there is a writer, or the next step is to be timed.
         self.any = False
