@@ -472,3 +472,23 @@ def test_no_wake_up_is_lost_while_another_is_read() -> None:
             loop._wake_receiver = original
             loop.close()
     assert len(called) >= 2
+
+
+def test_the_pipe_for_wake_ups_always_has_a_reader() -> None:
+    """Otherwise SIGPIPE would end a program without Python's handler for it.
+
+    A thread may have queued its call before the loop is closed, and wake the loop meanwhile.
+    """
+
+    class Receiver(io.FileIO):
+        def close(self) -> None:
+            can_be_written_to.append(not loop._wake_sender.closed)
+            super().close()
+
+    can_be_written_to: list[bool] = []
+    loop = runtime.new_event_loop()
+    loop._wake_receiver.close()
+    loop._wake_receiver = Receiver(os.dup(loop._wake_sender.fileno()))
+    loop.close()
+    assert not any(can_be_written_to)
+    assert can_be_written_to

@@ -53,12 +53,10 @@ _MethodType: Final = MethodType
 _copy_context: Final = copy_context
 _get_ident: Final = threading.get_ident
 _sleep: Final = time.sleep
+_pipe: Final[Callable[[], tuple[int, int]]] = os.pipe
 
 _CROWDED: Final = 256
 """Length of the ready queue from which on calls of other threads wait for a later turn."""
-
-# A simulation replaces the function in its module.
-_pipe: Final[Callable[[], tuple[int, int]]] = os.pipe
 
 
 class Copies(Protocol):
@@ -480,7 +478,8 @@ class Scheduler:
                 poller.abandon()
             else:
                 poller.close()
-        for name in ("_wake_receiver", "_wake_sender"):
+        # The sender first: a write of another thread to a pipe without a reader raises SIGPIPE.
+        for name in ("_wake_sender", "_wake_receiver"):
             part: Any = getattr(self, name, None)
             if part is not None:
                 part.close()
