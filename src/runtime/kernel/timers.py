@@ -12,10 +12,11 @@ New timers go to ``fresh``, a list, except the first one: a timer that is set wh
 is in ``lone``, since a list that is filled and emptied for a single timer allocates its memory each
 time. New timers are moved on when the loop is about to wait for events, or one of them is due. Most
 timeouts are cancelled soon, and a timer that is cancelled while it is new never reaches the heap. A
-lone timer that is due, while there is no other timer at all, goes directly to the ready queue. An
-entry of the heap
-is ``(when, sequence, handle)``. The sequence number is unique, so that a comparison of two entries
-never compares the handles, and timers with equal deadlines keep the order in which they were set.
+lone timer that is due, while there is no other timer at all, goes directly to the ready queue.
+
+An entry of the heap is ``(when, sequence, handle)``. The sequence number is unique, so that a
+comparison of two entries never compares the handles, and timers with equal deadlines keep the order
+in which they were set.
 
 If a large part of all timers is set in one turn, or due in one turn, all are sorted into
 ``ordered``, a list with the soonest timer last. Sorting costs a fraction of as many pushes or pops,
