@@ -19,6 +19,7 @@ import pytest
 import runtime
 from runtime.kernel.native.buckets import BOUNDS, BUCKETS
 from runtime.observe import Histogram, LoopMetrics
+from tests.support.programs import run_code
 
 
 @pytest.fixture(autouse=True)
@@ -216,6 +217,35 @@ def test_samples_end_when_the_loop_is_stopped_or_a_callback_raises() -> None:
             loop.run_forever()
     assert loop.run_until_complete(runtime.sleep(0.001, "result")) == "result"
     loop.close()
+
+
+WITHOUT_BUCKETS = """
+import selectors, sys, time, runtime
+
+BUCKETS = "runtime.kernel.native.buckets"
+
+async def main():
+    loop = runtime.get_running_loop()
+    loop.set_debug(False)
+    loop.set_step_sampling(1)
+    sys.modules[BUCKETS] = None
+    ends = time.monotonic() + 0.05
+    turns = 0
+    while turns < 16384 or time.monotonic() < ends:
+        turns += 1
+        await runtime.sleep(0)
+    del sys.modules[BUCKETS]
+    assert loop.metrics().steps.count < turns
+
+runtime.run(main(), loop_factory=lambda: runtime.Loop(selectors.{selector}()))
+"""
+
+
+@pytest.mark.parametrize("selector", ["DefaultSelector", "SelectSelector"])
+def test_a_loop_goes_on_if_it_cannot_import_what_counts_durations(selector: str) -> None:
+    """It is imported late: all descriptors may be in use then, or the files out of reach."""
+    process = run_code(WITHOUT_BUCKETS.format(selector=selector))
+    assert (process.returncode, process.stderr) == (0, "")
 
 
 # -- Counters --------------------------------------------------------------------------------------

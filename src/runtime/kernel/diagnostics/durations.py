@@ -28,9 +28,16 @@ class DurationRecorder:
         self._longest = 0.0
 
     def fold(self) -> None:
-        """Count the collected durations into buckets, if there are many. For the adding thread."""
+        """Count the collected durations into buckets, if there are many. For the adding thread.
+
+        They are dropped if the module for that cannot be imported: all descriptors may be in use,
+        or the program has gone to another root directory. That must not end the loop.
+        """
         if len(self.fresh) >= _KEPT:
-            self._total, self._longest, self._counts = self.figures()
+            try:
+                self._total, self._longest, self._counts = self.figures()
+            except (ImportError, OSError):
+                pass
             self.fresh.clear()
 
     def figures(self) -> tuple[float, float, array[int]]:

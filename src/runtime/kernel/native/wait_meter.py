@@ -127,7 +127,11 @@ class PythonWaitMeter:
         if now >= self._next_tick:
             self._next_tick = now + TICK
             if len(self._lags) >= _LAGS_KEPT:
-                self._count_lags()
+                try:
+                    self._count_lags()
+                except (ImportError, OSError):
+                    # The module for that cannot be imported: see ``DurationRecorder.fold``.
+                    self._lags = []
             if self._tick is not None:
                 self._tick(now)
         return events
