@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 import runtime
 from runtime.kernel import joined_writes
-from runtime.kernel.joined_writes import HOLD_MOST, LONG_STEP, WARY_TIMES, PendingWriters, Writer
+from runtime.kernel.joined_writes import (
+    HOLD_MOST,
+    LONG_STEP,
+    WARY_TIMES,
+    JoinedWrites,
+    PendingWriters,
+    Writer,
+)
+from tests.support.interrupts import Interrupted, interrupted_at_bytecode
 
 pytestmark = pytest.mark.skipif(
     runtime.compiled, reason="an interpreted class cannot inherit from the compiled trait"
@@ -58,6 +69,26 @@ def test_a_turn_that_ends_while_it_ends_forgets_no_writer() -> None:
     writers.send()
     assert sent[-1] == "late"
     assert not writers.any
+
+
+def test_an_interrupted_write_leaves_no_data_that_only_a_later_write_would_send() -> None:
+    """Data that is sent directly meanwhile would overtake it."""
+    writer = RecordedWriter("writer", [], lambda: None)
+    came = True
+    for number in itertools.count(1):
+        joined = JoinedWrites()
+        writers = PendingWriters()
+        with contextlib.suppress(Interrupted):
+            came = interrupted_at_bytecode(
+                number,
+                lambda code: code.co_filename == joined_writes.__file__,
+                partial(joined.add, b"data", writer, writers),
+            )
+        if not came:
+            break
+        if not joined.size or not writers.any:
+            assert joined.take() == b""
+    assert number > 30
 
 
 class Clock:

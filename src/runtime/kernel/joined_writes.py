@@ -214,8 +214,9 @@ class JoinedWrites:
         if not self._writes:
             writers.add(writer)
         self._writes += 1
-        self._parts.append(data)
+        # In this order: after an interrupt in between, no data is left that is not counted.
         self.size += len(data)
+        self._parts.append(data)
 
     def take(self) -> bytes:
         """Remove and return the collected data."""
