@@ -14,6 +14,7 @@ from runtime.kernel import joined_writes
 from runtime.kernel.joined_writes import (
     HOLD_MOST,
     LONG_STEP,
+    WARY_MOST,
     WARY_TIMES,
     JoinedWrites,
     PendingWriters,
@@ -155,6 +156,19 @@ def test_after_a_long_step_data_waits_for_no_other_steps_for_a_while(
     clock.now += 0.9 * WARY
     assert sent_by_step(wary)
     clock.now += 0.2 * WARY
+    assert not sent_by_step(wary)
+
+
+def test_a_very_long_step_has_a_limited_effect(clock: Clock, wary: PendingWriters) -> None:
+    """As after the process was stopped for an hour."""
+    wary.add(RecordedWriter("writer", [], lambda: None))
+    wary.end_step()
+    clock.now += 3600.0
+    wary.end_step()
+    wary.send()
+    clock.now += 0.9 * WARY_MOST
+    assert sent_by_step(wary)
+    clock.now += 0.2 * WARY_MOST
     assert not sent_by_step(wary)
 
 

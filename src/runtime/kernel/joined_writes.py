@@ -23,9 +23,9 @@ loop runs it without a break. Collected data waits for the steps after its own
 - no longer than ``HOLD_MOST``, which is looked at after each step; and
 - not at all after a step has kept it waiting for ``LONG_STEP``, or would have if the loop were not
   wary already: the loop then runs steps that compute, and the data is sent when the step ends in
-  which it was written. The loop is wary for ``WARY_TIMES`` as long as that step took. So a program
-  with many long steps rarely holds data, and one that was only interrupted by another process
-  soon does again.
+  which it was written. The loop is wary for ``WARY_TIMES`` as long as that step took, and for
+  ``WARY_MOST`` at most. So a program with many long steps rarely holds data, and one that was only
+  interrupted by another process soon does again.
 
 So the peer gets the data later only if a step blocks the loop. A simulation holds nothing for other
 steps: a run must not depend on the real clock.
@@ -70,6 +70,9 @@ LONG_STEP: Final = 0.002
 
 WARY_TIMES: Final = 100
 """The length of that while, as a multiple of the step's length."""
+
+WARY_MOST: Final = 10.0
+"""Seconds that it lasts at most: the process may have been stopped for hours."""
 
 _monotonic: Final[Callable[[], float]] = time.monotonic
 
@@ -155,8 +158,10 @@ class PendingWriters:
         """Have the writers send their data if it must wait no longer: a step has ended."""
         now = _monotonic()
         waited = now - self._since if self._since else 0.0
-        if waited >= LONG_STEP and now + WARY_TIMES * waited > self._wary_until:
-            self._wary_until = now + WARY_TIMES * waited
+        if waited >= LONG_STEP:
+            until = now + min(WARY_TIMES * waited, WARY_MOST)
+            if until > self._wary_until:
+                self._wary_until = until
         if now < self._wary_until:
             self.send()
             # The rest of the turn: is one of its steps long, too?

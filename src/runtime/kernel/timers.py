@@ -217,7 +217,8 @@ class TimerHeap:
 
     def new(self) -> list[Runnable]:
         """Return the timers that were set since the last ``merge``, including cancelled ones."""
-        return [*self.fresh] if self.lone is None else [self.lone, *self.fresh]
+        lone = self.lone  # Read once: another thread may ask.
+        return [*self.fresh] if lone is None else [lone, *self.fresh]
 
     def merge(self) -> None:
         """Move the new timers to their place. Call this before ``wait_time``."""
