@@ -164,7 +164,6 @@ def test_missing_figures_of_a_page_are_named(every: Record) -> None:
 
 DOCS = ROOT / "docs"
 DETAILS = DOCS / "performance-details.md"
-NEXT_RUN = pytest.mark.xfail(strict=True, reason="the next run of the suite brings these figures")
 
 
 @pytest.mark.parametrize(
@@ -174,8 +173,8 @@ NEXT_RUN = pytest.mark.xfail(strict=True, reason="the next run of the suite brin
         (DOCS / "performance.md", "overview", "3.14"),
         (DOCS / "performance.md", "latency", "3.14"),
         (DETAILS, "figures", "3.14"),
-        pytest.param(DETAILS, "summary", "3.11", marks=NEXT_RUN),
-        pytest.param(DETAILS, "summary", "3.15", marks=NEXT_RUN),
+        (DETAILS, "summary", "3.11"),
+        (DETAILS, "summary", "3.15"),
         (DETAILS, "grid", "3.11"),
     ],
     ids=lambda value: value.stem if isinstance(value, Path) else value,
