@@ -49,8 +49,10 @@ def _reusing(mypycify: Any) -> Any:
         before = _written()
         result = mypycify(paths, **options)
         shutil.rmtree(kept.parent, ignore_errors=True)
+        # mypyc does not write a file of an earlier build again that has not changed.
+        parts = {Path(name) for each in result for name in (*each.sources, *each.depends)}
         for path, state in _written().items():
-            if before.get(path) != state:
+            if path in parts or before.get(path) != state:
                 copy = kept / "files" / path.relative_to(_BUILD)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, copy)
