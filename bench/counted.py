@@ -78,7 +78,15 @@ def record(loop: Any) -> Callable[[], object]:
 WORKLOADS: dict[str, tuple[Body, int]] = {
     **{
         name: (SCHEDULER_CASES[name].body, 10_000)
-        for name in ("switch", "call_soon", "spawn", "queue", "timers_1k")
+        for name in (
+            "switch",
+            "call_soon",
+            "spawn",
+            "queue",
+            "timers_1",
+            "timers_1k",
+            "timer_cancel",
+        )
     },
     "echo": (echo, 2000),
     "echo_watched": (functools.partial(echo, observe=watch), 2000),

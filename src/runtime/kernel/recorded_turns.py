@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from runtime.kernel.core import LoopCore, collect
 from runtime.kernel.diagnostics.record_kinds import CONNECTIONS
-from runtime.kernel.observed_turns import end_turn, note_call, run_recorded_step
+from runtime.kernel.observed_turns import note_call, run_recorded_step
 from runtime.kernel.public_types import Task
 from runtime.kernel.task import TaskCore, leave_task
 
@@ -52,6 +52,10 @@ def run_recorded_turns(loop: LoopCore) -> None:
             if writers.any:
                 writers.end_step()
         runnable = None
-        end_turn(loop)
+        # As end_turn() does, whose call would cost a quarter of a percent of an echo.
+        if loop._current is not None:
+            leave_task(loop)
+        if writers.any:
+            writers.send()
         if loop._stopping:
             return
