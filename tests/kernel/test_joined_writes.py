@@ -130,12 +130,18 @@ def test_data_waits_for_further_steps_for_a_limited_time(clock: Clock) -> None:
 def wary(clock: Clock) -> PendingWriters:
     """Writers that hold nothing for a while, because a step has just been long."""
     writers = PendingWriters()
-    writers.add(RecordedWriter("first", [], lambda: None))
+    write_before_step(clock, writers, LONG)
+    return writers
+
+
+def write_before_step(clock: Clock, writers: PendingWriters, seconds: float) -> None:
+    """Make a turn with a step that writes, and then one that takes ``seconds``."""
+    writers.add(RecordedWriter("writer", [], lambda: None))
     writers.end_step()
-    clock.now += LONG
+    clock.now += seconds
+    assert writers.any
     writers.end_step()
     writers.send()
-    return writers
 
 
 def sent_by_step(writers: PendingWriters) -> bool:
@@ -161,11 +167,7 @@ def test_after_a_long_step_data_waits_for_no_other_steps_for_a_while(
 
 def test_a_very_long_step_has_a_limited_effect(clock: Clock, wary: PendingWriters) -> None:
     """As after the process was stopped for an hour."""
-    wary.add(RecordedWriter("writer", [], lambda: None))
-    wary.end_step()
-    clock.now += 3600.0
-    wary.end_step()
-    wary.send()
+    write_before_step(clock, wary, 3600.0)
     clock.now += 0.9 * WARY_MOST
     assert sent_by_step(wary)
     clock.now += 0.2 * WARY_MOST
@@ -174,12 +176,7 @@ def test_a_very_long_step_has_a_limited_effect(clock: Clock, wary: PendingWriter
 
 def test_a_further_long_step_prolongs_the_while(clock: Clock, wary: PendingWriters) -> None:
     clock.now += 0.9 * WARY
-    wary.add(RecordedWriter("writer", [], lambda: None))
-    wary.end_step()
-    clock.now += LONG
-    assert wary.any
-    wary.end_step()
-    wary.send()
+    write_before_step(clock, wary, LONG)
     clock.now += 0.9 * WARY
     assert sent_by_step(wary)
     clock.now += 0.2 * WARY

@@ -177,24 +177,10 @@ def _trace_events(picture: _Picture) -> Iterator[dict[str, Any]]:
         common = {"pid": pid, "cat": "wake", "name": "wake", "id": number}
         yield {**common, "ph": "s", "tid": tid[wake.source], "ts": wake.when * 1e6}
         yield {**common, "ph": "f", "bp": "e", "tid": tid[wake.lane], "ts": wake.then * 1e6}
-    for lane, event in picture.ends:
-        yield {
-            "ph": "i",
-            "s": "t",
-            "pid": pid,
-            "tid": tid[lane],
-            "name": event.text or "ended",
-            "ts": event.time * 1e6,
-        }
-    for lane, when in picture.cancelled:
-        yield {
-            "ph": "i",
-            "s": "t",
-            "pid": pid,
-            "tid": tid[lane],
-            "name": "timer cancelled",
-            "ts": when * 1e6,
-        }
+    moments = [(lane, event.text or "ended", event.time) for lane, event in picture.ends]
+    moments += [(lane, "timer cancelled", when) for lane, when in picture.cancelled]
+    for lane, name, when in moments:
+        yield {"ph": "i", "s": "t", "pid": pid, "tid": tid[lane], "name": name, "ts": when * 1e6}
     for event in picture.counts:
         name = "ready" if event.kind == "turn" else "connections"
         yield {

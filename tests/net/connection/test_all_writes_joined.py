@@ -14,17 +14,10 @@ import pytest
 import runtime
 from runtime.kernel.joined_writes import HOLD_MOST, LONG_STEP
 from tests.net.tls_tools import contexts
+from tests.net.tools import received_by
 from tests.support.certificates import NAME, Certificates
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
-
-
-def received_by(sock: socket.socket) -> bytes:
-    """Return what a socket has received, without waiting; nothing after the end of the stream."""
-    try:
-        return sock.recv(100)
-    except BlockingIOError:
-        return b""
 
 
 class Pair:

@@ -27,6 +27,7 @@ import runtime
 from runtime.kernel.joined_writes import HOLD_MOST, WARY_TIMES
 from runtime.net.connection import stream_socket
 from tests.net.tls_tools import contexts
+from tests.net.tools import received_by
 from tests.support.certificates import NAME, Certificates
 from tests.support.segments import segments
 from tests.support.tls_peer import corrupted
@@ -155,14 +156,6 @@ async def become_joining(writer: Any, peer: Peer) -> None:
 def write_twice(writer: Any) -> None:
     writer.write(HEAD)
     writer.write(BODY)
-
-
-def received_by(sock: socket.socket) -> bytes:
-    """Return what a socket has received, without waiting."""
-    try:
-        return sock.recv(100)
-    except BlockingIOError:
-        return b""
 
 
 @each_pair

@@ -100,7 +100,7 @@ class DatagramQueue:
     def resume_writing(self) -> None:
         """Wake the tasks in ``drain``."""
         self.paused = False
-        self._wake_drainers()
+        _wake_all(self._drainers)
 
     def connection_lost(self, error: BaseException | None) -> None:
         """Wake all waiting tasks: the socket is closed."""
@@ -108,12 +108,8 @@ class DatagramQueue:
         self.failure = error
         self._core = None
         self.finish()
-        self._wake_drainers()
-        waiters = self._closed_waiters
-        self._closed_waiters = {}
-        for waiter in waiters:
-            if not waiter.done():
-                finish_future(waiter, None)
+        _wake_all(self._drainers)
+        _wake_all(self._closed_waiters)
 
     # -- For the endpoint --------------------------------------------------------------------------
 
@@ -194,13 +190,6 @@ class DatagramQueue:
         """Remove the future of a task that waits no longer for the end of the socket."""
         self._closed_waiters.pop(waiter, None)
 
-    def _wake_drainers(self) -> None:
-        drainers = self._drainers
-        self._drainers = {}
-        for drainer in drainers:
-            if not drainer.done():
-                finish_future(drainer, None)
-
     def over(self) -> BaseException:
         """Return the exception for the use of a closed endpoint."""
         error = ConnectionAbortedError(
@@ -208,3 +197,12 @@ class DatagramQueue:
         )
         error.__cause__ = self.failure
         return error
+
+
+def _wake_all(waiters: dict[FutureCore, None]) -> None:
+    """Finish the futures that are not done yet, and remove all of them."""
+    removed = list(waiters)
+    waiters.clear()
+    for waiter in removed:
+        if not waiter.done():
+            finish_future(waiter, None)
