@@ -122,6 +122,26 @@ def test_tasks_vanish_without_cleaning_up(how: str, group_class: Any) -> None:
     assert simulation.run(main) == ["one", "two"] * 3
 
 
+def test_tasks_of_a_host_end_in_the_order_of_their_creation() -> None:
+    ended: list[int] = []
+
+    async def watch(number: int, task: runtime.Task[None]) -> None:
+        with pytest.raises(HostCrashedError):
+            await task
+        ended.append(number)
+
+    async def main() -> None:
+        host = world().host("a")
+        tasks = [host.create_task(asyncio.sleep(9)) for _ in range(30)]
+        watchers = [asyncio.create_task(watch(*each)) for each in enumerate(tasks)]
+        await asyncio.sleep(1)
+        host.crash()
+        await asyncio.wait(watchers)
+
+    simulation.run(main)
+    assert ended == list(range(30))
+
+
 def test_ready_tasks_and_callbacks_vanish_too() -> None:
     log: list[str] = []
 

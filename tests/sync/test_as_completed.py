@@ -34,6 +34,17 @@ async def test_async_for_makes_tasks_of_coroutines() -> None:
         assert await task == 1
 
 
+async def test_coroutines_start_in_the_order_of_the_arguments() -> None:
+    started: list[int] = []
+
+    async def start(number: int) -> int:
+        started.append(number)
+        return number
+
+    ended = [await each for each in as_completed(start(number) for number in range(30))]
+    assert started == ended == list(range(30))
+
+
 async def test_exceptions_come_with_their_task() -> None:
     with pytest.raises(LookupError):
         for awaitable in as_completed([fail(LookupError("failed"))]):

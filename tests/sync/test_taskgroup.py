@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import gc
 import weakref
@@ -76,6 +77,28 @@ async def test_one_failure_cancels_the_others_and_the_body() -> None:
     assert caught.value.exceptions == (error,)
     assert cleaned == ["body", "task"]
     assert me().cancelling() == 0
+
+
+@pytest.mark.parametrize("by", ["failure", "scope"])
+async def test_tasks_are_cancelled_in_the_order_of_their_creation(by: str) -> None:
+    cancelled: list[int] = []
+
+    async def wait(number: int) -> None:
+        try:
+            await never()
+        finally:
+            cancelled.append(number)
+
+    with contextlib.suppress(ExceptionGroup), runtime.CancelScope() as scope:
+        async with TaskGroup() as group:
+            for number in range(30):
+                group.create_task(wait(number))
+            await wait_all_tasks_blocked()
+            if by == "failure":
+                group.create_task(fail(LookupError()))
+            else:
+                scope.cancel()
+    assert cancelled == list(range(30))
 
 
 async def test_all_failures_are_raised_together() -> None:

@@ -146,8 +146,9 @@ class Scheduler:
         self._inbound: deque[Runnable] = deque()
         # Whether ``_inbound`` has entries: a bool is the cheapest to test in each turn.
         self._has_inbound = False
-        # The tasks that have not ended: the loop keeps them alive.
-        self._tasks: set[Any] = set()
+        # The tasks that have not ended, which the loop keeps alive, in the order of their creation.
+        # A dictionary needs half the memory of a set.
+        self._tasks: dict[Any, None] = {}
         # For ``metrics``: the number of tasks so far, of those that a cancellation or an exception
         # has ended, and of reports to the exception handler.
         self._tasks_created = 0

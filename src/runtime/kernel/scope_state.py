@@ -37,6 +37,11 @@ class ScopeState:
         "_task",
     )
 
+    # Compiled, flags that stand together share eight bytes.
+    _shield: bool
+    _called: bool
+    _effective: bool
+
     def __init__(self, deadline: float, shield: bool) -> None:
         self._deadline = deadline
         self._shield = shield
@@ -46,8 +51,8 @@ class ScopeState:
         # The value of Task.cancelling() on entry, without the request of scopes around this one. It
         # is lower if the task has taken such a request back since.
         self._requests = 0
-        # The tasks of the group whose scope this is: the same set as the group's.
-        self._members: set[Any] | None = None
+        # The tasks of the group whose scope this is: the same dictionary as the group's.
+        self._members: dict[Any, None] | None = None
         # Whether the scope was cancelled, and whether it or a scope around it was.
         self._called = False
         self._effective = False

@@ -38,10 +38,12 @@ class SleepFuture(FutureCore):
     __slots__ = ("_heap", "_when")
 
     def __init__(self, loop: Scheduler, when: float) -> None:
-        init_future(self, loop)
+        # Its own attributes come first: mypyc then knows that they are always set, and needs no
+        # field that says so.
+        self._when = when
         # The heap that holds this future; None if it is due, cancelled, or never due.
         self._heap: TimerHeap | None = None
-        self._when = when
+        init_future(self, loop)
         if when != _NEVER:
             self._heap = loop._timers
             loop._timers.push(self, when)

@@ -86,8 +86,7 @@ _writes_thread_state: Final = writes_thread_state
 _plain_futures: Final = plain_futures
 _CoroutineType: Final = CoroutineType
 _CO_ITERABLE_COROUTINE: Final = 0x100
-# asyncio accepted plain generators as coroutines until Python 3.12.
-_PLAIN_GENERATORS: Final = sys.version_info < (3, 12)
+_PLAIN_GENERATORS: Final = sys.version_info < (3, 12)  # Whether they are coroutines, as in asyncio.
 _KERNEL: Final = (__name__, accelerator.__name__)
 _SPENT: Final[BaseException] = CancelledError()
 
@@ -116,6 +115,7 @@ class TaskCore(FutureCore):
         "_throw",
     )
 
+    _log_destroy_pending: bool  # First: compiled, it shares eight bytes with another small field.
     _coro: Any
     _name: str | None
     _context: Context
@@ -125,7 +125,6 @@ class TaskCore(FutureCore):
     _throw: BaseException | None
     _cancel_state: int
     _scope: ScopeState | None
-    _log_destroy_pending: bool
     _cancel_requests: int
     _number: int
 
@@ -580,11 +579,11 @@ def init_task(
     # asyncio.gather() clears it: its children are not reported when their loop is closed.
     self._log_destroy_pending = True
     if eager_start and loop._thread_id:
-        loop._tasks.add(self)
+        loop._tasks[self] = None
         _start_eagerly(self)
     else:
         loop._ready_append(self)
-        loop._tasks.add(self)
+        loop._tasks[self] = None
 
 
 def _check_coroutine(coro: object) -> None:
@@ -675,11 +674,13 @@ def step(task: TaskCore) -> None:
 def _end(loop: Scheduler, task: TaskCore) -> None:
     """Remove a task that has ended from the loop.
 
-    It is no longer the current task: code that runs from here on, such as the report of an
-    exception that was never retrieved, is not part of it. The reference in ``_current`` could also
-    be the last one, and keep the task alive.
+    It is no longer the current task: code that runs from here on, such as the report of an error
+    that was never retrieved, is not part of it. The reference in ``_current`` may also be the last.
     """
-    loop._tasks.discard(task)
+    try:
+        del loop._tasks[task]
+    except KeyError:
+        pass  # The loop was closed meanwhile.
     leave_task(loop)
 
 

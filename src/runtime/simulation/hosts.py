@@ -208,7 +208,6 @@ class Graveyard:
             for task in loop._tasks
             if isinstance(task, TaskCore) and _is_of(task.get_context(), host)
         ]
-        doomed.sort(key=_creation)
         run = current_run()
         held: list[Any] = [] if run is None else run.schedule.held
         queues: tuple[Any, ...] = (loop._ready, loop._inbound, held)
@@ -261,12 +260,7 @@ def _detach(loop: Loop, task: TaskCore) -> None:
             awaited.cancel()
     elif awaited is not None:
         awaited.remove_done_callback(task._on_foreign_done)
-    loop._tasks.discard(task)
-
-
-def _creation(task: TaskCore) -> tuple[int, str]:
-    """Return a key that sorts tasks by their creation, and those with a name by that."""
-    return (task._name, "") if isinstance(task._name, int) else (0, str(task._name))
+    loop._tasks.pop(task, None)
 
 
 def _is_owned(entry: object, host: Host) -> bool:

@@ -29,7 +29,10 @@ class _Ends(Generic[T]):
 
     def __init__(self, loop: LoopCore, aws: Iterable[Awaitable[T]]) -> None:
         self.loop = loop
-        self.pending: set[Future[T]] = {ensure_future(aw, loop=loop) for aw in set(aws)}
+        # In the order of the arguments, without repetitions.
+        self.pending: dict[Future[T], None] = {
+            ensure_future(aw, loop=loop): None for aw in dict.fromkeys(aws)
+        }
         self.done: deque[Future[T] | None] = deque()
         self.getters: deque[Future[None]] = deque()
         self.expiry: Handle | None = None
@@ -46,7 +49,7 @@ class _Ends(Generic[T]):
     def _on_done(self, future: Future[T]) -> None:
         if future not in self.pending:
             return
-        self.pending.remove(future)
+        del self.pending[future]
         self.done.append(future)
         self.wake_one()
         if not self.pending and self.expiry is not None:
@@ -60,7 +63,7 @@ class _Ends(Generic[T]):
 
     def leave(self) -> int:
         """Remove the callbacks from the pending futures; return the number of these futures."""
-        pending, self.pending = self.pending, set()
+        pending, self.pending = self.pending, {}
         for future in pending:
             future.remove_done_callback(self._on_done)
         if self.expiry is not None:

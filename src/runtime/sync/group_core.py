@@ -44,6 +44,11 @@ class GroupCore:
         "_tasks",
     )
 
+    # Compiled, flags that stand together share eight bytes.
+    _exiting: bool
+    _aborting: bool
+    _parent_cancelled: bool
+
     def __init__(self, scope: ScopeCore) -> None:
         self._exiting = False
         self._aborting = False
@@ -51,12 +56,13 @@ class GroupCore:
         self._parent: Any = None
         # Whether the group itself has cancelled the parent.
         self._parent_cancelled = False
-        self._tasks: set[Any] = set()
+        # In dictionaries, tasks stay in the order of their creation, in which they are cancelled.
+        self._tasks: dict[Any, None] = {}
         # Those of the tasks that are cancelled when all others have ended. A daemon that was
         # cancelled is waited for as any other task.
-        self._daemons: set[Any] = set()
+        self._daemons: dict[Any, None] = {}
         # The tasks that have not called ``started()`` yet: they are not tasks of the group yet.
-        self._starting: set[Any] = set()
+        self._starting: dict[Any, None] = {}
         self._scope = scope
         # The tasks of the group inherit the scope: a change of it is passed on to all in this set.
         scope._members = self._tasks
@@ -78,9 +84,9 @@ class GroupCore:
             loop = self._checked_loop(coro)
         scope = self._scope
         task = create_task_in(scope, loop, coro, options)
-        self._tasks.add(task)
+        self._tasks[task] = None
         if options and options.get("daemon"):
-            self._daemons.add(task)
+            self._daemons[task] = None
         # A task that was started eagerly may have ended already. Its end is noticed in the next
         # turn all the same: a failure would cancel the parent here and now, although the caller may
         # be the first step of another task.
@@ -126,8 +132,8 @@ class GroupCore:
 
     def _on_task_done(self, task: Any) -> None:
         """Take note that ``task`` is done, with a result or an exception, or cancelled."""
-        self._tasks.discard(task)
-        self._daemons.discard(task)
+        self._tasks.pop(task, None)
+        self._daemons.pop(task, None)
         note_fewer_tasks(self)
         if task.cancelled():
             return
@@ -157,7 +163,7 @@ class GroupCore:
                 self._cancel_parent(parent, reason)
 
     def _only_daemons_are_left(self) -> bool:
-        return not (self._starting or self._tasks.difference(self._daemons))
+        return not (self._starting or self._tasks.keys() - self._daemons.keys())
 
     # -- Cancelling --------------------------------------------------------------------------------
 
@@ -223,9 +229,9 @@ class TaskEnd(ContextRunnable):
         if task._failed:
             self._report_failure()
             return
-        group._tasks.discard(task)
+        group._tasks.pop(task, None)
         if group._daemons:
-            group._daemons.discard(task)
+            group._daemons.pop(task, None)
         note_fewer_tasks(group)
 
     def _report_failure(self) -> None:

@@ -179,7 +179,7 @@ async def wait_for_start(started: Started[T], create: Callable[[CancelScope], Ta
         else:
             with started._caller_scope as scope:
                 task = create(scope)
-                scope._members = {task}
+                scope._members = {task: None}
                 join_group(scope, task)
                 await _wait(started, task)
         if started._started:

@@ -64,8 +64,8 @@ class TaskGroup(GroupCore, OnlyAsynchronous):
     if TYPE_CHECKING:
         _scope: CancelScope
         _parent: Task[Any] | None
-        _tasks: set[Future[Any]]
-        _starting: set[Future[Any]]
+        _tasks: dict[Future[Any], None]
+        _starting: dict[Future[Any], None]
         _all_done: Future[None] | None
 
     def __init__(self) -> None:
@@ -227,7 +227,7 @@ class TaskGroup(GroupCore, OnlyAsynchronous):
 
         def create(scope: CancelScope) -> Task[Any]:
             task: Task[Any] = create_task_in(scope, loop, coro, {"name": name})
-            self._starting.add(task)
+            self._starting[task] = None
             started.joins(lambda: self._adopt(task, started))
             task.add_done_callback(lambda done: self._on_starting_done(done, started))
             return task
@@ -236,14 +236,14 @@ class TaskGroup(GroupCore, OnlyAsynchronous):
 
     def _adopt(self, task: Task[Any], started: Started[Any]) -> None:
         """Make a task that has just started a task of the group."""
-        self._starting.discard(task)
-        self._tasks.add(task)
+        self._starting.pop(task, None)
+        self._tasks[task] = None
         started.move_into(self._scope, task)
         if self._aborting:
             self._cancel_once(task, self._reason)
 
     def _on_starting_done(self, task: Future[Any], started: Started[Any]) -> None:
-        self._starting.discard(task)
+        self._starting.pop(task, None)
         if started.is_waited_for():
             started.note_end()
             note_fewer_tasks(self)

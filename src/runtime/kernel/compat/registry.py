@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     class HasTasks(Protocol):
         """The attributes of a loop that this module uses."""
 
-        _tasks: set[Any]
+        _tasks: dict[Any, None]
         _current: Any
 
         def _forked(self) -> None:

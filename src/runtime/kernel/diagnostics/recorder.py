@@ -47,7 +47,7 @@ class Recorded(Protocol):
     _ready: Any
     _ready_append: Callable[[Any], object]
     _recorder: Any
-    _tasks: set[Any]
+    _tasks: dict[Any, None]
     _timers: Any
 
     def _choose_turns(self) -> None:

@@ -32,7 +32,7 @@ def recover_tasks(loop: Scheduler, waited_for: Iterable[Any] = ()) -> None:
     """
     loop._recover_queue()
     queued = set(map(id, loop._ready))
-    for task in {*loop._tasks, *waited_for}:
+    for task in dict.fromkeys((*loop._tasks, *waited_for)):
         if not isinstance(task, TaskCore) or task.done():
             continue
         _queue_deadlines(loop, task, queued)
@@ -41,7 +41,7 @@ def recover_tasks(loop: Scheduler, waited_for: Iterable[Any] = ()) -> None:
         awaited = task._waits_for()
         if awaited is None:
             if getattr(task.get_coro(), "cr_frame", task) is None:
-                loop._tasks.discard(task)
+                loop._tasks.pop(task, None)
                 cancel_future(task, None)  # The coroutine has ended, and its result is lost.
             else:
                 task.cancel()

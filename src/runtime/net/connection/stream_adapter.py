@@ -81,6 +81,16 @@ class StreamAdapter(Top):
         "unread",
     )
 
+    # Compiled, flags that stand together share eight bytes.
+    server_side: bool
+    _paused: bool
+    stopped: bool
+    eof: bool
+    must_wait: bool
+    has_written_its_share: bool
+    closing: bool
+    is_lost: bool
+
     def __init__(self, loop: LoopCore, limit: int, server_side: bool = False) -> None:
         Top.__init__(self)
         self._loop = loop

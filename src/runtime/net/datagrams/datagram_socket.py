@@ -99,6 +99,13 @@ class DatagramSocket(Watcher):
         "unsent",
     )
 
+    # Compiled, flags that stand together share eight bytes.
+    _one_way: bool
+    _reading: bool
+    _paused: bool
+    closing: bool
+    ended: bool
+
     def __init__(
         self,
         loop: LoopCore,
