@@ -432,17 +432,16 @@ class StreamWriter(_ClosedAtTheEnd):
             ssl_shutdown_timeout,
         ).require_name()
         adapter.lower.send_joined()  # This may fail, and close the connection.
+        if adapter.writing_paused and not adapter.closing:
+            await adapter.drained(self._loop)
         if adapter.closing:
             raise ConnectionResetError("the connection is closed; it cannot continue with TLS")
-        if adapter.writing_paused:
-            await adapter.drained(self._loop)
         lower = adapter.lower
         layer = tls.layer(self._loop, lower, adapter)
         adapter.give_up_target()
         early = adapter.take(adapter.unread.size)
         # From here on, received bytes belong to the handshake and not to the reader.
-        lower.pause_reading()
-        lower.set_upper(layer)
+        layer.insert(adapter.writing_paused)
         adapter.set_lower(layer)
         await wait_connected(self._loop, adapter, lambda: layer.take_over(early))
 

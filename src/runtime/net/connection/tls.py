@@ -217,9 +217,23 @@ class TLSLayer(Upper, Lower, Writer):
         self._lower.set_upper(self)
         self._lower.start()
 
-    def take_over(self, received: bytes) -> None:
-        """Start TLS on an open connection; ``received`` are the first bytes of the handshake."""
+    def insert(self, writing_paused: bool) -> None:
+        """Take the place between the layers of an open connection; receive nothing yet.
+
+        ``writing_paused`` says whether the layer below has paused writing: it will resume writing
+        through this layer, which must have counted that pause.
+        """
+        self._pause_count = 1 if writing_paused else 0
         self._lower.set_upper(self)
+        self._lower.pause_reading()
+
+    def take_over(self, received: bytes) -> None:
+        """Start TLS after ``insert``; ``received`` are the first bytes of the handshake.
+
+        Raises ConnectionAbortedError if the connection was lost in the meantime.
+        """
+        if self._state == _CLOSED:
+            raise ConnectionAbortedError("the connection was lost before the TLS handshake")
         self._incoming.write(received)
         self._lower.resume_reading()
         self.connected()

@@ -183,8 +183,7 @@ async def start_tls(
     adapter.was_made()
     adapter.allow_half_open = False
     # From here on, received bytes belong to the handshake and not to the protocol.
-    lower.pause_reading()
-    lower.set_upper(layer)
+    layer.insert(adapter.writing_paused)
     early = _unread_of(protocol)
     await _wait_connected(loop, adapter, lambda: layer.take_over(early))
     return upgraded
