@@ -88,8 +88,8 @@ class WritePipeTransport(Uncopyable, asyncio.Transport):
 
         The caller may change ``data`` afterwards. The protocol's ``pause_writing`` is called when
         the write buffer exceeds its high-water mark. Writing to a closed transport does nothing,
-        but from the sixth time on a warning is logged to the logger ``asyncio``. Raises TypeError
-        unless ``data`` is bytes-like.
+        but a warning is logged to the logger ``asyncio`` at the fifth time, the tenth, the 20th,
+        the 40th, and so on. Raises TypeError unless ``data`` is bytes-like.
         """
         self._end.write(data)
 

@@ -175,9 +175,9 @@ class WriteEnd(PipeEnd, Writer):
         """Return whether data can still be sent; if not, count the lost write, and warn."""
         if not self.closing:
             return True
+        self._writes_lost += 1
         target = self.transport or self
         warn_of_lost_write(self._writes_lost, "write() to a pipe that is closed", target)
-        self._writes_lost += 1
         return False
 
     def _keep(self, data: Any) -> None:
@@ -292,7 +292,6 @@ class WriteEnd(PipeEnd, Writer):
         if self.ended:
             return
         self.note("Fatal write error on pipe transport", error)
-        self._writes_lost += 1
         self.end(error)
 
     def end(self, error: BaseException | None) -> None:

@@ -118,8 +118,8 @@ def test_two_thousand_writes(subject: Subject, caplog: pytest.LogCaptureFixture)
     def write_on(write: Write) -> None:
         for number in range(2000):
             write(b"lost")
-            if number == 3:
-                assert caplog.records == []
+            if number < 5:
+                assert len(caplog.records) == number // 4
 
     with caplog.at_level(logging.WARNING, "asyncio"):
         runtime.run(subject(write_on))
