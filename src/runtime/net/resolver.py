@@ -127,7 +127,9 @@ def check_host(host: object) -> None:
 
 
 def _check_port(port: object) -> None:
-    """Raise OverflowError for a port outside 0 to 65535, of any type that ``getaddrinfo`` takes."""
+    """Raise OverflowError for a port outside 0 to 65535, and TypeError for one of a wrong type."""
+    if not isinstance(port, (int, str, bytes, NoneType)) and not hasattr(port, "__index__"):
+        raise TypeError(f"port must be an int, str, bytes or None, got {port!r}")
     try:
         number = int(port) if isinstance(port, (int, str, bytes)) else 0
     except ValueError:
@@ -165,7 +167,7 @@ async def resolve(
 
     A host that is not a literal address is looked up by the loop's ``getaddrinfo``. Raises OSError,
     with the host's name in its text, if there is no address; OverflowError for a port outside 0 to
-    65535; TypeError like ``check_host``. Cancellation safe.
+    65535; TypeError if the host or the port is of a wrong type. Cancellation safe.
     """
     check_host(host)
     _check_port(port)

@@ -24,13 +24,13 @@ async def connection(factory: Any) -> None:
 
 async def accepted(factory: Any) -> None:
     ours, theirs = socket.socketpair()
-    with theirs:
+    with ours, theirs:
         await asyncio.get_running_loop().connect_accepted_socket(factory, ours)
 
 
 async def unix_connection(factory: Any) -> None:
     ours, theirs = socket.socketpair()
-    with theirs:
+    with ours, theirs:
         await asyncio.get_running_loop().create_unix_connection(factory, sock=ours)
 
 

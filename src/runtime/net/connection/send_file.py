@@ -30,7 +30,7 @@ async def send_file_through(
         raise RuntimeError("Transport is closing")
     if isinstance(lower, StreamSocket):
         try:
-            return await _send_natively(lower, file, offset, count)
+            return await _send_natively(top, lower, file, offset, count)
         except SendfileNotAvailableError:
             if not fallback:
                 raise
@@ -41,7 +41,7 @@ async def send_file_through(
 
     async def send(part: memoryview) -> None:
         if lower.is_closing():
-            raise _closed_meanwhile()
+            raise _closed_meanwhile(top)
         lower.write(part)
         if top.writing_paused:
             await top.drained(loop)
@@ -49,11 +49,13 @@ async def send_file_through(
     return await send_by_reading(loop, send, file, offset, count)
 
 
-async def _send_natively(lower: StreamSocket, file: Any, offset: int, count: int | None) -> int:
+async def _send_natively(
+    top: Top, lower: StreamSocket, file: Any, offset: int, count: int | None
+) -> int:
     async def wait_writable() -> None:
         await lower.writable()
         if lower.is_closed():
-            raise _closed_meanwhile()
+            raise _closed_meanwhile(top)
 
     lower.begin_sendfile()
     try:
@@ -64,5 +66,7 @@ async def _send_natively(lower: StreamSocket, file: Any, offset: int, count: int
         lower.end_sendfile()
 
 
-def _closed_meanwhile() -> ConnectionError:
-    return ConnectionError("the connection was closed while a file was being sent")
+def _closed_meanwhile(top: Top) -> ConnectionError:
+    error = ConnectionError("the connection was closed while a file was being sent")
+    error.__cause__ = top.error
+    return error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from types import NoneType
 from typing import Final, NamedTuple
 
 from runtime.kernel.arguments.seconds import Seconds, seconds
@@ -138,6 +139,9 @@ def _options(
 ) -> TLSOptions:
     check_context(context)
     _check_side(context, server_side)
+    # The ssl module accepts these types.
+    if not isinstance(server_hostname, (str, bytes, bytearray, NoneType)):
+        raise TypeError(f"server_hostname must be a str or None, got {server_hostname!r}")
     handshake = _positive(handshake_timeout, HANDSHAKE_TIMEOUT, "ssl_handshake_timeout")
     shutdown = _positive(shutdown_timeout, SHUTDOWN_TIMEOUT, "ssl_shutdown_timeout")
     return TLSOptions(context, server_side, server_hostname, handshake, shutdown, session)

@@ -140,7 +140,8 @@ class DatagramSocket(Watcher):
         except OSError:
             connected = False
         # ``_one_way``: all datagrams go to one address. ``_target`` is that address, or None to
-        # send to the address that the socket is connected to. ``_remote`` is as the user gave it.
+        # send to the address that the socket is connected to. ``_remote`` is that of
+        # ``remote_addr``, as it was resolved, or None.
         self._remote = target
         self._one_way = connected or target is not None
         self._target = None if connected else target

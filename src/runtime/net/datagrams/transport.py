@@ -15,7 +15,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from runtime.kernel.arguments.buffers import Buffer
-from runtime.kernel.arguments.callables import make_protocol
+from runtime.kernel.arguments.callables import check_factory, make_protocol
 from runtime.kernel.arguments.refusals import Uncopyable
 from runtime.kernel.arguments.sizes import Size
 from runtime.kernel.core import LoopCore
@@ -147,6 +147,7 @@ async def create_datagram_endpoint(
 
     See ``Loop.create_datagram_endpoint``. Cancellation safe: an unfinished transport is closed.
     """
+    check_factory(protocol_factory)
     bound, target = await datagram_socket(
         loop,
         local_addr,

@@ -101,14 +101,18 @@ async def connect_tcp(
 
     Source: ``loop.create_connection`` in the standard library's documentation of asyncio.
     """
+    delay = None
+    if happy_eyeballs_delay is not None:
+        delay = seconds(happy_eyeballs_delay, "happy_eyeballs_delay")
+    if interleave is None:
+        interleave = 0 if delay is None else 1
+    _check_types(interleave, local_addr)
     found = await resolve(loop, host, port, family=family, proto=proto, flags=flags)
     local: list[AddressInfo] | None = None
     if local_addr is not None:
         local = await resolve(
             loop, local_addr[0], local_addr[1], family=family, proto=proto, flags=flags
         )
-    if interleave is None:
-        interleave = 0 if happy_eyeballs_delay is None else 1
     if interleave:
         found = interleave_families(found, interleave)
     failures: list[list[OSError]] = [[] for _ in found]
@@ -117,8 +121,8 @@ async def connect_tcp(
         for info, errors in zip(found, failures, strict=True)
     ]
     try:
-        if happy_eyeballs_delay is not None:
-            sock = await race(loop, attempts, seconds(happy_eyeballs_delay, "happy_eyeballs_delay"))
+        if delay is not None:
+            sock = await race(loop, attempts, delay)
         else:
             sock = await _first_of(attempts)
         if sock is not None:
@@ -128,6 +132,17 @@ async def connect_tcp(
         # Break the reference cycles of the exceptions, their tracebacks, the frames and the lists.
         for errors in failures:
             errors.clear()
+
+
+def _check_types(interleave: object, local_addr: object) -> None:
+    """Raise TypeError for arguments of ``connect_tcp`` of wrong types."""
+    if not hasattr(interleave, "__index__"):
+        raise TypeError(f"interleave must be a whole number of addresses, got {interleave!r}")
+    # As in asyncio, any elements after the port are ignored: those of an IPv6 address.
+    if local_addr is not None and (
+        not isinstance(local_addr, (tuple, list)) or len(local_addr) < 2
+    ):
+        raise TypeError(f"local_addr must be a pair of host and port, got {local_addr!r}")
 
 
 async def _first_of(attempts: Sequence[Attempt]) -> socket.socket | None:

@@ -61,6 +61,7 @@ async def create_connection(
 
     See ``Loop.create_connection``.
     """
+    check_factory(protocol_factory)
     tls = client_tls(ssl, server_hostname, host, ssl_handshake_timeout, ssl_shutdown_timeout)
     given = sock is not None
     sock = await connected_socket(
@@ -91,6 +92,7 @@ async def create_unix_connection(
     ssl_shutdown_timeout: Seconds | None = None,
 ) -> tuple[Transport, P]:
     """Connect to a Unix socket. See ``Loop.create_unix_connection``."""
+    check_factory(protocol_factory)
     if ssl and server_hostname is None:
         raise ValueError("you have to pass server_hostname when using ssl")
     tls = client_tls(ssl, server_hostname, None, ssl_handshake_timeout, ssl_shutdown_timeout)
@@ -144,6 +146,7 @@ async def connect_accepted_socket(
     ssl_shutdown_timeout: Seconds | None = None,
 ) -> tuple[Transport, P]:
     """Make a connection from an accepted socket. See ``Loop.connect_accepted_socket``."""
+    check_factory(protocol_factory)
     check_stream_socket(sock)
     tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout, listening=False)
     sock.setblocking(False)
@@ -167,6 +170,8 @@ async def start_tls(
         raise TypeError(f"{transport!r} has a reader and a writer: use the writer's start_tls()")
     if not isinstance(transport, Transport):
         raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+    if not hasattr(protocol, "connection_lost"):
+        raise TypeError(f"start_tls() expected a protocol, got {protocol!r}")
     tls = upgrade_tls(
         sslcontext, server_side, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout
     )
