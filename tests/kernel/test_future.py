@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import traceback
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -56,6 +57,19 @@ def test_exceptions(loop: runtime.Loop) -> None:
     with pytest.raises(RuntimeError, match="StopIteration") as caught:
         future.result()
     assert isinstance(caught.value.__cause__, StopIteration)
+
+
+async def test_asking_for_an_exception_leaves_its_traceback_as_it_is() -> None:
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    task = runtime.create_task(fail())
+    with pytest.raises(ZeroDivisionError) as caught:
+        await task
+    raised = traceback.format_exception(caught.value)
+    assert task.exception() is caught.value
+    assert traceback.format_exception(caught.value) == raised
+    assert "await task" in "".join(raised)
 
 
 def test_cancel(loop: runtime.Loop) -> None:

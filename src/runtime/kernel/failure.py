@@ -129,7 +129,7 @@ class Failure:
         self.failed = monotonic()
 
     def retrieve(self) -> BaseException:
-        """Return the exception, with its first traceback, and mark it as retrieved."""
+        """Return the exception, to be raised: mark it as retrieved, and reset its traceback."""
         self.retrieved = True
         return self.exception.with_traceback(self.traceback)
 

@@ -149,7 +149,12 @@ class FutureCore(Runnable):
         if self._cancelled:
             raise self._make_cancelled_error()
         failure = _failure_in(self)
-        return None if failure is None else failure.retrieve()
+        if failure is None:
+            return None
+        # Unlike result(), without its first traceback: the caller may be handling it, or another
+        # task, which would log it without its own frames.
+        failure.retrieved = True
+        return failure.exception
 
     def set_result(self, result: Any) -> None:
         """Finish with a value. Raises InvalidStateError if the future is already done."""

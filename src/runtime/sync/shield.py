@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from runtime.kernel.api.awaitables import ensure_future
 from runtime.kernel.core import LoopCore
 from runtime.kernel.diagnostics.describe import format_repr
+from runtime.kernel.future import FutureCore, failure_of
 from runtime.kernel.public_types import Future
 
 T = TypeVar("T")
@@ -57,7 +58,9 @@ class _Shield:
         if inner.cancelled():
             outer.cancel()
         else:
-            error = inner.exception()
+            # With the traceback that it failed with, as if it was awaited here: other tasks that
+            # await it have added their own frames.
+            error = failure_of(inner) if isinstance(inner, FutureCore) else inner.exception()
             if error is not None:
                 outer.set_exception(error)
             else:
