@@ -137,6 +137,32 @@ def test_errors_of_remaining_tasks_are_reported(caplog: pytest.LogCaptureFixture
     assert "in the clean-up" in str(record.exc_info and record.exc_info[1])
 
 
+@pytest.mark.parametrize("until", ["done", "idle"])
+@pytest.mark.parametrize("early", [True, False])
+def test_the_exception_of_main_is_reported_if_another_one_ends_the_run(
+    early: bool, until: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def end(_: object = None) -> None:
+        raise SystemExit(3)
+
+    async def main() -> None:
+        if early:
+            runtime.get_running_loop().call_soon(end)
+        else:  # The loop has taken note that the task is done.
+            task = runtime.current_task()
+            assert task is not None
+            task.add_done_callback(end)
+        raise ZeroDivisionError("in main")
+
+    with pytest.raises(SystemExit, match="3"):
+        runtime.run(main(), until=until)
+    (record,) = caplog.records
+    assert "The main task failed; that is not raised, because SystemExit(3) ends the run" in (
+        record.getMessage()
+    )
+    assert "in main" in str(record.exc_info and record.exc_info[1])
+
+
 def test_a_runner_runs_several_in_one_context() -> None:
     variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", default=0)
 

@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 from runtime.ending import EndOfRun
 from runtime.interrupts import InterruptHandler, run_with_sigint_handled
 from runtime.kernel.arguments.advice import advice_on_awaitable
+from runtime.kernel.diagnostics.reports import report_unraised
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.public_types import Task, await_it
 from runtime.loop import Loop, loop_from_factory, new_event_loop
@@ -245,11 +246,8 @@ def _run_main_task(
         if interrupts.count > 0 and task.uncancel() == 0:
             raise KeyboardInterrupt() from None
         raise
-    except BaseException:
-        if task.done() and not task.cancelled():
-            # The caller gets the exception, so that it need not be logged. task.exception() would
-            # mark it as retrieved as well, but remove the frames of the run from its traceback.
-            task._log_traceback = False
+    except BaseException as error:
+        report_unraised(loop, task, error)
         raise
     finally:
         # The task holds its exception, whose traceback refers to this frame: break the reference

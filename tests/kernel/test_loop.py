@@ -74,20 +74,35 @@ def test_run_until_complete_raises_the_exception_of_the_task(loop: runtime.Loop)
         loop.run_until_complete(future)
 
 
-def test_an_exception_out_of_the_loop_leaves_no_unseen_task(loop: runtime.Loop) -> None:
-    async def main() -> None:
-        def interrupt() -> None:
-            raise KeyboardInterrupt
+def test_the_exception_of_the_task_is_reported_if_another_one_leaves_the_loop(
+    loop: runtime.Loop,
+) -> None:
+    def interrupt(_: object = None) -> None:
+        raise KeyboardInterrupt
 
+    async def before_the_loop_knows_it() -> None:
         loop.call_soon(interrupt)
         raise ZeroDivisionError
 
+    async def when_the_loop_knows_it() -> None:
+        task = runtime.current_task()
+        assert task is not None
+        task.add_done_callback(interrupt)
+        raise ZeroDivisionError
+
+    async def fail_with_it() -> None:
+        raise KeyboardInterrupt
+
+    async def succeed() -> None:
+        loop.call_soon(interrupt)
+
     reports: list[Any] = []
-    loop.set_exception_handler(lambda _, context: reports.append(context))
-    with pytest.raises(KeyboardInterrupt):
-        loop.run_until_complete(main())
+    loop.set_exception_handler(lambda _, context: reports.append(context["exception"]))
+    for main in (before_the_loop_knows_it, when_the_loop_knows_it, fail_with_it, succeed):
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(main())
     gc.collect()
-    assert reports == []
+    assert list(map(type, reports)) == [ZeroDivisionError, ZeroDivisionError]
 
 
 def test_loops_do_not_nest(loop: runtime.Loop) -> None:

@@ -34,6 +34,7 @@ from runtime.kernel.arguments.seconds import Seconds, seconds
 from runtime.kernel.compat.registry import running_loops, show_tasks_of
 from runtime.kernel.compat.task_factory import TaskFactory, call_factory, take_options
 from runtime.kernel.diagnostics import debug_mode
+from runtime.kernel.diagnostics.reports import report_unraised
 from runtime.kernel.diagnostics.step_sampler import SAMPLED_TURNS
 from runtime.kernel.future import init_future
 from runtime.kernel.handles import Handle, Runnable
@@ -359,11 +360,10 @@ class LoopCore(Scheduler):
         try:
             future.add_done_callback(_stop_when_done)
             self.run_forever()
-        except BaseException:
-            if is_new_task and future.done() and not future.cancelled():
-                # The caller gets the exception that stopped the loop, and never sees the task:
-                # count its exception as retrieved.
-                future.exception()
+        except BaseException as raised:
+            if is_new_task:
+                # The caller gets this exception, and never sees the task.
+                report_unraised(self, future, raised)
             raise
         finally:
             try:

@@ -65,6 +65,27 @@ def call_exception_handler(
             )
 
 
+def report_unraised(loop: Any, main: Any, raised: BaseException) -> None:
+    """Report the exception of the main task of a run that another exception, ``raised``, ends.
+
+    Nothing happens if the task is not done, or if the two are the same. The exception of the task
+    counts as retrieved afterwards.
+    """
+    if not main.done() or main.cancelled():
+        return
+    error = main.exception()
+    if error is None or error is raised or is_cancellation(error):
+        return
+    loop.call_exception_handler(
+        {
+            "message": "The main task failed; that is not raised, because "
+            f"{safe_repr(raised)} ends the run",
+            "exception": error,
+            "task": main,
+        }
+    )
+
+
 def _variables_of(context: Mapping[str, Any]) -> Context | None:
     """Return the context of the task or callback that failed; None if it is entered already."""
     source: Any = context.get("task") or context.get("future") or context.get("handle")
