@@ -451,6 +451,37 @@ def test_a_second_fatal_exception_does_not_stop_the_rest() -> None:
     assert sorted(report["exception"].code for report in reports) == [1, 2]
 
 
+@pytest.mark.parametrize("where", ["task", "callback"])
+def test_ctrl_c_at_the_end_loses_no_exception_of_another_task(where: str) -> None:
+    async def interrupt() -> None:
+        try:
+            await runtime.sleep(3600)
+        finally:
+            await runtime.sleep(0)
+            if where == "task":
+                signal.raise_signal(signal.SIGINT)
+            runtime.get_running_loop().call_soon(signal.raise_signal, signal.SIGINT)
+            await runtime.sleep(3600)
+
+    async def fail_in_the_clean_up() -> None:
+        try:
+            await runtime.sleep(3600)
+        finally:
+            raise ZeroDivisionError
+
+    async def main() -> None:
+        runtime.get_running_loop().set_exception_handler(lambda _, report: reports.append(report))
+        for function in (interrupt, fail_in_the_clean_up):
+            runtime.create_task(function())
+        await runtime.sleep(0)
+
+    reports: list[dict[str, Any]] = []
+    with pytest.raises(KeyboardInterrupt):
+        runtime.run(main())
+    (error,) = [report["exception"] for report in reports if "exception" in report]
+    assert isinstance(error, ZeroDivisionError)
+
+
 def test_sys_exit_while_a_run_ends_is_raised_when_all_has_ended() -> None:
     events: list[str] = []
 

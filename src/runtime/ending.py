@@ -30,7 +30,7 @@ from typing import Any, Final
 
 from runtime.kernel.lifetime.recovery import recover_tasks
 from runtime.kernel.reasons import CancelReason
-from runtime.kernel.task import cancel_all
+from runtime.kernel.task import TaskCore, cancel_all
 from runtime.loop import Loop
 
 EXECUTOR_SHUTDOWN_TIMEOUT: Final = 300.0
@@ -100,14 +100,10 @@ class EndOfRun:
         for _ in range(_ROUNDS):
             tasks = self._unfinished()
             if tasks or loop._async_generators().has_unfinished():
-                to_cancel = tasks - loop._async_generators().closing()
-                loop._ending = to_cancel
-                cancel_all(loop, to_cancel, CancelReason("end"))
-                self._wait_for(tasks)
-                self._report_errors(to_cancel)
+                self._end(tasks)
                 # The tracebacks of the tasks' exceptions may refer to this frame: break the
                 # reference cycle.
-                del tasks, to_cancel
+                del tasks
                 if loop._async_generators().has_unfinished():
                     self._run(loop._close_asyncgens())
                 continue
@@ -121,6 +117,27 @@ class EndOfRun:
             }
         )
         self._run(self._shut_down())
+
+    def _end(self, tasks: set[Any]) -> None:
+        """Cancel tasks, wait until they have ended, and report their exceptions.
+
+        If the wait ends by an interrupt, the exceptions of the tasks that have ended are reported.
+        """
+        loop = self._loop
+        to_cancel = tasks - loop._async_generators().closing()
+        loop._ending = to_cancel
+        interrupt: BaseException | None = None
+        try:
+            cancel_all(loop, to_cancel, CancelReason("end"))
+            self._wait_for(tasks)
+        except BaseException as error:
+            interrupt = error
+            raise
+        finally:
+            try:
+                self._report_errors(to_cancel, interrupt)
+            finally:
+                del tasks, to_cancel, interrupt  # As in _end_everything().
 
     def _unfinished(self) -> set[Any]:
         """Return the tasks of any class that have not ended, except for the refusing main task."""
@@ -209,24 +226,28 @@ class EndOfRun:
         continues. So it does after the first exception from any other source, such as a signal
         handler.
         """
-        outside = not any(
-            task.done() and not task.cancelled() and task.exception() is error
-            for task in (*tasks, *self._loop._async_generators().just_closed())
-        )
-        if isinstance(error, Exception) or self._interrupted() or (outside and self._from_outside):
+        ended = (*tasks, *self._loop._async_generators().just_closed())
+        source = next((task for task in ended if _has_raised(task, error)), None)
+        outside = source is None
+        ends = isinstance(error, Exception) or self._interrupted()
+        ends = ends or (outside and self._from_outside)
+        is_raised = ends or (self._fatal is None and self._because is None)
+        if source is not None and is_raised:
+            source.exception()  # It counts as retrieved.
+        if ends:
             return True
         if self._fatal is None or (outside and not self._from_outside):
             self._fatal = error
         self._from_outside = self._from_outside or outside
         return False
 
-    def _report_errors(self, tasks: Collection[Any]) -> None:
+    def _report_errors(self, tasks: Collection[Any], interrupt: BaseException | None) -> None:
+        raised = self._fatal if self._because is None else self._because
         for task in tasks:
             if not task.done() or task.cancelled():
                 continue
             error = task.exception()
-            raised = self._because or self._fatal
-            if error is not None and error is not raised:
+            if error is not None and error is not raised and error is not interrupt:
                 self._loop.call_exception_handler(
                     {
                         "message": "unhandled exception during runtime.run() shutdown",
@@ -234,6 +255,13 @@ class EndOfRun:
                         "task": task,
                     }
                 )
+
+
+def _has_raised(task: Any, error: BaseException) -> bool:
+    """Return whether a task has ended with ``error``, which does not count as retrieved then."""
+    if isinstance(task, TaskCore):
+        return task._failed_with() is error
+    return task.done() and not task.cancelled() and task.exception() is error
 
 
 class EndWatch:
