@@ -36,6 +36,9 @@ _CLOCK: Final[Any] = vars(Scheduler)["time"]
 _PATIENCE: Final = 1.0
 """Seconds for which ``shutdown_asyncgens`` waits for cancelled tasks to end their generators."""
 
+_TOO_LATE: Final = object()
+"""The outcome of the wait for the threads of the executors after the timeout."""
+
 T = TypeVar("T")
 LoopT = TypeVar("LoopT", bound="Loop")
 Ts = TypeVarTuple("Ts")
@@ -389,23 +392,22 @@ class Loop(NetworkLoop, SystemLoop, Uncopyable, asyncio.AbstractEventLoop):  # t
         thread, done = shutdown
         expiry = None
         if timeout is not None:
-            expiry = self.call_later(timeout, done.cancel)
+            expiry = self.call_later(timeout, _note_timeout, done)
         try:
-            await done
-        except asyncio.CancelledError:
-            if expiry is None or self.time() < expiry.when():
-                raise
+            # Its result is None if the threads have ended.
+            is_too_late = await done is _TOO_LATE
+        finally:
+            if expiry is not None:
+                expiry.cancel()
+        if is_too_late:
             warnings.warn(
                 "The executor did not finishing joining its threads within "
                 f"{timeout} seconds; they are left to themselves",
                 RuntimeWarning,
                 stacklevel=2,
             )
-            return
-        finally:
-            if expiry is not None:
-                expiry.cancel()
-        thread.join()
+        else:
+            thread.join()
 
     def __del__(self) -> None:
         try:
@@ -438,6 +440,11 @@ class _OverriddenTime:
 def _finish(ended: Future[None], task: object) -> None:
     if not ended.done():
         ended.set_result(None)
+
+
+def _note_timeout(ended: Future[Any]) -> None:
+    if not ended.done():
+        ended.set_result(_TOO_LATE)
 
 
 def new_event_loop() -> Loop:

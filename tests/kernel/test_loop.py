@@ -248,6 +248,33 @@ def test_a_cancelled_shutdown_of_the_executor(loop: runtime.Loop) -> None:
     release.set()
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_a_shutdown_of_the_executor_that_is_cancelled_at_the_timeout(
+    late: bool,
+) -> None:
+    release = threading.Event()
+    now = 0.0
+    loop = runtime.Loop(clock=lambda: now)
+
+    async def main() -> None:
+        nonlocal now
+        loop.run_in_executor(None, release.wait)
+        task = runtime.create_task(loop.shutdown_default_executor(60))
+        await runtime.sleep(0)
+        now = 60.0  # It is due, and has not been noticed yet.
+        if late:
+            await runtime.sleep(0)
+        task.cancel()
+        with pytest.raises(runtime.CancelledError):
+            await task
+
+    try:
+        loop.run_until_complete(main())
+    finally:
+        release.set()
+        loop.close()
+
+
 def test_asynchronous_generators_are_closed(loop: runtime.Loop) -> None:
     closed: list[str] = []
 

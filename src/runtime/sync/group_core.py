@@ -64,7 +64,7 @@ class GroupCore:
         # The tasks that have not called ``started()`` yet: they are not tasks of the group yet.
         self._starting: dict[Any, None] = {}
         self._scope = scope
-        # The tasks of the group inherit the scope: a change of it is passed on to all in this set.
+        # The tasks of the group inherit the scope: a change of it is passed on to all of them.
         scope._members = self._tasks
         self._reason: CancelReason | None = None
         self._errors: list[BaseException] = []
