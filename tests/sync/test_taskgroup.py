@@ -293,7 +293,15 @@ def test_fatal_errors_of_a_task_prevail(fatal: type[BaseException]) -> None:
     loop.close()
 
 
-async def test_exceptions_superseded_by_a_fatal_error_are_reported() -> None:
+class Unprintable(SystemExit):
+    def __repr__(self) -> str:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("fatal", [KeyboardInterrupt, Unprintable])
+async def test_exceptions_superseded_by_a_fatal_error_are_reported(
+    fatal: type[BaseException],
+) -> None:
     reports = collect_reports()
 
     async def bad_clean_up() -> None:
@@ -302,13 +310,13 @@ async def test_exceptions_superseded_by_a_fatal_error_are_reported() -> None:
         finally:
             raise LookupError("in clean-up")
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(fatal):
         async with TaskGroup() as group:
             group.create_task(bad_clean_up())
             await wait_all_tasks_blocked()
-            raise KeyboardInterrupt
+            raise fatal
     assert [str(report["exception"]) for report in reports] == ["in clean-up"]
-    assert "KeyboardInterrupt" in reports[0]["message"]
+    assert fatal.__name__ in reports[0]["message"]
 
 
 def test_the_fatal_error_of_a_task_is_not_reported_beside_being_raised() -> None:

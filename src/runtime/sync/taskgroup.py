@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 from runtime.kernel.api.running import current_task, get_running_loop
 from runtime.kernel.arguments.advice import name_of
 from runtime.kernel.arguments.refusals import OnlyAsynchronous
+from runtime.kernel.diagnostics.describe import safe_repr
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.public_types import Future, Task
 from runtime.kernel.reasons import (
@@ -290,7 +291,7 @@ class TaskGroup(GroupCore, OnlyAsynchronous):
                 self._loop.call_exception_handler(
                     {
                         "message": f"A task of {self!r} failed; that is not raised, because "
-                        f"{fatal!r} ends the group",
+                        f"{safe_repr(fatal)} ends the group",
                         "exception": error,
                     }
                 )

@@ -18,9 +18,10 @@ The current task
     through the thread's state: then, and only then, each step writes there
     (``writes_thread_state``).
 
-All tasks asyncio iterates over a ``WeakSet``. To add each task to it would cost a weak reference
-and two calls into Python for each. Instead the class of that set is replaced, once, so that an
-iteration also gives the tasks that each of our loops holds in a dictionary anyway.
+All tasks
+    asyncio iterates over a ``WeakSet``. To add each task to it would cost a weak reference and two
+    calls into Python for each. Instead the class of that set is replaced, once, so that an
+    iteration also gives the tasks that each of our loops holds in a dictionary anyway.
 
 Source: "Extending" in the standard library's documentation of asyncio; ``Modules/_asynciomodule.c``
 and ``Modules/_remote_debugging`` of CPython 3.14.
