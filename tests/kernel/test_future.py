@@ -118,6 +118,24 @@ def test_a_callback_on_a_finished_future_is_called_in_the_next_turn(loop: runtim
     assert calls == [future]
 
 
+@pytest.mark.parametrize("done", [False, True])
+def test_callbacks_that_cannot_be_called(done: bool, loop: runtime.Loop) -> None:
+    reports: list[Any] = []
+    loop.set_exception_handler(lambda _, report: reports.append(report["exception"]))
+    future = loop.create_future()
+    if done:
+        future.set_result(None)
+    wrong: Any = None
+    with pytest.raises(TypeError, match="add_done_callback.*callable object, got None"):
+        future.add_done_callback(wrong)
+    wrong = 5
+    future.add_done_callback(wrong)
+    if not done:
+        future.set_result(None)
+    turn(loop)
+    assert list(map(type, reports)) == [TypeError]
+
+
 def test_callbacks_run_in_their_context(loop: runtime.Loop) -> None:
     variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", default=0)
     context = contextvars.copy_context()

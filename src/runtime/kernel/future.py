@@ -30,6 +30,7 @@ from collections.abc import Callable, Generator
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
+from runtime.kernel.arguments.callables import check_callback
 from runtime.kernel.diagnostics.describe import (
     creation_stack,
     describe_callback,
@@ -196,8 +197,12 @@ class FutureCore(Runnable):
         """Call ``fn(future)`` through ``call_soon`` once the future is done.
 
         The callback runs in ``context``, by default a copy of the current one. If the future is
-        done already, the callback runs in the next turn of the loop.
+        done already, the callback runs in the next turn of the loop. Raises TypeError if ``fn`` is
+        None; the error of another object that cannot be called is reported when it is called.
         """
+        callback: Any = fn
+        if callback is None:
+            check_callback(None, "add_done_callback")  # The handle would count as cancelled.
         if context is None:
             context = _copy_context()
         # The handle gets its argument when the future is done: until then the two would form a
