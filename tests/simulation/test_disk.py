@@ -164,6 +164,110 @@ def test_a_new_file_is_lost_unless_it_was_synced() -> None:
     assert outcomes(body) == {True, False}
 
 
+def test_a_new_file_that_was_synced_survives_changes_of_its_name_before() -> None:
+    def removed(disk: Disk) -> bytes:
+        put(disk, "log", b"old")
+        disk.sync_directory()
+        disk.remove("log")
+        put(disk, "log", b"new")
+        disk.crash()
+        return disk.read("log")
+
+    assert outcomes(removed) == {b"new"}
+
+    def renamed(disk: Disk) -> tuple[bool, bytes, bytes]:
+        put(disk, "log", b"old")
+        disk.sync_directory()
+        disk.rename("log", "log.1")
+        put(disk, "log", b"new")
+        disk.crash()
+        return disk.names() == ["log", "log.1"], disk.read("log"), disk.read("log.1")
+
+    assert outcomes(renamed) == {(True, b"new", b"old")}
+
+    def rotated(disk: Disk) -> tuple[bytes, ...]:
+        put(disk, "log.1", b"oldest")
+        put(disk, "log", b"old")
+        disk.rename("log.1", "log.2")
+        disk.rename("log", "log.1")
+        put(disk, "log", b"new")
+        disk.crash()
+        return tuple(map(disk.read, disk.names()))
+
+    assert outcomes(rotated) == {(b"new", b"old", b"oldest")}
+
+
+def test_a_synced_file_is_not_replaced_by_an_earlier_one_of_its_name() -> None:
+    def body(disk: Disk) -> bytes:
+        put(disk, "new", b"first")
+        disk.rename("new", "a")
+        disk.remove("a")
+        put(disk, "a", b"second")
+        disk.crash()
+        return disk.read("a")
+
+    assert outcomes(body) == {b"second"}
+
+
+def test_a_rename_of_one_file_does_not_remove_another_one() -> None:
+    def body(disk: Disk) -> bool:
+        put(disk, "a", b"kept")
+        disk.sync_directory()
+        disk.rename("a", "b")
+        put(disk, "a", b"other", sync=False)
+        disk.rename("a", "c")
+        disk.crash()
+        return any(disk.read(name) == b"kept" for name in disk.names())
+
+    assert outcomes(body) == {True}
+
+
+def test_a_file_that_was_open_at_a_crash_is_of_no_use() -> None:
+    def body(disk: Disk) -> bytes:
+        with disk.open("a", "wb+") as file:
+            file.write(b"synced")
+            disk.fsync(file)
+            disk.crash()
+            uses: list[Callable[[], object]] = [
+                lambda: file.write(b"more"),
+                lambda: file.truncate(0),
+                lambda: file.seek(0),
+                file.tell,
+                file.read,
+                lambda: disk.fsync(file),
+            ]
+            for use in uses:
+                with pytest.raises(OSError, match="Bad file descriptor") as raised:
+                    use()
+                assert raised.value.errno == errno.EBADF
+        return disk.read("a")
+
+    assert with_disk(body) == b"synced"
+
+
+def test_wrong_places_and_data_are_refused_as_by_a_real_file() -> None:
+    def body(disk: Disk) -> bytes:
+        disk.capacity = 10
+        with disk.open("a", "wb+") as file:
+            file.write(b"12345")
+            with pytest.raises(OSError, match="Invalid argument"):
+                file.truncate(-1)
+            with pytest.raises(OSError, match="No space"):
+                file.truncate(11)
+            for whence in (-1, 3):
+                with pytest.raises(ValueError, match="whence must be 0, 1 or 2"):
+                    file.seek(0, whence)
+            with pytest.raises(OSError, match="Invalid argument"):
+                file.seek(-1)
+            for data in (3, "text"):
+                with pytest.raises(TypeError):
+                    file.write(data)  # type: ignore[arg-type]
+            assert file.truncate(6) == 6
+        return disk.read("a")
+
+    assert with_disk(body) == b"12345\0"
+
+
 def test_the_disk_is_full() -> None:
     def body(disk: Disk) -> None:
         disk.capacity = 5

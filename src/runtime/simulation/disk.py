@@ -3,7 +3,9 @@
 Each file has two states: the one that programs see, and the one that is on the medium. Writes and
 truncations change the first; ``fsync`` of the file brings them to the second. The directory is the
 same: creating, renaming and removing change what programs see, and are on the medium after
-``sync_directory``, or after ``fsync`` of the file for its creation, as on ext4.
+``sync_directory``, or after ``fsync`` of the file for its creation, as on ext4. The earlier changes
+of its name are on the medium with the creation: if ``log`` was renamed or removed before a new
+``log`` was made, a directory that has the new one no longer has the old one there.
 
 When the host loses its power, what was not synced is lost; or, by choice, some of it has reached
 the medium nevertheless: each write whole, torn, or not at all, in any combination, as on real
@@ -56,6 +58,10 @@ class _Content:
         self.sync()
 
 
+_Change = tuple[str | None, str | None, _Content]
+"""A change of a directory: the old name, None for a new file; the new one, None for its removal."""
+
+
 class Disk:
     r"""The files of one host, in one flat directory; names are any text.
 
@@ -83,8 +89,10 @@ class Disk:
         self._choices = choices
         self._files: dict[str, _Content] = {}
         self._durable: dict[str, _Content] = {}
-        # The changes of the directory that are not on the medium: (old name, new name), or None.
-        self._pending: list[tuple[str | None, str | None, _Content]] = []
+        # The changes of the directory that are not on the medium.
+        self._pending: list[_Change] = []
+        # The number of crashes: files that were opened before the last one are of no use.
+        self.crashes = 0
 
     # -- Files -------------------------------------------------------------------------------------
 
@@ -156,11 +164,33 @@ class Disk:
         file.check_open()
         self._fail_by_chance(file.content)
         file.content.sync()
-        for index, (old, new, content) in enumerate(self._pending):
-            if content is file.content and old is None and new is not None:
-                self._durable[new] = content
-                del self._pending[index]
+        for index, (old, _, content) in enumerate(self._pending):
+            if content is file.content and old is None:
+                self._sync_change(index)
                 break
+
+    def _sync_change(self, index: int) -> None:
+        """Bring one change of the directory to the medium, and those that led to it."""
+        places = self._with_causes(index)
+        for place in places:
+            _change_names(self._durable, self._pending[place])
+        self._pending = [
+            change for place, change in enumerate(self._pending) if place not in places
+        ]
+
+    def _with_causes(self, index: int) -> list[int]:
+        """Return the place of a pending change, after those of the changes that led to it.
+
+        These are the earlier changes of the same names, the changes that led to these, and so on.
+        """
+        places = [index]
+        names = {name for name in self._pending[index][:2] if name is not None}
+        for place in range(index - 1, -1, -1):
+            of_change = {name for name in self._pending[place][:2] if name is not None}
+            if names & of_change:
+                names |= of_change
+                places.insert(0, place)
+        return places
 
     def sync_directory(self) -> None:
         """Bring created, renamed and removed names to the medium."""
@@ -170,20 +200,23 @@ class Disk:
     def crash(self) -> None:
         """Lose what is not on the medium, except what has reached it by choice.
 
-        ``Host.crash`` calls this. Files that are open become useless.
+        ``Host.crash`` calls this. Files that are open become useless: all that they do, except to
+        close, raises OSError with EBADF.
         """
         left = dict(self._durable)
-        for old, new, content in self._pending:
-            if self._choices.integer(2, "unsynced name") != _WRITTEN:
-                continue
-            if old is not None:
-                left.pop(old, None)
-            if new is not None:
-                left[new] = content
+        written = {
+            place
+            for index in range(len(self._pending))
+            if self._choices.integer(2, "unsynced name") == _WRITTEN
+            for place in self._with_causes(index)
+        }
+        for place in sorted(written):
+            _change_names(left, self._pending[place])
         for content in dict.fromkeys(left.values()):
             content.crash(self._choices)
         self._files = left
         self.sync_directory()
+        self.crashes += 1
 
     def used(self) -> int:
         """Return the number of bytes in all files together."""
@@ -212,14 +245,17 @@ class DiskFile(io.RawIOBase):
         self.name = name
         self.mode = mode
         self.content = content
+        self._crashes = disk.crashes
         self._position = 0
         if "a" in mode:
             self._position = len(content.seen)
 
     def check_open(self) -> None:
-        """Raise ValueError if the file is closed."""
+        """Raise ValueError if the file is closed, and OSError if its disk has crashed since."""
         if self.closed:
             raise ValueError("I/O operation on closed file")
+        if self._crashes != self._disk.crashes:
+            raise _error(errno.EBADF, self.name)
 
     def readable(self) -> bool:
         """Return whether the file was opened for reading."""
@@ -249,7 +285,7 @@ class DiskFile(io.RawIOBase):
         self.check_open()
         if not self.writable():
             raise io.UnsupportedOperation("not writable")
-        written = bytes(data)
+        written = bytes(memoryview(data))  # bytes() would take a number for a size.
         if "a" in self.mode:
             self._position = len(self.content.seen)
         end = self._position + len(written)
@@ -260,17 +296,26 @@ class DiskFile(io.RawIOBase):
         return len(written)
 
     def truncate(self, size: int | None = None) -> int:
-        """Cut the file to ``size`` bytes, by default up to the position; return the size."""
+        """Cut the file to ``size`` bytes, by default up to the position; return the size.
+
+        Zeros are added to a file that is shorter. Raises OSError with EINVAL for a negative size,
+        and with ENOSPC.
+        """
         self.check_open()
         if not self.writable():
             raise io.UnsupportedOperation("not writable")
         size = self._position if size is None else size
+        if size < 0:
+            raise _error(errno.EINVAL, None)
+        self._disk.check_space(max(0, size - len(self.content.seen)))
         self.content.change(size, None)
         return size
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move the position; return it."""
+        """Move the position; return it. Raises OSError with EINVAL for one before the beginning."""
         self.check_open()
+        if whence not in (os.SEEK_SET, os.SEEK_CUR, os.SEEK_END):
+            raise ValueError(f"whence must be 0, 1 or 2, got {whence!r}")
         start = (0, self._position, len(self.content.seen))[whence]
         if start + offset < 0:
             raise _error(errno.EINVAL, None)
@@ -281,6 +326,15 @@ class DiskFile(io.RawIOBase):
         """Return the position."""
         self.check_open()
         return self._position
+
+
+def _change_names(names: dict[str, _Content], change: _Change) -> None:
+    """Make one change of a directory: a file is created, renamed or removed."""
+    old, new, content = change
+    if old is not None:
+        names.pop(old, None)
+    if new is not None:
+        names[new] = content
 
 
 def _apply(content: bytearray, offset: int, data: bytes | None) -> None:
