@@ -292,6 +292,65 @@ def test_a_host_that_runs_is_not_restarted() -> None:
     simulation.run(main)
 
 
+def test_every_program_of_a_host_runs_again_after_a_restart() -> None:
+    begun: list[str] = []
+
+    async def program(name: str) -> None:
+        begun.append(name)
+        await asyncio.sleep(3600)
+
+    async def main() -> None:
+        host = world().host("a")
+        for name in ("server", "agent"):
+            host.start(program, name)
+        await asyncio.sleep(1)
+        for end in (host.crash, host.kill):
+            begun.clear()
+            end()
+            host.restart()
+            await asyncio.sleep(1)
+            assert begun == ["server", "agent"]
+        with pytest.raises(RuntimeError, match="runs: crash"):
+            host.restart()
+
+    simulation.run(main)
+
+
+def test_a_program_takes_the_place_of_those_that_were_killed() -> None:
+    begun: list[str] = []
+
+    async def program(name: str) -> None:
+        begun.append(name)
+        await asyncio.sleep(3600)
+
+    async def main() -> None:
+        host = world().host("a")
+        host.start(program, "version 1")
+        await asyncio.sleep(1)
+        host.kill()
+        host.start(program, "version 2")
+        host.start(program, "agent")
+        await asyncio.sleep(1)
+        begun.clear()
+        host.crash()
+        host.restart()
+        await asyncio.sleep(1)
+        assert begun == ["version 2", "agent"]
+
+    simulation.run(main)
+
+
+def test_the_host_of_the_simulated_program_does_not_end() -> None:
+    async def main() -> None:
+        first = world().current_host()
+        for end in (first.crash, first.kill):
+            with pytest.raises(RuntimeError, match="'main' up> runs the program that is simulated"):
+                end()
+        assert first.is_up
+
+    simulation.run(main)
+
+
 def test_wall_clocks_are_wrong_and_jump() -> None:
     async def read() -> float:
         return time.time()

@@ -44,6 +44,18 @@ class HostCrashedError(RuntimeError):
     """Raised by ``await task`` on another host if the host of the task has crashed."""
 
 
+class _Program:
+    """A coroutine function that ``Host.start`` has run, with its arguments and its last task."""
+
+    def __init__(
+        self, main: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...]
+    ) -> None:
+        self.main = main
+        self.args = args
+        # A reference that does not keep the task, so that its exception is reported like any other.
+        self.task: Callable[[], Task[Any] | None] = _no_task
+
+
 class Host(Machine):
     """A machine of a simulated world, from ``world.host(name)``.
 
@@ -80,9 +92,11 @@ class Host(Machine):
         super().__init__(name, number)
         self._wire = wire
         self._graveyard = graveyard
-        self._main: tuple[Callable[..., Coroutine[Any, Any, Any]], tuple[Any, ...]] | None = None
-        # A reference that does not keep the task, so that its exception is reported like any other.
-        self._task: Callable[[], Task[Any] | None] = _no_task
+        # Whether this is the host of the code that runs on no other.
+        self._is_first = number == 1
+        self._programs: list[_Program] = []
+        # Whether kill() has ended the programs, so that the next one takes their place.
+        self._is_killed = False
         self.disk = Disk(choices)
 
     # -- Running -----------------------------------------------------------------------------------
@@ -100,8 +114,10 @@ class Host(Machine):
     def start(self, main: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> Task[T]:
         """Run ``main(*args)`` on this host, now and after each ``restart()``; return the task.
 
-        If it fails, and no task awaits it, the run fails with UnretrievedError, as for any task.
-        Raises TypeError unless ``main`` is a function, and RuntimeError if the host is down.
+        Each call adds a program to those of the host; but after ``kill()``, the next one takes the
+        place of those that were killed. If it fails, and no task awaits it, the run fails with
+        UnretrievedError, as for any task. Raises TypeError unless ``main`` is a function, and
+        RuntimeError if the host is down.
         """
         given: object = main
         if inspect.iscoroutine(given):
@@ -112,9 +128,19 @@ class Host(Machine):
             )
         if not callable(main):
             raise TypeError(f"start() expected a coroutine function, got {main!r}")
-        task = self.create_task(main(*args), name=f"{self.name}: {_name_of(main)}")
-        self._main = (main, args)
-        self._task = weakref.ref(task)
+        program = _Program(main, args)
+        task = self._run(program)
+        if self._is_killed:
+            self._programs.clear()
+            self._is_killed = False
+        self._programs.append(program)
+        return task
+
+    def _run(self, program: _Program) -> Task[Any]:
+        """Run a program; return its task."""
+        coro = program.main(*program.args)
+        task = self.create_task(coro, name=f"{self.name}: {_name_of(program.main)}")
+        program.task = weakref.ref(task)
         return task
 
     @contextlib.contextmanager
@@ -137,7 +163,8 @@ class Host(Machine):
         """Let the host lose its power: its tasks vanish, and what its disk had not synced.
 
         Its peers are not told: to them it is silent. If a task of the host itself calls this, the
-        crash comes in the next turn of the loop.
+        crash comes in the next turn of the loop. Raises RuntimeError for the first host, ``main``,
+        which runs the program itself.
         """
         self._end(self._lose_power)
 
@@ -145,26 +172,31 @@ class Host(Machine):
         """Let the processes of the host end, as by SIGKILL: its tasks vanish, and nothing else.
 
         The system closes their sockets, so that the peers are told. The disk keeps what was
-        written.
+        written. Raises RuntimeError for the first host, ``main``, which runs the program itself.
         """
         self._end(self._close_endpoints)
 
     def restart(self) -> None:
         """Give the host its power back, and run what ``start()`` had run.
 
-        Data for connections from before is answered with a reset. Raises RuntimeError if
+        Data for connections from before is answered with a reset. Raises RuntimeError if a part of
         that still runs.
         """
-        task = self._task()
-        if task is not None and not task.done():
+        tasks = [program.task() for program in self._programs]
+        if any(task is not None and not task.done() for task in tasks):
             raise RuntimeError(f"{self!r} runs: crash() or kill() it first")
         self.is_up = True
+        self._is_killed = False
         self._wire.powered(self)
-        if self._main is not None:
-            main, args = self._main
-            self.start(main, *args)
+        for program in self._programs:
+            self._run(program)
 
     def _end(self, lose: Callable[[], None]) -> None:
+        if self._is_first:
+            raise RuntimeError(
+                f"{self!r} runs the program that is simulated, which cannot end it: run the part "
+                "that is to end on another host, with world.host(name).start(...)"
+            )
         loop = _loop()
         current = loop._current
         if current is not None and _is_of(current.get_context(), self):
@@ -184,11 +216,13 @@ class Host(Machine):
 
     def _lose_power(self) -> None:
         self.is_up = False
+        self._is_killed = False
         for endpoint in list(self.endpoints):
             endpoint.vanish()
         self.disk.crash()
 
     def _close_endpoints(self) -> None:
+        self._is_killed = True
         for endpoint in list(self.endpoints):
             endpoint.close()
             endpoint.is_dead = True
