@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import datetime
+import functools
 import os
 import queue
 import random
@@ -26,6 +27,11 @@ REPLACED = [
     (time, "monotonic"),
     (time, "perf_counter_ns"),
     (time, "sleep"),
+    (time, "localtime"),
+    (time, "strftime"),
+    (random, "seed"),
+    (random.Random, "seed"),
+    (uuid, "_generate_time_safe"),
     (os, "urandom"),
     (threading.Thread, "start"),
     (subprocess.Popen, "__init__"),
@@ -48,6 +54,9 @@ async def environment() -> tuple[object, ...]:
         random.SystemRandom().random(),
         uuid.uuid4(),
         os.urandom(8),
+        os.getrandom(8) if hasattr(os, "getrandom") else b"",
+        random.Random().random(),
+        uuid.uuid1(),
     )
 
 
@@ -64,6 +73,64 @@ def test_chance_depends_on_the_seed_alone() -> None:
     assert simulation.run(environment, seed=1) == simulation.run(environment, seed=1)
     first, second = (simulation.run(environment, seed=seed)[8:] for seed in (1, 2))
     assert all(one != other for one, other in zip(first, second, strict=True))
+
+
+def test_a_generator_that_the_program_seeds_is_as_usual() -> None:
+    async def main() -> tuple[float, ...]:
+        random.seed(5)
+        return random.Random(5).random(), random.random()
+
+    assert simulation.run(main) == (random.Random(5).random(),) * 2
+
+
+def test_a_generator_that_is_made_once_does_not_change_what_the_system_gives() -> None:
+    kept: list[random.Random] = []
+
+    async def main() -> bytes:
+        if not kept:
+            kept.append(random.Random())
+        random.seed()
+        return os.urandom(8)
+
+    assert simulation.run(main) == simulation.run(main)
+
+
+def test_the_calendar_shows_the_time_of_the_run() -> None:
+    async def read() -> tuple[object, ...]:
+        await runtime.sleep(2.5)
+        assert time.gmtime(1e9)[:6] == (2001, 9, 9, 1, 46, 40)
+        assert time.strftime("%Y", time.gmtime(1e9)) == "2001"
+        assert time.asctime(time.gmtime(1e9)) == "Sun Sep  9 01:46:40 2001"
+        return (
+            time.gmtime()[:6],
+            time.gmtime(None)[:6],
+            time.localtime() == time.localtime(time.time()),
+            time.ctime() == time.ctime(time.time()),
+            time.asctime() == time.asctime(time.localtime(time.time())),
+            time.strftime("%c") == time.strftime("%c", time.localtime(time.time())),
+            time.clock_gettime(time.CLOCK_REALTIME) == time.time(),
+            time.clock_gettime_ns(time.CLOCK_MONOTONIC),
+        )
+
+    now = (2026, 1, 1, 0, 0, 2)
+    assert simulation.run(read) == (now, now, True, True, True, True, True, 2_500_000_000)
+
+    async def main() -> int:
+        host = simulation.current_world().host("a")
+        host.clock_offset = 86400.0
+        found = await host.create_task(read())
+        day: int = found[0][2]  # type: ignore[index]
+        return day
+
+    assert simulation.run(main) == 2
+
+
+def test_time_is_controlled_for_a_function_with_arguments() -> None:
+    async def main(number: int) -> moment:
+        return moment.now(datetime.UTC)
+
+    expected = datetime.datetime.fromtimestamp(EPOCH, datetime.UTC)
+    assert simulation.run(functools.partial(main, 1)) == expected
 
 
 def test_everything_is_restored() -> None:
@@ -175,6 +242,35 @@ def test_the_use_of_the_environment_can_be_reported() -> None:
         "random.random()",
     ]
     assert "test_environment.py:" in found.outside[0]
+
+
+def test_every_function_for_time_and_chance_is_reported() -> None:
+    async def main() -> None:
+        moment.now()
+        time.time()
+        datetime.date.today()
+        time.localtime(0)
+        time.localtime()
+        time.strftime("%Y", time.gmtime(0))
+        time.perf_counter_ns()
+        random.gauss(0, 1)
+        random.getrandbits(8)
+        random.Random(5).random()
+        random.Random()
+        os.urandom(1)
+
+    found = simulation.explore(main, runs=1, environment="report")
+    assert [line.partition(" at ")[0] for line in found.outside] == [
+        "datetime.now()",
+        "time.time()",
+        "date.today()",
+        "time.localtime()",
+        "time.perf_counter_ns()",
+        "random.gauss()",
+        "random.getrandbits()",
+        "random.Random()",
+        "os.urandom()",
+    ]
 
 
 def test_the_environment_can_be_left_alone() -> None:

@@ -17,9 +17,10 @@ import sys
 import threading
 import time
 import types
+import uuid
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, Final
 
 from runtime.simulation.current import CurrentRun, current_run
 from runtime.simulation.errors import OutsideError
@@ -29,11 +30,50 @@ EPOCH = 1767225600.0
 
 _real_datetime = datetime.datetime
 _real_date = datetime.date
+_real_time = time.time
+
+
+def _clocks(*names: str) -> frozenset[int]:
+    return frozenset(getattr(time, name) for name in names if hasattr(time, name))
+
+
+_WALL_CLOCKS: Final = _clocks("CLOCK_REALTIME", "CLOCK_TAI")
+_MONOTONIC_CLOCKS: Final = _clocks(
+    "CLOCK_BOOTTIME",
+    "CLOCK_HIGHRES",
+    "CLOCK_MONOTONIC",
+    "CLOCK_MONOTONIC_RAW",
+    "CLOCK_UPTIME",
+    "CLOCK_UPTIME_RAW",
+)
+"""The clocks of ``time.clock_gettime`` that are controlled; CPU time is not."""
+
+_UUID_STATE: Final = {
+    "_generate_time_safe": None,
+    "_node": 0x02_00_00_00_00_01,
+    "_last_timestamp": None,
+    "_last_timestamp_v6": None,
+    "_last_timestamp_v7": None,
+    "_last_counter_v7": 0,
+}
+"""What ``uuid`` keeps between two calls, as at the beginning of a process without C functions.
+
+Without it ``uuid1()`` reads its clock in C, and depends on the machine and on earlier calls.
+"""
 
 
 def _wall_clock() -> float:
     run = current_run()
     return EPOCH if run is None else EPOCH + run.clock.now + run.world.clock_offset()
+
+
+def _moment(name: str) -> float:
+    """Return the time of day, for a function ``name`` of the program's ``datetime``."""
+    run = current_run()
+    if run is not None and run.settings.environment == "report":
+        _note(run, name)
+        return _real_time()
+    return _wall_clock()
 
 
 class _ActsAsDatetime(type):
@@ -52,16 +92,16 @@ class _SimulatedDatetime(_real_datetime, metaclass=_ActsAsDatetime):
 
     @classmethod
     def now(cls, tz: datetime.tzinfo | None = None) -> Any:
-        return _real_datetime.fromtimestamp(_wall_clock(), tz)
+        return _real_datetime.fromtimestamp(_moment("datetime.now()"), tz)
 
     @classmethod
     def utcnow(cls) -> Any:
-        utc = _real_datetime.fromtimestamp(_wall_clock(), datetime.UTC)
+        utc = _real_datetime.fromtimestamp(_moment("datetime.utcnow()"), datetime.UTC)
         return utc.replace(tzinfo=None)
 
     @classmethod
     def today(cls) -> Any:
-        return _real_datetime.fromtimestamp(_wall_clock())
+        return _real_datetime.fromtimestamp(_moment("datetime.today()"))
 
 
 class _SimulatedDate(_real_date, metaclass=_ActsAsDatetime):
@@ -70,7 +110,7 @@ class _SimulatedDate(_real_date, metaclass=_ActsAsDatetime):
 
     @classmethod
     def today(cls) -> Any:
-        return _real_date.fromtimestamp(_wall_clock())
+        return _real_date.fromtimestamp(_moment("date.today()"))
 
 
 _simulated_module = types.ModuleType("datetime", datetime.__doc__)
@@ -84,6 +124,27 @@ _SIMULATED: dict[int, Any] = {
     id(_real_datetime): _SimulatedDatetime,
     id(_real_date): _SimulatedDate,
 }
+
+_CLOCK_FUNCTIONS: Final = (
+    "time",
+    "time_ns",
+    "monotonic",
+    "monotonic_ns",
+    "perf_counter",
+    "perf_counter_ns",
+    "process_time",
+    "process_time_ns",
+    "thread_time",
+    "thread_time_ns",
+    "clock_gettime",
+    "clock_gettime_ns",
+)
+
+_MOST_ARGUMENTS: Final = {"asctime": 0, "ctime": 0, "gmtime": 0, "localtime": 0, "strftime": 1}
+"""Functions that ask for the time if they have no more arguments than that."""
+
+_NOT_RANDOM: Final = ("getstate", "seed", "setstate")
+"""Functions of ``random`` that draw no numbers."""
 
 _KEEP_OUT = 'keep it out of the run, or pass outside="allow"'
 
@@ -131,6 +192,8 @@ class ControlledEnvironment:
         self._module = module
         self._saved: list[tuple[Any, str, Any]] = []
         self._bytes = random.Random(run.seed)
+        # Another one, because programs keep generators from one run to the next.
+        self._seeds = random.Random(f"seeds of {run.seed}")
         self._random_state: Any = None
 
     def __enter__(self) -> None:
@@ -173,14 +236,64 @@ class ControlledEnvironment:
         replace(time, "time", _wall_clock)
         replace(time, "time_ns", lambda: round(_wall_clock() * 1e9))
         replace(time, "sleep", self._sleep)
+        self._control_calendar()
         # These measure the timeouts of blocking waits, which have functions of their own.
         replace(threading, "_time", self._passed)
         replace(queue, "time", self._passed)
         replace(os, "urandom", self._bytes.randbytes)
+        if hasattr(os, "getrandom"):
+            replace(os, "getrandom", lambda size, flags=0: self._bytes.randbytes(size))
         if hasattr(random, "_urandom"):
             replace(random, "_urandom", self._bytes.randbytes)
+        self._replace_seeding(lambda name: self._seeds.getrandbits(128))
+        for name, state in _UUID_STATE.items():
+            if hasattr(uuid, name):
+                replace(uuid, name, state)
         for module, name, value in _uses_of_datetime(self._module):
             replace(module, name, value)
+
+    def _control_calendar(self) -> None:
+        """Replace the functions of ``time`` that ask for the time unless they are given one."""
+        asctime, localtime, strftime = time.asctime, time.localtime, time.strftime
+        for function in (time.ctime, time.gmtime, localtime):
+            self._replace(time, function.__name__, _given_now(function))
+        self._replace(
+            time, "asctime", lambda *args: asctime(*(args or (localtime(_wall_clock()),)))
+        )
+        self._replace(
+            time,
+            "strftime",
+            lambda form, *args: strftime(form, *(args or (localtime(_wall_clock()),))),
+        )
+        if hasattr(time, "clock_gettime"):
+            clock_time = self._time_of_clock(time.clock_gettime)
+            self._replace(time, "clock_gettime", clock_time)
+            self._replace(time, "clock_gettime_ns", lambda clock: round(clock_time(clock) * 1e9))
+
+    def _time_of_clock(self, original: Callable[[int], float]) -> Callable[[int], float]:
+        def clock_gettime(clock: int) -> float:
+            if clock in _WALL_CLOCKS:
+                return _wall_clock()
+            return self._run.clock.now if clock in _MONOTONIC_CLOCKS else original(clock)
+
+        return clock_gettime
+
+    def _replace_seeding(self, seed_for: Callable[[str], int | None]) -> None:
+        """Replace the functions that seed a generator of random numbers, by default by chance.
+
+        ``seed_for`` returns the seed, or None for one of the system; its argument is the call.
+        """
+        seed = random.Random.seed
+        generator = random.seed.__self__  # type: ignore[attr-defined]
+
+        def seed_generator(numbers: random.Random, a: Any = None, version: int = 2) -> None:
+            seed(numbers, seed_for("random.Random()") if a is None else a, version)
+
+        def seed_module(a: Any = None, version: int = 2) -> None:
+            seed(generator, seed_for("random.seed()") if a is None else a, version)
+
+        self._replace(random.Random, "seed", seed_generator)
+        self._replace(random, "seed", seed_module)
 
     def _passed(self) -> float:
         """Return the time, in seconds, with the waits of the call that is running."""
@@ -197,22 +310,30 @@ class ControlledEnvironment:
             run.clock.advance(run.clock.now + seconds)
 
     def _report(self) -> None:
+        functions = [name for name in random.__all__ if hasattr(getattr(random, name), "__self__")]
         for owner, names in (
-            (time, ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "sleep")),
-            (random, ("random", "randint", "randrange", "choice", "shuffle", "uniform", "sample")),
-            (os, ("urandom",)),
+            (time, [*_CLOCK_FUNCTIONS, "sleep", *_MOST_ARGUMENTS]),
+            (random, [name for name in functions if name not in _NOT_RANDOM]),
+            (os, ["urandom", "getrandom"]),
         ):
             for name in names:
-                function = getattr(owner, name)
-                self._replace(owner, name, self._noted(function, f"{owner.__name__}.{name}()"))
+                if hasattr(owner, name):
+                    function = self._noted(owner, name, _MOST_ARGUMENTS.get(name))
+                    self._replace(owner, name, function)
+        self._replace_seeding(self._noted_seed)
+        for module, name, value in _uses_of_datetime(self._module):
+            self._replace(module, name, value)
 
-    def _noted(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
-        outside = self._run.outside
+    def _noted_seed(self, name: str) -> None:
+        _note(self._run, name)
+
+    def _noted(self, owner: Any, name: str, most: int | None) -> Callable[..., Any]:
+        """Return a function that notes its calls, or those with no more than ``most`` arguments."""
+        function = getattr(owner, name)
 
         def noted(*args: Any, **kwargs: Any) -> Any:
-            place = _caller()
-            if place is not None and (line := f"{name} at {place}") not in outside:
-                outside.append(line)
+            if most is None or len(args) <= most:
+                _note(self._run, f"{owner.__name__}.{name}()")
             return function(*args, **kwargs)
 
         return noted
@@ -274,6 +395,18 @@ class ControlledEnvironment:
 
 
 _INTERNAL = ("runtime.", "asyncio.", "threading", "random", "concurrent.", "subprocess", "logging")
+
+
+def _note(run: CurrentRun, name: str) -> None:
+    """List a call of the program, with its line, as one that is outside of the simulation."""
+    place = _caller()
+    if place is not None and (line := f"{name} at {place}") not in run.outside:
+        run.outside.append(line)
+
+
+def _given_now(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that passes the time of the run to ``function``, if it is given none."""
+    return lambda seconds=None: function(_wall_clock() if seconds is None else seconds)
 
 
 def _caller() -> str | None:

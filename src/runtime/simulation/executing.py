@@ -81,7 +81,7 @@ def execute(
     ``seed`` is that of the environment. With ``traced`` the outcome has a trace. Raises
     KeyboardInterrupt and SystemExit; other exceptions are part of the outcome.
     """
-    module = getattr(main, "__module__", None)
+    module = getattr(function_of(main), "__module__", None)
     with SimulatedRun(settings, strategy, seed, module=module, traced=traced) as simulated:
         _run_main(main, simulated.run, simulated.outcome)
     outcome = simulated.outcome
@@ -90,6 +90,13 @@ def execute(
         last = simulated.run.schedule.first_end
         outcome.trace = [step for step in outcome.trace if step.number <= last]
     return outcome
+
+
+def function_of(main: Any) -> Any:
+    """Return the function that ``main`` calls, if it is a ``functools.partial``, or ``main``."""
+    while isinstance(main, functools.partial):
+        main = main.func
+    return main
 
 
 class SimulatedRun:

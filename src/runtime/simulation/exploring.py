@@ -17,7 +17,7 @@ from runtime.simulation.choosers import Plan
 from runtime.simulation.conditions import Conditions
 from runtime.simulation.current import Environment, Order, Outside, Settings
 from runtime.simulation.errors import DivergenceError
-from runtime.simulation.executing import Main, Outcome, execute, failure_key
+from runtime.simulation.executing import Main, Outcome, execute, failure_key, function_of
 from runtime.simulation.failures import FailureFolder
 from runtime.simulation.reports import Report
 from runtime.simulation.shrinking import Shrinker, deviations
@@ -384,8 +384,7 @@ def _raise(failure: Failure) -> None:
 
 def name_of(function: Callable[..., Any]) -> str:
     """Return the name under which the failures of a function are kept."""
-    while isinstance(function, functools.partial):
-        function = function.func
+    function = function_of(function)
     module = getattr(function, "__module__", "")
     return f"{module}.{getattr(function, '__qualname__', type(function).__name__)}"
 
