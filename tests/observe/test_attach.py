@@ -386,9 +386,12 @@ def test_a_number_that_is_of_no_process_is_refused(
 async def test_a_name_cannot_control_the_terminal(
     listener: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    task = runtime.create_task(runtime.sleep(60), name="a\x1b[31m\nb")
-    for command in ("ps", "tree"):
-        assert await runtime.to_thread(client_main, [command, str(os.getpid())]) == 0
+    name = "a\x1b[31m\nb"
+    task = runtime.create_task(runtime.sleep(60), name=name)
+    await runtime.sleep(0)
+    for command in (["ps"], ["tree"], ["timers"], ["stack", name]):
+        arguments = [command[0], str(os.getpid()), *command[1:]]
+        assert await runtime.to_thread(client_main, arguments) == 0
         found = capsys.readouterr().out
         assert "a\\x1b[31m\\nb" in found
         assert "\x1b" not in found

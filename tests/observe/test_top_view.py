@@ -64,6 +64,15 @@ async def test_tasks_are_sorted_and_filtered() -> None:
     await stop(*tasks)
 
 
+async def test_a_name_cannot_control_the_terminal() -> None:
+    task = runtime.create_task(runtime.sleep(60), name="a\x1b[31m\nb")
+    await runtime.sleep(0)
+    view = mine(views(answer()))
+    assert "a\\x1b[31m\\nb" in names(view)
+    assert "wakes a\\x1b[31m\\nb" in [row.cells[1] for row in view.timer_rows()]
+    await stop(task)
+
+
 async def test_in_the_tree_a_task_is_below_the_one_that_waits_for_it() -> None:
     async def inner() -> None:
         await runtime.sleep_forever()
@@ -169,6 +178,13 @@ def test_without_its_library_top_says_what_to_install() -> None:
     assert done.stderr == (
         "runtime: top needs the library textual: pip install 'runtime-loop[observe]'\n"
     )
+
+
+def test_without_a_terminal_top_says_what_does_without() -> None:
+    pytest.importorskip("textual", reason="the console needs textual")
+    done = run_program("-m", "runtime", "top", "1")
+    assert done.returncode == 1
+    assert done.stderr == "runtime: top needs a terminal: ps, tree and metrics do without\n"
 
 
 @pytest.mark.parametrize("interval", ["0", "nan", "x"])

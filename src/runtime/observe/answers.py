@@ -19,10 +19,18 @@ def task_from(fields: dict[str, Any]) -> TaskInfo:
     fields = {name: value for name, value in fields.items() if name != "source"}
     for name in ("name", "coroutine", "waits_for"):
         fields[name] = printable(fields[name])
-    fields["stack"] = tuple(Place(**place) for place in fields["stack"])
+    fields["stack"] = tuple(
+        Place(**{name: printable(value) for name, value in place.items()})
+        for place in fields["stack"]
+    )
     fields["awaits"] = tuple(fields["awaits"])
     fields["held_by"] = tuple(map(printable, fields["held_by"]))
     return TaskInfo(**fields)
+
+
+def entries_from(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the connections or timers of an answer, whose texts a terminal can show."""
+    return [{name: printable(value) for name, value in each.items()} for each in entries]
 
 
 def format_stack(loop: dict[str, Any]) -> list[str]:
@@ -33,7 +41,7 @@ def format_stack(loop: dict[str, Any]) -> list[str]:
         lines.append(f"{task.name}: {task.coroutine}(), {task.state}")
         for place, source in zip(task.stack, fields["source"], strict=True):
             lines += [f'  File "{place.file}", line {place.line}, in {place.function}']
-            lines += [f"    {source}"] if source else []
+            lines += [f"    {printable(source)}"] if source else []
         if task.waits_for:
             lines.append(f"  waits for {task.waits_for}")
     return lines

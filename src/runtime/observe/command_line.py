@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from runtime.kernel.diagnostics.describe import shortened
-from runtime.observe.answers import format_stack, printable, task_from
+from runtime.observe.answers import entries_from, format_stack, printable, task_from
 from runtime.observe.client import ask
 from runtime.observe.endpoint import ObserveError
 from runtime.observe.printing import as_text
@@ -53,7 +54,7 @@ def _ps(loop: dict[str, Any]) -> Table:
 
 def _connections(loop: dict[str, Any]) -> Table:
     rows: Table = [("FD", "STATE", "UNSENT", "PEER", "LOCAL", "PROTOCOL")]
-    for each in loop["connections"]:
+    for each in entries_from(loop["connections"]):
         columns = ("fd", "state", "unsent", "peer", "local", "protocol")
         rows.append(tuple(str(each[column]) for column in columns))
     return rows
@@ -61,7 +62,7 @@ def _connections(loop: dict[str, Any]) -> Table:
 
 def _timers(loop: dict[str, Any]) -> Table:
     rows: Table = [("DUE IN", "CALLBACK")]
-    rows += [(f"{each['due_in']:.3f}", each["callback"]) for each in loop["timers"]]
+    rows += [(f"{each['due_in']:.3f}", each["callback"]) for each in entries_from(loop["timers"])]
     return rows
 
 
@@ -159,6 +160,10 @@ def _top(pid: int, interval: float) -> int:
             "runtime: top needs the library textual: pip install 'runtime-loop[observe]'",
             file=sys.stderr,
         )
+        return 1
+    # The library draws on stderr. From an input that has ended it would read for ever.
+    if not (os.isatty(0) and os.isatty(2)):
+        print("runtime: top needs a terminal: ps, tree and metrics do without", file=sys.stderr)
         return 1
     return run_console(pid, interval)
 

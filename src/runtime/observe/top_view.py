@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from runtime.kernel.diagnostics.histogram import Histogram
 from runtime.kernel.native.buckets import BOUNDS, BUCKETS
-from runtime.observe.answers import task_from
+from runtime.observe.answers import entries_from, task_from
 from runtime.observe.task_info import TaskInfo
 
 MOST_ROWS: Final = 500
@@ -200,8 +200,8 @@ def _view(loop: dict[str, Any], before: LoopView | None) -> LoopView:
         metrics=metrics,
         changes=changes,
         tasks=tasks,
-        connections=tuple(loop["connections"]),
-        timers=tuple(loop["timers"]),
+        connections=tuple(entries_from(loop["connections"])),
+        timers=tuple(entries_from(loop["timers"])),
         by_id={task.id: task for task in tasks},
     )
 
