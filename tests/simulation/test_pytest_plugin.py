@@ -204,7 +204,7 @@ async def test_uses_an_asynchronous_one(wide_and_async):
 """
     found, output = run(tmp_path, tests, "--runtime-explore=10")
     assert found == {"passed": 2}
-    assert "explored 1 tests in 10 runs" in output
+    assert "explored 1 test in 10 runs" in output
 
 
 def test_wrong_arguments_of_the_marker_are_an_error(tmp_path: Path) -> None:
@@ -215,6 +215,57 @@ async def test_it():
 """
     _, output = run(tmp_path, tests)
     assert "the marker simulation expected runs, strategy, seed" in output
+
+
+def test_the_marker_of_a_test_that_is_not_async_is_an_error(tmp_path: Path) -> None:
+    ordinary = """
+@pytest.mark.simulation
+def test_it():
+    pass
+"""
+    of_hypothesis = """
+from hypothesis import given, strategies
+
+@pytest.mark.simulation
+@given(strategies.booleans())
+async def test_it(value):
+    pass
+"""
+    for tests, text in (
+        (ordinary, "tests: call simulation.explore() in it instead"),
+        (of_hypothesis, "tests: hypothesis makes it an ordinary one: call"),
+    ):
+        _, output = run(tmp_path, tests)
+        assert f"test_it: the marker simulation is for `async def` {text}" in output
+
+
+def test_tests_that_hypothesis_runs_are_listed(tmp_path: Path) -> None:
+    tests = """
+from hypothesis import given, settings, strategies
+
+@settings(max_examples=2, database=None)
+@given(strategies.booleans())
+async def test_examples(value):
+    await runtime.sleep(0)
+
+@pytest.mark.simulation
+class TestMixed:
+    def test_that_is_ordinary(self):
+        pass
+
+    @settings(max_examples=2, database=None)
+    @given(strategies.booleans())
+    async def test_other_examples(self, value):
+        await runtime.sleep(0)
+
+    async def test_explored(self):
+        await runtime.sleep(0)
+"""
+    found, output = run(tmp_path, tests, "--runtime-explore=2")
+    assert found == {"passed": 4}
+    assert "explored 1 test in 2 runs" in output
+    outside = re.findall("ran once as usual: .*::(.*)", output)
+    assert outside == ["test_examples", "test_other_examples"]
 
 
 def test_skipped_and_parametrized_tests(tmp_path: Path) -> None:

@@ -121,7 +121,10 @@ def _options_of(item: pytest.Item) -> dict[str, Any] | None:
     from runtime.testing.pytest_scopes import owner_of
 
     function = getattr(item, "obj", None)
-    if not inspect.iscoroutinefunction(function) or not runs_on_plugin(item):
+    if not inspect.iscoroutinefunction(function):
+        _check_own_marker(item, function)
+        return None
+    if not runs_on_plugin(item):
         return None
     marker = item.get_closest_marker("simulation")
     if marker is None:
@@ -159,6 +162,20 @@ def _options_of(item: pytest.Item) -> dict[str, Any] | None:
     return {**options, "runs": runs} if runs and "runs" not in marker.kwargs else options
 
 
+def _check_own_marker(item: pytest.Item, function: object) -> None:
+    """Raise UsageError for a test with the marker itself that would run without a simulation.
+
+    The marker of a class or a module may also be for other tests.
+    """
+    if any(marker.name == "simulation" for marker in item.own_markers):
+        advice = "call simulation.explore() in it instead"
+        if hasattr(function, "hypothesis"):
+            advice = f"hypothesis makes it an ordinary one: {advice}, in a test that is not async"
+        raise pytest.UsageError(
+            f"{item.nodeid}: the marker simulation is for `async def` tests: {advice}"
+        )
+
+
 def _network_of(item: pytest.Item) -> Conditions | None:
     """Return the conditions of the network that the command line asks for."""
     from runtime.simulation.conditions import conditions_of
@@ -181,11 +198,24 @@ def _setup_of(item: pytest.Item) -> Callable[[World], object] | None:
         raise pytest.UsageError(f"--runtime-setup: {error}") from error
 
 
+def _would_be_explored(item: pytest.Item) -> bool:
+    """Return whether a test would be explored if hypothesis did not run it, in runs of its own."""
+    from runtime.testing.pytest_plugin import runs_on_plugin
+
+    handle = getattr(getattr(item, "obj", None), "hypothesis", None)
+    if not inspect.iscoroutinefunction(getattr(handle, "inner_test", None)):
+        return False
+    is_asked_for = item.get_closest_marker("simulation") or item.config.getoption("runtime_explore")
+    return bool(is_asked_for) and runs_on_plugin(item)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> object:
     """Explore a test, if it is to be explored."""
     options = _options_of(item)
     if options is None:
+        if _would_be_explored(item):
+            item.config.stash[_EXPLORED].outside.append(item.nodeid)
         return None
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     explorer = _Explorer(item, options)
@@ -344,9 +374,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if not explored.tests and not explored.outside:
         return
     terminalreporter.section("simulation")
-    terminalreporter.line(
-        f"explored {explored.tests} tests in {explored.runs} runs with {explored.steps} steps"
-    )
+    tests = "1 test" if explored.tests == 1 else f"{explored.tests} tests"
+    terminalreporter.line(f"explored {tests} in {explored.runs} runs with {explored.steps} steps")
     for line in explored.never_reached:
         terminalreporter.line(f"never reached: {line}")
     for line in explored.outside:
