@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import datetime
 import functools
@@ -15,6 +16,7 @@ import threading
 import time
 import uuid
 from datetime import datetime as moment
+from typing import Any
 
 import pytest
 
@@ -287,6 +289,51 @@ def test_names_and_numbers_of_tasks_are_those_of_the_run() -> None:
         return task.get_name()
 
     assert [simulation.run(main) for _ in range(3)] == ["Task-2"] * 3
+
+
+class OtherTask(runtime.Task[object]):
+    """A task whose class is the program's own."""
+
+
+@pytest.mark.parametrize(
+    "factory",
+    [
+        runtime.eager_task_factory,
+        runtime.create_eager_task_factory(runtime.Task),
+        runtime.create_eager_task_factory(OtherTask),
+        lambda loop, coro, **options: asyncio.Task(coro, loop=loop, **options),
+    ],
+)
+def test_tasks_of_a_factory_are_named_by_their_run(factory: Any) -> None:
+    async def main() -> list[str]:
+        runtime.get_running_loop().set_task_factory(factory)
+        tasks = [runtime.create_task(runtime.sleep(0), name=name) for name in (None, "a", None)]
+        await runtime.wait(tasks)
+        return [task.get_name() for task in tasks]
+
+    assert [simulation.run(main) for _ in range(2)] == [["Task-2", "a", "Task-4"]] * 2
+
+
+def test_eager_tasks_have_the_same_order_in_sets_as_others() -> None:
+    async def main() -> list[str]:
+        runtime.get_running_loop().set_task_factory(runtime.eager_task_factory)
+        begun: list[int] = []
+
+        async def begin(number: int) -> None:
+            begun.append(number)
+            await runtime.sleep(1)
+
+        tasks = {runtime.create_task(begin(number)) for number in range(9)}
+        assert begun == list(range(9))
+        runtime.create_task(begin(9), eager_start=False)
+        assert begun == list(range(9))
+        await runtime.sleep(0)
+        assert begun == list(range(10))
+        return [task.get_name() for task in tasks]
+
+    # The hash of a task is its number.
+    numbers = set(range(2, 11))
+    assert simulation.run(main) == [f"Task-{number}" for number in numbers]
 
 
 def test_a_call_in_an_executor_that_waits_for_a_task_is_refused() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import inspect
+import re
 import threading
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from selectors import BaseSelector
 from typing import Any
 
+from runtime.kernel.api.eager_tasks import eager_task_factory
 from runtime.kernel.compat.registry import running_loops
 from runtime.kernel.compat.task_factory import call_factory, take_options
 from runtime.kernel.core import LoopCore, TurnRunner
@@ -61,11 +63,18 @@ class SimulationLoop(Loop):
         if self._refusal is not None or self._debug:
             self._check_new_task(coro)
         factory = self._task_factory
-        if factory is not None:
+        self._created += 1
+        number = self._created
+        if factory is eager_task_factory:
+            options.setdefault("eager_start", True)
+        elif factory is not None:
+            is_named = options.get("name") is not None
             factory_task: Task[Any] = call_factory(factory, self, coro, options)
+            if not is_named:
+                _renumber(factory_task, number)
             return factory_task
         task: SimulatedTask = SimulatedTask.__new__(SimulatedTask)
-        self._created = task._identifier = self._created + 1
+        task._identifier = number
         name, context, eager_start = take_options(options) if options else (None, None, False)
         if name is None:
             name = f"Task-{task._identifier}"
@@ -89,6 +98,13 @@ class SimulationLoop(Loop):
     def _own_threads(self) -> list[threading.Thread]:
         """Return all threads: none of them can wake the loop of a simulation."""
         return threading.enumerate()
+
+
+def _renumber(task: Any, number: int) -> None:
+    """Replace a number that a task got in its process, as its name, by that in its run."""
+    name = task.get_name() if hasattr(task, "set_name") else ""
+    if isinstance(name, str) and re.fullmatch(r"Task-\d+", name):
+        task.set_name(f"Task-{number}")
 
 
 class SetUp(TurnRunner):

@@ -38,6 +38,9 @@ def create_eager_task_factory(custom_task_constructor: Callable[..., Any]) -> Ta
             f"custom_task_constructor must be callable, got {custom_task_constructor!r}"
         )
 
+    if custom_task_constructor is Task:
+        return eager_task_factory
+
     def factory(
         loop: Scheduler,
         coro: Coroutine[Any, Any, Any],
