@@ -476,3 +476,11 @@ def test_a_failure_with_an_odd_message_is_found_kept_and_written(
     assert type(error).__name__ in str(found.failure.report)
     page, _ = found.failure.report.write(tmp_path)
     assert found.failure.token in page.read_bytes().decode("utf-8")
+
+
+def test_a_function_that_returns_no_coroutine_is_refused() -> None:
+    def main() -> int:
+        return 3
+
+    with pytest.raises(TypeError, match=r"a function that returns a coroutine, got .*main at .* 3"):
+        simulation.run(main)  # type: ignore[arg-type]

@@ -47,6 +47,15 @@ def test_a_read_after_a_write_sees_its_value() -> None:
     assert "b: read() -> 0" in str(verdict)
 
 
+def test_a_state_that_is_not_hashable_is_refused() -> None:
+    made = History()
+    made.end(made.begin("a", "put", "x", [1]))
+    with pytest.raises(TypeError, match=r"states of KeyValue must be hashable, got \[1\]: record"):
+        simulation.linearizable(made, KeyValue())
+    with pytest.raises(TypeError, match=r"states of Register must be hashable, got \[\]: record"):
+        simulation.linearizable(history("a begin read", "a end"), Register([]))  # type: ignore[arg-type]
+
+
 def test_a_value_does_not_come_back() -> None:
     lines = (
         "a begin write 1",

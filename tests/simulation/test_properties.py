@@ -98,6 +98,38 @@ def test_an_invariant_is_checked_after_every_step() -> None:
         simulation.run(main)
 
 
+class NotTrue:
+    """A false value of another type than bool, such as comparisons of arrays return."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(("value", "holds"), [(NotTrue(), False), (0, False), (None, True)])
+def test_an_invariant_fails_at_every_false_value_but_none(value: object, holds: bool) -> None:
+    async def main() -> None:
+        simulation.invariant(lambda: value, "it holds")
+        await runtime.sleep(0)
+
+    if holds:
+        simulation.run(main)
+    else:
+        with pytest.raises(simulation.InvariantError, match="it holds"):
+            simulation.run(main)
+
+
+def test_an_invariant_that_returns_a_coroutine_is_refused() -> None:
+    async def check() -> bool:
+        return True
+
+    async def main() -> None:
+        simulation.invariant(lambda: check(), "it holds")
+        await runtime.sleep(0)
+
+    with pytest.raises(TypeError, match="'it holds' must return a value, got <coroutine object"):
+        simulation.run(main)
+
+
 def test_an_invariant_may_raise() -> None:
     async def main() -> None:
         def check() -> None:

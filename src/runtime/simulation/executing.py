@@ -6,6 +6,7 @@ import asyncio
 import functools
 import gc
 import importlib
+import inspect
 import itertools
 import threading
 import weakref
@@ -231,7 +232,13 @@ def _note_report(run: CurrentRun, _loop: object, context: dict[str, Any]) -> Non
 
 
 async def _supervise(main: Main, run: CurrentRun) -> Any:
-    value = await main()
+    awaitable: object = main()
+    if not inspect.isawaitable(awaitable):
+        raise TypeError(
+            f"a simulation expected a function that returns a coroutine, got {main!r}, which "
+            f"returned {awaitable!r}"
+        )
+    value = await awaitable
     if run.settings.leftovers:
         for _ in range(_TURNS):
             if not _leftovers(run):

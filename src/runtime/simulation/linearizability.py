@@ -213,7 +213,8 @@ def linearizable(history: History | Sequence[Operation], model: Model) -> Verdic
     The models are ``Register``, ``KeyValue``, ``FifoQueue``, ``Mutex``, and your own subclasses of
     ``Model``.
     The verdict is true or false, and its text explains a failure: ``assert linearizable(...)``.
-    Raises TypeError for other arguments.
+    Raises TypeError for other arguments, and for a state that is not hashable, as after the write
+    of a list.
     """
     if not isinstance(model, Model):
         raise TypeError(f"linearizable() expected a model, such as Register(), got {model!r}")
@@ -234,6 +235,7 @@ def linearizable(history: History | Sequence[Operation], model: Model) -> Verdic
 
 def _check(operations: list[Operation], model: Model) -> Verdict:
     to_end = sum(1 << place for place, each in enumerate(operations) if each.result is not UNKNOWN)
+    _check_hashable(model, model.initial)
     seen = {(0, model.initial)}
     stack: list[tuple[int, Any, tuple[int, ...]]] = [(0, model.initial, ())]
     longest: tuple[int, ...] = ()
@@ -253,6 +255,7 @@ def _check(operations: list[Operation], model: Model) -> Verdict:
                 if operation.result is not UNKNOWN and operation.result != result:
                     continue
                 reached = (done | 1 << place, new_state)
+                _check_hashable(model, new_state)
                 if reached not in seen:
                     seen.add(reached)
                     stack.append((*reached, (*order, place)))
@@ -261,3 +264,14 @@ def _check(operations: list[Operation], model: Model) -> Verdict:
         [operations[place] for place in longest],
         [operations[place] for place in candidates_then],
     )
+
+
+def _check_hashable(model: Model, state: object) -> None:
+    """Raise TypeError for a state that the search cannot remember."""
+    try:
+        hash(state)
+    except TypeError:
+        raise TypeError(
+            f"the states of {type(model).__name__} must be hashable, got {state!r}: record values "
+            "that are, such as tuples"
+        ) from None

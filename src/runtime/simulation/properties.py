@@ -79,10 +79,10 @@ def chance(probability: float, label: str = "chance") -> bool:
 def invariant(check: Callable[[], object], name: str | None = None) -> None:
     """Have ``check()`` called after every step of the rest of the run.
 
-    If it returns False, or raises an exception, the run fails at that step. ``name`` is shown in
-    the report, and is by default the name of the function. Raises TypeError unless ``check`` can be
-    called, or if it is a coroutine function, TypeError or ValueError unless ``name`` is a printable
-    text or None, and RuntimeError outside of a run.
+    If it returns a false value other than None, or raises an exception, the run fails at that step.
+    ``name`` is shown in the report, and is by default the name of the function. Raises TypeError
+    unless ``check`` can be called, or if it is a coroutine function, TypeError or ValueError unless
+    ``name`` is a printable text or None, and RuntimeError outside of a run.
 
     >>> from runtime import simulation
     >>> async def main():

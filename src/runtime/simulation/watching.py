@@ -5,6 +5,7 @@ A run that needs none of these has no monitor, and is several times as fast.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,7 +124,17 @@ class Watch(Monitor):
                 except BaseException:
                     self._failed = True
                     raise
-                if holds is False:
+                if holds is True or holds is None:
+                    continue
+                if inspect.iscoroutine(holds):
+                    holds.close()
+                    self._failed = True
+                    raise TypeError(
+                        f"the invariant {name!r} must return a value, got {holds!r}: its check is "
+                        "called outside of all tasks, and cannot wait"
+                    )
+                # Not only False: comparisons of arrays return values of other types.
+                if not holds:
                     self._failed = True
                     raise InvariantError(name)
 
