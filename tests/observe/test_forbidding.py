@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from time import sleep as imported_sleep
 
 import pytest
 
@@ -59,13 +60,15 @@ def future() -> None:
 
 
 def process() -> None:
-    ended = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    ended = subprocess.Popen(COMMAND)
     try:
         ended.wait()
     finally:
         with allow_blocking():
             ended.wait()
 
+
+COMMAND = [sys.executable, "-S", "-c", ""]
 
 CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "time.sleep": (lambda: time.sleep(0.001), r"await runtime\.sleep\(\)"),
@@ -86,6 +89,19 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "threading.Thread.join": (join, r"runtime\.Lock"),
     "threading.Condition.wait": (get, r"runtime\.Lock"),
     "concurrent.futures.Future.result": (future, r"runtime\.wrap_future\(\)"),
+    "subprocess.run": (
+        lambda: subprocess.run(COMMAND, check=True),
+        r"runtime\.create_subprocess_exec\(\)",
+    ),
+    "subprocess.call": (lambda: subprocess.call(COMMAND), r"runtime\.create_subprocess_exec\(\)"),
+    "subprocess.check_call": (
+        lambda: subprocess.check_call(COMMAND),
+        r"runtime\.create_subprocess_exec\(\)",
+    ),
+    "subprocess.check_output": (
+        lambda: subprocess.check_output(COMMAND),
+        r"runtime\.create_subprocess_exec\(\)",
+    ),
     "subprocess.Popen.wait": (process, r"runtime\.create_subprocess_exec\(\)"),
 }
 
@@ -106,6 +122,24 @@ async def test_a_blocking_call_raises_in_a_task_and_says_what_to_use_instead(nam
 def test_calls_outside_of_a_loop_are_allowed(name: str) -> None:
     with forbid_blocking():
         CALLS[name][0]()
+
+
+async def test_a_process_is_refused_before_it_starts(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    command = [sys.executable, "-S", "-c", f"open({str(made)!r}, 'x')"]
+    with forbid_blocking():
+        for call in (subprocess.run, subprocess.call, subprocess.check_output):
+            with pytest.raises(BlockingCallError, match=r"subprocess\.(run|call)\(\[.*\]\) would"):
+                call(command)
+    assert not made.exists()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="Python does not announce it before")
+async def test_a_sleep_that_was_imported_by_its_name_is_refused() -> None:
+    with forbid_blocking():
+        with pytest.raises(BlockingCallError, match=r"^time\.sleep\(0\.001\) would block"):
+            imported_sleep(0.001)
+        imported_sleep(0)
 
 
 async def test_a_function_of_the_standard_library_as_a_callback_is_refused() -> None:

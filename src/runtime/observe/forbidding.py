@@ -124,7 +124,7 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _shown(argument: object) -> str:
-    if isinstance(argument, str | bytes | int | float | tuple):
+    if isinstance(argument, str | bytes | int | float | tuple | list):
         return repr(argument)[:200]
     return f"<{type(argument).__name__}>"
 
@@ -170,6 +170,7 @@ _EVENTS: Final[dict[str, Callable[[tuple[Any, ...]], bool]]] = {
     "socket.gethostbyname": _looks_up,
     "socket.getnameinfo": _always,
     "sqlite3.connect": _always,
+    "time.sleep": lambda arguments: bool(arguments[0]),  # From Python 3.13 on.
     "urllib.Request": _always,
 }
 """The events of blocking calls, and whether the call with given arguments blocks."""
@@ -191,6 +192,10 @@ def _sleeps(arguments: tuple[Any, ...], options: dict[str, Any]) -> bool:
 
 def _socket_waits(arguments: tuple[Any, ...], options: dict[str, Any]) -> bool:
     return bool(arguments and arguments[0].gettimeout() != 0)
+
+
+def _waits_always(arguments: tuple[Any, ...], options: dict[str, Any]) -> bool:
+    return True
 
 
 def _timeout_of(position: int) -> Callable[[tuple[Any, ...], dict[str, Any]], bool]:
@@ -219,6 +224,9 @@ _REPLACED: Final[list[tuple[Any, str, str, _Waits]]] = [
     (time, "sleep", "time.sleep", _sleeps),
     (threading.Condition, "wait", "threading.Condition.wait", _timeout_of(1)),
     (threading.Thread, "join", "threading.Thread.join", _thread_waits),
+    # Before they have started a process, which has no parent that waits for it when they fail.
+    (subprocess, "call", "subprocess.call", _waits_always),
+    (subprocess, "run", "subprocess.run", _waits_always),
     (subprocess.Popen, "wait", "subprocess.Popen.wait", _process_waits),
     (subprocess.Popen, "communicate", "subprocess.Popen.communicate", _process_waits),
     (concurrent.futures.Future, "result", "concurrent.futures.Future.result", _future_waits),
@@ -243,11 +251,13 @@ _REPLACED: Final[list[tuple[Any, str, str, _Waits]]] = [
 """Owner, attribute, full name, and whether a call with given arguments waits."""
 
 
-def _replacement(original: Callable[..., Any], name: str, waits: _Waits) -> Callable[..., Any]:
+def _replacement(
+    original: Callable[..., Any], name: str, waits: _Waits, *, is_method: bool
+) -> Callable[..., Any]:
     @functools.wraps(original)
     def call(*arguments: Any, **options: Any) -> Any:
         if waits(arguments, options) and _is_forbidden():
-            shown = ", ".join(map(_shown, arguments if name == "time.sleep" else arguments[1:]))
+            shown = ", ".join(map(_shown, arguments[1:] if is_method else arguments))
             _refuse(name, f"{name}({shown})")
         return original(*arguments, **options)
 
@@ -270,7 +280,8 @@ def _begin() -> None:
         for owner, attribute, name, waits in _REPLACED:
             _originals.append((owner, attribute, vars(owner).get(attribute)))
             original = getattr(owner, attribute)
-            setattr(owner, attribute, _replacement(original, name, waits))
+            is_method = isinstance(owner, type)
+            setattr(owner, attribute, _replacement(original, name, waits, is_method=is_method))
 
 
 def _end() -> None:
@@ -295,7 +306,8 @@ def forbid_blocking() -> Iterator[None]:
     non-blocking, ``subprocess.run`` and ``Popen.wait``, ``os.system``, and waiting for a thread, an
     event, a condition or a queue of threads, or a concurrent future. Imports are allowed, other
     threads too, and ``with allow_blocking():`` allows everything. It does not see locks of threads,
-    reading and writing of an open file, calculations, and waiting in C code.
+    reading and writing of an open file, calculations, and waiting in C code; and, up to Python
+    3.12, a ``sleep`` that the program has imported itself, with ``from time import sleep``.
 
     This is for tests: ``pytest --runtime-forbid-blocking`` puts it around each of them.
 
@@ -306,7 +318,7 @@ def forbid_blocking() -> Iterator[None]:
     ...     runtime.run(main())
     Traceback (most recent call last):
     ...
-    runtime.observe.BlockingCallError: time.sleep(0.1) would block the event loop. ...
+    runtime.observe.BlockingCallError: time.sleep(0.1) would block the event loop: ...
     """
     _begin()
     try:
