@@ -484,3 +484,21 @@ def test_a_function_that_returns_no_coroutine_is_refused() -> None:
 
     with pytest.raises(TypeError, match=r"a function that returns a coroutine, got .*main at .* 3"):
         simulation.run(main)  # type: ignore[arg-type]
+
+
+def test_locks_that_are_held_are_listed_in_the_order_of_their_creation() -> None:
+    async def main() -> list[runtime.Lock | asyncio.Lock]:
+        locks: list[runtime.Lock | asyncio.Lock] = []
+        for number in range(20):
+            lock = runtime.Lock() if number % 2 else asyncio.Lock()
+            await lock.acquire()
+            locks.append(lock)
+        kept[:] = locks  # The failed run is repeated for its report.
+        return locks
+
+    kept: list[runtime.Lock | asyncio.Lock] = []
+    before = asyncio.Lock.__init__, runtime.Lock.__init__
+    with pytest.raises(simulation.LeftoverError) as raised:
+        simulation.run(main, leftovers=True)
+    assert str(raised.value).splitlines()[1:] == [f"lock {lock!r}" for lock in kept]
+    assert (asyncio.Lock.__init__, runtime.Lock.__init__) == before

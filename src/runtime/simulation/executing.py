@@ -45,7 +45,10 @@ for _name in _PRELOADED:
 
 Main = Callable[[], Awaitable[Any]]
 
-_init_lock = Lock.__init__
+_LOCKS: Final[tuple[type[Any], ...]] = (Lock, asyncio.Lock)
+"""The classes of locks that are leftovers if they are held at the end of a run."""
+
+_init_locks: Final = [kind.__init__ for kind in _LOCKS]
 
 _COLLECT_EVERY = 50
 """Number of runs after which the collector runs, which has no occasion to begin by itself."""
@@ -54,6 +57,7 @@ _TURNS = 10
 """Turns for which leftovers are waited for: a connection is closed some turns after ``close()``."""
 
 _ended = itertools.count(1)
+_numbers = itertools.count(1)
 
 _occupied = threading.Lock()
 """Held by the run that takes place: there is one at a time."""
@@ -207,8 +211,9 @@ def _run_main(main: Main, run: CurrentRun, outcome: Outcome) -> None:
         return loop
 
     if run.settings.leftovers:
-        run.locks = weakref.WeakSet()
-        Lock.__init__ = _noting_locks(run)  # type: ignore[assignment,method-assign]
+        run.locks = weakref.WeakValueDictionary()
+        for kind, init in zip(_LOCKS, _init_locks, strict=True):
+            kind.__init__ = _noting_locks(run, init)
     run.schedule.is_main_run = True
     try:
         outcome.value = run_for_real(_supervise(main, run), loop_factory=factory)
@@ -218,7 +223,8 @@ def _run_main(main: Main, run: CurrentRun, outcome: Outcome) -> None:
         outcome.error = error
         return
     finally:
-        Lock.__init__ = _init_lock  # type: ignore[method-assign]
+        for kind, init in zip(_LOCKS, _init_locks, strict=True):
+            kind.__init__ = init
     # Futures that failed, and are part of a reference cycle, report that when they are collected.
     gc.collect(0)
     if run.reports:
@@ -250,13 +256,14 @@ async def _supervise(main: Main, run: CurrentRun) -> Any:
     return value
 
 
-def _noting_locks(run: CurrentRun) -> Callable[[Lock], None]:
-    def init(lock: Lock) -> None:
-        _init_lock(lock)
+def _noting_locks(run: CurrentRun, init: Callable[[Any], None]) -> Callable[[Any], None]:
+    def init_and_note(lock: Any) -> None:
+        init(lock)
         if not in_daemon.get():
-            run.locks.add(lock)
+            # By number, so that the locks keep the order of their creation.
+            run.locks[next(_numbers)] = lock
 
-    return init
+    return init_and_note
 
 
 def _leftovers(run: CurrentRun) -> list[str]:
@@ -268,7 +275,7 @@ def _leftovers(run: CurrentRun) -> list[str]:
     for task in sorted(tasks, key=lambda task: task.get_name()):
         first, *rest = describe_wait(task)
         lines.append("\n".join([f"task {first}", *rest]))
-    lines += [f"lock {lock!r}" for lock in run.locks if lock.locked()]
+    lines += [f"lock {lock!r}" for lock in run.locks.values() if lock.locked()]
     lines += [f"open socket {description}" for description in run.world.open_sockets()]
     return lines
 
