@@ -243,7 +243,7 @@ def test_tests_that_hypothesis_runs_are_listed(tmp_path: Path) -> None:
     tests = """
 from hypothesis import given, settings, strategies
 
-@settings(max_examples=2, database=None)
+@settings(max_examples=2, database=None, deadline=None)
 @given(strategies.booleans())
 async def test_examples(value):
     await runtime.sleep(0)
@@ -253,7 +253,7 @@ class TestMixed:
     def test_that_is_ordinary(self):
         pass
 
-    @settings(max_examples=2, database=None)
+    @settings(max_examples=2, database=None, deadline=None)
     @given(strategies.booleans())
     async def test_other_examples(self, value):
         await runtime.sleep(0)
