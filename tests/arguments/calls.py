@@ -600,7 +600,7 @@ def _normalized(text: str) -> str:
     text = re.sub(r"<(Process|SubprocessTransport) pid=.*", r"<\1>", text)
     text = re.sub(r"(fd=|file descriptor |fd |Task-|pid=)\d+", r"\1NUMBER", text)
     text = re.sub(r"when=[0-9.]+", "when=MOMENT", text)
-    return re.sub(r"(?<=[ :(])[1-6]\d{4}\b", "PORT", text)
+    return re.sub(r"(?<=[ :('])[1-6]\d{4}\b", "PORT", text)
 
 
 def _state_of(subject: Any) -> str:

@@ -20,6 +20,7 @@ import pytest
 
 import runtime
 from runtime.kernel.compat import registry
+from runtime.testing import wait_all_tasks_blocked
 from tests.support.programs import run_code
 
 
@@ -297,7 +298,7 @@ def test_asynchronous_generators_are_closed(loop: runtime.Loop) -> None:
         await anext(dropped)
         del dropped
         gc.collect()
-        await runtime.sleep(0.001)
+        await wait_all_tasks_blocked()
         assert closed == ["dropped"]
 
     kept: list[AsyncGenerator[int, None]] = []
