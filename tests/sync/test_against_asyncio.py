@@ -175,6 +175,33 @@ async def gather_cancelled_with_its_task(lib: Any, log: Log) -> None:
 
 
 @scenario()
+async def two_requests_to_cancel_in_one_turn(lib: Any, log: Log) -> None:
+    async def wait_for(awaitable: Any) -> None:
+        for each in (awaitable, lib.sleep(0)):
+            try:
+                await each
+            except lib.CancelledError as error:
+                log.add("cancelled with", error.args)
+
+    create_future = lib.get_running_loop().create_future
+    cancelled_before = create_future()
+    for awaitable in (
+        create_future(),
+        cancelled_before,
+        lib.sleep(3600),
+        lib.create_task(lib.sleep(3600)),
+        lib.gather(create_future(), create_future()),
+        lib.sleep(0),
+    ):
+        task = lib.create_task(wait_for(awaitable))
+        await turns(lib, 2)
+        if awaitable is cancelled_before:
+            cancelled_before.cancel("before")
+        log.add(task.cancel("first"), task.cancel("second"), task.cancelling())
+        await follow(lib, log, 4, task=task)
+
+
+@scenario()
 async def gather_with_a_child_that_others_cancel(lib: Any, log: Log) -> None:
     victim, bystander = lib.create_task(lib.sleep(3600)), lib.create_task(give(lib, 1, 6))
     gathering = lib.gather(victim, bystander)

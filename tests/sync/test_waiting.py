@@ -60,6 +60,31 @@ async def test_wait_for_a_done_future(return_when: str) -> None:
     assert done.exception() is not None
 
 
+@pytest.mark.parametrize("return_when", [ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION])
+async def test_wait_for_done_futures_lets_other_tasks_run(return_when: str) -> None:
+    done = runtime.get_running_loop().create_future()
+    done.set_exception(LookupError())
+    task = runtime.create_task(give(1, 5))
+    for _ in range(10):
+        await wait([done], return_when=return_when)
+    assert task.done()
+    assert done.exception() is not None
+
+
+async def test_a_wait_for_a_done_future_can_be_cancelled() -> None:
+    done = runtime.get_running_loop().create_future()
+    done.set_result(None)
+
+    async def wait_again_and_again() -> None:
+        while True:
+            await wait([done])
+
+    task = runtime.create_task(wait_again_and_again())
+    await turns(3)
+    task.cancel()
+    await assert_cancelled(task)
+
+
 async def test_wait_gives_up_after_a_timeout_and_raises_nothing() -> None:
     loop = runtime.get_running_loop()
     quick, slow = runtime.create_task(give(1)), runtime.create_task(never())

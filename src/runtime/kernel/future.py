@@ -513,3 +513,11 @@ def has_failed(future: Any) -> bool:
 def failure_of(future: FutureCore) -> BaseException | None:
     """Return the exception that awaiting a finished future raises, or None if it has a result."""
     return future._result_exception() if future._failed else None
+
+
+def raises_cancelled(future: FutureCore | None) -> bool:
+    """Return whether awaiting a future would raise CancelledError at once; False for None."""
+    if future is None or not future._failed:
+        return False
+    failure = _failure_in(future)
+    return failure is None or isinstance(failure.exception, CancelledError)

@@ -66,6 +66,7 @@ from runtime.kernel.future import (
     finish_future,
     init_future,
     plain_futures,
+    raises_cancelled,
     refuse_second_init,
     subscribe,
     unsubscribe,
@@ -465,9 +466,9 @@ def _interrupt(task: TaskCore) -> None:
     waits_for: Any = task._waits_for()
     if waits_for is not None:
         if not waits_for.done() and _admit_interruption(task):
-            waits_for.cancel(msg=_reason_of_scope(task))
+            waits_for.cancel(msg=_cancelled_scope(task)._reason)
     elif task._throw is None and is_suspended(task._coro) and _admit_interruption(task):
-        _set_must_cancel(task, _reason_of_scope(task))
+        _set_must_cancel(task, _cancelled_scope(task)._reason)
 
 
 def _cancelled_scope(task: TaskCore) -> ScopeState:
@@ -484,16 +485,12 @@ def _admit_interruption(task: TaskCore) -> bool:
     return bool(task._cancel_state & IN_CANCELLED_SCOPE) and _cancelled_scope(task)._admit(task)
 
 
-def _reason_of_scope(task: TaskCore) -> Any:
-    return _cancelled_scope(task)._reason
-
-
 def _yielded_while_cancelled(task: TaskCore) -> None:
     """Handle the flags of a task that has yielded None, and is in the ready queue."""
     if task._cancel_state & HOLDS_GENERATOR and (text := _misheld_scope(task)):
         task._throw = RuntimeError(text)
     elif not task._cancel_state & MUST_CANCEL and _admit_interruption(task):
-        _set_must_cancel(task, _reason_of_scope(task))
+        _set_must_cancel(task, _cancelled_scope(task)._reason)
 
 
 def _waits_while_cancelled(task: TaskCore, future: Any) -> None:
@@ -506,7 +503,7 @@ def _waits_while_cancelled(task: TaskCore, future: Any) -> None:
             # It may have been cleared already: the cancel() of a class of the program is called.
             task._cancel_state &= ~MUST_CANCEL
     elif not future.done() and _admit_interruption(task):
-        future.cancel(msg=_reason_of_scope(task))
+        future.cancel(msg=_cancelled_scope(task)._reason)
 
 
 def _misheld_scope(task: TaskCore) -> str:
@@ -604,13 +601,13 @@ def step(task: TaskCore) -> None:
     error = task._throw
     # A failed future is not thrown into the coroutine: its own __await__ raises the exception. An
     # exception that is thrown into a compiled generator would lose its traceback.
-    task._awaited = None
     if error is not None:
         task._throw = None
     if task._cancel_state and task._cancel_state & MUST_CANCEL:
-        task._cancel_state -= MUST_CANCEL
-        if not isinstance(error, CancelledError):
+        if not isinstance(error, CancelledError) and not raises_cancelled(task._awaited):
             error = task._make_cancelled_error()
+        task._cancel_state -= MUST_CANCEL  # Last: an interrupt before does not lose the request.
+    task._awaited = None
     loop._current = task
     if _current_tasks is not None:
         _current_tasks[loop] = task

@@ -20,6 +20,7 @@ from runtime.kernel.diagnostics.describe import describe_several, format_repr
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.future import has_failed
 from runtime.kernel.public_types import Future
+from runtime.sync.sleep import yield_to_others
 from runtime.sync.timeout_core import note_place
 from runtime.sync.timeouts import timeout as timeout_after
 
@@ -76,8 +77,8 @@ async def wait(
 
     The wait ends when all are done (``ALL_COMPLETED``), when the first is done
     (``FIRST_COMPLETED``), or when the first has failed or all are done (``FIRST_EXCEPTION``), as
-    ``return_when`` says; and in any case after ``timeout`` seconds. None of the tasks is cancelled,
-    and none of their exceptions is raised.
+    ``return_when`` says; and in any case after ``timeout`` seconds. If that is so from the start,
+    other tasks run once. None of the tasks is cancelled, and none of their exceptions is raised.
 
     Raises TypeError for coroutines, since the caller could not find their tasks in the result, and
     for a single future; ValueError for an empty ``fs`` and for another ``return_when``.
@@ -99,7 +100,10 @@ async def wait(
     loop = get_running_loop()
     futures = {ensure_future(future, loop=loop) for future in futures}
     pending = [future for future in futures if not future.done()]
-    if not _is_enough(futures, len(pending), return_when):
+    if _is_enough(futures, len(pending), return_when):
+        # As in asyncio, other tasks run meanwhile: the program may repeat this until they are done.
+        await yield_to_others()
+    else:
         countdown = _Countdown(loop, pending, return_when)
         await _wait_for_any(loop, countdown, limit)
     done = {future for future in futures if future.done()}
