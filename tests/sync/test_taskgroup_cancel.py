@@ -104,6 +104,30 @@ async def test_by_one_of_its_tasks(new_group: Any) -> None:
     assert no_request_left()
 
 
+async def test_a_task_in_two_shields_is_cancelled_when_it_has_left_both() -> None:
+    left: list[str] = []
+
+    async def work(group: runtime.TaskGroup) -> None:
+        with runtime.CancelScope(shield=True) as outer:
+            with runtime.CancelScope(shield=True):
+                group.cancel()
+                outer.shield = False
+                await runtime.sleep(0)
+                left.append("inner")
+            await runtime.sleep(0)
+            left.append("outer")
+
+    async with runtime.TaskGroup() as group:
+        group.create_task(work(group))
+    assert left == ["inner"]
+
+
+async def test_the_scope_of_a_group_is_entered_by_the_group_only() -> None:
+    group = runtime.TaskGroup()
+    with group.cancel_scope, pytest.raises(RuntimeError, match="was entered before"):
+        await group.__aenter__()
+
+
 @each_group
 async def test_by_another_task_while_it_waits_for_its_tasks(new_group: Any) -> None:
     groups: list[Any] = []

@@ -36,6 +36,24 @@ async def test_it_returns_the_value() -> None:
     assert log == ["starting", "ended"]
 
 
+async def test_a_group_that_only_waits_for_a_starting_task_can_be_cancelled() -> None:
+    log = Log()
+    group = runtime.TaskGroup()
+
+    async def body() -> None:
+        async with group:
+            group.create_task(runtime.sleep(0.5))
+
+    waiting = runtime.create_task(body())
+    await turns(1)
+    starting = runtime.create_task(group.start(serve, 7, log))
+    await runtime.sleep(0.75)
+    group.cancel()
+    await waiting
+    assert await starting == 7
+    assert log == ["starting", "ended"]
+
+
 async def test_it_returns_none() -> None:
     async def work(started: runtime.Started[None]) -> None:
         started()

@@ -138,6 +138,13 @@ def failure_reason(source: BaseException) -> CancelReason:
     return CancelReason("sibling", "", place, source)
 
 
+def reason_to_cancel_others(error: BaseException) -> CancelReason | None:
+    """Return the reason for cancelling the tasks that a block which ended with ``error`` owns."""
+    if isinstance(error, CancelledError):
+        return cancel_reason(error)
+    return failure_reason(error)
+
+
 def make_cancelled_error(message: Any, debug: bool) -> CancelledError:
     """Return a CancelledError for a request to cancel with a message or a reason.
 

@@ -374,7 +374,7 @@ class ScopeCore(ScopeState):
             if not self._shield and self._deferred is not None:
                 reason = self._deferred
                 self._deferred = None
-                task.cancel(reason)
+                _cancel_outside_shields(self, task, reason)
 
     def __repr__(self) -> str:
         return format_repr(type(self).__name__, self._describe, self._describe)
@@ -471,6 +471,8 @@ def _end_cancellation(
     was_effective = scope._effective
     scope._effective = False
     scope._interruptions = None
+    if scope._members:
+        _release_members(scope, scope._members)
     if scope._generator is not None:
         scope._generator = None
         _note_generators(task)
@@ -520,6 +522,8 @@ def remove_scope(scope: ScopeCore, task: TaskCore) -> None:
     scope._parent = None
     scope._effective = False
     scope._interruptions = None
+    if scope._members:
+        _release_members(scope, scope._members)
     scope._generator = None
     if scope._timer is not None:
         scope._timer.drop()
@@ -632,6 +636,19 @@ def _pass_on_to_members(
                 to_do.append(each)
 
 
+def _release_members(scope: ScopeState, members: Iterable[Any]) -> None:
+    """Take the effect of a scope that was left from tasks of its group, which still run.
+
+    They do if an exception has ended the group's wait for them.
+    """
+    reached: list[TaskCore] = []
+    foreign: list[Any] = []
+    to_do: list[ScopeState] = []
+    _pass_on_to_members(scope, members, to_do, reached, foreign)
+    while to_do:
+        _pass_on_in_task(to_do.pop(), to_do, reached, foreign)
+
+
 def _note_effect(task: TaskCore) -> bool:
     """Set or clear the flag of ``task`` for its innermost scope; return whether it was set now."""
     scope = task._scope
@@ -708,6 +725,11 @@ def cancel_in_group(scope: ScopeState, task: TaskCore, reason: CancelReason | No
 
     If the task is in a shield inside the group, it is cancelled when it leaves the shield.
     """
+    _cancel_outside_shields(scope, task, reason)
+
+
+def _cancel_outside_shields(scope: ScopeState, task: TaskCore, reason: Any) -> None:
+    """Cancel a task once, when it has left the shields inside ``scope``."""
     shield: ScopeState | None = None
     each = task._scope
     while each is not None and each is not scope:

@@ -507,13 +507,15 @@ def _waits_while_cancelled(task: TaskCore, future: Any) -> None:
 
 
 def _misheld_scope(task: TaskCore) -> str:
-    """Return the error about a scope that a generator holds at a ``yield``, or an empty string."""
+    """Remove all scopes that generators hold at a ``yield``; return an error about the first."""
+    found = ""
     scope = task._scope
     while scope is not None:
+        outer = scope._parent
         if scope._generator is not None and (text := scope._held_at_yield(task)):
-            return text
-        scope = scope._parent
-    return ""
+            found = found or text
+        scope = outer
+    return found
 
 
 def _stop_waiting(task: TaskCore) -> None:

@@ -165,9 +165,10 @@ def gather(*aws: Any, return_exceptions: bool = False) -> Any:
     (The annotation is a tuple, for type checkers to know the type of each result; the value is a
     list.)
 
-    Cancelling the future, or the task that awaits it, cancels the awaitables; the future ends with
-    a CancelledError when all of them have ended. An awaitable that other code cancels counts as one
-    that raised a CancelledError. Not cancellation safe: the results are lost.
+    Cancelling the future, or the task that awaits it, cancels the awaitables. The future then ends
+    with a CancelledError: with ``return_exceptions`` when all of them have ended, and without it
+    when the first has ended so, and others may still clean up. An awaitable that other code cancels
+    counts as one that raised a CancelledError. Not cancellation safe: the results are lost.
 
     Raises ValueError when the awaitables belong to different loops, TypeError for an object that
     cannot be awaited, RuntimeError when a loop is needed and none is running.

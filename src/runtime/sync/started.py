@@ -26,7 +26,7 @@ from runtime.kernel.arguments.advice import name_of
 from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.public_types import Future, Task
-from runtime.kernel.reasons import cancel_reason
+from runtime.kernel.reasons import reason_to_cancel_others
 from runtime.kernel.scopes import cancel_in_group, join_group, move_scope
 from runtime.kernel.task import TaskCore
 from runtime.sync.deferring import defer
@@ -198,17 +198,19 @@ async def _wait(started: Started[Any], task: Any) -> None:
     """Wait until the task has started or ended."""
     try:
         await started._ended
-    except CancelledError as error:
+    except BaseException as error:
+        # A CancelledError; GeneratorExit, with which no more can be awaited; or a RuntimeError, if
+        # a generator holds a scope at a ``yield``.
         has_started = not started.is_waited_for()
         if (has_started or task.done()) and defer(error):
             return  # The task started or ended at the same time.
-        if has_started:
+        if has_started or isinstance(error, GeneratorExit):
             raise
         started._given_up = True
         if not isinstance(task, TaskCore):
             task.cancel()
         elif not started._caller_scope._effective:
-            cancel_in_group(started._caller_scope, task, cancel_reason(error))
+            cancel_in_group(started._caller_scope, task, reason_to_cancel_others(error))
         await _end_of(task)
         raise
     finally:

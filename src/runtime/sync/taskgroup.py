@@ -25,10 +25,9 @@ from runtime.kernel.errors import CancelledError
 from runtime.kernel.public_types import Future, Task
 from runtime.kernel.reasons import (
     CancelReason,
-    cancel_reason,
-    failure_reason,
     given_reason,
     place_of_caller,
+    reason_to_cancel_others,
 )
 from runtime.kernel.scopes import enter_scope, leave_group_scope
 from runtime.kernel.task import TaskCore
@@ -79,6 +78,8 @@ class TaskGroup(GroupCore, OnlyAsynchronous):
         parent = current_task()
         if parent is None:
             raise RuntimeError(f"TaskGroup {self!r} cannot determine the parent task")
+        if self._scope._entered:
+            raise RuntimeError(self._scope._why_not_entered())
         self._loop = get_running_loop()
         self._parent = parent
         if isinstance(parent, TaskCore):
@@ -131,8 +132,9 @@ class TaskGroup(GroupCore, OnlyAsynchronous):
             self._base_error = exc
         cancellation: BaseException | None = exc if isinstance(exc, CancelledError) else None
         if exc is not None and not self._aborting:
-            self._abort(_reason_of(exc))
+            self._abort(reason_to_cancel_others(exc))
         latest: BaseException | None = None
+        refusal: BaseException | None = None
         while self._tasks or self._starting:
             if self._daemons and self._only_daemons_are_left():
                 self._cancel_daemons()
@@ -144,7 +146,16 @@ class TaskGroup(GroupCore, OnlyAsynchronous):
                 if not self._aborting:
                     # The parent was cancelled from outside while it waited for us.
                     cancellation = error
-                    self._abort(_reason_of(error))
+                    self._abort(reason_to_cancel_others(error))
+            except RuntimeError as error:
+                # A generator holds a scope at a ``yield``, or the loop is another one, which the
+                # next wait meets again.
+                if refusal is not None:
+                    raise
+                refusal = error
+                self._errors.append(error)
+                if not self._aborting:
+                    self._abort(reason_to_cancel_others(error))
             self._all_done = None
         try:
             if self._base_error is not None:
@@ -172,7 +183,7 @@ class TaskGroup(GroupCore, OnlyAsynchronous):
                 raise BaseExceptionGroup("unhandled errors in a TaskGroup", self._errors) from None
             return True
         finally:
-            del exc, cancellation, latest, parent
+            del exc, cancellation, latest, parent, refusal
 
     if TYPE_CHECKING:
 
@@ -279,7 +290,11 @@ class TaskGroup(GroupCore, OnlyAsynchronous):
         if self._loop is None:
             self._cancel_on_entry = True
             self._reason = given
-        elif self._parent is not None and not self._aborting and (self._tasks or not self._exiting):
+        elif (
+            self._parent is not None
+            and not self._aborting
+            and (self._tasks or self._starting or not self._exiting)
+        ):
             self._abort(given)
             self._cancel_parent(self._parent, given)
 
@@ -307,10 +322,3 @@ class TaskGroup(GroupCore, OnlyAsynchronous):
         elif self._loop is not None:
             words.append("entered")
         return f"<TaskGroup{''.join(' ' + word for word in words)}>"
-
-
-def _reason_of(error: BaseException) -> CancelReason | None:
-    """Return the reason for cancelling the tasks of a group whose body ended with ``error``."""
-    if isinstance(error, CancelledError):
-        return cancel_reason(error)
-    return failure_reason(error)
