@@ -151,9 +151,7 @@ class Top(Upper):
     def drained(self, loop: LoopCore) -> FutureCore:
         """Return a future that finishes when writing resumes, and fails with the connection."""
         waiter = loop.create_future()
-        if self._drain_waiters is None:
-            self._drain_waiters = []
-        self._drain_waiters.append(waiter)
+        self._drain_waiters = with_waiter(self._drain_waiters, waiter)
         return waiter
 
     def wake_drainers(self, error: BaseException | None) -> None:
@@ -179,6 +177,21 @@ class Top(Upper):
     def peername(self) -> object:
         """Return the peer's address, or None."""
         raise NotImplementedError
+
+
+def with_waiter(waiters: list[FutureCore] | None, waiter: FutureCore) -> list[FutureCore]:
+    """Return the list ``waiters`` with ``waiter`` added, or a new list if there is none yet.
+
+    Each time the length reaches a power of two, the futures of cancelled waits are dropped, so that
+    waits with a timeout do not let the list grow without end.
+    """
+    if waiters is None:
+        return [waiter]
+    size = len(waiters)
+    if size & (size - 1) == 0:
+        waiters = [each for each in waiters if not each.done()]
+    waiters.append(waiter)
+    return waiters
 
 
 def new_connection_error(error: BaseException) -> BaseException:

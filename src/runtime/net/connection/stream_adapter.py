@@ -34,7 +34,7 @@ from runtime.kernel.errors import LimitOverrunError
 from runtime.kernel.future import FutureCore, finish_future, rearm_future
 from runtime.kernel.native import accelerator
 from runtime.kernel.native.allocator import retain_large_blocks
-from runtime.net.connection.layers import Lower, Top, new_connection_error
+from runtime.net.connection.layers import Lower, Top, new_connection_error, with_waiter
 from runtime.net.connection.receive_buffer import ReceiveBuffer
 
 _MIN_TARGET: Final = 128 * 1024
@@ -59,6 +59,7 @@ class StreamAdapter(Top):
 
     __slots__ = (
         "_bytes_needed",
+        "_closed_waiters",
         "_limit",
         "_loop",
         "_lower",
@@ -70,7 +71,6 @@ class StreamAdapter(Top):
         "_target_filled",
         "_written",
         "_written_in",
-        "closed_waiter",
         "closing",
         "eof",
         "has_written_its_share",
@@ -120,7 +120,7 @@ class StreamAdapter(Top):
         # Ending.
         self.closing = False
         self.is_lost = False
-        self.closed_waiter: FutureCore | None = None
+        self._closed_waiters: list[FutureCore] | None = None
 
     @property
     def lower(self) -> Lower:
@@ -220,9 +220,11 @@ class StreamAdapter(Top):
             if self._drain_waiters is not None:
                 self.wake_drainers(error or ConnectionAbortedError("the connection was aborted"))
         finally:
-            waiter = self.closed_waiter
-            if waiter is not None and not waiter.done():
-                finish_future(waiter, None)
+            waiters = self._closed_waiters
+            self._closed_waiters = None
+            for waiter in waiters or ():
+                if not waiter.done():
+                    finish_future(waiter, None)
             self.pass_on_lost()
 
     # -- Reading -----------------------------------------------------------------------------------
@@ -451,12 +453,15 @@ class StreamAdapter(Top):
         return None if self._lower is None else self._lower.info("peername")
 
     def closed_future(self) -> FutureCore:
-        """Return a future that finishes when the connection is closed."""
-        waiter = self.closed_waiter
-        if waiter is None:
-            waiter = self.closed_waiter = self._loop.create_future()
-            if self.is_lost:
-                finish_future(waiter, None)
+        """Return a new future that finishes when the connection is closed.
+
+        Each waiting task needs one of its own: the cancellation of a task cancels its future.
+        """
+        waiter = self._loop.create_future()
+        if self.is_lost:
+            finish_future(waiter, None)
+        else:
+            self._closed_waiters = with_waiter(self._closed_waiters, waiter)
         return waiter
 
     def __repr__(self) -> str:
