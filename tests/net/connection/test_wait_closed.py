@@ -1,9 +1,8 @@
-"""Several tasks wait for the end of one connection, or for its write buffer; some of them give up."""
+"""Several tasks wait for the end of one connection, or to write; some of them give up."""
 
 from __future__ import annotations
 
 import socket
-
 
 import pytest
 
