@@ -490,7 +490,8 @@ class TLSLayer(Upper, Lower, Writer):
                 self._encrypt_at_once(data)
 
     def _encrypt_at_once(self, data: Any) -> None:
-        if self._encrypt(data if isinstance(data, bytes) else view_of(data)) and self._plain:
+        # A copy and not a view: ``pause_writing``, which is called in between, may change ``data``.
+        if self._encrypt(data if isinstance(data, bytes) else copy_of(data)) and self._plain:
             self._send_plain()
 
     def write_many(self, parts: list[Any]) -> None:
@@ -697,6 +698,7 @@ class TLSLayer(Upper, Lower, Writer):
         finally:
             self._state = _CLOSED
             self._plain.clear()
+            self._plain_size = 0
             self.joined = None
             if self._error is not None and (upper is None or upper.truncation_is_error):
                 error = self._error
