@@ -25,6 +25,7 @@ from tests.net.tls_tools import (
     until,
 )
 from tests.net.tools import serving
+from tests.support.blocked import all_tasks_blocked
 from tests.support.certificates import NAME, Certificates, client_context
 from tests.support.tls_peer import (
     HTTP_ANSWER,
@@ -497,3 +498,27 @@ async def test_abort_in_every_state(certificates: Certificates, state: str) -> N
         assert client.transport.is_closing()
         server.transport.resume_reading()
         await server.ended()
+
+
+async def test_a_lost_connection_has_no_unsent_bytes(certificates: Certificates) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        _, writer = await runtime.open_connection(sock=ours)
+        upgrading = runtime.create_task(
+            writer.start_tls(contexts(certificates)[1], server_hostname=NAME)
+        )
+        await all_tasks_blocked()
+        writer.write(b"x" * 1000)  # It waits for the end of the handshake.
+        assert writer.transport.get_write_buffer_size() >= 1000
+        writer.transport.abort()
+        with pytest.raises(ConnectionAbortedError):
+            await upgrading
+        assert writer.transport.get_write_buffer_size() == 0
+
+
+async def test_closing_a_connection_whose_socket_was_closed(certificates: Certificates) -> None:
+    async with streams(*contexts(certificates)) as ((_, writer), _peer):
+        writer.get_extra_info("socket").close()
+        writer.close()
+        with pytest.raises(ConnectionAbortedError, match="closed while"):
+            await runtime.wait_for(writer.wait_closed(), PATIENCE)

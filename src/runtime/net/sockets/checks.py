@@ -97,8 +97,10 @@ def undelivered_size(sock: socket.socket) -> int:
             answer = sock.getsockopt(socket.SOL_SOCKET, _SO_NWRITE, 4)
         else:
             return 0
-    except OSError:
-        return 0  # The connection is broken: no more bytes will be delivered.
+    except (OSError, ValueError):
+        # The connection is broken, or other code has closed the socket, whose descriptor is then
+        # -1: no more bytes will be delivered.
+        return 0
     size: int = struct.unpack("i", answer)[0]
     return size
 
