@@ -307,3 +307,13 @@ async def test_many_threads_of_clients() -> None:
         for thread in threads:
             await runtime.to_thread(thread.join)
     assert good == [True] * 320
+
+
+async def test_write_eof_to_a_socket_that_other_code_has_closed() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        _, writer = await runtime.open_connection(sock=ours)
+        ours.close()
+        writer.write_eof()
+        with pytest.raises(ConnectionAbortedError, match="closed while"):
+            await runtime.wait_for(writer.wait_closed(), 30)

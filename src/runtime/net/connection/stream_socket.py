@@ -539,6 +539,8 @@ class StreamSocket(Watcher, Lower, Writer):
     def _send_eof(self) -> None:
         if self._eof_sent or self._sock is None:
             return
+        if self._shared and not self._owns_descriptor():
+            return
         self._eof_sent = True
         try:
             self._sock.shutdown(socket.SHUT_WR)
