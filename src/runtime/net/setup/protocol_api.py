@@ -180,8 +180,8 @@ async def start_tls(
     lower.send_joined()  # This may fail, and close the connection.
     if lower.is_closing():
         raise ConnectionResetError(f"{transport!r} is closed; it cannot continue with TLS")
-    adapter.set_protocol(protocol)
     layer = tls.layer(loop, lower, adapter)
+    adapter.set_protocol(protocol)
     upgraded = SSLTransport(adapter, layer)
     adapter.transport = upgraded
     adapter.lower = layer
