@@ -338,3 +338,50 @@ async def test_more_unread_than_the_limit(certificates: Certificates) -> None:
         assert await reader.readexactly(30_000) == b"y" * 30_000
         writer.write(b"ok")
         assert await talk == b"ok"
+
+
+@pytest.mark.parametrize("server_side", [False, True], ids=["client", "server"])
+async def test_streams_whose_peer_has_ended(certificates: Certificates, server_side: bool) -> None:
+    server, client = contexts(certificates)
+    async with stream_pair() as (reader, writer, peer):
+        peer.sendall(b"STARTTLS\r\n")
+        peer.shutdown(socket.SHUT_WR)
+        assert await reader.read() == b"STARTTLS\r\n"
+        with pytest.raises(ConnectionResetError, match="in the TLS handshake"):
+            await writer.start_tls(
+                server if server_side else client,
+                server_side=server_side,
+                server_hostname=None if server_side else NAME,
+                ssl_handshake_timeout=PATIENCE,
+            )
+        assert writer.is_closing()
+
+
+async def test_protocols_whose_peer_has_ended(certificates: Certificates) -> None:
+    class Open(Recorder):
+        def eof_received(self) -> bool:
+            super().eof_received()
+            return True
+
+    async with plain_protocols(Open, Open) as (client, server):
+        server.transport.write_eof()
+        await until(lambda: "eof" in client.events)
+        with pytest.raises(ConnectionResetError, match="in the TLS handshake"):
+            await asyncio.get_running_loop().start_tls(
+                client.transport,
+                client,
+                client_context(certificates),
+                server_hostname=NAME,
+                ssl_handshake_timeout=PATIENCE,
+            )
+
+
+async def test_the_protocol_stays_if_tls_cannot_begin(certificates: Certificates) -> None:
+    async with plain_protocols() as (client, server):
+        with pytest.raises(ValueError, match="server_hostname|idna"):
+            await asyncio.get_running_loop().start_tls(
+                client.transport, Recorder(), client_context(certificates), server_hostname=".name"
+            )
+        assert client.transport.get_protocol() is client
+        server.transport.write(b"for the same protocol")
+        await until(lambda: client.received == b"for the same protocol")

@@ -143,6 +143,8 @@ class StreamSocket(Watcher, Lower, Writer):
     def set_upper(self, upper: Upper) -> None:
         self.send_joined()
         self._upper = upper
+        # The new layer has to learn of the end of the peer's data too: it is received again.
+        self._input_ended = False
 
     def get_protocol(self) -> object:
         return None if self._upper is None else self._upper.get_protocol()
