@@ -12,7 +12,7 @@ import pytest
 
 import runtime
 from tests.net.tls_tools import contexts
-from tests.net.tools import echo, receive_all, serving, stream_pair, until
+from tests.net.tools import echo, receive_all, received_by, serving, stream_pair, until
 from tests.support.blocked import all_tasks_blocked
 from tests.support.certificates import NAME, Certificates
 
@@ -224,3 +224,18 @@ async def test_feed_eof() -> None:
         assert await reader.read() == b""
         writer.write(b"writing goes on")
         assert peer.recv(100) == b"writing goes on"
+
+
+async def test_drain_sends_the_lines_of_the_transport() -> None:
+    async with stream_pair() as (_, writer, peer):
+        peer.setblocking(False)
+        writer.write(b"0;")
+        writer.write(b"1;")
+        await writer.drain()
+        await runtime.sleep(0)
+        # From the second turn on, the writes of a turn are joined.
+        for number in (2, 3):
+            writer.transport.writelines([b"%d" % number, b";"])
+        await writer.drain()
+        # No other task has run, and the turn has not ended.
+        assert received_by(peer) == b"0;1;2;3;"

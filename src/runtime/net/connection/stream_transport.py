@@ -43,7 +43,7 @@ class StreamTransport(Uncopyable, asyncio.Transport):
         """Send several bytes-like objects, in order, in as few system calls as possible."""
         parts = list(list_of_data)
         if parts:
-            self.adapter.lower.write_many(parts)
+            self.adapter.write_many(parts)
 
     def write_eof(self) -> None:
         """Send the end of the stream once all written data was sent; receiving continues.
