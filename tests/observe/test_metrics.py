@@ -8,6 +8,7 @@ import itertools
 import math
 import selectors
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -410,3 +411,21 @@ async def test_the_tasks_that_ended_in_an_interval_are_counted() -> None:
     for task in waiting:
         task.cancel()
     await runtime.wait(waiting)
+
+
+@pytest.mark.parametrize("opener", ["streams", "protocol"])
+async def test_a_connection_that_fails_before_tls_is_not_counted_as_open(opener: str) -> None:
+    before = now().connections
+    options: dict[str, Any] = {
+        "ssl": ssl.create_default_context(),
+        "server_hostname": ".name-that-begins-with-a-dot",
+    }
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = listening.getsockname()
+        with pytest.raises(ValueError, match="server_hostname|idna"):
+            if opener == "streams":
+                await runtime.open_connection(*address, **options)
+            else:
+                loop = runtime.get_running_loop()
+                await loop.create_connection(asyncio.Protocol, *address, **options)
+    assert now().connections == before

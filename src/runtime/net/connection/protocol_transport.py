@@ -180,7 +180,11 @@ class ProtocolConnection:
             bottom.mark_shared()
         self.lower: Lower = bottom
         if tls is not None:
-            self.lower = tls.layer(loop, bottom, self.adapter)
+            try:
+                self.lower = tls.layer(loop, bottom, self.adapter)
+            except BaseException:
+                bottom.fail(None)
+                raise
             self.adapter.allow_half_open = False
         transport_class = Transport if tls is None else SSLTransport
         self.transport = transport_class(self.adapter, self.lower)

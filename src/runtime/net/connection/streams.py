@@ -515,6 +515,10 @@ def make_streams(
     bottom = StreamSocket(loop, sock, adapter, peername)
     if shared:
         bottom.mark_shared()
-    adapter.set_lower(bottom if tls is None else tls.layer(loop, bottom, adapter))
+    try:
+        adapter.set_lower(bottom if tls is None else tls.layer(loop, bottom, adapter))
+    except BaseException:
+        bottom.fail(None)
+        raise
     guard = _Guard(adapter)
     return StreamReader(adapter, guard, limit), StreamWriter(loop, adapter, guard), adapter
