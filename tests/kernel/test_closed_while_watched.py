@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import select
@@ -16,7 +17,7 @@ import selectors
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -381,3 +382,30 @@ def test_poll_reports_a_closed_descriptor_only_for_a_while() -> None:
 
     with asyncio.Runner(loop_factory=lambda: runtime.Loop(selectors.PollSelector())) as runner:
         runner.run(main())
+
+
+async def test_there_is_no_descriptor_left_for_a_new_epoll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop continues with the old one, and gets rid of the stale registration later."""
+
+    def epoll() -> NoReturn:
+        failures.append(OSError(errno.EMFILE, "Too many open files"))
+        raise failures[-1]
+
+    failures: list[OSError] = []
+    loop = runtime.get_running_loop()
+    reports = collect_reports()
+    read_end, write_end = readable_pipe()
+    with kept_alive(read_end):
+        loop.add_reader(read_end, lambda: None)
+        os.close(read_end)
+        loop.remove_reader(read_end)
+        with monkeypatch.context() as patch:
+            patch.setattr(select, "epoll", epoll)
+            for _ in range(MOST_TURNS):
+                if len(failures) > 1:
+                    break
+                await asyncio.sleep(0)
+        assert len(failures) > 1
+        await until_quiet()
+    os.close(write_end)
+    assert reports == []

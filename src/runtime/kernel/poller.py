@@ -662,10 +662,13 @@ class Poller:
         The selector keeps its descriptor, and does not notice. Returns the watchers whose
         descriptors could not be registered again, because they are closed.
         """
+        try:
+            new = select.epoll()
+        except OSError:
+            return []  # There is no descriptor left, for example: a later check tries again.
         lost = []
         self._unready_counts = {}
         self.kept.clear()
-        new = select.epoll()
         try:
             for fd, key in self._selector.get_map().items():
                 if not _registers(new, fd, _epoll_mask(key.events)) and fd in self._watchers:
