@@ -535,3 +535,39 @@ def test_cancelled_anywhere_with_real_sockets(resolving: Net, delay: float | Non
     with closed_port() as closed, listening() as good, black_hole() as hole:
         resolving.found = [closed, good] if delay is None else [hole, closed, good, good]
         assert cancel_everywhere(scenario) >= 1  # The fixture fails if sockets are left open.
+
+
+async def test_a_connecting_coroutine_that_is_closed(net: Net) -> None:
+    """It cannot wait for its attempts, which are cancelled."""
+    net.script(hang, hang)
+    connecting = net.connect(happy_eyeballs_delay=0.001).__await__()
+    waited_for = connecting.send(None)
+    while len(net.tried) < 2:
+        await runtime.sleep(0.001)
+        if waited_for.done():
+            waited_for = connecting.send(None)
+    connecting.close()
+    await until(lambda: not net.open_sockets())
+    assert len(net.sockets) == 2
+
+
+async def test_a_connecting_coroutine_that_is_closed_while_its_attempts_end(net: Net) -> None:
+    async def refuse_to_end() -> None:
+        try:
+            await hang()
+        finally:
+            cancelled.append(True)
+            await ending
+
+    cancelled: list[bool] = []
+    ending = runtime.get_running_loop().create_future()
+    net.script(refuse_to_end, succeed)
+    connecting = net.connect(happy_eyeballs_delay=0.001).__await__()
+    waited_for = connecting.send(None)
+    while not cancelled:
+        await runtime.sleep(0.001)
+        if waited_for.done():
+            waited_for = connecting.send(None)
+    connecting.close()
+    ending.set_result(None)
+    await until(lambda: not net.open_sockets())

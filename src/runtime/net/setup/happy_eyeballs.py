@@ -58,11 +58,15 @@ async def race(loop: LoopCore, attempts: Sequence[Attempt], delay: float) -> soc
     try:
         await contest.run(attempts, delay)
         contest.raise_failure()
+    except GeneratorExit:
+        # The coroutine is being closed: it must not await.
+        contest.abandon()
+        raise
     except BaseException:
         contest.close_winner()
-        raise
-    finally:
         await contest.end()
+        raise
+    await contest.end()
     return contest.take_winner()
 
 
@@ -103,21 +107,33 @@ class _Contest:
         A cancellation of this wait does not cut it short: it closes the winner's socket, and is
         raised afterwards.
         """
-        self._ending = True
-        for task in list(self._running):
-            task.cancel()
+        self._cancel_running()
         cancelled: BaseException | None = None
         while self._running:
             try:
                 await self._change()
             except CancelledError as error:
                 cancelled = error
+            except GeneratorExit:
+                self.close_winner()
+                raise
         if cancelled is not None:
             self.close_winner()
             try:
                 raise cancelled
             finally:
                 del cancelled  # Break the reference cycle of exception, traceback and frame.
+
+    def _cancel_running(self) -> None:
+        self._ending = True
+        for task in list(self._running):
+            task.cancel()
+
+    def abandon(self) -> None:
+        """Cancel the running attempts without waiting for them, and close the winner's socket."""
+        self.close_winner()
+        if not self._loop.is_closed():  # A closed loop cannot run a task.
+            self._cancel_running()
 
     def take_winner(self) -> socket.socket | None:
         """Return the winner's socket, which the caller owns from now on; None if there is none."""
