@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from asyncio.trsock import TransportSocket
 from typing import Any
@@ -290,3 +291,84 @@ async def test_a_burst_of_connections_is_accepted() -> None:
         for number, (reader, writer) in enumerate(pairs):
             assert await reader.readexactly(4) == b"%04d" % number
             writer.close()
+
+
+async def test_a_resting_listener_whose_server_is_closed_by_the_exception_handler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("runtime.net.setup.server._REST", 0.01)
+    loop = runtime.get_running_loop()
+    server = await runtime.start_server(echo, "127.0.0.1", 0)
+    (listener,) = server._listeners or ()
+    loop.set_exception_handler(lambda _, __: server.close())
+    fake(server, [errno.EMFILE])
+    with connected(server.sockets[0].getsockname()):
+        await server.wait_closed()
+        assert listener._resumption is None
+        await runtime.sleep(0.02)
+        assert not listener.events
+
+
+@pytest.mark.parametrize("by_number", [False, True], ids=["by its object", "by its number"])
+async def test_a_resting_listener_whose_socket_is_closed(
+    monkeypatch: pytest.MonkeyPatch, by_number: bool
+) -> None:
+    monkeypatch.setattr("runtime.net.setup.server._REST", 0.01)
+    errors = collect_errors()
+    server = await runtime.start_server(echo, "127.0.0.1", 0)
+    (listener,) = server._listeners or ()
+    sock = listener.sock
+    fake(server, [errno.EMFILE])
+    with connected(server.sockets[0].getsockname()):
+        await until(lambda: errors)
+        listener.sock = sock
+        if by_number:
+            os.close(sock.fileno())
+        else:
+            sock.close()
+        one, two = socket.socketpair()
+        ours, theirs = (one, two) if one.fileno() == listener.fd else (two, one)
+        assert ours.fileno() == listener.fd
+        with theirs:
+            reader, writer = await runtime.open_connection(sock=ours)
+            await until(lambda: len(errors) == 2)
+            theirs.sendall(b"for the connection")
+            assert await reader.readexactly(18) == b"for the connection"
+            writer.close()
+            await writer.wait_closed()
+    assert "closed by other code" in errors[1]["message"]
+    server.close()
+
+
+async def test_a_server_that_cannot_listen_on_its_second_address() -> None:
+    """It accepts nothing on the first one, and can be started again."""
+    accepted = []
+    taken = socket.socket()
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        server = await runtime.start_server(
+            lambda _, writer: accepted.append(writer),
+            ["127.0.0.2", "127.0.0.1"],
+            port,
+            reuse_address=True,
+            start_serving=False,
+        )
+        taken.listen()
+        for _ in range(2):
+            with pytest.raises(OSError, match="in use"):
+                await server.start_serving()
+            assert not server.is_serving()
+        with connected(("127.0.0.2", port)):
+            await runtime.sleep(0.01)
+            assert not accepted
+    await server.start_serving()
+    for address in ("127.0.0.2", "127.0.0.1"):
+        before = len(accepted)
+        with connected((address, port)):
+            await until(lambda before=before: len(accepted) > before)
+    server.close()
+    for each in accepted:
+        each.abort()
+    await runtime.wait_for(server.wait_closed(), 30)

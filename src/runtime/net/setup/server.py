@@ -27,6 +27,7 @@ from runtime.kernel.core import LoopCore
 from runtime.kernel.diagnostics.describe import safe_repr
 from runtime.kernel.errors import CancelledError
 from runtime.kernel.native import accelerator
+from runtime.kernel.poller import file_identity
 from runtime.kernel.public_types import Future
 from runtime.kernel.watcher import READ, Watcher
 from runtime.net.setup.unix_sockets import SocketFile
@@ -85,6 +86,8 @@ class _Listener(Watcher):
         self._accept = accept
         self._batch = 1
         self._resumption: Any = None
+        # Device and inode of the socket, while the listener rests.
+        self._file: tuple[int, int] | None = None
         self._family = int(sock.family)
         # Not for a subclass of socket, which may override accept().
         self._by_accelerator = (
@@ -98,6 +101,10 @@ class _Listener(Watcher):
         set_no_delay(self.sock)
         self.sock.listen(backlog)
         self._loop._poller.watch(self, READ)
+
+    def stop(self) -> None:
+        """Accept nothing: another listener may be made for the socket later."""
+        self._loop._poller.watch(self, 0)
 
     def on_readable(self) -> None:
         if self.sock.fileno() != self.fd:
@@ -167,6 +174,10 @@ class _Listener(Watcher):
     def _rest(self, error: OSError) -> None:
         """Accept nothing for ``_REST`` seconds, because of ``error``."""
         self._batch = 1
+        self._loop._poller.watch(self, 0)
+        self._file = file_identity(self.fd)
+        # Before the handler is called, which may close the server.
+        self._resumption = self._loop.call_later(_REST, self._resume)
         self._loop.call_exception_handler(
             {
                 "message": f"socket.accept() out of system resource; resting for {_REST} s",
@@ -174,11 +185,13 @@ class _Listener(Watcher):
                 "socket": self.sock,
             }
         )
-        self._loop._poller.watch(self, 0)
-        self._resumption = self._loop.call_later(_REST, self._resume)
 
     def _resume(self) -> None:
         self._resumption = None
+        if self.sock.fileno() != self.fd or file_identity(self.fd) != self._file:
+            # Other code has closed the socket, and its number may belong to another file by now.
+            self.on_lost()
+            return
         self._loop._poller.watch(self, READ)
 
     def _stop(self) -> None:
@@ -321,11 +334,17 @@ class Server(asyncio.AbstractServer):
             return
         if not self._sockets or self._accept is None:
             raise RuntimeError(f"{self!r} is closed; it cannot serve again")
-        self._listeners = []
-        for sock in self._sockets:
-            listener = _Listener(self._loop, sock, self._accept)
-            self._listeners.append(listener)
-            listener.start(self._backlog)
+        listeners: list[_Listener] = []
+        try:
+            for sock in self._sockets:
+                listener = _Listener(self._loop, sock, self._accept)
+                listeners.append(listener)
+                listener.start(self._backlog)
+        except BaseException:
+            for listener in listeners:
+                listener.stop()
+            raise
+        self._listeners = listeners
         self._serving = True
 
     async def start_serving(self) -> None:
