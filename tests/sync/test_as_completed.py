@@ -155,6 +155,34 @@ async def test_a_cancelled_step_of_async_for_loses_nothing() -> None:
         await anext(iterator)
 
 
+@pytest.mark.parametrize("number", [50, 100])
+async def test_steps_that_gave_up_leave_nothing(number: int) -> None:
+    future = runtime.get_running_loop().create_future()
+    iterator = as_completed([future])
+    for _ in range(number):
+        with pytest.raises(TimeoutError):
+            async with runtime.timeout(0):
+                await anext(iterator)
+    assert len(iterator._ends.getters) == 0
+    future.set_result(1)
+    assert await anext(iterator) is future
+
+
+async def test_many_steps_that_give_up_in_any_order_leave_the_others() -> None:
+    futures = [runtime.get_running_loop().create_future() for _ in range(100)]
+    iterator = as_completed(futures)
+    steps = [runtime.create_task(iterator.__anext__()) for _ in futures]
+    await wait_all_tasks_blocked()
+    for step in steps[1::2]:
+        step.cancel()
+    await runtime.wait(steps[1::2])
+    assert len(iterator._ends.getters) == 50
+    for future in futures[:50]:
+        future.set_result(None)
+    assert await runtime.gather(*steps[::2]) == futures[:50]
+    assert len(iterator._ends.getters) == 0
+
+
 async def test_one_future_is_not_several() -> None:
     task = runtime.create_task(give(1))
     coro = give(2)

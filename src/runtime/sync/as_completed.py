@@ -15,6 +15,7 @@ from runtime.kernel.core import LoopCore
 from runtime.kernel.diagnostics.describe import describe_several, format_repr
 from runtime.kernel.handles import Handle
 from runtime.kernel.public_types import Future
+from runtime.sync.waiters import Waiters, without
 
 T = TypeVar("T")
 
@@ -34,7 +35,7 @@ class _Ends(Generic[T]):
             ensure_future(aw, loop=loop): None for aw in dict.fromkeys(aws)
         }
         self.done: deque[Future[T] | None] = deque()
-        self.getters: deque[Future[None]] = deque()
+        self.getters: Waiters = deque()
         self.expiry: Handle | None = None
         for future in list(self.pending):
             future.add_done_callback(self._on_done)
@@ -124,10 +125,11 @@ class AsCompleted(Generic[T]):
             try:
                 await getter
             except BaseException:
+                ends.getters = without(ends.getters, getter)
                 self._left += 1  # This step took no future: a later step takes it.
-                getter.cancel()
-                if not getter.cancelled() and ends.done:
-                    ends.wake_one()  # This task was woken for a future: pass the wake-up on.
+                was_woken = getter.done() and not getter.cancelled()
+                if was_woken and ends.done and not ends.loop.is_closed():
+                    ends.wake_one()  # Pass the wake-up on.
                 raise
         future = ends.done.popleft()
         if future is None:
