@@ -82,7 +82,7 @@ class Barrier(OnlyAsynchronous):
         """
         state = self._state
         while state in (_State.DRAINING, _State.RESETTING):
-            state = await self._next_state()
+            state = await self._next_state(state)
         if state is _State.BROKEN:
             raise BrokenBarrierError(f"{self!r} was aborted: reset() makes it usable again")
         index = self._take_index()
@@ -91,7 +91,7 @@ class Barrier(OnlyAsynchronous):
                 self._enter_state(_State.DRAINING)
                 return index
             while state is _State.FILLING:
-                state = await self._next_state()
+                state = await self._next_state(state)
             if state is not _State.DRAINING:
                 raise BrokenBarrierError(f"{self!r} was aborted or reset while a task waited")
             return index
@@ -132,13 +132,16 @@ class Barrier(OnlyAsynchronous):
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def _next_state(self) -> _State:
-        """Wait for a change of the state; return the new state."""
+    async def _next_state(self, seen: _State) -> _State:
+        """Wait until the state is no longer ``seen``; return the new state."""
         loop = self._loop
         if loop is None or loop._thread_id != get_ident():
             loop = self._loop = bind(self, loop)
-        waiters = self._waiters
         waiter: Future[None] = loop.create_future()
+        if self._state is not seen:
+            # The garbage collector has ended other waits, or called a finalizer.
+            return self._state
+        waiters = self._waiters
         waiters[waiter] = None
         try:
             await waiter

@@ -138,7 +138,8 @@ class _Channel:
 
     def put_back(self, item: Any) -> None:
         """Add an item that was taken, and could not be received, as the first one."""
-        waiter = _next(self.receiving)
+        is_closed = self.loop is not None and self.loop.is_closed()
+        waiter = None if is_closed else _next(self.receiving)
         if waiter is not None:
             waiter.future.set_result(item)
         else:
@@ -257,6 +258,15 @@ class SendChannel(_End, Generic[T_contra]):
         if channel.offer(item):
             return
         waiter = _Waiter(channel.future_for(self), item)
+        # The garbage collector may have called a finalizer that uses the channel.
+        if (
+            len(channel.items) < channel.capacity
+            or channel.receiving
+            or self._closed
+            or not channel.receivers
+        ):
+            await self.send(item)
+            return
         channel.sending[waiter] = self._waiting[waiter] = None
         try:
             await waiter.future
@@ -354,6 +364,9 @@ class ReceiveChannel(_End, Generic[T_co]):
         if not channel.senders:
             raise EndOfChannel(_END)
         waiter = _Waiter(channel.future_for(self))
+        # The garbage collector may have called a finalizer that uses the channel.
+        if channel.items or channel.sending or self._closed or not channel.senders:
+            return await self.receive()
         channel.receiving[waiter] = self._waiting[waiter] = None
         try:
             item = await waiter.future

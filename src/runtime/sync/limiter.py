@@ -111,13 +111,18 @@ class CapacityLimiter(Limiter, OnlyAsynchronous):
             loop = self._loop = bind(self, loop)
         future: Future[None] = loop.create_future()
         self._waiting[borrower] = future
+        # A finalizer may have given a token back before this task was among those that wait.
+        self._pass_on()
         try:
             await future
         except BaseException:
             if self._waiting.get(borrower) is future:
                 del self._waiting[borrower]
             elif not future.cancelled() and borrower in self._borrowers:
-                self._give_back(borrower)  # The task got the token when it was cancelled.
+                # The task got the token when it was cancelled.
+                del self._borrowers[borrower]
+                if not loop.is_closed():
+                    self._pass_on()
             raise
 
     def release(self, borrower: object = None) -> None:

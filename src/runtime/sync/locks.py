@@ -17,8 +17,9 @@ from collections import deque
 from collections.abc import Callable, Sized
 from threading import get_ident
 from types import TracebackType
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
+from runtime.kernel.api.running import current_task
 from runtime.kernel.arguments.refusals import OnlyAsynchronous
 from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import CancelledError
@@ -94,21 +95,22 @@ class Lock(OnlyAsynchronous):
         if loop is None or loop._thread_id != get_ident():
             loop = self._loop = bind(self, loop)
         waiter = loop.create_future()
-        # Read again: the garbage collector may have ended other waits.
-        waiters = self._waiters
-        if waiters is None:
-            waiters = self._waiters = deque()
-        waiters.append(waiter)
+        if self._waiters is None:
+            self._waiters = deque()
+        self._waiters.append(waiter)
+        if not self._locked:
+            # A finalizer may have released the lock before this waiter was in the queue.
+            self._wake_first()
         try:
             await waiter
-        except BaseException as error:
+        except BaseException:
             assert self._waiters is not None
             self._waiters = without(self._waiters, waiter)
-            if isinstance(error, CancelledError) and not self._locked:
+            if not self._locked and not loop.is_closed():
                 self._wake_first()
             raise
         # Only the first waiter is ever woken, and it is this one.
-        self._waiters.popleft()  # type: ignore[union-attr]
+        self._waiters.popleft()
         self._locked = True
 
     async def __aexit__(
@@ -164,10 +166,11 @@ class Event:
         if loop is None or loop._thread_id != get_ident():
             loop = self._loop = bind(self, loop)
         waiter = loop.create_future()
-        waiters = self._waiters
-        if waiters is None:
-            waiters = self._waiters = deque()
-        waiters.append(waiter)
+        if self._waiters is None:
+            self._waiters = deque()
+        if self.is_set():  # By a finalizer that the garbage collector has called.
+            return True
+        self._waiters.append(waiter)
         try:
             await waiter
         except BaseException:
@@ -231,9 +234,9 @@ class Condition(OnlyAsynchronous):
                 self._waiters = without(self._waiters, waiter)
                 raise
             finally:
-                await _acquire_despite_cancellation(lock)
+                await _acquire_despite_interruptions(lock)
         except BaseException:
-            if waiter.done() and not waiter.cancelled():
+            if waiter.done() and not waiter.cancelled() and not loop.is_closed():
                 self._wake(1)
             raise
         return True
@@ -287,20 +290,41 @@ class Condition(OnlyAsynchronous):
         return _describe(self, state, self._waiters)
 
 
-async def _acquire_despite_cancellation(lock: Lock) -> None:
-    """Acquire ``lock`` despite cancellations; then raise the last of them, if there were any."""
-    cancellation: CancelledError | None = None
+async def _acquire_despite_interruptions(lock: Lock) -> None:
+    """Acquire ``lock`` despite interruptions of the wait; then raise the last, if there were any.
+
+    They are cancellations, and the errors about scopes that generators hold at a ``yield``. With
+    each such error a scope is removed; the next wait may be refused because of another scope.
+    """
+    interruption: CancelledError | RuntimeError | None = None
+    scopes: int | None = None
     while True:
         try:
             await lock.acquire()
             break
         except CancelledError as error:
-            cancellation = error
-    if cancellation is not None:
+            interruption = error
+        except RuntimeError as error:
+            left = _number_of_scopes()
+            if scopes is not None and left >= scopes:
+                raise  # It is about the lock itself, and would be raised again and again.
+            scopes = left
+            interruption = error
+    if interruption is not None:
         try:
-            raise cancellation
+            raise interruption
         finally:
-            del cancellation  # Its traceback refers to this frame: break the reference cycle.
+            del interruption  # Its traceback refers to this frame: break the reference cycle.
+
+
+def _number_of_scopes() -> int:
+    """Return the number of scopes that the running task is in."""
+    number = 0
+    scope: Any = getattr(current_task(), "_scope", None)
+    while scope is not None:
+        number += 1
+        scope = scope._parent
+    return number
 
 
 class Semaphore(OnlyAsynchronous):
@@ -345,22 +369,24 @@ class Semaphore(OnlyAsynchronous):
         if loop is None or loop._thread_id != get_ident():
             loop = self._loop = bind(self, loop)
         waiter = loop.create_future()
-        # Read again: the garbage collector may have ended other waits.
-        waiters = self._waiters
-        if waiters is None:
-            waiters = self._waiters = deque()
-        waiters.append(waiter)
+        if self._waiters is None:
+            self._waiters = deque()
+        self._waiters.append(waiter)
+        if self._value > 0 and self._waiters[0] is waiter:
+            # A finalizer may have released a permit before this waiter was in the queue. (Behind
+            # others it has to wait: the one before it hands out the permits that are left.)
+            self._hand_out()
         try:
             await waiter
-        except BaseException as error:
+        except BaseException:
             assert self._waiters is not None
             self._waiters = without(self._waiters, waiter)
-            if isinstance(error, CancelledError):
-                if not waiter.cancelled():
-                    self._value += 1
+            if waiter.done() and not waiter.cancelled():
+                self._value += 1
+            if not loop.is_closed():
                 self._hand_out()
             raise
-        self._waiters.remove(waiter)  # type: ignore[union-attr]
+        self._waiters.remove(waiter)
         if self._value > 0:
             # Permits were released while all waiters had been woken or cancelled, so that none of
             # them could be promised one. Others may have come since.

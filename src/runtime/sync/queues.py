@@ -109,12 +109,19 @@ class Queue(Generic[T]):
                 if loop is None or loop._thread_id != get_ident():
                     loop = self._loop = bind(self, loop)
                 putter: Future[None] = loop.create_future()
+                # The garbage collector may have called a finalizer that uses the queue.
+                if len(self._items) < maxsize or self._is_shutdown:
+                    continue
                 self._putters.append(putter)
                 try:
                     await putter
                 except BaseException:
                     self._putters = without(self._putters, putter)
-                    if len(self._items) < maxsize and not putter.cancelled():
+                    if (
+                        len(self._items) < maxsize
+                        and not putter.cancelled()
+                        and not loop.is_closed()
+                    ):
                         _wake_next(self._putters)
                     raise
         if self._is_shutdown:
@@ -158,12 +165,15 @@ class Queue(Generic[T]):
             if loop is None or loop._thread_id != get_ident():
                 loop = self._loop = bind(self, loop)
             getter: Future[None] = loop.create_future()
+            # The garbage collector may have called a finalizer that uses the queue.
+            if self._items or self._is_shutdown:
+                continue
             self._getters.append(getter)
             try:
                 await getter
             except BaseException:
                 self._getters = without(self._getters, getter)
-                if self._items and not getter.cancelled():
+                if self._items and not getter.cancelled() and not loop.is_closed():
                     _wake_next(self._getters)
                 raise
         item = self._take_item()
@@ -218,6 +228,8 @@ class Queue(Generic[T]):
         if loop is None or loop._thread_id != get_ident():
             loop = self._loop = bind(self, loop)
         joiner: Future[None] = loop.create_future()
+        if self._unfinished == 0:  # By a finalizer that the garbage collector has called.
+            return
         self._joiners.append(joiner)
         try:
             await joiner
