@@ -139,3 +139,9 @@ async def test_abort_reaches_tasks_that_wait_outside() -> None:
         outside.send(None)
     with pytest.raises(runtime.BrokenBarrierError):
         await inside
+
+
+@pytest.mark.parametrize("parties", [2.5, 2.0, float("inf"), "2", None])
+def test_parties_are_a_whole_number(parties: Any) -> None:
+    with pytest.raises(TypeError, match="parties must be a whole number, got "):
+        Barrier(parties)

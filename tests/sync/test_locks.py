@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import weakref
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import runtime
 from runtime.sync.locks import BoundedSemaphore, Condition, Event, Lock, Semaphore
 from runtime.sync.queues import Queue
 from runtime.testing import wait_all_tasks_blocked
+from tests.arguments.odd import Index
 from tests.sync.tools import Log, assert_cancelled, turns
 
 # -- Lock ------------------------------------------------------------------------------------------
@@ -555,3 +557,57 @@ def test_operations_without_waiting_need_no_loop(make: Callable[[], Any]) -> Non
         acquiring.send(None)
     assert stopped.value.value is True
     primitive.release()
+
+
+# -- Arguments -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lock", [5, "lock", Lock, False, Event(), Queue[int]()])
+def test_a_condition_needs_a_lock(lock: Any) -> None:
+    with pytest.raises(TypeError, match="lock must be a Lock or None, got "):
+        Condition(lock)
+
+
+async def test_a_condition_takes_any_object_with_the_methods_of_a_lock() -> None:
+    for lock in (asyncio.Lock(), Semaphore(1)):
+        condition = Condition(lock)  # type: ignore[arg-type]
+        task = runtime.create_task(wait_for_notification(condition))
+        await wait_all_tasks_blocked()
+        async with condition:
+            condition.notify()
+        await task
+
+
+async def wait_for_notification(condition: Condition) -> None:
+    async with condition:
+        await condition.wait()
+
+
+@pytest.mark.parametrize("kind", [Semaphore, BoundedSemaphore])
+async def test_a_number_of_permits_is_whole(kind: Any) -> None:
+    wrong: Any
+    for wrong in (1.5, 0.5, Fraction(1, 2), float("nan")):
+        with pytest.raises(ValueError, match="must be a whole number, got "):
+            kind(wrong)
+    odd: list[Any] = [None, "1", b"1", [], 1j, object()]
+    for wrong in odd:
+        with pytest.raises(TypeError, match="must be a whole number, got "):
+            kind(wrong)
+    for wrong in (-1, -2.0, float("-inf")):
+        with pytest.raises(ValueError, match="must be >= 0"):
+            kind(wrong)
+    for value in (1.0, Fraction(1), Index(1), True):
+        semaphore = kind(value)
+        async with semaphore:
+            assert semaphore.locked()
+        assert not semaphore.locked()
+
+
+async def test_an_infinite_number_of_permits() -> None:
+    semaphore = Semaphore(float("inf"))  # type: ignore[arg-type]
+    for _ in range(100):
+        await semaphore.acquire()
+    semaphore.release()
+    assert not semaphore.locked()
+    with pytest.raises(ValueError, match="must be finite"):
+        BoundedSemaphore(float("inf"))  # type: ignore[arg-type]

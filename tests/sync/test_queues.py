@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import runtime
 from runtime.sync.queues import LifoQueue, PriorityQueue, Queue
 from runtime.testing import wait_all_tasks_blocked
+from tests.arguments.odd import Index
 from tests.sync.tools import Log, assert_cancelled
 
 KINDS = [Queue, LifoQueue, PriorityQueue]
@@ -336,3 +338,26 @@ async def test_producers_and_consumers() -> None:
     queue.shutdown()
     await runtime.gather(*consumers)
     assert sorted(map(int, log)) == list(range(150))
+
+
+@pytest.mark.parametrize("kind", [Queue, LifoQueue, PriorityQueue])
+@pytest.mark.parametrize("maxsize", [None, "5", b"5", [], 1j, object()])
+def test_a_size_that_is_not_a_number(kind: Any, maxsize: object) -> None:
+    with pytest.raises(TypeError, match="maxsize must be a number, got "):
+        kind(maxsize)
+
+
+def test_odd_sizes() -> None:
+    with pytest.raises(ValueError, match="got NaN"):
+        Queue(float("nan"))  # type: ignore[arg-type]
+    sizes: list[tuple[Any, int]] = [(2.5, 3), (2.0, 2), (Fraction(5, 2), 3), (Index(2), 2)]
+    for size, room in sizes:
+        queue = Queue[int](size)
+        for number in range(room):
+            assert not queue.full()
+            queue.put_nowait(number)
+        assert queue.full()
+    for size in (float("inf"), -1.5, 0.0):
+        queue = Queue(size)  # type: ignore[arg-type]
+        for number in range(100):
+            queue.put_nowait(number)

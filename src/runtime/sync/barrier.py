@@ -20,6 +20,7 @@ Source: ``asyncio.Barrier`` and ``threading.Barrier`` in the standard library's 
 from __future__ import annotations
 
 import enum
+import operator
 from threading import get_ident
 from types import TracebackType
 
@@ -40,16 +41,19 @@ class _State(enum.Enum):
 class Barrier(OnlyAsynchronous):
     """A point that ``parties`` tasks must reach before any of them continues; it can be used again.
 
-    ``async with barrier as index:`` calls ``wait`` on entering the block. Raises ValueError unless
-    ``parties`` is at least 1.
+    ``async with barrier as index:`` calls ``wait`` on entering the block. Raises TypeError unless
+    ``parties`` is an integer, and ValueError unless it is at least 1.
     """
 
     __slots__ = ("__weakref__", "_indices", "_loop", "_parties", "_state", "_waiters")
 
     def __init__(self, parties: int) -> None:
-        if parties < 1:
+        try:
+            self._parties = operator.index(parties)
+        except TypeError:
+            raise TypeError(f"parties must be a whole number, got {parties!r}") from None
+        if self._parties < 1:
             raise ValueError(f"parties must be >= 1, got {parties!r}")
-        self._parties = parties
         self._state = _State.FILLING
         self._loop: LoopCore | None = None
         # The indices of the tasks that are inside.

@@ -13,6 +13,8 @@ Source: "Synchronization Primitives" in the standard library's documentation of 
 
 from __future__ import annotations
 
+import math
+import operator
 from collections import deque
 from collections.abc import Callable, Sized
 from threading import get_ident
@@ -21,6 +23,7 @@ from typing import Any, Literal, TypeVar
 
 from runtime.kernel.api.running import current_task
 from runtime.kernel.arguments.refusals import OnlyAsynchronous
+from runtime.kernel.arguments.sizes import float_or_infinity
 from runtime.kernel.core import LoopCore
 from runtime.kernel.errors import CancelledError
 from runtime.sync.binding import bind
@@ -186,14 +189,14 @@ class Event:
 class Condition(OnlyAsynchronous):
     """A lock, and a queue of tasks that wait for a change of the state that the lock protects.
 
-    ``lock`` is the ``Lock`` to use, by default a new one. Use the condition itself in an
-    ``async with`` statement.
+    ``lock`` is the ``Lock`` to use, by default a new one; raises TypeError for an object without
+    its methods. Use the condition itself in an ``async with`` statement.
     """
 
     __slots__ = ("__weakref__", "_lock", "_loop", "_waiters")
 
     def __init__(self, lock: Lock | None = None) -> None:
-        self._lock = Lock() if lock is None else lock
+        self._lock = Lock() if lock is None else _checked_lock(lock)
         self._loop: LoopCore | None = None
         self._waiters: Waiters = deque()
 
@@ -290,6 +293,15 @@ class Condition(OnlyAsynchronous):
         return _describe(self, state, self._waiters)
 
 
+def _checked_lock(lock: Any) -> Lock:
+    """Return an object that has the methods of a lock, such as a lock of asyncio."""
+    methods = ("acquire", "locked", "release")
+    if isinstance(lock, type) or not all(hasattr(lock, name) for name in methods):
+        raise TypeError(f"lock must be a Lock or None, got {lock!r}")
+    checked: Lock = lock
+    return checked
+
+
 async def _acquire_despite_interruptions(lock: Lock) -> None:
     """Acquire ``lock`` despite interruptions of the wait; then raise the last, if there were any.
 
@@ -330,8 +342,9 @@ def _number_of_scopes() -> int:
 class Semaphore(OnlyAsynchronous):
     """A number of permits: ``acquire`` takes one, or waits for one; ``release`` adds one.
 
-    ``value`` is the initial number of permits. Use it in an ``async with`` statement. Raises
-    ValueError when ``value`` is negative.
+    ``value`` is the initial number of permits, a whole number or infinity. Use it in an
+    ``async with`` statement. Raises TypeError when ``value`` is not a number, and ValueError when
+    it is negative or not whole: half a permit would be taken as one.
 
     Invariant: ``_value`` is the number of free permits: those that no task holds, and that were
     promised to no waiter. A waiter is promised a permit when its future gets a result.
@@ -340,9 +353,9 @@ class Semaphore(OnlyAsynchronous):
     __slots__ = ("__weakref__", "_loop", "_value", "_waiters")
 
     def __init__(self, value: int = 1) -> None:
-        if value < 0:
+        self._value = value if isinstance(value, int) else _checked_permits(value)
+        if self._value < 0:
             raise ValueError(f"Semaphore initial value must be >= 0, got {value!r}")
-        self._value = value
         self._loop: LoopCore | None = None
         self._waiters: Waiters | None = None
 
@@ -430,19 +443,38 @@ class Semaphore(OnlyAsynchronous):
 
 
 class BoundedSemaphore(Semaphore):
-    """A semaphore that never has more permits than initially: one release too many is an error."""
+    """A semaphore that never has more permits than initially: one release too many is an error.
+
+    Raises ValueError also when ``value`` is infinity, which bounds nothing.
+    """
 
     __slots__ = ("_bound",)
 
     def __init__(self, value: int = 1) -> None:
         super().__init__(value)
-        self._bound = value
+        if self._value == math.inf:
+            raise ValueError(f"value must be finite, got {value!r}: use Semaphore for no limit")
+        self._bound = self._value
 
     def release(self) -> None:
         """Return a permit. Raises ValueError when no permit is taken."""
         if self._value >= self._bound:
             raise ValueError(f"{self!r} is released too many times: it has {self._bound} permits")
         super().release()
+
+
+def _checked_permits(value: Any) -> int:
+    """Return a number of permits that is not an ``int`` as an int, or infinity."""
+    if hasattr(value, "__index__"):
+        return operator.index(value)
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
+        raise TypeError(f"value must be a whole number, got {value!r}")
+    number: Any = float_or_infinity(value)
+    if math.isinf(number):
+        return number  # type: ignore[no-any-return]  # It behaves like an int.
+    if number != value or not number.is_integer():
+        raise ValueError(f"value must be a whole number, got {value!r}")
+    return int(number)
 
 
 def _all_cancelled(waiters: Waiters) -> bool:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any, Generic, TypeVar
 
+from runtime.kernel.arguments.sizes import limit_of
 from runtime.kernel.core import LoopCore
 from runtime.kernel.diagnostics.describe import format_repr, short_repr
 from runtime.kernel.errors import QueueEmpty, QueueFull, QueueShutDown
@@ -38,7 +39,8 @@ class Queue(Generic[T]):
     """A queue of items, first in, first out.
 
     ``maxsize`` is the number of items at which the queue is full, so that ``put`` waits. Zero or
-    less means that there is no limit.
+    less means that there is no limit. Raises TypeError when it is not a number, and ValueError for
+    NaN.
     """
 
     __slots__ = (
@@ -56,7 +58,7 @@ class Queue(Generic[T]):
     )
 
     def __init__(self, maxsize: int = 0) -> None:
-        self._maxsize = maxsize
+        self._maxsize = maxsize if isinstance(maxsize, int) else _checked_maxsize(maxsize)
         self._loop: LoopCore | None = None
         # The container of the items, and the functions that add an item and take the next one.
         # Methods that subclasses override would cost one more call for every put and get.
@@ -303,6 +305,12 @@ class LifoQueue(Queue[T]):
         self._items = items
         self._put_item = items.append
         self._take_item = items.pop
+
+
+def _checked_maxsize(maxsize: Any) -> Any:
+    """Return a limit that is not an ``int``. A fraction is kept: 2.5 means three items."""
+    limit = limit_of(maxsize, "maxsize")
+    return limit if hasattr(maxsize, "__index__") else maxsize
 
 
 def _wake_next(waiters: Waiters) -> None:
