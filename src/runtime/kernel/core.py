@@ -39,6 +39,7 @@ from runtime.kernel.diagnostics.step_sampler import SAMPLED_TURNS
 from runtime.kernel.future import init_future
 from runtime.kernel.handles import Handle, Runnable
 from runtime.kernel.lifetime.asyncgens import AsyncGenerators
+from runtime.kernel.lifetime.forks import FORKED, leave_in_child
 from runtime.kernel.lifetime.recovery import recover_tasks
 from runtime.kernel.native.mypyc import mypyc_attr
 from runtime.kernel.observed_turns import run_sampled_turns, run_timed_turns
@@ -89,10 +90,6 @@ _TOOLS_VARIABLE: Final = "RUNTIME_ASYNCIO_TOOLS"
 """The environment variable that has every new loop show its tasks to external tools."""
 
 _CLOSED = "Event loop is closed"
-_FORKED = (
-    "this event loop was running when its process forked, and belongs to the parent: "
-    "in the child, end with os._exit(), or make a new loop"
-)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -299,8 +296,9 @@ class LoopCore(Scheduler):
                     break
             self._check_not_forked()
         except BaseException as error:
-            if isinstance(error, IndexError):
-                self._check_not_forked()  # A fork empties the ready queue of the child.
+            if isinstance(error, Exception):
+                # A fork empties the ready queue of the child, and takes its selector away.
+                self._check_not_forked()
             recover_tasks(self)
             if self._recorder is not None:
                 self._recorder.dump(type(error).__name__)
@@ -668,20 +666,14 @@ class LoopCore(Scheduler):
         self._poller.writers.send()
 
     def _forked(self) -> None:
-        """Stop the loop in the child of a fork: it belongs to the parent.
-
-        The rest of the current turn is dropped, since the parent runs it.
-        """
-        if not self._thread_id:
-            return
-        self._refuse_work(_FORKED)
-        self._poller.writers.clear()
-        self._stopping = True
+        """Stop the loop, if it is running, in the child of a fork: it belongs to the parent."""
+        if self._thread_id:
+            leave_in_child(self)
 
     def _check_not_forked(self) -> None:
         """Raise RuntimeError in the child of a process that forked while the loop was running."""
-        if self._refusal is _FORKED:
-            raise RuntimeError(_FORKED)
+        if self._refusal is FORKED:
+            raise RuntimeError(FORKED)
 
     def __repr__(self) -> str:
         return (

@@ -468,7 +468,7 @@ class Poller:
 
     def _unregister(self, watcher: Watcher) -> None:
         watcher.events = 0
-        del self._watchers[watcher.fd]
+        self._watchers.pop(watcher.fd, None)  # A fork in a callback has left the child none.
         if watcher.once:
             watcher.once = False
             self.kept.numbers.discard(watcher.fd)
@@ -727,6 +727,21 @@ class Poller:
         self.on_tick = None
         self._report = _ignore_report  # The old one refers to the loop: a reference cycle.
         self._selector.close()
+
+    def leave(self, stand_in: Callable[[Any], Any]) -> None:
+        """Drop every watcher in the child of a fork, and no registration: it is the parent's too.
+
+        ``stand_in`` makes the selector that is used from now on. It is given the program's selector
+        to close it, or None.
+        """
+        selector = self._selector
+        self._selector = stand_in(None if self._is_own else selector)
+        self._files.clear()
+        self._release()
+        if self._is_own:
+            # The system may have closed the descriptor already, as that of a kqueue.
+            with contextlib.suppress(OSError):
+                selector.close()
 
     def _release(self) -> None:
         watchers = list(self._watchers.values())
