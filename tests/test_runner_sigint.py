@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 
 import runtime
 import runtime.testing
+from tests.support.programs import run_code
 
 
 class Unprintable(Exception):
@@ -118,3 +120,54 @@ def test_signal_handlers_of_a_loop_beside_one(unprintable_handler: Any) -> None:
         assert get_handler(signal.SIGUSR1) is unprintable_handler
 
     runtime.run(main())
+
+
+FORKED = """
+import os, runtime, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+def interrupt():
+    signal.alarm(30)
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(30)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+
+async def run_in_child():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        await runtime.sleep(30)
+    finally:
+        print("cleaned up", flush=True)
+
+def run():
+    signal.alarm(30)
+    try:
+        runtime.run(run_in_child())
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+
+async def main():
+    child = os.fork()
+    if not child:
+        try:
+            {work}()
+        finally:
+            sys.stdout.flush()
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    await runtime.sleep(0)
+    print("child", os.waitstatus_to_exitcode(status))
+
+runtime.run(main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize(
+    ("work", "printed"), [("interrupt", ""), ("run", "cleaned up\n")], ids=["work", "run"]
+)
+def test_ctrl_c_in_a_child_that_was_forked_during_a_run(work: str, printed: str) -> None:
+    done = run_code(FORKED.replace("{work}", work))
+    assert done.stdout == f"{printed}interrupted\nchild 0\n", done.stderr

@@ -19,6 +19,8 @@ Source: "Handling Keyboard Interruption" in the standard library's documentation
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -116,3 +118,17 @@ def run_with_sigint_handled(work: Callable[[InterruptHandler], T]) -> T:
         except BaseException:
             handler.remove()  # The handler of another signal may have raised within remove().
             raise
+
+
+def _restore_in_child() -> None:
+    """Put the default handler back in the child of a fork: the main task is the parent's.
+
+    Otherwise Ctrl-C would be lost in the child, and a run of its own could not handle it.
+    """
+    if isinstance(get_handler(signal.SIGINT), InterruptHandler):
+        with contextlib.suppress(ValueError):  # This is an interpreter without signals.
+            set_handler(signal.SIGINT, signal.default_int_handler)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_restore_in_child)
