@@ -262,7 +262,11 @@ def _run_until_idle(loop: Loop, task: Task[T]) -> T:
     try:
         idle = loop.run_until_idle()
     finally:
-        task.remove_done_callback(on_end)
+        try:
+            loop._remove_stop_callback(task, on_end)
+        except BaseException:
+            loop._remove_stop_callback(task, on_end)  # A signal handler raised.
+            raise
     if task.done():
         try:
             return task.result()

@@ -8,6 +8,7 @@ import gc
 import io
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -535,3 +536,20 @@ def test_the_pipe_for_wake_ups_always_has_a_reader() -> None:
     loop.close()
     assert not any(can_be_written_to)
     assert can_be_written_to
+
+
+def test_a_wake_up_descriptor_that_was_closed_during_a_run() -> None:
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+
+    async def close() -> str:
+        os.close(write_end)
+        return "closed"
+
+    before = signal.set_wakeup_fd(write_end)
+    try:
+        assert runtime.run(close()) == "closed"
+        assert signal.set_wakeup_fd(-1) == -1
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(read_end)

@@ -332,7 +332,10 @@ class LoopCore(Scheduler):
                             _set_asyncgen_hooks(*hooks)
                         finally:
                             if wakeup_fds:
-                                signal.set_wakeup_fd(wakeup_fds[0])
+                                try:
+                                    signal.set_wakeup_fd(wakeup_fds[0])
+                                except (OSError, ValueError):
+                                    signal.set_wakeup_fd(-1)  # That descriptor was closed.
 
     def _check_not_running(self) -> None:
         if self._thread_id:
@@ -379,11 +382,11 @@ class LoopCore(Scheduler):
             # The future holds its exception, whose traceback holds this frame: break the cycle.
             del future
 
-    def _remove_stop_callback(self, future: Any) -> None:
+    def _remove_stop_callback(self, future: Any, callback: Any = _stop_when_done) -> None:
         """Remove the callback that stops the loop, so that ``future`` does not stop a later run."""
-        future.remove_done_callback(_stop_when_done)
+        future.remove_done_callback(callback)
         for runnable in list(self._ready):
-            if isinstance(runnable, Handle) and runnable._callback is _stop_when_done:
+            if isinstance(runnable, Handle) and runnable._callback is callback:
                 runnable.cancel()
 
     def _own_threads(self) -> list[threading.Thread]:

@@ -275,6 +275,17 @@ def test_in_a_runner_the_rest_is_for_the_next_run() -> None:
         assert log == ["woken"]
 
 
+@pytest.mark.parametrize("exception", [SystemExit, KeyboardInterrupt, ZeroDivisionError])
+def test_in_a_runner_a_failure_does_not_stop_the_next_run(exception: type[BaseException]) -> None:
+    async def fail() -> None:
+        raise exception
+
+    with runtime.Runner() as runner:
+        with pytest.raises(exception):
+            runner.run(fail(), until="idle")
+        assert runner.run(runtime.sleep(0.01, "slept")) == "slept"
+
+
 def test_the_loop_can_be_run_by_itself() -> None:
     log: list[str] = []
     loop = runtime.new_event_loop()
