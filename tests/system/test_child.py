@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import os
 import selectors
 import signal
 import subprocess
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -213,6 +215,34 @@ def test_no_descriptor_left_for_a_pidfd(monkeypatch: pytest.MonkeyPatch) -> None
     assert child.pidfds_work() in (True, False)  # the result is cached, and is not tested here
     monkeypatch.setattr(os, "pidfd_open", refuse, raising=False)
     assert run(runtime.new_event_loop, exit_status("exit 6")) == 6
+
+
+def test_no_thread_that_could_wait(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    if way == "pidfd":
+        pytest.skip("no thread waits")
+    real = threading.Thread.start
+
+    def refuse_once(thread: threading.Thread) -> None:
+        if thread.name.startswith("runtime waits for process"):
+            monkeypatch.setattr(threading.Thread, "start", real)
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    async def main() -> None:
+        monkeypatch.setattr(threading.Thread, "start", refuse_once)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            async with asyncio.timeout(30):
+                await runtime.create_subprocess_exec("sleep", "60")
+        assert not runtime.get_running_loop()._external_work
+        # It was killed, and is reaped by the thread of the transport's finalizer.
+        gc.collect()
+        async with asyncio.timeout(30):
+            while children():
+                await runtime.sleep(0.001)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # The process may end after its object.
+        runtime.run(main())
 
 
 def test_a_stop_that_waitid_tells_of_is_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

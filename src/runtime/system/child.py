@@ -110,7 +110,10 @@ class Child:
         self.wait_in_thread(wait)
 
     def wait_in_thread(self, wait: _Wait | None) -> None:
-        """Start a thread that waits for the child, and notifies ``wait`` or reaps it itself."""
+        """Start a thread that waits for the child, and notifies ``wait`` or reaps it itself.
+
+        Raises RuntimeError if the system refuses the thread; nothing waits for the child then.
+        """
         self._thread_waits = True
         if wait is not None:
             wait.hold()
@@ -125,7 +128,14 @@ class Child:
 
         # A daemon thread, which is not joined at exit: the child may outlive this process.
         name = f"runtime waits for process {self.popen.pid}"
-        threading.Thread(target=wait_for_end, name=name, daemon=True).start()
+        thread = threading.Thread(target=wait_for_end, name=name, daemon=True)
+        try:
+            thread.start()
+        except Exception:
+            self._thread_waits = False
+            if wait is not None:
+                wait.let_go()
+            raise
 
     def reap_in_background(self) -> None:
         """Reap a child that is about to end, and that no loop watches any more, in a thread."""
@@ -275,6 +285,10 @@ class _Wait(ExternalWork):
         """Make the loop hold a reference to this until the child has ended, or the loop closes."""
         self._loop._external_work.add(self)
 
+    def let_go(self) -> None:
+        """Undo ``hold``."""
+        self._loop._external_work.discard(self)
+
     def notify(self) -> bool:
         """Have the loop reap the child, from any thread; return False if the loop is closed."""
         try:
@@ -284,7 +298,7 @@ class _Wait(ExternalWork):
         return True
 
     def _end(self) -> None:
-        self._loop._external_work.discard(self)
+        self.let_go()
         returncode = self._child.status_at_end()
         assert returncode is not None
         self.on_end(returncode)

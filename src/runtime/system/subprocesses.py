@@ -88,14 +88,17 @@ async def _start(
         program = command if shell else command[0]  # Arguments may be long, and secret.
         _logger.debug("process %r created: pid %s", program, popen.pid)
     transport = SubprocessTransport(loop, protocol, popen)
+    is_watched = False
     try:
         try:
             await transport.schedule_connection_made()
             transport.watch_pipes()
         finally:
             transport.watch_end()
+            is_watched = True
     except BaseException:
         transport.close()
-        await transport.wait_exited()
+        if is_watched:
+            await transport.wait_exited()
         raise
     return transport, protocol
