@@ -50,3 +50,23 @@ def test_each_task_of_a_long_chain_is_examined_once(
         await tasks[-1]
 
     runtime.run(main())
+
+
+@pytest.mark.parametrize("exception", [SystemExit, KeyboardInterrupt])
+def test_the_loop_is_closed_if_a_task_that_is_left_raises(exception: type[BaseException]) -> None:
+    async def fail_at_end() -> None:
+        try:
+            await runtime.sleep(3600)
+        finally:
+            raise exception
+
+    async def main() -> None:
+        runtime.create_task(fail_at_end())
+        await runtime.sleep(0)
+
+    loop = ScopedLoop()
+    scope = loop.begin(width=0, for_test=True)
+    scope.run_test(main())
+    with pytest.raises(exception):
+        scope.end()
+    assert loop._loop.is_closed()

@@ -373,19 +373,23 @@ class Scope:
         """
         loop = self._loop
         if loop.is_outermost(self):
-            # Without descriptors: they may belong to tasks that are cancelled below.
-            left = self._leftovers(lambda: replace(self._opened_by_scope(), descriptors=set()))
-            found = [*left.describe(), *loop.take_failures()]
-            self._reported.descriptors.update(descriptors_of(left.processes))
-            found += loop.cancel(loop.open_resources().tasks)
-            loop.end(self)
+            try:
+                # Without descriptors: they may belong to tasks that are cancelled below.
+                left = self._leftovers(lambda: replace(self._opened_by_scope(), descriptors=set()))
+                found = [*left.describe(), *loop.take_failures()]
+                self._reported.descriptors.update(descriptors_of(left.processes))
+                found += loop.cancel(loop.open_resources().tasks)
+            finally:
+                loop.end(self)  # Also if a task has raised SystemExit, or after Ctrl-C.
             left = self._leftovers(self._opened_by_scope)
             return [*found, *loop.take_failures(), *left.describe()]
         if defer:
             loop.end(self)
             return loop.take_failures()
-        found = [*self._leftovers(self._opened_by_scope).describe(), *loop.take_failures()]
-        loop.end(self)
+        try:
+            found = [*self._leftovers(self._opened_by_scope).describe(), *loop.take_failures()]
+        finally:
+            loop.end(self)
         try:
             found += loop.cancel(self._opened_by_scope(also_reported=True).tasks)
         finally:
