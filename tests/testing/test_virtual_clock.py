@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
+import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -225,6 +230,29 @@ def test_bad_arguments_are_refused(options: dict[str, Any], message: str) -> Non
     with pytest.raises(ValueError, match=message):
         run(coro, **options)
     assert coro.cr_frame is None
+
+
+@pytest.mark.parametrize("patience", [Decimal("0.01"), Fraction(1, 100), 1e7, 10**9, math.inf])
+def test_any_real_number_is_a_patience(patience: Any) -> None:
+    async def main() -> bytes:
+        one, two = socket.socketpair()
+        with one, two:
+            one.setblocking(False)
+            loop = runtime.get_running_loop()
+            with contextlib.suppress(TimeoutError):
+                if patience < 1:
+                    async with asyncio.timeout(1):
+                        await loop.sock_recv(one, 1)
+            threading.Timer(0.01, two.send, (b"1",)).start()
+            async with asyncio.timeout(None if patience < 1 else 1):
+                return await loop.sock_recv(one, 1)
+
+    assert run(main(), real_io="wait", patience=patience) == b"1"
+
+
+def test_a_patience_that_is_no_number_is_refused() -> None:
+    with pytest.raises(TypeError, match="patience"):
+        VirtualClock(patience="1")  # type: ignore[arg-type]
 
 
 # -- Threads ---------------------------------------------------------------------------------------

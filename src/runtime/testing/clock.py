@@ -28,7 +28,9 @@ import selectors
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, cast
 
+from runtime.kernel.arguments.seconds import Seconds, seconds
 from runtime.kernel.core import LoopCore
+from runtime.kernel.timers import LONGEST_WAIT
 from runtime.loop import Loop
 from runtime.testing.descriptor_names import describe_descriptor
 
@@ -63,8 +65,8 @@ class VirtualClock:
 
     An infinite sleep or timeout never ends: the clock does not jump to infinity.
 
-    Raises ValueError for another ``real_io``, for a negative ``patience``, and for a ``start`` that
-    is not finite.
+    Raises ValueError for another ``real_io``, for a ``patience`` that is negative or NaN, and for a
+    ``start`` that is not finite, and TypeError for a ``patience`` that is no number.
     """
 
     def __init__(
@@ -72,12 +74,12 @@ class VirtualClock:
         start: float = 0.0,
         *,
         real_io: RealIO = "refuse",
-        patience: float | None = PATIENCE,
+        patience: Seconds | None = PATIENCE,
     ) -> None:
         if real_io not in ("refuse", "wait"):
             raise ValueError(f'real_io must be "refuse" or "wait", got {real_io!r}')
-        if patience is not None and not patience >= 0:
-            raise ValueError(f"patience must be a number of seconds or None, got {patience!r}")
+        if patience is not None:
+            patience = _checked_patience(patience)
         if not math.isfinite(start):
             raise ValueError(f"start must be a finite number of seconds, got {start!r}")
         self._now = float(start)
@@ -103,6 +105,14 @@ class VirtualClock:
         return f"<VirtualClock at {self._now} real_io={self._real_io!r}>"
 
 
+def _checked_patience(patience: Seconds) -> float | None:
+    """Return ``patience`` as a float; None if it is longer than a selector can wait."""
+    number = seconds(patience, "patience of VirtualClock()")
+    if number < 0:
+        raise ValueError(f"patience must be a number of seconds or None, got {patience!r}")
+    return number if number <= LONGEST_WAIT else None
+
+
 class _JumpingSelector(selectors.BaseSelector):
     """A selector that makes the clock jump to the next timer, instead of waiting for it."""
 
@@ -113,7 +123,7 @@ class _JumpingSelector(selectors.BaseSelector):
         self._real_io = real_io
         self._patience = patience
         self._selector = selectors.DefaultSelector()
-        # A loop first registers the socket by which other threads wake it.
+        # A loop first registers the pipe by which other threads wake it.
         self._wakeup: Any = None
         # Whether select() waits in real time, as other selectors do, without a jump of the clock.
         self.clock_stands_still = False
@@ -154,7 +164,7 @@ class _JumpingSelector(selectors.BaseSelector):
         if not (loop._timers.heap or loop._timers.ordered):
             return self._selector.select(timeout)
         if len(self._selector.get_map()) > 1:
-            events = self._selector.select(None if self._patience == math.inf else self._patience)
+            events = self._selector.select(self._patience)
         if not events:
             self._jump(loop._timers.next_due())
         return events

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Awaitable
 from typing import Literal, TypeVar
 
+from runtime.kernel.arguments.seconds import Seconds
 from runtime.loop import Loop
 from runtime.runner import run as run_for_real
 from runtime.testing.clock import PATIENCE, RealIO, VirtualClock
@@ -16,7 +17,7 @@ Clock = VirtualClock | Literal["virtual", "real"]
 
 
 def new_event_loop(
-    clock: Clock = "virtual", *, real_io: RealIO = "refuse", patience: float | None = PATIENCE
+    clock: Clock = "virtual", *, real_io: RealIO = "refuse", patience: Seconds | None = PATIENCE
 ) -> Loop:
     """Return a new loop for a test, which the caller closes.
 
@@ -41,7 +42,7 @@ def run(
     *,
     clock: Clock = "virtual",
     real_io: RealIO = "refuse",
-    patience: float | None = PATIENCE,
+    patience: Seconds | None = PATIENCE,
     debug: bool | None = None,
     until: Literal["done", "idle"] = "done",
 ) -> T:
