@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import runtime
+from runtime.kernel.lifetime.idle_collector import IdleCollector
 
 
 @pytest.fixture
@@ -172,3 +173,53 @@ async def test_a_timer_that_a_finalizer_sets_in_such_a_collection_ends_the_wait(
     guard.cancel()
     loop.collect_when_idle(False)
     del kept
+
+
+def test_collections_are_on_after_a_run_whose_beginning_was_interrupted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disable = gc.disable
+
+    def disable_and_raise() -> None:
+        disable()
+        raise KeyboardInterrupt
+
+    loop = runtime.new_event_loop()
+    loop.collect_when_idle()
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(gc, "disable", disable_and_raise)
+            with pytest.raises(KeyboardInterrupt):
+                loop.run_until_complete(loop.create_future())
+        assert gc.isenabled()
+        loop.run_until_complete(runtime.sleep(0))
+        assert gc.isenabled()
+    finally:
+        gc.enable()
+        loop.close()
+
+
+@pytest.mark.parametrize("other_first", [False, True])
+def test_two_loops_that_begin_at_the_same_time(
+    other_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = IdleCollector(1), IdleCollector(1)
+    disable = gc.disable
+
+    def other_begins() -> None:
+        monkeypatch.setattr(gc, "disable", disable)
+        if other_first:
+            other.begin_run()
+        disable()
+        if not other_first:
+            other.begin_run()
+
+    monkeypatch.setattr(gc, "disable", other_begins)
+    try:
+        one.begin_run()
+        one.end_run()
+        assert not gc.isenabled()
+        other.end_run()
+        assert gc.isenabled()
+    finally:
+        gc.enable()

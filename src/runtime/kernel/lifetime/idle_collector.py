@@ -11,17 +11,23 @@ from __future__ import annotations
 import gc
 import operator
 from time import monotonic
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 _FULL_SHARE: Final = 20
 """A full collection is made only after so many times the duration of the last one."""
 
 
 class _Holders:
-    """How many running loops hold the automatic collections back, and whether they were on."""
+    """The collectors whose running loops hold automatic collections back.
 
-    count = 0
-    were_enabled = False
+    The loops may be in several threads, and a signal handler may raise between any two steps of
+    ``begin_run``. So collections are turned off only when it was noted that they were on, and by a
+    collector that is in the set.
+    """
+
+    collectors: ClassVar[set[IdleCollector]] = set()
+    # Whether one of them has turned collections off.
+    have_disabled = False
 
 
 class IdleCollector:
@@ -30,24 +36,20 @@ class IdleCollector:
     def __init__(self, most: int) -> None:
         self._most = most
         self._next_full = 0.0
-        self._is_holding = False
 
     def begin_run(self) -> None:
         """Hold automatic collections back: the loop begins to run."""
-        if not self._is_holding:
-            self._is_holding = True
-            if not _Holders.count:
-                _Holders.were_enabled = gc.isenabled()
-                gc.disable()
-            _Holders.count += 1
+        _Holders.collectors.add(self)
+        if gc.isenabled():
+            _Holders.have_disabled = True
+            gc.disable()
 
     def end_run(self) -> None:
         """Have automatic collections again, if they were on before: the loop does not run."""
-        if self._is_holding:
-            self._is_holding = False
-            _Holders.count -= 1
-            if not _Holders.count and _Holders.were_enabled:
-                gc.enable()
+        _Holders.collectors.discard(self)
+        if not _Holders.collectors and _Holders.have_disabled:
+            gc.enable()
+            _Holders.have_disabled = False
 
     def collect_if_due(self) -> None:
         """Collect the generation for which an automatic collection would have been due, if any."""
