@@ -139,8 +139,11 @@ def begin_shutdown(
             for executor in executors:
                 executor.shutdown(wait=True)
         finally:
-            if not loop.is_closed():
+            try:
                 loop.call_soon_threadsafe(_finish, loop, work, done)
+            except RuntimeError:
+                if not loop.is_closed():
+                    raise
 
     thread = threading.Thread(target=wait, name="runtime executor shutdown")
     try:
