@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 from asyncio.trsock import TransportSocket
+from functools import partial
 from typing import Any
 
 import pytest
@@ -299,7 +300,8 @@ async def test_a_resting_listener_whose_server_is_closed_by_the_exception_handle
     monkeypatch.setattr("runtime.net.setup.server._REST", 0.01)
     loop = runtime.get_running_loop()
     server = await runtime.start_server(echo, "127.0.0.1", 0)
-    (listener,) = server._listeners or ()
+    assert server._listeners is not None
+    (listener,) = server._listeners
     loop.set_exception_handler(lambda _, __: server.close())
     fake(server, [errno.EMFILE])
     with connected(server.sockets[0].getsockname()):
@@ -316,7 +318,8 @@ async def test_a_resting_listener_whose_socket_is_closed(
     monkeypatch.setattr("runtime.net.setup.server._REST", 0.01)
     errors = collect_errors()
     server = await runtime.start_server(echo, "127.0.0.1", 0)
-    (listener,) = server._listeners or ()
+    assert server._listeners is not None
+    (listener,) = server._listeners
     sock = listener.sock
     fake(server, [errno.EMFILE])
     with connected(server.sockets[0].getsockname()):
@@ -342,14 +345,18 @@ async def test_a_resting_listener_whose_socket_is_closed(
 
 async def test_a_server_that_cannot_listen_on_its_second_address() -> None:
     """It accepts nothing on the first one, and can be started again."""
-    accepted = []
+    accepted: dict[object, runtime.StreamWriter] = {}
+
+    def accept(_: runtime.StreamReader, writer: runtime.StreamWriter) -> None:
+        accepted[writer.get_extra_info("peername")] = writer
+
     taken = socket.socket()
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     with taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
         server = await runtime.start_server(
-            lambda _, writer: accepted.append(writer),
+            accept,
             ["127.0.0.2", "127.0.0.1"],
             port,
             reuse_address=True,
@@ -365,10 +372,8 @@ async def test_a_server_that_cannot_listen_on_its_second_address() -> None:
             assert not accepted
     await server.start_serving()
     for address in ("127.0.0.2", "127.0.0.1"):
-        before = len(accepted)
-        with connected((address, port)):
-            await until(lambda before=before: len(accepted) > before)
+        with connected((address, port)) as client:
+            await until(partial(accepted.__contains__, client.getsockname()))
     server.close()
-    for each in accepted:
-        each.abort()
+    server.abort_clients()
     await runtime.wait_for(server.wait_closed(), 30)
