@@ -431,3 +431,18 @@ def test_all_is_let_go_of_without_the_collector() -> None:
         run(runtime.new_event_loop, main())
     finally:
         gc.enable()
+
+
+async def test_waits_that_are_cancelled_leave_no_futures_behind() -> None:
+    transport, protocol = await shell("cat", stdout=subprocess.DEVNULL)
+    for _ in range(100):
+        task = runtime.create_task(transport._wait())
+        await runtime.sleep(0)
+        task.cancel()
+        await runtime.wait([task])
+    assert len(transport._exit_waiters) < 10
+    waiting = runtime.create_task(transport._wait())
+    transport.get_pipe_transport(0).close()
+    assert await waiting == 0
+    await protocol.until_called("lost")
+    transport.close()

@@ -110,7 +110,8 @@ class SubprocessTransport(Uncopyable, asyncio.SubprocessTransport):
         self._closed = False
         self._finished = False
         self._context = copy_context()
-        self._exit_waiters: list[Future[int]] = []
+        # A dictionary without values, from which any waiter is removed without a search.
+        self._exit_waiters: dict[Future[int], None] = {}
         self._pipes: dict[int, _ProcessPipe] = {}
         for fd, pipe in enumerate((popen.stdin, popen.stdout, popen.stderr)):
             if pipe is not None:
@@ -213,15 +214,18 @@ class SubprocessTransport(Uncopyable, asyncio.SubprocessTransport):
         if self._returncode is not None:
             return self._returncode
         waiter: Future[int] = self._loop.create_future()
-        self._exit_waiters.append(waiter)
-        return await waiter
+        self._exit_waiters[waiter] = None
+        try:
+            return await waiter
+        finally:
+            self._exit_waiters.pop(waiter, None)
 
     async def _wait(self) -> int:
         """Call ``wait_exited``: ``asyncio.subprocess.Process`` uses this name."""
         return await self.wait_exited()
 
     def _wake_waiters(self) -> None:
-        waiters, self._exit_waiters = self._exit_waiters, []
+        waiters, self._exit_waiters = self._exit_waiters, {}
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(self._returncode or 0)
