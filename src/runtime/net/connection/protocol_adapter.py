@@ -98,9 +98,6 @@ class ProtocolAdapter(Top):
             self.lower.resume_reading()
 
     def received(self, data: bytes) -> None:
-        if self.wants_buffer:
-            self._copy_to_buffers(data)
-            return
         try:
             _call(self._context, "data_received", self.protocol, data)
         except (SystemExit, KeyboardInterrupt):
@@ -109,7 +106,18 @@ class ProtocolAdapter(Top):
             self._failed(error, "data_received")
 
     def get_buffer(self) -> Any:
-        return self._buffer_for(-1)
+        protocol = self.protocol
+        try:
+            buffer = _call(self._context, "get_buffer", protocol, -1)
+            if not len(buffer):
+                raise RuntimeError("get_buffer() returned an empty buffer")
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._failed(error, "get_buffer")
+            return None
+        # ``get_buffer`` may have set another protocol.
+        return buffer if self.protocol is protocol else None
 
     def buffer_updated(self, size: int) -> None:
         try:
@@ -121,45 +129,6 @@ class ProtocolAdapter(Top):
 
     def refused_buffer(self, error: Exception) -> None:
         self._failed(error, "get_buffer")
-
-    def _buffer_for(self, size: int) -> Any:
-        """Return the protocol's buffer for about ``size`` bytes.
-
-        Returns None if ``get_buffer`` failed, or if it has set another protocol.
-        """
-        protocol = self.protocol
-        try:
-            buffer = _call(self._context, "get_buffer", protocol, size)
-            if not len(buffer):
-                raise RuntimeError("get_buffer() returned an empty buffer")
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            self._failed(error, "get_buffer")
-            return None
-        return buffer if self.protocol is protocol else None
-
-    def _copy_to_buffers(self, data: bytes) -> None:
-        """Copy ``data`` to the protocol's buffers, as many as are needed."""
-        rest = memoryview(data)
-        while rest and self.wants_buffer:
-            protocol = self.protocol
-            buffer = self._buffer_for(len(rest))
-            if self.protocol is not protocol:
-                continue
-            if buffer is None:
-                return
-            size = min(len(buffer), len(rest))
-            try:
-                memoryview(buffer)[:size] = rest[:size]
-            except Exception as error:
-                self.refused_buffer(error)
-                return
-            rest = rest[size:]
-            self.buffer_updated(size)
-        if rest:
-            # The protocol was replaced meanwhile by one without buffers.
-            self.received(bytes(rest))
 
     def ended(self) -> bool:
         try:
