@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import resource
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 import runtime
+from runtime.net.connection.streams import DEFAULT_LIMIT, make_streams
 from tests.net.tools import connected, echo, receive_all, reset, serving, stream_pair, until
 from tests.support.blocked import all_tasks_blocked
 
@@ -317,3 +319,15 @@ async def test_write_eof_to_a_socket_that_other_code_has_closed() -> None:
         writer.write_eof()
         with pytest.raises(ConnectionAbortedError, match="closed while"):
             await runtime.wait_for(writer.wait_closed(), 30)
+
+
+async def test_write_eof_to_a_descriptor_that_other_code_has_closed() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with theirs:
+        reader, writer, _ = make_streams(runtime.get_running_loop(), ours, DEFAULT_LIMIT, None)
+        os.close(ours.fileno())
+        writer.write_eof()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            await runtime.wait_for(writer.wait_closed(), 30)
+        assert reader.at_eof()

@@ -111,5 +111,8 @@ def pending_socket_error(sock: socket.socket, error: OSError) -> OSError:
     It is for ``shutdown()`` on a connection that the peer has reset: that call fails with ENOTCONN,
     while ECONNRESET is the reason.
     """
-    number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    try:
+        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    except OSError:
+        return error  # Other code has closed the descriptor.
     return OSError(number, os.strerror(number)) if number else error
