@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import threading
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
@@ -355,6 +356,30 @@ async def test_streams_whose_peer_has_ended(certificates: Certificates, server_s
                 ssl_handshake_timeout=PATIENCE,
             )
         assert writer.is_closing()
+
+
+@pytest.mark.parametrize("ending", ["close_notify", "end"])
+async def test_tls_in_tls_whose_peer_has_ended(certificates: Certificates, ending: str) -> None:
+    server_side, client_side = contexts(certificates)
+    ended = threading.Event()
+
+    def behave(peer: TlsPeer) -> None:
+        peer.handshake()
+        peer.send_raw(peer.sealed_close_notify())
+        if ending == "end":
+            peer.sock.shutdown(socket.SHUT_WR)
+        assert ended.wait(PATIENCE)
+
+    with tls_server(server_side, behave) as running:
+        reader, writer = await runtime.open_connection(
+            *running.address, ssl=client_side, server_hostname=NAME
+        )
+        assert await reader.read() == b""
+        with pytest.raises(ConnectionResetError, match="in the TLS handshake"):
+            await writer.start_tls(
+                client_side, server_hostname=NAME, ssl_handshake_timeout=PATIENCE
+            )
+        ended.set()
 
 
 async def test_protocols_whose_peer_has_ended(certificates: Certificates) -> None:

@@ -209,6 +209,11 @@ class TLSLayer(Upper, Lower, Writer):
     def set_upper(self, upper: Upper) -> None:
         self.send_joined()
         self._upper = upper
+        if self._peer_closed and self._state == _OPEN:
+            # The new layer has to learn of the peer's close_notify too: it is read again.
+            self._peer_closed = False
+            self._input_ended = True  # Bytes after it are ignored.
+            self._incoming.write_eof()
 
     def get_protocol(self) -> object:
         return None if self._upper is None else self._upper.get_protocol()
