@@ -66,7 +66,7 @@ class VirtualClock:
     An infinite sleep or timeout never ends: the clock does not jump to infinity.
 
     Raises ValueError for another ``real_io``, for a ``patience`` that is negative or NaN, and for a
-    ``start`` that is not finite, and TypeError for a ``patience`` that is no number.
+    ``start`` that is not finite, and TypeError for a ``patience`` that is not a number.
     """
 
     def __init__(
