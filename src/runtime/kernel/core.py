@@ -39,13 +39,12 @@ from runtime.kernel.diagnostics.step_sampler import SAMPLED_TURNS
 from runtime.kernel.future import init_future
 from runtime.kernel.handles import Handle, Runnable
 from runtime.kernel.lifetime.asyncgens import AsyncGenerators
-from runtime.kernel.lifetime.forks import FORKED, leave_in_child
 from runtime.kernel.lifetime.recovery import recover_tasks
 from runtime.kernel.native.mypyc import mypyc_attr
 from runtime.kernel.observed_turns import run_sampled_turns, run_timed_turns
 from runtime.kernel.poller import FEW_ENTRIES
 from runtime.kernel.public_types import Future, Task, await_it
-from runtime.kernel.scheduler import Scheduler
+from runtime.kernel.scheduler import FORKED, Scheduler
 from runtime.kernel.sleep_future import SleepFuture
 from runtime.kernel.task import TaskCore, init_task, leave_task, step
 from runtime.kernel.threads import executor as thread_pools
@@ -671,11 +670,13 @@ class LoopCore(Scheduler):
     def _forked(self) -> None:
         """Stop the loop, if it is running, in the child of a fork: it belongs to the parent."""
         if self._thread_id:
+            from runtime.kernel.lifetime.forks import leave_in_child
+
             leave_in_child(self)
 
     def _check_not_forked(self) -> None:
         """Raise RuntimeError in the child of a process that forked while the loop was running."""
-        if self._refusal is FORKED:
+        if self._refusal == FORKED:
             raise RuntimeError(FORKED)
 
     def __repr__(self) -> str:

@@ -59,6 +59,13 @@ _CROWDED: Final = 256
 """Length of the ready queue from which on calls of other threads wait for a later turn."""
 
 
+FORKED: Final = (
+    "this event loop was running when its process forked, and belongs to the parent: "
+    "in the child, end with os._exit(), or make a new loop"
+)
+"""The message for everything that asks the loop for work in the child of a fork."""
+
+
 class Copies(Protocol):
     """Copies of the tasks for tools outside the process: see ``compat/external_tools.py``."""
 

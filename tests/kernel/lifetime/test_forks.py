@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import runtime
-from runtime.kernel.lifetime.forks import FORKED
+from runtime.kernel.scheduler import FORKED
 from tests.support.programs import run_code
 
 pytestmark = [

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import itertools
 import os
 import sys
@@ -239,6 +240,9 @@ def asyncio_tasks_of(loop: Any) -> set[Any]:
 
 
 def _prepare_fork() -> None:
+    if running_loops:
+        # The child needs this module, and may have no descriptor left to read it.
+        importlib.import_module("runtime.kernel.lifetime.forks")
     loop = running_loops.get(get_ident())
     if loop is not None:
         loop._before_fork()

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import selectors
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from runtime.kernel.scheduler import FORKED
 from runtime.kernel.signals import set_wakeup_fd
 
 if TYPE_CHECKING:
@@ -30,12 +31,6 @@ if TYPE_CHECKING:
 
         def _wakeup_fd(self) -> int:
             """Return the descriptor for ``signal.set_wakeup_fd``."""
-
-
-FORKED: Final = (
-    "this event loop was running when its process forked, and belongs to the parent: "
-    "in the child, end with os._exit(), or make a new loop"
-)
 
 
 class LeftSelector(selectors.BaseSelector):
