@@ -265,6 +265,11 @@ class SubprocessTransport(Uncopyable, asyncio.SubprocessTransport):
             pipe.end.close()
         self._kill_if_running(reporting=self._loop._debug)
 
+    def abandon(self) -> None:
+        """Kill a process whose end could not be watched; a thread reaps it, if there can be one."""
+        self.close()
+        self._child.reap_in_background()
+
     def _kill_if_running(self, *, reporting: bool) -> None:
         child = self._child
         if self._returncode is not None or child.poll_status() is not None:

@@ -97,8 +97,10 @@ async def _start(
             transport.watch_end()
             is_watched = True
     except BaseException:
-        transport.close()
         if is_watched:
+            transport.close()
             await transport.wait_exited()
+        else:
+            transport.abandon()
         raise
     return transport, protocol
