@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -103,5 +104,6 @@ def children() -> list[int]:
     """Return the children of this process, including zombies, if the system lists them."""
     found = []
     for thread in Path("/proc/self/task").glob("*/children"):
-        found += [int(pid) for pid in thread.read_text().split()]
+        with contextlib.suppress(OSError):  # The thread has ended meanwhile.
+            found += [int(pid) for pid in thread.read_text().split()]
     return found
