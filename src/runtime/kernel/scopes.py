@@ -374,7 +374,7 @@ class ScopeCore(ScopeState):
             if not self._shield and self._deferred is not None:
                 reason = self._deferred
                 self._deferred = None
-                _cancel_outside_shields(self, task, reason)
+                cancel_in_group(self, task, reason)
 
     def __repr__(self) -> str:
         return format_repr(type(self).__name__, self._describe, self._describe)
@@ -721,15 +721,11 @@ _UNKNOWN: Final = CancelReason("call")
 
 
 def cancel_in_group(scope: ScopeState, task: TaskCore, reason: CancelReason | None) -> None:
-    """Cancel a task, which is inside a group's scope, once: by ``Task.cancel``, as asyncio does.
+    """Cancel a task, which is inside ``scope``, once: by ``Task.cancel``, as asyncio does.
 
-    If the task is in a shield inside the group, it is cancelled when it leaves the shield.
+    ``scope`` is that of a group, or no longer a shield. If the task is in a shield inside it, it is
+    cancelled when it leaves the shield.
     """
-    _cancel_outside_shields(scope, task, reason)
-
-
-def _cancel_outside_shields(scope: ScopeState, task: TaskCore, reason: Any) -> None:
-    """Cancel a task once, when it has left the shields inside ``scope``."""
     shield: ScopeState | None = None
     each = task._scope
     while each is not None and each is not scope:

@@ -56,7 +56,7 @@ _UUID_STATE: Final = {
     "_last_timestamp_v7": None,
     "_last_counter_v7": 0,
 }
-"""What ``uuid`` keeps between two calls, as at the beginning of a process without C functions.
+"""The state that ``uuid`` keeps between two calls, as in a new process without C functions.
 
 Without it ``uuid1()`` reads its clock in C, and depends on the machine and on earlier calls.
 """
